@@ -1,0 +1,20 @@
+"""CIFAR-10 as a class folder, and the small ViT that classifies it."""
+_base_ = ['demo_runtime.py']
+
+data_root = 'data/cifar10'
+model = dict(
+    type='mae_backbone.ViTClassifier',
+    backbone=dict(arch=dict(width=128, depth=6, heads=4), image_size=32, patch_size=4), num_classes=10,
+    data_preprocessor=dict(type='ImgDataPreprocessor', mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7]))
+train_dataloader = dict(
+    batch_size=128, num_workers=1, persistent_workers=True, drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='mae_backbone.ClassFolder', data_root=data_root, split='train', train=True, image_size=32))
+val_dataloader = dict(
+    batch_size=256, num_workers=1, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='mae_backbone.ClassFolder', data_root=data_root, split='val', train=False, image_size=32))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='mae_backbone.TopKAccuracy', topk=(1,))
+test_evaluator = val_evaluator
+val_cfg = dict()
+test_cfg = dict()

@@ -1,0 +1,17 @@
+"""What the small pretraining runs of configs/demo share: a ViT of 6 blocks, a decoder of 2, AdamW."""
+_base_ = ['demo_runtime.py']
+
+model = dict(
+    type='mae_backbone.MAEPretrainer',
+    encoder=dict(arch=dict(width=128, depth=6, heads=4)),
+    decoder_width=64, decoder_depth=2, decoder_heads=4,
+    data_preprocessor=dict(type='ImgDataPreprocessor'))
+train_dataloader = dict(
+    num_workers=1, persistent_workers=True, drop_last=True, sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type='mae_backbone.UnlabelledImages'))
+# 1e-3 for batches of 32 to 256: the 1.5e-4 * batch / 256 of the paper is made for large ViTs and long runs.
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
+    constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0))
+train_cfg = dict(by_epoch=True, max_epochs=1)
+custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=10)]

@@ -1,0 +1,30 @@
+"""MAE pretraining of a 0.5 M parameter ViT on generated scenes, labels unused: a step of tools/quickstart.py.
+
+Run     python tools/pretrain.py configs/demo/quickstart_mae.py --data-root work_dirs/quickstart/scenes/unlabelled
+Data    what tools/quickstart.py generates, or any folder of images
+Expect  the table in the README
+"""
+_base_ = ['../_base_/demo_mae.py']
+
+image_size = 64
+max_iters = 1200
+warmup = 60
+
+model = dict(
+    encoder=dict(arch=dict(width=96, depth=4, heads=3), image_size=image_size, patch_size=8),
+    decoder_depth=1, decoder_heads=2,
+    data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[70.0, 70.0, 70.0]))
+# Crops keep about the magnification of the scenes: the same textures are met in fine-tuning.
+train_dataloader = dict(
+    batch_size=64, sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        data_root='work_dirs/quickstart/scenes/unlabelled', image_size=image_size, scale=(0.5, 1.0), cache=True))
+optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=1.0))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-4, begin=0, end=warmup, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=warmup, end=max_iters, T_max=max_iters - warmup, by_epoch=False),
+]
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=200))
+log_processor = dict(by_epoch=False)
+custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=max_iters, by_epoch=False)]

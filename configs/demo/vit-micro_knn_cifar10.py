@@ -1,0 +1,19 @@
+"""Nearest neighbours among the features of a 1.2 M parameter ViT on CIFAR-10, in a bank of 10,000
+images: nothing is trained.
+
+Run     python tools/test.py configs/demo/vit-micro_knn_cifar10.py MAE.pth --data-root cifar10
+Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders; the classes are the folders of train
+Expect  the table in the README
+"""
+_base_ = ['../_base_/demo_cifar10.py']
+
+model = dict(num_classes=0)
+bank = dict(
+    batch_size=256, num_workers=1, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='mae_backbone.ClassFolder', data_root='data/cifar10', split='train', train=False, image_size=32,
+                 fraction=0.2))
+train_dataloader = None
+val_dataloader = None
+val_cfg = None
+val_evaluator = None
+test_cfg = dict(type='mae_backbone.KNNLoop', bank=bank, k=20, temperature=0.07)

@@ -1,0 +1,91 @@
+"""A ViT with a head that names the class of an image: fine-tuning, and the linear probe of frozen features."""
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor, nn
+
+from mae_backbone.backbone import ViTBackbone
+from mae_backbone.registry import MODELS
+
+
+@MODELS.register_module()
+class ViTClassifier(BaseModel):
+    """Image classification: `type='mae_backbone.ViTClassifier'`.
+
+    Args:
+        backbone: arguments of `ViTBackbone`, `init_cfg` for pretrained weights among them.
+        num_classes: number of classes; 0 for a model that only gives features (nearest neighbours).
+        pool: 'mean' of the patch tokens, or the 'class' token.
+        probe: train a linear head on the frozen backbone, behind a BatchNorm without scale and shift (MAE paper,
+            appendix A.1), instead of all weights.
+        label_smoothing: in [0, 1).
+        mixup: arguments of `timm.data.Mixup`, such as dict(mixup_alpha=.8, cutmix_alpha=1.); None for none.
+        random_erasing: probability that a rectangle of an image is replaced by noise in training.
+        data_preprocessor: config of what puts images on the device and normalises them.
+
+    Raises:
+        ValueError: a pool that does not exist, or a backbone without class token.
+    """
+
+    def __init__(self, backbone: dict, *, num_classes: int, pool: str = 'mean', probe: bool = False,
+                 label_smoothing: float = 0.0, mixup: dict | None = None, random_erasing: float = 0.0,
+                 data_preprocessor: dict | None = None) -> None:
+        super().__init__(data_preprocessor)
+        if pool not in ('mean', 'class'):
+            raise ValueError(f"pool={pool!r}, wanted 'mean' (of the patch tokens) or 'class' (token)")
+        if not backbone.get('class_token', True):
+            raise ValueError('backbone has class_token=False: a classifier needs the token, leave it out')
+        # Fine-tuning with the mean normalises after the pooling, in fc_norm (public MAE code, `models_vit.py`).
+        norm_last = pool == 'mean' and not probe and num_classes > 0
+        self.backbone = ViTBackbone(**{'class_token': True, 'final_norm': not norm_last} | backbone)
+        self.pool, self.probe, self.num_classes = pool, probe, num_classes
+        width = self.backbone.arch.width
+        self.fc_norm = nn.LayerNorm(width, eps=1e-6) if norm_last else nn.Identity()
+        self.head_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if probe else nn.Identity()
+        self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
+        if num_classes:  # public MAE code: .01 in `main_linprobe.py`, 2e-5 in `main_finetune.py`
+            nn.init.trunc_normal_(self.head.weight, std=0.01 if probe else 2e-5)
+            nn.init.zeros_(self.head.bias)
+        if probe:
+            self.backbone.requires_grad_(False)
+        self.label_smoothing = label_smoothing
+        self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes) if mixup else None
+        # timm draws the noise of 'pixel' from a unit normal, which fits images that are normalised already.
+        self.erase = RandomErasing(random_erasing, mode='pixel', device='cpu') if random_erasing else None
+
+    def forward(self, inputs: Tensor, data_samples: list[int] | Tensor | None = None,
+                mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[dict]:
+        """inputs (B, C, H, W) -> features (B, D), a loss to train on, or for each image its scores and true label."""
+        if mode == 'tensor':
+            return self.features(inputs)
+        if mode == 'loss':
+            return {'loss': self.loss(inputs, torch.as_tensor(data_samples, device=inputs.device))}
+        scores = self.head(self.head_norm(self.features(inputs))).float().softmax(dim=1)
+        labels = [None] * len(inputs) if data_samples is None else [int(label) for label in data_samples]
+        return [{'scores': score, 'label': label} for score, label in zip(scores, labels, strict=True)]
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) -> pooled features (B, D)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.probe):
+            tokens = self.backbone.encode(self.backbone.embed(images))
+        pooled = tokens[:, 0] if self.pool == 'class' else tokens[:, 1:].mean(dim=1)
+        return self.fc_norm(pooled)
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """images (B, C, H, W), labels (B,) -> cross-entropy ()."""
+        if self.erase is not None:
+            self.erase.device = images.device
+            images = self.erase(images)
+        if self.mixup is not None:
+            images, labels = self.mixup(images, labels)  # labels become shares (B, classes), smoothed already
+        logits = self.head(self.head_norm(self.features(images)))
+        return F.cross_entropy(logits, labels, label_smoothing=0.0 if self.mixup else self.label_smoothing)
+
+    def train(self, mode: bool = True) -> 'ViTClassifier':
+        """The backbone of a probe stays in evaluation mode."""
+        super().train(mode)
+        if self.probe:
+            self.backbone.eval()
+        return self

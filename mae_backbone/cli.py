@@ -1,0 +1,233 @@
+"""What the tools share: options, the config they lead to, the plan that is printed, and readable errors."""
+import argparse
+import difflib
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.device import get_device
+
+from mae_backbone.runner import Runner, resume_path
+
+# What mmengine's Runner reads of a config, and what our tools do.
+RUN_KEYS = {
+    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
+    'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
+    'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
+    'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'data_root',
+    'tta_model', 'tta_pipeline', 'compile', 'cfg',
+    # Names that the configs of mmdet and mmseg give to parts of these.
+    'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type', 'metainfo', 'backend_args', 'max_epochs',
+}
+
+
+def run_parser(description: str) -> argparse.ArgumentParser:
+    """The options that every tool around a Runner has; their names are those of mmdet's tools."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file, such as one of configs/')
+    parser.add_argument('--work-dir', help='where logs, pictures and checkpoints go (default: work_dirs/CONFIG NAME)')
+    parser.add_argument('--data-root', metavar='DIR', help="your data, laid out as the config's head says")
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+                        help='settings over those of the config, such as train_dataloader.batch_size=8')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='how the processes of a distributed run were started (torchrun: pytorch)')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def training_parser(description: str) -> argparse.ArgumentParser:
+    """`run_parser` with what only training needs."""
+    parser = run_parser(description)
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='PATH|auto',
+                        help='go on from a checkpoint; without a path from the latest one of the work directory')
+    parser.add_argument('--amp', action='store_true', help='mixed precision on a GPU: bfloat16 where it has it')
+    parser.add_argument('--pretrained', metavar='CHECKPOINT', help='start the encoder from this checkpoint')
+    return parser
+
+
+def tool(main: Callable[[], None], *, again: str = 'the same command with --resume goes on') -> None:
+    """Runs a tool; a user's mistake ends in one readable message and exit code 2, not in a traceback.
+
+    `again` says what to do after an interruption.
+
+    With MAE_BACKBONE_TRACEBACK=1 in the environment the traceback is printed too.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        print(f'\ninterrupted: what was written stays; {again}', file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        message = explain(error)
+        if message is None or os.environ.get('MAE_BACKBONE_TRACEBACK'):
+            traceback.print_exc()
+        if message is None:
+            print('This is a defect of the program, not of your input: please report it with the lines above.',
+                  file=sys.stderr)
+            sys.exit(1)
+        print(f'error: {message}', file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(error: Exception) -> str | None:
+    """One readable message for what a user can mend; None for a defect of ours."""
+    text = str(error)
+    if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left on device' in text:
+        return 'the disk is full: free some space or choose another --work-dir, then run the same command with --resume'
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror or error}: check the path and its permissions'
+    if isinstance(error, (ValueError, OSError)):
+        return text
+    if isinstance(error, torch.OutOfMemoryError):
+        return f'the GPU is out of memory: lower train_dataloader.batch_size or use --amp ({text.splitlines()[0]})'
+    # MMEngine's ways to say that a config names something that does not exist.
+    if isinstance(error, KeyError) and 'registry' in text:
+        return f'the config names a type that does not exist: {text.strip(chr(34))}'
+    if isinstance(error, TypeError) and 'argument' in text and '__init__' in text:
+        return f'the config has a key that does not exist, or misses one: {text}'
+    if isinstance(error, TypeError) and 'inherit' in text:  # a dict over a base's other value
+        return f'the config, or --cfg-options, puts a dict in the place of something else: {text}'
+    if isinstance(error, SyntaxError):
+        return f'the config is no valid Python: {error.filename}, line {error.lineno}: {error.msg}'
+    if isinstance(error, RuntimeError) and 'DataLoader worker' in text and 'exited unexpectedly' in text:
+        return ('a process that loads data was killed, most often for want of memory: lower '
+                'train_dataloader.num_workers or train_dataloader.batch_size')
+    return explain(error.__cause__) if isinstance(error.__cause__, Exception) else None
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config of a tool's arguments, with --cfg-options, --data-root, --work-dir and --launcher in it.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: a key that nothing reads, or data that cannot be trained on.
+    """
+    path = Path(args.config)
+    if not path.is_file():
+        known = sorted(str(file) for file in Path('configs').glob('**/*.py') if '_base_' not in file.parts)
+        near = difflib.get_close_matches(str(path), known, n=3, cutoff=0.5)
+        raise FileNotFoundError(f'config {path} does not exist' + (f': did you mean {", ".join(near)}?' if near else
+                                                                   ': pass one of the files under configs/'))
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(path)
+    check_keys(cfg, args.cfg_options or {})
+    cfg.merge_from_dict(args.cfg_options or {})
+    if args.data_root:
+        from mae_backbone.user_data import use_data_root
+        use_data_root(cfg, args.data_root)
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
+    return cfg
+
+
+def check_keys(cfg: Config, options: dict) -> None:
+    """Raises ValueError for a top-level key that is almost a known one, and for options that would change nothing."""
+    for key in cfg:
+        near = difflib.get_close_matches(key, RUN_KEYS, n=1, cutoff=0.85)
+        if key not in RUN_KEYS and near and near[0] not in cfg:
+            raise ValueError(f'{cfg.filename} has the key {key!r}, which nothing reads: did you mean {near[0]!r}?')
+    for option in options:
+        first = option.split('.')[0]
+        if first not in RUN_KEYS and first not in cfg:
+            near = difflib.get_close_matches(first, RUN_KEYS | set(cfg), n=1)
+            raise ValueError(f'--cfg-options {option}: nothing reads {first!r}'
+                             + (f'; did you mean {near[0]!r}?' if near else ', see the top-level keys of the config'))
+
+
+def fit_to_data(cfg: Config) -> list[str]:
+    """Fits the config to the classes of the data; returns lines for the plan."""
+    from mae_backbone.user_data import fit_classes
+    return fit_classes(cfg)
+
+
+def data_lines(cfg: Config, splits: list[str]) -> list[str]:
+    """Fits the config to the classes of the data, refuses data that cannot be used; returns lines for the plan."""
+    from mae_backbone.data_check import check_data
+    return [*fit_to_data(cfg), *check_data(cfg, splits=tuple(splits))]
+
+
+def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
+    """Puts --amp, --pretrained and --resume into the config, checks the work directory; returns lines for the plan."""
+    lines = []
+    if args.amp:
+        lines.append(switch_amp_on(cfg))
+    if args.pretrained:
+        cfg.model.backbone.init_cfg = ConfigDict(type='Pretrained', checkpoint=args.pretrained)
+    if args.resume:
+        cfg.load_from = resume_path(args.resume, cfg.work_dir)
+        cfg.resume = cfg.load_from is not None
+        lines.append(f'resumes from {cfg.load_from}' if cfg.resume else f'resumes nothing: {cfg.work_dir} is empty')
+    if cfg.get('load_from') and not Path(cfg.load_from).is_file():
+        raise FileNotFoundError(f'checkpoint {cfg.load_from} does not exist: check --resume')
+    lines.append(scale_learning_rate(cfg))
+    make_folder(cfg.work_dir, '--work-dir')
+    return lines
+
+
+def make_folder(folder: str, option: str) -> None:
+    """Makes the folder of an option, and finds out before hours of work whether it can be written to."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f'{option} {folder} cannot be written to ({error.strerror}): choose another folder') from error
+
+
+def switch_amp_on(cfg: Config) -> str:
+    """Mixed precision on CUDA, in bfloat16 where the GPU has it; says what was done."""
+    if not torch.cuda.is_available():
+        return 'precision: float32, --amp needs a GPU'
+    dtype = 'bfloat16' if torch.cuda.is_bf16_supported() else 'float16'
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.dtype = dtype
+    cfg.optim_wrapper.loss_scale = 'dynamic' if dtype == 'float16' else 1.0  # bfloat16 has the range of float32
+    return f'precision: {dtype} (autocast)'
+
+
+def scale_learning_rate(cfg: Config) -> str:
+    """Scales the learning rate with the effective batch, where `auto_scale_lr.enable` says so; returns the sum."""
+    accumulation = cfg.optim_wrapper.get('accumulative_counts', 1)
+    processes = int(os.environ.get('WORLD_SIZE', os.environ.get('SLURM_NTASKS', 1))) if cfg.launcher != 'none' else 1
+    batch = cfg.train_dataloader.batch_size
+    effective = batch * accumulation * processes
+    optimizer, scaling = cfg.optim_wrapper.optimizer, cfg.get('auto_scale_lr') or {}
+    line = f'effective batch {effective} = {batch} a process x {processes} processes x {accumulation} accumulated'
+    if not scaling.get('enable'):
+        return f'{line}; learning rate {optimizer.lr:.3g}'
+    base = optimizer.lr
+    optimizer.lr = base * effective / scaling.base_batch_size
+    cfg.auto_scale_lr.enable = False  # done: MMEngine would do it again, and leaves accumulation out
+    return f'{line}; learning rate {optimizer.lr:.3g} = {base:.3g} x {effective} / {scaling.base_batch_size}'
+
+
+def print_plan(runner: Runner, lines: list[str]) -> None:
+    """Says what is about to be done."""
+    parameters = list(runner.model.parameters())
+    trained = sum(p.numel() for p in parameters if p.requires_grad)
+    say(f'model: {type(runner.model).__name__}, {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, '
+        f'{trained / 1e6:.2f} M of them trained')
+    for line in lines:
+        say(line)
+    device = get_device()
+    detail = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} threads'
+    say(f'device: {device}, {detail}')
+    say(f'results go to {runner.work_dir}')
+
+
+def say(line: str) -> None:
+    """Prints a line, once in a distributed run."""
+    if int(os.environ.get('RANK', 0)) == 0:
+        print(line, flush=True)
+
+
+def last_checkpoint(work_dir: str) -> str:
+    """The checkpoint that the next command should take: the best one where there is one, otherwise the latest."""
+    best = sorted(Path(work_dir).glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
+    return str(best[-1]) if best else str(resume_path('auto', work_dir))

@@ -1,0 +1,51 @@
+"""Pictures for people: rows of images, and words on them."""
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def side_by_side(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, height: int = 192) -> np.ndarray:
+    """rows of images (H, W, 3) uint8 RGB -> one picture, a row each, with a title over every column.
+
+    Each image is scaled to `height` pixels; small ones keep hard pixel edges, so that patches can be seen.
+    """
+    scaled = [[to_height(image, height) for image in row] for row in rows]
+    widths = [max(row[column].shape[1] for row in scaled) for column in range(len(titles))]
+    bars = [_pad_right(title_bar(title, width), 4) for title, width in zip(titles, widths, strict=True)]
+    lines = [np.concatenate(bars, 1)]
+    for row in scaled:
+        cells = [_pad_right(image, width - image.shape[1] + 4) for image, width in zip(row, widths, strict=True)]
+        lines.append(np.pad(np.concatenate(cells, 1), ((0, 4), (0, 0), (0, 0)), constant_values=255))
+    return np.concatenate(lines)
+
+
+def title_bar(title: str, width: int) -> np.ndarray:
+    """A white bar (24, width, 3) with a title on it, shrunk until it fits."""
+    bar = np.full((24, width, 3), 255, np.uint8)
+    scale = 0.5
+    while scale > 0.2 and cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > width - 8:
+        scale -= 0.05
+    return cv2.putText(bar, title, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def save_picture(path: str, picture: np.ndarray) -> None:
+    """Writes a picture (H, W, 3) uint8 RGB; raises OSError where that cannot be done."""
+    suffix = Path(path).suffix
+    if not suffix or not cv2.haveImageWriter(path):
+        raise OSError(f'{path} cannot be written as an image: choose a name that ends in .png or .jpg')
+    _, data = cv2.imencode(suffix, picture[..., ::-1])
+    with open(path, 'wb') as file:  # not cv2.imwrite, which fails without a word
+        file.write(data.tobytes())
+
+
+def to_height(image: np.ndarray, height: int) -> np.ndarray:
+    """image (H, W, 3) -> (height, W', 3) of the same shape."""
+    scale = height / image.shape[0]
+    size = max(1, round(image.shape[1] * scale)), height
+    return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
+
+
+def _pad_right(image: np.ndarray, pixels: int) -> np.ndarray:
+    return np.pad(image, ((0, 0), (0, pixels), (0, 0)), constant_values=255)

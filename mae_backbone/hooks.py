@@ -1,0 +1,82 @@
+"""What is looked at while a run goes on."""
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mae_backbone.drawing import save_picture, side_by_side
+from mae_backbone.masking import random_mask
+from mae_backbone.patches import patchify
+from mae_backbone.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Draws original | masked | reconstruction of the same images under the same masks while a MAE is pretrained.
+
+    Args:
+        interval: epochs between two pictures; one is drawn at the end too.
+        by_epoch: False counts the interval in iterations.
+        images: how many of the training images, evenly drawn, are shown.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, *, interval: int = 10, by_epoch: bool = True, images: int = 6) -> None:
+        self.interval, self.by_epoch, self.number = interval, by_epoch, images
+        self.images: list[Tensor] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Fixes the images, without moving the random numbers of the training."""
+        dataset = runner.train_dataloader.dataset
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            steps = np.linspace(0, len(dataset) - 1, min(self.number, len(dataset))).astype(int)
+            self.images = [dataset[int(i)]['inputs'] for i in steps]
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Draws where the interval, or the last epoch, says so."""
+        if self.by_epoch and (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
+            self.draw(runner, f'epoch_{runner.epoch + 1}.png')
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Draws where the interval, or the last iteration, says so."""
+        if not self.by_epoch and (self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)):
+            self.draw(runner, f'iter_{runner.iter + 1}.png')
+
+    @master_only
+    def draw(self, runner: Runner, name: str) -> None:
+        """Writes the picture `name` into the folder `reconstructions` of the work directory."""
+        folder = Path(runner.work_dir, 'reconstructions')
+        folder.mkdir(exist_ok=True)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        save_picture(str(folder / name), draw_reconstructions(model, self.images))
+
+
+def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: int = 0,
+                         mask_ratio: float | None = None) -> np.ndarray:
+    """uint8 images (C, H, W) of one size through an `MAEPretrainer` -> picture (H, W, 3) uint8, a row for each."""
+    was_training, mae = model.training, model.mae
+    model.eval()
+    inputs = model.data_preprocessor({'inputs': images})['inputs']
+    patches = patchify(inputs, mae.encoder.patch_size)
+    generator = torch.Generator(patches.device).manual_seed(seed)
+    mask = random_mask(patches, mae.mask_ratio if mask_ratio is None else mask_ratio, generator=generator)
+    masked, filled = mae.reconstruct(inputs, mask)
+    model.train(was_training)
+    rows = [[to_pixels(image, model.data_preprocessor) for image in row]
+            for row in zip(inputs, masked, filled, strict=True)]
+    return side_by_side(rows, ['original', f'{mask.hidden[0].float().mean():.0%} hidden', 'reconstruction'])
+
+
+def to_pixels(image: Tensor, preprocessor: torch.nn.Module) -> np.ndarray:
+    """Normalised image (C, H, W) -> (H, W, 3) uint8: undoes the mean and deviation of the data preprocessor."""
+    pixels = image.float() * preprocessor.std + preprocessor.mean if preprocessor._enable_normalize else image.float()
+    pixels = pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels[..., :1], 3, axis=2)

@@ -1,0 +1,182 @@
+"""Nearest neighbours: how well the features of a backbone tell classes apart, with nothing trained on them."""
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_gather
+from mmengine.evaluator import Evaluator
+from mmengine.model import is_model_wrapper
+from mmengine.runner import BaseLoop, Runner
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mae_backbone.registry import LOOPS
+
+
+def knn_predict(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int, k: int = 20,
+                temperature: float = 0.07, chunk: int = 1024) -> Tensor:
+    """features (N, D), bank (M, D) of labels (M,) -> (N,) the class that the k nearest of the bank vote for.
+
+    Nearest by cosine; a neighbour of similarity s votes with the weight exp(s / temperature) (Wu et al., CVPR 2018,
+    section 3.4; k and temperature as in DINO, Caron et al., ICCV 2021, section 4.1). Holds (chunk, M) similarities.
+
+    Args:
+        classes: number of classes, above every label.
+        chunk: features compared with the bank at a time; the result does not depend on it.
+
+    Raises:
+        ValueError: shapes or labels that do not fit, a feature that is not finite, k above M, or a temperature <= 0.
+    """
+    check_bank(bank, labels, classes=classes, k=k, temperature=temperature)
+    if features.ndim != 2 or features.shape[1] != bank.shape[1]:
+        raise ValueError(f'features are {tuple(features.shape)}, wanted (N, {bank.shape[1]}) as those of the bank')
+    bank = normalize(bank)
+    votes = [knn_votes(normalize(part), bank, labels, classes=classes, k=k, temperature=temperature).argmax(dim=1)
+             for part in features.split(chunk)]
+    return torch.cat(votes)
+
+
+def check_bank(bank: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float) -> None:
+    """Raises ValueError where neighbours cannot be looked up in bank (M, D) of labels (M,)."""
+    if bank.ndim != 2 or labels.shape != bank.shape[:1]:
+        raise ValueError(f'the bank is {tuple(bank.shape)} with labels {tuple(labels.shape)}, wanted (M, D) and (M,)')
+    if not 1 <= k <= len(bank):
+        raise ValueError(f'k={k} neighbours of a bank of {len(bank)} images: '
+                         f'choose k from 1 to {len(bank)}, or a larger bank')
+    if temperature <= 0:
+        raise ValueError(f'temperature={temperature}, wanted a positive number such as 0.07')
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f'labels of the bank are from {labels.min()} to {labels.max()}, '
+                         f'wanted 0 to {classes - 1} for {classes} classes')
+
+
+def normalize(features: Tensor) -> Tensor:
+    """features (N, D) -> of length 1, in float32. Raises ValueError where one is not finite."""
+    if not features.isfinite().all():
+        raise ValueError('a feature is NaN or infinite: the model has diverged, or overflows in half precision')
+    return F.normalize(features.float(), dim=1)
+
+
+def knn_votes(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float) -> Tensor:
+    """features (B, D), bank (M, D), both normalised, labels (M,) -> share of the votes for each class (B, classes)."""
+    similarity, nearest = (features @ bank.T).topk(k, dim=1)
+    # exp(s / temperature) overflows at low temperatures; its share of the sum over the neighbours does not
+    weights = (similarity / temperature).softmax(dim=1)
+    return weights.new_zeros(len(features), classes).scatter_add_(1, labels.long()[nearest], weights)
+
+
+@LOOPS.register_module()
+class KNNLoop(BaseLoop):
+    """Classifies the images of a test (or validation) set by their nearest neighbours in a labelled bank.
+
+    In a config, beside the usual test_dataloader::
+
+        test_cfg = dict(type='mae_backbone.KNNLoop', bank=<config of a dataloader>, k=20, temperature=.07)
+        test_evaluator = dict(type='mae_backbone.TopKAccuracy')
+
+    The model is called with mode='tensor' and must give features (B, D); batches are dict(inputs, data_samples), the
+    latter int labels. Each process extracts its share of the bank, then holds all of it. The votes go to the evaluator
+    as dict(scores, label) for each image; its metrics are named `knn/...`, whatever their prefix was.
+
+    Args:
+        runner: of mmengine.
+        dataloader: the images to classify.
+        evaluator: metrics of the votes.
+        bank: a dataloader, or its config, without augmentation: usually the training images.
+        k: number of neighbours.
+        temperature: of their weights, see `knn_predict`.
+
+    Raises:
+        ValueError: there is no metric. When run: for images without labels, features that are no vectors, a bank
+            without a batch, and what `knn_predict` refuses.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | list, *,
+                 bank: DataLoader | dict, k: int = 20, temperature: float = 0.07) -> None:
+        super().__init__(runner, dataloader)
+        self.bank = runner.build_dataloader(bank, seed=runner.seed) if isinstance(bank, dict) else bank
+        self.evaluator = evaluator if isinstance(evaluator, Evaluator) else runner.build_evaluator(evaluator)
+        self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
+        if not self.evaluator.metrics:
+            raise ValueError("the evaluator has no metric: set it to dict(type='mae_backbone.TopKAccuracy')")
+        for metric in self.evaluator.metrics:
+            metric.prefix = 'knn'
+        self.k, self.temperature = k, temperature
+
+    def run(self) -> dict[str, float]:
+        """Metrics by name."""
+        # The Runner builds test and validation loops alike, but hooks know them by name.
+        stage = 'val' if self.runner._val_loop is self else 'test'
+        self.runner.call_hook(f'before_{stage}')
+        self.runner.call_hook(f'before_{stage}_epoch')  # averaged weights (EMAHook) are in place from here on
+        self.runner.model.eval()
+        bank, labels = self.extract_bank()
+        for i, batch in enumerate(self.dataloader):
+            self.runner.call_hook(f'before_{stage}_iter', batch_idx=i, data_batch=batch)
+            outputs = self.classify(batch, bank, labels)
+            self.evaluator.process(data_samples=outputs, data_batch=batch)
+            self.runner.call_hook(f'after_{stage}_iter', batch_idx=i, data_batch=batch, outputs=outputs)
+        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+        self.runner.call_hook(f'after_{stage}_epoch', metrics=metrics)
+        self.runner.call_hook(f'after_{stage}')
+        return metrics
+
+    def extract_bank(self) -> tuple[Tensor, Tensor]:
+        """Features (M, D), normalised, and labels (M,) of the whole bank, in every process."""
+        features, labels, start, batches = [], [], time.time(), len(self.bank)
+        for i, batch in zip(range(1, batches + 1), self.bank, strict=False):  # samplers for training may never end
+            for parts, part in zip((features, labels), self.extract(batch), strict=True):
+                parts.append(part)
+            # Not by hooks: their progress is out of the length of the test set.
+            if i % max(1, batches // 10) == 0:
+                left = (time.time() - start) / i * (batches - i)
+                self.runner.logger.info(f'kNN bank [{i}/{batches}]  eta: {left:.0f} s')
+        if not features:
+            raise ValueError(f'the bank of {len(self.bank.dataset)} images gives no batch: '
+                             'set drop_last=False or a smaller batch_size in its dataloader')
+        size = len(self.bank.dataset)
+        bank, all_labels = gather(torch.cat(features), size), gather(torch.cat(labels), size)
+        check_bank(bank, all_labels, classes=int(all_labels.max()) + 1, k=self.k, temperature=self.temperature)
+        return bank, all_labels
+
+    @torch.no_grad()
+    def extract(self, batch: dict) -> tuple[Tensor, Tensor]:
+        """A batch -> features (B, D), normalised, and labels (B,)."""
+        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+        data = model.data_preprocessor(batch, False)
+        features = model(**data, mode='tensor')
+        if not isinstance(features, Tensor) or features.ndim != 2:
+            came = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(f"{type(model).__name__} gives {came} for mode='tensor', kNN wants features (B, D): "
+                             'use mae_backbone.ViTClassifier')
+        return normalize(features), _labels(data.get('data_samples'), features.device)
+
+    def classify(self, batch: dict, bank: Tensor, labels: Tensor) -> list[dict]:
+        """A batch, features (M, D) and labels (M,) of the bank -> dict(scores=(classes,), label=int) of each image."""
+        features, true = self.extract(batch)
+        classes = int(torch.stack([labels.max(), true.max()]).max()) + 1  # a class the bank lacks is a miss, no error
+        votes = knn_votes(features, bank, labels, classes=classes, k=self.k, temperature=self.temperature)
+        return [{'scores': vote, 'label': label} for vote, label in zip(votes, true.tolist(), strict=True)]
+
+
+def gather(part: Tensor, size: int) -> Tensor:
+    """Rows (M / processes, ...) of each process -> (size, ...) of all, in the order of the dataset, in every process.
+
+    mmengine's DefaultSampler deals indices out in turn, and repeats some so that all processes have equally many: the
+    repeated ones come last and are cut off.
+    """
+    counts = torch.cat(all_gather(torch.tensor([len(part)], device=part.device)))
+    rows = int(counts.max())
+    padded = torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
+    everything = torch.stack(all_gather(padded), dim=1)  # (rows, processes, ...)
+    present = torch.arange(rows, device=part.device)[:, None] < counts
+    return everything[present][:size]
+
+
+def _labels(samples: Sequence[int | Tensor] | Tensor | None, device: torch.device) -> Tensor:
+    """What the dataloader gave for the labels of a batch -> (B,)."""
+    if samples is None or any(sample is None for sample in samples):
+        raise ValueError('kNN needs the class of every image, of the bank and to classify: '
+                         'use datasets that have labels (a folder per class)')
+    return torch.as_tensor(samples, device=device).long()

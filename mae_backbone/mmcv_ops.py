@@ -1,0 +1,58 @@
+"""Makes `import mmcv.ops` work where mmcv came without its compiled extension, `mmcv._ext`.
+
+mmcv from pip is pure Python. Without the extension onedl-mmdetection and onedl-mmsegmentation bind error stubs (or
+None) in the place of NMS, RoIAlign and others, or fail to import. `install` puts `mmcv_ext.py` in its place: after
+everything else that could provide `mmcv._ext`, so that a compiled one is used untouched. Nothing heavy is imported
+before `mmcv.ops` is.
+"""
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+STAND_IN = Path(__file__).with_name('mmcv_ext.py')
+
+# Modules of onedl-mmdetection 3.5.1 and onedl-mmsegmentation 1.4.2 with `try: from mmcv.ops import ...` at their top,
+# by the start of their names.
+BINDERS = ('mmdet.apis.inference', 'mmdet.evaluation.metrics.dump_odvg_results', 'mmdet.models.',
+           'mmdet.structures.mask.structures', 'mmdet.utils.large_image',
+           'mmseg.models.', 'mmseg.utils.mask_classification')
+
+
+class OpNotCompiled(NotImplementedError):
+    """An op of mmcv was called that only its compiled extension has."""
+
+
+class _Finder(MetaPathFinder):
+    """Finds `mmcv._ext`, and nothing else, in the file `STAND_IN`."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None,
+                  target: ModuleType | None = None) -> ModuleSpec | None:
+        return spec_from_file_location(fullname, STAND_IN) if fullname == 'mmcv._ext' else None
+
+
+_FINDER = _Finder()
+
+
+def install() -> None:
+    """Make the stand-ins available to every later `import mmcv.ops`. A second call does nothing.
+
+    Raises:
+        ImportError: mmdet or mmseg was imported before, and holds stubs by now.
+    """
+    if _FINDER in sys.meta_path:
+        return
+    if 'mmcv.ops' not in sys.modules and (late := without_ops(sys.modules)):
+        raise ImportError(f'mmdet or mmseg was imported before mae_backbone ({", ".join(late[:3])}, ...), when mmcv '
+                          'had no ops yet: they hold stubs in the place of nms, roi_align and others. Start again with '
+                          '`import mae_backbone` before the first import of mmdet or mmseg; where a tool of theirs '
+                          "reads a config, custom_imports = dict(imports=['mae_backbone']) does that")
+    sys.meta_path.append(_FINDER)
+
+
+def without_ops(modules: Iterable[str]) -> list[str]:
+    """Those of `modules` that bind mmcv's ops when they are imported, sorted."""
+    return sorted(name for name in modules if name.startswith(BINDERS))

@@ -1,0 +1,20 @@
+"""Our nodes of MMEngine's registries: `type='mae_backbone.X'` in a config finds what is registered here.
+
+MMEngine imports this module by itself, and swallows an ImportError of it without a word: it imports nothing else.
+"""
+from mmengine import registry as mmengine_registry
+
+
+def _node(name: str, *files: str) -> mmengine_registry.Registry:
+    """A child of MMEngine's registry `name` that finds its members in `files` of this package."""
+    parent = getattr(mmengine_registry, name)
+    return mmengine_registry.Registry(parent.name, parent=parent, scope='mae_backbone',
+                                      locations=[f'mae_backbone.{file}' for file in files])
+
+
+MODELS = _node('MODELS', 'backbone', 'pyramid', 'pretrainer', 'classifier')
+DATASETS = _node('DATASETS', 'data')
+HOOKS = _node('HOOKS', 'hooks')
+LOOPS = _node('LOOPS', 'knn')
+METRICS = _node('METRICS', 'metrics')
+OPTIM_WRAPPER_CONSTRUCTORS = _node('OPTIM_WRAPPER_CONSTRUCTORS', 'layer_decay')

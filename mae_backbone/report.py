@@ -1,0 +1,188 @@
+"""The report of tools/quickstart.py: table, curves and pictures of what two starts of the same training came to."""
+import html
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from mae_backbone.data import list_images
+from mae_backbone.drawing import save_picture, side_by_side
+
+DONE = 'done'  # in the folder of a step: it is finished, and took that many seconds
+INITS = {'mae': 'from the MAE', 'random': 'from random weights'}
+
+
+class Task(NamedTuple):
+    """A task of the quickstart: folder of its data in the scenes; its metrics as MMEngine logs them, their titles."""
+
+    name: str
+    folder: str
+    metrics: dict[str, str]
+    percent: float  # what a logged value is multiplied with to be in percent
+
+
+TASKS = (
+    Task('detection', '', {'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}, 100.0),
+    Task('segmentation', '', {'mIoU': 'mIoU'}, 1.0),
+    Task('classification', 'classes', {'accuracy/top1': 'top-1'}, 1.0),
+)
+
+
+def write_report(work_dir: Path, *, configs: Path, pretrained_on: Path) -> Path:
+    """Writes report.md, index.html, results.json and their pictures into `work_dir`; returns index.html.
+
+    Args:
+        work_dir: with the folders of the finished steps.
+        configs: the folder of the configs that they ran.
+        pretrained_on: the images that the MAE saw.
+    """
+    rows = results(work_dir)
+    _write(work_dir / 'results.json', json.dumps(rows, indent=1))
+    pictures = {'curves.png': 'Validation while training; the budget is the same for both.'}
+    draw_curves(work_dir)
+    pictures |= _reconstructions(work_dir)
+    for task in TASKS:
+        name = f'{task.name}.png'
+        save_picture(str(work_dir / name), draw_task(task, work_dir, configs=configs))
+        pictures[name] = f'{task.name.capitalize()} on validation scenes that neither training saw.'
+    title = 'What the pretraining is worth'
+    intro = (f'A small MAE was pretrained on {len(list_images(pretrained_on)):,} unlabelled images in '
+             f'{minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice with the same budget: from its '
+             'weights, and from random ones. All values are percent, of one run each.')
+    _write(work_dir / 'report.md', _markdown(title, intro, rows, pictures))
+    _write(work_dir / 'index.html', _page(title, intro, rows, pictures))
+    return work_dir / 'index.html'
+
+
+def results(work_dir: Path) -> list[dict]:
+    """A row for each task, metric and start: the last value in percent, and the minutes of the training."""
+    rows = []
+    for task in TASKS:
+        for key, metric in task.metrics.items():
+            for init in INITS:
+                values = curve(work_dir / f'{task.name}_{init}', key)
+                rows.append({'task': task.name, 'metric': metric, 'init': init,
+                             'value': round(values[-1][1] * task.percent, 2),
+                             'minutes': round(minutes(work_dir, f'{task.name}_{init}'), 2)})
+    return rows
+
+
+def curve(folder: Path, key: str) -> list[tuple[int, float]]:
+    """(step, value) of what a run of MMEngine logged under `key`, over all its attempts.
+
+    Raises:
+        ValueError: it logged nothing of that name.
+    """
+    values = {}
+    for file in sorted(folder.glob('*/vis_data/scalars.json')):
+        for line in file.read_text(encoding='utf-8').splitlines():
+            entry = json.loads(line)
+            if key in entry:
+                values[int(entry['step'])] = float(entry[key])
+    if not values:
+        raise ValueError(f'{folder} has no logged {key}: delete the folder and run the same command again')
+    return sorted(values.items())
+
+
+def minutes(work_dir: Path, step: str) -> float:
+    """How long a finished step took, all attempts together."""
+    return float((work_dir / step / DONE).read_text()) / 60
+
+
+def draw_curves(work_dir: Path) -> None:
+    """Writes curves.png: each task's first metric over its iterations, from both starts."""
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(1, len(TASKS), figsize=(4 * len(TASKS), 3.2), layout='constrained')
+    for axis, task in zip(axes, TASKS, strict=True):
+        key, metric = next(iter(task.metrics.items()))
+        for init, style in (('mae', 'o-'), ('random', 's--')):
+            steps, values = zip(*curve(work_dir / f'{task.name}_{init}', key), strict=True)
+            axis.plot(steps, np.array(values) * task.percent, style, label=INITS[init])
+        axis.set(title=f'{task.name}: {metric}', xlabel='iteration', ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(work_dir / 'curves.png', dpi=110)
+    pyplot.close(figure)
+
+
+def draw_task(task: Task, work_dir: Path, *, configs: Path, images: int = 5) -> np.ndarray:
+    """Validation images of a task: what is there, what is found from the MAE, what from random weights."""
+    from mae_backbone.cli import fit_to_data
+    from mae_backbone.predict import Predictor
+    from mae_backbone.user_data import use_data_root
+    cfg = Config.fromfile(configs / f'quickstart_{task.name}.py')
+    use_data_root(cfg, str(work_dir / 'scenes' / task.folder))
+    fit_to_data(cfg)
+    predictors = []
+    for init in INITS:
+        checkpoint = (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip()
+        predictors.append(Predictor(cfg, checkpoint))
+    truths = _truths(cfg, predictors[0])
+    rows = []
+    for index in np.linspace(0, len(truths) - 1, min(images, len(truths))).astype(int):
+        image, truth = truths[index]()
+        rows.append([image, truth, *(predict.draw(image, predict(image)) for predict in predictors)])
+    return side_by_side(rows, ['image', 'truth', *INITS.values()])
+
+
+def _truths(cfg: Config, predictor) -> list[Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    """For each validation image a function that gives it, with what is there drawn on it."""
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    return [lambda i=i: predictor.draw_truth(dataset, i) for i in range(len(dataset))]
+
+
+def _reconstructions(work_dir: Path) -> dict[str, str]:
+    drawn = sorted((work_dir / 'mae' / 'reconstructions').glob('*.png'), key=lambda file: file.stat().st_mtime)
+    if not drawn:
+        return {}
+    return {drawn[-1].relative_to(work_dir).as_posix():
+            'Pretraining: original, what the encoder saw, and what the decoder made of it.'}
+
+
+def _cells(rows: list[dict]) -> Iterable[tuple[str, ...]]:
+    """The rows of the table, both starts of a metric in one."""
+    for mae, random in zip(rows[::2], rows[1::2], strict=True):  # in the order of INITS
+        yield (mae['task'], mae['metric'], f'{mae["value"]:.1f}', f'{random["value"]:.1f}',
+               f'{mae["value"] - random["value"]:+.1f}', f'{mae["minutes"]:.1f} / {random["minutes"]:.1f}')
+
+
+_HEAD = ('task', 'metric', *INITS.values(), 'difference', 'minutes')
+
+
+def _markdown(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
+    table = [_HEAD, ('---',) * len(_HEAD), *_cells(rows)]
+    lines = [f'# {title}', '', intro, '', *('| ' + ' | '.join(row) + ' |' for row in table), '']
+    for name, words in pictures.items():
+        lines += [words, '', f'![{words}]({name})', '']
+    return '\n'.join(lines)
+
+
+def _page(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
+    head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in _HEAD)
+    body = ''.join('<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in _cells(rows))
+    figures = ''.join(f'<figure><img src="{html.escape(name)}" alt="{html.escape(words)}">'
+                      f'<figcaption>{html.escape(words)}</figcaption></figure>' for name, words in pictures.items())
+    return f'''<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }}
+div {{ overflow-x: auto; }} table {{ border-collapse: collapse; }}
+th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left; white-space: nowrap; }}
+figure {{ margin: 2rem 0; }} img {{ max-width: 100%; height: auto; }} figcaption {{ color: #555; }}
+</style></head><body><h1>{html.escape(title)}</h1><p>{html.escape(intro)}</p>
+<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{figures}</body></html>
+'''
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes beside first: the file of that name is always whole."""
+    part = path.with_name(path.name + '.part')
+    part.write_text(text, encoding='utf-8')
+    os.replace(part, path)

@@ -1,0 +1,223 @@
+"""The Vision Transformer that is pretrained by MAE, then serves as classifier and as dense backbone."""
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, Mlp, PatchEmbed, resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mae_backbone.attention import Attention
+from mae_backbone.masking import Mask
+from mae_backbone.patches import grid_size, sincos_positions
+
+
+class Arch(NamedTuple):
+    """Size of a Transformer."""
+
+    width: int
+    depth: int
+    heads: int
+
+
+# MAE paper, appendix A.1 (base, large, huge); DeiT, table 1 (tiny, small).
+ARCHS = {
+    'tiny': Arch(192, 12, 3),
+    'small': Arch(384, 12, 6),
+    'base': Arch(768, 12, 12),
+    'large': Arch(1024, 24, 16),
+    'huge': Arch(1280, 32, 16),
+}
+
+
+class ViT(nn.Module):
+    """A plain Vision Transformer; parameter names are those of the public MAE code, timm and detectron2.
+
+    Args:
+        arch: a name in `ARCHS`, or dict(width=, depth=, heads=).
+        image_size: pixels, (H, W) or one number, that the model is built for. Any other size is served at run time:
+            absolute positions are interpolated bicubically, relative ones linearly, as detectron2 does.
+        pretrain_image_size: that of the pretraining, for which absolute positions are stored; None: as `image_size`.
+        patch_size: side of a patch in pixels.
+        in_channels: C of the images.
+        class_token: whether a class token goes first.
+        final_norm: whether a LayerNorm ends it (MAE yes, ViTDet no).
+        fixed_positions: keep the sin-cos positions out of training (MAE pretraining).
+        drop_path_rate: of the last block, in [0, 1); it grows linearly from 0 at the first, and drops whole images.
+        window_size: side in patches of the windows that attention is confined to; 0 for none.
+        global_blocks: indices of the blocks that attend to all patches nevertheless.
+        relative_positions: add detectron2's decomposed relative positions in every block.
+        checkpointing: recompute the blocks in the backward pass instead of keeping what is inside of them.
+
+    Raises:
+        ValueError: an arch or a combination that does not exist.
+    """
+
+    def __init__(self, arch: str | dict = 'base', *, image_size: int | Sequence[int] = 224,
+                 pretrain_image_size: int | Sequence[int] | None = None, patch_size: int = 16, in_channels: int = 3,
+                 class_token: bool = True, final_norm: bool = True, fixed_positions: bool = False,
+                 drop_path_rate: float = 0.0, window_size: int = 0, global_blocks: Sequence[int] = (),
+                 relative_positions: bool = False, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.arch = width, depth, heads = find_arch(arch)
+        self.patch_size, self.in_channels, self.checkpointing = patch_size, in_channels, checkpointing
+        grid = grid_size(_pair(image_size), patch_size)
+        self.grid = grid_size(_pair(pretrain_image_size or image_size), patch_size)  # of the stored positions
+        if class_token and (window_size or relative_positions):
+            raise ValueError('windows and relative positions are defined between patches: set class_token=False')
+        if any(not 0 <= i < depth for i in global_blocks):
+            raise ValueError(f'global_blocks={tuple(global_blocks)}, the {depth} blocks are numbered from 0')
+
+        self.patch_embed = PatchEmbed(None, patch_size, in_channels, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
+        # Public checkpoints have a row for the class token first, even where (detectron2) there is no such token.
+        self.pos_embed = nn.Parameter(sincos_positions(self.grid, width, class_token=True),
+                                      requires_grad=not fixed_positions)
+        rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
+        windows = [0 if i in global_blocks else window_size for i in range(depth)]
+        self.blocks = nn.ModuleList([
+            Block(width, heads=heads, drop_path=rate, window_size=window,
+                  table_size=((window, window) if window else grid) if relative_positions else None)
+            for rate, window in zip(rates, windows, strict=True)])
+        self.norm = nn.LayerNorm(width, eps=1e-6) if final_norm else nn.Identity()
+        initialize(self)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) -> tokens (B, L, D) with their positions.
+
+        Raises:
+            ValueError: the patch does not divide the image, or the channels are not those of the model.
+        """
+        grid = self.check(images)
+        return self.patch_embed(images) + self.positions(grid)[:, 1:]
+
+    def embed_visible(self, patches: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
+        """patches (B, L, P) as `patchify` cuts them -> tokens (B, K, D) of the visible ones alone."""
+        # The projection is a convolution (D, C, p, p); patchify orders the pixels of a patch as (p, p, C).
+        weight = self.patch_embed.proj.weight.permute(0, 2, 3, 1).flatten(1)
+        tokens = F.linear(mask.visible(patches), weight, self.patch_embed.proj.bias)
+        return tokens + mask.visible(self.positions(grid)[:, 1:])
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """tokens (B, N, D) of any patches, with positions -> (B, 1 + N, D) after all blocks, class token first."""
+        tokens = self._prepend_class_token(tokens)
+        for block in self.blocks:
+            tokens = self._run(block, tokens, None)
+        return self.norm(tokens)
+
+    def feature_maps(self, images: Tensor, out_indices: Sequence[int] = (-1,)) -> list[Tensor]:
+        """images (B, C, H, W) -> output (B, D, h, w) of each of the blocks `out_indices`, normed if `final_norm`."""
+        grid = self.check(images)
+        wanted = {i % len(self.blocks) for i in out_indices}
+        tokens, maps = self._prepend_class_token(self.embed(images)), {}
+        for i, block in enumerate(self.blocks):
+            tokens = self._run(block, tokens, grid)
+            if i in wanted:
+                maps[i] = self._to_map(self.norm(tokens), grid)
+        return [maps[i % len(self.blocks)] for i in out_indices]
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Positions (1, 1 + h*w, D) for a grid of (h, w) patches, the class token's first."""
+        if tuple(grid) == self.grid:
+            return self.pos_embed
+        return resample_abs_pos_embed(self.pos_embed, list(grid), list(self.grid), num_prefix_tokens=1,
+                                      interpolation='bicubic', antialias=False)
+
+    def check(self, images: Tensor) -> tuple[int, int]:
+        """images (B, C, H, W) -> their grid (h, w). Raises ValueError where the model cannot take them."""
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ValueError(f'images are {tuple(images.shape)}, wanted (B, {self.in_channels}, H, W): '
+                             'set in_channels of the model to the channels of your images')
+        return grid_size(tuple(images.shape[2:]), self.patch_size)
+
+    def _prepend_class_token(self, tokens: Tensor) -> Tensor:
+        """tokens (B, N, D) -> (B, 1 + N, D), or as they were where the model has no class token."""
+        if self.cls_token is None:
+            return tokens
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        return torch.cat([first, tokens], dim=1)
+
+    def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """tokens (B, L or 1 + L, D) -> (B, D, h, w)."""
+        return tokens[:, -grid[0] * grid[1]:].transpose(1, 2).unflatten(2, grid).contiguous()
+
+    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, tokens, grid, use_reentrant=False)
+        return block(tokens, grid)
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block; with a `window_size` attention stays within windows of that many patches a side."""
+
+    def __init__(self, width: int, *, heads: int, drop_path: float = 0.0, window_size: int = 0,
+                 table_size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads=heads, table_size=table_size)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, 4 * width)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows and relative positions."""
+        tokens = tokens + self.drop_path(self.attend(self.norm1(tokens), grid))
+        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+
+    def attend(self, tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D), in windows where the block has them."""
+        if not self.window_size:
+            return self.attn(tokens, grid)
+        windows = to_windows(tokens, grid, self.window_size)
+        windows = self.attn(windows, (self.window_size, self.window_size))
+        return from_windows(windows, grid, self.window_size)
+
+
+def to_windows(tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """tokens (B, h*w, D) -> (B * windows, size*size, D); zeros fill the windows at the lower and right edge.
+
+    As in detectron2 the filling is attended to like any patch.
+    """
+    B, _, D = tokens.shape
+    h, w = grid
+    padded = F.pad(tokens.reshape(B, h, w, D), (0, 0, 0, -w % size, 0, -h % size))
+    rows, columns = padded.shape[1] // size, padded.shape[2] // size
+    return padded.reshape(B, rows, size, columns, size, D).transpose(2, 3).reshape(-1, size * size, D)
+
+
+def from_windows(windows: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+    """windows (B * windows, size*size, D) -> tokens (B, h*w, D): the inverse of `to_windows`, the filling cut off."""
+    h, w = grid
+    rows, columns = -(-h // size), -(-w // size)
+    D = windows.shape[-1]
+    tokens = windows.reshape(-1, rows, columns, size, size, D).transpose(2, 3)
+    return tokens.reshape(-1, rows * size, columns * size, D)[:, :h, :w].reshape(-1, h * w, D)
+
+
+def find_arch(arch: str | dict) -> Arch:
+    """A name in `ARCHS` or dict(width=, depth=, heads=) -> Arch. Raises ValueError for anything else."""
+    if isinstance(arch, str) and arch in ARCHS:
+        return ARCHS[arch]
+    if isinstance(arch, dict) and set(arch) == set(Arch._fields):
+        return Arch(**arch)
+    raise ValueError(f'arch={arch!r}: wanted one of {", ".join(ARCHS)}, or dict(width=, depth=, heads=)')
+
+
+def initialize(module: nn.Module) -> None:
+    """The initialisation of the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02)."""
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif name.endswith('patch_embed.proj'):  # as the linear layer that it is
+            nn.init.xavier_uniform_(part.weight.data.flatten(1))
+            nn.init.zeros_(part.bias)
+    for name, parameter in module.named_parameters():
+        if name.endswith(('cls_token', 'mask_token')):
+            nn.init.normal_(parameter, std=0.02)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

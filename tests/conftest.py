@@ -1,0 +1,36 @@
+"""What the tests share: one thread, fixed random numbers, and what the public MAE and ViTDet code give."""
+import mae_backbone  # noqa: F401, I001  first, as mmdet and mmseg bind mmcv's ops when they are imported
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> None:
+    """Each test starts from the same random numbers, and without a default scope of MMEngine's registries."""
+    torch.manual_seed(0)
+    DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture(scope='session')
+def golden_mae() -> dict[str, Tensor]:
+    """Parameters, inputs and outputs of the public MAE code on a tiny model with random weights."""
+    return _golden('mae_tiny')
+
+
+@pytest.fixture(scope='session')
+def golden_vitdet() -> dict[str, Tensor]:
+    """Parameters, inputs and outputs of the public ViTDet code (detectron2) on a tiny model with random weights."""
+    return _golden('vitdet_tiny')
+
+
+def _golden(name: str) -> dict[str, Tensor]:
+    with np.load(Path(__file__).parent / 'data' / f'{name}.npz') as file:
+        return {key: torch.from_numpy(np.asarray(value)) for key, value in file.items()}

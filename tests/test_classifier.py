@@ -1,0 +1,130 @@
+"""Classification against timm's ViT; what a probe trains; what is done to images and labels in training only."""
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from mae_backbone.classifier import ViTClassifier
+
+TINY = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8)
+
+
+def build(backbone: dict | None = None, **options) -> ViTClassifier:
+    model = MODELS.build(dict(type='mae_backbone.ViTClassifier', backbone=TINY | (backbone or {}),
+                              **dict(num_classes=5) | options))
+    if model.num_classes:
+        nn.init.normal_(model.head.weight)  # it starts near zero, where every image looks the same
+    return model
+
+
+def images_and_labels() -> tuple[Tensor, Tensor]:
+    return torch.randn(6, 3, 32, 32), torch.tensor([0, 1, 2, 3, 4, 0])
+
+
+@pytest.mark.parametrize(('pool', 'theirs'), [('mean', 'avg'), ('class', 'token')])
+def test_scores_are_those_of_timm(pool: str, theirs: str):
+    reference = VisionTransformer(32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=5,
+                                  global_pool=theirs)
+    nn.init.normal_(reference.head.weight)
+    if pool == 'mean':
+        nn.init.normal_(reference.fc_norm.weight)
+    model = build(pool=pool)
+    model.load_state_dict({name if name.startswith(('head.', 'fc_norm.')) else f'backbone.{name}': value
+                           for name, value in reference.state_dict().items()})
+    images, labels = images_and_labels()
+    predictions = model(images, labels, mode='predict')
+    assert_close(torch.stack([one['scores'] for one in predictions]), reference(images).softmax(1), atol=1e-5, rtol=0)
+    assert [one['label'] for one in predictions] == labels.tolist()
+    assert_close(model(images, labels, mode='loss')['loss'], F.cross_entropy(reference(images), labels))
+    assert_close(model(images), reference.forward_head(reference.forward_features(images), pre_logits=True),
+                 atol=1e-5, rtol=0)
+
+
+def test_predictions_without_labels():
+    assert [one['label'] for one in build()(images_and_labels()[0], mode='predict')] == [None] * 6
+
+
+def test_the_head_starts_near_zero_as_in_the_public_mae():
+    for probe, std in ((False, 2e-5), (True, 0.01)):
+        head = ViTClassifier(TINY, num_classes=50, probe=probe).head
+        assert head.weight.std().item() == pytest.approx(std, rel=0.1)
+        assert not head.bias.any()
+
+
+@pytest.mark.parametrize('pool', ['mean', 'class'])
+def test_a_probe_trains_its_head_alone(pool: str):
+    model = build(dict(drop_path_rate=0.5), pool=pool, probe=True).train()
+    assert not any(part.training for part in model.backbone.modules())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images, labels = images_and_labels()
+    optimizer = OptimWrapper(torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1))
+    model.train_step(dict(inputs=images, data_samples=labels), optimizer)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {'head.weight', 'head.bias', 'head_norm.running_mean', 'head_norm.running_var',
+                     'head_norm.num_batches_tracked'}
+
+
+def test_a_probe_normalises_each_feature_over_the_batch():
+    model, (images, labels) = build(probe=True).train(), images_and_labels()
+    features = model.features(images)
+    normalised = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-6).sqrt()
+    logits = normalised @ model.head.weight.T
+    assert_close(model.loss(images, labels), F.cross_entropy(logits, labels), atol=1e-4, rtol=0)
+
+
+def test_fine_tuning_trains_everything():
+    model, (images, labels) = build().train(), images_and_labels()
+    model(images, labels, mode='loss')['loss'].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_without_classes_it_gives_features():
+    model, (images, _) = build(num_classes=0), images_and_labels()
+    tokens = model.backbone.encode(model.backbone.embed(images))
+    assert_close(model(images), tokens[:, 1:].mean(1))
+    assert all(name.startswith('backbone.') for name in model.state_dict())
+
+
+def test_mixup_mixes_images_with_labels_and_smooths_once():
+    images, labels = images_and_labels()
+    plain = build(label_smoothing=0.1).train()
+    mixed = build(label_smoothing=0.1, mixup=dict(mixup_alpha=0.8, cutmix_alpha=1.0)).train()
+    mixed.load_state_dict(plain.state_dict())
+    wanted = F.cross_entropy(plain.head(plain.features(images)), labels, label_smoothing=0.1)
+    assert_close(plain.loss(images, labels), wanted)
+    mixed.mixup.mixup_enabled = False
+    assert_close(mixed.loss(images.clone(), labels), wanted)
+    mixed.mixup.mixup_enabled = True
+    assert not torch.isclose(mixed.loss(images.clone(), labels), wanted)
+
+
+def test_random_erasing_erases_in_training_alone():
+    images, labels = images_and_labels()
+    model, seen = build(random_erasing=1.0), []
+    model.backbone.embed = lambda x, embed=model.backbone.embed: seen.append(x.clone()) or embed(x)
+    before = images.clone()
+    model.train()(images.clone(), labels, mode='loss')
+    model.eval()(images.clone(), labels, mode='predict')
+    assert (seen[0] != before).flatten(1).any(1).all()
+    assert (seen[0] == before).flatten(1).any(1).all()  # a rectangle, not all of it
+    assert torch.equal(seen[1], before)
+
+
+def test_labels_may_come_as_a_list():
+    model, (images, labels) = build(), images_and_labels()
+    assert torch.equal(model(images, labels.tolist(), mode='loss')['loss'], model(images, labels, mode='loss')['loss'])
+
+
+def test_a_pool_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"pool='max', wanted 'mean'.*or 'class'"):
+        build(pool='max')
+
+
+def test_a_backbone_without_class_token_is_refused():
+    """The mean over all tokens but the first would lose a patch."""
+    with pytest.raises(ValueError, match='class_token'):
+        build(dict(class_token=False))

@@ -1,0 +1,224 @@
+import contextlib
+import gc
+import io
+import json
+import random
+from pathlib import Path
+
+import pytest
+from mmdet.registry import DATASETS
+from mmengine.dataset import BaseDataset
+from small_sets import SIZES, coco_config, coco_content, write_coco
+
+from mae_backbone.coco_data import check_coco, read_coco
+from mae_backbone.data_source import DataError, Source, sources
+
+JUNK = (None, True, -1, 0, 2.5, 10**400, float('nan'), '', 'text', [], {}, [1, 2], [1, 2, 3, float('inf')], 7, 99)
+
+
+def source_of(path: Path, **more) -> Source:
+    """The training set that reads an annotation file, with classes that its categories have."""
+    cfg = coco_config(path.parent.parent)
+    source, = sources(cfg, 'train')
+    source.cfg.update(ann_file=str(path), metainfo=dict(classes=('cell', 'nucleus')), **more)
+    return source
+
+
+def mmdet_of(path: Path, **more) -> BaseDataset:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return DATASETS.build(dict(
+            type='CocoDataset', ann_file=str(path), data_prefix=dict(img=str(path.parent.parent / 'train')),
+            metainfo=dict(classes=('cell', 'nucleus')), **more))
+
+
+def refused(path: Path, *, masks: bool = False, labelled: bool = True, **more) -> str:
+    with pytest.raises(DataError) as caught:
+        check_coco(source_of(path, **more), masks=masks, labelled=labelled)
+    return str(caught.value)
+
+
+def scattered(seed: int) -> dict:
+    """Many annotations of all kinds that mmdet treats differently."""
+    chance, content = random.Random(seed), coco_content()
+    content['categories'].insert(1, dict(id=5, name='not chosen'))
+    content['annotations'] = [
+        dict(id=i, image_id=chance.choice((1, 1, 2)), category_id=chance.choice((7, 3, 5)),
+             bbox=[chance.choice((-9, 2.5, 39)), chance.choice((-1, 3, 50)), *chance.choices((0, 0.5, 1, 8), k=2)],
+             area=chance.choice((-1, 0, 3)), **chance.choice(({}, {'iscrowd': 1}, {'ignore': 1}, {'iscrowd': 0})))
+        for i in range(300)]
+    return content
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_counts_are_those_of_mmdet(tmp_path: Path, seed: int) -> None:
+    path = write_coco(tmp_path, scattered(seed))
+    file, theirs = read_coco(str(path)), mmdet_of(path, test_mode=True)
+    instances = [instance for image in theirs for instance in image['instances']]
+    # Labels are numbered in the order of the file.
+    assert [file.boxes[7], file.boxes[3]] == [sum(one['bbox_label'] == label for one in instances) for label in (0, 1)]
+    assert file.crowds - sum(one['ignore_flag'] for one in instances) >= 0  # the third class has crowds too
+    kept = mmdet_of(path, filter_cfg=dict(filter_empty_gt=True))
+    assert len(file.annotated[7] | file.annotated[3]) == len(kept)
+    lines = check_coco(source_of(path), masks=False, labelled=True)
+    assert lines[0] == f'train: 3 images, {len(instances)} boxes of 2 classes'
+
+
+@pytest.mark.parametrize('side', [0, 16, 17, 24, 25, 30])
+@pytest.mark.parametrize('empty', [False, True])
+def test_images_are_left_out_as_by_mmdet(tmp_path: Path, side: int, empty: bool) -> None:
+    path, filters = write_coco(tmp_path), dict(filter_empty_gt=empty, min_size=side)
+    lines = check_coco(source_of(path, filter_cfg=filters), masks=False, labelled=True)
+    assert ('train: images without annotations, which training leaves out: 1' in lines) == empty
+    small = sum(int(line.split()[-1]) for line in lines if line.startswith('train: images with a side below'))
+    kept = mmdet_of(path, filter_cfg=filters)
+    assert small == sum(min(size) < side for size in SIZES.values())
+    assert len(kept) == 3 - (empty or small > 0) - max(0, small - 1)  # the image without annotations is the smallest
+    assert 'all images with annotations have a side below 99' in refused(path, filter_cfg=dict(min_size=99))
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_what_passes_loads_in_mmdet(tmp_path: Path, seed: int) -> None:
+    """Entries with anything in them are refused in words, or else mmdet reads them."""
+    chance, passed = random.Random(seed), 0
+    for i in range(40):
+        content = coco_content()
+        for _ in range(chance.choice((1, 1, 2))):
+            spoil(content, chance)
+        path = tmp_path / f'{i}.json'
+        path.write_text(json.dumps(content), encoding='utf-8')
+        try:
+            read_coco(str(path))
+        except DataError:
+            continue
+        mmdet_of(path)
+        passed += 1
+    assert 0 < passed < 40
+
+
+def spoil(content: dict, chance: random.Random) -> None:
+    key = chance.choice(list(content))
+    if chance.random() < 0.2:
+        content[key] = chance.choice((*JUNK, [1], [None]))
+    elif isinstance(content[key], list) and content[key] and isinstance(content[key][0], dict):
+        entry = chance.choice(content[key])
+        name = chance.choice(list(entry) or ['id'])
+        if chance.random() < 0.5:
+            entry[name] = chance.choice(JUNK)
+        else:
+            entry.pop(name, None)
+
+
+def test_whole_sets_pass(tmp_path: Path) -> None:
+    lines = check_coco(source_of(write_coco(tmp_path)), masks=True, labelled=True)
+    assert lines == ['train: 3 images, 4 boxes of 2 classes',
+                     'train: images without annotations, which training leaves out: 1',
+                     'train: boxes that stand for crowds, which count neither way: 1']
+
+
+def test_reading_is_done_once_and_again_after_a_change(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    first = read_coco(str(path))
+    assert read_coco(str(path)) is first
+    path.write_text(json.dumps(coco_content() | {'annotations': []}), encoding='utf-8')
+    assert not read_coco(str(path)).boxes
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(('text', 'words'), [
+    (b'', 'is empty'), (b'\x1f\x8b\x08\x00\xff', 'no JSON: it is not text at byte 1'),
+    (b'version https://git-lfs', "begins with 'version https://git-lfs'"), (b'\xef\xbb\xbf{}', 'BOM'),
+    (b'[' * 100_000, 'no JSON'), (b'[]', 'holds a list'), (b'{"info": 1}', "no list 'images', it holds the keys info"),
+    (b'{"images": [], "categories": []}', "'images' is empty"),
+    (b'{"images": [{"id": ' + b'9' * 5000 + b'}]}', 'no JSON')])
+def test_files_that_are_no_annotations(tmp_path: Path, text: bytes, words: str) -> None:
+    (tmp_path / 'x').mkdir()
+    path = tmp_path / 'x' / 'train.json'
+    path.write_bytes(text)
+    assert words in refused(path)
+
+
+def test_a_file_cut_off_anywhere_is_refused_as_such(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    text = path.read_text(encoding='utf-8')
+    for length in range(1, len(text) - 1, 97):
+        path.write_text(text[:length], encoding='utf-8')
+        assert ('is cut off after' in refused(path)) == (not text[:length].endswith('}')), text[:length]
+
+
+def test_a_missing_file_is_said_with_those_beside(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    assert 'holds train.json' in refused(path.with_name('instances_train.json'))
+
+
+CHANGES = {
+    'no area': (lambda c: c['annotations'][0].pop('area'), "1 of 4 annotations have no 'area' (id 1)"),
+    'no bbox': (lambda c: c['annotations'][1].pop('bbox'), "have no 'bbox' (id 2)"),
+    'NaN': (lambda c: c['annotations'][1].update(bbox=[0, 0, float('nan'), 1]), 'list of four finite numbers'),
+    'three numbers': (lambda c: c['annotations'][1].update(bbox=[0, 0, 1]), 'list of four finite numbers'),
+    'no size': (lambda c: [image.pop('width') for image in c['images']],
+                "3 of 3 images have no 'width' (id 1, id 2, id 3)"),
+    'no name': (lambda c: c['images'][0].update(file_name=''), "a 'file_name' that is not text"),
+    'image ids': (lambda c: c['annotations'][2].update(image_id='1'), "(image_id '1'): add those images"),
+    'category ids': (lambda c: [a.update(category_id=9) for a in c['annotations']],
+                     '4 of 4 annotations name categories'),
+    'image twice': (lambda c: c['images'][1].update(id=1), "1 of the ids in 'images' stand there more than once (1)"),
+    'annotation twice': (lambda c: c['annotations'][1].update(id=1), "ids in 'annotations' stand there more than once"),
+    'category twice': (lambda c: c['categories'][1].update(id=7), "ids in 'categories' stand there more than once"),
+    'not objects': (lambda c: c['annotations'].append(5), 'something other than objects'),
+    'no annotations': (lambda c: c['annotations'].clear(), 'none of its 3 images has a box of cell, nucleus'),
+    'no list of them': (lambda c: c.pop('annotations'), "has no list 'annotations'"),
+    'none of use': (lambda c: [a.update(area=0) for a in c['annotations']], 'none of its 3 images has a box'),
+    'other order': (lambda c: c['categories'].reverse(),
+                    'are not the 2 classes to train (cell, nucleus) in the same order'),
+    'one less': (lambda c: (c['categories'].pop(), c['annotations'].__delitem__(slice(2, 4))),
+                 'labels would be mixed up'),
+    'files': (lambda c: c['images'][1].update(file_name='B.png'), 'train/B.png): copy them there'),
+}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_what_cannot_be_trained_on_is_refused_in_words(tmp_path: Path, change: str) -> None:
+    spoiled, (do, words) = coco_content(), CHANGES[change]
+    do(spoiled)
+    message = refused(write_coco(tmp_path, spoiled))
+    assert words in message
+    assert len(message) < 600
+
+
+def test_masks_are_asked_for_where_they_are_needed(tmp_path: Path) -> None:
+    content = coco_content()
+    del content['annotations'][0]['segmentation']
+    content['annotations'][2]['segmentation'] = []
+    path = write_coco(tmp_path, content)
+    assert '2 annotations have no segmentation (id 1, 3)' in refused(path, masks=True)
+    check_coco(source_of(path), masks=False, labelled=True)
+
+
+def test_a_test_set_needs_no_annotations_to_predict(tmp_path: Path) -> None:
+    content = coco_content()
+    del content['annotations']
+    source = source_of(write_coco(tmp_path, content))
+    assert check_coco(source, masks=True, labelled=False) == ['train: 3 images, 0 boxes of 2 classes']
+
+
+def test_a_missing_folder_of_images_is_said_once(tmp_path: Path) -> None:
+    message = refused(write_coco(tmp_path), data_prefix=dict(img='train2017/'))
+    assert 'train2017' in message
+    assert 'holds annotations/, train/' in message
+
+
+def test_classes_that_a_config_chooses_are_counted_alone(tmp_path: Path) -> None:
+    content = coco_content()
+    content['categories'].append(dict(id=11, name='never'))
+    source = source_of(write_coco(tmp_path, content))
+    source.cfg.metainfo = dict(classes=('nucleus', 'never'))
+    assert check_coco(source, masks=False, labelled=True) == [
+        'train: 3 images, 2 boxes of 2 classes', 'train: images without annotations, which training leaves out: 1',
+        'train: boxes that stand for crowds, which count neither way: 1', 'train: classes without a box (never): 1']
+
+
+def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
+    content = coco_content()
+    for image, name in zip(content['images'], SIZES, strict=True):
+        image['file_name'] = f'../train/{name}.png'
+    check_coco(source_of(write_coco(tmp_path, content)), masks=True, labelled=True)
