@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mae_backbone.report import DONE, TASKS, write_report
-from mae_backbone.scenes import write_scenes
+from mae_backbone.scene_files import write_scenes
 
 SCENES = {'unlabelled': 3000, 'train': 400, 'val': 200, 'size': 64}
 

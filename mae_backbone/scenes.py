@@ -4,27 +4,23 @@
                            |
                            +-> owner of each pixel -> visible masks, segments
 
-A class is a texture on a shape. Each texture and each shape belongs to two classes, clutter wears the same textures on
-other shapes and the same shapes without texture, and colours, sizes, directions and light are random: only texture
-and shape together tell the class, colour tells nothing.
+A class is a texture on a shape. Each texture and each shape belongs to two classes, and clutter wears the same textures
+on other shapes and the same shapes without texture: only texture and shape together tell the class. Each texture tends
+to a colour; sizes, directions and light are random. Textures repeat about once in an eighth of the side: patches of
+that size show what they are, and their neighbours tell how they go on, without which a MAE has nothing to learn.
 
 Arrays are the same bytes on every machine: pictures are drawn in integers from random integers, because NumPy's `sin`,
 `normal` and `uniform` may differ in the last bit between processors, and so may OpenCV's means.
 """
-import hashlib
 import itertools
-import json
 import math
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.random import Generator
-from pycocotools import mask as rle
 
 STUFF = ('clutter', 'cloud', 'grass', 'water')
 # texture-shape, in alphabetical order: folders of images number their classes alike
@@ -32,14 +28,11 @@ CLASSES = ('checked-disc', 'checked-triangle', 'dotted-cross', 'dotted-triangle'
            'speckled-cross', 'speckled-star', 'striped-disc', 'striped-star')
 SEGMENTS = STUFF + CLASSES
 
-# the mean colour that each class tends to: a hint, which half of the objects contradict, not an answer
-TINTS = np.array([[128 + 64 * (label >> channel & 1) - 32 for channel in range(3)] for label in range(len(CLASSES))],
-                 np.int32)
+# the mean colour (RGB) that each texture of a class tends to, as far from each other as corners of a cube can be
+TINTS = {'checked': (178, 178, 178), 'dotted': (178, 78, 78), 'speckled': (78, 178, 78), 'striped': (78, 78, 178)}
+TINT_SPREAD = 30  # how far from it, in each channel: a third of the way to the next one
 
-SMALLEST_SIZE = 48  # below it the period of the finest texture falls under three pixels
-# full resolution of colours: the usual half changes such colourful textures by 8 of 255 in the mean
-JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-STAMP = 'mae_backbone-scenes.json'  # by this name a folder is known to be ours, to be replaced
+SMALLEST_SIZE = 48  # below it the period of the finest texture falls under six pixels
 
 ONE = 1024  # the unit of DIRECTIONS and of the vertices in SHAPES
 DIRECTIONS = [(round(ONE * math.cos(turn)), round(ONE * math.sin(turn))) for turn in np.arange(256) * math.pi / 128]
@@ -62,7 +55,7 @@ def render_scene(seed: int, *, size: int = 96) -> Scene:
 
     Objects of which little is visible count as clutter. Raises ValueError if `size` is below 48 or `seed` negative.
     """
-    _check_size(size)
+    check_size(size)
     attempts = (_draw_scene(np.random.default_rng([seed, attempt]), size) for attempt in itertools.count())
     return next(scene for scene in attempts if len(scene.labels))  # rarely none: all under clutter or over the rim
 
@@ -70,10 +63,10 @@ def render_scene(seed: int, *, size: int = 96) -> Scene:
 def _draw_scene(rng: Generator, size: int) -> Scene:
     canvas = _Canvas(rng, size)
     canvas.paint_stuff()
-    canvas.paint_clutter(4)
+    canvas.paint_clutter(2)
     for label in rng.integers(len(CLASSES), size=canvas.between(2, 5)):
         canvas.paint_object(int(label), radius=(13, 27), centre=(10, 90))
-    canvas.paint_clutter(2)
+    canvas.paint_clutter(1)
     return Scene(canvas.develop(), *canvas.visible_objects())
 
 
@@ -82,49 +75,21 @@ def render_object(seed: int, label: int, *, size: int = 96) -> np.ndarray:
 
     Raises ValueError if `size` is below 48, `seed` negative or `label` no index of CLASSES.
     """
-    _check_size(size)
+    check_size(size)
     if not 0 <= label < len(CLASSES):
         raise ValueError(f'label={label} is no class: take 0 to {len(CLASSES) - 1}, an index of scenes.CLASSES')
     canvas = _Canvas(np.random.default_rng([seed, label]), size)
     canvas.paint_stuff()
-    canvas.paint_clutter(3)
+    canvas.paint_clutter(2)
     canvas.paint_object(label, radius=(32, 46), centre=(42, 58))
     canvas.paint_clutter(1)
     return canvas.develop()
 
 
-def write_scenes(root: Path, *, unlabelled: int, train: int, val: int, size: int = 96, seed: int = 0) -> None:
-    """Write the data set of `tools/quickstart.py` to folder `root`; `train` and `val` count scenes as well as objects.
-
-        unlabelled/*.jpg                            scenes for pretraining
-        images/{train,val}/*.jpg                    scenes for detection and segmentation
-        annotations/instances_{train,val}.json      their boxes and masks, in COCO's format
-        segments/{train,val}/*.png                  their segments, pixel value = line of classes.txt, from 0
-        classes/{train,val}/<class>/*.jpg           objects for classification
-
-    The folder is built beside `root` under a hidden name and appears only when complete. A complete one of the same
-    parameters is left as it is, one of other parameters is replaced. Raises ValueError for too small numbers, and
-    FileExistsError if `root` holds anything that this function did not write.
-    """
-    root = Path(root)
-    _check_size(size)
-    _check_counts(unlabelled=unlabelled, train=train, val=val)
-    stamp = {'unlabelled': unlabelled, 'train': train, 'val': val, 'size': size, 'seed': seed,
-             'source': hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}
-    if _stamp_of(root) == stamp:
-        return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f'.{root.name}-') as staging:
-        new = Path(staging, 'new')
-        _write_unlabelled(new, _seeds(seed, 0), number=unlabelled, size=size)
-        for stream, (split, number) in enumerate({'train': train, 'val': val}.items(), start=1):
-            _write_scenes(new, split, _seeds(seed, stream), number=number, size=size)
-            _write_objects(new, split, _seeds(seed, stream + 2), number=number, size=size)
-        (new / 'classes.txt').write_text('\n'.join(SEGMENTS) + '\n', encoding='utf-8')
-        (new / STAMP).write_text(json.dumps(stamp, indent=2), encoding='utf-8')
-        if root.exists():
-            root.rename(Path(staging, 'old'))
-        new.rename(root)
+def check_size(size: int) -> None:
+    """Raises ValueError where a picture of `size` x `size` pixels is too small."""
+    if size < SMALLEST_SIZE:
+        raise ValueError(f'size={size} is too small to show textures: take {SMALLEST_SIZE} or more')
 
 
 class Area(NamedTuple):
@@ -285,7 +250,7 @@ class _Canvas:
         """An object of class `label`; `radius` and both coordinates of its `centre` from ranges in percent."""
         texture, shape = CLASSES[label].split('-')
         region = self._outline(shape, radius=radius, centre=centre)
-        self._fill(region, texture, owner=len(STUFF) + len(self.objects), contrast=(150, 600), tint=TINTS[label])
+        self._fill(region, texture, owner=len(STUFF) + len(self.objects), contrast=(150, 600))
         self.objects.append((label, int(region.sum())))
 
     def _outline(self, shape: str, *, radius: tuple[int, int], centre: tuple[int, int]) -> np.ndarray:
@@ -302,22 +267,23 @@ class _Canvas:
         """Corners of a shape without name, (9, 2)."""
         return _ring(*self.rng.integers(ONE * 2 // 5, ONE * 6 // 5, size=9).tolist(), vertices=9)
 
-    def _fill(self, region: np.ndarray, texture: str, *, owner: int, contrast: tuple[int, int],
-              tint: np.ndarray | None = None) -> None:
-        """Paint `region` with a texture of random scale and direction, in two random colours, under its own light.
+    def _fill(self, region: np.ndarray, texture: str, *, owner: int, contrast: tuple[int, int]) -> None:
+        """Paint `region` with a texture of random scale and direction, in two colours, under its own light.
 
-        The mean of the two colours lies within 65 of `tint` in each channel, where one is given.
+        The colours are random, but for a mean within TINT_SPREAD of the texture's in TINTS, where it has one.
         """
         covered = region.view(np.uint8)
         left, top, width, height = cv2.boundingRect(covered)
         box = np.s_[top:top + height, left:left + width]
         area = Area(_whole(self.size).x[:, box[1]], _whole(self.size).y[box[0]])
         first, second = self._colours(*contrast)
-        if tint is not None:
-            shift = tint + self.rng.integers(-65, 66, size=3, dtype=np.int32) - (first + second) // 2
+        if texture in TINTS:
+            spread = self.rng.integers(-TINT_SPREAD, TINT_SPREAD + 1, size=3, dtype=np.int32)
+            shift = np.array(TINTS[texture], np.int32) + spread - (first + second) // 2
             first, second = (first + shift).clip(5, 250), (second + shift).clip(5, 250)
         ramp = first + (second - first) * np.arange(256, dtype=np.int32)[:, None] // 255
-        colours = np.take(ramp, TEXTURES[texture](self.rng, area, self.percent(7, 12)), axis=0)  # 3 x as fast as ramp[]
+        pattern = TEXTURES[texture](self.rng, area, self.percent(12, 18))
+        colours = np.take(ramp, pattern, axis=0)  # 3 x as fast as ramp[]
         cv2.copyTo(_lit(colours, self._light(area, 40)), covered[box], self.image[box])
         self.owner[region] = owner
 
@@ -340,7 +306,7 @@ class _Canvas:
         wide = np.pad(lit, ((1, 1), (1, 1), (0, 0)), mode='edge').astype(np.int16)
         rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
         blurred = rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:] >> 4
-        noise = self.rng.integers(-5, 6, size=blurred.shape, dtype=np.int8)
+        noise = self.rng.integers(-3, 4, size=blurred.shape, dtype=np.int8)
         return (blurred + noise).clip(0, 255).astype(np.uint8)
 
     def visible_objects(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -359,76 +325,3 @@ class _Canvas:
 def _lit(colours: np.ndarray, light: np.ndarray) -> np.ndarray:
     """`colours` (H, W, 3) int32 under `light` (H, W), 256 for as they are -> uint8."""
     return np.minimum(colours * light[..., None] >> 8, 255).astype(np.uint8)
-
-
-# Files
-
-def _check_size(size: int) -> None:
-    if size < SMALLEST_SIZE:
-        raise ValueError(f'size={size} is too small to show textures: take {SMALLEST_SIZE} or more')
-
-
-def _check_counts(*, unlabelled: int, train: int, val: int) -> None:
-    if unlabelled < 0 or min(train, val) < len(CLASSES):
-        raise ValueError(f'unlabelled={unlabelled}, train={train}, val={val}: take 0 or more unlabelled scenes, and '
-                         f'at least {len(CLASSES)} for train and for val, one object of each class')
-
-
-def _stamp_of(root: Path) -> dict | None:
-    """The parameters a complete data set was written with, None if there is nothing at `root`."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return None
-    try:
-        return json.loads((root / STAMP).read_text(encoding='utf-8'))
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise FileExistsError(f'{root} exists and holds no readable {STAMP}, so it is not a data set written here: '
-                              'choose another folder, or move it away') from error
-
-
-def _seeds(*key: int) -> Iterator[int]:
-    """Seeds of the images of one stream: far from each other, and the n-th is the same however many are drawn."""
-    return (int(np.random.SeedSequence([*key, index]).generate_state(1, np.uint64)[0]) for index in itertools.count())
-
-
-def _save(path: Path, image: np.ndarray) -> None:
-    """Write `image`, RGB or indices, in the format that `path` ends in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = image[:, :, ::-1] if image.ndim == 3 else image
-    done, data = cv2.imencode(path.suffix, pixels, JPEG if path.suffix == '.jpg' else [])
-    assert done, f'OpenCV could not encode {path}'
-    path.write_bytes(data.tobytes())  # not cv2.imwrite, which returns False where a full disk should raise
-
-
-def _write_unlabelled(root: Path, seeds: Iterator[int], *, number: int, size: int) -> None:
-    (root / 'unlabelled').mkdir(parents=True)
-    for index, seed in enumerate(itertools.islice(seeds, number)):
-        _save(root / f'unlabelled/{index:06d}.jpg', render_scene(seed, size=size).image)
-
-
-def _write_scenes(root: Path, split: str, seeds: Iterator[int], *, number: int, size: int) -> None:
-    coco = {'info': {'description': 'generated by mae_backbone.scenes'}, 'images': [], 'annotations': [],
-            'categories': [{'id': i, 'name': name, 'supercategory': ''} for i, name in enumerate(CLASSES, start=1)]}
-    for index, seed in enumerate(itertools.islice(seeds, number)):
-        scene = render_scene(seed, size=size)
-        _save(root / f'images/{split}/{index:06d}.jpg', scene.image)
-        _save(root / f'segments/{split}/{index:06d}.png', scene.segments)
-        coco['images'].append({'id': index + 1, 'file_name': f'{index:06d}.jpg', 'width': size, 'height': size})
-        for mask, label in zip(scene.masks, scene.labels, strict=True):
-            coco['annotations'].append({'id': len(coco['annotations']) + 1, 'image_id': index + 1, 'iscrowd': 0,
-                                        'category_id': int(label) + 1, **_outline_of(mask)})
-    target = root / f'annotations/instances_{split}.json'
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps(coco), encoding='utf-8')
-
-
-def _outline_of(mask: np.ndarray) -> dict:
-    """The box, area and mask of a (H, W) bool, as COCO writes them."""
-    code = rle.encode(np.asfortranarray(mask, np.uint8))
-    return {'bbox': rle.toBbox(code).tolist(), 'area': int(mask.sum()),
-            'segmentation': {'size': list(mask.shape), 'counts': code['counts'].decode()}}
-
-
-def _write_objects(root: Path, split: str, seeds: Iterator[int], *, number: int, size: int) -> None:
-    for index, seed in enumerate(itertools.islice(seeds, number)):
-        label = index % len(CLASSES)
-        _save(root / f'classes/{split}/{CLASSES[label]}/{index:06d}.jpg', render_object(seed, label, size=size))

@@ -7,7 +7,7 @@ Expect  the table in the README
 _base_ = ['../_base_/demo_mae.py']
 
 image_size = 160
-max_iters = 500
+max_iters = 1200
 
 model = dict(
     encoder=dict(image_size=image_size, patch_size=8),
@@ -16,6 +16,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=32, sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(data_root='data/camvid/images/training', image_size=image_size, scale=(0.1, 0.6), cache=True))
+optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=50, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=50, end=max_iters, T_max=max_iters - 50, by_epoch=False),

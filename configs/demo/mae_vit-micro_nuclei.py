@@ -7,7 +7,7 @@ Expect  the table in the README
 _base_ = ['../_base_/demo_mae.py']
 
 image_size = 128
-max_iters = 800
+max_iters = 2000
 
 model = dict(
     encoder=dict(image_size=image_size, patch_size=8),
@@ -17,6 +17,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=32, sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(data_root='data/nuclei/train', image_size=image_size, scale=(0.1, 0.6), cache=True))
+optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=100, end=max_iters, T_max=max_iters - 100, by_epoch=False),

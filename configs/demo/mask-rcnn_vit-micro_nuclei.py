@@ -10,7 +10,7 @@ default_scope = 'mmdet'
 data_root = 'data/nuclei/'
 patch_size = 8
 crop = 192  # pixels, a multiple of window_size * patch_size
-max_iters = 400
+max_iters = 600
 channels = 64
 
 norm = dict(type='mae_backbone.LayerNorm2d', eps=1e-6)

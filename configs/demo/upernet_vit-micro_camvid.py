@@ -11,7 +11,7 @@ default_scope = 'mmseg'
 data_root = 'data/camvid'
 patch_size = 8
 crop = 192
-max_iters = 200
+max_iters = 500
 channels = 64
 norm = dict(type='mae_backbone.LayerNorm2d', eps=1e-6)
 
@@ -69,7 +69,7 @@ test_evaluator = val_evaluator
 
 # No layer decay: the same recipe must serve random weights, and six blocks are few.
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=5e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [

@@ -1,0 +1,123 @@
+"""The data set of `tools/quickstart.py` on disk: COCO's format, label maps, class folders."""
+import hashlib
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as rle
+
+from mae_backbone import scenes
+from mae_backbone.scenes import CLASSES, SEGMENTS, check_size, render_object, render_scene
+
+# full resolution of colours: the usual half changes such colourful textures by 8 of 255 in the mean
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+STAMP = 'mae_backbone-scenes.json'  # by this name a folder is known to be ours, to be replaced
+
+
+def write_scenes(root: Path, *, unlabelled: int, train: int, val: int, size: int = 96, seed: int = 0) -> None:
+    """Write the data set of `tools/quickstart.py` to folder `root`; `train` and `val` count scenes as well as objects.
+
+        unlabelled/*.jpg                            scenes for pretraining
+        images/{train,val}/*.jpg                    scenes for detection and segmentation
+        annotations/instances_{train,val}.json      their boxes and masks, in COCO's format
+        segments/{train,val}/*.png                  their segments, pixel value = line of classes.txt, from 0
+        classes/{train,val}/<class>/*.jpg           objects for classification
+
+    The folder is built beside `root` under a hidden name and appears only when complete. A complete one of the same
+    parameters is left as it is, one of other parameters is replaced. Raises ValueError for too small numbers, and
+    FileExistsError if `root` holds anything that this function did not write.
+    """
+    root = Path(root)
+    check_size(size)
+    _check_counts(unlabelled=unlabelled, train=train, val=val)
+    stamp = {'unlabelled': unlabelled, 'train': train, 'val': val, 'size': size, 'seed': seed,
+             'source': _source()}
+    if _stamp_of(root) == stamp:
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f'.{root.name}-') as staging:
+        new = Path(staging, 'new')
+        _write_unlabelled(new, _seeds(seed, 0), number=unlabelled, size=size)
+        for stream, (split, number) in enumerate({'train': train, 'val': val}.items(), start=1):
+            _write_scenes(new, split, _seeds(seed, stream), number=number, size=size)
+            _write_objects(new, split, _seeds(seed, stream + 2), number=number, size=size)
+        (new / 'classes.txt').write_text('\n'.join(SEGMENTS) + '\n', encoding='utf-8')
+        (new / STAMP).write_text(json.dumps(stamp, indent=2), encoding='utf-8')
+        if root.exists():
+            root.rename(Path(staging, 'old'))
+        new.rename(root)
+
+
+def _check_counts(*, unlabelled: int, train: int, val: int) -> None:
+    if unlabelled < 0 or min(train, val) < len(CLASSES):
+        raise ValueError(f'unlabelled={unlabelled}, train={train}, val={val}: take 0 or more unlabelled scenes, and '
+                         f'at least {len(CLASSES)} for train and for val, one object of each class')
+
+
+def _source() -> str:
+    """Tells the code that draws and writes from any other."""
+    return hashlib.sha256(Path(scenes.__file__).read_bytes() + Path(__file__).read_bytes()).hexdigest()
+
+
+def _stamp_of(root: Path) -> dict | None:
+    """The parameters a complete data set was written with, None if there is nothing at `root`."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return None
+    try:
+        return json.loads((root / STAMP).read_text(encoding='utf-8'))
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise FileExistsError(f'{root} exists and holds no readable {STAMP}, so it is not a data set written here: '
+                              'choose another folder, or move it away') from error
+
+
+def _seeds(*key: int) -> Iterator[int]:
+    """Seeds of the images of one stream: far from each other, and the n-th is the same however many are drawn."""
+    return (int(np.random.SeedSequence([*key, index]).generate_state(1, np.uint64)[0]) for index in itertools.count())
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    """Write `image`, RGB or indices, in the format that `path` ends in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = image[:, :, ::-1] if image.ndim == 3 else image
+    done, data = cv2.imencode(path.suffix, pixels, JPEG if path.suffix == '.jpg' else [])
+    assert done, f'OpenCV could not encode {path}'
+    path.write_bytes(data.tobytes())  # not cv2.imwrite, which returns False where a full disk should raise
+
+
+def _write_unlabelled(root: Path, seeds: Iterator[int], *, number: int, size: int) -> None:
+    (root / 'unlabelled').mkdir(parents=True)
+    for index, seed in enumerate(itertools.islice(seeds, number)):
+        _save(root / f'unlabelled/{index:06d}.jpg', render_scene(seed, size=size).image)
+
+
+def _write_scenes(root: Path, split: str, seeds: Iterator[int], *, number: int, size: int) -> None:
+    coco = {'info': {'description': 'generated by mae_backbone.scenes'}, 'images': [], 'annotations': [],
+            'categories': [{'id': i, 'name': name, 'supercategory': ''} for i, name in enumerate(CLASSES, start=1)]}
+    for index, seed in enumerate(itertools.islice(seeds, number)):
+        scene = render_scene(seed, size=size)
+        _save(root / f'images/{split}/{index:06d}.jpg', scene.image)
+        _save(root / f'segments/{split}/{index:06d}.png', scene.segments)
+        coco['images'].append({'id': index + 1, 'file_name': f'{index:06d}.jpg', 'width': size, 'height': size})
+        for mask, label in zip(scene.masks, scene.labels, strict=True):
+            coco['annotations'].append({'id': len(coco['annotations']) + 1, 'image_id': index + 1, 'iscrowd': 0,
+                                        'category_id': int(label) + 1, **_outline_of(mask)})
+    target = root / f'annotations/instances_{split}.json'
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(coco), encoding='utf-8')
+
+
+def _outline_of(mask: np.ndarray) -> dict:
+    """The box, area and mask of a (H, W) bool, as COCO writes them."""
+    code = rle.encode(np.asfortranarray(mask, np.uint8))
+    return {'bbox': rle.toBbox(code).tolist(), 'area': int(mask.sum()),
+            'segmentation': {'size': list(mask.shape), 'counts': code['counts'].decode()}}
+
+
+def _write_objects(root: Path, split: str, seeds: Iterator[int], *, number: int, size: int) -> None:
+    for index, seed in enumerate(itertools.islice(seeds, number)):
+        label = index % len(CLASSES)
+        _save(root / f'classes/{split}/{CLASSES[label]}/{index:06d}.jpg', render_object(seed, label, size=size))
