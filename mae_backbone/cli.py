@@ -3,6 +3,7 @@ import argparse
 import difflib
 import errno
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -58,6 +59,7 @@ def tool(main: Callable[[], None], *, again: str = 'the same command with --resu
 
     With MAE_BACKBONE_TRACEBACK=1 in the environment the traceback is printed too.
     """
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         main()
     except KeyboardInterrupt:
@@ -75,11 +77,18 @@ def tool(main: Callable[[], None], *, again: str = 'the same command with --resu
         sys.exit(2)
 
 
+def _terminated(*_: object) -> None:
+    """What a cluster sends before it kills: end as after Ctrl-C, so that processes started from here end too."""
+    print('\nterminated: what was written stays', file=sys.stderr)
+    sys.exit(128 + signal.SIGTERM)
+
+
 def explain(error: Exception) -> str | None:
     """One readable message for what a user can mend; None for a defect of ours."""
     text = str(error)
     if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left on device' in text:
-        return 'the disk is full: free some space or choose another --work-dir, then run the same command with --resume'
+        return ('the disk is full: free some space or choose another --work-dir, then run the same command again, '
+                'training with --resume')
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.filename}: {error.strerror or error}: check the path and its permissions'
     if isinstance(error, (ValueError, OSError)):

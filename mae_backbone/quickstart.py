@@ -11,6 +11,7 @@ from typing import NamedTuple
 from mae_backbone.report import DONE, TASKS, write_report
 from mae_backbone.scene_files import write_scenes
 
+MOST_THREADS = 8  # for one step: models as small as these only wait for more
 SCENES = {'unlabelled': 3000, 'train': 400, 'val': 200, 'size': 64}
 
 
@@ -100,7 +101,7 @@ def run_together(steps: Sequence[Step]) -> None:
 
 
 def _run(steps: Sequence[Step]) -> None:
-    threads = str(max(1, processors() // len(steps)))
+    threads = str(min(MOST_THREADS, max(1, processors() // len(steps))))
     begin, running, ended = time.time(), {}, {}
     try:
         for step in steps:

@@ -1,5 +1,10 @@
 """The steps of the quickstart: each runs once, goes on after an interruption, and says what went wrong."""
+import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,3 +72,29 @@ def test_the_whole_quickstart_on_a_handful_of_scenes(tmp_path):
     assert {'index.html', 'report.md', 'results.json', 'curves.png', 'detection.png', 'segmentation.png',
             'classification.png'} <= names
     assert not list(page.parent.rglob('*.part'))
+    rows = json.loads((page.parent / 'results.json').read_text())
+    assert {(row['task'], row['metric']) for row in rows} == {
+        ('detection', 'box AP'), ('detection', 'mask AP'), ('segmentation', 'mIoU'), ('classification', 'top-1')}
+    assert all(0 <= row['value'] <= 100 and row['minutes'] > 0 for row in rows), rows
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows ends a process without a word')
+def test_a_terminated_quickstart_leaves_no_step_behind(tmp_path):
+    code = f'''
+from mae_backbone import cli
+from mae_backbone.quickstart import Step, run_together
+from pathlib import Path
+import sys
+child = 'import os, time; open("pid.part", "w").write(str(os.getpid())); os.rename("pid.part", "pid"); time.sleep(60)'
+cli.tool(lambda: run_together([Step('a', [sys.executable, '-c', child], Path({str(tmp_path / 'a')!r}))]))
+'''
+    parent = subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    pid = tmp_path / 'pid'
+    while not pid.exists():
+        assert parent.poll() is None, parent.stderr.read()
+        time.sleep(0.1)
+    parent.terminate()
+    assert 'what was written stays' in parent.communicate(timeout=30)[1]
+    assert parent.returncode == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)

@@ -10,8 +10,8 @@ _base_ = ['mask-rcnn_vit-micro_nuclei.py']
 data_root = 'work_dirs/quickstart/scenes'
 image_size = 64
 channels = 32
-max_iters = 200
-warmup = 20
+max_iters = 600
+warmup = 50
 
 model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[70.0, 70.0, 70.0], pad_size_divisor=8),
@@ -50,12 +50,13 @@ val_dataloader = dict(
     batch_size=8, num_workers=0, persistent_workers=False,
     dataset=dict(data_root=data_root, metainfo=metainfo, data_prefix=dict(img='images/val')))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + '/annotations/instances_val.json', proposal_nums=(20, 20, 20))
+val_evaluator = dict(ann_file=data_root + '/annotations/instances_val.json')
 test_evaluator = val_evaluator
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=warmup, end=max_iters, T_max=max_iters - warmup, by_epoch=False),
 ]
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters // 2)
 default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=max_iters // 5))
 log_processor = dict(window_size=10)

@@ -10,8 +10,8 @@ _base_ = ['upernet_vit-micro_camvid.py']
 data_root = 'work_dirs/quickstart/scenes'
 image_size = 64
 channels = 32
-max_iters = 200
-warmup = 20
+max_iters = 500
+warmup = 50
 
 model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[70.0, 70.0, 70.0]),
@@ -35,7 +35,7 @@ dataset = dict(
         palette=[(128, 128, 128), (198, 219, 239), (161, 217, 155), (158, 202, 225), (214, 39, 40), (255, 127, 14),
                  (148, 103, 189), (227, 119, 194), (140, 86, 75), (188, 189, 34), (23, 190, 207), (31, 119, 180)]))
 train_dataloader = dict(
-    batch_size=8, num_workers=0, persistent_workers=False,
+    batch_size=16, num_workers=0, persistent_workers=False,
     dataset=dict(
         **dataset, data_prefix=dict(img_path='images/train', seg_map_path='segments/train'), pipeline=train_pipeline))
 val_dataloader = dict(

@@ -22,7 +22,7 @@ model = dict(
         seg_pad_val=255, size_divisor=patch_size, test_cfg=dict(size_divisor=patch_size)),
     backbone=dict(
         type='mae_backbone.ViTBackbone', arch=dict(width=128, depth=6, heads=4), patch_size=patch_size,
-        image_size=crop, pretrain_image_size=160, window_size=8, global_blocks=(2, 5), relative_positions=True,
+        image_size=crop, pretrain_image_size=64, window_size=8, global_blocks=(2, 5), relative_positions=True,
         drop_path_rate=0.1),
     neck=dict(
         type='mae_backbone.SimpleFeaturePyramid', in_channels=128, out_channels=channels, input_stride=patch_size,
