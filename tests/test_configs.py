@@ -165,6 +165,13 @@ def test_every_type_is_registered_where_it_is_looked_up(file: str):
     assert unresolved_types(load(file)) == []
 
 
+@every_config
+def test_metrics_are_logged_at_their_iteration(file: str):
+    cfg = load(file)
+    if (cfg.get('train_cfg') or {}).get('type') == 'IterBasedTrainLoop' and cfg.get('val_cfg') is not None:
+        assert cfg.default_hooks.logger.get('log_metric_by_epoch') is False, 'all would be logged at epoch 0'
+
+
 @pytest.mark.parametrize(('file', 'key'), [
     (DETECTION, 'model.roi_head.bbox_head.loss_cls.type'), (DETECTION, 'model.train_cfg.rcnn.sampler.type'),
     (DETECTION, 'model.test_cfg.rcnn.nms.type'), (DETECTION, 'train_dataloader.dataset.pipeline.4.type'),

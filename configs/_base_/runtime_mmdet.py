@@ -4,6 +4,7 @@ _base_ = ['./runtime.py']
 default_scope = 'mmdet'
 custom_imports = dict(imports=['mae_backbone'])  # the op stand-ins, before mmdet is imported
 default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=5000, save_best='coco/bbox_mAP', rule='greater'),
     visualization=dict(type='DetVisualizationHook'),
 )

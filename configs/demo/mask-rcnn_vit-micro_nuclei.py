@@ -19,7 +19,7 @@ model = dict(
         mean=[37.0] * 3, std=[63.0] * 3, bgr_to_rgb=True, pad_size_divisor=patch_size * 8),
     backbone=dict(
         _delete_=True, type='mae_backbone.ViTBackbone', arch=dict(width=128, depth=6, heads=4), patch_size=patch_size,
-        image_size=crop, pretrain_image_size=128, window_size=8, global_blocks=(2, 5), relative_positions=True,
+        image_size=crop, pretrain_image_size=64, window_size=8, global_blocks=(2, 5), relative_positions=True,
         drop_path_rate=0.1),
     neck=dict(
         _delete_=True, type='mae_backbone.SimpleFeaturePyramid', in_channels=128, out_channels=channels,
@@ -80,7 +80,9 @@ param_scheduler = [
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=200), visualization=dict(type='DetVisualizationHook'))
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False), checkpoint=dict(by_epoch=False, interval=200),
+    visualization=dict(type='DetVisualizationHook'))
 log_processor = dict(by_epoch=False)
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='DetLocalVisualizer', vis_backends=vis_backends, name='visualizer')

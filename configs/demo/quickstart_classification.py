@@ -31,5 +31,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', begin=warmup, end=max_iters, T_max=max_iters - warmup, by_epoch=False),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters // 5)
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(by_epoch=False, interval=max_iters // 5))
+default_hooks = dict(
+    logger=dict(interval=10, log_metric_by_epoch=False), checkpoint=dict(by_epoch=False, interval=max_iters // 5))
 log_processor = dict(by_epoch=False, window_size=10)
