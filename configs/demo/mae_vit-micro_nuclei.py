@@ -13,8 +13,8 @@ model = dict(
     encoder=dict(image_size=image_size, patch_size=8), decoder_width=128, decoder_depth=1,
     norm_pix=False,  # most patches are dark: normalised, their noise would weigh as much as the nuclei
     data_preprocessor=dict(mean=[37.0] * 3, std=[63.0] * 3))
-# Crops keep about the magnification at which the detector sees the nuclei. They are small on purpose: of 128 pixels, the
-# same cost bought too few iterations, and all tokens of an image came out alike.
+# Crops keep about the magnification at which the detector sees the nuclei. They are small on purpose: of 128 pixels,
+# the same cost bought too few iterations, and all tokens of an image came out alike.
 train_dataloader = dict(
     batch_size=64, sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(data_root='data/nuclei/train', image_size=image_size, scale=(0.04, 0.17), cache=True))

@@ -12,7 +12,7 @@ warmup = 60
 
 model = dict(
     encoder=dict(arch=dict(width=96, depth=4, heads=3), image_size=image_size, patch_size=8),
-    decoder_depth=1, decoder_heads=2,
+    decoder_width=128, decoder_depth=1,
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[70.0, 70.0, 70.0]))
 # Crops keep about the magnification of the scenes: the same textures are met in fine-tuning.
 train_dataloader = dict(
