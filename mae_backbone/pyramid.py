@@ -22,15 +22,19 @@ class SimpleFeaturePyramid(nn.Module):
         input_stride: pixels between the patches of the map.
         strides: of the levels, each the input stride times or divided by a power of two.
         extra_levels: further levels, each the last one subsampled by 2 (detectron2's `LastLevelMaxPool`).
+        calibrate: put a BatchNorm without scale and shift before the levels, as the MAE paper (appendix A.1) does in
+            linear probing. The tokens of a briefly pretrained MAE have a large part in common, which the norms of the
+            pyramid, over channels, would leave in. Not in ViTDet.
 
     Raises:
         ValueError: a stride that no power of two leads to.
     """
 
     def __init__(self, in_channels: int, *, out_channels: int = 256, input_stride: int = 16,
-                 strides: Sequence[int] = (4, 8, 16, 32), extra_levels: int = 1) -> None:
+                 strides: Sequence[int] = (4, 8, 16, 32), extra_levels: int = 1, calibrate: bool = False) -> None:
         super().__init__()
         self.extra_levels = extra_levels
+        self.calibration = nn.BatchNorm2d(in_channels, affine=False, eps=1e-6) if calibrate else nn.Identity()
         self.names = []
         for stride in strides:
             if not (_is_power_of_two(stride) and _is_power_of_two(input_stride)):
@@ -45,7 +49,8 @@ class SimpleFeaturePyramid(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """maps: the last is taken, (B, D, h, w) -> levels (B, out_channels, h', w'), finest first."""
-        levels = [getattr(self, name)(maps[-1]) for name in self.names]
+        calibrated = self.calibration(maps[-1])
+        levels = [getattr(self, name)(calibrated) for name in self.names]
         for _ in range(self.extra_levels):
             levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
         return tuple(levels)

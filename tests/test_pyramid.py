@@ -52,6 +52,17 @@ def test_every_parameter_gets_a_gradient():
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in pyramid.parameters())
 
 
+def test_calibration_takes_out_what_tokens_have_in_common():
+    plain, calibrated = (SimpleFeaturePyramid(16, out_channels=8, calibrate=value) for value in (False, True))
+    calibrated.load_state_dict(plain.state_dict(), strict=False)
+    maps = torch.randn(4, 16, 8, 8)
+    standard = (maps - maps.mean((0, 2, 3), keepdim=True)) / maps.std((0, 2, 3), correction=0, keepdim=True)
+    shift, scale = torch.randn(1, 16, 1, 1) * 100, torch.rand(1, 16, 1, 1) + 0.5
+    for level, wanted in zip(calibrated([maps * scale + shift]), plain([standard]), strict=True):
+        assert_close(level, wanted, atol=1e-3, rtol=0)
+    assert plain.state_dict().keys() == {name for name, _ in calibrated.named_parameters()}
+
+
 @pytest.mark.parametrize(('input_stride', 'strides'), [
     (14, (4, 8)), (16, (4, 12)), (12, (3, 6)), (16, (0,)), (16, (-4,)), (0, (4,)), (16, (2.5,))])
 def test_strides_that_no_power_of_two_leads_to_are_refused(input_stride: int, strides: tuple):

@@ -23,7 +23,7 @@ model = dict(
         drop_path_rate=0.1),
     neck=dict(
         _delete_=True, type='mae_backbone.SimpleFeaturePyramid', in_channels=128, out_channels=channels,
-        input_stride=patch_size, strides=(4, 8, 16, 32), extra_levels=0),
+        input_stride=patch_size, strides=(4, 8, 16, 32), extra_levels=0, calibrate=True),
     rpn_head=dict(
         in_channels=channels, feat_channels=channels,
         # Nuclei measure 6 to 43 pixels across (5th to 95th percentile of the training set).

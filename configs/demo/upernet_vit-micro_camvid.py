@@ -26,7 +26,7 @@ model = dict(
         drop_path_rate=0.1),
     neck=dict(
         type='mae_backbone.SimpleFeaturePyramid', in_channels=128, out_channels=channels, input_stride=patch_size,
-        strides=(4, 8, 16, 32), extra_levels=0),
+        strides=(4, 8, 16, 32), extra_levels=0, calibrate=True),
     decode_head=dict(
         type='UPerHead', in_channels=[channels] * 4, in_index=[0, 1, 2, 3], pool_scales=(1, 2, 3, 6),
         channels=channels, dropout_ratio=0.1, num_classes=11, norm_cfg=norm, align_corners=False,
