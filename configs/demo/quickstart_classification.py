@@ -9,8 +9,8 @@ _base_ = ['../_base_/demo_cifar10.py']
 
 data_root = 'work_dirs/quickstart/scenes/classes'
 image_size = 64
-max_iters = 400
-warmup = 40
+max_iters = 300
+warmup = 30
 
 model = dict(
     backbone=dict(arch=dict(width=96, depth=4, heads=3), image_size=image_size, patch_size=8), num_classes=8,

@@ -10,8 +10,8 @@ _base_ = ['mask-rcnn_vit-micro_nuclei.py']
 data_root = 'work_dirs/quickstart/scenes'
 image_size = 64
 channels = 32
-max_iters = 600
-warmup = 50
+max_iters = 400
+warmup = 40
 
 model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[70.0, 70.0, 70.0], pad_size_divisor=8),

@@ -7,7 +7,7 @@ Expect  the table in the README
 _base_ = ['../_base_/demo_mae.py']
 
 image_size = 64
-max_iters = 2400
+max_iters = 1600
 warmup = 60
 
 model = dict(
