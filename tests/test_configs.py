@@ -166,6 +166,11 @@ def test_every_type_is_registered_where_it_is_looked_up(file: str):
 
 
 @every_config
+def test_a_run_killed_while_it_saves_finds_an_older_checkpoint(file: str):
+    assert load(file).default_hooks.checkpoint.get('max_keep_ckpts', -1) != 1, 'deleted before the next is written'
+
+
+@every_config
 def test_metrics_are_logged_at_their_iteration(file: str):
     cfg = load(file)
     if (cfg.get('train_cfg') or {}).get('type') == 'IterBasedTrainLoop' and cfg.get('val_cfg') is not None:
