@@ -193,13 +193,16 @@ def test_gather_of_one_process_cuts_off_repeated_rows():
 
 @pytest.mark.slow
 def test_two_processes_gather_the_dataset_in_order(tmp_path: Path):
-    multiprocessing.spawn(_gather_in_two, args=(str(tmp_path / 'rendezvous'),), nprocs=2)
+    multiprocessing.spawn(_gather_in_two, args=(str(tmp_path),), nprocs=2)
+    for rank in range(2):
+        for gathered in torch.load(tmp_path / f'{rank}.pt', weights_only=True):
+            assert torch.equal(gathered, torch.arange(14).reshape(7, 2))
 
 
-def _gather_in_two(rank: int, path: str) -> None:
-    torch.distributed.init_process_group('gloo', init_method=f'file://{path}', rank=rank, world_size=2)
+def _gather_in_two(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
     dataset = torch.arange(14).reshape(7, 2)
-    for extra in (dataset[:0], dataset[:1]):  # a sampler that leaves the processes unequal, one that rounds up
-        dealt = torch.cat([dataset, extra])[rank::2]
-        assert torch.equal(gather(dealt, 7), dataset)
+    # A sampler that leaves the processes unequal, one that rounds up.
+    dealt = [torch.cat([dataset, extra])[rank::2] for extra in (dataset[:0], dataset[:1])]
+    torch.save([gather(rows, 7) for rows in dealt], f'{folder}/{rank}.pt')
     torch.distributed.destroy_process_group()

@@ -82,7 +82,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def changed(source: Path, target: Path, change: Callable[[dict], object]) -> Path:
     """A copy of a checkpoint, changed in place by `change`."""
-    content = torch.load(source, weights_only=False)
+    content = torch.load(source, weights_only=False)  # written by this test; its history is no tensor
     change(content)
     torch.save(content, target)
     return target
@@ -114,7 +114,8 @@ def test_auto_is_the_latest_checkpoint_if_there_is_any(tmp_path: Path, checkpoin
 
 
 def test_a_run_is_read_as_it_was_written_but_for_its_config(checkpoint: Path):
-    found, wanted = read_run(checkpoint), torch.load(checkpoint, weights_only=False)
+    found = read_run(checkpoint)
+    wanted = torch.load(checkpoint, weights_only=False)  # written by this test; its history is no tensor
     assert found['meta'] == {key: value for key, value in wanted['meta'].items() if key != 'cfg'}
     assert 'EightFixedImages' in wanted['meta']['cfg']
     assert found['optimizer']['param_groups'] == wanted['optimizer']['param_groups']
