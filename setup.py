@@ -1,7 +1,7 @@
 """Install mae_backbone with pip alone: `python -m pip install -e .`"""
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 package = (here / 'mae_backbone/__init__.py').read_text(encoding='utf-8')
@@ -15,7 +15,7 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     python_requires='>=3.10,<3.13',
-    packages=['mae_backbone'],
+    packages=find_packages(include=['mae_backbone*']),
     install_requires=[
         # The maintained line of OpenMMLab, pinned together. Their import names are those of the distributions that
         # stopped in 2023 to 2025 (mmengine, mmcv, mmdet, mmsegmentation), which must not stand beside them.

@@ -128,7 +128,7 @@ def load_config(args: argparse.Namespace) -> Config:
     check_keys(cfg, args.cfg_options or {})
     cfg.merge_from_dict(args.cfg_options or {})
     if args.data_root:
-        from mae_backbone.user_data import use_data_root
+        from mae_backbone.user_data.fit import use_data_root
         use_data_root(cfg, args.data_root)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
@@ -151,13 +151,13 @@ def check_keys(cfg: Config, options: dict) -> None:
 
 def fit_to_data(cfg: Config) -> list[str]:
     """Fits the config to the classes of the data; returns lines for the plan."""
-    from mae_backbone.user_data import fit_classes
+    from mae_backbone.user_data.fit import fit_classes
     return fit_classes(cfg)
 
 
 def data_lines(cfg: Config, splits: list[str]) -> list[str]:
     """Fits the config to the classes of the data, refuses data that cannot be used; returns lines for the plan."""
-    from mae_backbone.data_check import check_data
+    from mae_backbone.user_data.check import check_data
     return [*fit_to_data(cfg), *check_data(cfg, splits=tuple(splits))]
 
 

@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, VISUALIZERS, init_default_scope
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch.utils.data import Dataset
 
-from mae_backbone.data import evaluation_transform
+from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.drawing import title_bar, to_height
 from mae_backbone.runner import load_whole, read_run
 

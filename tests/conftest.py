@@ -32,5 +32,5 @@ def golden_vitdet() -> dict[str, Tensor]:
 
 
 def _golden(name: str) -> dict[str, Tensor]:
-    with np.load(Path(__file__).parent / 'data' / f'{name}.npz') as file:
+    with np.load(Path(__file__).parent / 'golden' / f'{name}.npz') as file:
         return {key: torch.from_numpy(np.asarray(value)) for key, value in file.items()}

@@ -28,7 +28,7 @@ from mae_backbone.layer_decay import parameter_table
 ROOT = Path(__file__).parent.parent
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('configs/**/*.py'))
 CONFIGS = [file for file in FILES if '/_base_/' not in file]
-GOLDEN = json.loads((Path(__file__).parent / 'data' / 'optim.json').read_text())  # from the public code
+GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'optim.json').read_text())  # from the public code
 
 PRETRAIN, FINETUNE = 'configs/pretrain/mae_vit-b_800e_in1k.py', 'configs/classification/vit-b_100e_in1k.py'
 LINEAR, KNN = 'configs/classification/vit-b_linear_90e_in1k.py', 'configs/classification/vit-b_knn_in1k.py'

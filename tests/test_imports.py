@@ -11,13 +11,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mae_backbone'
 # The path of the data, and what loads weights into it: each file may import those before it.
 CORE = ('patches', 'masking', 'attention', 'vit', 'decoder', 'mae', 'checkpoint')
-FILES = sorted(file.stem for file in PACKAGE.glob('*.py') if file.stem != '__init__')
+FILES = sorted('.'.join(file.relative_to(PACKAGE).with_suffix('').parts) for file in PACKAGE.glob('**/*.py')
+               if file.stem != '__init__')
+MODULES = {f'mae_backbone.{file}' for file in FILES}
 OPENMMLAB = {'mmengine', 'mmcv', 'mmdet', 'mmseg'}
 
 
 def imported(file: str, *, anywhere: bool = False) -> set[str]:
     """Full names of what a file of the package imports, at its import or (`anywhere`) inside of functions too."""
-    return set().union(*map(_names, _imports(ast.parse((PACKAGE / f'{file}.py').read_text('utf-8')), anywhere)))
+    source = PACKAGE.joinpath(*file.split('.')).with_suffix('.py').read_text('utf-8')
+    return set().union(*map(_names, _imports(ast.parse(source), anywhere)))
 
 
 def _imports(node: ast.AST, anywhere: bool) -> list[ast.Import | ast.ImportFrom]:
@@ -32,13 +35,14 @@ def _names(node: ast.Import | ast.ImportFrom) -> set[str]:
     if isinstance(node, ast.Import):
         return {alias.name for alias in node.names}
     assert node.level == 0, 'imports of the package are absolute'
-    if node.module == 'mae_backbone':
-        return {f'mae_backbone.{alias.name}' for alias in node.names}
+    if node.module.split('.')[0] == 'mae_backbone':  # of a file, or a file of a folder
+        return {name if name in MODULES else node.module
+                for name in (f'{node.module}.{alias.name}' for alias in node.names)}
     return {node.module}
 
 
 def ours(names: set[str]) -> set[str]:
-    return {name.split('.')[1] for name in names if name.startswith('mae_backbone.')}
+    return {name.removeprefix('mae_backbone.') for name in names if name.startswith('mae_backbone.')}
 
 
 def fresh(code: str) -> str:

@@ -8,11 +8,11 @@ from mmseg.registry import DATASETS
 from PIL import Image, UnidentifiedImageError
 from small_sets import SIZES, label_map_config, write_image, write_label_maps
 
-from mae_backbone import label_maps
-from mae_backbone.data import read_image
-from mae_backbone.data_source import DataError, Source, sources
-from mae_backbone.label_maps import check_label_maps, image_size, pairs_of, read_class_names
-from mae_backbone.user_data import fit_classes
+from mae_backbone.data.decode import read_image
+from mae_backbone.user_data import label_maps
+from mae_backbone.user_data.fit import fit_classes
+from mae_backbone.user_data.label_maps import check_label_maps, image_size, pairs_of, read_class_names
+from mae_backbone.user_data.source import DataError, Source, sources
 
 ALL = '0..2 and 255 (ignored)'
 

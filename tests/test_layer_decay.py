@@ -1,4 +1,4 @@
-"""Layer decay against the public MAE and ViTDet code (tests/data/optim.json), mmengine's own rules, and mistakes."""
+"""Layer decay against the public MAE and ViTDet code (tests/golden/optim.json), mmengine's own rules, and mistakes."""
 import json
 import logging
 import math
@@ -15,7 +15,7 @@ from torch import nn
 
 from mae_backbone.layer_decay import layer_id, layer_scales, parameter_table
 
-GOLDEN = json.loads((Path(__file__).parent / 'data' / 'optim.json').read_text())
+GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'optim.json').read_text())
 MAE_FINE_TUNING = {'layer_decay': 0.65, 'flat_decay_mult': 0.0,
                    'custom_keys': {'pos_embed': {'decay_mult': 0.0}, 'cls_token': {'decay_mult': 0.0}}}
 VITDET = {'layer_decay': 0.7, 'norm_decay_mult': 0.0,

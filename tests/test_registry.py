@@ -13,11 +13,12 @@ PACKAGE = ROOT / 'mae_backbone'
 def registered() -> list[tuple[str, str, str]]:
     """(registry, name of the file, name of the class) for each class of the package with a decorator of a registry."""
     found = []
-    for file in sorted(PACKAGE.glob('*.py')):
-        classes = [node for node in ast.walk(ast.parse(file.read_text('utf-8'))) if isinstance(node, ast.ClassDef)]
+    for path in sorted(PACKAGE.glob('**/*.py')):
+        file = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
+        classes = [node for node in ast.walk(ast.parse(path.read_text('utf-8'))) if isinstance(node, ast.ClassDef)]
         for node in classes:
             decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
-            found += [(decorator.split('.')[0], file.stem, node.name) for decorator in decorators
+            found += [(decorator.split('.')[0], file, node.name) for decorator in decorators
                       if decorator.endswith('.register_module()')]
     return found
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mae_backbone import report
+from mae_backbone.quickstart import report
 
 
 @pytest.fixture

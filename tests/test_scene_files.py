@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from mae_backbone import scene_files, scenes
+from mae_backbone.quickstart import scene_files, scenes
 
 FEW = {'unlabelled': 3, 'train': 16, 'val': 8, 'size': 64}
 

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mae_backbone import scenes
+from mae_backbone.quickstart import scenes
 
 
 @pytest.fixture(scope='module')

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mae_backbone.data import read_image
+from mae_backbone.data.decode import read_image
+from mae_backbone.quickstart.scene_files import write_scenes
 from mae_backbone.runner import read_run, resume_path
-from mae_backbone.scene_files import write_scenes
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / 'configs' / 'demo'

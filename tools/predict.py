@@ -5,7 +5,8 @@
 from pathlib import Path
 
 from mae_backbone import cli
-from mae_backbone.data import BadImage, list_images, read_image
+from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.files import list_images
 from mae_backbone.drawing import save_picture
 from mae_backbone.predict import Predictor
 

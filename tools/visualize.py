@@ -9,9 +9,10 @@ import torch
 from mmengine.registry import MODELS
 
 from mae_backbone import cli
-from mae_backbone.data import list_images, read_image
+from mae_backbone.data.decode import read_image
+from mae_backbone.data.files import list_images
 from mae_backbone.drawing import save_picture
-from mae_backbone.hooks import draw_reconstructions
+from mae_backbone.hooks.reconstruction import draw_reconstructions
 from mae_backbone.runner import load_whole, read_run
 
 

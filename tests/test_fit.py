@@ -16,9 +16,9 @@ from small_sets import (
     write_label_maps,
 )
 
-from mae_backbone.data_source import DataError, sources
 from mae_backbone.registry import DATASETS
-from mae_backbone.user_data import fit_classes, use_data_root
+from mae_backbone.user_data.fit import fit_classes, use_data_root
+from mae_backbone.user_data.source import DataError, sources
 
 
 def text_of(cfg: Config) -> str:

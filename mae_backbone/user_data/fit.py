@@ -4,9 +4,9 @@ import os
 
 from mmengine.config import Config, ConfigDict
 
-from mae_backbone.coco_data import read_coco
-from mae_backbone.data_source import SPLITS, DataError, Source, class_folders, dicts_in, sources
-from mae_backbone.label_maps import read_class_names
+from mae_backbone.user_data.coco import read_coco
+from mae_backbone.user_data.label_maps import read_class_names
+from mae_backbone.user_data.source import SPLITS, DataError, Source, class_folders, dicts_in, sources
 
 # Parts of a model that count something else than the classes of the data: mmdet's proposals, HTC's stuff, ImageNet.
 _OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')

@@ -10,8 +10,8 @@ import numpy as np
 from mmengine.fileio import list_dir_or_file
 from PIL import Image, UnidentifiedImageError
 
-from mae_backbone.data import read_image
-from mae_backbone.data_source import DataError, Source, absent, dicts_in, does_not_exist, evenly, some
+from mae_backbone.data.decode import read_image
+from mae_backbone.user_data.source import DataError, Source, absent, dicts_in, does_not_exist, evenly, some
 
 LOOKED_AT = 500  # label maps of a split whose pixels are read; of a larger set so many at even distances
 _EXIF_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # those that exchange width and height

@@ -11,7 +11,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mae_backbone.data import list_images
+from mae_backbone.data.files import list_images
 from mae_backbone.drawing import save_picture, side_by_side
 
 DONE = 'done'  # in the folder of a step: it is finished, and took that many seconds
@@ -116,7 +116,7 @@ def draw_task(task: Task, work_dir: Path, *, configs: Path, images: int = 5) -> 
     """Validation images of a task: what is there, what is found from the MAE, what from random weights."""
     from mae_backbone.cli import fit_to_data
     from mae_backbone.predict import Predictor
-    from mae_backbone.user_data import use_data_root
+    from mae_backbone.user_data.fit import use_data_root
     cfg = Config.fromfile(configs / f'quickstart_{task.name}.py')
     use_data_root(cfg, str(work_dir / 'scenes' / task.folder))
     fit_to_data(cfg)

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmseg.registry import DATASETS as SEG_DATASETS
 from small_sets import class_folder_config, coco_config, label_map_config, write_coco, write_label_maps
 
-from mae_backbone.data_source import absent, class_folders, does_not_exist, evenly, some, sources
+from mae_backbone.user_data.source import absent, class_folders, does_not_exist, evenly, some, sources
 
 
 def test_paths_are_those_that_mmdet_reads(tmp_path: Path) -> None:

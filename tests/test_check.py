@@ -16,10 +16,9 @@ from small_sets import (
     write_label_maps,
 )
 
-from mae_backbone import data_check
-from mae_backbone.data_check import check_data, decode_some
-from mae_backbone.data_source import DataError
-from mae_backbone.user_data import fit_classes
+from mae_backbone.user_data.check import check_data, decode_some
+from mae_backbone.user_data.fit import fit_classes
+from mae_backbone.user_data.source import DataError
 
 
 def detection(root: Path, **options) -> Config:
@@ -109,7 +108,7 @@ def test_a_sample_of_the_images_is_decoded(tmp_path: Path, monkeypatch: pytest.M
     paths = [tmp_path / f'{i}.png' for i in range(10)]
     for i, path in enumerate(paths):
         write_image(path, (30 + i, 20))
-    monkeypatch.setattr(data_check, 'DECODED', 5)
+    monkeypatch.setattr('mae_backbone.user_data.check.DECODED', 5)
     assert decode_some('train', paths) == {path: (30 + i, 20) for i, path in enumerate(paths) if i % 2 == 0}
 
 

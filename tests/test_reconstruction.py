@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone.hooks import draw_reconstructions, to_pixels
+from mae_backbone.hooks.reconstruction import draw_reconstructions, to_pixels
 from mae_backbone.pretrainer import MAEPretrainer
 
 COUNT = itertools.count()

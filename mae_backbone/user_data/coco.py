@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from mae_backbone.data_source import DataError, Source, absent, does_not_exist, some
+from mae_backbone.user_data.source import DataError, Source, absent, does_not_exist, some
 
 # mmdet's CocoDataset and pycocotools look these up without a default.
 _FIELDS = {'images': ('id', 'file_name', 'width', 'height'),

@@ -10,8 +10,8 @@ from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
 from small_sets import SIZES, coco_config, coco_content, write_coco
 
-from mae_backbone.coco_data import check_coco, read_coco
-from mae_backbone.data_source import DataError, Source, sources
+from mae_backbone.user_data.coco import check_coco, read_coco
+from mae_backbone.user_data.source import DataError, Source, sources
 
 JUNK = (None, True, -1, 0, 2.5, 10**400, float('nan'), '', 'text', [], {}, [1, 2], [1, 2, 3, float('inf')], 7, 99)
 

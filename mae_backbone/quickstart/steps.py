@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_backbone.report import DONE, TASKS, write_report
-from mae_backbone.scene_files import write_scenes
+from mae_backbone.quickstart.report import DONE, TASKS, write_report
+from mae_backbone.quickstart.scene_files import write_scenes
 
 MOST_THREADS = 8  # for one step: models as small as these only wait for more
 SCENES = {'unlabelled': 3000, 'train': 400, 'val': 200, 'size': 64}

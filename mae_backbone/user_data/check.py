@@ -6,9 +6,11 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from mae_backbone.coco_data import check_coco, read_coco
-from mae_backbone.data import BadImage, list_images, read_image
-from mae_backbone.data_source import (
+from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.files import list_images
+from mae_backbone.user_data.coco import check_coco, read_coco
+from mae_backbone.user_data.label_maps import check_label_maps, pairs_of
+from mae_backbone.user_data.source import (
     SPLITS,
     DataError,
     Source,
@@ -19,7 +21,6 @@ from mae_backbone.data_source import (
     some,
     sources,
 )
-from mae_backbone.label_maps import check_label_maps, pairs_of
 
 DECODED = 50  # images of a data set that are decoded, at even distances
 

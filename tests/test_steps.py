@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mae_backbone.quickstart import Step, StepError, _keep_source, progress, quickstart, run_together
-from mae_backbone.report import DONE, TASKS, curve
+from mae_backbone.quickstart.report import DONE, TASKS, curve
+from mae_backbone.quickstart.steps import Step, StepError, _keep_source, progress, quickstart, run_together
 
 ROOT = Path(__file__).parent.parent
 
@@ -84,7 +84,7 @@ def test_the_whole_quickstart_on_a_handful_of_scenes(tmp_path):
 def test_a_terminated_quickstart_leaves_no_step_behind(tmp_path):
     code = f'''
 from mae_backbone import cli
-from mae_backbone.quickstart import Step, run_together
+from mae_backbone.quickstart.steps import Step, run_together
 from pathlib import Path
 import sys
 child = 'import os, time; open("pid.part", "w").write(str(os.getpid())); os.rename("pid.part", "pid"); time.sleep(60)'
