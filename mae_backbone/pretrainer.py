@@ -2,6 +2,7 @@
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mae_backbone import device_log
 from mae_backbone.mae import MAE
 from mae_backbone.registry import MODELS
 from mae_backbone.vit import ViT
@@ -32,6 +33,11 @@ class MAEPretrainer(BaseModel):
             encoder = self.mae.encoder
             return encoder.encode(encoder.embed(inputs))[:, -_patches(encoder, inputs):].mean(dim=1)
         raise ValueError(f"mode={mode!r}: a MAE predicts no labels; wanted 'loss' or 'tensor'")
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict]:
+        """The loss to train on, and nothing to log: the loss stays on the device until `DeviceLogHook` fetches it."""
+        device_log.record('loss', losses['loss'], mean=True)
+        return losses['loss'], {}
 
 
 def _patches(encoder: ViT, images: Tensor) -> int:

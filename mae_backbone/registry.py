@@ -14,7 +14,7 @@ def _node(name: str, *files: str) -> mmengine_registry.Registry:
 
 MODELS = _node('MODELS', 'backbone', 'pyramid', 'pretrainer', 'classifier')
 DATASETS = _node('DATASETS', 'data.unlabelled', 'data.class_folder')
-HOOKS = _node('HOOKS', 'hooks.reconstruction')
+HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_log')
 LOOPS = _node('LOOPS', 'knn')
 METRICS = _node('METRICS', 'metrics')
 OPTIM_WRAPPER_CONSTRUCTORS = _node('OPTIM_WRAPPER_CONSTRUCTORS', 'layer_decay')

@@ -14,4 +14,6 @@ optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
     constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0))
 train_cfg = dict(by_epoch=True, max_epochs=1)
+# The loss stays on the device until a line of the log is due.
+default_hooks = dict(device_log=dict(type='mae_backbone.DeviceLogHook'))
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=10)]

@@ -29,5 +29,6 @@ param_scheduler = [
          convert_to_iter_based=True),
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
-default_hooks = dict(checkpoint=dict(interval=20))
+# The loss stays on the device until a line of the log is due.
+default_hooks = dict(checkpoint=dict(interval=20), device_log=dict(type='mae_backbone.DeviceLogHook'))
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=20)]
