@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_backbone.decoder import MAEDecoder
-from mae_backbone.masking import Mask, random_mask
+from mae_backbone.masking import Mask, Masking, RandomMasking, noise_from_seeds
 from mae_backbone.patches import denormalize_patches, normalize_patches, patchify, unpatchify
 from mae_backbone.vit import ViT
 
@@ -15,6 +15,7 @@ class MAE(nn.Module):
         encoder: sees the visible patches; kept after pretraining.
         decoder_width, decoder_depth, decoder_heads: size of the decoder, thrown away after pretraining.
         mask_ratio: share of the patches that is hidden, in (0, 1).
+        masking: chooses the patches to hide, with its own ratio: any `Masking`; None for RandomMasking(mask_ratio).
         norm_pix: predict pixels normalised within their patch (paper section 4.1; all released weights).
 
     Raises:
@@ -22,32 +23,59 @@ class MAE(nn.Module):
     """
 
     def __init__(self, encoder: ViT, *, decoder_width: int = 512, decoder_depth: int = 8, decoder_heads: int = 16,
-                 mask_ratio: float = 0.75, norm_pix: bool = True) -> None:
+                 mask_ratio: float = 0.75, masking: Masking | None = None, norm_pix: bool = True) -> None:
         super().__init__()
         if encoder.cls_token is None:
             raise ValueError('the encoder has class_token=False: MAE has a class token, leave it out')
         self.encoder = encoder
         self.decoder = MAEDecoder(encoder.arch.width, patch_pixels=encoder.patch_size**2 * encoder.in_channels,
                                   grid=encoder.grid, width=decoder_width, depth=decoder_depth, heads=decoder_heads)
-        self.mask_ratio = mask_ratio
+        self.masking = RandomMasking(mask_ratio) if masking is None else masking
         self.norm_pix = norm_pix
 
-    def forward(self, images: Tensor, mask: Mask | None = None) -> tuple[Tensor, Tensor, Mask]:
-        """images (B, C, H, W) -> loss (), pixels (B, L - K, P) predicted for the hidden patches, mask."""
+    def forward(self, images: Tensor, mask: Mask | None = None, *, seeds: Tensor | None = None,
+                weights: Tensor | None = None) -> tuple[Tensor, Tensor, Mask]:
+        """images (B, C, H, W) -> loss (), pixels (B, L - K, P) predicted for the hidden patches, mask.
+
+        Args:
+            images: normalised pixels.
+            mask: what to hide; None: drawn by `masking`.
+            seeds: (B,) int64, the chance of each image's mask; None: from torch's generator.
+            weights: (B,) of each image in the loss, sum_i w_i * loss_i / B; None: all 1, the plain mean.
+        """
         grid = self.encoder.check(images)
         patches = patchify(images, self.encoder.patch_size)           # (B, L, P)
-        mask = random_mask(patches, self.mask_ratio) if mask is None else mask
+        mask = self.draw_mask(patches, grid, seeds) if mask is None else mask
         tokens = self.encoder.embed_visible(patches, mask, grid)      # (B, K, D)
         latent = self.encoder.encode(tokens)                          # (B, 1 + K, D)
         pixels = self.decoder(latent, mask, grid)                     # (B, L - K, P)
-        return self.loss(patches, pixels, mask), pixels, mask
+        return self.loss(patches, pixels, mask, weights), pixels, mask
 
-    def loss(self, patches: Tensor, pixels: Tensor, mask: Mask) -> Tensor:
-        """Mean squared error () over the hidden patches alone; patches (B, L, P), pixels (B, L - K, P)."""
+    @property
+    def mask_ratio(self) -> float:
+        """Share of the patches that is hidden, in (0, 1); it may change while a model is trained."""
+        return self.masking.ratio
+
+    @mask_ratio.setter
+    def mask_ratio(self, ratio: float) -> None:
+        self.masking.ratio = ratio
+
+    def draw_mask(self, patches: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Mask:
+        """patches (B, L, P) of a grid (h, w), seeds (B,) or None for torch's generator -> what is hidden of each."""
+        B, L, _ = patches.shape
+        noise = torch.rand(B, L, device=patches.device) if seeds is None else noise_from_seeds(seeds, L)
+        return self.masking(noise, grid)
+
+    def loss(self, patches: Tensor, pixels: Tensor, mask: Mask, weights: Tensor | None = None) -> Tensor:
+        """Mean squared error () over the hidden patches alone.
+
+        patches (B, L, P) of all, pixels (B, L - K, P) predicted for those of `mask.drop`, weights (B,) of the images.
+        """
         target = mask.concealed(patches)
         if self.norm_pix:
             target = normalize_patches(target)
-        return (pixels.float() - target).square().mean()
+        error = (pixels.float() - target).square()
+        return error.mean() if weights is None else (error.mean(dim=(1, 2)) * weights).mean()
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, mask: Mask | None = None) -> tuple[Tensor, Tensor]:

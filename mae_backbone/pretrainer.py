@@ -4,8 +4,13 @@ from torch import Tensor
 
 from mae_backbone import device_log
 from mae_backbone.mae import MAE
+from mae_backbone.masking import BlockMasking, GridMasking, RandomMasking
 from mae_backbone.registry import MODELS
 from mae_backbone.vit import ViT
+
+# Configs name them as `masking=dict(type='mae_backbone.BlockMasking')`; the core knows no registry.
+for masking in (RandomMasking, BlockMasking, GridMasking):
+    MODELS.register_module(module=masking)
 
 
 @MODELS.register_module()
@@ -15,20 +20,30 @@ class MAEPretrainer(BaseModel):
     Args:
         encoder: arguments of `ViT`.
         decoder_width, decoder_depth, decoder_heads, mask_ratio, norm_pix: as in `MAE`.
+        masking: config of a class of masks, which gets `mask_ratio` as its ratio unless it names its own. Those of this
+            package are in masking.py. One of yours has `__init__(self, ratio)` and `__call__(self, noise, grid)` as
+            `masking.Masking` says, is registered in mmengine.registry.MODELS, and is imported by `custom_imports`.
         data_preprocessor: config of what puts images on the device and normalises them.
     """
 
     def __init__(self, encoder: dict, *, decoder_width: int = 512, decoder_depth: int = 8, decoder_heads: int = 16,
-                 mask_ratio: float = 0.75, norm_pix: bool = True, data_preprocessor: dict | None = None) -> None:
+                 mask_ratio: float = 0.75, masking: dict | None = None, norm_pix: bool = True,
+                 data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
         # Positions stay the fixed sin-cos table in pretraining (public MAE code, `models_mae.py`).
         self.mae = MAE(ViT(**encoder, fixed_positions=True), decoder_width=decoder_width, decoder_depth=decoder_depth,
-                       decoder_heads=decoder_heads, mask_ratio=mask_ratio, norm_pix=norm_pix)
+                       decoder_heads=decoder_heads, norm_pix=norm_pix,
+                       masking=MODELS.build(masking or dict(type='mae_backbone.RandomMasking'),
+                                            default_args=dict(ratio=mask_ratio)))
 
-    def forward(self, inputs: Tensor, data_samples: object = None, mode: str = 'loss') -> dict[str, Tensor] | Tensor:
-        """inputs (B, C, H, W) -> the loss to train on, or with mode='tensor' features (B, D), nothing hidden."""
+    def forward(self, inputs: Tensor, data_samples: object = None, seeds: Tensor | None = None,
+                weights: Tensor | None = None, mode: str = 'loss') -> dict[str, Tensor] | Tensor:
+        """inputs (B, C, H, W) -> the loss to train on, or with mode='tensor' features (B, D), nothing hidden.
+
+        seeds (B,) and weights (B,) are those of `MAE.forward`.
+        """
         if mode == 'loss':
-            return {'loss': self.mae(inputs)[0]}
+            return {'loss': self.mae(inputs, seeds=seeds, weights=weights)[0]}
         if mode == 'tensor':
             encoder = self.mae.encoder
             return encoder.encode(encoder.embed(inputs))[:, -_patches(encoder, inputs):].mean(dim=1)

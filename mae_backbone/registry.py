@@ -12,7 +12,7 @@ def _node(name: str, *files: str) -> mmengine_registry.Registry:
                                       locations=[f'mae_backbone.{file}' for file in files])
 
 
-MODELS = _node('MODELS', 'backbone', 'pyramid', 'pretrainer', 'classifier')
+MODELS = _node('MODELS', 'backbone', 'pyramid', 'preprocessor', 'pretrainer', 'classifier')
 DATASETS = _node('DATASETS', 'data.unlabelled', 'data.class_folder')
 HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_log')
 LOOPS = _node('LOOPS', 'knn')

@@ -6,14 +6,23 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mae_backbone.mae import MAE
-from mae_backbone.masking import Mask, mask_from_noise, random_mask
+from mae_backbone.masking import (
+    BlockMasking,
+    GridMasking,
+    Mask,
+    Masking,
+    mask_from_noise,
+    noise_from_seeds,
+    random_mask,
+)
 from mae_backbone.patches import normalize_patches, patchify
 from mae_backbone.vit import ViT
 
 
-def tiny(*, norm_pix: bool = True, **encoder) -> MAE:
+def tiny(*, norm_pix: bool = True, masking: Masking | None = None, **encoder) -> MAE:
     options = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8, fixed_positions=True)
-    return MAE(ViT(**options | encoder), decoder_width=16, decoder_depth=1, decoder_heads=2, norm_pix=norm_pix)
+    return MAE(ViT(**options | encoder), decoder_width=16, decoder_depth=1, decoder_heads=2, masking=masking,
+               norm_pix=norm_pix)
 
 
 def fixed_mask(images: Tensor, model: MAE) -> Mask:
@@ -103,6 +112,40 @@ def test_positions_stay_fixed_and_everything_else_gets_a_gradient():
     still = {name for name, parameter in model.named_parameters() if parameter.grad is None}
     assert still == {'encoder.pos_embed', 'decoder.decoder_pos_embed'}
     assert all(parameter.grad.any() for name, parameter in model.named_parameters() if name not in still)
+
+
+# ---- a batch and its parts
+
+def test_a_batch_that_is_split_has_the_masks_and_the_loss_of_the_whole():
+    model, images = tiny(), torch.randn(6, 3, 32, 32)
+    seeds, weights = torch.randint(2**62, (6,)), torch.tensor([1.5, 1.5, 1.5, 1.5, 0.0, 0.0])
+    whole, _, mask = model(images, seeds=seeds, weights=weights)
+    parts = [model(images[i::2], seeds=seeds[i::2], weights=weights[i::2]) for i in range(2)]
+    assert_close((parts[0][0] + parts[1][0]) / 2, whole, atol=1e-6, rtol=0)
+    assert all(torch.equal(part[2].hidden, mask.hidden[i::2]) for i, part in enumerate(parts))
+    assert_close(model(images[:4], seeds=seeds[:4])[0], whole, atol=1e-6, rtol=0)
+
+
+def test_weights_of_one_are_the_plain_mean():
+    model, images = tiny(), torch.randn(3, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    assert_close(model(images, mask, weights=torch.ones(3))[0], model(images, mask)[0], atol=1e-6, rtol=0)
+
+
+def test_seeds_alone_decide_the_masks_and_without_them_the_generator_does():
+    model, images, seeds = tiny(), torch.randn(4, 3, 32, 32), torch.arange(4)
+    assert torch.equal(model(images, seeds=seeds)[2].keep, model(images, seeds=seeds)[2].keep)
+    assert not torch.equal(model(images)[2].keep, model(images)[2].keep)
+
+
+@pytest.mark.parametrize('masking', [BlockMasking(0.5), GridMasking(0.5)])
+def test_the_masking_is_the_one_that_was_given_and_its_ratio_may_change(masking: Masking):
+    model, images, seeds = tiny(masking=masking), torch.randn(4, 3, 32, 32), torch.arange(4)
+    for ratio in (0.5, 0.8):
+        model.mask_ratio = ratio
+        wanted = type(masking)(ratio)(noise_from_seeds(seeds, 16), (4, 4))
+        assert torch.equal(model(images, seeds=seeds)[2].keep, wanted.keep)
+        assert model.mask_ratio == ratio
 
 
 # ---- use

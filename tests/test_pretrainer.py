@@ -3,9 +3,11 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS
+from torch import Tensor
 from torch.testing import assert_close
 
 from mae_backbone import device_log
+from mae_backbone.masking import Mask, mask_from_noise
 from mae_backbone.pretrainer import MAEPretrainer
 
 
@@ -53,3 +55,41 @@ def test_features_are_the_mean_of_all_patch_tokens(size: tuple[int, int]):
 def test_other_modes_are_refused():
     with pytest.raises(ValueError, match=r"mode='predict'.*wanted 'loss' or 'tensor'"):
         build()(torch.zeros(1, 3, 32, 32), mode='predict')
+
+
+# ---- masks
+
+def pretrainer(**options) -> MAEPretrainer:
+    return MODELS.build(dict(
+        type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2, **options,
+        encoder=dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8),
+        data_preprocessor=dict(type='mae_backbone.PixelPreprocessor', mean=[120.0] * 3, std=[60.0] * 3)))
+
+
+@pytest.mark.parametrize('name', ['RandomMasking', 'BlockMasking', 'GridMasking'])
+def test_a_config_names_the_kind_of_masks_which_takes_the_mask_ratio(name: str):
+    model = pretrainer(mask_ratio=0.6, masking=dict(type=f'mae_backbone.{name}'))
+    assert (type(model.mae.masking).__name__, model.mae.mask_ratio) == (name, 0.6)
+    assert pretrainer(masking=dict(type=f'mae_backbone.{name}', ratio=0.5)).mae.mask_ratio == 0.5
+
+
+def test_a_user_registers_masks_of_his_own():
+    @MODELS.register_module(force=True)
+    class FirstPatches:
+        def __init__(self, ratio: float) -> None:
+            self.ratio = ratio
+
+        def __call__(self, noise: Tensor, grid: tuple[int, int]) -> Mask:
+            return mask_from_noise(torch.arange(noise.shape[1]).expand_as(noise), self.ratio)
+    model = pretrainer(masking=dict(type='FirstPatches'))
+    assert model.mae(torch.zeros(2, 3, 32, 32))[2].keep.tolist() == [[0, 1, 2, 3]] * 2
+
+
+def test_seeds_flips_and_weights_of_a_batch_reach_the_loss():
+    model = pretrainer()
+    images, seeds = torch.randint(256, (4, 32, 32, 3), dtype=torch.uint8), torch.arange(4)
+    flips, weights = torch.tensor([True, False] * 2), torch.tensor([2.0, 2.0, 0.0, 0.0])
+    data = model.data_preprocessor(dict(inputs=images, seeds=seeds, flips=flips, weights=weights), training=True)
+    loss = model(**data, mode='loss')['loss']
+    shown = torch.stack([images[0].flip(1), images[1]]).permute(0, 3, 1, 2)
+    assert_close(loss, model.mae((shown - 120.0) / 60, seeds=seeds[:2])[0], atol=1e-6, rtol=0)

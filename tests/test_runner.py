@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mae_backbone.checkpoint import CheckpointError
-from mae_backbone.masking import random_mask
+from mae_backbone.mae import MAE
+from mae_backbone.masking import Mask, random_mask
 from mae_backbone.runner import Runner, read_run, resume_path
 from mae_backbone.vit import ViT
 
@@ -50,9 +51,9 @@ def _keep_logger() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _fixed_masks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The state of the random numbers is not in a checkpoint."""
-    def mask(tokens: Tensor, ratio: float) -> object:
-        return random_mask(tokens, ratio, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr('mae_backbone.mae.random_mask', mask)
+    def mask(self: MAE, patches: Tensor, grid: tuple[int, int], seeds: Tensor | None) -> Mask:
+        return random_mask(patches, self.mask_ratio, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(MAE, 'draw_mask', mask)
 
 
 def config(work_dir: Path, *, epochs: int = 1, model: dict = MODEL, **options) -> Config:
@@ -63,7 +64,8 @@ def config(work_dir: Path, *, epochs: int = 1, model: dict = MODEL, **options) -
                               collate_fn=dict(type='default_collate')),
         train_cfg=dict(by_epoch=True, max_epochs=epochs),
         optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
-        param_scheduler=dict(type='CosineAnnealingLR', T_max=6, by_epoch=False), **options)))
+        param_scheduler=dict(type='CosineAnnealingLR', T_max=6, by_epoch=False),
+        custom_hooks=[dict(type='mae_backbone.DeviceLogHook')], **options)))
 
 
 def trained(work_dir: Path, **options) -> Runner:

@@ -1,4 +1,5 @@
 """What is looked at while a run goes on."""
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mae_backbone.drawing import save_picture, side_by_side
-from mae_backbone.masking import random_mask
 from mae_backbone.patches import patchify
 from mae_backbone.registry import HOOKS
 
@@ -67,7 +67,10 @@ def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: 
     inputs = model.data_preprocessor({'inputs': images})['inputs']
     patches = patchify(inputs, mae.encoder.patch_size)
     generator = torch.Generator(patches.device).manual_seed(seed)
-    mask = random_mask(patches, mae.mask_ratio if mask_ratio is None else mask_ratio, generator=generator)
+    noise = torch.rand(patches.shape[:2], generator=generator, device=patches.device)
+    masking = copy(mae.masking)
+    masking.ratio = mae.mask_ratio if mask_ratio is None else mask_ratio
+    mask = masking(noise, mae.encoder.check(inputs))
     masked, filled = mae.reconstruct(inputs, mask)
     model.train(was_training)
     rows = [[to_pixels(image, model.data_preprocessor) for image in row]
