@@ -13,7 +13,9 @@ def _node(name: str, *files: str) -> mmengine_registry.Registry:
 
 
 MODELS = _node('MODELS', 'backbone', 'pyramid', 'preprocessor', 'pretrainer', 'classifier')
+DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler')
 DATASETS = _node('DATASETS', 'data.unlabelled', 'data.class_folder')
+FUNCTIONS = _node('FUNCTIONS', 'data.batch')
 HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_log')
 LOOPS = _node('LOOPS', 'knn')
 METRICS = _node('METRICS', 'metrics')

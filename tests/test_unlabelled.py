@@ -8,9 +8,13 @@ import pytest
 import torch
 from image_files import difference, ramp, save
 from PIL import Image
-from torchvision.transforms import RandomResizedCrop
+from torch.utils.data import DataLoader
 
+from mae_backbone.data.batch import as_is
+from mae_backbone.data.chance import uniforms
+from mae_backbone.data.crops import CHANCES, random_box
 from mae_backbone.data.decode import BadImage
+from mae_backbone.data.sampler import Draw
 from mae_backbone.data.unlabelled import UnlabelledImages
 
 
@@ -45,13 +49,44 @@ def test_a_seed_fixes_the_items_and_only_torch_is_drawn_from(tmp_path):
 @pytest.mark.parametrize('size', [(48, 64), (300, 200), (16, 16)])
 def test_an_item_is_the_crop_that_pil_would_give(tmp_path, size):
     pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8), (0, 0), 1)
-    images = UnlabelledImages(save(tmp_path / 'a.png', pixels).parent, image_size=(32, 40), flip=0)
+    images = UnlabelledImages(save(tmp_path / 'a.png', pixels).parent, image_size=(32, 40))
     for seed in range(5):
-        torch.manual_seed(seed)
-        top, left, height, width = RandomResizedCrop.get_params(Image.fromarray(pixels), (0.2, 1), (3 / 4, 4 / 3))
+        top, left, height, width = random_box(*size, uniforms([seed], 1 + CHANCES, stream=1)[0, 1:], (0.2, 1))
         crop = Image.fromarray(pixels[top:top + height, left:left + width]).resize((40, 32), Image.Resampling.BICUBIC)
-        torch.manual_seed(seed)
-        assert difference(images[0]['inputs'].permute(1, 2, 0), crop) <= 2
+        assert difference(images.__getitems__([Draw(0, seed)])['inputs'][0], crop) <= 2
+
+
+def test_a_batch_is_the_same_whoever_makes_it_in_whatever_company(tmp_path):
+    for i in range(7):
+        save(tmp_path / f'{i}.png', ramp(20 + i, 30))
+    images = UnlabelledImages(tmp_path, image_size=(16, 24))
+    draws = [Draw(i % 7, 1000 + i, i / 4) for i in range(12)]
+    batch = images.__getitems__(draws)
+    assert list(batch) == ['inputs', 'seeds', 'flips', 'weights']
+    assert [(value.shape, value.dtype) for value in batch.values()] == [
+        ((12, 16, 24, 3), torch.uint8), ((12,), torch.int64), ((12,), torch.bool), ((12,), torch.float32)]
+    assert batch['seeds'].tolist() == [draw.seed for draw in draws]
+    assert batch['weights'].tolist() == [draw.weight for draw in draws]
+    assert 0 < batch['flips'].sum() < 12
+    loaders = [DataLoader(images, batch_sampler=[draws[i:i + size] for i in range(0, 12, size)], collate_fn=as_is,
+                          num_workers=workers) for size, workers in ((1, 0), (3, 2))]
+    torch.manual_seed(1)
+    random.seed(1)
+    for loader in loaders:
+        parts = list(loader)
+        assert all(torch.cat([part[key] for part in parts]).equal(batch[key]) for key in batch)
+        assert all(part['inputs'].is_shared() == (loader.num_workers > 0) for part in parts)
+
+
+def test_a_draw_may_ask_for_another_size(tmp_path):
+    images = UnlabelledImages(save(tmp_path / 'a.png').parent, image_size=16)
+    assert images.__getitems__([Draw(0, 1, size=(8, 24))] * 2)['inputs'].shape == (2, 8, 24, 3)
+
+
+def test_bare_indices_give_items(tmp_path):
+    images = UnlabelledImages(save(tmp_path / 'a.png').parent, image_size=16)
+    (items,) = DataLoader(images, batch_size=3, sampler=[0, 0, 0], collate_fn=as_is)
+    assert [item['inputs'].shape for item in items] == [(3, 16, 16)] * 3
 
 
 def test_crops_keep_to_the_range_of_areas_and_fill_it(tmp_path):
