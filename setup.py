@@ -28,6 +28,7 @@ setup(
         'timm>=1.0.31,<1.1',
         'opencv-python',
         'numpy',
+        'simplejpeg>=1.9',
         'pycocotools',
         'safetensors',
     ],

@@ -16,6 +16,7 @@ MODELS = _node('MODELS', 'backbone', 'pyramid', 'preprocessor', 'pretrainer', 'c
 DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler')
 DATASETS = _node('DATASETS', 'data.unlabelled', 'data.class_folder')
 FUNCTIONS = _node('FUNCTIONS', 'data.batch')
+TRANSFORMS = _node('TRANSFORMS', 'data.readers')
 HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_log')
 LOOPS = _node('LOOPS', 'knn')
 METRICS = _node('METRICS', 'metrics')

@@ -1,4 +1,5 @@
-"""Pixels of image files: as any viewer shows them, or refused by name."""
+"""Pixels of image files: as any viewer shows them, or refused by name; and crops of them, as PIL makes them."""
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -6,10 +7,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from image_files import difference, ramp, save
+from image_files import difference, jpeg, photograph, ramp, save
 from PIL import Image, ImageOps
 
-from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data import decode as decode_module
+from mae_backbone.data.decode import BadImage, Box, decode, decode_crop, image_size, read_image
 
 
 @pytest.mark.parametrize(('mode', 'suffix'), [
@@ -109,3 +111,171 @@ def test_what_is_no_image_is_bad_and_named(tmp_path, data, reason):
 def test_a_missing_file_is_an_os_error_with_its_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
         read_image(tmp_path / 'gone.jpg')
+
+
+# ---- crops
+
+def pil_crop(data: bytes, box: Box, size: tuple[int, int], *, bilinear: bool = False) -> np.ndarray:
+    top, left, height, width = box
+    with Image.open(io.BytesIO(data)) as file:
+        crop = ImageOps.exif_transpose(file).convert('RGB').crop((left, top, left + width, top + height))
+    return np.array(crop.resize(size[::-1], Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def no_opencv(monkeypatch):
+    """The fast way alone."""
+    monkeypatch.setattr(decode_module, 'decode', lambda _: pytest.fail('decoded by OpenCV'))
+
+
+BOXES = [(0, 0, 129, 200), (11, 23, 90, 120), (60, 0, 90, 200), (149, 199, 1, 1), (0, 0, 37, 37), (40, 50, 64, 48)]
+
+
+@pytest.mark.parametrize('options', [{'quality': 93}, {'quality': 93, 'subsampling': 0}, {'progressive': True},
+                                     {'quality': 50, 'subsampling': 1}, {'restart_marker_rows': 1}], ids=str)
+@pytest.mark.parametrize('box', BOXES)
+@pytest.mark.usefixtures('no_opencv')
+def test_a_crop_of_a_jpeg_is_the_one_of_pil(box, options):
+    data = jpeg(photograph(150, 200), **options)
+    assert image_size(data) == (150, 200)
+    for bilinear in (False, True):
+        crop = decode_crop(data, box, (64, 48), interpolation='bilinear' if bilinear else 'bicubic')
+        assert difference(crop, pil_crop(data, box, (64, 48), bilinear=bilinear)) <= 3
+
+
+@pytest.mark.usefixtures('no_opencv')
+def test_a_grey_jpeg_has_three_equal_channels():
+    data = jpeg(photograph(150, 200)[..., 0])
+    for box in BOXES:
+        crop = decode_crop(data, box, (64, 48))
+        assert difference(crop, pil_crop(data, box, (64, 48))) <= 3
+        assert (crop == crop[..., :1]).all()
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.usefixtures('no_opencv')
+def test_a_box_is_in_the_image_as_viewers_turn_it(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = jpeg(photograph(150, 200), exif=exif, quality=95)
+    assert image_size(data) == ((200, 150) if orientation > 4 else (150, 200))
+    for box in ((3, 20, 120, 70), (80, 30, 64, 48), (0, 0, 20, 110)):
+        out = np.empty((64, 48, 3), np.uint8)
+        assert decode_crop(data, box, (64, 48), out=out) is out
+        assert difference(out, pil_crop(data, box, (64, 48))) <= 3
+        assert (decode_crop(data, box, (64, 48)) == out).all()
+
+
+@pytest.mark.parametrize('orientation', [1, 6, 3])
+@pytest.mark.parametrize(('side', 'factor'), [(65, 1), (66, 2), (131, 2), (132, 4), (264, 8), (700, 8)])
+def test_scale_is_reduced_only_where_the_crop_keeps_its_pixels(monkeypatch, side, factor, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = cv2.GaussianBlur(photograph(700, 720), (0, 0), 12)
+    data, decoded = jpeg(smooth, exif=exif, quality=95), []
+    decoder = decode_module.simplejpeg.decode_jpeg
+    monkeypatch.setattr(decode_module.simplejpeg, 'decode_jpeg',
+                        lambda *args, **options: decoded.append(decoder(*args, **options)) or decoded[-1])
+    for start in {0, min(5, 700 - side), 700 - side}:
+        box = (start, start, side, side)
+        crop = decode_crop(data, box, (32, 32))
+        assert decoded[-1].shape[1] == -(-720 // factor)
+        # A reduced crop begins and ends up to half a reduced pixel away from the box.
+        assert difference(crop, pil_crop(data, box, (32, 32))) <= (3 if factor == 1 else 12)
+
+
+def test_rows_below_the_crop_are_not_decoded_and_change_nothing(monkeypatch):
+    data, rows = jpeg(photograph(160, 64)), []
+    decoder = decode_module.simplejpeg.decode_jpeg
+
+    def watched(*args, **options):
+        pixels = decoder(*args, **options)
+        rows.append(len(pixels))
+        return pixels
+
+    monkeypatch.setattr(decode_module.simplejpeg, 'decode_jpeg', watched)
+    whole = decode(data)
+    for height in range(1, 161, 3):
+        crop = decode_crop(data, (0, 0, height, 64), (height, 64))
+        np.testing.assert_array_equal(crop, whole[:height])
+        assert rows[-1] == min(height + 2, 160)
+
+
+@pytest.mark.parametrize(('mode', 'suffix'), [
+    ('L', '.png'), ('LA', '.png'), ('P', '.png'), ('1', '.tif'), ('RGBA', '.png'), ('CMYK', '.jpg'), ('RGB', '.webp'),
+    ('RGB', '.bmp'), ('P', '.gif'),
+])
+def test_crops_of_other_kinds_are_those_of_the_whole_image(tmp_path, mode, suffix):
+    image = Image.fromarray(photograph(48, 64)).convert(mode)
+    image.save(tmp_path / f'a{suffix}')
+    data = (tmp_path / f'a{suffix}').read_bytes()
+    assert image_size(data) == (48, 64)
+    np.testing.assert_array_equal(decode_crop(data, (4, 5, 30, 40), (30, 40)), decode(data)[4:34, 5:45])
+    out = np.empty((16, 24, 3), np.uint8)
+    assert decode_crop(data, (4, 5, 30, 40), (16, 24), out=out) is out
+    crop = Image.fromarray(decode(data)[4:34, 5:45]).resize((24, 16), Image.Resampling.BICUBIC)
+    assert difference(out, crop) <= 2
+
+
+def test_of_an_animation_comes_the_first_frame():
+    file = io.BytesIO()
+    frames = [Image.fromarray(np.full((20, 30, 3), grey, np.uint8)) for grey in (40, 200)]
+    frames[0].save(file, 'WEBP', save_all=True, append_images=frames[1:], lossless=True)
+    assert (decode_crop(file.getvalue(), (0, 0, 20, 30), (8, 8)) == 40).all()
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_30_000_pixels_wide(tmp_path, suffix):
+    wide = np.tile(np.arange(30_000) % 256, (20, 1)).astype(np.uint8)[..., None].repeat(3, axis=-1)
+    data = save(tmp_path / f'a{suffix}', wide, **({'quality': 95} if suffix == '.jpg' else {})).read_bytes()
+    assert image_size(data) == (20, 30_000)
+    assert difference(decode_crop(data, (2, 29_900, 16, 90), (16, 90)), wide[2:18, 29_900:29_990]) <= 8
+
+
+@pytest.mark.parametrize('progressive', [False, True])
+@pytest.mark.parametrize('share', [0.02, 0.3, 0.6, 0.97, 0.999])
+def test_crops_of_cut_off_jpegs_are_bad_even_where_their_rows_are_there(progressive, share):
+    data = jpeg(photograph(150, 200), progressive=progressive)
+    data = data[:int(share * len(data))]
+    with pytest.raises(BadImage, match=f'^is a JPEG cut off after {len(data)} bytes .no end marker.: replace'):
+        decode_crop(data, (0, 0, 10, 10), (8, 8))
+
+
+def test_a_crop_of_a_jpeg_with_previews_and_tails_is_that_of_the_jpeg(tmp_path):
+    data = jpeg_with_preview(tmp_path)
+    plain = decode_crop((tmp_path / 'whole.jpg').read_bytes(), (0, 0, 30, 60), (16, 16))
+    for tail in (b'', bytes(5000), b'\xff\xda\xff\xda'):
+        np.testing.assert_array_equal(decode_crop(data + tail, (0, 0, 30, 60), (16, 16)), plain)
+    for length in (len(data) - 1, len(data) - 300, len(data) - 900):
+        with pytest.raises(BadImage, match='is a JPEG cut off'):
+            decode_crop(data[:length], (0, 0, 30, 60), (16, 16))
+
+
+@pytest.mark.parametrize('data', [b'', b'<html>404</html>', b'\xff\xd8', b'\xff\xd8\xff\xd9',
+                                  b'\xff\xd8\xff\xe0\0\0\xff\xd9',
+                                  b'\xff\xd8\xff\xc0\0\x0b\x08\0\x08\0\x08\x01\x01\x11\0\xff\xd9'])
+def test_crops_and_sizes_of_what_is_no_image_are_refused(data):
+    for ask in (image_size, lambda data: decode_crop(data, (0, 0, 1, 1), (8, 8))):
+        with pytest.raises(BadImage, match=r'or remove it$'):
+            ask(data)
+
+
+def test_no_bytes_at_all_bring_the_decoder_down():
+    """Broken in any one place, a file is bad or gives a crop of the right shape."""
+    random, whole = np.random.default_rng(0), np.frombuffer(jpeg(photograph(40, 56)), np.uint8)
+    for at in [*range(2, 700, 5), *random.integers(700, len(whole) - 2, 40)]:
+        data = whole.copy()
+        data[at:at + 2] = random.integers(0, 256, 2)
+        try:
+            size = image_size(data.tobytes())
+            assert decode_crop(data.tobytes(), (0, 0, min(size[0], 20), min(size[1], 20)), (8, 8)).shape == (8, 8, 3)
+        except BadImage:
+            pass
+
+
+@pytest.mark.parametrize('box', [(-1, 0, 8, 8), (0, 0, 0, 8), (0, 0, 49, 8), (40, 0, 9, 8), (0, 60, 8, 5)])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+def test_boxes_outside_of_the_image_are_refused(tmp_path, box, suffix):
+    data = save(tmp_path / f'a{suffix}').read_bytes()
+    with pytest.raises(ValueError, match=r'box .* is not inside of an image of 48x64'):
+        decode_crop(data, box, (8, 8))

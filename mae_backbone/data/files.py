@@ -9,8 +9,8 @@ import numpy as np
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')
 
 
-def list_images(root: str | Path) -> list[Path]:
-    """All files under `root` with a suffix of IMAGE_SUFFIXES (in any case), sorted.
+def list_images(root: str | Path, *, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """All files under `root` with one of the suffixes (in any case), sorted.
 
     Linked folders are followed, each folder once, so that a loop of links ends. Hidden files and folders (`._a.jpg`,
     `.ipynb_checkpoints`) are left out, as is what is not a file (pipes, devices).
@@ -32,12 +32,12 @@ def list_images(root: str | Path) -> list[Path]:
             suffix = os.path.splitext(entry.name)[1].lower()
             if entry.is_dir():
                 todo.append(entry.path)
-            elif suffix not in IMAGE_SUFFIXES:
+            elif suffix not in suffixes:
                 others[suffix or '(none)'] += 1
             elif entry.is_file() or entry.is_symlink():  # a broken link stays: reading it says which file is missing
                 images.append(entry.path)
     if not images:
-        raise ValueError(_no_images(root, others))
+        raise ValueError(_no_images(root, others, suffixes))
     return [Path(path) for path in sorted(images)]
 
 
@@ -61,10 +61,10 @@ def entries(folder: str | Path) -> list[os.DirEntry]:
                               '(chmod u+rx), or choose another --data-root DIR') from error
 
 
-def _no_images(root: Path, others: Counter) -> str:
+def _no_images(root: Path, others: Counter, suffixes: Sequence[str]) -> str:
     seen = ', '.join(f'{count} {suffix}' for suffix, count in others.most_common(8)) or 'none at all'
     return (f'{root.absolute()} holds no images; other files there: {others.total()} ({seen}). Images end in '
-            f'{" ".join(IMAGE_SUFFIXES)}: convert the files, or choose another folder with --data-root DIR')
+            f'{" ".join(suffixes)}: convert the files, or choose another folder with --data-root DIR')
 
 
 def packed(paths: Iterable[Path]) -> np.ndarray:
