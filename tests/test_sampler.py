@@ -135,6 +135,17 @@ def test_what_cannot_be_is_refused(options, message):
         PretrainBatchSampler(range(4), 2)
 
 
+def test_sizes_follow_the_epoch_and_travel_with_the_draws():
+    sizes = [(0, 160), (3, [192, 96]), (5, 224)]
+    for epoch, wanted in enumerate([(160, 160)] * 3 + [(192, 96)] * 2 + [(224, 224)] * 2):
+        (batch,) = batches(4, 4, epoch=epoch, image_sizes=sizes)
+        assert [draw.size for draw in batch] == [wanted] * 4
+    assert batches(4, 4)[0][0].size is None
+    for wrong in ([(1, 160)], [(0, 160), (0, 224)], [(0, 160), (9, 192), (4, 224)], [(0,)], [(0, 0)], [(0, 'large')]):
+        with pytest.raises(ValueError, match='image_size'):
+            batches(4, 4, image_sizes=wrong)
+
+
 class Echo(Dataset):
     def __len__(self) -> int:
         return 10

@@ -1,5 +1,5 @@
 """Which images a pretraining step sees: a function of the run's seed, the epoch and the iteration alone."""
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ from mmengine.dist import broadcast, get_dist_info
 from torch.utils.data import Sampler
 
 from mae_backbone.data.chance import hashed
+from mae_backbone.data.files import checked_size
 from mae_backbone.registry import DATA_SAMPLERS
 
 
@@ -78,6 +79,10 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         repeats: crops of each image in a batch, decoded once (repeated augmentation, Hoffer et al. 2020, Augment your
             batch): a batch has `batch_size / repeats` different images then, and an epoch `repeats` times the steps,
             so that E epochs compare with E * repeats epochs without.
+        image_sizes: sizes of the crops as the training goes on, in pairs (first epoch, pixels), the pixels being a side
+            or (height, width): [(0, 160), (300, 192), (600, 224)] (progressive resolution: DailyMAE, Wu et al. 2024;
+            FixRes, Touvron et al. 2019). Without any the size is that of the data set. It travels with each draw, so
+            that it holds in workers that persist and in resumed runs.
         rank, world_size: of this process and of all; by default those of torch.distributed.
 
     Raises:
@@ -85,7 +90,8 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
     """
 
     def __init__(self, sampler: PretrainSampler, batch_size: int, *, drop_last: bool = False, repeats: int = 1,
-                 rank: int | None = None, world_size: int | None = None) -> None:
+                 image_sizes: Sequence[tuple[int, int | Sequence[int]]] = (), rank: int | None = None,
+                 world_size: int | None = None) -> None:
         if not isinstance(sampler, PretrainSampler):
             raise ValueError(f"sampler is a {type(sampler).__name__}: set sampler=dict(type="
                              "'mae_backbone.PretrainSampler') beside this batch_sampler in the config")
@@ -96,6 +102,7 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         self.rank = own_rank if rank is None else rank
         self.world_size = own_world_size if world_size is None else world_size
         self.sampler, self.batch_size, self.drop_last, self.repeats = sampler, batch_size, drop_last, repeats
+        self.image_sizes = _checked_stages(image_sizes)
         self.first = 0  # iteration at which the next pass begins
         if not len(self):
             raise ValueError(f'{len(sampler)} images do not fill one batch of {self.global_batch} (batch_size='
@@ -123,12 +130,18 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
                              'data, another batch size or another number of processes')
         self.first = iteration
 
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """(height, width) of the crops in the current epoch, None where it is the data set's."""
+        return next((size for first, size in reversed(self.image_sizes) if first <= self.sampler.epoch), None)
+
     def __iter__(self) -> Iterator[list[Draw]]:
         first, self.first = self.first, 0
-        order, key = self.sampler.order(), (self.sampler.seed, self.sampler.epoch)
-        return (self._batch(order, key, iteration) for iteration in range(first, len(self)))
+        order, key, size = self.sampler.order(), (self.sampler.seed, self.sampler.epoch), self.image_size
+        return (self._batch(order, key, size, iteration) for iteration in range(first, len(self)))
 
-    def _batch(self, order: np.ndarray, key: tuple[int, int], iteration: int) -> list[Draw]:
+    def _batch(self, order: np.ndarray, key: tuple[int, int], size: tuple[int, int] | None,
+               iteration: int) -> list[Draw]:
         images = self.global_batch // self.repeats
         places = np.arange(iteration * images, (iteration + 1) * images)
         real = min(images, len(order) - places[0])
@@ -137,7 +150,17 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         indices, weights = indices.repeat(self.repeats), weights.repeat(self.repeats)
         crops = np.arange(len(indices)) % self.repeats
         seeds = hashed(*key, indices, crops) >> np.uint64(1)
-        return [Draw(*draw) for draw in zip(indices.tolist(), seeds.tolist(), weights.tolist(), strict=True)]
+        return [Draw(*draw, size) for draw in zip(indices.tolist(), seeds.tolist(), weights.tolist(), strict=True)]
+
+
+def _checked_stages(stages: Sequence[tuple[int, int | Sequence[int]]]) -> list[tuple[int, tuple[int, int]]]:
+    if not stages:
+        return []
+    epochs = [stage[0] for stage in stages]
+    if any(len(stage) != 2 for stage in stages) or epochs != sorted({0, *epochs}):
+        raise ValueError(f'image_sizes={list(stages)}, wanted pairs of a first epoch and pixels, in order and from epoch '
+                         '0 on, such as [(0, 160), (300, 224)]')
+    return [(epoch, checked_size(size)) for epoch, size in stages]
 
 
 def _seed_of_process_0() -> int:
