@@ -1,4 +1,5 @@
 """Crops for pretraining: those of PIL, by a seed, past images that cannot be read."""
+import os
 import random
 from pathlib import Path
 
@@ -6,15 +7,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from image_files import difference, ramp, save
-from PIL import Image
+from image_files import difference, photograph, ramp, save
+from mmengine.config import ConfigDict
+from mmengine.registry import TRANSFORMS
+from PIL import Image, ImageOps
 from torch.utils.data import DataLoader
 
 from mae_backbone.data.batch import as_is
 from mae_backbone.data.chance import uniforms
 from mae_backbone.data.crops import CHANCES, random_box
-from mae_backbone.data.decode import BadImage
-from mae_backbone.data.sampler import Draw
+from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.readers import ColourReader
+from mae_backbone.data.resize import resize
+from mae_backbone.data.sampler import Draw, PretrainBatchSampler, PretrainSampler
+from mae_backbone.data.sources import FileSource
 from mae_backbone.data.unlabelled import UnlabelledImages
 
 
@@ -177,7 +183,7 @@ def test_the_cache_changes_nothing_but_the_reading(tmp_path, monkeypatch):
     make_set(tmp_path, good=3, bad=0)
     plain, cached = (UnlabelledImages(tmp_path, image_size=8, cache=cache) for cache in (False, True))
     first = [item['inputs'] for item in cached]
-    monkeypatch.setattr('mae_backbone.data.unlabelled.read_image', lambda _: pytest.fail('read again'))
+    monkeypatch.setattr(FileSource, 'read', lambda *_: pytest.fail('read again'))
     assert torch.stack([item['inputs'] for item in cached]).equal(torch.stack(first))
     with pytest.raises(pytest.fail.Exception, match='read again'):
         plain[0]
@@ -192,3 +198,129 @@ def test_arguments_out_of_range_are_named(tmp_path, arguments):
     save(tmp_path / 'a.png')
     with pytest.raises(ValueError, match=next(iter(arguments))):
         UnlabelledImages(tmp_path, **arguments)
+
+
+@TRANSFORMS.register_module()
+class FiveBands:
+    """A reader of somebody's own: the first bytes say how large the image of 5 bands of 16 bits is."""
+
+    channels, dtype, suffixes = 5, np.dtype(np.uint16), ('.bands',)
+
+    def size(self, data: bytes) -> tuple[int, int]:
+        return data[0], data[1]
+
+    def crop(self, data, box, size, out=None, *, interpolation='bicubic'):
+        pixels = np.frombuffer(data[2:], np.uint16).reshape(data[0], data[1], 5)
+        return resize(pixels, box, size, interpolation=interpolation, out=out)
+
+
+def test_a_reader_of_ones_own_gives_other_channels_and_depths(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 65536, (30, 40, 5), dtype=np.uint16)
+    (tmp_path / 'a.bands').write_bytes(bytes([30, 40]) + pixels.tobytes())
+    (tmp_path / 'b.bands').write_bytes(b'')
+    (tmp_path / 'c.png').write_bytes(b'not looked at')
+    reader = ConfigDict(type='FiveBands')
+    images = UnlabelledImages(tmp_path, image_size=8, scale=(1, 1), reader=reader, max_bad_share=1)
+    assert len(images) == 2
+    batch = images.__getitems__([Draw(0, seed) for seed in range(4)] + [Draw(1, 4)])['inputs']
+    assert batch.shape == (5, 8, 8, 5)
+    assert batch.dtype == torch.uint16
+    assert images[0]['inputs'].dtype == torch.uint16
+    assert images.bad.examples == [f'{tmp_path}/b.bands: IndexError: index out of range']
+    boxes = [random_box(30, 40, numbers, (1, 1)) for numbers in uniforms(range(4), 1 + CHANCES, stream=1)[:, 1:]]
+    assert (batch[:4].numpy() == [resize(pixels, box, (8, 8)) for box in boxes]).all()
+
+
+def test_crops_of_one_image_are_decoded_once_and_are_those_of_the_whole(tmp_path, monkeypatch):
+    pixels = photograph(90, 120)
+    for name in 'ab':
+        save(tmp_path / f'{name}.jpg', pixels, quality=95)
+    images = UnlabelledImages(tmp_path, image_size=24, scale=(0.2, 0.5))
+    draws = [Draw(index, 10 * index + i) for index in (0, 1) for i in range(4)]
+    reads = count_calls(monkeypatch, FileSource, 'read')
+    decodes = count_calls(monkeypatch, ColourReader, 'crop')
+    batch = images.__getitems__(draws)['inputs']
+    assert (len(reads), len(decodes)) == (2, 2)
+    whole = read_image(tmp_path / 'a.jpg')
+    for crop, numbers in zip(batch, uniforms([draw.seed for draw in draws], 1 + CHANCES, stream=1), strict=True):
+        wanted = resize(whole, random_box(90, 120, numbers[1:], (0.2, 0.5)), (24, 24))
+        assert difference(crop, wanted) <= 2
+    # What fills a batch up is not decoded with its neighbour: its own crop would depend on the company.
+    decodes.clear()
+    images.__getitems__([Draw(0, 0), Draw(0, 1, 0.0), Draw(0, 2, 0.0)])
+    assert len(decodes) == 3
+
+
+def count_calls(monkeypatch, owner: type, method: str) -> list[None]:
+    calls, original = [], getattr(owner, method)
+    monkeypatch.setattr(owner, method, lambda *args, **options: calls.append(None) or original(*args, **options))
+    return calls
+
+
+def make_one_of_each(root: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """A file of each kind: those that can be read, with their pixels as viewers show them, and those that cannot."""
+    pixels = cv2.GaussianBlur(photograph(40, 56), (0, 0), 1)
+    image = Image.fromarray(pixels)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # its top is on the right
+    good = {
+        'plain.jpg': (image, {'quality': 100, 'subsampling': 0}), 'grey.png': (image.convert('L'), {}),
+        'palette.png': (image.quantize(256), {}), 'alpha.png': (image.convert('RGBA'), {}),
+        'turned.jpg': (image, {'quality': 100, 'subsampling': 0, 'exif': turned}),
+        'cmyk.jpg': (image.convert('CMYK'), {'quality': 100, 'subsampling': 0}),
+        'ünï/ç 日本語 Ωж العربية.png': (image, {}),
+        'animated.webp': (image, {'save_all': True, 'append_images': [Image.new('RGB', image.size)], 'lossless': True}),
+        'really_a_png.jpg': (image, {'format': 'PNG'}),
+    }
+    wanted = {}
+    for name, (file, options) in good.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        file.save(root / name, **options)
+        wanted[name] = np.asarray(ImageOps.exif_transpose(Image.open(root / name)).convert('RGB'))
+    deep = pixels.astype(np.uint16) * 257
+    cv2.imwrite(str(root / 'deep.png'), deep[..., ::-1])
+    wide = np.broadcast_to(np.uint8(77), (4, 30_000, 3))
+    wanted |= {'deep.png': pixels, 'wide.png': wide}
+    save(root / 'wide.png', wide)
+    whole = (root / 'plain.jpg').read_bytes()
+    bad = {'cut.jpg': whole[:len(whole) // 2], 'cut.png': (root / 'grey.png').read_bytes()[:600], 'empty.jpg': b'',
+           'page.jpg': b'<html>404</html>', 'noise.png': bytes(range(256)) * 4}
+    for name, data in bad.items():
+        (root / name).write_bytes(data)
+    (root / 'gone.png').symlink_to(root / 'nowhere.png')
+    return wanted, sorted([*bad, 'gone.png'])
+
+
+def test_one_file_of_each_kind_is_decoded_rightly_or_skipped_counted_and_listed_once(tmp_path):
+    root = tmp_path / 'images'
+    wanted, bad = make_one_of_each(root)
+    images = UnlabelledImages(root, image_size=(40, 56), scale=(1, 1), max_bad_share=1.0)
+    images.bad.list_file = tmp_path / 'bad_images.txt'
+    names = [os.path.relpath(images.source.name(i), root) for i in range(len(images))]
+    assert sorted(names) == sorted([*wanted, *bad])
+    loader = DataLoader(images, batch_sampler=PretrainBatchSampler(PretrainSampler(images, seed=0), 3),
+                        collate_fn=as_is, num_workers=2, persistent_workers=True)
+    epochs = [list(loader) for _ in range(3)]  # the same one each time
+    assert len(images) == len(wanted) + len(bad) == 17
+    for batches in epochs[1:]:  # whether a bad one is known already or not
+        assert all(one[key].equal(two[key]) for one, two in zip(batches, epochs[0], strict=True) for key in one)
+    draws = [draw for batch in loader.batch_sampler for draw in batch]
+    crops = torch.cat([batch['inputs'] for batch in epochs[0]])
+    replaced = 0
+    for draw, crop, numbers in zip(draws, crops, uniforms([draw.seed for draw in draws], 1 + CHANCES, stream=1),
+                                   strict=True):
+        candidates = wanted.values() if names[draw.index] in bad else [wanted[names[draw.index]]]
+        replaced += names[draw.index] in bad
+        assert any(difference(crop, crop_of(pixels, numbers[1:])) <= 6 for pixels in candidates), names[draw.index]
+    seen, met = images.bad.counts
+    assert met >= 3 * len(bad)
+    assert seen - met == 3 * len(draws)
+    assert replaced == sum(names[draw.index] in bad for draw in draws)
+    lines = images.bad.list_file.read_text('utf-8').splitlines()
+    assert sorted(os.path.relpath(line.split('\t')[0], root) for line in lines) == bad
+    assert all(reason in '\n'.join(lines) for reason in (
+        'empty.jpg is empty (0 bytes)', 'cut.jpg is a JPEG cut off', 'page.jpg is no image', 'No such file'))
+
+
+def crop_of(pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    return resize(pixels, random_box(*pixels.shape[:2], numbers, (1, 1)), (40, 56))

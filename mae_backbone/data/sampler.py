@@ -158,8 +158,8 @@ def _checked_stages(stages: Sequence[tuple[int, int | Sequence[int]]]) -> list[t
         return []
     epochs = [stage[0] for stage in stages]
     if any(len(stage) != 2 for stage in stages) or epochs != sorted({0, *epochs}):
-        raise ValueError(f'image_sizes={list(stages)}, wanted pairs of a first epoch and pixels, in order and from epoch '
-                         '0 on, such as [(0, 160), (300, 224)]')
+        raise ValueError(f'image_sizes={list(stages)}, wanted pairs of a first epoch and pixels, in order and from '
+                         'epoch 0 on, such as [(0, 160), (300, 224)]')
     return [(epoch, checked_size(size)) for epoch, size in stages]
 
 

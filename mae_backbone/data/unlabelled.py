@@ -72,6 +72,7 @@ class UnlabelledImages(Dataset):
         return self.number
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        index = range(len(self))[index]  # an IndexError ends a loop over all
         batch = self.__getitems__([Draw(index, int(torch.randint(2**63 - 1, ())))])
         image = batch['inputs'][0].permute(2, 0, 1)
         return {'inputs': (image.flip(-1) if batch['flips'][0] else image).contiguous()}
@@ -105,9 +106,8 @@ class UnlabelledImages(Dataset):
         place = index * len(self.source) // len(self)
         try:
             self._crop_file(place, index, chances, outs)
-        except (BadImage, OSError) as error:
-            name = self.source.name(place)
-            self.bad.add(index, name, str(error) if isinstance(error, OSError) else f'{name} {error}')
+        except Exception as error:  # a decoder's surprise at a strange file must not end a run of weeks
+            self.bad.add(index, *_reason(self.source.name(place), error))
             self.bad.saw(bad=1)
             return False
         self.bad.saw()
@@ -141,6 +141,13 @@ def _of_one_image(draws: Sequence[Draw]) -> Iterator[slice]:
         if i == len(draws) or draws[i].index != draws[first].index or not draws[i].weight:
             yield slice(first, i)
             first = i
+
+
+def _reason(name: str, error: Exception) -> tuple[str, str]:
+    """Name of an image and what is wrong with it, in a sentence that begins with the name."""
+    if isinstance(error, OSError):
+        return name, str(error) if name in str(error) else f'{name}: {error}'
+    return name, f'{name} {error}' if isinstance(error, BadImage) else f'{name}: {type(error).__name__}: {error}'
 
 
 def _union(boxes: Sequence[Box]) -> Box:
