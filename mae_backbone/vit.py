@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, PatchEmbed, resample_abs_pos_embed
+from timm.layers import DropPath, LayerNorm2d, Mlp, PatchEmbed, resample_abs_pos_embed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -47,6 +47,9 @@ class ViT(nn.Module):
         drop_path_rate: of the last block, in [0, 1); it grows linearly from 0 at the first, and drops whole images.
         window_size: side in patches of the windows that attention is confined to; 0 for none.
         global_blocks: indices of the blocks that attend to all patches nevertheless.
+        shifted_windows: move the windows of every second block by half their side, as Swin does, so that they pass
+            information on without global blocks.
+        conv_blocks: indices of the blocks that end in a residual convolution, which passes it on as well.
         relative_positions: add detectron2's decomposed relative positions in every block.
         checkpointing: recompute the blocks in the backward pass instead of keeping what is inside of them.
 
@@ -58,16 +61,21 @@ class ViT(nn.Module):
                  pretrain_image_size: int | Sequence[int] | None = None, patch_size: int = 16, in_channels: int = 3,
                  class_token: bool = True, final_norm: bool = True, fixed_positions: bool = False,
                  drop_path_rate: float = 0.0, window_size: int = 0, global_blocks: Sequence[int] = (),
-                 relative_positions: bool = False, checkpointing: bool = False) -> None:
+                 shifted_windows: bool = False, conv_blocks: Sequence[int] = (), relative_positions: bool = False,
+                 checkpointing: bool = False) -> None:
         super().__init__()
         self.arch = width, depth, heads = find_arch(arch)
         self.patch_size, self.in_channels, self.checkpointing = patch_size, in_channels, checkpointing
         grid = grid_size(_pair(image_size), patch_size)
         self.grid = grid_size(_pair(pretrain_image_size or image_size), patch_size)  # of the stored positions
-        if class_token and (window_size or relative_positions):
-            raise ValueError('windows and relative positions are defined between patches: set class_token=False')
-        if any(not 0 <= i < depth for i in global_blocks):
-            raise ValueError(f'global_blocks={tuple(global_blocks)}, the {depth} blocks are numbered from 0')
+        if class_token and (window_size or relative_positions or conv_blocks):
+            raise ValueError('windows, relative positions and convolutions are defined between patches: '
+                             'set class_token=False')
+        if shifted_windows and window_size < 2:
+            raise ValueError(f'shifted_windows=True with window_size={window_size}: set window_size to 2 or more')
+        for name, indices in (('global_blocks', global_blocks), ('conv_blocks', conv_blocks)):
+            if any(not 0 <= i < depth for i in indices):
+                raise ValueError(f'{name}={tuple(indices)}, the {depth} blocks are numbered from 0')
 
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
@@ -78,8 +86,9 @@ class ViT(nn.Module):
         windows = [0 if i in global_blocks else window_size for i in range(depth)]
         self.blocks = nn.ModuleList([
             Block(width, heads=heads, drop_path=rate, window_size=window,
+                  shift=window // 2 if shifted_windows and i % 2 else 0, convolve=i in conv_blocks,
                   table_size=((window, window) if window else grid) if relative_positions else None)
-            for rate, window in zip(rates, windows, strict=True)])
+            for i, (rate, window) in enumerate(zip(rates, windows, strict=True))])
         self.norm = nn.LayerNorm(width, eps=1e-6) if final_norm else nn.Identity()
         initialize(self)
 
@@ -149,51 +158,93 @@ class ViT(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer block; with a `window_size` attention stays within windows of that many patches a side."""
+    """Pre-norm Transformer block.
 
-    def __init__(self, width: int, *, heads: int, drop_path: float = 0.0, window_size: int = 0,
-                 table_size: tuple[int, int] | None = None) -> None:
+    Args:
+        width: D.
+        heads: number of heads of attention.
+        drop_path: how often each of the two branches is left out, in [0, 1).
+        window_size: side in patches of the windows that attention stays within; 0 for none.
+        shift: patches by which the windows are moved to the lower right, in [0, window_size).
+        convolve: end in a residual convolution.
+        table_size: as in `Attention`.
+    """
+
+    def __init__(self, width: int, *, heads: int, drop_path: float = 0.0, window_size: int = 0, shift: int = 0,
+                 convolve: bool = False, table_size: tuple[int, int] | None = None) -> None:
         super().__init__()
-        self.window_size = window_size
+        self.window_size, self.shift = window_size, shift
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads=heads, table_size=table_size)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, 4 * width)
         self.drop_path = DropPath(drop_path)
+        if convolve:
+            self.residual = ConvBottleneck(width)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows and relative positions."""
+        """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows, positions and convolutions."""
         tokens = tokens + self.drop_path(self.attend(self.norm1(tokens), grid))
-        return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        tokens = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+        return self.residual(tokens, grid) if hasattr(self, 'residual') else tokens
 
     def attend(self, tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
         """tokens (B, N, D) -> (B, N, D), in windows where the block has them."""
         if not self.window_size:
             return self.attn(tokens, grid)
-        windows = to_windows(tokens, grid, self.window_size)
+        windows = to_windows(tokens, grid, self.window_size, shift=self.shift)
         windows = self.attn(windows, (self.window_size, self.window_size))
-        return from_windows(windows, grid, self.window_size)
+        return from_windows(windows, grid, self.window_size, shift=self.shift)
 
 
-def to_windows(tokens: Tensor, grid: tuple[int, int], size: int) -> Tensor:
-    """tokens (B, h*w, D) -> (B * windows, size*size, D); zeros fill the windows at the lower and right edge.
+class ConvBottleneck(nn.Module):
+    """detectron2's `ResBottleneckBlock`, its names included: convolutions of 1, 3 and 1, that start as the identity."""
 
-    As in detectron2 the filling is attended to like any patch.
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = width // 2
+        self.conv1 = nn.Conv2d(width, inner, 1, bias=False)
+        self.norm1 = LayerNorm2d(inner, eps=1e-6)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
+        self.norm2 = LayerNorm2d(inner, eps=1e-6)
+        self.conv3 = nn.Conv2d(inner, width, 1, bias=False)
+        self.norm3 = LayerNorm2d(width, eps=1e-6)
+        for conv in (self.conv1, self.conv2, self.conv3):
+            nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
+        nn.init.zeros_(self.norm3.weight)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """tokens (B, h*w, D) -> (B, h*w, D)."""
+        x = tokens.transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
+        x = F.gelu(self.norm1(self.conv1(x)))
+        x = F.gelu(self.norm2(self.conv2(x)))
+        return tokens + self.norm3(self.conv3(x)).flatten(2).transpose(1, 2)
+
+
+def to_windows(tokens: Tensor, grid: tuple[int, int], size: int, *, shift: int = 0) -> Tensor:
+    """tokens (B, h*w, D) -> (B * windows, size*size, D); zeros fill the windows at the edges.
+
+    The first boundary between windows lies after `shift` rows and columns, or after `size` where shift is 0. As in
+    detectron2 the filling is attended to like any patch.
     """
     B, _, D = tokens.shape
     h, w = grid
-    padded = F.pad(tokens.reshape(B, h, w, D), (0, 0, 0, -w % size, 0, -h % size))
+    before = -shift % size
+    after = [-(before + side) % size for side in (w, h)]
+    padded = F.pad(tokens.reshape(B, h, w, D), (0, 0, before, after[0], before, after[1]))
     rows, columns = padded.shape[1] // size, padded.shape[2] // size
     return padded.reshape(B, rows, size, columns, size, D).transpose(2, 3).reshape(-1, size * size, D)
 
 
-def from_windows(windows: Tensor, grid: tuple[int, int], size: int) -> Tensor:
+def from_windows(windows: Tensor, grid: tuple[int, int], size: int, *, shift: int = 0) -> Tensor:
     """windows (B * windows, size*size, D) -> tokens (B, h*w, D): the inverse of `to_windows`, the filling cut off."""
     h, w = grid
-    rows, columns = -(-h // size), -(-w // size)
+    before = -shift % size
+    rows, columns = -(-(before + h) // size), -(-(before + w) // size)
     D = windows.shape[-1]
     tokens = windows.reshape(-1, rows, columns, size, size, D).transpose(2, 3)
-    return tokens.reshape(-1, rows * size, columns * size, D)[:, :h, :w].reshape(-1, h * w, D)
+    tokens = tokens.reshape(-1, rows * size, columns * size, D)
+    return tokens[:, before:before + h, before:before + w].reshape(-1, h * w, D)
 
 
 def find_arch(arch: str | dict) -> Arch:

@@ -183,6 +183,69 @@ def test_bfloat16_under_autocast_is_close():
     assert F.mse_loss(rough.float(), exact) < 1e-3 * exact.var()
 
 
+# ---- ways for information to leave a window
+
+@pytest.mark.parametrize('shift', [0, 1, 2, 3])
+@pytest.mark.parametrize('grid', [(4, 6), (5, 7), (2, 3), (8, 8)])
+def test_shifted_windows_are_rectangles_cut_elsewhere(grid: tuple[int, int], shift: int):
+    size, (h, w) = 4, grid
+    tokens = torch.randn(2, h * w, 8)
+    windows = to_windows(tokens, grid, size, shift=shift)
+    assert_close(from_windows(windows, grid, size, shift=shift), tokens)
+    starts = [range(shift - size if shift else 0, side, size) for side in grid]
+    corners = [(top, left) for top in starts[0] for left in starts[1]]
+    assert len(windows) == 2 * len(corners)
+    image = tokens.reshape(2, h, w, 8)
+    for number, (top, left) in enumerate(corners):
+        wanted = image[0, max(top, 0):top + size, max(left, 0):left + size]
+        found = windows[number].reshape(size, size, 8)[max(-top, 0):, max(-left, 0):]
+        assert torch.equal(found[:wanted.shape[0], :wanted.shape[1]], wanted)
+        assert windows[number].count_nonzero() == wanted.count_nonzero()
+
+
+def test_every_second_windowed_block_is_shifted_by_half():
+    model = ViT(dict(width=16, depth=6, heads=2), image_size=64, patch_size=8, window_size=5, global_blocks=[3],
+                shifted_windows=True, class_token=False)
+    assert [block.shift for block in model.blocks] == [0, 2, 0, 0, 0, 2]
+
+
+@pytest.mark.parametrize(('options', 'reached'), [
+    (dict(), 4), (dict(shifted_windows=True), 16), (dict(conv_blocks=[1]), 16), (dict(global_blocks=[1]), 64)])
+def test_how_far_a_patch_is_seen(options: dict, reached: int):
+    model = ViT(dict(width=16, depth=2, heads=2), image_size=64, patch_size=8, window_size=2, class_token=False,
+                final_norm=False, **options)
+    for name, parameter in model.named_parameters():
+        if name.endswith('norm3.weight'):  # convolutions start as the identity
+            nn.init.ones_(parameter)
+    images = torch.randn(1, 3, 64, 64, requires_grad=True)
+    model.feature_maps(images)[0][0, :, 3, 4].sum().backward()
+    seen = images.grad.abs().sum(1)[0].unfold(0, 8, 8).unfold(1, 8, 8).sum((-1, -2)) > 0
+    assert seen.sum() == reached
+
+
+def test_the_residual_convolution_is_detectron2s():
+    block = Block(8, heads=2, convolve=True)
+    names = [name for name, _ in block.named_parameters() if name.startswith('residual')]
+    assert names == ['residual.conv1.weight', 'residual.norm1.weight', 'residual.norm1.bias',
+                     'residual.conv2.weight', 'residual.norm2.weight', 'residual.norm2.bias',
+                     'residual.conv3.weight', 'residual.norm3.weight', 'residual.norm3.bias']
+    tokens, residual = torch.randn(2, 15, 8), block.residual
+    assert torch.equal(residual(tokens, (3, 5)), tokens)  # its last norm starts at zero
+    for norm in (residual.norm1, residual.norm2, residual.norm3):
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    x = tokens.permute(0, 2, 1).reshape(2, 8, 3, 5)
+
+    def normed(x: Tensor, norm: nn.Module) -> Tensor:
+        mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True, correction=0)
+        return (x - mean) / (variance + 1e-6).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+    y = F.gelu(normed(F.conv2d(x, residual.conv1.weight), residual.norm1))
+    y = F.gelu(normed(F.conv2d(y, residual.conv2.weight, padding=1), residual.norm2))
+    y = normed(F.conv2d(y, residual.conv3.weight), residual.norm3)
+    assert_close(residual(tokens, (3, 5)), (x + y).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
 # ---- mistakes
 
 @pytest.mark.parametrize(('shape', 'says'), [
@@ -202,6 +265,9 @@ def test_images_that_the_model_cannot_take_are_refused(shape: tuple, says: str):
     (dict(arch=TINY, window_size=2), 'set class_token=False'),
     (dict(arch=TINY, relative_positions=True), 'set class_token=False'),
     (dict(arch=TINY, global_blocks=[3]), r'global_blocks=\(3,\), the 3 blocks are numbered from 0'),
+    (dict(arch=TINY, conv_blocks=[3], class_token=False), r'conv_blocks=\(3,\), the 3 blocks are numbered from 0'),
+    (dict(arch=TINY, conv_blocks=[1]), 'set class_token=False'),
+    (dict(arch=TINY, shifted_windows=True, class_token=False), 'shifted_windows=True with window_size=0'),
     (dict(arch=TINY, image_size=30), 'image is 30x30.*patch_size=8'),
     (dict(arch=dict(width=50, depth=1, heads=5)), 'width=50.*multiple of 4'),
     (dict(arch=dict(width=48, depth=1, heads=5)), 'width=48 cannot be split over heads=5'),
