@@ -9,12 +9,19 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
+from torch import distributed as dist
 
 from mae_backbone.runner import Runner, resume_path
+from mae_backbone.saving import DiskFull
+
+# What gloo and NCCL say when a process of the run is gone.
+_LOST = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Connection refused', 'NCCL error',
+         'NCCL communicator was aborted', 'Timed out waiting', 'remote process has terminated', 'Watchdog caught')
 
 # What mmengine's Runner reads of a config, and what our tools do.
 RUN_KEYS = {
@@ -47,7 +54,8 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser = run_parser(description)
     parser.add_argument('--resume', nargs='?', const='auto', metavar='PATH|auto',
                         help='go on from a checkpoint; without a path from the latest one of the work directory')
-    parser.add_argument('--amp', action='store_true', help='mixed precision on a GPU: bfloat16 where it has it')
+    parser.add_argument('--amp', action='store_true',
+                        help='mixed precision: bfloat16 where the GPU has it, or in pretraining the CPU')
     parser.add_argument('--pretrained', metavar='CHECKPOINT', help='start the encoder from this checkpoint')
     return parser
 
@@ -55,16 +63,21 @@ def training_parser(description: str) -> argparse.ArgumentParser:
 def tool(main: Callable[[], None], *, again: str = 'the same command with --resume goes on') -> None:
     """Runs a tool; a user's mistake ends in one readable message and exit code 2, not in a traceback.
 
-    `again` says what to do after an interruption.
+    `again` says what to do after an interruption. A run that was told to stop and has saved (PreemptionHook) ends with
+    128 + the number of the signal, as does one that gets SIGTERM or SIGUSR1 where there is nothing to save.
 
     With MAE_BACKBONE_TRACEBACK=1 in the environment the traceback is printed too.
     """
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, getattr(signal, 'SIGUSR1', signal.SIGTERM)):
+        signal.signal(number, _terminated)
     try:
         main()
+    except SystemExit:
+        _leave_group()
+        raise
     except KeyboardInterrupt:
         print(f'\ninterrupted: what was written stays; {again}', file=sys.stderr)
-        sys.exit(130)
+        _end(130)
     except Exception as error:
         message = explain(error)
         if message is None or os.environ.get('MAE_BACKBONE_TRACEBACK'):
@@ -72,20 +85,43 @@ def tool(main: Callable[[], None], *, again: str = 'the same command with --resu
         if message is None:
             print('This is a defect of the program, not of your input: please report it with the lines above.',
                   file=sys.stderr)
-            sys.exit(1)
-        print(f'error: {message}', file=sys.stderr)
-        sys.exit(2)
+            _end(1)
+        if not (getattr(error, 'everywhere', False) and os.environ.get('RANK', '0') != '0'):
+            print(f'error: {message}', file=sys.stderr)
+        _end(2)
+    _leave_group()
 
 
-def _terminated(*_: object) -> None:
+def _terminated(number: int, *_: object) -> None:
     """What a cluster sends before it kills: end as after Ctrl-C, so that processes started from here end too."""
-    print('\nterminated: what was written stays', file=sys.stderr)
-    sys.exit(128 + signal.SIGTERM)
+    print(f'\n{signal.Signals(number).name}: terminated, what was written stays', file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _leave_group() -> None:
+    """Says goodbye to the other processes of a distributed run."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _end(code: int) -> NoReturn:
+    """Exits, at once in a distributed run: its threads may wait for processes that are gone."""
+    if dist.is_available() and dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def explain(error: Exception) -> str | None:
     """One readable message for what a user can mend; None for a defect of ours."""
     text = str(error)
+    if isinstance(error, DiskFull):
+        return error.strerror
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _LOST):
+        return (f'process {os.environ.get("RANK", "?")}: another process of this run has ended or does not answer, see '
+                'its last lines; the checkpoints stay, and the same command with --resume goes on '
+                f'({_first_line(text)})')
     if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left on device' in text:
         return ('the disk is full: free some space or choose another --work-dir, then run the same command again, '
                 'training with --resume')
@@ -108,6 +144,10 @@ def explain(error: Exception) -> str | None:
         return ('a process that loads data was killed, most often for want of memory: lower '
                 'train_dataloader.num_workers or train_dataloader.batch_size')
     return explain(error.__cause__) if isinstance(error.__cause__, Exception) else None
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:160]
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -190,14 +230,32 @@ def make_folder(folder: str, option: str) -> None:
 
 
 def switch_amp_on(cfg: Config) -> str:
-    """Mixed precision on CUDA, in bfloat16 where the GPU has it; says what was done."""
-    if not torch.cuda.is_available():
+    """Mixed precision: on CUDA, and in pretraining on CPUs that compute with bfloat16; says what was done."""
+    wrapper, cuda = cfg.optim_wrapper, torch.cuda.is_available()
+    guarded = (wrapper.get('type') == 'mae_backbone.GuardedOptimWrapper'
+               or cfg.get('model', {}).get('type') == 'mae_backbone.MAEPretrainer')
+    if not cuda and not guarded:
         return 'precision: float32, --amp needs a GPU'
-    dtype = 'bfloat16' if torch.cuda.is_bf16_supported() else 'float16'
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.dtype = dtype
-    cfg.optim_wrapper.loss_scale = 'dynamic' if dtype == 'float16' else 1.0  # bfloat16 has the range of float32
-    return f'precision: {dtype} (autocast)'
+    if not cuda and not cpu_has_bfloat16():
+        return 'precision: float32, this CPU has no instructions for bfloat16: --amp would be slower'
+    dtype = 'bfloat16' if not cuda or torch.cuda.is_bf16_supported() else 'float16'
+    wrapper.dtype = dtype
+    if guarded:
+        wrapper.type = 'mae_backbone.GuardedOptimWrapper'
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.loss_scale = 'dynamic' if dtype == 'float16' else 1.0  # bfloat16 has the range of float32
+    return f'precision: {dtype} (autocast)' + ('' if cuda else ', which this CPU has instructions for')
+
+
+def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:
+    """Whether the CPU multiplies matrices in bfloat16, as far as Linux tells; without, it is slower than float32."""
+    try:
+        lines = Path(cpuinfo).read_text(encoding='utf-8', errors='replace').splitlines()
+    except OSError:
+        return False
+    flags = next((line.split(':', 1)[1].split() for line in lines if line.startswith(('flags', 'Features'))), [])
+    return not {'avx512_bf16', 'amx_bf16', 'bf16'}.isdisjoint(flags)
 
 
 def scale_learning_rate(cfg: Config) -> str:

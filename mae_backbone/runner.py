@@ -1,24 +1,37 @@
 """MMEngine's Runner with checkpoints that are safe to read, fit exactly, and are never half-written."""
+import datetime
 import io
 import logging
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import mmengine.runner
 import numpy as np
-from mmengine.dist import master_only
+import torch
+from mmengine.device import get_device
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.utils import apply_to
+from torch import distributed as dist
 from torch import nn
 
 from mae_backbone.checkpoint import CheckpointError, load_encoder, mismatches, read_checkpoint
+from mae_backbone.fully_shard import FullyShard, gathered, scattered
+from mae_backbone.saving import last_whole, remove_parts, write_line, write_whole
+
+_LOG = logging.getLogger(__name__)
 
 
 class Runner(mmengine.runner.Runner):
-    """Trains and tests like its parent; differs in how checkpoints are read and written."""
+    """Trains and tests like its parent; differs in how checkpoints are read and written, and runs on several CPUs."""
+
+    _config_text: str | None = None
 
     @classmethod
     def quietly_from_cfg(cls, cfg: mmengine.Config) -> 'Runner':
@@ -59,15 +72,126 @@ class Runner(mmengine.runner.Runner):
         self.logger.info(f'weights loaded from {filename}')
         return checkpoint
 
-    @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, *args, **options) -> None:
-        """Writes beside the wanted name first, so that a checkpoint of that name is always a whole one."""
-        part = Path(out_dir, filename + '.part')
-        try:
-            super().save_checkpoint(out_dir, part.name, *args, **options)
-            os.replace(part, Path(out_dir, filename))
-        finally:
-            part.unlink(missing_ok=True)
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None,
+                        save_optimizer: bool = True, save_param_scheduler: bool = True, meta: dict | None = None,
+                        by_epoch: bool = True, backend_args: dict | None = None) -> None:
+        """Writes a checkpoint as mmengine's Runner does, so that one of that name is always a whole one.
+
+        All processes must call it: each has a part of a sharded model. Process 0 writes.
+
+        Raises:
+            DiskFull: there is no room; nothing has changed.
+            ValueError: another place than a folder is asked for.
+        """
+        if file_client_args or backend_args:
+            raise ValueError('checkpoints are written to folders: remove file_client_args and backend_args from '
+                             'default_hooks.checkpoint, and mount the storage')
+        # An epoch that ends is counted after its hooks, as is an iteration.
+        place = dict(epoch=self.epoch + 1, iter=self.iter) if by_epoch else dict(epoch=self.epoch, iter=self.iter + 1)
+        content = {'meta': self._about() | place | (meta or {}),
+                   'state_dict': to_cpu(gathered(self._bare_model().state_dict())),
+                   'message_hub': to_cpu(self.message_hub.state_dict())}
+        if save_optimizer:
+            content['optimizer'] = to_cpu(gathered(self.optim_wrapper.state_dict()))
+        if save_param_scheduler and self.param_schedulers is not None:
+            schedulers = self.param_schedulers
+            content['param_schedulers'] = (
+                {name: [one.state_dict() for one in several] for name, several in schedulers.items()}
+                if isinstance(schedulers, dict) else [one.state_dict() for one in schedulers])
+        if is_main_process():
+            self.call_hook('before_save_checkpoint', checkpoint=content)
+            write_whole(content, Path(out_dir, filename))
+
+    def note_checkpoint(self, path: str | Path) -> None:
+        """Notes the checkpoint that --resume takes."""
+        if is_main_process():
+            write_line(str(path), Path(self.work_dir, 'last_checkpoint'))
+
+    def return_to(self, filename: str | Path) -> None:
+        """Takes the weights and the optimizer's moments of a checkpoint; data, learning rate and log go on."""
+        checkpoint = self.load_checkpoint(str(filename))
+        if 'optimizer' in checkpoint:
+            self.optim_wrapper.return_to(checkpoint['optimizer'])
+
+    def train(self) -> nn.Module:
+        """Trains; first removes what a killed run left half-written."""
+        if is_main_process():
+            for part in remove_parts(self.work_dir):
+                self.logger.info(f'{part} removed: a killed run was writing it')
+        return super().train()
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """As mmengine, which knows distributed runs on GPUs alone."""
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            start_on_cpus(self.launcher, **env_cfg.get('dist_cfg', {}))
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """As mmengine, but for its device_ids, which DistributedDataParallel refuses on CPUs."""
+        plain = model_wrapper_cfg is None or 'type' not in model_wrapper_cfg
+        if self.distributed and plain and not is_model_wrapper(model) and get_device() == 'cpu':
+            options = dict(broadcast_buffers=False,
+                           find_unused_parameters=self.cfg.get('find_unused_parameters', False))
+            return MMDistributedDataParallel(module=model, **options | dict(model_wrapper_cfg or {}))
+        if not self.distributed and model_wrapper_cfg is not None:
+            self.logger.info('one process: the model is not wrapped')
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """As mmengine, with checkpoints of which the last one is always whole."""
+        hooks = dict(hooks or {})
+        checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
+        if isinstance(checkpoint, dict) and checkpoint.get('type') == 'CheckpointHook':
+            hooks['checkpoint'] = {**checkpoint, 'type': 'mae_backbone.WholeCheckpointHook'}
+        super().register_default_hooks(hooks)
+
+    def _init_model_weights(self) -> None:
+        if not isinstance(self.model, FullyShard):  # which has done it before it sharded them
+            super()._init_model_weights()
+
+    def _bare_model(self) -> nn.Module:
+        return self.model.module if is_model_wrapper(self.model) else self.model
+
+    def _about(self) -> dict:
+        """What a checkpoint says of its run."""
+        if self._config_text is None:
+            self._config_text = self.cfg.pretty_text  # takes as long as the writing of a small checkpoint
+        about = dict(cfg=self._config_text, seed=self.seed, experiment_name=self.experiment_name,
+                     time=time.strftime('%Y%m%d_%H%M%S', time.localtime()), mmengine_version=mmengine.__version__)
+        metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
+        return about if metainfo is None else about | dict(dataset_meta=metainfo)
+
+
+def start_on_cpus(launcher: str, *, backend: str = 'gloo', timeout: float | None = None, **_: object) -> None:
+    """Joins a run of several processes on CPUs, as torchrun and Slurm tell in the environment.
+
+    Raises:
+        ValueError: another launcher.
+    """
+    if launcher == 'slurm':
+        _read_slurm()
+    elif launcher != 'pytorch':
+        raise ValueError(f'--launcher {launcher} on CPUs: start the run with torchrun and --launcher pytorch, or with '
+                         'srun and --launcher slurm')
+    dist.init_process_group('gloo' if backend == 'nccl' else backend,
+                            timeout=None if timeout is None else datetime.timedelta(seconds=timeout))
+
+
+def _read_slurm() -> None:
+    """What torch reads, out of what Slurm sets, under the same names and defaults as mmengine."""
+    environment = os.environ
+    if 'MASTER_ADDR' not in environment:
+        hosts = subprocess.run(['scontrol', 'show', 'hostname', environment['SLURM_NODELIST']], check=True, text=True,
+                               capture_output=True).stdout
+        environment['MASTER_ADDR'] = hosts.split()[0]
+    environment.setdefault('MASTER_PORT', '29500')
+    environment.update(RANK=environment['SLURM_PROCID'], WORLD_SIZE=environment['SLURM_NTASKS'],
+                       LOCAL_RANK=environment.get('SLURM_LOCALID', '0'))
+
+
+def to_cpu(tree: object) -> object:
+    """The same with every tensor on the CPU."""
+    return apply_to(tree, lambda x: hasattr(x, 'cpu'), lambda x: x.cpu())
 
 
 def load_whole(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
@@ -77,7 +201,8 @@ def load_whole(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
     if problem:
         raise CheckpointError(f'{path} does not fit the model of this config.\n{problem}'
                               'Pass the config that the checkpoint was trained with (it lies in its work directory).')
-    model.load_state_dict(weights)
+    wanted = model.state_dict()
+    model.load_state_dict({name: scattered(value, wanted[name]) for name, value in weights.items()})
 
 
 def read_run(path: str | Path) -> dict:
@@ -100,14 +225,17 @@ def is_encoder_only(model: nn.Module) -> bool:
 
 
 def resume_path(resume: str | None, work_dir: str | Path) -> str | None:
-    """What `--resume` means: a path as it stands; 'auto' the latest whole checkpoint of the work directory, if any."""
+    """What `--resume` means: a path as it stands; 'auto' the latest whole checkpoint of the work directory, if any.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all are damaged.
+    """
     if resume != 'auto':
         return resume
-    noted = Path(work_dir, 'last_checkpoint')
-    latest = Path(noted.read_text(encoding='utf-8').strip()) if noted.is_file() else None
-    if latest is None or not latest.is_file():  # killed after the old one was removed, before the new one was noted
-        saved = [*Path(work_dir).glob('epoch_*.pth'), *Path(work_dir).glob('iter_*.pth')]
-        latest = max(saved, key=lambda file: file.stat().st_mtime, default=None)
+    damaged: dict[Path, str] = {}
+    latest = last_whole(work_dir, damaged)
+    for path, problem in damaged.items() if os.environ.get('RANK', '0') == '0' else ():
+        _LOG.warning('%s is damaged (%s): passed over for %s', path, problem, latest)
     return None if latest is None else str(latest)
 
 

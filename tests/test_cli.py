@@ -1,12 +1,16 @@
 """The edge of the tools: options into configs, arithmetic of the learning rate, errors into messages."""
 import argparse
 import errno
+import signal
 
 import pytest
 import torch
 from mmengine.config import Config
 
 from mae_backbone import cli
+from mae_backbone.hooks.guard import NonFinite
+from mae_backbone.hooks.preemption import Interrupted
+from mae_backbone.saving import DiskFull
 
 
 def config(**extra) -> Config:
@@ -71,6 +75,32 @@ def test_an_interrupt_says_how_to_go_on(capsys):
     assert '--resume' in capsys.readouterr().err
 
 
+def test_a_run_that_has_saved_ends_with_the_code_of_its_signal():
+    def main() -> None:
+        raise Interrupted(signal.SIGUSR1)
+    with pytest.raises(SystemExit) as stop:
+        cli.tool(main)
+    assert stop.value.code == 128 + signal.SIGUSR1
+
+
+def test_a_lost_process_is_one_line(monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    said = cli.explain(RuntimeError('[../gloo/transport/tcp/pair.cc:1] Connection closed by peer [::1]:5\nmore'))
+    assert said.startswith('process 1: another process of this run has ended')
+    assert '\n' not in said
+
+
+@pytest.mark.parametrize(('rank', 'says'), [('0', True), ('1', False)])
+def test_what_every_process_finds_is_said_once(monkeypatch, capsys, rank, says):
+    monkeypatch.setenv('RANK', rank)
+    assert run(NonFinite('the training does not recover')) == 2
+    assert ('does not recover' in capsys.readouterr().err) == says
+
+
+def test_no_room_for_a_checkpoint_says_how_much_is_needed():
+    assert cli.explain(DiskFull(errno.ENOSPC, 'it needs 3 MB')) == 'it needs 3 MB'
+
+
 def test_a_full_disk_is_named_however_torch_words_it():
     assert 'disk is full' in cli.explain(OSError(errno.ENOSPC, 'x'))
     assert 'disk is full' in cli.explain(RuntimeError('write failed: No space left on device'))
@@ -88,11 +118,31 @@ def test_a_misspelt_option_is_named():
     cli.check_keys(Config(dict(model={}, own_variable=3)), {'own_variable': 4, 'train_cfg.max_epochs': 1})
 
 
-def test_amp_on_a_cpu_says_that_it_stays_float32():
+def test_amp_on_a_cpu_says_that_training_stays_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     cfg = config()
-    if not torch.cuda.is_available():
-        assert 'float32' in cli.switch_amp_on(cfg)
-        assert cfg.optim_wrapper.type == 'OptimWrapper'
+    assert 'float32' in cli.switch_amp_on(cfg)
+    assert cfg.optim_wrapper.type == 'OptimWrapper'
+
+
+@pytest.mark.parametrize('has', [True, False])
+def test_amp_in_pretraining_takes_bfloat16_where_the_cpu_has_it(monkeypatch, has):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(cli, 'cpu_has_bfloat16', lambda: has)
+    cfg = config(model=dict(type='mae_backbone.MAEPretrainer'))
+    said = cli.switch_amp_on(cfg)
+    assert ('bfloat16 (autocast)' in said, 'slower' in said) == (has, not has)
+    assert cfg.optim_wrapper.get('dtype') == ('bfloat16' if has else None)
+    assert cfg.optim_wrapper.type == ('mae_backbone.GuardedOptimWrapper' if has else 'OptimWrapper')
+
+
+@pytest.mark.parametrize(('text', 'has'), [
+    ('flags\t\t: fpu avx512f avx512_bf16\n', True), ('flags\t\t: fpu amx_bf16\n', True),
+    ('Features\t: fp asimd bf16\n', True), ('flags\t\t: fpu avx2 avx512f\n', False), ('', False), (None, False)])
+def test_instructions_for_bfloat16_are_read_off_the_system(tmp_path, text, has):
+    if text is not None:
+        (tmp_path / 'cpuinfo').write_text(text)
+    assert cli.cpu_has_bfloat16(str(tmp_path / 'cpuinfo')) == has
 
 
 def test_amp_takes_bfloat16_where_the_gpu_has_it(monkeypatch):
@@ -123,7 +173,7 @@ def test_a_folder_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path
 
 def test_pretrained_goes_into_the_backbone_and_resume_into_the_run(tmp_path):
     checkpoint = tmp_path / 'epoch_1.pth'
-    checkpoint.write_bytes(b'')
+    torch.save({}, checkpoint)
     (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
     cfg = config(model=dict(backbone=dict()))
     cfg.work_dir = str(tmp_path)

@@ -1,13 +1,14 @@
 """Checkpoints of runs: written whole or not at all, resumed exactly, refused where they do not fit, never executed."""
 import argparse
 import copy
+import errno
 import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-import mmengine.fileio
 import pytest
 import torch
 from mmengine.config import Config
@@ -20,6 +21,7 @@ from mae_backbone.checkpoint import CheckpointError
 from mae_backbone.mae import MAE
 from mae_backbone.masking import Mask, random_mask
 from mae_backbone.runner import Runner, read_run, resume_path
+from mae_backbone.saving import DiskFull
 from mae_backbone.vit import ViT
 
 ENCODER = dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=8)
@@ -139,11 +141,11 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         (tmp_path / 'epoch_1.pth').write_bytes(before)
     there = set(tmp_path.iterdir())
 
-    def full(_: object, data: bytes, path: str) -> None:
-        Path(path).write_bytes(data[:100])
-        raise OSError('No space left on device')
-    monkeypatch.setattr(mmengine.fileio.LocalBackend, 'put', full)
-    with pytest.raises(OSError, match='No space left'):
+    def full(_: dict, file: BinaryIO) -> None:
+        file.write(b'a part')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(torch, 'save', full)
+    with pytest.raises(DiskFull, match=r'no room for .*epoch_1.pth: it needs 0.\d\d MB, and [\d,]+ MB are free'):
         runner.save_checkpoint(str(tmp_path), 'epoch_1.pth')
     assert set(tmp_path.iterdir()) == there
     assert before is None or (tmp_path / 'epoch_1.pth').read_bytes() == before

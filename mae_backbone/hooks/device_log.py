@@ -39,7 +39,10 @@ class DeviceLogHook(Hook):
 
 
 def bring_over(runner: Runner) -> None:
-    """What was recorded -> the message hub."""
-    for name, values in device_log.drain().items():
+    """What was recorded -> the message hub, and to every hook that has a method `after_device_log`."""
+    numbers = device_log.drain()
+    for name, values in numbers.items():
         for value in values:
             runner.message_hub.update_scalar(f'train/{name}', value)
+    if numbers:
+        runner.call_hook('after_device_log', numbers=numbers)

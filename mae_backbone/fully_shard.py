@@ -1,0 +1,97 @@
+"""Models too large for a copy in every process: FSDP2, with checkpoints that any number of processes reads."""
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from mae_backbone.registry import MODEL_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module()
+class FullyShard(nn.Module):
+    """Splits parameters, gradients and optimizer state over all processes (torch's FSDP2).
+
+    In a config, or behind --cfg-options::
+
+        model_wrapper_cfg = dict(type='mae_backbone.FullyShard')
+
+    Each block of a transformer, that is each item of a ModuleList, is gathered when it is needed. Names and shapes of
+    the parameters stay, so that optimizer constructors and checkpoints are those of a run on one device.
+
+    Args:
+        module: on its device, the same or not in all processes: all get the weights of process 0.
+        param_dtype: 'bfloat16' gathers the blocks in it, for half of the traffic; gradients are averaged in float32.
+        reshard_after_forward: False keeps the blocks whole between forward and backward: faster, for more memory.
+    """
+
+    def __init__(self, module: nn.Module, *, param_dtype: str | None = None,
+                 reshard_after_forward: bool = True) -> None:
+        super().__init__()
+        if hasattr(module, 'init_weights'):
+            module.init_weights()  # the Runner would do it on the shards
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.data, src=0)
+        device = next(module.parameters()).device.type
+        mesh = init_device_mesh(device, (dist.get_world_size(),))
+        # Inputs stay as they are: the target of a MAE is made of them.
+        policy = MixedPrecisionPolicy(param_dtype=param_dtype and getattr(torch, param_dtype),
+                                      reduce_dtype=torch.float32, cast_forward_inputs=False)
+        blocks = [block for part in module.modules() if isinstance(part, nn.ModuleList) for block in part]
+        for part in (*blocks, module):
+            fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
+        self.module = module
+
+    def forward(self, *args, **kwargs) -> object:
+        """What the model returns."""
+        return self.module(*args, **kwargs)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Keeps gradients of this process to itself, between the steps of an accumulation."""
+        self.module.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            self.module.set_requires_gradient_sync(True)
+
+    def train_step(self, data: dict | tuple | list, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """One step of training, as MMEngine's BaseModel and its distributed wrapper do it."""
+        with optim_wrapper.optim_context(self):
+            data = self.module.data_preprocessor(data, True)
+            losses = self.module._run_forward(data, mode='loss')
+        loss, numbers = self.module.parse_losses(losses)
+        optim_wrapper.update_params(loss)
+        return numbers
+
+    def val_step(self, data: dict | tuple | list) -> list:
+        """Predictions."""
+        return self.module.val_step(data)
+
+    def test_step(self, data: dict | tuple | list) -> list:
+        """Predictions."""
+        return self.module.test_step(data)
+
+
+def gathered(tree: object) -> object:
+    """The same nested dicts and lists with every shard whole; all processes must call this in the same order."""
+    if isinstance(tree, DTensor):
+        return tree.full_tensor()
+    if isinstance(tree, dict):
+        return type(tree)((key, gathered(value)) for key, value in tree.items())
+    if isinstance(tree, (list, tuple)) and not hasattr(tree, '_fields'):
+        return type(tree)(gathered(value) for value in tree)
+    return tree
+
+
+def scattered(whole: object, like: Tensor) -> object:
+    """The part of a tensor that this process holds where `like` is sharded; anything else as it is."""
+    if not isinstance(like, DTensor) or not isinstance(whole, Tensor) or whole.shape != like.shape:
+        return whole
+    # src_data_rank=None: every process has read the file, nothing is sent.
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -1,0 +1,158 @@
+"""Pretraining runs of a few milliseconds a step, and a driver that forks them, so that many can be started and killed.
+
+    python tests/micro_runs.py COMMAND FOLDER OPTIONS_AS_JSON
+
+Only the driver imports; what it forks starts to train within a tenth of a second.
+"""
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from mae_backbone.runner import Runner, read_run, resume_path
+
+torch.set_num_threads(1)
+
+
+def write_images(folder: Path, count: int = 23) -> Path:
+    """Small colour images with a smooth pattern of their own each."""
+    folder.mkdir(parents=True)
+    chance = np.random.default_rng(0)
+    for index in range(count):
+        coarse = Image.fromarray(chance.integers(0, 256, (5, 6, 3), dtype=np.uint8))
+        coarse.resize((40, 30), Image.Resampling.BICUBIC).save(folder / f'{index:03}.png')
+    return folder
+
+
+def micro_config(work_dir: Path, images: Path, *, batch_size: int = 4, iterations: int = 40, workers: int = 0,
+                 accumulate: int = 1, save_every: int = 3, launcher: str = 'none', **more: dict) -> Config:
+    """A MAE of 16 channels on `images`: crops, flips, masks, dropped paths, a schedule, the hooks of a real run."""
+    cfg = Config(dict(
+        model=dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2,
+                   encoder=dict(arch=dict(width=16, depth=2, heads=2), image_size=16, patch_size=4, drop_path_rate=0.1),
+                   data_preprocessor=dict(type='mae_backbone.PixelPreprocessor', mean=[127.5] * 3, std=[70.0] * 3)),
+        train_dataloader=dict(
+            dataset=dict(type='mae_backbone.UnlabelledImages', data_root=str(images), image_size=16),
+            sampler=dict(type='mae_backbone.PretrainSampler'), batch_size=batch_size, num_workers=workers,
+            batch_sampler=dict(type='mae_backbone.PretrainBatchSampler'), collate_fn=dict(type='mae_backbone.as_is'),
+            persistent_workers=workers > 0),
+        train_cfg=dict(type='mae_backbone.PretrainLoop', max_iters=iterations),
+        optim_wrapper=dict(type='mae_backbone.GuardedOptimWrapper', accumulative_counts=accumulate,
+                           optimizer=dict(type='AdamW', lr=1e-2, betas=(0.9, 0.95), weight_decay=0.05),
+                           constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0)),
+        param_scheduler=[dict(type='LinearLR', start_factor=0.01, begin=0, end=5, by_epoch=False),
+                         dict(type='CosineAnnealingLR', begin=5, end=iterations, T_max=iterations, by_epoch=False)],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=save_every,
+                                           max_keep_ckpts=2),
+                           logger=dict(type='LoggerHook', interval=7),
+                           device_log=dict(type='mae_backbone.DeviceLogHook'),
+                           guard=dict(type='mae_backbone.GuardHook', interval=5),
+                           preemption=dict(type='mae_backbone.PreemptionHook')),
+        env_cfg=dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(timeout=60)),
+        randomness=dict(seed=3, diff_rank_seed=True), work_dir=str(work_dir), launcher=launcher,
+        experiment_name=f'micro-{os.getpid()}-{time.monotonic_ns()}'))
+    cfg.merge_from_dict(more)
+    return cfg
+
+
+def train(cfg: Config, *, resume: str | None = 'auto') -> Runner:
+    """What tools/pretrain.py does with --resume."""
+    cfg.load_from = resume_path(resume, cfg.work_dir)
+    cfg.resume = cfg.load_from is not None
+    runner = Runner.quietly_from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def losses(runner: Runner) -> list[float]:
+    return runner.message_hub.get_scalar('train/loss').data[0].tolist()
+
+
+def saved_losses(work_dir: Path) -> list[float]:
+    """Those in the last checkpoint of a run."""
+    return read_run(resume_path('auto', work_dir))['message_hub']['log_scalars']['train/loss'].data[0].tolist()
+
+
+def warm_up(cfg: Config) -> None:
+    """Imports what a run imports, without a thread, which a fork would lose."""
+    runner = Runner.quietly_from_cfg(cfg)
+    runner.build_train_loop(runner._train_loop)
+    runner.build_optim_wrapper(runner.optim_wrapper)
+
+
+def fork(cfg: Config, log: Path) -> int:
+    """Starts a run in a copy of this process and returns its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        try:
+            train(cfg)
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
+
+
+def finish(pid: int) -> int:
+    """Exit code of a forked run, negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(('127.0.0.1', 0))
+        return one.getsockname()[1]
+
+
+def fork_ranks(world: int, options: dict, log: Path) -> list[int]:
+    """Starts `world` processes of one run, as torchrun would."""
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE=str(world))
+    pids = []
+    for rank in range(world):
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+        cfg = micro_config(launcher='pytorch' if world > 1 else 'none', **options)
+        pids.append(fork(cfg, log.with_suffix(f'.{rank}')))
+    return pids
+
+
+def kill(folder: Path, attempts: int, *, longest: float = 1.2, seed: int = 0, **options) -> dict:
+    """A run killed so many times within `longest` seconds of its start, and one that was not: the losses of both."""
+    images, chance = write_images(folder / 'images'), random.Random(seed)
+    options = dict(images=images, **options)
+    warm_up(micro_config(folder / 'warm', **options))
+    began = time.monotonic()
+    whole = finish(fork(micro_config(folder / 'whole', **options), folder / 'whole.log'))
+    alone, deaths, saved = time.monotonic() - began, 0, []
+    for _ in range(attempts):
+        pid = fork(micro_config(folder / 'killed', **options), folder / 'killed.log')
+        time.sleep(chance.uniform(0.0, longest))
+        os.kill(pid, signal.SIGKILL)
+        deaths += finish(pid) == -signal.SIGKILL
+        saved.append(len(list((folder / 'killed').glob('*.pth'))))
+    last = finish(fork(micro_config(folder / 'killed', **options), folder / 'killed.log'))
+    return dict(whole=whole, last=last, deaths=deaths, most_kept=max(saved, default=0), alone=round(alone, 2),
+                seconds=round(time.monotonic() - began, 1), parts=len(list((folder / 'killed').glob('*.part'))),
+                losses=[saved_losses(folder / name) for name in ('whole', 'killed')])
+
+
+if __name__ == '__main__':
+    print(json.dumps({'kill': kill}[sys.argv[1]](Path(sys.argv[2]), **json.loads(sys.argv[3]))))
