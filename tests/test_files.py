@@ -6,7 +6,7 @@ import pytest
 from image_files import ramp, save
 
 from mae_backbone.data.decode import read_image
-from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.data.files import IMAGE_SUFFIXES, ImageWalk, list_images
 
 
 def test_lists_images_of_all_depths_sorted_and_without_hidden_or_foreign_files(tmp_path):
@@ -16,6 +16,19 @@ def test_lists_images_of_all_depths_sorted_and_without_hidden_or_foreign_files(t
         (tmp_path / name).touch()
     assert [path.relative_to(tmp_path).as_posix() for path in list_images(str(tmp_path))] == wanted
     assert list_images(tmp_path) == sorted(list_images(tmp_path), key=str)
+
+
+def test_the_order_is_that_of_whole_paths(tmp_path):
+    names = ['a.png', 'a/b.png', 'a-/c.png', 'a0.png', 'a/b/c.png', 'a/b-.png', 'B.png', 'a/b0/d.png', 'é.png',
+             'z/é/a.png']
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    walk = ImageWalk(tmp_path)
+    assert list(walk) == sorted(names)
+    assert walk.folders.keys() == {'', 'a/', 'a-/', 'a/b/', 'a/b0/', 'z/', 'z/é/'}
+    assert walk.folders['a/'] == (tmp_path / 'a').stat().st_mtime_ns
+    assert [*ImageWalk(tmp_path, ('.npy',))] == []
 
 
 @pytest.mark.parametrize('suffix', IMAGE_SUFFIXES)

@@ -1,7 +1,7 @@
 """Which images a folder holds."""
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,36 +9,69 @@ import numpy as np
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')
 
 
-def list_images(root: str | Path, *, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """All files under `root` with one of the suffixes (in any case), sorted.
+class ImageWalk:
+    """Paths of the images under a folder, relative to it, sorted as whole paths are, one at a time.
 
     Linked folders are followed, each folder once, so that a loop of links ends. Hidden files and folders (`._a.jpg`,
     `.ipynb_checkpoints`) are left out, as is what is not a file (pipes, devices).
+
+    Attributes:
+        folders: those that were entered, relative to the root, and when they last changed (ns since 1970).
+        others: how many files of each other suffix there were.
+    """
+
+    def __init__(self, root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> None:
+        self.root, self.suffixes = str(existing_folder(root)), frozenset(suffixes)
+        self.folders: dict[str, int] = {}
+        self.others: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[str]:
+        todo, visited = [''], set()  # names of folders end in '/'
+        while todo:
+            path = todo.pop()
+            if path and path[-1] != '/':
+                yield path
+                continue
+            status = os.stat(self._full(path))
+            if (status.st_dev, status.st_ino) not in visited:
+                visited.add((status.st_dev, status.st_ino))
+                self.folders[path] = status.st_mtime_ns
+                todo += sorted(self._inside(path), reverse=True)
+
+    def _inside(self, path: str) -> Iterator[str]:
+        for entry in scan(self._full(path)):
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.is_dir():
+                yield f'{path}{entry.name}/'  # so that it is sorted as the paths in it are
+            elif suffix not in self.suffixes:
+                self.others[suffix or '(none)'] += 1
+            elif entry.is_file() or entry.is_symlink():  # a broken link stays: reading it says which file is missing
+                yield f'{path}{entry.name}'
+
+    def _full(self, path: str) -> str:
+        return os.path.join(self.root, path[:-1]) if path else self.root
+
+    def nothing(self) -> ValueError:
+        """What to say where there is no image."""
+        seen = ', '.join(f'{count} {suffix}' for suffix, count in self.others.most_common(8)) or 'none at all'
+        return ValueError(f'{os.path.abspath(self.root)} holds no images; other files there: {self.others.total()} '
+                          f'({seen}). Images end in {" ".join(sorted(self.suffixes))}: convert the files, or choose '
+                          'another folder with --data-root DIR')
+
+
+def list_images(root: str | Path) -> list[Path]:
+    """All images under `root` as `ImageWalk` finds them, sorted.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is not a folder.
         PermissionError: a folder may not be read.
         ValueError: there is no image.
     """
-    root = existing_folder(root)
-    images, others, visited, todo = [], Counter(), set(), [str(root)]
-    while todo:
-        folder = todo.pop()
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in visited:
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        for entry in entries(folder):
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.is_dir():
-                todo.append(entry.path)
-            elif suffix not in suffixes:
-                others[suffix or '(none)'] += 1
-            elif entry.is_file() or entry.is_symlink():  # a broken link stays: reading it says which file is missing
-                images.append(entry.path)
+    walk = ImageWalk(root)
+    images = [Path(walk.root, path) for path in walk]
     if not images:
-        raise ValueError(_no_images(root, others, suffixes))
-    return [Path(path) for path in sorted(images)]
+        raise walk.nothing()
+    return images
 
 
 def existing_folder(root: str | Path) -> Path:
@@ -53,18 +86,17 @@ def existing_folder(root: str | Path) -> Path:
 
 def entries(folder: str | Path) -> list[os.DirEntry]:
     """What is in a folder, without hidden names."""
+    return list(scan(folder))
+
+
+def scan(folder: str | Path) -> Iterator[os.DirEntry]:
+    """`entries`, one at a time: there may be millions."""
     try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith('.')]
+        with os.scandir(folder) as inside:
+            yield from (entry for entry in inside if not entry.name.startswith('.'))
     except PermissionError as error:
         raise PermissionError(f'{folder} may not be read by this user: ask its owner for read and execute permission '
                               '(chmod u+rx), or choose another --data-root DIR') from error
-
-
-def _no_images(root: Path, others: Counter, suffixes: Sequence[str]) -> str:
-    seen = ', '.join(f'{count} {suffix}' for suffix, count in others.most_common(8)) or 'none at all'
-    return (f'{root.absolute()} holds no images; other files there: {others.total()} ({seen}). Images end in '
-            f'{" ".join(suffixes)}: convert the files, or choose another folder with --data-root DIR')
 
 
 def packed(paths: Iterable[Path]) -> np.ndarray:
