@@ -1,7 +1,12 @@
 """What cannot be read is counted over all workers and listed once each, whoever meets it."""
+import re
 from multiprocessing import get_context
 
 import pytest
+import torch
+from image_files import save
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
 
 from mae_backbone.data.bad_images import BadImages
 from mae_backbone.data.decode import BadImage
@@ -51,3 +56,38 @@ def test_counts_are_shared_and_decide(tmp_path):
     bad.saw(10, bad=10)
     with pytest.raises(BadImage, match=r'30 of 160 images .*max_bad_share=0\.1 '):
         bad.check(1000)
+
+
+# ---- hooks/bad_images.py
+
+class Model(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, inputs: torch.Tensor, mode: str, **_: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {'loss': inputs.float().mean() * self.weight}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_run_lists_them_in_its_work_directory_and_counts_them_in_its_log(tmp_path, workers):
+    for i in range(9):
+        save(tmp_path / f'images/{i}.png')
+    (tmp_path / 'images/empty.jpg').touch()
+    runner = Runner(
+        model=Model(), work_dir=str(tmp_path), experiment_name=f'bad-images-{workers}',
+        train_dataloader=dict(
+            dataset=dict(type='mae_backbone.UnlabelledImages', data_root=str(tmp_path / 'images'), image_size=8,
+                         max_bad_share=0.5),
+            batch_size=2, num_workers=workers, persistent_workers=workers > 0,
+            collate_fn=dict(type='mae_backbone.as_is'), sampler=dict(type='mae_backbone.PretrainSampler'),
+            batch_sampler=dict(type='mae_backbone.PretrainBatchSampler')),
+        train_cfg=dict(by_epoch=True, max_epochs=2), optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        default_hooks=dict(checkpoint=None), custom_hooks=[dict(type='mae_backbone.BadImagesHook')])
+    runner.train()
+    line, = (tmp_path / 'bad_images.txt').read_text().splitlines()
+    assert line.split('\t')[0] == str(tmp_path / 'images/empty.jpg')
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert re.findall(r'(\d+) of (\d+) images drawn until now could not be read', log) in [
+        [(str(met), str(met + 10)), (str(two), str(two + 20))] for met in range(1, 5) for two in range(met + 1, 9)]
+    assert 'bad_images.txt has the names' in log

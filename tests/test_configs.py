@@ -129,7 +129,8 @@ PLACES = {
 }
 PLACES_BELOW = {
     'dataset': finder('DATASETS'), 'pipeline': finder('TRANSFORMS'), 'sampler': finder('DATA_SAMPLERS'),
-    'batch_sampler': finder('DATA_SAMPLERS'), 'optimizer': finder('OPTIMIZERS'),
+    'batch_sampler': finder('DATA_SAMPLERS'), 'collate_fn': finder('FUNCTIONS'), 'reader': finder('TRANSFORMS'),
+    'optimizer': finder('OPTIMIZERS'),
     'constructor': finder('OPTIM_WRAPPER_CONSTRUCTORS'), 'vis_backends': finder('VISBACKENDS'),
 }
 PLACES_IN_MODEL = {
@@ -223,7 +224,7 @@ def pretraining(epochs: int, **encoder: object) -> dict:
         'model.encoder.image_size': 224, 'model.mask_ratio': 0.75, 'model.norm_pix': True, 'model.decoder_width': 512,
         'model.decoder_depth': 8, 'model.decoder_heads': 16, 'train_dataloader.dataset.scale': (0.2, 1.0),
         'train_dataloader.dataset.interpolation': 'bicubic', 'train_dataloader.dataset.flip': 0.5,
-        'train_dataloader.drop_last': True,
+        'train_dataloader.batch_sampler.drop_last': True,
         'optim_wrapper.optimizer.type': 'AdamW', 'optim_wrapper.optimizer.lr': 2.4e-3,
         'optim_wrapper.optimizer.betas': (0.9, 0.95), 'optim_wrapper.optimizer.weight_decay': 0.05,
         'optim_wrapper.clip_grad': None, 'auto_scale_lr.base_batch_size': 4096, 'auto_scale_lr.enable': True,

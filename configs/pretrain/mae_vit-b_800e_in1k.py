@@ -30,5 +30,6 @@ param_scheduler = [
 ]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs)
 # The loss stays on the device until a line of the log is due.
-default_hooks = dict(checkpoint=dict(interval=20), device_log=dict(type='mae_backbone.DeviceLogHook'))
+default_hooks = dict(checkpoint=dict(interval=20), device_log=dict(type='mae_backbone.DeviceLogHook'),
+                     bad_images=dict(type='mae_backbone.BadImagesHook'))
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=20)]
