@@ -55,17 +55,17 @@ def open_source(data_root: str | Path | Sequence[str | Path], *, suffixes: Seque
                                  '(.tar): give another --data-root, or data_root in the config')
     if is_shards(existing_folder(root)):
         return ShardSource.open(shards_in(root), suffixes)
-    return FolderSource.open(root, suffixes)
+    return FileSource.open(root, suffixes)
 
 
-class FolderSource:
+class FileSource:
     """Files by their paths, relative to a folder."""
 
     def __init__(self, root: str, table: Table) -> None:
         self.root, self.table, self.paths = root, table, table.names('paths')
 
     @classmethod
-    def open(cls, root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> 'FolderSource':
+    def open(cls, root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> 'FileSource':
         """The images under a folder, as `ImageWalk` finds them. Raises what `list_images` raises."""
         root = os.path.abspath(root)
 
@@ -92,7 +92,7 @@ class FolderSource:
             return file.read()
 
 
-class ListSource(FolderSource):
+class ListSource(FileSource):
     """Files named in a text file, by paths relative to it. `root` is the text file."""
 
     @classmethod
