@@ -23,7 +23,7 @@ class DeviceLogHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Forgets what an earlier run in this process left, and learns how often the log is written."""
         device_log.drain()
-        self.interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), self.interval)
+        self.interval = log_interval(runner, self.interval)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
@@ -36,6 +36,11 @@ class DeviceLogHook(Hook):
         """Completes the history that is saved."""
         bring_over(runner)
         checkpoint['message_hub'] = runner.message_hub.state_dict()
+
+
+def log_interval(runner: Runner, otherwise: int) -> int:
+    """Iterations between two lines of the log."""
+    return next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), otherwise)
 
 
 def bring_over(runner: Runner) -> None:
