@@ -31,9 +31,12 @@ setup(
         'simplejpeg>=1.9',
         'pycocotools',
         'safetensors',
+        'tensorboard',
+        'matplotlib',
+        'psutil',
     ],
     extras_require={
         'test': ['pytest>=8', 'ruff>=0.6'],
-        'tensorboard': ['tensorboard'],
+        'wandb': ['wandb'],
     },
 )

@@ -1,4 +1,6 @@
 """The line of the log of a pretraining: each number with the digits that it is worth."""
+import re
+
 from mmengine.runner import LogProcessor, Runner
 
 from mae_backbone.registry import LOG_PROCESSORS
@@ -20,8 +22,8 @@ class PretrainLogProcessor(LogProcessor):
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
         if mode != 'train':
             return tag, line
-        head = line.split('  ')[0]  # such as 'Epoch(train) [3][ 50/313]'
-        eta = [part for part in line.split('  ') if part.startswith('eta: ')]
+        head = re.match(r'\w+\(train\)\s*(\[[^]]*\])+', line)[0]  # such as 'Epoch(train)   [3][ 50/313]'
+        eta = re.findall(r'eta: .*?(?=  )', line)
         return tag, '  '.join([head, *eta, *describe(tag)])
 
 

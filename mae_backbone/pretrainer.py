@@ -38,23 +38,19 @@ class MAEPretrainer(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: object = None, seeds: Tensor | None = None,
                 weights: Tensor | None = None, mode: str = 'loss') -> dict[str, Tensor] | Tensor:
-        """inputs (B, C, H, W) -> the loss to train on, or with mode='tensor' features (B, D), nothing hidden.
+        """inputs (B, C, H, W) -> the loss to train on; or, nothing hidden, tokens (B, 1 + L, D) or their mean (B, D).
 
+        The loss comes with mode='loss', all tokens with 'tokens', the mean of those of the patches with 'tensor'.
         seeds (B,) and weights (B,) are those of `MAE.forward`.
         """
         if mode == 'loss':
             return {'loss': self.mae(inputs, seeds=seeds, weights=weights)[0]}
-        if mode == 'tensor':
-            encoder = self.mae.encoder
-            return encoder.encode(encoder.embed(inputs))[:, -_patches(encoder, inputs):].mean(dim=1)
-        raise ValueError(f"mode={mode!r}: a MAE predicts no labels; wanted 'loss' or 'tensor'")
+        if mode in ('tokens', 'tensor'):
+            tokens = self.mae.encoder.encode(self.mae.encoder.embed(inputs))
+            return tokens if mode == 'tokens' else tokens[:, 1:].mean(dim=1)
+        raise ValueError(f"mode={mode!r}: a MAE predicts no labels; wanted 'loss', 'tokens' or 'tensor'")
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict]:
         """The loss to train on, and nothing to log: the loss stays on the device until `DeviceLogHook` fetches it."""
         device_log.record('loss', losses['loss'], mean=True)
         return losses['loss'], {}
-
-
-def _patches(encoder: ViT, images: Tensor) -> int:
-    h, w = encoder.check(images)
-    return h * w

@@ -50,10 +50,11 @@ def test_features_are_the_mean_of_all_patch_tokens(size: tuple[int, int]):
     encoder = model.mae.encoder
     tokens = encoder.encode(encoder.embed(inputs))
     assert_close(model(inputs, mode='tensor'), tokens[:, 1:].mean(1))
+    assert torch.equal(model(inputs, mode='tokens'), tokens)
 
 
 def test_other_modes_are_refused():
-    with pytest.raises(ValueError, match=r"mode='predict'.*wanted 'loss' or 'tensor'"):
+    with pytest.raises(ValueError, match=r"mode='predict'.*wanted 'loss', 'tokens' or 'tensor'"):
         build()(torch.zeros(1, 3, 32, 32), mode='predict')
 
 

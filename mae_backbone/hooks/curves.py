@@ -7,12 +7,12 @@ from mmengine.runner import Runner
 _VALUE, _AT = 'curve/{}', 'curve_at/{}'
 
 
-def note(runner: Runner, numbers: dict[str, float]) -> None:
-    """Keeps numbers of the iteration that was just made, and sends them to TensorBoard and its like."""
+def note(runner: Runner, numbers: dict[str, float], *, at: int) -> None:
+    """Keeps numbers after `at` iterations of the run, and sends them to TensorBoard and its like."""
     for name, number in numbers.items():
         runner.message_hub.update_scalar(_VALUE.format(name), float(number))
-        runner.message_hub.update_scalar(_AT.format(name), runner.iter + 1)
-    runner.visualizer.add_scalars(numbers, step=runner.iter + 1)
+        runner.message_hub.update_scalar(_AT.format(name), at)
+    runner.visualizer.add_scalars(numbers, step=at)
 
 
 def noted(hub: MessageHub) -> list[str]:

@@ -7,7 +7,7 @@ import psutil
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from mae_backbone.hooks.curves import note
@@ -71,8 +71,9 @@ class ThroughputHook(Hook):
         self.steps += 1
         self.steps_run += 1
         self.busy += time.perf_counter() - self.came_at
-        short = self.end_of_epoch(runner.train_dataloader, batch_idx) and batch_idx < self.interval
-        if self.every_n_inner_iters(batch_idx, self.interval) or short:
+        short_epoch = (isinstance(runner.train_loop, EpochBasedTrainLoop) and batch_idx < self.interval
+                       and self.end_of_epoch(runner.train_dataloader, batch_idx))
+        if self.every_n_inner_iters(batch_idx, self.interval) or short_epoch:
             self.measure(runner)
         if self.steps_run == _START:
             self.tell_the_end(runner)
@@ -87,7 +88,7 @@ class ThroughputHook(Hook):
                    'memory': memory_in_use()}
         for name, number in numbers.items():
             runner.message_hub.update_scalar(f'train/{name}', number)
-        note(runner, numbers)
+        note(runner, numbers, at=runner.iter + 1)
         if self.steps_run > self.interval:  # in the first window the loader fills its queues
             self.advise(runner, numbers['waiting'])
         self.clear()
