@@ -36,7 +36,8 @@ setup(
         'psutil',
     ],
     extras_require={
-        'test': ['pytest>=8', 'ruff>=0.6'],
+        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs'],
         'wandb': ['wandb'],
+        'geotiff': ['tifffile', 'imagecodecs'],
     },
 )

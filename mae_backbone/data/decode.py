@@ -1,4 +1,5 @@
 """The bytes of an image file to pixels: all of them, or a crop at the size that is asked for."""
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -66,7 +67,7 @@ def image_size(data: bytes) -> tuple[int, int]:
         BadImage: as `decode`.
     """
     header = JpegHeader.of(data)
-    return header.size if header else decode(data).shape[:2]
+    return header.size if header else _decoded(data).shape[:2]
 
 
 def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: str = 'bicubic',
@@ -90,7 +91,7 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
     header = JpegHeader.of(data)
     pixels, part = _decode_jpeg(data, header, box, size) if header else (None, box)
     if pixels is None:
-        pixels = decode(data)
+        pixels = _decoded(data)
         check_box(box, pixels.shape[:2])
         return resize(pixels, box, size, interpolation=interpolation, out=out)
     if header.orientation == 1:
@@ -101,6 +102,12 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
         return np.ascontiguousarray(turned)
     out[:] = turned
     return out
+
+
+@lru_cache(maxsize=1)
+def _decoded(data: bytes) -> np.ndarray:
+    """`decode`, once for those who ask for the size of an image and then for a crop of it."""
+    return decode(data)
 
 
 def check_box(box: Box, size: tuple[int, int]) -> None:
