@@ -36,8 +36,9 @@ setup(
         'psutil',
     ],
     extras_require={
-        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs'],
+        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval'],
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],
+        'lvis': ['faster-coco-eval'],  # the metric of LVIS
     },
 )

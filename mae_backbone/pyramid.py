@@ -1,4 +1,4 @@
-"""The simple feature pyramid of ViTDet: one map of a plain ViT -> maps of several strides."""
+"""From maps of a plain ViT, of one stride, to maps of several: the simple feature pyramid, and what an FPN takes."""
 import math
 from collections.abc import Sequence
 
@@ -36,11 +36,7 @@ class SimpleFeaturePyramid(nn.Module):
         self.extra_levels = extra_levels
         self.calibration = nn.BatchNorm2d(in_channels, affine=False, eps=1e-6) if calibrate else nn.Identity()
         self.names = []
-        for stride in strides:
-            if not (_is_power_of_two(stride) and _is_power_of_two(input_stride)):
-                raise ValueError(f'strides={tuple(strides)} with input_stride={input_stride}: every stride must be a '
-                                 'power of two, the input stride (the patch size) too')
-            steps = int(math.log2(input_stride / stride))
+        for stride, steps in zip(strides, _steps(strides, input_stride), strict=True):
             layers, channels = _rescale(in_channels, steps)
             layers += [ConvNorm(channels, out_channels, kernel_size=1),
                        ConvNorm(out_channels, out_channels, kernel_size=3, padding=1)]
@@ -54,6 +50,42 @@ class SimpleFeaturePyramid(nn.Module):
         for _ in range(self.extra_levels):
             levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
         return tuple(levels)
+
+
+@MODELS.register_module()
+class Rescale(nn.Module):
+    """Maps of one stride -> the same at several strides, as input of an FPN such as mmdet's.
+
+    With ViTDet's FPN of the last map (figure 2b) every level is made from that; with its FPN of four stages (2a), and
+    in the detector of the MAE paper, each from the output of another block, which `out_indices` of the backbone names.
+
+    Args:
+        in_channels: D of the maps.
+        input_stride: pixels between the patches of the maps.
+        strides: of the levels, each the input stride times or divided by a power of two.
+        narrowing: halve the channels with every doubling of the side, as ViTDet does; otherwise all levels keep D.
+        norm: between two doublings, 'LN' over channels (ViTDet) or 'GN' of 32 groups (MAE paper).
+
+    Raises:
+        ValueError: a stride that no power of two leads to, or a norm that does not exist.
+    """
+
+    def __init__(self, in_channels: int, *, input_stride: int = 16, strides: Sequence[int] = (4, 8, 16, 32),
+                 narrowing: bool = True, norm: str = 'LN') -> None:
+        super().__init__()
+        if norm not in _NORMS:
+            raise ValueError(f'norm={norm!r}, wanted one of {", ".join(_NORMS)}')
+        levels = [_rescale(in_channels, steps, narrowing=narrowing, norm=norm)
+                  for steps in _steps(strides, input_stride)]
+        self.levels = nn.ModuleList(nn.Sequential(*layers) for layers, _ in levels)
+        self.out_channels = [channels for _, channels in levels]
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """maps (B, D, h, w), one for each level or one for all -> levels (B, D', h', w'), finest first."""
+        if len(maps) not in (1, len(self.levels)):
+            raise ValueError(f'{len(maps)} maps for {len(self.levels)} levels: set out_indices of the backbone to one '
+                             'block, or to one for each of the strides')
+        return tuple(level(maps[i % len(maps)]) for i, level in enumerate(self.levels))
 
 
 class ConvNorm(nn.Conv2d):
@@ -70,18 +102,31 @@ class ConvNorm(nn.Conv2d):
         return self.norm(super().forward(x))
 
 
+def _steps(strides: Sequence[int], input_stride: int) -> list[int]:
+    """How often the map is doubled for each of the strides; negative where it is halved."""
+    for stride in strides:
+        if not (_is_power_of_two(stride) and _is_power_of_two(input_stride)):
+            raise ValueError(f'strides={tuple(strides)} with input_stride={input_stride}: every stride must be a '
+                             'power of two, the input stride (the patch size) too')
+    return [int(math.log2(input_stride / stride)) for stride in strides]
+
+
 def _is_power_of_two(number: int) -> bool:
     return number >= 1 and math.log2(number).is_integer()
 
 
-def _rescale(channels: int, steps: int) -> tuple[list[nn.Module], int]:
+_NORMS = {'LN': lambda channels: LayerNorm2d(channels, eps=1e-6), 'GN': lambda channels: nn.GroupNorm(32, channels)}
+
+
+def _rescale(channels: int, steps: int, *, narrowing: bool = True, norm: str = 'LN') -> tuple[list[nn.Module], int]:
     """Layers that double the map `steps` times (or halve it where negative), and the channels that leave them."""
     if steps < 0:
         return [nn.MaxPool2d(2**-steps)], channels
     layers: list[nn.Module] = []
     for step in range(steps):
-        layers.append(nn.ConvTranspose2d(channels, channels // 2, kernel_size=2, stride=2))
-        channels //= 2
+        narrower = channels // 2 if narrowing else channels
+        layers.append(nn.ConvTranspose2d(channels, narrower, kernel_size=2, stride=2))
+        channels = narrower
         if step < steps - 1:
-            layers += [LayerNorm2d(channels, eps=1e-6), nn.GELU()]
+            layers += [_NORMS[norm](channels), nn.GELU()]
     return layers, channels

@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from mae_backbone.user_data.source import DataError, Source, absent, does_not_exist, some
@@ -29,6 +29,7 @@ class CocoFile:
         crowds: number of those boxes that stand for a crowd.
         useless: number of boxes that mmdet leaves out: without area, or outside of their image.
         without_mask: ids of the annotations without segmentation.
+        by_address: number of images that are named by their address alone, as in LVIS.
     """
     path: str
     categories: dict[int | str, str]
@@ -39,6 +40,14 @@ class CocoFile:
     crowds: int = 0
     useless: int = 0
     without_mask: tuple[int | str, ...] = ()
+    by_address: int = 0
+
+
+def image_file(image: dict) -> str | None:
+    """The file of an entry of `images`; with LVIS, which names an address alone, the last folder and name of that."""
+    if 'file_name' in image or not isinstance(image.get('coco_url'), str):
+        return image.get('file_name')
+    return '/'.join(image['coco_url'].split('/')[-2:])
 
 
 def read_coco(path: str) -> CocoFile:
@@ -73,9 +82,13 @@ def _judge(path: str, content: object) -> CocoFile:
                             'lists images, annotations and categories')
         if not content[key]:
             raise DataError(f'{path}: the list {key!r} is empty: wanted at least one entry')
+    by_address = 0
+    for image in content['images']:
+        if isinstance(image, dict) and 'file_name' not in image and image_file(image):
+            image['file_name'], by_address = image_file(image), by_address + 1
     for key in _FIELDS:
         _check_entries(path, key, content.get(key, []))
-    return _summary(path, content)
+    return replace(_summary(path, content), by_address=by_address)
 
 
 def _parse(path: str, size: int) -> object:
@@ -190,6 +203,9 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
         DataError: see there; the images themselves are not read.
     """
     file = read_coco(source.annotations)
+    if file.by_address and not any(base.__name__ == 'LVISDataset' for base in source.cls.__mro__):
+        raise DataError(f"{file.path}: {file.by_address:,} of {len(file.images):,} images have no 'file_name': add it, "
+                        "or, for LVIS, which has coco_url instead, set type='mae_backbone.LVISDataset'")
     _check_classes(file, source.classes)
     wanted = [number for number, name in file.categories.items() if name in source.classes]
     boxes = sum(file.boxes[number] for number in wanted)

@@ -13,6 +13,7 @@ SPLITS = ('train', 'val', 'test')
 # Classes of data sets that are understood here, with the methods that a subclass must not have changed for that.
 _KINDS = {
     'CocoDataset': ('coco', ('load_data_list', 'parse_data_info')),
+    'LVISDataset': ('coco', ('load_data_list', 'parse_data_info')),
     'BaseSegDataset': ('label maps', ('load_data_list',)),
     'ClassFolder': ('class folders', ()),
     'UnlabelledImages': ('unlabelled', ()),

@@ -1,0 +1,36 @@
+"""FCOS, a one-stage detector, on ViTDet-B from MAE weights, COCO, 25 epochs.
+
+Run     python tools/train.py configs/detection/fcos_vitdet-b_25e_coco.py --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+            --cfg-options train_dataloader.batch_size=8 (64 images a step; with fewer it is not 25 epochs)
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
+Costs   not measured yet; backbone and pyramid are those of ViTDet-B, the head works at five strides
+Expect  no published figure of this pair. Ours: not measured yet.
+
+The pyramid has the strides 8 to 128 that FCOS wants. Head and losses are mmdet's fcos_r50-caffe_fpn_gn-head; data,
+optimizer and schedule those of ViTDet.
+"""
+_base_ = ['./faster-rcnn_vitdet-b_100e_coco.py']
+
+max_iters = 184_375 // 4
+milestones = [163_889 // 4, 177_546 // 4]
+
+model = dict(
+    _delete_=True, type='FCOS', data_preprocessor=_base_.model.data_preprocessor, backbone=_base_.model.backbone,
+    neck=dict(type='mae_backbone.SimpleFeaturePyramid', in_channels=768, out_channels=256, strides=(8, 16, 32, 64),
+              extra_levels=1),
+    bbox_head=dict(
+        type='FCOSHead', num_classes=80, in_channels=256, stacked_convs=4, feat_channels=256,
+        strides=[8, 16, 32, 64, 128], loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25),
+        loss_bbox=dict(type='IoULoss', loss_weight=1.0),
+        loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)),
+    test_cfg=dict(nms_pre=1000, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5),
+                  max_per_img=100))
+
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(_delete_=True, pos_embed=dict(decay_mult=0.0), neck=dict())))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
+    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
+]
+train_cfg = dict(max_iters=max_iters)
