@@ -203,7 +203,7 @@ def test_models_transforms_and_hooks_take_their_arguments(file: str):
         for key in ('train_cfg', 'val_cfg', 'test_cfg'):
             loop = cfg.get(key) or {}
             known = {'by_epoch', *inspect.signature(PLACES[key](loop.type)).parameters} if 'type' in loop else {*loop}
-            assert {*loop} - {'type'} <= known
+            assert {*loop} - {'type', '_scope_'} <= known  # the latter of configs inherited from mmdet
     loader = {*inspect.signature(DataLoader).parameters}
     assert all({*(cfg.get(f'{stage}_dataloader') or {})} <= loader for stage in ('train', 'val', 'test'))
 

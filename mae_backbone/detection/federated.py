@@ -16,8 +16,9 @@ from mae_backbone.registry import HOOKS, MODELS
 class FederatedLoss(nn.Module):
     """Sigmoid cross entropy over the classes of a batch and some others.
 
-    The others (Zhou et al., Probabilistic two-stage detection, 2021) are drawn without repetition, with a probability that grows with the square root of how many images have
-    the class (detectron2, `FastRCNNOutputLayers` with use_sigmoid_ce and use_fed_loss). `ClassFrequencyHook` tells it.
+    The others (Zhou et al., Probabilistic two-stage detection, 2021) are drawn without repetition, with a probability
+    that grows with the square root of how many images have the class (detectron2, `FastRCNNOutputLayers` with
+    use_sigmoid_ce and use_fed_loss). `ClassFrequencyHook` tells it.
 
     The background has a column of scores that is trained by nothing, as there, for mmdet's heads to leave out.
 
