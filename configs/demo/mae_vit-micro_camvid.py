@@ -23,6 +23,6 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', begin=100, end=max_iters, T_max=max_iters - 100, by_epoch=False),
 ]
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
-default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500), health=dict(by_epoch=False, interval=500))
 log_processor = dict(by_epoch=False)
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=500, by_epoch=False)]

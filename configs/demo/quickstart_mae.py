@@ -25,6 +25,7 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', begin=warmup, end=max_iters, T_max=max_iters - warmup, by_epoch=False),
 ]
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=200))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=200),
+                     health=dict(by_epoch=False, interval=200))
 log_processor = dict(by_epoch=False)
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=max_iters, by_epoch=False)]
