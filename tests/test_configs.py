@@ -221,14 +221,18 @@ def pipelines(value: object) -> Iterator[dict]:
 def pretraining(epochs: int, **encoder: object) -> dict:
     """MAE paper, table 8; facebookresearch/mae PRETRAIN.md, main_pretrain.py, models_mae.py, util/lr_sched.py."""
     return {f'model.encoder.{key}': value for key, value in encoder.items()} | {
+        'model.type': 'mae_backbone.MAEPretrainer', 'model.masking.type': 'mae_backbone.RandomMasking',
         'model.encoder.image_size': 224, 'model.mask_ratio': 0.75, 'model.norm_pix': True, 'model.decoder_width': 512,
         'model.decoder_depth': 8, 'model.decoder_heads': 16, 'train_dataloader.dataset.scale': (0.2, 1.0),
         'train_dataloader.dataset.interpolation': 'bicubic', 'train_dataloader.dataset.flip': 0.5,
-        'train_dataloader.batch_sampler.drop_last': True,
+        'train_dataloader.batch_sampler.type': 'mae_backbone.PretrainBatchSampler',
+        'train_dataloader.batch_sampler.drop_last': True, 'train_dataloader.batch_sampler.repeats': None,
+        'optim_wrapper.type': 'mae_backbone.GuardedOptimWrapper',
         'optim_wrapper.optimizer.type': 'AdamW', 'optim_wrapper.optimizer.lr': 2.4e-3,
         'optim_wrapper.optimizer.betas': (0.9, 0.95), 'optim_wrapper.optimizer.weight_decay': 0.05,
         'optim_wrapper.clip_grad': None, 'auto_scale_lr.base_batch_size': 4096, 'auto_scale_lr.enable': True,
-        'randomness.diff_rank_seed': True, 'train_cfg.max_epochs': epochs}
+        'randomness.diff_rank_seed': True, 'train_cfg.type': 'mae_backbone.PretrainLoop',
+        'train_cfg.max_epochs': epochs}
 
 
 def fine_tuning(epochs: int, lr: float, layer_decay: float, **backbone: object) -> dict:
@@ -253,12 +257,9 @@ def probing(epochs: int, **backbone: object) -> dict:
 
 B, L, H = {'arch': 'base', 'patch_size': 16}, {'arch': 'large'}, {'arch': 'huge', 'patch_size': 14}
 RECIPES = {
-    PRETRAIN: pretraining(800, **B),
-    'configs/pretrain/mae_vit-b_1600e_in1k.py': pretraining(1600, **B),
-    'configs/pretrain/mae_vit-l_800e_in1k.py': pretraining(800, patch_size=16, **L),
-    'configs/pretrain/mae_vit-l_1600e_in1k.py': pretraining(1600, patch_size=16, **L),
-    'configs/pretrain/mae_vit-h_800e_in1k.py': pretraining(800, **H),
-    'configs/pretrain/mae_vit-h_1600e_in1k.py': pretraining(1600, **H),
+    **{f'configs/pretrain/mae_vit-{size}_{epochs}e_in1k.py': pretraining(epochs, **encoder)
+       for size, encoder in {'s': {'arch': 'small', 'patch_size': 16}, 'b': B, 'l': {'patch_size': 16, **L},
+                             'h': H}.items() for epochs in (300, 400, 800, 1600)},
     FINETUNE: fine_tuning(100, 2e-3, 0.65, drop_path_rate=0.1, **B),
     'configs/classification/vit-l_50e_in1k.py': fine_tuning(50, 4e-3, 0.75, drop_path_rate=0.2, patch_size=16, **L),
     'configs/classification/vit-h_50e_in1k.py': fine_tuning(50, 4e-3, 0.75, drop_path_rate=0.3, **H),
@@ -412,8 +413,9 @@ def rates(file: str, steps: int, epoch_length: int | None = None) -> list[float]
     """The lr of the head at each of the first `steps` iterations."""
     cfg = load(file)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=cfg.optim_wrapper.optimizer.lr)
+    end = cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters'))  # Runner.build_param_scheduler's default
     with scope(cfg):
-        schedulers = [registry.PARAM_SCHEDULERS.build(part, default_args={
+        schedulers = [registry.PARAM_SCHEDULERS.build({'end': end} | part, default_args={
             'optimizer': optimizer, 'epoch_length': epoch_length}) for part in cfg.param_scheduler]
     assert not any(scheduler.by_epoch for scheduler in schedulers)  # stepped at every iteration
     optimizer.step()
@@ -426,7 +428,7 @@ def rates(file: str, steps: int, epoch_length: int | None = None) -> list[float]
 
 
 @pytest.mark.parametrize(('file', 'epochs', 'warmup', 'peak', 'lowest'), [
-    (PRETRAIN, 800, 40, 2.4e-3, 0), ('configs/pretrain/mae_vit-b_1600e_in1k.py', 1600, 40, 2.4e-3, 0),
+    *((file, RECIPES[file]['train_cfg.max_epochs'], 40, 2.4e-3, 0) for file in RECIPES if '/pretrain/' in file),
     (FINETUNE, 100, 5, 2e-3, 1e-6), ('configs/classification/vit-l_50e_in1k.py', 50, 5, 4e-3, 1e-6),
     (LINEAR, 90, 10, 6.4, 0), ('configs/classification/vit-l_linear_50e_in1k.py', 50, 10, 6.4, 0)])
 def test_schedules_in_epochs(file: str, epochs: int, warmup: int, peak: float, lowest: float):
