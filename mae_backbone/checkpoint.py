@@ -1,23 +1,29 @@
 """Pretrained weights into a ViT: safe to read, loud about every mismatch."""
 import argparse
 import logging
+import pickle
 import re
 import struct
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from mae_backbone.vit import ViT
 
 # Names inside of an encoder's prefix that a ViT may have no use for: the decoder and the heads of public MAE files.
 _UNUSED = ('mask_token', 'decoder_', 'head.', 'fc_norm.')
-# Names that start at zero where a checkpoint has none: pretraining knows no relative positions.
+# Names that start at zero where a checkpoint has none: pretraining knows no relative positions,
 _NEW = ('.rel_pos_h', '.rel_pos_w')
+# and no convolutions at the end of blocks, which start as the identity.
+_NEW_CONVOLUTION = tuple(f'.residual.{part}' for i in (1, 2, 3) for part in (
+    f'conv{i}.weight', f'norm{i}.weight', f'norm{i}.bias'))
 
 
 # What torch.load raises for bytes that no torch.save wrote.
@@ -33,7 +39,8 @@ def load_encoder(model: ViT, path: str | Path) -> None:
     """Puts the encoder's weights of the file at `path` into `model`.
 
     Understands what tools/pretrain.py and tools/train.py write, public MAE files (`.pth` with `model`), timm's state
-    dicts, and safetensors of any of them. Positions stored for another grid are resized, and that is logged.
+    dicts, safetensors of any of them, and `.pkl` files of detectron2. Positions stored for another grid, and patches of
+    another size, are resized, and that is logged.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -47,7 +54,8 @@ def load_encoder(model: ViT, path: str | Path) -> None:
         weights[name] = _fit(name, weights[name], wanted[name], model)
 
     unused = {name for name in weights.keys() - wanted.keys() if _is_unused(name, model)}
-    problem = mismatches({name: weights[name] for name in weights.keys() - unused}, wanted, may_miss=_NEW)
+    problem = mismatches({name: weights[name] for name in weights.keys() - unused}, wanted,
+                         may_miss=_NEW + _NEW_CONVOLUTION)
     if problem:
         raise CheckpointError(f'{path} does not fit the model.\n{problem}'
                               'Use the config that the checkpoint was trained with, or a checkpoint of this model.')
@@ -90,7 +98,8 @@ def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[s
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The names and tensors of a checkpoint file, out of `state_dict`, `model` or the top level, on the CPU."""
     path = Path(path)
-    content = _read_safetensors(path) if path.suffix == '.safetensors' else read_checkpoint(path)
+    readers: dict[str, Callable] = {'.safetensors': _read_safetensors, '.pkl': read_arrays}
+    content = readers.get(path.suffix, read_checkpoint)(path)
     for key in ('state_dict', 'model'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -141,6 +150,67 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f'{path} cannot be read as safetensors ({_first_line(error)}): copy it again') from error
 
 
+def read_arrays(path: str | Path) -> dict:
+    """A pickle of detectron2's model zoo, dicts of names and NumPy arrays, which come as tensors; runs no code of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, is no pickle, or holds something else than arrays, by its name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbours(path))
+    try:
+        with path.open('rb') as file:
+            content = _ArrayUnpickler(file).load()
+    except _NotAnArray as error:
+        raise CheckpointError(f'{path} names code to run ({error}), which this program refuses to do: wanted a pickle '
+                              'of NumPy arrays alone, as in the model zoo of detectron2') from error
+    except (UnpicklingError, *_DAMAGED) as error:
+        raise CheckpointError(f'{path} is not a pickle, or is damaged or cut off: check the path, or copy the file '
+                              'again') from error
+    return _tensors(content)
+
+
+class _NotAnArray(UnpicklingError):
+    """Something in a pickle that is no array."""
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds dicts, lists, numbers, text and NumPy arrays, and refuses everything else before it is looked up."""
+
+    def find_class(self, module: str, name: str) -> object:
+        found = _ARRAY_PARTS.get((module.replace('numpy._core.', 'numpy.core.'), name))
+        if found is None:
+            raise _NotAnArray(f'{module}.{name}')
+        return found
+
+
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """Stands in for `_codecs.encode`, by which old pickles store bytes as text."""
+    if encoding not in ('latin1', 'latin-1'):
+        raise _NotAnArray(f'_codecs.encode as {encoding}')
+    return text.encode('latin1')
+
+
+# By name of NumPy 1; what a pickle of numeric arrays names.
+_ARRAY_PARTS = {
+    ('numpy.core.multiarray', '_reconstruct'): np._core.multiarray._reconstruct,
+    ('numpy.core.multiarray', 'scalar'): np._core.multiarray.scalar,
+    ('numpy.core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
+    ('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype, ('_codecs', 'encode'): _bytes_of,
+    ('collections', 'OrderedDict'): OrderedDict}
+
+
+def _tensors(content: object) -> object:
+    """The same with tensors in the place of numeric arrays."""
+    if isinstance(content, dict):
+        return {key: _tensors(value) for key, value in content.items()}
+    if isinstance(content, np.ndarray) and content.dtype.kind in 'biuf':
+        return torch.from_numpy(np.ascontiguousarray(content))
+    return content
+
+
 class _Inert:
     """Takes the place of an object of a checkpoint that weights do not need."""
 
@@ -176,6 +246,11 @@ def _fit(name: str, stored: Tensor, wanted: Tensor, model: ViT) -> Tensor:
         _log(f'pos_embed resized from {side}x{side} to {model.grid[0]}x{model.grid[1]} patches (bicubic)')
         return resample_abs_pos_embed(stored, list(model.grid), [side, side], num_prefix_tokens=1,
                                       interpolation='bicubic', antialias=False)
+    if (name == 'patch_embed.proj.weight' and stored.ndim == 4 and stored.shape[:2] == wanted.shape[:2]
+            and stored.shape[2] == stored.shape[3]):
+        _log(f'patches resized from {tuple(stored.shape[2:])} to {tuple(wanted.shape[2:])} pixels: a patch that is '
+             'enlarged bicubically gives the token that it gave before')
+        return resample_patch_embed(stored.float(), list(wanted.shape[2:]), antialias=False).to(stored.dtype)
     if name.endswith(_NEW) and stored.ndim == 2 and stored.shape[1] == wanted.shape[1]:
         _log(f'{name} resized from {len(stored)} to {len(wanted)} distances (linear)')
         return F.interpolate(stored.T[None], size=len(wanted), mode='linear')[0].T
@@ -187,6 +262,8 @@ def _check_architecture(weights: dict[str, Tensor], wanted: dict[str, Tensor], p
     if weights['patch_embed.proj.weight'].ndim != 4:
         return  # the shapes are reported
     came, want = _architecture(weights), _architecture(wanted)
+    if want[3] / 2 < came[3] < want[3] * 2:  # resized, as from the 14 pixels of MAE's huge model to the 16 of ViTDet
+        came = (*came[:3], want[3])
     if came != want:
         words = ('width', 'blocks', 'channels', 'patch size')
         raise CheckpointError(f'{path} holds another architecture: '

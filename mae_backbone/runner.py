@@ -21,7 +21,8 @@ from mmengine.utils import apply_to
 from torch import distributed as dist
 from torch import nn
 
-from mae_backbone.checkpoint import CheckpointError, load_encoder, mismatches, read_checkpoint
+from mae_backbone.checkpoint import CheckpointError, load_encoder, mismatches, read_checkpoint, read_weights
+from mae_backbone.detectron2 import from_detectron2
 from mae_backbone.fully_shard import FullyShard, gathered, scattered
 from mae_backbone.saving import last_whole, remove_parts, write_line, write_whole
 
@@ -210,6 +211,8 @@ def read_run(path: str | Path) -> dict:
 
     The text of its config is dropped: MMEngine would run it on resuming.
     """
+    if Path(path).suffix == '.pkl':  # of detectron2
+        return dict(state_dict=from_detectron2(read_weights(path)), meta={})
     checkpoint = read_checkpoint(path, allow=_RUN_PARTS)
     if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint or 'meta' not in checkpoint:
         raise CheckpointError(f'{path} holds no run of tools/train.py or tools/pretrain.py (no state_dict and meta): '

@@ -23,7 +23,7 @@ SIZES = {'scale', 'crop_size'}
 
 def shrink(cfg: Config, data_root: Path) -> Config:
     """A config like `cfg`, with the data at `data_root` and a model, images and a schedule that are small."""
-    cfg = Config({key: _small(value) for key, value in cfg.to_dict().items()})
+    cfg = Config({key: small(value) for key, value in cfg.to_dict().items()})
     use_data_root(cfg, str(data_root))
     fit_classes(cfg)
     if cfg.train_cfg.get('type') == 'EpochBasedTrainLoop':
@@ -35,31 +35,32 @@ def shrink(cfg: Config, data_root: Path) -> Config:
     return cfg
 
 
-def _small(part: object, key: str = '') -> object:
+def small(part: object, key: str = '') -> object:
+    """A part of a config, that stands under `key`, with the numbers of a small model."""
     if isinstance(part, dict):
-        small = {name: _small(value, name) for name, value in part.items()}
+        parts = {name: small(value, name) for name, value in part.items()}
         if part.get('type') == 'DINOHead':
-            small['embed_dims'] = CHANNELS[256]  # its default
-        return _backbone(part, small) if 'global_blocks' in part else small
+            parts['embed_dims'] = CHANNELS[256]  # its default
+        return _backbone(part, parts) if 'global_blocks' in part else parts
     if isinstance(part, list | tuple):
         if key in SIZES:
             return (SIDE, SIDE)
         if key == 'scales' and all(isinstance(one, tuple | list) for one in part):
             return [(SIDE, 2 * SIDE)]
-        return type(part)(_small(value, key) for value in part)
+        return type(part)(small(value, key) for value in part)
     if key in CHANNEL_KEYS:
         return CHANNELS.get(part, part)
     return NUMBERS[key] if NUMBERS.get(key) is not None and part else part
 
 
-def _backbone(part: dict, small: dict) -> dict:
+def _backbone(part: dict, parts: dict) -> dict:
     """The ViT with fewer blocks, the special ones at the same share of its depth."""
     from mae_backbone.vit import find_arch
     depth = find_arch(part['arch']).depth
     for key in ('global_blocks', 'conv_blocks', 'out_indices'):
         if key in part:
-            small[key] = [i if i < 0 else (i + 1) * DEPTH // depth - 1 for i in part[key]]
-    return small | {'arch': {'width': WIDTH, 'depth': DEPTH, 'heads': 2}, 'image_size': SIDE, 'init_cfg': None,
+            parts[key] = [i if i < 0 else (i + 1) * DEPTH // depth - 1 for i in part[key]]
+    return parts | {'arch': {'width': WIDTH, 'depth': DEPTH, 'heads': 2}, 'image_size': SIDE, 'init_cfg': None,
                     'pretrain_image_size': 2 * SIDE, 'window_size': 3 if part['window_size'] else 0}
 
 

@@ -163,6 +163,23 @@ def test_relative_tables_are_resized_or_start_at_zero_and_that_is_logged(tmp_pat
     assert '4 tables of relative positions start at zero' in log.text
 
 
+def test_patches_of_another_size_give_the_tokens_of_the_enlarged_image(tmp_path: Path, log: pytest.LogCaptureFixture):
+    source = ViT(dict(width=32, depth=2, heads=2), image_size=56, patch_size=14)
+    model = ViT(dict(width=32, depth=2, heads=2), image_size=64, patch_size=16)
+    load_encoder(model, stored(tmp_path / 'mae.pth', source.state_dict()))
+    assert 'patches resized from (14, 14) to (16, 16)' in log.text
+    patch = torch.randn(5, 3, 14, 14)
+    larger = F.interpolate(patch, size=16, mode='bicubic', align_corners=False)
+    assert_close(model.patch_embed(larger), source.patch_embed(patch), atol=1e-4, rtol=0)
+
+
+def test_convolutions_in_blocks_start_as_the_identity(tmp_path: Path):
+    source, model = tiny(class_token=False), tiny(class_token=False, conv_blocks=[1])
+    load_encoder(model, stored(tmp_path / 'mae.pth', source.state_dict()))
+    images = torch.randn(1, 3, 32, 32)
+    assert_close(model.feature_maps(images)[0], source.feature_maps(images)[0])
+
+
 # ---- refused
 
 @pytest.mark.parametrize(('other', 'says'), [
