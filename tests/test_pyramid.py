@@ -5,7 +5,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mae_backbone.pyramid import SimpleFeaturePyramid
+from mae_backbone.pyramid import Rescale, SimpleFeaturePyramid
 
 
 def test_levels_are_those_of_the_public_vitdet(golden_vitdet: dict[str, Tensor]):
@@ -76,3 +76,31 @@ def test_both_are_built_from_a_config():
     norm = MODELS.build(dict(type='mae_backbone.LayerNorm2d', num_channels=8, eps=1e-6))
     x = torch.randn(2, 8, 3, 3)
     assert_close(norm(x), nn.functional.layer_norm(x.permute(0, 2, 3, 1), (8,), eps=1e-6).permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize('narrowing', [True, False])
+def test_rescaled_maps_are_those_of_the_strides(narrowing: bool):
+    rescale = Rescale(64, strides=(4, 8, 16, 32), narrowing=narrowing, norm='GN' if not narrowing else 'LN')
+    maps = [torch.randn(2, 64, 4, 6) for _ in range(4)]
+    levels = rescale(maps)
+    channels = [16, 32, 64, 64] if narrowing else [64] * 4
+    assert [tuple(level.shape) for level in levels] == [
+        (2, c, 16 // 2**i, 24 // 2**i) for i, c in enumerate(channels)]
+    assert rescale.out_channels == channels
+    assert torch.equal(levels[2], maps[2])
+    assert torch.equal(levels[3], nn.functional.max_pool2d(maps[3], 2))
+    first, norm, _, second = rescale.levels[0]
+    wanted = second(nn.functional.gelu(norm(first(maps[0]))))
+    assert_close(levels[0], wanted)
+
+
+def test_one_map_serves_all_levels():
+    rescale, last = Rescale(64), torch.randn(1, 64, 4, 4)
+    assert all(torch.equal(a, b) for a, b in zip(rescale([last]), rescale([last] * 4), strict=True))
+    with pytest.raises(ValueError, match='3 maps for 4 levels: set out_indices'):
+        rescale([last] * 3)
+
+
+def test_a_norm_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="norm='BN', wanted one of LN, GN"):
+        Rescale(64, norm='BN')
