@@ -222,3 +222,43 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
     for image, name in zip(content['images'], SIZES, strict=True):
         image['file_name'] = f'../train/{name}.png'
     check_coco(source_of(write_coco(tmp_path, content)), masks=True, labelled=True)
+
+
+SQUARE = [[2, 3, 10, 3, 10, 8, 2, 8]]
+
+
+@pytest.mark.parametrize(('segmentation', 'fault'), [
+    (SQUARE, ''), ([*SQUARE, [1, 2]], ''),  # one good polygon is enough
+    ([[2, 3, 10, 3]], 'broken'), ([[2, 3, 10, 3, 10, 8, 2]], 'broken'), ({'counts': 'abc'}, 'broken'),
+    ({'size': [30, 40]}, 'broken'), ({'counts': [1200], 'size': [30, 40]}, ''),
+    ({'counts': 'X1', 'size': [30, 40]}, ''), ({'counts': [1200], 'size': [40, 30]}, 'misfit'),
+    ({'counts': [7], 'size': [30, 40]}, 'misfit'), ('polygon', 'misfit'), ([2, 3, 10, 3, 10, 8], 'misfit'),
+    ([['2', 3, 10, 3, 10, 8]], 'misfit')])
+def test_masks_are_taken_passed_over_or_refused_as_mmdet_can(tmp_path: Path, segmentation: object, fault: str) -> None:
+    content = coco_content()
+    content['annotations'][0]['segmentation'] = segmentation  # of an image of 40 x 30
+    path = write_coco(tmp_path, content)
+    check_coco(source_of(path), masks=False, labelled=True)  # boxes alone do not mind
+    if fault == 'misfit':
+        assert '1 annotations have a segmentation that is no mask of their image (id 1)' in refused(path, masks=True)
+    else:
+        lines = check_coco(source_of(path), masks=True, labelled=True)
+        assert any('incomplete RLE' in line and line.endswith(': 1') for line in lines) == (fault == 'broken')
+
+
+def test_what_is_counted_is_what_mmdet_trains_on(tmp_path: Path) -> None:
+    from mmdet.datasets import CocoDataset
+    content = coco_content()
+    boxes = {'no height': [2, 3, 8, 0], 'left of it': [-20, 3, 8, 5], 'across the edge': [35, 25, 20, 20],
+             'below it': [2, 90, 8, 5], 'thin': [2, 3, 0.5, 8], 'whole': [0, 0, 40, 30]}
+    content['annotations'] += [dict(content['annotations'][0], id=100 + i, bbox=box)
+                               for i, box in enumerate(boxes.values())]
+    content['annotations'].append(dict(content['annotations'][0], id=200, area=0))
+    path = write_coco(tmp_path, content)
+    lines = check_coco(source_of(path), masks=True, labelled=True)
+    dataset = CocoDataset(ann_file=str(path), data_prefix=dict(img=str(tmp_path)), pipeline=[], test_mode=True,
+                          metainfo=dict(classes=('cell', 'nucleus')))
+    instances = [one for i in range(len(dataset)) for one in dataset.get_data_info(i)['instances']]
+    assert f'{len(instances)} boxes of 2 classes' in lines[0]
+    assert 'annotations without area or outside of their image, which are left out: 5' in '\n'.join(lines)
+    assert f'which count neither way: {sum(one["ignore_flag"] for one in instances)}' in '\n'.join(lines)

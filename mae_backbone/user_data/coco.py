@@ -29,6 +29,9 @@ class CocoFile:
         crowds: number of those boxes that stand for a crowd.
         useless: number of boxes that mmdet leaves out: without area, or outside of their image.
         without_mask: ids of the annotations without segmentation.
+        broken_masks: number of segmentations that mmdet passes over, with their boxes: polygons of fewer than three
+            points or of an odd count of numbers, RLE without counts and size.
+        misfit_masks: ids of the annotations whose RLE has another size than their image, or is no mask at all.
         by_address: number of images that are named by their address alone, as in LVIS.
     """
     path: str
@@ -40,6 +43,8 @@ class CocoFile:
     crowds: int = 0
     useless: int = 0
     without_mask: tuple[int | str, ...] = ()
+    broken_masks: int = 0
+    misfit_masks: tuple[int | str, ...] = ()
     by_address: int = 0
 
 
@@ -171,6 +176,8 @@ def _summary(path: str, content: dict) -> CocoFile:
         _refuse(path, 'annotations', annotations, [entry for entry in annotations if entry[name] not in known],
                 f'name {of} that the file does not list', f'add those {of}, or remove these annotations', show=name)
     boxes, annotated, crowds, useless = Counter(), defaultdict(set), 0, 0
+    faults = {entry['id']: _mask_fault(entry['segmentation'], images[entry['image_id']]) for entry in annotations
+              if entry.get('segmentation')}
     for entry in annotations:
         annotated[entry['category_id']].add(entry['image_id'])
         if not _is_used(entry, images[entry['image_id']]):
@@ -179,7 +186,9 @@ def _summary(path: str, content: dict) -> CocoFile:
         boxes[entry['category_id']] += 1
         crowds += bool(entry.get('iscrowd'))
     without_mask = tuple(entry['id'] for entry in annotations if not entry.get('segmentation'))
-    return CocoFile(path, categories, images, 'annotations' in content, boxes, annotated, crowds, useless, without_mask)
+    return CocoFile(path, categories, images, 'annotations' in content, boxes, annotated, crowds, useless, without_mask,
+                    broken_masks=sum(fault == 'broken' for fault in faults.values()),
+                    misfit_masks=tuple(number for number, fault in faults.items() if fault == 'misfit'))
 
 
 def _is_used(entry: dict, image: tuple[str, float, float]) -> bool:
@@ -187,6 +196,22 @@ def _is_used(entry: dict, image: tuple[str, float, float]) -> bool:
     (x, y, width, height), (_, image_width, image_height) = entry['bbox'], image
     inside = (min(x + width, image_width) - max(x, 0) > 0 and min(y + height, image_height) - max(y, 0) > 0)
     return inside and not entry.get('ignore') and entry['area'] > 0 and width >= 1 and height >= 1
+
+
+def _mask_fault(segmentation: object, image: tuple[str, float, float]) -> str:
+    """What mmdet makes of a segmentation (`LoadAnnotations`): '' takes it, 'broken' ignores its box, 'misfit' fails."""
+    if isinstance(segmentation, list):  # polygons
+        # Not all numbers are looked at: COCO has 30 million.
+        if not all(isinstance(polygon, list) and _is_number((polygon or [0])[0]) for polygon in segmentation):
+            return 'misfit'
+        return '' if any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation) else 'broken'
+    if not isinstance(segmentation, dict):
+        return 'misfit'
+    counts, size = segmentation.get('counts'), segmentation.get('size')
+    if not isinstance(counts, (list, str)) or size is None:
+        return 'broken'
+    height_width = [image[2], image[1]]
+    return '' if size == height_width and (isinstance(counts, str) or sum(counts) == size[0] * size[1]) else 'misfit'
 
 
 # ---- against the config
@@ -219,9 +244,14 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
         raise DataError(f'{file.path}: {len(file.without_mask):,} annotations have no segmentation (id '
                         f'{some(file.without_mask)}), but the config trains or tests masks: take a config for boxes '
                         'only, such as one of Faster R-CNN, or add the masks')
+    if masks and file.misfit_masks:
+        raise DataError(f'{file.path}: {len(file.misfit_masks):,} annotations have a segmentation that is no mask of '
+                        f'their image (id {some(file.misfit_masks)}): wanted a list of polygons [[x, y, x, y, ...], ...], or '
+                        'RLE whose size is the height and width of the image; correct or remove them, or take a config '
+                        'for boxes only, such as one of Faster R-CNN')
     _check_files(source, file)
     return [f'{source.split}: {len(file.images):,} images, {boxes:,} boxes of {len(wanted)} '
-            f'class{"es" * (len(wanted) > 1)}'] + (_notes(source, file, wanted) if file.labelled else [])
+            f'class{"es" * (len(wanted) > 1)}'] + (_notes(source, file, wanted, masks=masks) if file.labelled else [])
 
 
 def _check_classes(file: CocoFile, classes: list[str]) -> None:
@@ -245,7 +275,7 @@ def _check_files(source: Source, file: CocoFile) -> None:
                         f'{source.split} set')
 
 
-def _notes(source: Source, file: CocoFile, wanted: list[int | str]) -> list[str]:
+def _notes(source: Source, file: CocoFile, wanted: list[int | str], *, masks: bool) -> list[str]:
     """Lines on what is no mistake, but good to know; refuses images that mmdet would all leave out."""
     options = source.option('filter_cfg') or {} if source.split == 'train' else {}
     side, drops_empty = options.get('min_size', 0), options.get('filter_empty_gt', False)
@@ -260,5 +290,7 @@ def _notes(source: Source, file: CocoFile, wanted: list[int | str]) -> list[str]
              (len(small), f'images with a side below {side} pixels, which training leaves out'),
              (file.crowds, 'boxes that stand for crowds, which count neither way'),
              (file.useless, 'annotations without area or outside of their image, which are left out'),
+             (file.broken_masks * masks,
+              'annotations with polygons of fewer than three points or incomplete RLE, which count neither way'),
              (len(unused), f'classes without a box ({some(unused)})')]
     return [f'{source.split}: {note}: {count:,}' for count, note in notes if count]
