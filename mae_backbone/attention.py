@@ -27,15 +27,29 @@ class Attention(nn.Module):
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * h - 1, width // heads))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * w - 1, width // heads))
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """tokens (B, N, D) -> (B, N, D); with relative positions the N tokens are those of `grid`, row by row."""
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D); with relative positions the N tokens are those of `grid`, row by row.
+
+        With `last` = M the outcome (B, M, D) is that of the last M tokens, which all N are looked up for.
+        """
         B, N, D = tokens.shape
+        if last is not None:
+            return self._of_last(tokens, last)
         q, k, v = self.qkv(tokens).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         if self.rel_pos_h is None:
             mixed = F.scaled_dot_product_attention(q, k, v)
         else:
             mixed = attend_with_relative_positions(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
         return self.proj(mixed.transpose(1, 2).reshape(B, N, D))
+
+    def _of_last(self, tokens: Tensor, last: int) -> Tensor:
+        """tokens (B, N, D) -> (B, M, D): queries of the last M tokens alone, without relative positions."""
+        B, N, D = tokens.shape
+        (weight_q, weight_kv), (bias_q, bias_kv) = (part.split([D, 2 * D]) for part in (self.qkv.weight, self.qkv.bias))
+        q = F.linear(tokens[:, N - last:], weight_q, bias_q).reshape(B, last, self.heads, D // self.heads)
+        k, v = F.linear(tokens, weight_kv, bias_kv).reshape(B, N, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k, v)
+        return self.proj(mixed.transpose(1, 2).reshape(B, last, D))
 
 
 def attend_with_relative_positions(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor,

@@ -35,7 +35,8 @@ class MAEDecoder(nn.Module):
 
     def forward(self, latent: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
         """latent (B, 1 + K, D) -> pixels (B, L - K, P) of the hidden patches, in the order of `mask.drop`."""
-        hidden = self.decode(latent, mask, grid)[:, latent.shape[1]:]
+        # Nobody looks at what the last block makes of the visible patches: hidden ones alone ask and go on there.
+        hidden = self.decode(latent, mask, grid, last=mask.drop.shape[1])
         return self.decoder_pred(self.decoder_norm(hidden))
 
     def predict_all(self, latent: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
@@ -44,16 +45,20 @@ class MAEDecoder(nn.Module):
         K = mask.keep.shape[1]
         return mask.unshuffle(pixels[:, :K], pixels[:, K:])
 
-    def decode(self, latent: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
-        """latent (B, 1 + K, D) -> (B, 1 + L, width of the decoder): class token, visible patches, hidden patches."""
+    def decode(self, latent: Tensor, mask: Mask, grid: tuple[int, int], *, last: int | None = None) -> Tensor:
+        """latent (B, 1 + K, D) -> (B, 1 + L, width of the decoder): class token, visible patches, hidden patches.
+
+        With `last` = M the outcome (B, M, width) is that of the last M tokens, the same as of all and cheaper.
+        """
         class_place, places = self.positions(grid).split([1, grid[0] * grid[1]], dim=1)
         known = self.decoder_embed(latent)
         known = known + torch.cat([class_place.expand(len(latent), -1, -1), mask.visible(places)], dim=1)
         hidden = self.mask_token + mask.concealed(places)
         tokens = torch.cat([known, hidden.to(known.dtype)], dim=1)
-        for block in self.decoder_blocks:
+        *first, final = self.decoder_blocks
+        for block in first:
             tokens = block(tokens)
-        return tokens
+        return final(tokens, last=last)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Positions (1, 1 + h*w, width) for a grid of (h, w) patches, the class token's first."""

@@ -23,6 +23,10 @@ class Mask(NamedTuple):
         """tokens (B or 1, L, D) -> those of the hidden patches (B, L - K, D)."""
         return _take(tokens, self.drop)
 
+    def part(self, count: int) -> 'Mask':
+        """With the first `count` hidden patches in `drop`, a random part of them: only those can be predicted by it."""
+        return self._replace(drop=self.drop[:, :count])
+
     def unshuffle(self, visible: Tensor, concealed: Tensor) -> Tensor:
         """(B, K, D) and (B, L - K, D) -> (B, L, D) in the order of the image: the inverse of the two above."""
         return _take(torch.cat([visible, concealed], dim=1), self.restore)

@@ -41,22 +41,18 @@ def grid_size(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
 _EPS = 1e-6
 
 
-def normalize_patches(patches: Tensor) -> Tensor:
-    """patches (B, L, P) -> each with zero mean and unit variance over its own P pixels."""
-    mean, deviation = patch_statistics(patches)
-    return (patches - mean) / deviation
-
-
-def denormalize_patches(patches: Tensor, reference: Tensor) -> Tensor:
-    """Gives normalised patches (B, L, P) the mean and deviation of `reference` (B, L, P)."""
-    mean, deviation = patch_statistics(reference)
-    return patches * deviation + mean
-
-
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
     """patches (..., P) -> mean and standard deviation (..., 1) of each, in the form that the MAE loss uses."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, unbiased=True)
     return mean, (variance + _EPS).sqrt()
+
+
+def image_statistics(patches: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """patches (B, L, P) -> mean and standard deviation (B, 1, P) of each channel over the whole image."""
+    pixels = patches.unflatten(2, (-1, channels)).flatten(1, 2)             # (B, L * p * p, C)
+    variance, mean = torch.var_mean(pixels, dim=1, keepdim=True, unbiased=True)
+    repeats = patches.shape[2] // channels
+    return mean.repeat(1, 1, repeats), (variance + _EPS).sqrt().repeat(1, 1, repeats)
 
 
 def sincos_positions(grid: tuple[int, int], width: int, *, class_token: bool = False) -> Tensor:

@@ -182,8 +182,14 @@ class Block(nn.Module):
         if convolve:
             self.residual = ConvBottleneck(width)
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows, positions and convolutions."""
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows, positions and convolutions.
+
+        With `last` = M, in a block without any of these, only the outcome (B, M, D) of the last M tokens is computed.
+        """
+        if last is not None:
+            tokens = tokens[:, -last:] + self.drop_path(self.attn(self.norm1(tokens), last=last))
+            return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         tokens = tokens + self.drop_path(self.attend(self.norm1(tokens), grid))
         tokens = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         return self.residual(tokens, grid) if hasattr(self, 'residual') else tokens

@@ -56,3 +56,17 @@ def test_another_grid_has_interpolated_positions(grid: tuple[int, int]):
 def test_positions_are_fixed():
     assert [name for name, parameter in decoder().named_parameters() if not parameter.requires_grad] == [
         'decoder_pos_embed']
+
+
+def test_the_last_tokens_alone_are_what_they_are_among_all_and_so_are_their_gradients():
+    model, (latent, mask) = decoder(), latent_and_mask()
+    outcomes = []
+    for last in (None, 6):
+        model.zero_grad()
+        given = latent.clone().requires_grad_()
+        tokens = model.decode(given, mask, (3, 4), last=last)[:, -6:]
+        (tokens * torch.arange(6.0)[:, None]).sum().backward()
+        outcomes.append([tokens, given.grad, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(outcomes[0]) > 20
+    for among_all, alone in zip(*outcomes, strict=True):
+        assert_close(alone, among_all, atol=1e-4, rtol=1e-4)

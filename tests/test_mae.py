@@ -15,11 +15,11 @@ from mae_backbone.masking import (
     noise_from_seeds,
     random_mask,
 )
-from mae_backbone.patches import normalize_patches, patchify
+from mae_backbone.patches import image_statistics, patch_statistics, patchify, unpatchify
 from mae_backbone.vit import ViT
 
 
-def tiny(*, norm_pix: bool = True, masking: Masking | None = None, **encoder) -> MAE:
+def tiny(*, norm_pix: bool | str = True, masking: Masking | None = None, **encoder) -> MAE:
     options = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8, fixed_positions=True)
     return MAE(ViT(**options | encoder), decoder_width=16, decoder_depth=1, decoder_heads=2, masking=masking,
                norm_pix=norm_pix)
@@ -148,6 +148,51 @@ def test_the_masking_is_the_one_that_was_given_and_its_ratio_may_change(masking:
         assert model.mask_ratio == ratio
 
 
+# ---- options that the paper does not have
+
+def test_a_target_normalised_over_the_image_has_channels_of_zero_mean_and_unit_variance():
+    images = torch.randn(2, 4, 24, 16) * 7 + 3
+    mean, deviation = image_statistics(patchify(images, 8), 4)
+    target = unpatchify((patchify(images, 8) - mean) / deviation, 8, (3, 2)).double()
+    assert_close(target.mean((2, 3)), torch.zeros(2, 4, dtype=torch.float64), atol=1e-5, rtol=0)
+    assert_close(target.var((2, 3)), torch.ones(2, 4, dtype=torch.float64), atol=1e-4, rtol=0)
+    model = tiny(norm_pix='image', in_channels=4)
+    shifted = images * torch.tensor([2.0, 1, 0.5, 3]).reshape(4, 1, 1) + 10
+    mask, pixels = fixed_mask(images, model), torch.randn(2, 5, 256)
+    losses = [model.loss(patchify(given, 8), pixels, mask) for given in (images, shifted)]
+    assert_close(losses[1], losses[0], atol=1e-4, rtol=0)  # brightness and contrast say nothing
+
+
+def test_a_share_of_the_hidden_patches_is_predicted_from_what_is_left():
+    model, images = tiny(), torch.randn(2, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    model.predict_share = 0.5
+    loss, pixels, part = model(images, mask)
+    assert torch.equal(part.drop, mask.drop[:, :6])
+    assert pixels.shape == (2, 6, 192)
+    assert_close(loss, model.loss(patchify(images, 8), pixels, part))
+    others = torch.where(mask.drop[0, 6:, None] == torch.arange(16), 1.0, 0.0).sum(0).bool()
+    changed = patchify(images, 8).masked_fill(others[None, :, None], 0)
+    found = model(unpatchify(changed, 8, (4, 4))[:1], Mask(*(side[:1] for side in mask)))[1]
+    assert_close(found, pixels[:1], atol=1e-6, rtol=0)
+    assert all(picture.shape == images.shape for picture in model.reconstruct(images, mask))
+
+
+def test_the_first_hidden_patches_are_random_ones():
+    counts = torch.zeros(16)
+    for masking in (BlockMasking(0.5), GridMasking(0.5)):
+        mask = masking(noise_from_seeds(torch.arange(4000), 16), (4, 4))
+        for patch in range(16):
+            counts[patch] = (mask.part(2).drop == patch).sum() / mask.hidden[:, patch].sum()
+        assert (counts - 2 / 8).abs().max() < 0.05
+
+
+@pytest.mark.parametrize('options', [dict(norm_pix='patch'), dict(predict_share=0.0), dict(predict_share=1.5)])
+def test_options_out_of_range_are_refused(options: dict):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        MAE(ViT(dict(width=32, depth=2, heads=2), image_size=32, patch_size=8), **options)
+
+
 # ---- use
 
 @pytest.mark.parametrize(('channels', 'patch_size', 'size'), [(1, 8, (32, 32)), (4, 4, (12, 20)), (3, 14, (56, 28))])
@@ -162,12 +207,15 @@ def test_any_channels_patches_and_sizes(channels: int, patch_size: int, size: tu
     assert all(picture.shape == images.shape for picture in model.reconstruct(images))
 
 
-@pytest.mark.parametrize('norm_pix', [True, False])
-def test_reconstruction_of_a_perfect_decoder_is_the_image(norm_pix: bool, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize('norm_pix', [True, False, 'image'])
+def test_reconstruction_of_a_perfect_decoder_is_the_image(norm_pix: bool | str,
+                                                             monkeypatch: pytest.MonkeyPatch):
     model, images = tiny(norm_pix=norm_pix), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
     truth = mask.concealed(patchify(images, 8))
-    monkeypatch.setattr(model.decoder, 'forward', lambda *_: normalize_patches(truth) if norm_pix else truth)
+    mean, deviation = {True: patch_statistics(truth), False: (0, 1),
+                       'image': image_statistics(patchify(images, 8), 3)}[norm_pix]
+    monkeypatch.setattr(model.decoder, 'forward', lambda *_: (truth - mean) / deviation)
     masked, filled = model.reconstruct(images, mask)
     assert model(images, mask)[0] < 1e-10
     assert_close(filled, images, atol=1e-5, rtol=0)

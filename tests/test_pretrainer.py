@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from mae_backbone import device_log
 from mae_backbone.masking import Mask, mask_from_noise
-from mae_backbone.pretrainer import MAEPretrainer
+from mae_backbone.pretrainer import MAEPretrainer, compiles
 
 
 def build(**encoder) -> MAEPretrainer:
@@ -94,3 +94,28 @@ def test_seeds_flips_and_weights_of_a_batch_reach_the_loss():
     loss = model(**data, mode='loss')['loss']
     shown = torch.stack([images[0].flip(1), images[1]]).permute(0, 3, 1, 2)
     assert_close(loss, model.mae((shown - 120.0) / 60, seeds=seeds[:2])[0], atol=1e-6, rtol=0)
+
+
+# ---- torch.compile
+
+def test_it_compiles_where_it_pays_and_says_so(monkeypatch: pytest.MonkeyPatch):
+    cpu, gpu = torch.device('cpu'), torch.device('cuda')
+    assert compiles('auto', cpu)[0] is False
+    assert [compiles(when, device)[0] for when in (True, False) for device in (cpu, gpu)] == [True] * 2 + [False] * 2
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    assert compiles('auto', gpu) == (False, 'it needs triton, which is not installed')
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: name)
+    assert compiles('auto', gpu)[0] is True
+
+
+def test_a_model_is_compiled_in_place_before_its_first_step(monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    monkeypatch.setattr('torch.nn.Module.compile', lambda self: calls.append(self))
+    model = pretrainer(compile=True)
+    names = list(model.state_dict())
+    for _ in range(2):
+        model(torch.zeros(2, 3, 32, 32), mode='loss')
+    assert calls == [model.mae]
+    assert list(model.state_dict()) == names
+    with pytest.raises(ValueError, match="compile='yes'"):
+        pretrainer(compile='yes')
