@@ -1,6 +1,7 @@
 """Images a second and core of the loader, against torchvision's transforms on PIL's images with the same crops."""
 import io
 import multiprocessing
+import multiprocessing.connection
 import os
 import resource
 import time
@@ -46,18 +47,18 @@ class PlainImages(Dataset):
         self.parts: Parts = dict.fromkeys(('read', 'decode', 'crop and resize', 'to floats'), 0.0)
 
     def __getitem__(self, draw: Draw) -> Tensor:
-        clock = [time.perf_counter()]
+        clock = [time.process_time()]
         flip, *chances = uniforms([draw.seed], 1 + CHANCES, stream=1)[0]
         data = self.source.read(draw.index)
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         image = Image.open(io.BytesIO(data)).convert('RGB')
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         box = random_box(image.height, image.width, chances, (0.2, 1.0))
         image = F.resized_crop(image, *box, list(self.image_size), F.InterpolationMode.BICUBIC)
         image = F.hflip(image) if flip < 0.5 else image
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         image = F.normalize(F.to_tensor(image), MEAN, STD)
-        clock.append(time.perf_counter())
+        clock.append(time.process_time())
         for name, seconds in zip(self.parts, np.diff(clock), strict=True):
             self.parts[name] += seconds
         return image
@@ -67,9 +68,10 @@ def measure(data_root: str | Path | None, *, baseline_root: str | Path | None = 
             image_size: int = 224, batch_size: int = 64, images: int = 512, repeats: int = 5) -> dict:
     """The table's numbers, under the keys `ours`, `baseline` and `ratio`.
 
-    Both take the same draws in turn, a batch each, in one process with one thread; of each batch the fastest of
-    `repeats` counts, so that what else the machine does is left out. Then the same through a DataLoader with one worker.
-    Peak memory is that of a fresh process which loads a few batches, libraries included.
+    Both take the same draws in turn, a batch each, in one process with one thread. Seconds are those of the core, and
+    of each batch the fastest of `repeats` counts, so that what else the machine does is left out. Then the same through
+    a DataLoader with one worker, by the clock on the wall. Peak memory is that of a fresh process which loads a few
+    batches, libraries included.
 
     Args:
         data_root: what `open_source` takes; None: photographs are made up, in a temporary folder.
@@ -158,16 +160,16 @@ def _draws(number: int, batch_size: int, images: int) -> list[list[Draw]]:
 
 
 def _in_turn(loaders: dict[str, Callable], draws: list[list[Draw]], repeats: int) -> dict[str, float]:
-    """Seconds for all batches: of each batch the fastest time of each loader, after one that does not count."""
+    """Seconds of a core for all batches: of each batch the fastest time, after one that is not counted."""
     best = {name: [float('inf')] * len(draws) for name in loaders}
     for load in loaders.values():
         load(draws[0])
     for _ in range(repeats):
         for i, batch in enumerate(draws):
             for name, load in loaders.items():
-                start = time.perf_counter()
+                start = time.process_time()
                 load(batch)
-                best[name][i] = min(best[name][i], time.perf_counter() - start)
+                best[name][i] = min(best[name][i], time.process_time() - start)
     return {name: sum(times) for name, times in best.items()}
 
 
@@ -187,34 +189,34 @@ def _in_turn_in_workers(datasets: dict[str, Dataset], draws: list[list[Draw]], r
 
 
 def _parts_of_ours(dataset: UnlabelledImages, draws: list[list[Draw]]) -> Parts:
-    """Milliseconds an image, by clocks around the reading, the header and the resizing; decoding is what is left."""
+    """Milliseconds of a core for an image, by clocks around the parts; decoding is what is left."""
     spent = dict.fromkeys(('read', 'header', 'resize'), 0.0)
 
     def clocked(name: str, function: Callable) -> Callable:
         def call(*args: object, **options: object) -> object:
-            start = time.perf_counter()
+            start = time.process_time()
             result = function(*args, **options)
-            spent[name] += time.perf_counter() - start
+            spent[name] += time.process_time() - start
             return result
         return call
 
     with (mock.patch.object(dataset.source, 'read', clocked('read', dataset.source.read), create=True),
           mock.patch.object(dataset.reader, 'size', clocked('header', dataset.reader.size), create=True),
           mock.patch.object(decode, 'resize', clocked('resize', decode.resize))):
-        start = time.perf_counter()
+        start = time.process_time()
         for batch in draws:
             dataset.__getitems__(batch)
-        total = time.perf_counter() - start
+        total = time.process_time() - start
     spent['decode and the rest'] = total - sum(spent.values())
     return _per_image(spent, draws)
 
 
 def _parts_of_baseline(dataset: PlainImages, draws: list[list[Draw]]) -> Parts:
     dataset.parts = dict.fromkeys(dataset.parts, 0.0)
-    start = time.perf_counter()
+    start = time.process_time()
     for batch in draws:
         _load(dataset, batch)
-    total = time.perf_counter() - start
+    total = time.process_time() - start
     return _per_image(dataset.parts | {'collate': total - sum(dataset.parts.values())}, draws)
 
 

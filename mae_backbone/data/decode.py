@@ -1,4 +1,5 @@
 """The bytes of an image file to pixels: all of them, or a crop at the size that is asked for."""
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -118,7 +119,10 @@ def check_box(box: Box, size: tuple[int, int]) -> None:
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int]) -> tuple[np.ndarray | None, Box]:
-    """Pixels as stored, perhaps at reduced scale, and the box in them; no pixels where libjpeg-turbo refuses."""
+    """Pixels as stored, perhaps at reduced scale, and the box in them; no pixels where libjpeg-turbo refuses.
+
+    They are in a buffer that the next call overwrites.
+    """
     check_box(box, header.size)
     if data.rfind(_END_OF_JPEG, header.scan_at) < 0:
         raise BadImage(f'{_CUT_JPEG.format(len(data))}: replace or remove it')
@@ -134,8 +138,9 @@ def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int
         rows = header.height
     try:
         # Not strict: what comes after the last row is not expected by the decoder. The end marker was seen above.
-        pixels = simplejpeg.decode_jpeg(data, min_height=-(-rows // factor), min_width=-(-header.width // factor),
-                                        strict=False)
+        least = -(-rows // factor), -(-header.width // factor)
+        pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1], strict=False,
+                                        buffer=_scratch(3 * least[0] * least[1]))
     except ValueError:
         return None, box
     if factor == 1:
@@ -144,6 +149,20 @@ def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int
     bottom, right = round((top + height) / factor), round((left + width) / factor)
     top, left = round(top / factor), round(left / factor)
     return pixels, (top, left, bottom - top, right - left)
+
+
+_SCRATCH = threading.local()
+_SCRATCH_BYTES = 2 ** 24
+
+
+def _scratch(size: int) -> bytearray | None:
+    """Room for that many bytes which the next call uses again: the system would fill new pages with zeros, in a tenth
+    of the time that a photograph takes. None for large images, whose room would be held for ever."""
+    if size > _SCRATCH_BYTES:
+        return None
+    if len(getattr(_SCRATCH, 'room', b'')) < size:
+        _SCRATCH.room = bytearray(size)
+    return _SCRATCH.room
 
 
 def _factor(crop: tuple[int, int], size: tuple[int, int]) -> int:
