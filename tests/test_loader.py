@@ -53,5 +53,5 @@ def test_sets_that_do_not_match_are_refused(tmp_path):
     for i in range(3):
         save(tmp_path / f'packed/{i}.png')
         save(tmp_path / f'files/{i // 2}.png')
-    with pytest.raises(ValueError, match='holds 3 images and .* 2: they must be the same images'):
+    with pytest.raises(ValueError, match=r'holds 3 images and .* 2: they must be the same images'):
         measure(tmp_path / 'packed', baseline_root=tmp_path / 'files')

@@ -26,9 +26,9 @@ def resize(pixels: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, 
 
 
 def _interpolate(crop: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    # Packed first: torch's fast way for bytes takes dense pixels and is twice as slow when it has to pack them. Batched
-    # before it is permuted: by the stride of the batch torch sees that channels are last, and answers alike, which
-    # spares a slow copy from planes.
+    # Packed first: torch's fast way for bytes takes dense pixels, and is twice as slow when it has to pack them. In a
+    # batch before it is permuted: by its stride torch sees that channels are last, and answers alike, which spares a
+    # slow copy from planes.
     planes = torch.from_numpy(np.require(crop, requirements=['C', 'W'])).unsqueeze(0).permute(0, 3, 1, 2)
     if crop.dtype == np.uint8:
         planes = F.interpolate(planes, size, mode=interpolation, antialias=True)
