@@ -14,6 +14,10 @@ from typing import NoReturn
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.device import get_device
+from mmengine.model import is_model_wrapper
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import EpochBasedTrainLoop
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from mae_backbone.runner import Runner, resume_path
@@ -138,6 +142,8 @@ def explain(error: Exception) -> str | None:
         return f'the config has a key that does not exist, or misses one: {text}'
     if isinstance(error, TypeError) and 'inherit' in text:  # a dict over a base's other value
         return f'the config, or --cfg-options, puts a dict in the place of something else: {text}'
+    if isinstance(error, ImportError) and 'pip install' in text:  # such as that of the W&B backend
+        return f'the config asks for a package that is not installed: {text}'
     if isinstance(error, SyntaxError):
         return f'the config is no valid Python: {error.filename}, line {error.lineno}: {error.msg}'
     if isinstance(error, RuntimeError) and 'DataLoader worker' in text and 'exited unexpectedly' in text:
@@ -261,7 +267,7 @@ def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:
 def scale_learning_rate(cfg: Config) -> str:
     """Scales the learning rate with the effective batch, where `auto_scale_lr.enable` says so; returns the sum."""
     accumulation = cfg.optim_wrapper.get('accumulative_counts', 1)
-    processes = int(os.environ.get('WORLD_SIZE', os.environ.get('SLURM_NTASKS', 1))) if cfg.launcher != 'none' else 1
+    processes = processes_of(cfg.launcher)
     batch = cfg.train_dataloader.batch_size
     effective = batch * accumulation * processes
     optimizer, scaling = cfg.optim_wrapper.optimizer, cfg.get('auto_scale_lr') or {}
@@ -272,6 +278,12 @@ def scale_learning_rate(cfg: Config) -> str:
     optimizer.lr = base * effective / scaling.base_batch_size
     cfg.auto_scale_lr.enable = False  # done: MMEngine would do it again, and leaves accumulation out
     return f'{line}; learning rate {optimizer.lr:.3g} = {base:.3g} x {effective} / {scaling.base_batch_size}'
+
+
+def processes_of(launcher: str) -> int:
+    """Processes of a run before they have found one another, from what its launcher left in the environment."""
+    names = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
+    return int(os.environ.get(names[launcher], 1)) if launcher in names else 1
 
 
 def print_plan(runner: Runner, lines: list[str]) -> None:
@@ -285,7 +297,46 @@ def print_plan(runner: Runner, lines: list[str]) -> None:
     device = get_device()
     detail = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} threads'
     say(f'device: {device}, {detail}')
+    for line in length_and_memory(runner):
+        say(line)
     say(f'results go to {runner.work_dir}')
+
+
+def length_and_memory(runner: Runner) -> list[str]:
+    """Lines about the steps of a pretraining and the memory that one takes; of other models nothing is known."""
+    from mae_backbone.pretrainer import MAEPretrainer
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, MAEPretrainer):
+        return []
+    loop, images = runner.train_loop, len(runner.train_dataloader.dataset)
+    steps, batch = len(runner.train_dataloader), runner.train_dataloader.batch_sampler.batch_size
+    whole = isinstance(loop, EpochBasedTrainLoop) and loop.max_iters == loop.max_epochs * steps
+    length = f'{loop.max_epochs:,} epochs x {steps:,} steps = ' * whole + f'{loop.max_iters:,} steps'
+    lines = [f'length: {length}, on {images:,} images; time to go: measured over the first 20 steps, then in the log']
+    if any(hasattr(p, 'full_tensor') for p in model.parameters()):  # sharded: each process has a part
+        return lines
+    return [*lines, memory_line(model, runner.optim_wrapper, batch)]
+
+
+def memory_line(model: nn.Module, wrapper: dict, batch: int) -> str:
+    """What a process will hold at the peak of a step on `batch` images; `wrapper` is the config of its optimizer."""
+    from mae_backbone.memory import step_memory
+    encoder, device = model.mae.encoder, next(model.parameters()).device
+    height, width = (side * encoder.patch_size for side in encoder.grid)
+    kind, dtype = device.type, getattr(torch, wrapper.get('dtype') or 'float32')
+
+    def loss_of(called: Callable) -> Tensor:
+        images = torch.zeros(batch, encoder.in_channels, height, width, device=device)
+        with torch.autocast(kind, None if dtype == torch.float32 else dtype, enabled=dtype != torch.float32):
+            return called(images, mode='loss')['loss']
+    optimizer = OPTIMIZERS.build(dict(wrapper['optimizer'], params=[nn.Parameter(torch.zeros(1))]))
+    try:
+        need = step_memory(model, loss_of, optimizer)
+    except Exception as error:  # such as masking of a user's that looks at values: an estimate stops no run
+        return f'memory: not estimated, {type(error).__name__}: {_first_line(str(error) or "-")}'
+    weights, moments, step = (f'{part / 2**30:.2f}' for part in need)
+    return (f'memory: {need.total / 2**30:.2f} GB expected for tensors at the peak of a step, in each process (weights '
+            f'{weights}, moments {moments}, activations and gradients {step})')
 
 
 def say(line: str) -> None:

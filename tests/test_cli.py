@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 from mmengine.config import Config
+from pretraining_runs import runner
 
 from mae_backbone import cli
 from mae_backbone.hooks.guard import NonFinite
@@ -191,3 +192,37 @@ def test_resuming_where_there_is_nothing_starts_anew(tmp_path):
     lines = cli.prepare_training(cfg, argparse.Namespace(amp=False, pretrained=None, resume='auto'))
     assert not cfg.resume
     assert any('resumes nothing' in line for line in lines)
+
+
+@pytest.mark.parametrize(('launcher', 'name'), [
+    ('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE')])
+def test_processes_are_those_of_the_launcher(launcher, name, monkeypatch):
+    monkeypatch.setenv(name, '6')
+    assert cli.processes_of(launcher) == 6
+    assert cli.processes_of('none') == 1
+
+
+def test_a_missing_package_that_the_config_asks_for_is_no_defect():
+    message = cli.explain(ImportError('Please run "pip install wandb" to install wandb'))
+    assert 'not installed' in message
+    assert 'pip install wandb' in message
+
+
+def test_the_plan_of_a_pretraining_has_its_steps_and_its_memory(tmp_path, capsys):
+    run = runner(tmp_path, [], dict(by_epoch=True, max_epochs=3), images=22)
+    cli.print_plan(run, ['a line'])
+    said = capsys.readouterr().out
+    assert 'a line' in said
+    assert 'length: 3 epochs x 6 steps = 18 steps, on 22 images' in said
+    assert 'GB expected for tensors at the peak of a step' in said
+
+
+def test_an_estimate_that_fails_stops_no_run(tmp_path, monkeypatch):
+    run = runner(tmp_path, [], dict(by_epoch=False, max_iters=3))
+
+    def looks_at_values(*_):
+        raise RuntimeError('data-dependent')
+    monkeypatch.setattr(run.model.mae, 'draw_mask', looks_at_values)
+    assert cli.length_and_memory(run) == [
+        'length: 3 steps, on 8 images; time to go: measured over the first 20 steps, then in the log',
+        'memory: not estimated, RuntimeError: data-dependent']
