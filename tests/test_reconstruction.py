@@ -18,11 +18,10 @@ COUNT = itertools.count()
 
 
 def model_config(channels: int = 3) -> dict:
-    # MMEngine's preprocessor normalises one or three channels.
-    normalisation = dict(mean=[120.0] * channels, std=[60.0] * channels) if channels in (1, 3) else {}
     return dict(type='mae_backbone.MAEPretrainer', decoder_width=8, decoder_depth=1, decoder_heads=1,
                 encoder=dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=4, in_channels=channels),
-                data_preprocessor=dict(type='ImgDataPreprocessor', **normalisation))
+                data_preprocessor=dict(type='mae_backbone.PixelPreprocessor', mean=[120.0] * channels,
+                                       std=[60.0] * channels))
 
 
 def images(number: int = 2, channels: int = 3) -> list[Tensor]:
@@ -44,7 +43,7 @@ def run(work_dir: Path, hooks: list[dict], train_cfg: dict) -> Runner:
         model=model_config(), work_dir=str(work_dir), experiment_name=f'test-hooks-{next(COUNT)}',
         train_dataloader=dict(dataset=RandomCrops(), batch_size=4, num_workers=0,
                               sampler=dict(type='DefaultSampler' if train_cfg['by_epoch'] else 'InfiniteSampler'),
-                              collate_fn=dict(type='default_collate')),
+                              collate_fn=dict(type='pseudo_collate')),
         train_cfg=train_cfg, optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-3)), randomness=dict(seed=0),
         default_hooks=dict(checkpoint=None), custom_hooks=hooks)
     runner.train()
@@ -99,7 +98,7 @@ def test_pixels_come_back_as_they_went_in(channels: int):
     image = images(1, channels)[0]
     found = to_pixels(model.data_preprocessor({'inputs': [image]})['inputs'][0], model.data_preprocessor)
     wanted = image.permute(1, 2, 0).numpy()
-    assert (found == (wanted if channels == 3 else wanted[..., :1].repeat(3, 2))).all()
+    assert (found == (wanted[..., :3] if channels >= 3 else wanted[..., :1].repeat(3, 2))).all()
     assert found.dtype == np.uint8
 
 
@@ -107,3 +106,10 @@ def test_pixels_beyond_the_range_are_cut_and_those_without_normalisation_stay():
     plain = MODELS.build(dict(type='ImgDataPreprocessor'))
     image = torch.tensor([-20.0, 100.4, 300.0])[:, None, None].expand(3, 2, 2)
     assert to_pixels(image, plain).tolist() == [[[0, 100, 255]] * 2] * 2
+
+
+def test_chosen_channels_of_16_bits_are_stretched_around_their_mean():
+    preprocessor = MODELS.build(dict(type='mae_backbone.PixelPreprocessor', mean=[2000.0] * 5, std=[500.0] * 5))
+    image = torch.tensor([-2.0, 0, 2, 5, -5])[:, None, None].expand(5, 2, 2)
+    assert to_pixels(image, preprocessor, channels=[2, 1, 0])[0, 0].tolist() == [255, 128, 0]
+    assert to_pixels(image, preprocessor, channels=[3, 4, 1])[0, 0].tolist() == [255, 0, 128]

@@ -1,4 +1,5 @@
 """What is looked at while a run goes on."""
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 
@@ -23,12 +24,14 @@ class ReconstructionHook(Hook):
         interval: epochs between two pictures; one is drawn at the end too.
         by_epoch: False counts the interval in iterations.
         images: how many of the training images, evenly drawn, are shown.
+        channels: the three that are shown as red, green and blue; None: the first three, or the first alone of fewer.
     """
 
     priority = 'LOW'
 
-    def __init__(self, *, interval: int = 10, by_epoch: bool = True, images: int = 6) -> None:
-        self.interval, self.by_epoch, self.number = interval, by_epoch, images
+    def __init__(self, *, interval: int = 10, by_epoch: bool = True, images: int = 6,
+                 channels: Sequence[int] | None = None) -> None:
+        self.interval, self.by_epoch, self.number, self.channels = interval, by_epoch, images, channels
         self.images: list[Tensor] = []
 
     def before_train(self, runner: Runner) -> None:
@@ -56,12 +59,12 @@ class ReconstructionHook(Hook):
         folder = Path(runner.work_dir, 'reconstructions')
         folder.mkdir(exist_ok=True)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        save_picture(str(folder / name), draw_reconstructions(model, self.images))
+        save_picture(str(folder / name), draw_reconstructions(model, self.images, channels=self.channels))
 
 
 def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: int = 0,
-                         mask_ratio: float | None = None) -> np.ndarray:
-    """uint8 images (C, H, W) of one size through an `MAEPretrainer` -> picture (H, W, 3) uint8, a row for each."""
+                         mask_ratio: float | None = None, channels: Sequence[int] | None = None) -> np.ndarray:
+    """Images (C, H, W) of one size through an `MAEPretrainer` -> picture (H, W, 3) uint8, a row for each."""
     was_training, mae = model.training, model.mae
     model.eval()
     inputs = model.data_preprocessor({'inputs': images})['inputs']
@@ -73,13 +76,21 @@ def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: 
     mask = masking(noise, mae.encoder.check(inputs))
     masked, filled = mae.reconstruct(inputs, mask)
     model.train(was_training)
-    rows = [[to_pixels(image, model.data_preprocessor) for image in row]
+    rows = [[to_pixels(image, model.data_preprocessor, channels) for image in row]
             for row in zip(inputs, masked, filled, strict=True)]
     return side_by_side(rows, ['original', f'{mask.hidden[0].float().mean():.0%} hidden', 'reconstruction'])
 
 
-def to_pixels(image: Tensor, preprocessor: torch.nn.Module) -> np.ndarray:
-    """Normalised image (C, H, W) -> (H, W, 3) uint8: undoes the mean and deviation of the data preprocessor."""
-    pixels = image.float() * preprocessor.std + preprocessor.mean if preprocessor._enable_normalize else image.float()
-    pixels = pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return pixels if pixels.shape[2] == 3 else np.repeat(pixels[..., :1], 3, axis=2)
+def to_pixels(image: Tensor, preprocessor: torch.nn.Module, channels: Sequence[int] | None = None) -> np.ndarray:
+    """Normalised image (C, H, W) -> (H, W, 3) uint8: undoes the mean and deviation of the data preprocessor.
+
+    Of pixels of 16 bits, which no screen shows, two deviations around the mean become the range from black to white.
+    `channels` are those of `ReconstructionHook`.
+    """
+    normalised = preprocessor._enable_normalize
+    if normalised and preprocessor.mean.max() > 255:
+        pixels = 127.5 + 63.75 * image.float()
+    else:
+        pixels = image.float() * preprocessor.std + preprocessor.mean if normalised else image.float()
+    shown = list(channels or ((0, 1, 2) if len(image) >= 3 else (0, 0, 0)))
+    return pixels[shown].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
