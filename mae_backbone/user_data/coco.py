@@ -246,7 +246,7 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
                         'only, such as one of Faster R-CNN, or add the masks')
     if masks and file.misfit_masks:
         raise DataError(f'{file.path}: {len(file.misfit_masks):,} annotations have a segmentation that is no mask of '
-                        f'their image (id {some(file.misfit_masks)}): wanted a list of polygons [[x, y, x, y, ...], ...], or '
+                        f'their image (id {some(file.misfit_masks)}): wanted a list of polygons [[x, y, ...], ...], or '
                         'RLE whose size is the height and width of the image; correct or remove them, or take a config '
                         'for boxes only, such as one of Faster R-CNN')
     _check_files(source, file)
