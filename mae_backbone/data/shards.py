@@ -68,7 +68,7 @@ class ShardSource:
     """
 
     def __init__(self, table: Table) -> None:
-        self.table, self.shards, self.names = table, table.names('shards'), table.names('members')
+        self.table, self.shards, self.keys = table, table.names('shards'), table.names('members')
         self._files: OrderedDict[int, int] = OrderedDict()  # shard -> descriptor, the last used one last
 
     @classmethod
@@ -88,13 +88,13 @@ class ShardSource:
                               lambda: _index(what, paths, suffixes)))
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.keys)
 
     def __reduce__(self) -> tuple:
         return ShardSource, (self.table,)
 
     def name(self, index: int) -> str:
-        return f'{self.shards[int(self.table["shard"][index])]}/{self.names[index]}'
+        return f'{self.shards[int(self.table["shard"][index])]}/{self.keys[index]}'
 
     def read(self, index: int) -> bytes:
         shard, size = int(self.table['shard'][index]), int(self.table['size'][index])

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from mae_backbone.data.files import IMAGE_SUFFIXES, ImageWalk, existing_folder
-from mae_backbone.data.index import Stamp, Table, columns, kept_table, progress
+from mae_backbone.data.index import Names, Stamp, Table, columns, kept_table, progress
 from mae_backbone.data.shards import ShardSource, is_shards, shards_in
 
 _CHECKED_LINES = 1000  # of a list, at its opening
@@ -15,6 +15,8 @@ _CHECKED_LINES = 1000  # of a list, at its opening
 
 class Source(Protocol):
     """Files in a fixed order. Cheap to pickle, and shared by the processes that hold it."""
+
+    keys: Names  # paths of the files inside of the source
 
     def __len__(self) -> int: ...
 
@@ -62,7 +64,7 @@ class FileSource:
     """Files by their paths, relative to a folder."""
 
     def __init__(self, root: str, table: Table) -> None:
-        self.root, self.table, self.paths = root, table, table.names('paths')
+        self.root, self.table, self.keys = root, table, table.names('paths')
 
     @classmethod
     def open(cls, root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> 'FileSource':
@@ -79,13 +81,13 @@ class FileSource:
         return cls(root, kept_table('\n'.join([root, 'folder', ' '.join(suffixes)]), build))
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.keys)
 
     def __reduce__(self) -> tuple:
         return type(self), (self.root, self.table)
 
     def name(self, index: int) -> str:
-        return os.path.join(self.root, self.paths[index])
+        return os.path.join(self.root, self.keys[index])
 
     def read(self, index: int) -> bytes:
         with open(self.name(index), 'rb', buffering=0) as file:
@@ -118,7 +120,7 @@ class ListSource(FileSource):
         return source
 
     def name(self, index: int) -> str:
-        return os.path.join(os.path.dirname(self.root), self.paths[index])
+        return os.path.join(os.path.dirname(self.root), self.keys[index])
 
     def read(self, index: int) -> bytes:
         try:
