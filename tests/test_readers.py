@@ -93,7 +93,7 @@ def test_an_image_without_a_third_axis_has_one_channel(kind):
 def test_other_channels_and_depths_are_refused_with_what_to_set(kind):
     reader, _, write = WRITERS[kind]
     for arguments, pixels, says in (
-            ((3,), bands(4), r'^has 4 channels, wanted 3: set channels=4 in the reader of the config, and in_chans'),
+            ((3,), bands(4), r'^has 4 channels, wanted 3: set channels=4 in the reader of the config, and in_channels'),
             (([0, 4],), bands(4), r'^has 4 channels, .* wanted number 4: correct channels=\[0, 4\]'),
             ((4,), bands(4, 'uint16'), r"^holds uint16 numbers, wanted uint8: set dtype='uint16'"),
             ((4,), bands(4).astype('float32'), '^holds float32 numbers, wanted uint8: scale them'),

@@ -101,7 +101,7 @@ class BandReader:
             raise BadImage(f'is empty, {shape[0]}x{shape[1]} with {shape[2]} channels: remove it')
         if self.taken is None and shape[2] != self.channels:
             raise BadImage(f'has {shape[2]} channels, wanted {self.channels}: set channels={shape[2]} in the reader of '
-                           f'the config, and in_chans in its model, or channels=[...] to take some of them')
+                           f'the config, and in_channels in its model, or channels=[...] to take some of them')
         if self.taken is not None and max(self.taken) >= shape[2]:
             raise BadImage(f'has {shape[2]} channels, counted from 0, wanted number {max(self.taken)}: correct '
                            f'channels={list(self.taken)} in the reader of the config')
