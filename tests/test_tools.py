@@ -144,3 +144,17 @@ def test_annotations_that_name_absent_images_are_refused(scenes, tmp_path):
     content['images'][0]['file_name'] = 'gone.jpg'
     file.write_text(json.dumps(content))
     assert 'gone.jpg' in refuse('train', DEMO / 'quickstart_detection.py', '--data-root', broken, cwd=tmp_path)
+
+
+def test_data_are_looked_through_before_a_training(scenes, tmp_path):
+    detect = DEMO / 'quickstart_detection.py'
+    said = run('check_data', detect, '--data-root', scenes, '-o', tmp_path / 'samples.png', '--samples', 3,
+               cwd=tmp_path)
+    for wanted in ('train: 16 images; width', 'val: 16 images', 'boxes, ', 'by area', 'nothing that keeps'):
+        assert wanted in said
+    assert read_image(tmp_path / 'samples.png').shape[0] > 2 * 256
+
+    broken = tmp_path / 'broken'
+    shutil.copytree(scenes, broken)
+    sorted((broken / 'images' / 'train').glob('*.jpg'))[0].write_bytes(b'no image')
+    assert 'cannot be read' in refuse('check_data', detect, '--data-root', broken, cwd=tmp_path)

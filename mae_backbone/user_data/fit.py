@@ -131,7 +131,7 @@ def _set_classes(source: Source, classes: list[str]) -> list[str]:
     metainfo = source.cfg.get('metainfo') or {}
     if source.classes == classes and not isinstance(metainfo.get('classes'), str):
         return []
-    source.cfg.metainfo = ConfigDict(metainfo, classes=tuple(classes), palette=_palette(len(classes)))
+    source.cfg.metainfo = ConfigDict(metainfo, classes=tuple(classes), palette=palette(len(classes)))
     # Without that file, a choice of the classes of the type: mmseg maps their numbers.
     if source.kind == 'label maps' and source.default_classes and os.path.isfile(_class_file(source)):
         return [_take_any_classes(source)]
@@ -146,7 +146,7 @@ def _take_any_classes(source: Source) -> str:
     return f'{name} becomes BaseSegDataset, which takes any classes, with {options}'
 
 
-def _palette(count: int) -> list[tuple[int, int, int]]:
+def palette(count: int) -> list[tuple[int, int, int]]:
     """Colours (red, green, blue) in 0..255 that differ well: hues at steps of the golden ratio."""
     colours = (colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.8, 0.6 + 0.4 * (i % 2)) for i in range(count))
     return [tuple(round(255 * part) for part in colour) for colour in colours]

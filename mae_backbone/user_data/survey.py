@@ -1,0 +1,204 @@
+"""A look through all images of a labelled set: sizes, classes, small and large objects, errors, and some drawn."""
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.files import list_images
+from mae_backbone.drawing import title_bar, to_height
+from mae_backbone.user_data.coco import image_file, read_coco
+from mae_backbone.user_data.fit import palette
+from mae_backbone.user_data.label_maps import pairs_of
+from mae_backbone.user_data.source import DataError, Source, class_folders, evenly, some
+
+AREAS = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, float('inf'))}  # pixels, as COCO has them
+IGNORED = 255  # the label that stands for no class
+
+
+def survey(source: Source, *, workers: int = 4, progress: Callable[[int, int], None] = lambda *_: None) -> list[str]:
+    """Reads every image of a data set, and every label map -> lines that say what there is.
+
+    Args:
+        source: a data set of a config, of a kind that is understood.
+        workers: images that are read at once.
+        progress: is told after each image how many were read, of how many.
+
+    Raises:
+        DataError: the files cannot even be listed.
+    """
+    paths = list(labels_of(source))
+    maps = [label for label in labels_of(source).values() if label] if source.kind == 'label maps' else []
+    sizes, errors, counts = [], [], np.zeros(256, np.int64)
+    readers = [read_image] * len(paths) + [_read_labels] * len(maps)
+    with ThreadPoolExecutor(workers) as pool:
+        for done, result in enumerate(pool.map(_look, readers, paths + maps), start=1):
+            progress(done, len(paths) + len(maps))
+            if isinstance(result, Exception):
+                errors.append(result)
+            elif done <= len(paths):
+                sizes.append(result.shape[:2])
+            else:
+                counts += np.bincount(result.ravel(), minlength=256)[:256]
+    lines = [f'{len(paths):,} images; {_sizes(sizes)}']
+    if errors:
+        lines.append(f'{len(errors):,} files cannot be read: ' + '; '.join(str(error) for error in errors[:5]))
+    return [f'{source.split}: {line}' for line in lines + _CLASSES[source.kind](source, counts)]
+
+
+def labels_of(source: Source) -> dict[str, str]:
+    """Path of each image -> what goes with it: its label map, its class, or nothing (COCO).
+
+    Raises:
+        DataError: the kind of data is not understood, or its files cannot be listed.
+    """
+    if source.kind == 'coco':
+        folder = source.folder('img')
+        return {os.path.join(folder, name): '' for name, _, _ in read_coco(source.annotations).images.values()}
+    if source.kind == 'label maps':
+        return dict(pairs_of(source))
+    if source.kind == 'class folders':
+        root = Path(source.root, source.option('split') or '')
+        return {str(path): name for name in class_folders(source) for path in list_images(root / name)}
+    raise DataError(f'{source.split}: {source.cfg.get("type")} is not understood: wanted a data set in COCO\'s format, '
+                    'label maps (BaseSegDataset), or class folders (mae_backbone.ClassFolder)')
+
+
+def samples(source: Source, count: int = 8, *, height: int = 256) -> list[np.ndarray]:
+    """Some images (height, W, 3) uint8 RGB, at even distances in the set, with what is annotated drawn on them."""
+    labels = labels_of(source)
+    drawn, objects = [], _objects(source) if source.kind == 'coco' else {}
+    for path in evenly(list(labels), count):
+        try:
+            image = read_image(path)
+            picture = _DRAWN[source.kind](image, source, objects.get(path, []) if objects else labels[path])
+        except (BadImage, OSError):
+            continue
+        picture = to_height(picture, height)
+        drawn.append(np.concatenate([title_bar(os.path.basename(path), picture.shape[1]), picture]))
+    return drawn
+
+
+def _read_labels(path: str) -> np.ndarray:
+    """A label map (H, W), as it is stored."""
+    labels = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    if labels is None:
+        raise BadImage(f'{path} cannot be read as an image: copy it again')
+    return labels
+
+
+def _look(read: Callable[[str], np.ndarray], path: str) -> np.ndarray | Exception:
+    """What a file holds, or what keeps it from being read."""
+    try:
+        return read(path)
+    except (BadImage, OSError) as error:
+        return error
+
+
+def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
+    if not sizes:
+        return 'none can be read'
+    heights, widths = np.array(sizes).T
+    return ', '.join(f'{name} {values.min()} to {values.max()} pixels (median {np.median(values):.0f})'
+                     for name, values in (('width', widths), ('height', heights)))
+
+
+# ---- classes
+
+def _coco_classes(source: Source, _: np.ndarray) -> list[str]:
+    file = read_coco(source.annotations)
+    areas = [entry['area'] for entry in _annotations(source)]
+    boxes = Counter({file.categories[number]: count for number, count in file.boxes.items()})
+    shares = ', '.join(f'{sum(low <= area < high for area in areas):,} {name}' for name, (low, high) in AREAS.items())
+    per_image = sum(boxes.values()) / len(file.images)
+    empty = len(file.images) - len(set().union(*file.annotated.values()))
+    return [f'{sum(boxes.values()):,} boxes, {per_image:.1f} an image, {empty:,} images without; by area {shares}',
+            f'{file.useless:,} left out (no area, or outside), {file.crowds:,} crowds, '
+            f'{len(file.without_mask):,} without a mask, {file.broken_masks + len(file.misfit_masks):,} broken masks',
+            *_table({name: boxes[name] for name in file.categories.values()}, 'boxes')]
+
+
+def _map_classes(source: Source, counts: np.ndarray) -> list[str]:
+    names = dict(enumerate(source.classes)) | {IGNORED: '(no class)'}
+    shift = 1 if source.option('reduce_zero_label') else 0
+    found = {names.get(value - shift if value != IGNORED else value, f'label {value}, of no class'): int(count)
+             for value, count in enumerate(counts) if count}
+    return _table(dict.fromkeys(source.classes, 0) | found, 'pixels')
+
+
+def _folder_classes(source: Source, _: np.ndarray) -> list[str]:
+    return _table(dict(Counter(labels_of(source).values())), 'images')
+
+
+def _table(counts: dict[str, int], what: str) -> list[str]:
+    """The most frequent 20 classes with their share, and how many have nothing."""
+    total = sum(counts.values()) or 1
+    ranked = sorted(counts.items(), key=lambda item: -item[1])
+    none = [name for name, count in ranked if not count]
+    lines = [f'    {name:<24.24} {count:>12,} {what} {count / total:6.1%}' for name, count in ranked[:20] if count]
+    if len(ranked) - len(none) > 20:
+        lines.append(f'    and {len(ranked) - len(none) - 20} more classes')
+    return lines + ([f'{len(none)} classes without any ({some(none)})'] if none else [])
+
+
+_CLASSES = {'coco': _coco_classes, 'label maps': _map_classes, 'class folders': _folder_classes}
+
+
+# ---- pictures
+
+def _annotations(source: Source) -> Iterator[dict]:
+    with open(source.annotations, encoding='utf-8') as file:
+        yield from json.load(file).get('annotations', [])
+
+
+def _objects(source: Source) -> dict[str, list[dict]]:
+    """The annotations of each image, by its path."""
+    with open(source.annotations, encoding='utf-8') as file:
+        paths = {image['id']: os.path.join(source.folder('img'), image_file(image))
+                 for image in json.load(file)['images']}
+    objects: dict[str, list[dict]] = {path: [] for path in paths.values()}
+    for entry in _annotations(source):
+        objects[paths[entry['image_id']]].append(entry)
+    return objects
+
+
+def _draw_objects(image: np.ndarray, source: Source, objects: list[dict]) -> np.ndarray:
+    """Boxes, outlines of polygons, and names; crowds in white."""
+    categories = list(read_coco(source.annotations).categories.items())
+    colours = dict(zip((number for number, _ in categories), palette(len(categories)), strict=True))
+    picture, width = image.copy(), max(1, min(image.shape[:2]) // 200)
+    for one in objects:
+        colour = (255, 255, 255) if one.get('iscrowd') else colours[one['category_id']]
+        x, y, w, h = (round(value) for value in one['bbox'])
+        cv2.rectangle(picture, (x, y), (x + w, y + h), colour, width)
+        if isinstance(one.get('segmentation'), list):
+            outlines = [np.array(polygon).reshape(-1, 2).round().astype(np.int32) for polygon in one['segmentation']
+                        if len(polygon) >= 6 and len(polygon) % 2 == 0]
+            cv2.polylines(picture, outlines, True, colour, width)
+        cv2.putText(picture, str(dict(categories)[one['category_id']]), (x, max(10, y - 2)), cv2.FONT_HERSHEY_SIMPLEX,
+                    0.4 * width, colour, width)
+    return picture
+
+
+def _draw_map(image: np.ndarray, source: Source, path: str) -> np.ndarray:
+    """The image, its classes in colours over it."""
+    labels = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+    if labels is None or labels.shape != image.shape[:2]:
+        return image
+    colours = np.array([*palette(256)], np.uint8)
+    colours[IGNORED] = 0
+    return (image // 2 + colours[labels] // 2).astype(np.uint8)
+
+
+def _draw_class(image: np.ndarray, source: Source, name: str) -> np.ndarray:
+    """The image, with the name of its class over it."""
+    picture = to_height(image, max(96, image.shape[0]))
+    return np.concatenate([title_bar(name, picture.shape[1]), picture])
+
+
+_DRAWN = {'coco': _draw_objects, 'label maps': _draw_map, 'class folders': _draw_class}

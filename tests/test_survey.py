@@ -1,0 +1,76 @@
+"""The look through a data set: what it counts, and what it draws."""
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from small_sets import (
+    class_folder_config,
+    coco_config,
+    label_map_config,
+    write_class_folders,
+    write_coco,
+    write_label_maps,
+)
+
+from mae_backbone.user_data.fit import fit_classes
+from mae_backbone.user_data.source import Source, sources
+from mae_backbone.user_data.survey import samples, survey
+
+
+def source_of(cfg: Config) -> Source:
+    fit_classes(cfg)
+    return sources(cfg, 'train')[0]
+
+
+def test_objects_are_counted_by_class_and_size(tmp_path: Path):
+    write_coco(tmp_path)
+    write_coco(tmp_path, split='val')
+    seen = []
+    lines = survey(source_of(coco_config(tmp_path)), progress=lambda *now: seen.append(now))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    said = '\n'.join(lines)
+    assert 'train: 3 images; width 16 to 40 pixels (median 24), height 16 to 32 pixels (median 30)' in said
+    assert '4 boxes, 1.3 an image, 1 images without; by area 4 small, 0 medium, 0 large' in said
+    assert '0 left out (no area, or outside), 1 crowds, 0 without a mask, 0 broken masks' in said
+    assert [line.split()[1:4] for line in lines if '%' in line] == [['cell', '2', 'boxes'], ['nucleus', '2', 'boxes']]
+
+
+def test_pixels_are_counted_by_class(tmp_path: Path):
+    write_label_maps(tmp_path)
+    write_label_maps(tmp_path, 'validation')
+    lines = survey(source_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.png')))
+    shares = {' '.join(line.split()[1:-3]): line.split()[-1] for line in lines if '%' in line}
+    assert shares == {'sky': '25.0%', 'road': '25.0%', 'car': '25.0%', '(no class)': '25.0%'}
+
+
+def test_images_are_counted_by_class(tmp_path: Path):
+    for split in ('train', 'val'):
+        write_class_folders(tmp_path, split)
+    lines = survey(source_of(class_folder_config(tmp_path)))
+    assert [line.split()[1:4] for line in lines if '%' in line] == [['cat', '2', 'images'], ['dog', '2', 'images']]
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path):
+    write_coco(tmp_path)
+    write_coco(tmp_path, split='val')
+    (tmp_path / 'train' / 'b.png').write_bytes(b'no image')
+    source = source_of(coco_config(tmp_path))
+    said = '\n'.join(survey(source))
+    assert '1 files cannot be read: ' in said
+    assert 'b.png' in said
+    assert len(samples(source)) == 2
+
+
+@pytest.mark.parametrize('kind', ['coco', 'maps', 'folders'])
+def test_samples_show_what_is_annotated(kind: str, tmp_path: Path):
+    for split in ('train', 'val'):
+        write_coco(tmp_path, split=split)
+        write_class_folders(tmp_path / 'classes', split)
+    for split in ('training', 'validation'):
+        write_label_maps(tmp_path / 'maps', split)
+    cfg = {'coco': lambda: coco_config(tmp_path), 'folders': lambda: class_folder_config(tmp_path / 'classes'),
+           'maps': lambda: label_map_config(tmp_path / 'maps', img_suffix='.jpg', seg_map_suffix='.png')}[kind]()
+    drawn = samples(source_of(cfg), 2, height=64)
+    assert [picture.shape[0] for picture in drawn] == [88, 88]
+    if kind == 'coco':
+        assert {tuple(pixel) for pixel in drawn[0].reshape(-1, 3)} & {(122, 31, 31), (153, 31, 31)}  # a box in red
