@@ -22,6 +22,7 @@ from torch import distributed as dist
 from torch import nn
 
 from mae_backbone.checkpoint import CheckpointError, load_encoder, mismatches, read_checkpoint, read_weights
+from mae_backbone.data.tuning import tune
 from mae_backbone.detectron2 import from_detectron2
 from mae_backbone.fully_shard import FullyShard, gathered, scattered
 from mae_backbone.saving import last_whole, remove_parts, write_line, write_whole
@@ -119,7 +120,13 @@ class Runner(mmengine.runner.Runner):
         if is_main_process():
             for part in remove_parts(self.work_dir):
                 self.logger.info(f'{part} removed: a killed run was writing it')
+        if isinstance(self._train_dataloader, dict) and self._train_dataloader.get('num_workers') == 'auto':
+            self.logger.info(self.tune_loader())
         return super().train()
+
+    def tune_loader(self) -> str:
+        """Measures how many processes should load images where the config says 'auto'; returns a line for the plan."""
+        return tune(self._train_dataloader, self.model)
 
     def setup_env(self, env_cfg: dict) -> None:
         """As mmengine, which knows distributed runs on GPUs alone."""

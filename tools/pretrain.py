@@ -13,7 +13,7 @@ def main() -> None:
         raise ValueError('--pretrained is for tools/train.py; to go on with a pretraining pass --resume CHECKPOINT')
     lines = cli.data_lines(cfg, ['train']) + cli.prepare_training(cfg, args)
     runner = Runner.quietly_from_cfg(cfg)
-    cli.print_plan(runner, lines)
+    cli.print_plan(runner, [*lines, runner.tune_loader()])
     runner.train()
     checkpoint = cli.last_checkpoint(cfg.work_dir)
     cli.say(f'\nnext: python tools/visualize.py {args.config} {checkpoint} IMAGE -o reconstruction.png\n'

@@ -5,7 +5,7 @@ data_root = 'data/imagenet/train'
 model = dict(data_preprocessor=dict(
     type='mae_backbone.PixelPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]))
 train_dataloader = dict(
-    batch_size=64, num_workers=8, persistent_workers=True,
+    batch_size=64, num_workers='auto', persistent_workers=True,
     sampler=dict(type='mae_backbone.PretrainSampler'),
     batch_sampler=dict(type='mae_backbone.PretrainBatchSampler', drop_last=True),
     collate_fn=dict(type='mae_backbone.as_is'),
