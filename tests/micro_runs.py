@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import mmengine.config.config
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -83,7 +84,8 @@ def saved_losses(work_dir: Path) -> list[float]:
 
 
 def warm_up(cfg: Config) -> None:
-    """Imports what a run imports, without a thread, which a fork would lose."""
+    """Imports what a run imports, without a thread, which a fork would lose; nobody reads the configs nicely set."""
+    mmengine.config.config.FormatCode = lambda text, **_: (text, True)
     runner = Runner.quietly_from_cfg(cfg)
     runner.build_train_loop(runner._train_loop)
     runner.build_optim_wrapper(runner.optim_wrapper)
@@ -134,24 +136,42 @@ def fork_ranks(world: int, options: dict, log: Path) -> list[int]:
     return pids
 
 
-def kill(folder: Path, attempts: int, *, longest: float = 1.2, seed: int = 0, **options) -> dict:
-    """A run killed so many times within `longest` seconds of its start, and one that was not: the losses of both."""
+def kill(folder: Path, attempts: int, *, seed: int = 0, **options) -> dict:
+    """Runs killed until `attempts` were, and one that was not.
+
+    Every other one is killed within a second of its start, the rest around a checkpoint. Workers load the data of some.
+    A run that comes to its end is followed by another in a new folder.
+    """
     images, chance = write_images(folder / 'images'), random.Random(seed)
-    options = dict(images=images, **options)
-    warm_up(micro_config(folder / 'warm', **options))
+    warm_up(micro_config(folder / 'warm', images, **options))
     began = time.monotonic()
-    whole = finish(fork(micro_config(folder / 'whole', **options), folder / 'whole.log'))
-    alone, deaths, saved = time.monotonic() - began, 0, []
-    for _ in range(attempts):
-        pid = fork(micro_config(folder / 'killed', **options), folder / 'killed.log')
-        time.sleep(chance.uniform(0.0, longest))
+    whole = finish(fork(micro_config(folder / 'whole', images, **options), folder / 'whole.log'))
+    codes, deaths, runs = [whole], 0, [folder / 'run0']
+    while deaths < attempts:
+        pid = fork(micro_config(runs[-1], images, workers=chance.choice([0, 2]), **options), folder / 'killed.log')
+        if deaths % 2:
+            _await_checkpoint(runs[-1])
+        time.sleep(chance.uniform(0.0, 0.1 if deaths % 2 else 1.0))
         os.kill(pid, signal.SIGKILL)
-        deaths += finish(pid) == -signal.SIGKILL
-        saved.append(len(list((folder / 'killed').glob('*.pth'))))
-    last = finish(fork(micro_config(folder / 'killed', **options), folder / 'killed.log'))
-    return dict(whole=whole, last=last, deaths=deaths, most_kept=max(saved, default=0), alone=round(alone, 2),
-                seconds=round(time.monotonic() - began, 1), parts=len(list((folder / 'killed').glob('*.part'))),
-                losses=[saved_losses(folder / name) for name in ('whole', 'killed')])
+        code = finish(pid)
+        deaths += code == -signal.SIGKILL
+        if code != -signal.SIGKILL:
+            codes.append(code)
+            runs.append(folder / f'run{len(runs)}')
+    codes.append(finish(fork(micro_config(runs[-1], images, **options), folder / 'killed.log')))
+    return dict(codes=codes, deaths=deaths, seconds=round(time.monotonic() - began, 1),
+                left=sorted({path.name for run in runs for path in run.glob('*.p*') if path.suffix != '.py'}),
+                losses=[saved_losses(run) for run in (folder / 'whole', *runs)])
+
+
+def _await_checkpoint(work_dir: Path, seconds: float = 10.0) -> None:
+    before, until = _newest(work_dir), time.monotonic() + seconds
+    while _newest(work_dir) == before and time.monotonic() < until:
+        time.sleep(0.003)
+
+
+def _newest(work_dir: Path) -> int:
+    return max((int(path.name.split('_')[1].split('.')[0]) for path in work_dir.glob('iter_*')), default=0)
 
 
 if __name__ == '__main__':
