@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-import mmengine.config.config
 import numpy as np
 import torch
+import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from PIL import Image
 
@@ -83,21 +83,28 @@ def saved_losses(work_dir: Path) -> list[float]:
     return read_run(resume_path('auto', work_dir))['message_hub']['log_scalars']['train/loss'].data[0].tolist()
 
 
+def unformatted(text: str, **_: object) -> tuple[str, bool]:
+    """Takes the place of yapf, which takes longer to set a config nicely than a short run does to train."""
+    return text, True
+
+
 def warm_up(cfg: Config) -> None:
-    """Imports what a run imports, without a thread, which a fork would lose; nobody reads the configs nicely set."""
-    mmengine.config.config.FormatCode = lambda text, **_: (text, True)
+    """Imports what a run imports, without a thread, which a fork would lose."""
+    yapf.yapflib.yapf_api.FormatCode = unformatted
     runner = Runner.quietly_from_cfg(cfg)
     runner.build_train_loop(runner._train_loop)
     runner.build_optim_wrapper(runner.optim_wrapper)
 
 
-def fork(cfg: Config, log: Path) -> int:
+def fork(cfg: Config, log: Path, *, group: bool = False) -> int:
     """Starts a run in a copy of this process and returns its id."""
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
+        if group:
+            os.setpgid(0, 0)
         sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
@@ -125,15 +132,38 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def fork_ranks(world: int, options: dict, log: Path) -> list[int]:
-    """Starts `world` processes of one run, as torchrun would."""
+def fork_ranks(world: int, work_dir: Path, images: Path, **options) -> list[int]:
+    """Starts `world` processes of one run, as torchrun would; their logs end in .0, .1 and so on."""
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE=str(world))
     pids = []
     for rank in range(world):
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-        cfg = micro_config(launcher='pytorch' if world > 1 else 'none', **options)
-        pids.append(fork(cfg, log.with_suffix(f'.{rank}')))
+        cfg = micro_config(work_dir, images, launcher='pytorch' if world > 1 else 'none', **options)
+        pids.append(fork(cfg, work_dir.with_suffix(f'.{rank}')))
     return pids
+
+
+def ranks(folder: Path, runs: list[dict]) -> list[dict]:
+    """One run after the other, each of `world` processes with the same 12 images a step: exit codes and losses.
+
+    With `until` it stops after so many iterations, and the next run of the same `name` goes on.
+    """
+    images = write_images(folder / 'images')
+    warm_up(micro_config(folder / 'warm', images))
+    answers = []
+    for run in runs:
+        name, world, options = run['name'], run['world'], run.get('options', {})
+        if 'until' in run:
+            options = options | {'train_cfg.max_iters': run['until']}
+        pids = fork_ranks(world, folder / name, images, batch_size=12 // world, **options)
+        if 'signal' in run:
+            _await_checkpoint(folder / name, 60)
+            os.kill(pids[-1], run['signal'])
+        began = time.monotonic()
+        codes = [finish(pid) for pid in pids]
+        answers.append(dict(codes=codes, seconds=round(time.monotonic() - began, 2),
+                            losses=saved_losses(folder / name)))
+    return answers
 
 
 def kill(folder: Path, attempts: int, *, seed: int = 0, **options) -> dict:
@@ -164,6 +194,29 @@ def kill(folder: Path, attempts: int, *, seed: int = 0, **options) -> dict:
                 losses=[saved_losses(run) for run in (folder / 'whole', *runs)])
 
 
+def stop(folder: Path, signals: list[int], **options) -> dict:
+    """A run that gets each of the signals, and goes on after it; the whole group gets it, as from Slurm."""
+    images = write_images(folder / 'images')
+    warm_up(micro_config(folder / 'warm', images, **options))
+    codes, seconds = [], []
+    finish(fork(micro_config(folder / 'whole', images, **options), folder / 'whole.log'))
+    for number in signals:
+        before = _said(folder / 'stopped.log').count('Epoch(train)')
+        pid = fork(micro_config(folder / 'stopped', images, workers=2, **options), folder / 'stopped.log', group=True)
+        while _said(folder / 'stopped.log').count('Epoch(train)') < before + 2:
+            time.sleep(0.01)
+        began = time.monotonic()
+        os.killpg(pid, number)
+        codes.append(finish(pid))
+        seconds.append(round(time.monotonic() - began, 2))
+    codes.append(finish(fork(micro_config(folder / 'stopped', images, **options), folder / 'stopped.log')))
+    return dict(codes=codes, seconds=seconds, losses=[saved_losses(folder / name) for name in ('whole', 'stopped')])
+
+
+def _said(log: Path) -> str:
+    return log.read_text() if log.exists() else ''
+
+
 def _await_checkpoint(work_dir: Path, seconds: float = 10.0) -> None:
     before, until = _newest(work_dir), time.monotonic() + seconds
     while _newest(work_dir) == before and time.monotonic() < until:
@@ -175,4 +228,5 @@ def _newest(work_dir: Path) -> int:
 
 
 if __name__ == '__main__':
-    print(json.dumps({'kill': kill}[sys.argv[1]](Path(sys.argv[2]), **json.loads(sys.argv[3]))))
+    command = {'kill': kill, 'stop': stop, 'ranks': ranks}[sys.argv[1]]
+    print(json.dumps(command(Path(sys.argv[2]), **json.loads(sys.argv[3]))))

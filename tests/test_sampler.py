@@ -8,7 +8,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.hooks import DistSamplerSeedHook
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from mae_backbone.data.sampler import Draw, PretrainBatchSampler, PretrainSampler
 
@@ -19,6 +19,11 @@ def batches(number: int, batch_size: int, *, seed: int = 0, epoch: int = 0, **op
     result = list(sampler)
     assert len(result) == len(sampler)
     return result
+
+
+class Indices(Dataset):
+    def __getitem__(self, draw: Draw) -> int:
+        return draw.index
 
 
 def flat(batches: Iterable[list[Draw]]) -> list[Draw]:
@@ -97,6 +102,17 @@ def test_a_start_inside_the_epoch_equals_skipping_and_holds_for_one_pass():
     for k in (-1, 9):
         with pytest.raises(ValueError, match=rf'iteration {k} of an epoch that has 8: .*other'):
             sampler.start_at(k)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_a_loader_starts_inside_the_epoch_with_workers_too(workers: int):
+    sampler = PretrainBatchSampler(PretrainSampler(range(29), seed=0), 4)
+    wanted = list(sampler)
+    loader = DataLoader(Indices(), batch_sampler=sampler, num_workers=workers, collate_fn=list,
+                        persistent_workers=workers > 0)
+    for first in (5, 0, 7):
+        sampler.start_at(first)
+        assert list(loader) == [[draw.index for draw in batch] for batch in wanted[first:]]
 
 
 def test_without_shuffling_the_order_is_that_of_the_data_set():

@@ -30,5 +30,5 @@ def test_fifty_kills_at_random_moments_change_no_bit_of_any_loss(tmp_path: Path)
     assert len(whole) == 120
     assert len(set(whole)) == 120
     assert all(losses == whole for losses in others)
-    assert said.count('resumed epoch') > 20  # some kills fall into the start
+    assert said.count('resumed epoch') > 15  # many kills fall into the start
     assert answer['left'] == ['iter_118.pth', 'iter_120.pth']

@@ -136,9 +136,12 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         return next((size for first, size in reversed(self.image_sizes) if first <= self.sampler.epoch), None)
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        # A generator, so that a pass begins with its first batch: a DataLoader with workers makes one iterator that it
+        # throws away before the one that it uses.
         first, self.first = self.first, 0
         order, key, size = self.sampler.order(), (self.sampler.seed, self.sampler.epoch), self.image_size
-        return (self._batch(order, key, size, iteration) for iteration in range(first, len(self)))
+        for iteration in range(first, len(self)):
+            yield self._batch(order, key, size, iteration)
 
     def _batch(self, order: np.ndarray, key: tuple[int, int], size: tuple[int, int] | None,
                iteration: int) -> list[Draw]:

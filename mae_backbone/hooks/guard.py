@@ -105,7 +105,7 @@ class GuardHook(Hook):
         if self.state['returned'] >= self.returns:
             raise NonFinite(self._report(runner))
         self.state['returned'] += 1
-        found = [self._last_good(runner.work_dir) if is_main_process() else None]
+        found = [self._last_good(runner) if is_main_process() else None]
         broadcast_object_list(found)
         path = found[0]
         if path is None:
@@ -117,12 +117,15 @@ class GuardHook(Hook):
                               f'other data ({self.state["returned"]} of {self.returns} times)')
         runner.return_to(path)
 
-    def _last_good(self, work_dir: str) -> str | None:
+    def _last_good(self, runner: Runner) -> str | None:
         """The latest whole checkpoint from before the trouble; another than last time where there is one."""
         good = []
-        for path in saved_checkpoints(work_dir):
-            if damage(path) is None and not read_run(path).get('guard', {}).get('streak'):
-                good.append(str(path))
+        for path in saved_checkpoints(runner.work_dir):
+            if damage(path) is None:
+                content = read_run(path)
+                # Later ones are of a run that went on from here before, and was given up for an earlier checkpoint.
+                if content['meta']['iter'] <= runner.iter and not content.get('guard', {}).get('streak'):
+                    good.append(str(path))
         return next((path for path in good if path not in self.gone_to), good[-1] if good else None)
 
     def _report(self, runner: Runner) -> str:
