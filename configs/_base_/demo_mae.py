@@ -7,14 +7,18 @@ model = dict(
     decoder_width=64, decoder_depth=2, decoder_heads=4,
     data_preprocessor=dict(type='mae_backbone.PixelPreprocessor'))
 train_dataloader = dict(
-    num_workers=1, persistent_workers=True, drop_last=True, sampler=dict(type='DefaultSampler', shuffle=True),
+    num_workers=1, persistent_workers=True,
+    sampler=dict(type='mae_backbone.PretrainSampler'),
+    # The last batch of an epoch is filled up with images that do not count: sets of any size work.
+    batch_sampler=dict(type='mae_backbone.PretrainBatchSampler'),
+    collate_fn=dict(type='mae_backbone.as_is'),
     dataset=dict(type='mae_backbone.UnlabelledImages'))
 # 1e-3 for batches of 32 to 256: the 1.5e-4 * batch / 256 of the paper is made for large ViTs and long runs.
 optim_wrapper = dict(
     type='mae_backbone.GuardedOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
     constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0))
-train_cfg = dict(by_epoch=True, max_epochs=1)
+train_cfg = dict(type='mae_backbone.PretrainLoop')
 default_hooks = dict(
     device_log=dict(type='mae_backbone.DeviceLogHook'),  # the loss stays on the device until a line of the log is due
     guard=dict(type='mae_backbone.GuardHook'),

@@ -15,14 +15,14 @@ model = dict(
 # Crops keep about the magnification at which the segmenter sees things, 0.6 to 1.2. They are small on purpose: with the
 # 400 patches of 160 pixels, 1,200 iterations of the same cost ended before tokens told one place from another.
 train_dataloader = dict(
-    batch_size=64, sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_size=64,
     dataset=dict(data_root='data/camvid/images/training', image_size=image_size, scale=(0.016, 0.066), cache=True))
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=100, end=max_iters, T_max=max_iters - 100, by_epoch=False),
 ]
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
+train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500), health=dict(by_epoch=False, interval=500))
 log_processor = dict(by_epoch=False)
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=500, by_epoch=False)]

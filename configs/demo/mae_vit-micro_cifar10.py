@@ -12,18 +12,13 @@ max_epochs = 7
 model = dict(
     encoder=dict(image_size=image_size, patch_size=4),
     data_preprocessor=dict(mean=[125.3, 123.0, 113.9], std=[63.0, 62.1, 66.7]))
-train_dataloader = dict(
-    _delete_=True, batch_size=256, num_workers=1, persistent_workers=True,
-    sampler=dict(type='mae_backbone.PretrainSampler'),
-    batch_sampler=dict(type='mae_backbone.PretrainBatchSampler', drop_last=True),
-    collate_fn=dict(type='mae_backbone.as_is'),
-    dataset=dict(type='mae_backbone.UnlabelledImages', data_root='data/cifar10/train', image_size=image_size))
+train_dataloader = dict(batch_size=256, dataset=dict(data_root='data/cifar10/train', image_size=image_size))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=1, by_epoch=True, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=1, end=max_epochs, T_max=max_epochs - 1, by_epoch=True,
          convert_to_iter_based=True),
 ]
-train_cfg = dict(_delete_=True, type='mae_backbone.PretrainLoop', max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(health=dict(interval=2))
 optim_wrapper = dict(optimizer=dict(lr=1.5e-3))
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=4)]

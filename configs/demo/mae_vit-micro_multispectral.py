@@ -16,15 +16,12 @@ model = dict(
     # Take those of your own images, channel by channel: these are of no set in particular.
     data_preprocessor=dict(mean=[1500.0] * channels, std=[800.0] * channels))
 train_dataloader = dict(
-    _delete_=True, batch_size=64, num_workers=2, persistent_workers=True,
-    sampler=dict(type='mae_backbone.PretrainSampler'),
-    batch_sampler=dict(type='mae_backbone.PretrainBatchSampler', drop_last=True),
-    collate_fn=dict(type='mae_backbone.as_is'),
-    dataset=dict(type='mae_backbone.UnlabelledImages', data_root='data/sentinel2', image_size=image_size,
+    batch_size=64, num_workers=2,
+    dataset=dict(data_root='data/sentinel2', image_size=image_size,
                  reader=dict(type='mae_backbone.ArrayReader', channels=channels, dtype='uint16')))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=5, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=5, convert_to_iter_based=True),
 ]
-train_cfg = dict(_delete_=True, type='mae_backbone.PretrainLoop', max_epochs=max_epochs)
+train_cfg = dict(max_epochs=max_epochs)
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=10, channels=[3, 2, 1])]  # red, green, blue

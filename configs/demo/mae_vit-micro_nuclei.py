@@ -16,14 +16,14 @@ model = dict(
 # Crops keep about the magnification at which the detector sees the nuclei. They are small on purpose: of 128 pixels,
 # the same cost bought too few iterations, and all tokens of an image came out alike.
 train_dataloader = dict(
-    batch_size=64, sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_size=64,
     dataset=dict(data_root='data/nuclei/train', image_size=image_size, scale=(0.04, 0.17), cache=True))
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=100, end=max_iters, T_max=max_iters - 100, by_epoch=False),
 ]
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
+train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=500), health=dict(by_epoch=False, interval=500))
 log_processor = dict(by_epoch=False)
 custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=500, by_epoch=False)]

@@ -16,7 +16,7 @@ model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[70.0, 70.0, 70.0]))
 # Crops keep about the magnification of the scenes: the same textures are met in fine-tuning.
 train_dataloader = dict(
-    batch_size=64, sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_size=64,
     dataset=dict(
         data_root='work_dirs/quickstart/scenes/unlabelled', image_size=image_size, scale=(0.5, 1.0), cache=True))
 optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=1.0))
@@ -24,7 +24,7 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=warmup, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=warmup, end=max_iters, T_max=max_iters - warmup, by_epoch=False),
 ]
-train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters)
+train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=200),
                      health=dict(by_epoch=False, interval=200))
 log_processor = dict(by_epoch=False)
