@@ -279,3 +279,12 @@ def test_boxes_outside_of_the_image_are_refused(tmp_path, box, suffix):
     data = save(tmp_path / f'a{suffix}').read_bytes()
     with pytest.raises(ValueError, match=r'box .* is not inside of an image of 48x64'):
         decode_crop(data, box, (8, 8))
+
+
+def test_a_crop_is_not_touched_by_the_next_one():
+    one, two = (jpeg(photograph(60, 80, seed=seed)) for seed in range(2))
+    for box, size in (((0, 0, 60, 80), (60, 80)), ((5, 5, 30, 40), (30, 40)), ((5, 5, 30, 40), (16, 16))):
+        first = decode_crop(one, box, size)
+        before = first.copy()
+        decode_crop(two, box, size)
+        np.testing.assert_array_equal(first, before)
