@@ -64,8 +64,8 @@ def attend_with_relative_positions(q: Tensor, k: Tensor, v: Tensor, table_h: Ten
     h, w = grid
     B, heads, N, d = q.shape
     by_place = q.reshape(B, heads, h, w, d)
-    rows = torch.einsum('bnhwd,hkd->bnhwk', by_place, _relative(table_h, h).to(q.dtype)).reshape(B, heads, N, h)
-    columns = torch.einsum('bnhwd,wkd->bnhwk', by_place, _relative(table_w, w).to(q.dtype)).reshape(B, heads, N, w)
+    rows = torch.einsum('bnhwd,hkd->bnhwk', by_place, relative(table_h, h).to(q.dtype)).reshape(B, heads, N, h)
+    columns = torch.einsum('bnhwd,wkd->bnhwk', by_place, relative(table_w, w).to(q.dtype)).reshape(B, heads, N, w)
     place = torch.arange(N, device=q.device)
     one_hot = torch.cat([F.one_hot(place // w, h), F.one_hot(place % w, w)], dim=1).to(q.dtype)
     q = torch.cat([q * d**-0.5, rows, columns], dim=-1)
@@ -74,7 +74,7 @@ def attend_with_relative_positions(q: Tensor, k: Tensor, v: Tensor, table_h: Ten
     return F.scaled_dot_product_attention(q, k, F.pad(v, (0, h + w)), scale=1.0)[..., :d]
 
 
-def _relative(table: Tensor, size: int) -> Tensor:
+def relative(table: Tensor, size: int) -> Tensor:
     """table (2 * any - 1, d) -> (size, size, d): entry [i, j] is that of the distance i - j."""
     if len(table) != 2 * size - 1:
         table = F.interpolate(table.T[None], size=2 * size - 1, mode='linear')[0].T

@@ -1,0 +1,24 @@
+"""The yardstick of the backbone computes what the backbone computes."""
+from argparse import Namespace
+
+import torch
+from torch.testing import assert_close
+
+from mae_backbone.attention import Attention
+from mae_backbone.benchmark.backbone import PlainAttention, build
+
+
+def test_the_table_of_all_pairs_gives_what_folded_positions_give():
+    ours, plain = (kind(24, heads=3, table_size=(4, 5)) for kind in (Attention, PlainAttention))
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter)
+    plain.load_state_dict(ours.state_dict())
+    tokens = torch.randn(2, 20, 24)
+    assert_close(plain(tokens, (4, 5)), ours(tokens, (4, 5)), atol=1e-4, rtol=1e-4)
+
+
+def test_both_backbones_have_the_same_features():
+    args = Namespace(arch='tiny', device='cpu', batch=1)
+    features = [build(args, 64, plain=plain)() for plain in (False, True)]
+    assert features[0].shape == (1, 192, 4, 4)
+    assert_close(features[1], features[0], atol=1e-4, rtol=1e-4)

@@ -1,0 +1,37 @@
+"""What the benchmarks find out about the machine."""
+import os
+
+import pytest
+import torch
+
+from mae_backbone.benchmark.machine import describe, matmul_peak, peak_memory
+
+CPU = torch.device('cpu')
+
+
+def fill(mebibytes: int):
+    def work() -> torch.Tensor:
+        return torch.ones(mebibytes * 2**20, dtype=torch.uint8)
+    return work
+
+
+def leave(code: int):
+    os._exit(code)
+
+
+@pytest.mark.slow
+def test_peak_memory_is_what_the_work_takes_whatever_this_process_has():
+    held = torch.ones(200 * 2**20, dtype=torch.uint8)
+    assert 64 * 2**20 <= peak_memory(fill, 64, device=CPU) < 96 * 2**20
+    assert held[0] == 1
+
+
+@pytest.mark.slow
+def test_work_that_dies_is_told_as_such():
+    with pytest.raises(RuntimeError, match='exit code 3'):
+        peak_memory(leave, 3, device=CPU)
+
+
+def test_the_peak_of_matrix_products_is_plausible_and_the_machine_has_a_name():
+    assert 1e8 < matmul_peak(torch.float32, CPU, repeats=1) < 1e14
+    assert describe(CPU)['device']
