@@ -13,8 +13,8 @@ import torch
 from mae_backbone import cli
 from mae_backbone.benchmark.report import write_json
 
-KINDS = {'step': 'a step of MAE pretraining, against MAE on timm blocks',
-         'backbone': 'the ViTDet backbone, against attention with N x N positions'}
+KINDS = {'step': 'a step of MAE pretraining', 'backbone': 'forward and backward of the ViTDet backbone',
+         'loader': 'images from files or shards to batches'}
 
 
 def main() -> None:
@@ -23,15 +23,9 @@ def main() -> None:
     for kind, text in KINDS.items():
         one = kinds.add_parser(kind, help=text, description=text)
         one.add_argument('--json', metavar='FILE', help='write what was found there too')
-        one.add_argument('--threads', type=int, help='threads of torch; those of the machine without it')
-        one.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
-                         help='cpu or cuda (default: %(default)s)')
-        one.add_argument('--rounds', type=int, default=5, help='each times both sides once (default: %(default)s)')
-        one.add_argument('--warmup', type=int, default=1,
-                         help='rounds before, which do not count (default: %(default)s)')
         benchmark(kind).add_arguments(one)
     args = parser.parse_args()
-    if args.threads:
+    if getattr(args, 'threads', None):
         torch.set_num_threads(args.threads)
     found, text = benchmark(args.kind).run(args)
     cli.say(text)

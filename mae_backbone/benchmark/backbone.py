@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_backbone.attention import Attention, relative
-from mae_backbone.benchmark.machine import describe, peak_memory, seconds
+from mae_backbone.benchmark.machine import add_common_arguments, describe, peak_memory, seconds
 from mae_backbone.benchmark.report import Report, Side, in_turns, spread, table
 from mae_backbone.vit import ARCHS, ViT
 
@@ -32,11 +32,11 @@ class PlainAttention(Attention):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
+    add_common_arguments(parser, rounds=2)
     parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the model (default: %(default)s)')
     parser.add_argument('--sizes', '--image-size', type=int, nargs='+', default=[512, 1024], metavar='PIXELS',
                         help='sides of square images (default: 512 1024; ViTDet trains at 1024)')
     parser.add_argument('--batch', type=int, default=1, help='images in a step (default: %(default)s)')
-    parser.set_defaults(rounds=2)
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
@@ -60,7 +60,8 @@ def measure(args: argparse.Namespace, size: int) -> Report:
     difference = (works[0]() - works[1]()).abs().max().item()
     if difference > 1e-3:  # features are of the order of 1 to 10
         raise ValueError(f'the features of both sides differ by {difference} at {size} pixels: they must be the same')
-    times = in_turns(*[partial(seconds, work, device) for work in works], rounds=args.rounds, warmup=0)
+    times = in_turns(*[partial(seconds, work, device) for work in works], rounds=args.rounds,
+                     warmup=args.warmup)
     sides = [Side(args.batch / statistics.median(times[i]), memory[i],
                   {'model': f'{args.arch}/16, {size}x{size}', 'batch': args.batch, 'dtype': 'float32',
                    'relative positions': positions, 'rounds': args.rounds},

@@ -1,4 +1,5 @@
 """Images a second and core of the loader, against torchvision's transforms on PIL's images with the same crops."""
+import argparse
 import io
 import multiprocessing
 import multiprocessing.connection
@@ -62,6 +63,23 @@ class PlainImages(Dataset):
         for name, seconds in zip(self.parts, np.diff(clock), strict=True):
             self.parts[name] += seconds
         return image
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument('--data-root', metavar='DIR', help='images or shards; without it photographs are made up')
+    parser.add_argument('--baseline-root', metavar='DIR', help='the images that the shards of --data-root were made of')
+    parser.add_argument('--image-size', type=int, default=224, help='side of the crops (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=64, help='default: %(default)s')
+    parser.add_argument('--images', type=int, default=512, help='how many in a round, at most (default: %(default)s)')
+    parser.add_argument('--rounds', type=int, default=5, help='each loads all by both sides (default: %(default)s)')
+
+
+def run(args: argparse.Namespace) -> tuple[dict, str]:
+    """-> what was found, and a table of it."""
+    found = measure(args.data_root, baseline_root=args.baseline_root, image_size=args.image_size, batch_size=args.batch,
+                    images=args.images, repeats=args.rounds)
+    return found, '\n'.join(lines(found))
 
 
 def measure(data_root: str | Path | None, *, baseline_root: str | Path | None = None, generate: int = 256,

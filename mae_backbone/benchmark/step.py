@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mae_backbone.benchmark.machine import describe, matmul_peak, peak_memory, synchronize
+from mae_backbone.benchmark.machine import add_common_arguments, describe, matmul_peak, peak_memory, synchronize
 from mae_backbone.benchmark.plain_mae import PlainMAE
 from mae_backbone.benchmark.report import Report, Side, in_turns, median_parts, spread, table
 from mae_backbone.optim_wrapper import GuardedOptimWrapper
@@ -23,6 +23,7 @@ DTYPES = ('float32', 'bfloat16')
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
+    add_common_arguments(parser)
     parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the encoder (default: %(default)s)')
     parser.add_argument('--batch', type=int, default=16, help='images in a step (default: %(default)s)')
     parser.add_argument('--image-size', type=int, nargs='+', default=[224], metavar='PIXELS',
