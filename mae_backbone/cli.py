@@ -3,6 +3,7 @@ import argparse
 import difflib
 import errno
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -153,7 +154,7 @@ def explain(error: Exception) -> str | None:
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:160]
+    return re.sub(r'^\[[^]]*\]\s*', '', text.strip()).splitlines()[0][:160]
 
 
 def load_config(args: argparse.Namespace) -> Config:
