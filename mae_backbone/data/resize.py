@@ -15,24 +15,29 @@ def resize(pixels: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, 
     """
     top, left, height, width = box
     crop = pixels[top:top + height, left:left + width]
-    if (height, width) != tuple(size):
-        crop = _interpolate(crop, tuple(size), interpolation)
-    elif out is None:
-        return crop.copy()
     if out is None:
-        return np.ascontiguousarray(crop)
-    out[...] = crop
+        out = np.empty((*size, pixels.shape[2]), pixels.dtype)
+    if (height, width) == tuple(size):
+        out[...] = crop
+    elif crop.dtype == np.uint8 and out.flags.c_contiguous:
+        # Straight into its place: F.interpolate, which is this, knows no `out`.
+        filters = {'bicubic': torch.ops.aten._upsample_bicubic2d_aa, 'bilinear': torch.ops.aten._upsample_bilinear2d_aa}
+        filters[interpolation].out(_planes(crop), list(size), False, None, None, out=_planes(out))
+    else:
+        out[...] = _interpolate(crop, tuple(size), interpolation)
     return out
 
 
+def _planes(pixels: np.ndarray) -> torch.Tensor:
+    """(H, W, C) -> (1, C, H, W), the same memory.
+
+    Batched before it is permuted: by the stride of the batch torch sees that channels are last, and takes a fast way.
+    """
+    return torch.from_numpy(np.require(pixels, requirements=['C', 'W'])).unsqueeze(0).permute(0, 3, 1, 2)
+
+
 def _interpolate(crop: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    # Packed first: torch's fast way for bytes takes dense pixels, and is twice as slow when it has to pack them. In a
-    # batch before it is permuted: by its stride torch sees that channels are last, and answers alike, which spares a
-    # slow copy from planes.
-    planes = torch.from_numpy(np.require(crop, requirements=['C', 'W'])).unsqueeze(0).permute(0, 3, 1, 2)
-    if crop.dtype == np.uint8:
-        planes = F.interpolate(planes, size, mode=interpolation, antialias=True)
-    else:
-        planes = F.interpolate(planes.to(torch.float32), size, mode=interpolation, antialias=True)
+    planes = F.interpolate(_planes(crop).to(torch.float32), size, mode=interpolation, antialias=True)
+    if crop.dtype != np.float32:
         planes = planes.round_().clamp_(0, np.iinfo(crop.dtype).max)  # bicubic swings beyond the range
     return planes[0].permute(1, 2, 0).numpy().astype(crop.dtype, copy=False)
