@@ -1,12 +1,8 @@
 """Images a second and core of the loader, against torchvision's transforms on PIL's images with the same crops."""
 import argparse
 import io
-import multiprocessing
-import multiprocessing.connection
-import os
-import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import functional as F
 
+from mae_backbone.benchmark.machine import describe, peak_memory
 from mae_backbone.benchmark.photographs import write_photographs
+from mae_backbone.benchmark.report import Report, Side, spread, table
 from mae_backbone.data import decode
 from mae_backbone.data.batch import as_is
 from mae_backbone.data.chance import uniforms
@@ -67,86 +65,70 @@ class PlainImages(Dataset):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
-    parser.add_argument('--data-root', metavar='DIR', help='images or shards; without it photographs are made up')
-    parser.add_argument('--baseline-root', metavar='DIR', help='the images that the shards of --data-root were made of')
+    parser.add_argument('--data-root', metavar='DIR', help='folder, list or shards (default: made-up photographs)')
+    parser.add_argument('--baseline-root', metavar='DIR',
+                        help='images for the baseline, where --data-root are shards made of them (default: the same)')
+    parser.add_argument('--generate', type=int, default=256, metavar='N',
+                        help='how many photographs of 500x375 are made up without --data-root (default: %(default)s)')
     parser.add_argument('--image-size', type=int, default=224, help='side of the crops (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=64, help='default: %(default)s')
-    parser.add_argument('--images', type=int, default=512, help='how many in a round, at most (default: %(default)s)')
-    parser.add_argument('--rounds', type=int, default=5, help='each loads all by both sides (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=64, help='images in a batch (default: %(default)s)')
+    parser.add_argument('--images', type=int, default=512, help='how many a round loads at most (default: %(default)s)')
+    parser.add_argument('--rounds', type=int, default=5, help='each times both sides (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
     """-> what was found, and a table of it."""
-    found = measure(args.data_root, baseline_root=args.baseline_root, image_size=args.image_size, batch_size=args.batch,
-                    images=args.images, repeats=args.rounds)
-    return found, '\n'.join(lines(found))
+    report = measure(args.data_root, baseline_root=args.baseline_root, generate=args.generate,
+                     image_size=args.image_size, batch_size=args.batch, images=args.images, rounds=args.rounds)
+    return report.to_dict(), table(report)
 
 
-def measure(data_root: str | Path | None, *, baseline_root: str | Path | None = None, generate: int = 256,
-            image_size: int = 224, batch_size: int = 64, images: int = 512, repeats: int = 5) -> dict:
-    """The table's numbers, under the keys `ours`, `baseline` and `ratio`.
+def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | None = None, generate: int = 256,
+            image_size: int = 224, batch_size: int = 64, images: int = 512, rounds: int = 5) -> Report:
+    """Images a second of one core.
 
     Both take the same draws in turn, a batch each, in one process with one thread. Seconds are those of the core, and
-    of each batch the fastest of `repeats` counts, so that what else the machine does is left out. Then the same through
-    a DataLoader with one worker, by the clock on the wall. Peak memory is that of a fresh process which loads a few
-    batches, libraries included.
+    of each batch the fastest of `rounds` counts, so that what else the machine does is left out. Then the same through
+    a DataLoader with one worker, by the clock on the wall. Memory is that of a fresh process which loads some batches.
 
     Args:
         data_root: what `open_source` takes; None: photographs are made up, in a temporary folder.
-        baseline_root: folder that the baseline reads, where data_root are shards made of it. Without, it takes its
+        baseline_root: images that the baseline reads, where data_root are shards made of them. Without, it takes its
             bytes from data_root too.
         generate: how many photographs are made up, of 500x375 pixels.
         image_size, batch_size: of the crops.
-        images: how many are loaded in each repeat, at most.
-        repeats: of each batch.
+        images: how many are loaded in a round, at most.
+        rounds: times that each batch is loaded by both.
+
+    Raises:
+        ValueError: the two roots hold different numbers of images; and what `open_source` raises.
     """
     if data_root is None:
         with TemporaryDirectory() as folder:
             write_photographs(folder, generate)
-            report = measure(folder, image_size=image_size, batch_size=batch_size, images=images, repeats=repeats)
-        report['data'] = f'{generate} photographs made up, 500x375'
-        return report
-    makers = {'ours': partial(_ours, data_root, image_size),
-              'baseline': partial(_baseline, baseline_root or data_root, image_size)}
+            return measure(folder, image_size=image_size, batch_size=batch_size, images=images, rounds=rounds)
+    roots = {'ours': data_root, 'baseline': baseline_root or data_root}
     with one_thread():
-        ours, baseline = (make() for make in makers.values())
+        ours, baseline = UnlabelledImages(roots['ours'], image_size=image_size), PlainImages(
+            open_source(roots['baseline']), (image_size, image_size))
         if len(ours) != len(baseline.source):
             raise ValueError(f'{data_root} holds {len(ours)} images and {baseline_root} {len(baseline.source)}: they '
                              'must be the same images in the same order')
         draws = _draws(len(ours), batch_size, images)
-        seconds = _in_turn({'ours': ours.__getitems__, 'baseline': partial(_load, baseline)}, draws, repeats)
-        in_worker = _in_turn_in_workers({'ours': ours, 'baseline': baseline}, draws, repeats)
-        parts = {'ours': _parts_of_ours(ours, draws), 'baseline': _parts_of_baseline(baseline, draws)}
+        seconds, ratios = _in_turn(partial(load, ours), partial(load, baseline), draws, rounds)
+        walls = _in_turn_in_workers(ours, baseline, draws, rounds)
+        parts = _parts_of_ours(ours, draws), _parts_of_baseline(baseline, draws)
+        memory = [peak_memory(_prepare, name, str(root), image_size, draws[:4], device=torch.device('cpu'))
+                  for name, root in roots.items()]
+        machine = describe(torch.device('cpu'))
     number = sum(map(len, draws))
-    report = {name: dict(
-        throughput=number / seconds[name], throughput_worker=number / in_worker[name],
-        peak_memory=_peak_memory(maker, draws[:4]), ms_per_image=parts[name], settings=_settings(name))
-        for name, maker in makers.items()}
-    report['ratio'] = dict(
-        throughput=report['ours']['throughput'] / report['baseline']['throughput'],
-        throughput_worker=report['ours']['throughput_worker'] / report['baseline']['throughput_worker'],
-        memory=report['ours']['peak_memory'] / report['baseline']['peak_memory'])
-    same = 'the same bytes' if baseline_root is None else str(baseline_root)
-    return report | dict(data=f'{data_root}, {len(ours)} images; the baseline reads {same}', image_size=image_size,
-                         batch_size=batch_size, images=number, repeats=repeats)
-
-
-def lines(report: dict) -> list[str]:
-    """The report of `measure` as a table."""
-    rows = [f'loader: {report["data"]}; {report["image_size"]} pixels, one core',
-            f'{"":26}{"ours":>12}{"baseline":>12}{"ratio":>8}']
-    for title, key, unit in (('images/s in the process', 'throughput', 1), ('images/s of one worker',
-                             'throughput_worker', 1), ('peak memory, MB', 'peak_memory', 1e6)):
-        values = [report[name][key] / unit for name in ('ours', 'baseline')]
-        rows.append(f'{title:26}{values[0]:12.1f}{values[1]:12.1f}{values[0] / values[1]:8.2f}')
-    for name in ('ours', 'baseline'):
-        parts = ', '.join(f'{part} {ms:.2f}' for part, ms in report[name]['ms_per_image'].items())
-        rows.append(f'{name}, ms an image: {parts}')
-    return rows
+    sides = [Side(number / seconds[i], memory[i], settings(name) | {'data': str(roots[name]), 'images': number},
+                  parts[i], {'images_per_second_of_a_worker': number / walls[i]}) for i, name in enumerate(roots)]
+    return Report('loader', machine, *sides, ratios)
 
 
 @contextmanager
-def one_thread():
+def one_thread() -> Iterator[None]:
     """In torch and OpenCV: the measure is images a core."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
@@ -158,16 +140,11 @@ def one_thread():
         cv2.setNumThreads(before[1])
 
 
-def _ours(data_root: str | Path, image_size: int) -> UnlabelledImages:
-    return UnlabelledImages(data_root, image_size=image_size)
-
-
-def _baseline(data_root: str | Path, image_size: int) -> PlainImages:
-    return PlainImages(open_source(data_root), (image_size, image_size))
-
-
-def _load(dataset: PlainImages, draws: Sequence[Draw]) -> Tensor:
-    return default_collate([dataset[draw] for draw in draws])
+def load(dataset: Dataset, draws: Sequence[Draw]) -> object:
+    """A batch, as a DataLoader asks for it."""
+    if isinstance(dataset, PlainImages):
+        return default_collate([dataset[draw] for draw in draws])
+    return dataset.__getitems__(draws)
 
 
 def _draws(number: int, batch_size: int, images: int) -> list[list[Draw]]:
@@ -177,37 +154,37 @@ def _draws(number: int, batch_size: int, images: int) -> list[list[Draw]]:
     return list(batches)[:max(1, images // batches.batch_size)]
 
 
-def _in_turn(loaders: dict[str, Callable], draws: list[list[Draw]], repeats: int) -> dict[str, float]:
-    """Seconds of a core for all batches: of each batch the fastest time, after one that is not counted."""
-    best = {name: [float('inf')] * len(draws) for name in loaders}
-    for load in loaders.values():
-        load(draws[0])
-    for _ in range(repeats):
-        for i, batch in enumerate(draws):
-            for name, load in loaders.items():
-                start = time.process_time()
-                load(batch)
-                best[name][i] = min(best[name][i], time.process_time() - start)
-    return {name: sum(times) for name, times in best.items()}
+def _in_turn(ours: Callable, baseline: Callable, draws: list[list[Draw]],
+             rounds: int) -> tuple[list[float], tuple[float, float]]:
+    """Seconds of a core for all batches, ours and the baseline's: of each batch the fastest. And the spread of their
+    ratio over the rounds. The first batch of each is not counted."""
+    times = np.zeros((rounds, len(draws), 2))
+    for make in (ours, baseline):
+        make(draws[0])
+    for i, j in np.ndindex(rounds, len(draws)):
+        for k, make in enumerate((ours, baseline)):
+            start = time.process_time()
+            make(draws[j])
+            times[i, j, k] = time.process_time() - start
+    return times.min(axis=0).sum(axis=0).tolist(), spread(*times.sum(axis=1).T.tolist())
 
 
-def _in_turn_in_workers(datasets: dict[str, Dataset], draws: list[list[Draw]], repeats: int) -> dict[str, float]:
-    """Seconds for all batches by one worker that is running already: the fastest pass."""
-    loaders = {name: DataLoader(dataset, batch_sampler=draws, num_workers=1, persistent_workers=True,
-                                collate_fn=as_is if name == 'ours' else None) for name, dataset in datasets.items()}
-    best = dict.fromkeys(loaders, float('inf'))
-    for turn in range(1 + repeats):  # the first starts the workers
-        for name, loader in loaders.items():
+def _in_turn_in_workers(ours: Dataset, baseline: Dataset, draws: list[list[Draw]], rounds: int) -> list[float]:
+    """Seconds on the wall for all batches by one worker that is running already: the fastest round."""
+    loaders = [DataLoader(dataset, batch_sampler=draws, num_workers=1, persistent_workers=True, collate_fn=collate)
+               for dataset, collate in ((ours, as_is), (baseline, None))]
+    best = [float('inf')] * 2
+    for i in range(1 + rounds):  # the first starts the workers
+        for k, loader in enumerate(loaders):
             start = time.perf_counter()
             for _ in loader:
                 pass
-            if turn:
-                best[name] = min(best[name], time.perf_counter() - start)
+            best[k] = min(best[k], time.perf_counter() - start) if i else best[k]
     return best
 
 
 def _parts_of_ours(dataset: UnlabelledImages, draws: list[list[Draw]]) -> Parts:
-    """Milliseconds of a core for an image, by clocks around the parts; decoding is what is left."""
+    """Seconds of a core for an image, by clocks around the parts; decoding is what is left."""
     spent = dict.fromkeys(('read', 'header', 'resize'), 0.0)
 
     def clocked(name: str, function: Callable) -> Callable:
@@ -233,52 +210,27 @@ def _parts_of_baseline(dataset: PlainImages, draws: list[list[Draw]]) -> Parts:
     dataset.parts = dict.fromkeys(dataset.parts, 0.0)
     start = time.process_time()
     for batch in draws:
-        _load(dataset, batch)
+        load(dataset, batch)
     total = time.process_time() - start
     return _per_image(dataset.parts | {'collate': total - sum(dataset.parts.values())}, draws)
 
 
 def _per_image(seconds: Parts, draws: list[list[Draw]]) -> Parts:
-    return {name: 1000 * value / sum(map(len, draws)) for name, value in seconds.items()}
+    return {name: float(value) / sum(map(len, draws)) for name, value in seconds.items()}
 
 
-def _peak_memory(make: Callable[[], Dataset], draws: list[list[Draw]]) -> int:
-    """Bytes that a process of its own held at most while it loaded these batches."""
-    context = multiprocessing.get_context('spawn')
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_load_and_tell, args=(make, draws, sender))
-    process.start()
-    sender.close()
-    try:
-        return receiver.recv()
-    finally:
-        process.join()
+def _prepare(name: str, root: str, image_size: int, draws: list[list[Draw]]) -> Callable[[], object]:
+    """In a fresh process, for its memory."""
+    cv2.setNumThreads(0)
+    dataset = (UnlabelledImages(root, image_size=image_size) if name == 'ours' else
+               PlainImages(open_source(root), (image_size, image_size)))
+    return lambda: [None for batch in draws if load(dataset, batch) is None]
 
 
-def _load_and_tell(make: Callable[[], Dataset], draws: list[list[Draw]],
-                   sender: multiprocessing.connection.Connection) -> None:
-    dataset = make()
-    with one_thread():
-        for batch in draws:
-            if isinstance(dataset, PlainImages):
-                _load(dataset, batch)
-            else:
-                dataset.__getitems__(batch)
-    sender.send(_own_peak())
-
-
-def _own_peak() -> int:
-    """Bytes. Linux hands the `ru_maxrss` of a parent down, so that the kernel's own mark is read there."""
-    if os.path.exists('/proc/self/status'):
-        mark = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
-        return 1024 * int(mark.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: in bytes
-
-
-def _settings(name: str) -> dict[str, object]:
-    common = dict(threads=1, scale=(0.2, 1.0), interpolation='bicubic', torch=torch.__version__)
+def settings(name: str) -> dict[str, object]:
+    """What each side is made of."""
     if name == 'ours':
-        return common | dict(decoder=f'simplejpeg {simplejpeg.__version__}, opencv {cv2.__version__}',
-                             batch='uint8 (B, H, W, C), flipped and normalised on the device')
-    return common | dict(decoder=f'pillow {PIL.__version__}, torchvision {torchvision.__version__}',
-                         batch='float32 (B, C, H, W), flipped and normalised')
+        return {'decoder': f'simplejpeg {simplejpeg.__version__}, OpenCV {cv2.__version__}',
+                'batch': 'uint8 channels last, flip and normalisation left to the device'}
+    return {'decoder': f'Pillow {PIL.__version__}, torchvision {torchvision.__version__}',
+            'batch': 'float32 planes, flipped and normalised'}

@@ -21,6 +21,7 @@ def photograph(height: int = 375, width: int = 500, *, seed: int = 0) -> np.ndar
 def write_photographs(folder: str | Path, number: int, *, height: int = 375, width: int = 500,
                       quality: int = 90) -> None:
     """Writes `number` JPEGs into a folder, as large in pixels and in bytes as the common ones of ImageNet."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
     for i in range(number):
         cv2.imwrite(str(Path(folder, f'{i:06}.jpg')), photograph(height, width, seed=i),
                     [cv2.IMWRITE_JPEG_QUALITY, quality])
