@@ -12,7 +12,8 @@ PARTS = {'pixels to the device', 'embed + encode', 'decode + loss', 'backward', 
 
 @pytest.mark.slow
 def test_a_table_and_a_file_with_both_sides(tmp_path: Path):
-    options = ['--arch', 'tiny', '--batch', '2', '--image-size', '32', '48', '--decoder', '32', '1', '2', '--rounds', '2', '--threads', '1', '--device', 'cpu']
+    options = ['--arch', 'tiny', '--batch', '2', '--image-size', '32', '48', '--decoder', '32', '1', '2',
+               '--rounds', '2', '--threads', '1', '--device', 'cpu']
     said = subprocess.run(
         [sys.executable, ROOT / 'tools' / 'benchmark.py', 'step', *options, '--dtype', 'bfloat16', '--json',
          tmp_path / 'step.json'], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
