@@ -133,7 +133,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f'{error.filename}: {error.strerror or error}: check the path and its permissions'
     if isinstance(error, (ValueError, OSError)):
-        return text
+        return _without_worker(text, error)
     if isinstance(error, torch.OutOfMemoryError):
         return f'the GPU is out of memory: lower train_dataloader.batch_size or use --amp ({text.splitlines()[0]})'
     # MMEngine's ways to say that a config names something that does not exist.
@@ -151,6 +151,11 @@ def explain(error: Exception) -> str | None:
         return ('a process that loads data was killed, most often for want of memory: lower '
                 'train_dataloader.num_workers or train_dataloader.batch_size')
     return explain(error.__cause__) if isinstance(error.__cause__, Exception) else None
+
+
+def _without_worker(text: str, error: Exception) -> str:
+    """What an error says, without the traceback that a worker of a DataLoader puts before it."""
+    return text.partition(f'{type(error).__name__}: ')[2] or text if 'in DataLoader worker' in text else text
 
 
 def _first_line(text: str) -> str:

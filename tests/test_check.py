@@ -79,8 +79,11 @@ def test_unlabelled_images_are_counted(tmp_path: Path) -> None:
     cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
     assert fit_classes(cfg) == []
     assert check_data(cfg, splits=['train']) == ['train: 3 images']
-    cfg.train_dataloader.dataset.data_root += '/b/nothing'
-    assert 'holds none of' not in refused(cfg)
+    (tmp_path / 'list.txt').write_text('images/a.png\nimages/b/c.png\n')
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / 'list.txt')
+    assert check_data(cfg, splits=['train']) == ['train: 2 images']
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / 'images/b/nothing')
+    assert 'b/nothing does not exist' in refused(cfg)
 
 
 @pytest.mark.parametrize('make', [detection, segmentation, classification])

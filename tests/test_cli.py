@@ -9,6 +9,7 @@ from mmengine.config import Config
 from pretraining_runs import runner
 
 from mae_backbone import cli
+from mae_backbone.data.decode import BadImage
 from mae_backbone.hooks.guard import NonFinite
 from mae_backbone.hooks.preemption import Interrupted
 from mae_backbone.saving import DiskFull
@@ -104,6 +105,9 @@ def test_no_room_for_a_checkpoint_says_how_much_is_needed():
 
 def test_a_full_disk_is_named_however_torch_words_it():
     assert 'disk is full' in cli.explain(OSError(errno.ENOSPC, 'x'))
+    worker = ("Caught BadImage in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\n"
+              "    raise BadImage(f'{bad}')\nmae_backbone.data.decode.BadImage: 3 of 12: see\n  a.jpg\nRemove them")
+    assert cli.explain(BadImage(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
     assert 'disk is full' in cli.explain(RuntimeError('write failed: No space left on device'))
 
 

@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import TRANSFORMS
 
 from mae_backbone.data.decode import BadImage, read_image
 from mae_backbone.data.files import list_images
+from mae_backbone.data.sources import open_source
 from mae_backbone.user_data.coco import check_coco, read_coco
 from mae_backbone.user_data.label_maps import check_label_maps, pairs_of
 from mae_backbone.user_data.source import (
@@ -57,12 +59,12 @@ def check_data(cfg: Config, *, splits: Sequence[str] = SPLITS) -> list[str]:
 def _check(source: Source, masks: bool, labelled: bool) -> list[str]:
     if not source.kind or not source.is_local or not (labelled or source.kind == 'coco'):
         return [f'{source.split}: {source.cfg.get("type")} in {source.root}, not looked at']
+    if source.kind == 'unlabelled':
+        return [f'{source.split}: {_count_unlabelled(source):,} images']
     if source.root and not os.path.isdir(source.root):
         raise DataError(f'{source.root} is a file, wanted the folder of the data (unpack an archive first): give it '
                         'with --data-root DIR' if os.path.exists(source.root.rstrip('/')) else
                         f'{does_not_exist(source.root)}: give the folder of the data with --data-root DIR')
-    if source.kind == 'unlabelled':
-        return [f'{source.split}: {len(list_images(source.root)):,} images']
     if source.kind == 'coco':
         return check_coco(source, masks=masks, labelled=labelled) + _check_coco_images(source)
     if source.kind == 'label maps':
@@ -70,6 +72,14 @@ def _check(source: Source, masks: bool, labelled: bool) -> list[str]:
         decode_some(source.split, [image for image, _ in pairs])
         return check_label_maps(source, pairs)
     return _check_class_folders(source)
+
+
+def _count_unlabelled(source: Source) -> int:
+    root, reader = source.option('data_root'), source.option('reader') or dict(type='mae_backbone.ColourReader')
+    if isinstance(root, str) and not os.path.exists(root):
+        raise DataError(f'{does_not_exist(root)}: give the folder of the images, a list of them or shards with '
+                        '--data-root DIR')
+    return len(open_source(root or '', suffixes=TRANSFORMS.build(reader).suffixes))
 
 
 def decode_some(split: str, paths: Sequence[str | Path]) -> dict[str | Path, tuple[int, int]]:
