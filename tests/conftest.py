@@ -9,14 +9,17 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from mae_backbone import device_log
+
 torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
 def _alone() -> None:
-    """Each test starts from the same random numbers, and without a default scope of MMEngine's registries."""
+    """Each test starts from the same random numbers, without a default scope, and with an empty log of the device."""
     torch.manual_seed(0)
     DefaultScope._instance_dict.clear()
+    device_log.drain()
 
 
 @pytest.fixture(scope='session')

@@ -57,6 +57,8 @@ def micro_config(work_dir: Path, images: Path, *, batch_size: int = 4, iteration
                            logger=dict(type='LoggerHook', interval=7),
                            device_log=dict(type='mae_backbone.DeviceLogHook'),
                            guard=dict(type='mae_backbone.GuardHook', interval=5),
+                           reconstructions=dict(type='mae_backbone.ReconstructionHook', interval=15, by_epoch=False,
+                                                images=2),
                            preemption=dict(type='mae_backbone.PreemptionHook')),
         env_cfg=dict(mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(timeout=60)),
         randomness=dict(seed=3, diff_rank_seed=True), work_dir=str(work_dir), launcher=launcher,

@@ -54,7 +54,7 @@ def test_features_are_the_mean_of_all_patch_tokens(size: tuple[int, int]):
 
 
 def test_other_modes_are_refused():
-    with pytest.raises(ValueError, match=r"mode='predict'.*wanted 'loss', 'tokens' or 'tensor'"):
+    with pytest.raises(ValueError, match=r"mode='predict'.*wanted 'loss', 'tokens', 'tensor' or 'reconstruct'"):
         build()(torch.zeros(1, 3, 32, 32), mode='predict')
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.dist import master_only
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -53,15 +53,20 @@ class ReconstructionHook(Hook):
         if not self.by_epoch and (self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)):
             self.draw(runner, f'iter_{runner.iter + 1}.png')
 
-    @master_only
     def draw(self, runner: Runner, name: str) -> None:
-        """Writes the picture `name` into the folder `reconstructions` of the work directory."""
-        folder = Path(runner.work_dir, 'reconstructions')
-        folder.mkdir(exist_ok=True)
+        """Writes the picture `name` into the folder `reconstructions` of the work directory.
+
+        All processes draw, as each may hold a part of the weights; the first writes.
+        """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        save_picture(str(folder / name), draw_reconstructions(model, self.images, channels=self.channels))
+        picture = draw_reconstructions(model, self.images, channels=self.channels)
+        if is_main_process():
+            folder = Path(runner.work_dir, 'reconstructions')
+            folder.mkdir(exist_ok=True)
+            save_picture(str(folder / name), picture)
 
 
+@torch.no_grad()
 def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: int = 0,
                          mask_ratio: float | None = None, channels: Sequence[int] | None = None) -> np.ndarray:
     """Images (C, H, W) of one size through an `MAEPretrainer` -> picture (H, W, 3) uint8, a row for each."""
@@ -74,7 +79,7 @@ def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: 
     masking = copy(mae.masking)
     masking.ratio = mae.mask_ratio if mask_ratio is None else mask_ratio
     mask = masking(noise, mae.encoder.check(inputs))
-    masked, filled = mae.reconstruct(inputs, mask)
+    masked, filled = model(inputs, mask=mask, mode='reconstruct')
     model.train(was_training)
     rows = [[to_pixels(image, model.data_preprocessor, channels) for image in row]
             for row in zip(inputs, masked, filled, strict=True)]
