@@ -163,6 +163,9 @@ def ranks(folder: Path, runs: list[dict]) -> list[dict]:
             os.kill(pids[-1], run['signal'])
         began = time.monotonic()
         codes = [finish(pid) for pid in pids]
+        if 'signal' not in run and any(codes):
+            logs = [(folder / f'{name}.{rank}').read_text()[-1500:] for rank in range(world)]
+            raise RuntimeError(f'run {run} ended with {codes}: {logs}')
         answers.append(dict(codes=codes, seconds=round(time.monotonic() - began, 2),
                             losses=saved_losses(folder / name)))
     return answers
