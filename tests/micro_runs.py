@@ -105,6 +105,9 @@ def fork(cfg: Config, log: Path, *, group: bool = False) -> int:
         return pid
     code = 1
     try:
+        # The pool of threads does not survive a fork. Made again by the first thread that needs it, without a lock, it
+        # is sometimes missing for a second one of autograd, which then aborts.
+        torch.set_num_threads(1)
         if group:
             os.setpgid(0, 0)
         sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
