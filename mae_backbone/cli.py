@@ -21,6 +21,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from mae_backbone.parent import end_with_parent
 from mae_backbone.runner import Runner, resume_path
 from mae_backbone.saving import DiskFull
 
@@ -75,6 +76,7 @@ def tool(main: Callable[[], None], *, again: str = 'the same command with --resu
     """
     for number in (signal.SIGTERM, getattr(signal, 'SIGUSR1', signal.SIGTERM)):
         signal.signal(number, _terminated)
+    end_with_parent()
     try:
         main()
     except SystemExit:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_backbone.parent import environment_of_a_child
 from mae_backbone.quickstart.report import DONE, TASKS, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
 
@@ -108,7 +109,7 @@ def _run(steps: Sequence[Step]) -> None:
             step.folder.mkdir(parents=True, exist_ok=True)
             with open(_log(step), 'ab') as log:
                 running[step.name] = subprocess.Popen(step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                      env={**os.environ, 'OMP_NUM_THREADS': threads})
+                                                      env=environment_of_a_child() | {'OMP_NUM_THREADS': threads})
         ended = _watch(steps, running)
     finally:
         for step in steps:
