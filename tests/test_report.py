@@ -34,12 +34,6 @@ def test_results_have_every_metric_from_both_starts(work):
     assert {(row['init'], row['value'], row['minutes']) for row in rows} == {('mae', 50.0, 1.5), ('random', 25.0, 1.5)}
 
 
-def test_a_curve_goes_over_all_attempts_in_order(work):
-    assert [step for step, _ in report.curve(work / 'segmentation_mae', 'mIoU')] == [10, 20]
-    with pytest.raises(ValueError, match='no logged nothing'):
-        report.curve(work / 'segmentation_mae', 'nothing')
-
-
 def test_every_link_of_the_page_exists_and_its_tags_are_closed(work):
     page = report.write_report(work, configs=work, pretrained_on=work)
     reader = Reader()

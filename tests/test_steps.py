@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mae_backbone.quickstart.report import DONE, TASKS, curve
-from mae_backbone.quickstart.steps import Step, StepError, _keep_source, progress, quickstart, run_together
+from mae_backbone.children import DONE, curve
+from mae_backbone.quickstart.report import TASKS
+from mae_backbone.quickstart.steps import Step, StepError, _keep_source, quickstart, run_together
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,13 +54,6 @@ def test_results_of_other_images_are_not_mixed(tmp_path):
     _keep_source(tmp_path, None)
     with pytest.raises(ValueError, match='choose another --work-dir'):
         _keep_source(tmp_path, tmp_path / 'mine')
-
-
-def test_progress_is_read_from_the_last_line_that_has_it():
-    log = ('mmengine - INFO - Iter(train) [ 10/200]  lr: 1e-3  eta: 0:01:40  time: 0.5\n'
-           'mmengine - INFO - Iter(train) [ 20/200]  lr: 1e-3  eta: 0:01:30  time: 0.5\nSaving checkpoint')
-    assert progress(log) == 'train 20/200, 0:01:30 left'
-    assert progress('importing') == 'starting'
 
 
 @pytest.mark.slow

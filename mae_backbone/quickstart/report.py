@@ -1,7 +1,5 @@
 """The report of tools/quickstart.py: table, curves and pictures of what two starts of the same training came to."""
-import html
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,10 +9,11 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mae_backbone.children import DONE, curve
 from mae_backbone.data.files import list_images
 from mae_backbone.drawing import save_picture, side_by_side
+from mae_backbone.page import figure, html_table, markdown_table, page, paragraph, write_text
 
-DONE = 'done'  # in the folder of a step: it is finished, and took that many seconds
 INITS = {'mae': 'from the MAE', 'random': 'from random weights'}
 
 
@@ -43,7 +42,7 @@ def write_report(work_dir: Path, *, configs: Path, pretrained_on: Path) -> Path:
         pretrained_on: the images that the MAE saw.
     """
     rows = results(work_dir)
-    _write(work_dir / 'results.json', json.dumps(rows, indent=1))
+    write_text(work_dir / 'results.json', json.dumps(rows, indent=1))
     pictures = {'curves.png': 'Validation while training; the budget is the same for both.'}
     draw_curves(work_dir)
     pictures |= _reconstructions(work_dir)
@@ -55,8 +54,8 @@ def write_report(work_dir: Path, *, configs: Path, pretrained_on: Path) -> Path:
     intro = (f'A small MAE was pretrained on {len(list_images(pretrained_on)):,} unlabelled images in '
              f'{minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice with the same budget: from its '
              'weights, and from random ones. All values are percent, of one run each.')
-    _write(work_dir / 'report.md', _markdown(title, intro, rows, pictures))
-    _write(work_dir / 'index.html', _page(title, intro, rows, pictures))
+    write_text(work_dir / 'report.md', _markdown(title, intro, rows, pictures))
+    write_text(work_dir / 'index.html', _page(title, intro, rows, pictures))
     return work_dir / 'index.html'
 
 
@@ -71,23 +70,6 @@ def results(work_dir: Path) -> list[dict]:
                              'value': round(values[-1][1] * task.percent, 2),
                              'minutes': round(minutes(work_dir, f'{task.name}_{init}'), 2)})
     return rows
-
-
-def curve(folder: Path, key: str) -> list[tuple[int, float]]:
-    """(step, value) of what a run of MMEngine logged under `key`, over all its attempts.
-
-    Raises:
-        ValueError: it logged nothing of that name.
-    """
-    values = {}
-    for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_text(encoding='utf-8').splitlines():
-            entry = json.loads(line)
-            if key in entry:
-                values[int(entry['step'])] = float(entry[key])
-    if not values:
-        raise ValueError(f'{folder} has no logged {key}: delete the folder and run the same command again')
-    return sorted(values.items())
 
 
 def minutes(work_dir: Path, step: str) -> float:
@@ -157,32 +139,12 @@ _HEAD = ('task', 'metric', *INITS.values(), 'difference', 'minutes')
 
 
 def _markdown(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
-    table = [_HEAD, ('---',) * len(_HEAD), *_cells(rows)]
-    lines = [f'# {title}', '', intro, '', *('| ' + ' | '.join(row) + ' |' for row in table), '']
+    lines = [f'# {title}', '', intro, '', markdown_table(_HEAD, _cells(rows)), '']
     for name, words in pictures.items():
         lines += [words, '', f'![{words}]({name})', '']
     return '\n'.join(lines)
 
 
 def _page(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
-    head = ''.join(f'<th>{html.escape(cell)}</th>' for cell in _HEAD)
-    body = ''.join('<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in _cells(rows))
-    figures = ''.join(f'<figure><img src="{html.escape(name)}" alt="{html.escape(words)}">'
-                      f'<figcaption>{html.escape(words)}</figcaption></figure>' for name, words in pictures.items())
-    return f'''<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }}
-div {{ overflow-x: auto; }} table {{ border-collapse: collapse; }}
-th, td {{ padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left; white-space: nowrap; }}
-figure {{ margin: 2rem 0; }} img {{ max-width: 100%; height: auto; }} figcaption {{ color: #555; }}
-</style></head><body><h1>{html.escape(title)}</h1><p>{html.escape(intro)}</p>
-<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{figures}</body></html>
-'''
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes beside first: the file of that name is always whole."""
-    part = path.with_name(path.name + '.part')
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, path)
+    figures = [figure(name, words) for name, words in pictures.items()]
+    return page(title, [paragraph(intro), html_table(_HEAD, _cells(rows)), *figures])

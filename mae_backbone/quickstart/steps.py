@@ -1,6 +1,4 @@
 """The whole path in minutes: pretrain on generated scenes, then three tasks from the MAE and from random weights."""
-import os
-import re
 import subprocess
 import sys
 import time
@@ -8,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_backbone.children import DONE, processors, progress, tail
 from mae_backbone.parent import environment_of_a_child
-from mae_backbone.quickstart.report import DONE, TASKS, write_report
+from mae_backbone.quickstart.report import TASKS, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
 
 MOST_THREADS = 8  # for one step: models as small as these only wait for more
@@ -126,7 +125,7 @@ def _run(steps: Sequence[Step]) -> None:
             say(f'   {step.name}: {spent / 60:.1f} minutes')
     for step in steps:
         if running[step.name].returncode:
-            last = '\n'.join('   ' + line for line in _tail(_log(step)).splitlines()[-12:])
+            last = '\n'.join('   ' + line for line in tail(_log(step)).splitlines()[-12:])
             raise StepError(f'the step {step.name} failed; the end of {_log(step)}:\n{last}\n'
                             'Mend that and run the same command again: finished steps are not repeated.')
 
@@ -144,22 +143,11 @@ def _watch(steps: Sequence[Step], running: dict[str, subprocess.Popen]) -> dict[
                 ended.setdefault(name, time.time())
         if time.time() - shown >= (1 if live else 30):
             shown = time.time()
-            line = '   ' + '; '.join(f'{step.name}: {progress(_tail(_log(step)))}' for step in steps)
+            line = '   ' + '; '.join(f'{step.name}: {progress(tail(_log(step)))}' for step in steps)
             print(f'\r{line[:110]:<110}' if live else line, end='' if live else '\n', flush=True)
     if live:
         print('\r' + ' ' * 110 + '\r', end='')
     return ended
-
-
-def progress(log: str) -> str:
-    """The end of a log of MMEngine -> how far it is, and when it will be done."""
-    found = re.findall(r'\((train|val)\)\s+\[\s*(\d+)/(\d+)\].*?eta: (\S+)', log)
-    return f'{found[-1][0]} {found[-1][1]}/{found[-1][2]}, {found[-1][3]} left' if found else 'starting'
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def say(line: str) -> None:
@@ -168,9 +156,3 @@ def say(line: str) -> None:
 
 def _log(step: Step) -> Path:
     return step.folder / 'output.log'
-
-
-def _tail(path: Path) -> str:
-    with open(path, 'rb') as file:
-        file.seek(max(0, path.stat().st_size - 4000))
-        return file.read().decode('utf-8', 'replace')

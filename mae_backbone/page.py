@@ -1,0 +1,67 @@
+"""Reports: tables in Markdown and HTML, figures, and the page around them."""
+import base64
+import html
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_STYLE = '''
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
+div.wide { overflow-x: auto; } table { border-collapse: collapse; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left; white-space: nowrap; }
+figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; }
+pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: .85rem; }
+p, h2, h3, li, figcaption { overflow-wrap: anywhere; }
+@media (max-width: 40rem) { th, td { padding: .3rem .4rem; font-size: .85rem; } h1 { font-size: 1.5rem; } }
+'''
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of Markdown; what would end a cell is written so that it does not."""
+    def line(cells: Sequence[str]) -> str:
+        return '| ' + ' | '.join(' '.join(cell.replace('|', r'\|').split()) for cell in cells) + ' |'
+    return '\n'.join([line(head), line(('---',) * len(head)), *map(line, rows)])
+
+
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """The same for a page, in a box of its own that scrolls where the page is narrow."""
+    cells = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
+    body = ''.join('<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in rows)
+    return (f'<div class="wide"><table><thead><tr>{cells}</tr></thead>'
+            f'<tbody>{body}</tbody></table></div>')
+
+
+def heading(words: str, level: int = 2) -> str:
+    return f'<h{level}>{html.escape(words)}</h{level}>'
+
+
+def paragraph(words: str) -> str:
+    return f'<p>{html.escape(words)}</p>'
+
+
+def figure(source: str, words: str) -> str:
+    """A picture, by its address or as `data_uri`, with a caption."""
+    return (f'<figure><img src="{html.escape(source)}" alt="{html.escape(words)}">'
+            f'<figcaption>{html.escape(words)}</figcaption></figure>')
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A file as part of the page; `kind` is such as 'image/png'."""
+    return f'data:{kind};base64,{base64.b64encode(content).decode()}'
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """A whole page of HTML that needs nothing from elsewhere; `parts` are HTML, what is in them escaped already."""
+    return f'''<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>
+{chr(10).join(parts)}
+</body></html>
+'''
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes beside first: the file of that name is always whole."""
+    part = path.with_name(path.name + '.part')
+    part.write_text(text, encoding='utf-8')
+    os.replace(part, path)

@@ -1,0 +1,49 @@
+"""Tables and pages: whatever comes from data stays text."""
+from html.parser import HTMLParser
+
+from mae_backbone import page
+
+NASTY = '<script>alert(1)</script> "quoted" | & \'s\nnext'
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags, self.values, self.text = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.values += [value for _, value in attrs]
+
+    def handle_data(self, data) -> None:
+        self.text.append(data)
+
+
+def test_text_from_data_stays_text_on_a_page():
+    read = Reader(page.page(NASTY, [
+        page.heading(NASTY), page.paragraph(NASTY), page.figure(NASTY, NASTY), page.html_table([NASTY], [[NASTY]])]))
+    assert 'script' not in read.tags
+    assert read.text.count(NASTY) == 7  # title, headline, heading, paragraph, caption and both cells
+    assert read.values.count(NASTY) == 2  # the address of the picture and the words in its place
+
+
+def test_a_cell_of_markdown_ends_where_it_should():
+    head, rule, row = page.markdown_table(['a', 'b'], [[NASTY, 'c']]).splitlines()
+    assert (head, rule) == ('| a | b |', '| --- | --- |')
+    assert row.replace(r'\|', '').count('|') == 3
+
+
+def test_a_page_names_nothing_of_elsewhere():
+    picture = page.data_uri(b'abc', 'image/png')
+    assert picture == 'data:image/png;base64,YWJj'
+    assert '://' not in page.page('title', [page.figure(picture, 'words')])
+
+
+def test_a_text_is_replaced_whole(tmp_path):
+    page.write_text(tmp_path / 'a', 'one')
+    page.write_text(tmp_path / 'a', 'zwei ü')
+    assert [file.name for file in tmp_path.iterdir()] == ['a']
+    assert (tmp_path / 'a').read_text(encoding='utf-8') == 'zwei ü'
