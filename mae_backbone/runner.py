@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import lru_cache
 from pathlib import Path
 
 import mmengine.runner
 import numpy as np
 import torch
+import yapf.yapflib.yapf_api
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.logging import HistoryBuffer
@@ -29,11 +31,20 @@ from mae_backbone.saving import last_whole, remove_parts, write_line, write_whol
 
 _LOG = logging.getLogger(__name__)
 
+# MMEngine sets the same config four times at the start of a run and once a checkpoint, at a second or more each.
+_set_nicely = yapf.yapflib.yapf_api.FormatCode
+
+
+@lru_cache(maxsize=4)
+def _set_once(text: str, style: tuple) -> tuple[str, bool]:
+    return _set_nicely(text, style_config=dict(style))
+
+
+yapf.yapflib.yapf_api.FormatCode = lambda text, style_config, **_: _set_once(text, tuple(sorted(style_config.items())))
+
 
 class Runner(mmengine.runner.Runner):
     """Trains and tests like its parent; differs in how checkpoints are read and written, and runs on several CPUs."""
-
-    _config_text: str | None = None
 
     @classmethod
     def quietly_from_cfg(cls, cfg: mmengine.Config) -> 'Runner':
@@ -162,9 +173,7 @@ class Runner(mmengine.runner.Runner):
 
     def _about(self) -> dict:
         """What a checkpoint says of its run."""
-        if self._config_text is None:
-            self._config_text = self.cfg.pretty_text  # takes as long as the writing of a small checkpoint
-        about = dict(cfg=self._config_text, seed=self.seed, experiment_name=self.experiment_name,
+        about = dict(cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
                      time=time.strftime('%Y%m%d_%H%M%S', time.localtime()), mmengine_version=mmengine.__version__)
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
         return about if metainfo is None else about | dict(dataset_meta=metainfo)

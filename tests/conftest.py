@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yapf.yapflib.yapf_api
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
@@ -15,8 +16,12 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
-def _alone() -> None:
-    """Each test starts from the same random numbers, without a default scope, and with an empty log of the device."""
+def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test starts from the same random numbers, without a default scope, and with an empty log of the device.
+
+    Configs are not set nicely for the log, which takes longer than a short run does to train.
+    """
+    monkeypatch.setattr(yapf.yapflib.yapf_api, 'FormatCode', lambda text, **_: (text, True))
     torch.manual_seed(0)
     DefaultScope._instance_dict.clear()
     device_log.drain()

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yapf.yapflib.yapf_api
-from micro_runs import losses, micro_config, train, unformatted, write_images
+from micro_runs import losses, micro_config, train, write_images
 from mmengine.hooks import Hook
 
 from mae_backbone.hooks.guard import GuardHook, NonFinite
@@ -15,8 +14,7 @@ from mae_backbone.runner import Runner, read_run
 
 
 @pytest.fixture(autouse=True)
-def _keep_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(yapf.yapflib.yapf_api, 'FormatCode', unformatted)
+def _keep_logger() -> Iterator[None]:
     logger = logging.getLogger('mae_backbone')
     state = logger.handlers, logger.propagate, logger.level
     yield
