@@ -36,7 +36,7 @@ setup(
         'psutil',
     ],
     extras_require={
-        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval'],
+        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval', 'scikit-learn'],
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],
         'lvis': ['faster-coco-eval'],  # the metric of LVIS

@@ -1,0 +1,1 @@
+"""Frozen features: extracted once, kept on the disk, and the probes that judge them."""
