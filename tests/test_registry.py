@@ -14,7 +14,7 @@ def registered() -> list[tuple[str, str, str]]:
     """(registry, name of the file, name of the class) for each class of the package with a decorator of a registry."""
     found = []
     for path in sorted(PACKAGE.glob('**/*.py')):
-        if path.parent.name == 'detection':  # needs mmdet, and is imported by the configs that name its members
+        if path.parent.name in ('detection', 'segmentation'):  # need mmdet and mmseg: their configs import them
             continue
         file = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
         classes = [node for node in ast.walk(ast.parse(path.read_text('utf-8'))) if isinstance(node, ast.ClassDef)]

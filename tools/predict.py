@@ -1,46 +1,42 @@
-"""Draws what a trained model finds in images: boxes and masks, segments, or classes.
+"""Predicts with a trained model: what it finds in images or in a video, drawn, and in files for other programs.
 
-    python tools/predict.py CONFIG CHECKPOINT IMAGE|FOLDER -o OUT
+    python tools/predict.py CONFIG CHECKPOINT IMAGE|FOLDER|VIDEO -o OUT
 """
 from pathlib import Path
 
 from mae_backbone import cli
-from mae_backbone.data.decode import BadImage, read_image
-from mae_backbone.data.files import list_images
-from mae_backbone.drawing import save_picture
-from mae_backbone.predict import Predictor
+from mae_backbone.prediction.predictor import Predictor
+from mae_backbone.prediction.results import Results
+from mae_backbone.prediction.run import predict_images, predict_video, to_predict
 
 
 def main() -> None:
     parser = cli.run_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint of tools/train.py')
-    parser.add_argument('images', help='an image, or a folder of images')
-    parser.add_argument('-o', '--out', default='predictions', help='folder for the pictures (default: %(default)s)')
-    parser.add_argument('--threshold', type=float, default=0.3, help='lowest score of a box (default: %(default)s)')
+    parser.add_argument('images', metavar='IMAGE|FOLDER|VIDEO', help='what to look at')
+    parser.add_argument('-o', '--out', default='predictions', help='folder for what is written (default: %(default)s)')
+    parser.add_argument('--threshold', type=float, default=0.3,
+                        help='lowest score of an object, in pictures and files (default: %(default)s)')
+    parser.add_argument('--tile', type=int, metavar='PIXELS', help='look at large images in tiles of that side')
+    parser.add_argument('--overlap', type=float, default=0.2, metavar='SHARE',
+                        help='of the side, that neighbouring tiles have in common (default: %(default)s): best more '
+                             'than objects measure')
+    parser.add_argument('--tta', action='store_true',
+                        help='test-time augmentation: mirrored, and at the sizes of the config')
     args = parser.parse_args()
     cfg = cli.load_config(args)
-    root = Path(args.images)
-    files = list_images(root) if root.is_dir() else [root]
+    files = to_predict(args.images)
     cli.fit_to_data(cfg)
-    predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold)
-    cli.say(f'{predictor.task}: {len(files)} images, pictures go to {args.out}')
+    predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold, tile=args.tile, overlap=args.overlap,
+                          tta=args.tta)
     cli.make_folder(args.out, '-o')
-    bad = 0
-    for number, file in enumerate(files, 1):
-        try:
-            image = read_image(file)
-        except BadImage as error:
-            bad += 1
-            cli.say(f'[{number}/{len(files)}] skipped: {error}')
-            continue
-        result = predictor(image)
-        name = file.relative_to(root) if root.is_dir() else Path(file.name)
-        target = Path(args.out, name).with_suffix('.png')
-        target.parent.mkdir(parents=True, exist_ok=True)
-        save_picture(str(target), predictor.draw(image, result))
-        cli.say(f'[{number}/{len(files)}] {name}: {predictor.describe(result)}')
-    if bad == len(files):
-        raise ValueError(f'none of the {bad} images could be read: see the lines above')
+    with Results(args.out, predictor, cfg) as results:
+        cli.say(f'{predictor.task}: results go to {args.out}; {results.about()}')
+        if files is None:
+            predict_video(args.images, predictor, results, say=cli.say)
+        else:
+            root = Path(args.images)
+            predict_images(files, root if root.is_dir() else root.parent, predictor, results, say=cli.say)
 
 
 if __name__ == '__main__':

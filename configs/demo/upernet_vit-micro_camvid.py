@@ -7,6 +7,7 @@ Expect  the table in the README
 """
 _base_ = ['../_base_/demo_runtime.py']
 default_scope = 'mmseg'
+custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])
 
 data_root = 'data/camvid'
 patch_size = 8
@@ -16,7 +17,7 @@ channels = 64
 norm = dict(type='mae_backbone.LayerNorm2d', eps=1e-6)
 
 model = dict(
-    type='EncoderDecoder',
+    type='mae_backbone.EncoderDecoder',
     data_preprocessor=dict(
         type='SegDataPreProcessor', mean=[104.5, 107.9, 109.7], std=[78.2, 79.4, 78.3], bgr_to_rgb=True, pad_val=0,
         seg_pad_val=255, size_divisor=patch_size, test_cfg=dict(size_divisor=patch_size)),

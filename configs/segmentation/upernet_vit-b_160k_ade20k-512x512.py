@@ -18,7 +18,7 @@ warmup_iters = 1500
 norm_cfg = dict(type='SyncBN', requires_grad=True)  # MMEngine makes it a plain BatchNorm in a single process
 
 model = dict(
-    type='EncoderDecoder',
+    type='mae_backbone.EncoderDecoder',
     backbone=dict(
         type='mae_backbone.ViTBackbone', arch='base', image_size=512, pretrain_image_size=224, patch_size=16,
         drop_path_rate=0.1, out_indices=[3, 5, 7, 11], relative_positions=True,

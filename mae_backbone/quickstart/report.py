@@ -97,7 +97,7 @@ def draw_curves(work_dir: Path) -> None:
 def draw_task(task: Task, work_dir: Path, *, configs: Path, images: int = 5) -> np.ndarray:
     """Validation images of a task: what is there, what is found from the MAE, what from random weights."""
     from mae_backbone.cli import fit_to_data
-    from mae_backbone.predict import Predictor
+    from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.user_data.fit import use_data_root
     cfg = Config.fromfile(configs / f'quickstart_{task.name}.py')
     use_data_root(cfg, str(work_dir / 'scenes' / task.folder))

@@ -2,15 +2,11 @@
 import numpy as np
 import pytest
 import torch
-from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from mmengine.structures import InstanceData
 
 from mae_backbone.checkpoint import CheckpointError
-from mae_backbone.predict import Predictor, _enlarged_instances
+from mae_backbone.prediction.predictor import Predictor
 
 
 @pytest.fixture
@@ -34,7 +30,7 @@ def test_a_classifier_names_an_image_of_any_size_and_draws_it(classifier, shape)
     predictor = Predictor(*classifier)
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     result = predictor(image)
-    assert float(result['scores'].sum()) == pytest.approx(1, abs=1e-5)
+    assert float(result.sum()) == pytest.approx(1, abs=1e-5)
     assert predictor.describe(result).startswith('dog ')
     picture = predictor.draw(image, result)
     assert picture.dtype == np.uint8
@@ -55,18 +51,3 @@ def test_a_pretraining_config_predicts_nothing(classifier, tmp_path):
     torch.save({'meta': {}, 'state_dict': MODELS.build(cfg.model).state_dict()}, path)
     with pytest.raises(ValueError, match=r'tools/visualize.py'):
         Predictor(cfg, path)
-
-
-@pytest.mark.parametrize('annotated', [True, False])
-def test_enlarging_keeps_boxes_on_their_masks(annotated):
-    mask = torch.zeros(1, 6, 8, dtype=torch.uint8)
-    mask[0, 1:4, 2:7] = 1
-    box = torch.tensor([[2.0, 1.0, 7.0, 4.0]])
-    found = InstanceData(labels=torch.tensor([0]))
-    found.bboxes = HorizontalBoxes(box) if annotated else box
-    found.masks = BitmapMasks(mask.numpy(), 6, 8) if annotated else mask
-    larger = _enlarged_instances(DetDataSample(gt_instances=found), 'gt_instances', 3).gt_instances
-    x1, y1, x2, y2 = larger.bboxes[0].astype(int).tolist()
-    assert larger.masks.shape == (1, 18, 24)
-    assert larger.masks[0, y1:y2, x1:x2].all()
-    assert larger.masks.sum() == 9 * mask.sum()

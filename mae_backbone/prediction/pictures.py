@@ -1,0 +1,83 @@
+"""Predictions drawn on images: boxes, masks and names of objects, or the colours of classes."""
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from mae_backbone.prediction.objects import Objects
+from mae_backbone.user_data.fit import palette
+
+SMALLEST = 480  # ours: pixels near which the shorter side of a picture comes, where the image is smaller
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str], colours: Sequence[tuple[int, int, int]], *,
+                 with_scores: bool = True) -> np.ndarray:
+    """image (H, W, 3) uint8 RGB -> picture (scale * H, scale * W, 3) with boxes, masks, and names where they fit.
+
+    Args:
+        image: the objects are in its pixels.
+        objects: what is drawn, the first ones last.
+        names: of the classes.
+        colours: (red, green, blue) of the classes. Objects of a single class are told apart by colours of their own.
+        with_scores: after the names.
+    """
+    scale = picture_scale(image)
+    picture = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    thick = max(1, round(min(picture.shape[:2]) / 600))
+    own = palette(len(objects)) if len(names) < 2 else [colours[label] for label in objects.labels]
+    for i in range(len(objects) - 1, -1, -1):
+        if objects.masks is not None:
+            _fill(picture, objects.masks[i].pixels(), objects.masks[i].top, objects.masks[i].left, scale, own[i], thick)
+    for i in range(len(objects) - 1, -1, -1):
+        x1, y1, x2, y2 = (round(float(side) * scale) for side in objects.boxes[i])
+        cv2.rectangle(picture, (x1, y1), (x2, y2), own[i], thick)
+        text = names[objects.labels[i]] + (f' {objects.scores[i]:.0%}' if with_scores else '')
+        _write(picture, text, x1, y1, x2 - x1, own[i])
+    return picture
+
+
+def draw_labels(image: np.ndarray, labels: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """image (H, W, 3) uint8 RGB, labels (H, W) -> picture (scale * H, scale * W, 3), half image and half colours.
+
+    Pixels of labels without a colour (255: to be ignored) show the image.
+    """
+    scale = picture_scale(image)
+    table = np.zeros((256, 3), np.uint8)
+    table[:len(colours)] = colours
+    picture = np.empty_like(image)
+    for top in range(0, len(image), 256):  # rows, as half a gigabyte would be copied of a large image
+        rows = slice(top, top + 256)
+        mixed = cv2.addWeighted(image[rows], 0.5, table[labels[rows] & 255], 0.5, 0)
+        picture[rows] = np.where((labels[rows] < len(colours))[..., None], mixed, image[rows])
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+
+
+def picture_scale(image: np.ndarray) -> int:
+    """How many times as large as the image its picture is."""
+    return max(1, round(SMALLEST / min(image.shape[:2])))
+
+
+def _fill(picture: np.ndarray, pixels: np.ndarray, top: int, left: int, scale: int, colour: tuple[int, int, int],
+          thick: int) -> None:
+    """Colours a mask half-transparent, and its outline."""
+    mask = cv2.resize(pixels.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    place = picture[top * scale:top * scale + mask.shape[0], left * scale:left * scale + mask.shape[1]]
+    mask = mask[:place.shape[0], :place.shape[1]]
+    inside = mask.astype(bool)
+    place[inside] = place[inside] // 2 + np.array(colour, np.uint8) // 2
+    outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left * scale, top * scale))
+    cv2.drawContours(picture, outlines, -1, colour, thick)
+
+
+def _write(picture: np.ndarray, text: str, x: int, y: int, room: int, colour: tuple[int, int, int]) -> None:
+    """A name on its colour at the upper left corner of a box, unless it is much longer than the box is wide."""
+    size = max(0.4, min(picture.shape[:2]) / 1500)
+    (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
+    if width > 1.5 * room:
+        return
+    x, y = min(max(x, 0), max(picture.shape[1] - width, 0)), max(y, height + base)
+    cv2.rectangle(picture, (x, y - height - base), (x + width, y), colour, cv2.FILLED)
+    bright = sum(part * share for part, share in zip(colour, (0.3, 0.6, 0.1), strict=True)) > 128
+    cv2.putText(picture, text, (x, y - base // 2 - 1), _FONT, size, (0, 0, 0) if bright else (255, 255, 255),
+                max(1, round(size)), cv2.LINE_AA)

@@ -1,0 +1,5 @@
+"""Parts of segmenters that mmseg lacks. They subclass mmseg's, so that only configs of segmentation import them.
+
+`custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])` in a config registers them.
+"""
+from mae_backbone.segmentation import encoder_decoder  # noqa: F401

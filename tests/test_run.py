@@ -1,0 +1,106 @@
+"""From files to predictions, as tools/predict.py does it."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from prediction_models import DETECTOR
+from small_sets import write_image
+from test_video import frames, write
+
+from mae_backbone.prediction.results import Results
+from mae_backbone.prediction.run import predict_images, predict_video, to_predict
+from mae_backbone.prediction.video import BadVideo, VideoReader
+
+NOTHING_KNOWN = Config(dict(test_dataloader=None))
+
+
+def run(path: Path, out: Path, *, detector=DETECTOR) -> list[str]:
+    out.mkdir(exist_ok=True)
+    said, files = [], to_predict(str(path))
+    with Results(out, detector, NOTHING_KNOWN) as results:
+        if files is None:
+            predict_video(str(path), detector, results, say=said.append)
+        else:
+            predict_images(files, path if path.is_dir() else path.parent, detector, results, say=said.append)
+    return said
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
+
+
+def test_a_folder_keeps_its_layout_and_files_of_one_name_do_not_meet(tmp_path):
+    for name in ('a.jpg', 'a.png', 'b/a.png'):
+        write_image(tmp_path / 'in' / name)
+    (tmp_path / 'in' / 'broken.png').write_bytes(b'no image')
+    said = run(tmp_path / 'in', tmp_path / 'out')
+    assert files_in(tmp_path / 'out') == ['a.jpg.png', 'a.png.png', 'b/a.png', 'images.json', 'predictions.json']
+    assert any('skipped' in line and 'broken.png' in line for line in said)
+    assert ' to go' in said[0]
+    assert ' to go' not in said[-1]
+    assert '1 cell' in said[0]
+
+
+def test_a_single_image_and_a_folder_without_a_readable_one(tmp_path):
+    write_image(tmp_path / 'a.png')
+    run(tmp_path / 'a.png', tmp_path / 'out')
+    assert files_in(tmp_path / 'out') == ['a.png', 'images.json', 'predictions.json']
+    (tmp_path / 'a.png').write_bytes(b'no image')
+    with pytest.raises(ValueError, match='none of the 1 images'):
+        run(tmp_path / 'a.png', tmp_path / 'out')
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        to_predict(str(tmp_path / 'b.png'))
+
+
+def test_a_video_becomes_a_video_and_its_frames_are_counted(tmp_path):
+    write(tmp_path / 'a.mp4', frames(height=240, width=320))
+    said = run(tmp_path / 'a.mp4', tmp_path / 'out')
+    reader = VideoReader(tmp_path / 'out' / 'a.mp4')
+    assert (reader.rate, len(list(reader))) == (10, 6)
+    images = json.loads((tmp_path / 'out' / 'images.json').read_text())['images']
+    assert [image['frame'] for image in images] == list(range(6))
+    assert images[3] == dict(id=4, file_name='a.mp4', width=320, height=240, frame=3, seconds=0.3)
+    assert len(json.loads((tmp_path / 'out' / 'predictions.json').read_text())) == 6
+    assert 'frame 1/6' in said[0]
+
+
+def test_a_video_that_is_interrupted_leaves_nothing_half_written(tmp_path):
+    write(tmp_path / 'a.mp4', frames())
+    seen = []
+
+    class Interrupted(type(DETECTOR)):
+        def __call__(self, image: np.ndarray):
+            seen.append(image)
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+            return super().__call__(image)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'a.mp4', tmp_path / 'out',
+            detector=Interrupted('detection', DETECTOR.classes, DETECTOR.predict))
+    assert files_in(tmp_path / 'out') == ['images.json', 'predictions.json']
+    assert len(json.loads((tmp_path / 'out' / 'predictions.json').read_text())) == 2
+
+
+def test_frames_are_not_kept(tmp_path):
+    """Of a video only the present frame is in memory."""
+    import gc
+    import weakref
+    write(tmp_path / 'a.mp4', frames(30))
+    alive: list[weakref.ref] = []
+
+    def predict(image: np.ndarray):
+        gc.collect()
+        alive.append(weakref.ref(image))
+        assert sum(one() is not None for one in alive) <= 2
+        return DETECTOR.predict(image)
+    run(tmp_path / 'a.mp4', tmp_path / 'out', detector=type(DETECTOR)('detection', DETECTOR.classes, predict))
+    assert len(alive) == 30
+
+
+def test_a_file_that_is_no_video_leaves_no_video(tmp_path):
+    (tmp_path / 'a.mp4').write_bytes(b'no video')
+    with pytest.raises(BadVideo):
+        run(tmp_path / 'a.mp4', tmp_path / 'out')
+    assert not (tmp_path / 'out' / 'a.mp4').exists()
