@@ -1,4 +1,5 @@
 """Nearest neighbours: how well the features of a backbone tell classes apart, with nothing trained on them."""
+import copy
 import time
 from collections.abc import Sequence
 
@@ -13,28 +14,60 @@ from torch.utils.data import DataLoader
 
 from mae_backbone.registry import LOOPS
 
+KS = (10, 20, 100, 200)  # DINO's
+
 
 def knn_predict(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int, k: int = 20,
                 temperature: float = 0.07, chunk: int = 1024) -> Tensor:
-    """features (N, D), bank (M, D) of labels (M,) -> (N,) the class that the k nearest of the bank vote for.
+    """As `knn_answers` for one k: (N,) classes."""
+    return knn_answers(features, bank, labels, classes=classes, ks=[k], temperature=temperature, chunk=chunk)[k]
+
+
+def knn_answers(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int, ks: Sequence[int] = KS,
+                temperature: float = 0.07, chunk: int = 1024, bank_chunk: int = 32_768) -> dict[int, Tensor]:
+    """features (N, D), bank (M, D) of labels (M,) -> for each k (N,) the class that the k nearest of the bank vote for.
 
     Nearest by cosine; a neighbour of similarity s votes with the weight exp(s / temperature) (Wu et al., CVPR 2018,
-    section 3.4; k and temperature as in DINO, Caron et al., ICCV 2021, section 4.1). Holds (chunk, M) similarities.
+    section 3.4; k and temperature as in DINO, Caron et al., ICCV 2021, section 4.1). Beside its arguments, which may be
+    float16 and mapped from the disk, it holds chunk * bank_chunk similarities, 134 MB.
 
     Args:
+        features: on the device to compute on; the bank comes there a chunk at a time.
         classes: number of classes, above every label.
-        chunk: features compared with the bank at a time; the result does not depend on it.
+        ks: numbers of neighbours.
+        chunk, bank_chunk: features compared with features of the bank at a time; the result does not depend on them.
 
     Raises:
         ValueError: shapes or labels that do not fit, a feature that is not finite, k above M, or a temperature <= 0.
     """
-    check_bank(bank, labels, classes=classes, k=k, temperature=temperature)
+    for k in ks:
+        check_bank(bank, labels, classes=classes, k=k, temperature=temperature)
     if features.ndim != 2 or features.shape[1] != bank.shape[1]:
         raise ValueError(f'features are {tuple(features.shape)}, wanted (N, {bank.shape[1]}) as those of the bank')
-    bank = normalize(bank)
-    votes = [knn_votes(normalize(part), bank, labels, classes=classes, k=k, temperature=temperature).argmax(dim=1)
-             for part in features.split(chunk)]
-    return torch.cat(votes)
+    answers: dict[int, list[Tensor]] = {k: [] for k in ks}
+    for part in features.split(chunk):
+        similarity, rows = nearest(normalize(part), bank, max(ks), chunk=bank_chunk)
+        for k in ks:
+            votes = knn_votes(similarity[:, :k], labels.to(rows.device)[rows[:, :k]], classes=classes,
+                              temperature=temperature)
+            answers[k].append(votes.argmax(dim=1))
+    return {k: torch.cat(parts) for k, parts in answers.items()}
+
+
+def nearest(features: Tensor, bank: Tensor, k: int, *, chunk: int = 32_768) -> tuple[Tensor, Tensor]:
+    """features (B, D) of length 1, bank (M, D) -> similarities (B, k), the highest first, and rows (B, k) of the bank.
+
+    The bank is normalised a chunk at a time: a copy of 1.3 million features of width 768 would take 4 GB.
+    """
+    similarity = features.new_empty(len(features), 0)
+    rows = similarity.long()
+    for start in range(0, len(bank), chunk):
+        others = normalize(bank[start:start + chunk].to(features.device))
+        found, place = (features @ others.T).topk(min(k, len(others)), dim=1)
+        similarity, rows = torch.cat([similarity, found], dim=1), torch.cat([rows, place + start], dim=1)
+        similarity, order = similarity.topk(min(k, similarity.shape[1]), dim=1)
+        rows = rows.gather(1, order)
+    return similarity, rows
 
 
 def check_bank(bank: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float) -> None:
@@ -58,12 +91,11 @@ def normalize(features: Tensor) -> Tensor:
     return F.normalize(features.float(), dim=1)
 
 
-def knn_votes(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float) -> Tensor:
-    """features (B, D), bank (M, D), both normalised, labels (M,) -> share of the votes for each class (B, classes)."""
-    similarity, nearest = (features @ bank.T).topk(k, dim=1)
+def knn_votes(similarity: Tensor, labels: Tensor, *, classes: int, temperature: float) -> Tensor:
+    """similarity (B, k) and labels (B, k) of neighbours -> share of the votes for each class (B, classes)."""
     # exp(s / temperature) overflows at low temperatures; its share of the sum over the neighbours does not
     weights = (similarity / temperature).softmax(dim=1)
-    return weights.new_zeros(len(features), classes).scatter_add_(1, labels.long()[nearest], weights)
+    return weights.new_zeros(len(weights), classes).scatter_add_(1, labels.long(), weights)
 
 
 @LOOPS.register_module()
@@ -76,33 +108,37 @@ class KNNLoop(BaseLoop):
         test_evaluator = dict(type='mae_backbone.TopKAccuracy')
 
     The model is called with mode='tensor' and must give features (B, D); batches are dict(inputs, data_samples), the
-    latter int labels. Each process extracts its share of the bank, then holds all of it. The votes go to the evaluator
-    as dict(scores, label) for each image; its metrics are named `knn/...`, whatever their prefix was.
+    latter int labels. Each process extracts its share of the bank, then holds all of it, in float16. The votes go to
+    the evaluator as dict(scores, label) for each image; its metrics are named `knn/...`, whatever their prefix was, or
+    `knn10/...`, `knn20/...` where several k are asked for.
 
     Args:
         runner: of mmengine.
         dataloader: the images to classify.
         evaluator: metrics of the votes.
         bank: a dataloader, or its config, without augmentation: usually the training images.
-        k: number of neighbours.
-        temperature: of their weights, see `knn_predict`.
+        k: number of neighbours, or several of them, such as (10, 20, 100, 200).
+        temperature: of their weights, see `knn_answers`.
 
     Raises:
         ValueError: there is no metric. When run: for images without labels, features that are no vectors, a bank
-            without a batch, and what `knn_predict` refuses.
+            without a batch, and what `knn_answers` refuses.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | list, *,
-                 bank: DataLoader | dict, k: int = 20, temperature: float = 0.07) -> None:
+                 bank: DataLoader | dict, k: int | Sequence[int] = 20, temperature: float = 0.07) -> None:
         super().__init__(runner, dataloader)
         self.bank = runner.build_dataloader(bank, seed=runner.seed) if isinstance(bank, dict) else bank
-        self.evaluator = evaluator if isinstance(evaluator, Evaluator) else runner.build_evaluator(evaluator)
-        self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
-        if not self.evaluator.metrics:
+        self.ks, self.temperature = [k] if isinstance(k, int) else list(k), temperature
+        evaluator = evaluator if isinstance(evaluator, Evaluator) else runner.build_evaluator(evaluator)
+        if not evaluator.metrics:
             raise ValueError("the evaluator has no metric: set it to dict(type='mae_backbone.TopKAccuracy')")
-        for metric in self.evaluator.metrics:
-            metric.prefix = 'knn'
-        self.k, self.temperature = k, temperature
+        evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
+        self.evaluators = {k: copy.deepcopy(evaluator) for k in self.ks}
+        self.evaluator = self.evaluators[self.ks[0]]  # where MMEngine looks for one
+        for k, one in self.evaluators.items():
+            for metric in one.metrics:
+                metric.prefix = 'knn' if len(self.ks) == 1 else f'knn{k}'
 
     def run(self) -> dict[str, float]:
         """Metrics by name."""
@@ -115,9 +151,12 @@ class KNNLoop(BaseLoop):
         for i, batch in enumerate(self.dataloader):
             self.runner.call_hook(f'before_{stage}_iter', batch_idx=i, data_batch=batch)
             outputs = self.classify(batch, bank, labels)
-            self.evaluator.process(data_samples=outputs, data_batch=batch)
-            self.runner.call_hook(f'after_{stage}_iter', batch_idx=i, data_batch=batch, outputs=outputs)
-        metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+            for k, evaluator in self.evaluators.items():
+                evaluator.process(data_samples=outputs[k], data_batch=batch)
+            self.runner.call_hook(f'after_{stage}_iter', batch_idx=i, data_batch=batch,
+                                  outputs=outputs[self.ks[0]])
+        metrics = {name: value for evaluator in self.evaluators.values()
+                   for name, value in evaluator.evaluate(len(self.dataloader.dataset)).items()}
         self.runner.call_hook(f'after_{stage}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{stage}')
         return metrics
@@ -126,8 +165,9 @@ class KNNLoop(BaseLoop):
         """Features (M, D), normalised, and labels (M,) of the whole bank, in every process."""
         features, labels, start, batches = [], [], time.time(), len(self.bank)
         for i, batch in zip(range(1, batches + 1), self.bank, strict=False):  # samplers for training may never end
-            for parts, part in zip((features, labels), self.extract(batch), strict=True):
-                parts.append(part)
+            found, true = self.extract(batch)
+            features.append(found.half())  # of length 1: a similarity changes by less than 0.001
+            labels.append(true)
             # Not by hooks: their progress is out of the length of the test set.
             if i % max(1, batches // 10) == 0:
                 left = (time.time() - start) / i * (batches - i)
@@ -137,7 +177,7 @@ class KNNLoop(BaseLoop):
                              'set drop_last=False or a smaller batch_size in its dataloader')
         size = len(self.bank.dataset)
         bank, all_labels = gather(torch.cat(features), size), gather(torch.cat(labels), size)
-        check_bank(bank, all_labels, classes=int(all_labels.max()) + 1, k=self.k, temperature=self.temperature)
+        check_bank(bank, all_labels, classes=int(all_labels.max()) + 1, k=max(self.ks), temperature=self.temperature)
         return bank, all_labels
 
     @torch.no_grad()
@@ -152,12 +192,16 @@ class KNNLoop(BaseLoop):
                              'use mae_backbone.ViTClassifier')
         return normalize(features), _labels(data.get('data_samples'), features.device)
 
-    def classify(self, batch: dict, bank: Tensor, labels: Tensor) -> list[dict]:
-        """A batch, features (M, D) and labels (M,) of the bank -> dict(scores=(classes,), label=int) of each image."""
+    def classify(self, batch: dict, bank: Tensor, labels: Tensor) -> dict[int, list[dict]]:
+        """A batch, features (M, D) and labels (M,) of the bank -> for each k dict(scores=(classes,), label=int) of
+        each image."""
         features, true = self.extract(batch)
         classes = int(torch.stack([labels.max(), true.max()]).max()) + 1  # a class the bank lacks is a miss, no error
-        votes = knn_votes(features, bank, labels, classes=classes, k=self.k, temperature=self.temperature)
-        return [{'scores': vote, 'label': label} for vote, label in zip(votes, true.tolist(), strict=True)]
+        similarity, rows = nearest(features, bank, max(self.ks))
+        votes = {k: knn_votes(similarity[:, :k], labels[rows[:, :k]], classes=classes, temperature=self.temperature)
+                 for k in self.ks}
+        return {k: [{'scores': vote, 'label': label} for vote, label in zip(votes[k], true.tolist(), strict=True)]
+                for k in self.ks}
 
 
 def gather(part: Tensor, size: int) -> Tensor:

@@ -9,10 +9,11 @@ import torch.multiprocessing as multiprocessing
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
+from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mae_backbone.knn import gather, knn_predict
+from mae_backbone.knn import gather, knn_answers, knn_predict, normalize
 
 
 def random_bank(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,11 +49,37 @@ def test_neither_chunks_nor_lengths_nor_the_order_of_the_bank_matter():
     wanted = knn_predict(features, bank, labels, classes=4)
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(0))
     for found in (knn_predict(features, bank, labels, classes=4, chunk=1),
+                  knn_answers(features, bank, labels, classes=4, ks=[20], bank_chunk=7)[20],
                   knn_predict(features, bank, labels, classes=4, chunk=4),
                   knn_predict(3e3 * features, torch.linspace(0.1, 9, 50)[:, None] * bank, labels, classes=4),
                   knn_predict(features, bank[order], labels[order].int(), classes=4)):
         assert torch.equal(found, wanted)
     assert knn_predict(features[:0], bank, labels, classes=4).shape == (0,)
+
+
+@pytest.mark.parametrize('temperature', [0.07, 0.5])
+def test_it_is_scikit_learns(temperature: float):
+    generator = torch.Generator().manual_seed(0)
+    bank, features = (torch.randn(number, 16, generator=generator) for number in (500, 200))
+    labels = torch.randint(7, (500,), generator=generator)
+    found = knn_answers(features, bank, labels, classes=7, temperature=temperature, chunk=64, bank_chunk=90)
+    assert found.keys() == {10, 20, 100, 200}
+    for k, answers in found.items():
+        theirs = KNeighborsClassifier(k, metric='cosine', algorithm='brute',
+                                      weights=lambda distance: np.exp((1 - distance) / temperature))
+        theirs.fit(bank.double().numpy(), labels.numpy())
+        assert answers.tolist() == theirs.predict(features.double().numpy()).tolist()
+
+
+def test_a_bank_in_half_precision_on_the_disk_is_never_copied_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    features, bank, labels = random_bank()
+    np.save(tmp_path / 'bank.npy', bank.half().numpy())
+    mapped = torch.from_numpy(np.load(tmp_path / 'bank.npy', mmap_mode='c'))
+    sizes = []
+    monkeypatch.setattr('mae_backbone.knn.normalize', lambda rows: sizes.append(len(rows)) or normalize(rows))
+    found = knn_answers(features, mapped, labels, classes=4, ks=[5], chunk=4, bank_chunk=16)[5]
+    assert max(sizes) <= 16
+    assert torch.equal(found, knn_predict(features, bank.half(), labels, classes=4, k=5))
 
 
 def test_a_temperature_near_zero_leaves_the_nearest_alone():
@@ -147,6 +174,16 @@ def test_the_loop_gives_what_knn_predict_gives(tmp_path: Path, stage: str):
     assert f'Epoch({stage})' in log
     assert '[3/3]' in log
     assert 'knn/top1' in log
+
+
+def test_several_k_are_several_metrics(tmp_path: Path):
+    bank, queries = Images(0, [i % 3 for i in range(30)], 3.0), Images(1, [i % 3 for i in range(10)], 3.0)
+    wanted = {}
+    for k in (1, 5, 30):
+        metrics = runner(tmp_path / str(k), queries, loader(bank), k=k).test()
+        wanted |= {name.replace('knn', f'knn{k}'): value for name, value in metrics.items()}
+    assert runner(tmp_path / 'all', queries, loader(bank), k=(1, 5, 30)).test() == wanted
+    assert len(set(wanted.values())) > 2
 
 
 def test_the_bank_is_seen_with_the_weights_of_the_hooks(tmp_path: Path):
