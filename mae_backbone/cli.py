@@ -63,6 +63,9 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument('--amp', action='store_true',
                         help='mixed precision: bfloat16 where the GPU has it, or in pretraining the CPU')
     parser.add_argument('--pretrained', metavar='CHECKPOINT', help='start the encoder from this checkpoint')
+    parser.add_argument('--labels', type=float, metavar='SHARE',
+                        help='train on this share of the labelled images, such as 0.1; --seed chooses them')
+    parser.add_argument('--seed', type=int, metavar='N', help="of all chance in the run (default: the config's)")
     return parser
 
 
@@ -216,8 +219,13 @@ def data_lines(cfg: Config, splits: list[str]) -> list[str]:
 
 
 def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
-    """Puts --amp, --pretrained and --resume into the config, checks the work directory; returns lines for the plan."""
+    """Puts the options of `training_parser` into the config, checks the work directory; returns lines for the plan."""
     lines = []
+    if args.seed is not None:
+        cfg.merge_from_dict({'randomness.seed': args.seed})
+    if args.labels is not None:
+        from mae_backbone.user_data.labels import use_labels
+        lines += use_labels(cfg, args.labels, seed=(cfg.get('randomness') or {}).get('seed') or 0)
     if args.amp:
         lines.append(switch_amp_on(cfg))
     if args.pretrained:

@@ -182,7 +182,7 @@ def test_pretrained_goes_into_the_backbone_and_resume_into_the_run(tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
     cfg = config(model=dict(backbone=dict()))
     cfg.work_dir = str(tmp_path)
-    args = argparse.Namespace(amp=False, pretrained='mae.pth', resume='auto')
+    args = cli.training_parser('').parse_args(['c.py', '--pretrained', 'mae.pth', '--resume'])
     lines = cli.prepare_training(cfg, args)
     assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='mae.pth')
     assert cfg.resume
@@ -193,7 +193,7 @@ def test_pretrained_goes_into_the_backbone_and_resume_into_the_run(tmp_path):
 def test_resuming_where_there_is_nothing_starts_anew(tmp_path):
     cfg = config(model=dict())
     cfg.work_dir = str(tmp_path / 'none')
-    lines = cli.prepare_training(cfg, argparse.Namespace(amp=False, pretrained=None, resume='auto'))
+    lines = cli.prepare_training(cfg, cli.training_parser('').parse_args(['c.py', '--resume', 'auto']))
     assert not cfg.resume
     assert any('resumes nothing' in line for line in lines)
 

@@ -172,6 +172,21 @@ def test_classes_txt_names_the_classes_of_label_maps(tmp_path: Path) -> None:
         assert len(theirs.metainfo['palette']) == 3
 
 
+@pytest.mark.parametrize(('config', 'weights', 'kept'), [
+    (('sky', 'road', 'car'), [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]),  # the same classes
+    (('a', 'b', 'c'), [1.0, 2.0, 3.0], None),  # as many others
+    (('a', 'b'), [1.0, 2.0], None),
+    (('a', 'b'), [1.0, 1.0, 0.1], [1.0, 1.0, 1.0, 0.1]),  # and no object
+])
+def test_weights_of_other_classes_are_left_out(tmp_path: Path, config: tuple, weights: list, kept: list | None) -> None:
+    write_label_maps(tmp_path)
+    cfg = label_map_config(tmp_path, metainfo=dict(classes=config))
+    cfg.model.decode_head = dict(num_classes=len(config), loss_decode=[dict(class_weight=weights)])
+    lines = fit_classes(cfg)
+    assert cfg.model.decode_head.loss_decode[0].class_weight == kept
+    assert ('left out: tools/check_data.py' in lines[-1]) == (kept is None)
+
+
 def test_a_set_made_for_its_own_classes_becomes_one_for_any(tmp_path: Path) -> None:
     for split in ('training', 'validation'):
         write_label_maps(tmp_path, split)

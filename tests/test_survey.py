@@ -1,6 +1,7 @@
 """The look through a data set: what it counts, and what it draws."""
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 from small_sets import (
@@ -14,7 +15,7 @@ from small_sets import (
 
 from mae_backbone.user_data.fit import fit_classes
 from mae_backbone.user_data.source import Source, sources
-from mae_backbone.user_data.survey import samples, survey
+from mae_backbone.user_data.survey import class_weights, samples, survey
 
 
 def source_of(cfg: Config) -> Source:
@@ -41,6 +42,14 @@ def test_pixels_are_counted_by_class(tmp_path: Path):
     lines = survey(source_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.png')))
     shares = {' '.join(line.split()[1:-3]): line.split()[-1] for line in lines if '%' in line}
     assert shares == {'sky': '25.0%', 'road': '25.0%', 'car': '25.0%', '(no class)': '25.0%'}
+    assert lines[-1].endswith('[1.00, 1.00, 1.00]')
+
+
+def test_weights_make_up_for_a_part_of_the_shares():
+    weights = class_weights(np.array([400, 100, 25, 0]))
+    assert weights == pytest.approx([0.5, 1, 2, 1])
+    assert class_weights(np.array([400, 100, 25, 0]) * 7) == weights
+    assert class_weights(np.zeros(2)) == [1.0, 1.0]
 
 
 def test_images_are_counted_by_class(tmp_path: Path):

@@ -21,7 +21,6 @@ model = dict(
     neck=dict(in_channels=96, out_channels=channels),
     decode_head=dict(
         in_channels=[channels] * 4, channels=channels, dropout_ratio=0.0, num_classes=12,
-        norm_cfg=dict(_delete_=True, type='BN'),  # as the paper's UPerNet has it, on one processor
         # A class of objects has 3 % of the pixels, one of stuff 25 %: weighed alike, 400 iterations end before the
         # objects are found.
         loss_decode=dict(class_weight=[2.0] + [1.0] * 3 + [5.0] * 8)))

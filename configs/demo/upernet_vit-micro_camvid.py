@@ -14,7 +14,6 @@ patch_size = 8
 crop = 192
 max_iters = 500
 channels = 64
-norm = dict(type='mae_backbone.LayerNorm2d', eps=1e-6)
 
 model = dict(
     type='mae_backbone.EncoderDecoder',
@@ -30,8 +29,11 @@ model = dict(
         strides=(4, 8, 16, 32), extra_levels=0, calibrate=True),
     decode_head=dict(
         type='UPerHead', in_channels=[channels] * 4, in_index=[0, 1, 2, 3], pool_scales=(1, 2, 3, 6),
-        channels=channels, dropout_ratio=0.1, num_classes=11, norm_cfg=norm, align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
+        channels=channels, dropout_ratio=0.1, num_classes=11, norm_cfg=dict(type='BN'), align_corners=False,
+        loss_decode=dict(
+            type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0,
+            # What tools/check_data.py prints for the training set: a bicyclist has 0.3 % of the pixels, the road 33 %.
+            class_weight=[0.52, 0.44, 2.14, 0.38, 1.0, 0.68, 1.96, 2.0, 0.87, 2.65, 3.92])),
     train_cfg=dict(), test_cfg=dict(mode='whole'))
 
 train_pipeline = [
@@ -68,9 +70,10 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 
-# No layer decay: the same recipe must serve random weights, and six blocks are few.
+# No layer decay: the same recipe must serve random weights, and six blocks are few. The learning rate is that of
+# quickstart_segmentation.py.
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    type='OptimWrapper', optimizer=dict(type='AdamW', lr=5e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0))
 param_scheduler = [

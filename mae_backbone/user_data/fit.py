@@ -81,6 +81,8 @@ def fit_classes(cfg: Config) -> list[str]:
         if not classes:
             continue
         lines = [_line(classes, origin)]
+        if source.classes and source.classes != classes:
+            lines += _fit_class_weights(cfg.get('model'), len(classes))
         for other in found:
             if other.kind == source.kind:
                 lines += _set_classes(other, classes)
@@ -162,3 +164,23 @@ def _set_num_classes(model: object, count: int) -> None:
         for key, value in part.items():
             if key not in _OTHER_CLASSES:
                 _set_num_classes(value, count)
+
+
+def _fit_class_weights(model: object, count: int) -> list[str]:
+    """Takes weights of other classes out of the losses; returns a line if there were any.
+
+    Where all classes weigh the same they stay, as many as there are classes now, and so does what follows them: the
+    weight that mask classification has for no object.
+    """
+    lines = []
+    for head in dicts_in(model):
+        old = head.get('num_classes') or 0
+        for loss in dicts_in(list(head.values()) if old else None):
+            weights = list(loss.get('class_weight') or [])
+            if len(set(weights[:old])) == 1:
+                loss['class_weight'] = weights[:1] * count + weights[old:]
+            elif weights:
+                loss['class_weight'] = None
+                lines = ["the config's class weights are those of other classes, and left out: tools/check_data.py "
+                         'computes such for yours']
+    return lines

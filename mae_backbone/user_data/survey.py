@@ -128,7 +128,20 @@ def _map_classes(source: Source, counts: np.ndarray) -> list[str]:
     shift = 1 if source.option('reduce_zero_label') else 0
     found = {names.get(value - shift if value != IGNORED else value, f'label {value}, of no class'): int(count)
              for value, count in enumerate(counts) if count}
-    return _table(dict.fromkeys(source.classes, 0) | found, 'pixels')
+    weights = ', '.join(f'{weight:.2f}' for weight in class_weights(counts[shift:shift + len(source.classes)]))
+    return [*_table(dict.fromkeys(source.classes, 0) | found, 'pixels'),
+            f'class_weight for loss_decode, if rare classes matter as much as frequent ones: [{weights}]']
+
+
+def class_weights(pixels: np.ndarray) -> list[float]:
+    """Pixels of each class (C,) -> weights sqrt(median share / share), 1 where a class has none.
+
+    Median frequency balancing (Eigen & Fergus, ICCV 2015), with shares of all pixels instead of those of the images
+    that show the class; the square root, which takes the edge off, is ours.
+    """
+    shares = pixels / max(1, pixels.sum())
+    median = np.median(shares[shares > 0]) if shares.any() else 0.0
+    return [float(np.sqrt(median / share)) if share else 1.0 for share in shares]
 
 
 def _folder_classes(source: Source, _: np.ndarray) -> list[str]:
