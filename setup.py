@@ -34,11 +34,14 @@ setup(
         'tensorboard',
         'matplotlib',
         'psutil',
+        'scipy',  # which mmdet requires too
+        'filelock',  # which torch requires too
     ],
     extras_require={
-        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval', 'scikit-learn'],
+        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval', 'scikit-learn', 'submitit'],
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],
+        'slurm': ['submitit>=1.5'],
         'lvis': ['faster-coco-eval'],  # the metric of LVIS
     },
 )

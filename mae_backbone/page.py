@@ -9,6 +9,7 @@ _STYLE = '''
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left; white-space: nowrap; }
+th.group { white-space: normal; padding-top: .9rem; color: #555; }
 figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; }
 pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: .85rem; }
 p, h2, h3, li, figcaption { overflow-wrap: anywhere; }
@@ -24,9 +25,13 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The same for a page, in a box of its own that scrolls where the page is narrow."""
+    """The same for a page, in a box of its own that scrolls where the page is narrow.
+
+    A row of one cell is the headline of those below it, as wide as the table.
+    """
     cells = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
-    body = ''.join('<tr>' + ''.join(f'<td>{html.escape(cell)}</td>' for cell in row) + '</tr>' for row in rows)
+    body = ''.join('<tr>' + (f'<th class="group" colspan="{len(head)}">{html.escape(row[0])}</th>' if len(row) == 1 else
+                             ''.join(f'<td>{html.escape(cell)}</td>' for cell in row)) + '</tr>' for row in rows)
     return (f'<div class="wide"><table><thead><tr>{cells}</tr></thead>'
             f'<tbody>{body}</tbody></table></div>')
 
@@ -37,6 +42,11 @@ def heading(words: str, level: int = 2) -> str:
 
 def paragraph(words: str) -> str:
     return f'<p>{html.escape(words)}</p>'
+
+
+def preformatted(text: str) -> str:
+    """Lines as they are, such as those of a log."""
+    return f'<pre>{html.escape(text)}</pre>'
 
 
 def figure(source: str, words: str) -> str:

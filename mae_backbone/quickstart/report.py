@@ -1,17 +1,17 @@
 """The report of tools/quickstart.py: table, curves and pictures of what two starts of the same training came to."""
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS
 
 from mae_backbone.children import DONE, curve
+from mae_backbone.comparison import draw_predictions
 from mae_backbone.data.files import list_images
-from mae_backbone.drawing import save_picture, side_by_side
+from mae_backbone.drawing import save_picture
 from mae_backbone.page import figure, html_table, markdown_table, page, paragraph, write_text
 
 INITS = {'mae': 'from the MAE', 'random': 'from random weights'}
@@ -96,28 +96,10 @@ def draw_curves(work_dir: Path) -> None:
 
 def draw_task(task: Task, work_dir: Path, *, configs: Path, images: int = 5) -> np.ndarray:
     """Validation images of a task: what is there, what is found from the MAE, what from random weights."""
-    from mae_backbone.cli import fit_to_data
-    from mae_backbone.prediction.predictor import Predictor
-    from mae_backbone.user_data.fit import use_data_root
     cfg = Config.fromfile(configs / f'quickstart_{task.name}.py')
-    use_data_root(cfg, str(work_dir / 'scenes' / task.folder))
-    fit_to_data(cfg)
-    predictors = []
-    for init in INITS:
-        checkpoint = (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip()
-        predictors.append(Predictor(cfg, checkpoint))
-    truths = _truths(cfg, predictors[0])
-    rows = []
-    for index in np.linspace(0, len(truths) - 1, min(images, len(truths))).astype(int):
-        image, truth = truths[index]()
-        rows.append([image, truth, *(predict.draw(image, predict(image)) for predict in predictors)])
-    return side_by_side(rows, ['image', 'truth', *INITS.values()])
-
-
-def _truths(cfg: Config, predictor) -> list[Callable[[], tuple[np.ndarray, np.ndarray]]]:
-    """For each validation image a function that gives it, with what is there drawn on it."""
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    return [lambda i=i: predictor.draw_truth(dataset, i) for i in range(len(dataset))]
+    checkpoints = {words: (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip()
+                   for init, words in INITS.items()}
+    return draw_predictions(cfg, checkpoints, data_root=work_dir / 'scenes' / task.folder, images=images)
 
 
 def _reconstructions(work_dir: Path) -> dict[str, str]:

@@ -1,0 +1,12 @@
+"""Frozen features on one set of class folders: minutes on a CPU.
+
+Run     python tools/transfer.py quick --checkpoint MAE.pth --against random --data-root cifar10
+Data    {train,val}/CLASS/*.jpg
+Expect  the table in the README
+"""
+title = 'Frozen features'
+data = dict(cifar10='cifar10')
+labels = [1.0]
+tasks = dict(
+    knn=dict(probe='knn', data=['cifar10']),
+    linear=dict(probe='linear', data=['cifar10'], labels=[0.1, 1.0], seeds=[0, 1, 2]))

@@ -1,0 +1,36 @@
+"""What several trained models of one config make of the same validation images."""
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from mae_backbone.drawing import side_by_side
+from mae_backbone.prediction.predictor import Predictor
+from mae_backbone.user_data.fit import fit_classes, use_data_root
+
+
+def draw_predictions(cfg: Config, checkpoints: dict[str, str | Path], *, data_root: str | Path,
+                     images: int = 5) -> np.ndarray:
+    """Validation images, evenly drawn: the image, what is there, and what each model finds -> picture (H, W, 3) uint8.
+
+    Args:
+        cfg: the config of the trainings; it is fitted to the data.
+        checkpoints: of tools/train.py, by the title of their column.
+        data_root: of the validation images.
+        images: how many, a row each.
+
+    Raises:
+        ValueError: the validation set is empty, or a checkpoint does not fit.
+    """
+    use_data_root(cfg, str(data_root))
+    fit_classes(cfg)
+    predictors = [Predictor(cfg, checkpoint) for checkpoint in checkpoints.values()]
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    if not len(dataset):
+        raise ValueError(f'{data_root} has no validation images to draw')
+    rows = []
+    for index in np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(int):
+        image, truth = predictors[0].draw_truth(dataset, int(index))
+        rows.append([image, truth, *(predict.draw(image, predict(image)) for predict in predictors)])
+    return side_by_side(rows, ['image', 'truth', *checkpoints])

@@ -1,0 +1,73 @@
+"""A benchmark from its command to its report."""
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from mae_backbone.children import processors
+from mae_backbone.transfer import claims
+from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.picture_jobs import plan_pictures
+from mae_backbone.transfer.places import Job, Place, Processes, Slurm
+from mae_backbone.transfer.planning import Benchmark, plan
+from mae_backbone.transfer.report import write_report
+from mae_backbone.transfer.running import run_jobs, say
+from mae_backbone.transfer.suite import load_suite
+
+
+def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_root: Path, out: Path, root: Path,
+        gpus: str | None = None, jobs: int | None = None, slurm: Sequence[str] | None = None
+        ) -> tuple[dict[Path, str], Path]:
+    """Runs what is not finished of a suite, and writes the report.
+
+    Args:
+        suite: name or path.
+        checkpoints, against: see `find_encoders`.
+        data_root: of the data sets.
+        out: for everything that is written.
+        root: the folder of `tools` and `configs`.
+        gpus, jobs, slurm: where it runs, see tools/transfer.py.
+
+    Returns:
+        The folders of the cells that failed with their last lines, and the page to open.
+
+    Raises:
+        ValueError: a mistake in what was asked for; nothing has run then.
+    """
+    begin = time.time()
+    benchmark = Benchmark(load_suite(suite, root / 'configs'), tuple(find_encoders(checkpoints, against)), data_root,
+                          out, root)
+    planned = plan(benchmark)
+    cells = [folder for job in planned for folder in job.folders]
+    done = sum(claims.result_of(folder) is not None for folder in cells)
+    say(f'{benchmark.suite.title}: {", ".join(encoder.name for encoder in benchmark.encoders)}; {len(cells)} cells in '
+        f'{len(planned)} jobs, {done} finished before; results go to {out}')
+    failed = run_jobs(planned, place_of(planned, out, gpus, jobs, slurm))
+    drawing = plan_pictures(benchmark)
+    say(f'pictures: {len(drawing)} jobs')
+    failed |= run_jobs(drawing, place_of(drawing, out, gpus, jobs, slurm))
+    drawn = [folder for job in drawing for folder in job.folders if folder not in failed]
+    with FileLock(out / 'report.lock'):  # two processes may come to the end at the same time
+        page = write_report(benchmark, failed=failed, pictures=drawn, seconds=time.time() - begin)
+    return failed, page
+
+
+def place_of(jobs: Sequence[Job], out: Path, gpus: str | None, together: int | None,
+             slurm: Sequence[str] | None) -> Place:
+    """Where jobs are to run, as the options of the tool say; raises ValueError where they contradict one another."""
+    given = [name for name, value in (('--gpus', gpus), ('--jobs', together), ('--slurm', slurm)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f'{" and ".join(given)} exclude one another: choose one')
+    if slurm is not None:
+        if not all('=' in word for word in slurm):
+            raise ValueError(f'--slurm {" ".join(slurm)}: wanted KEY=VALUE, such as slurm_partition=gpu')
+        return Slurm(dict(word.split('=', 1) for word in slurm), out / 'slurm')
+    if gpus is not None:
+        slots = [word.strip() for word in gpus.split(',')]
+        if not all(slots) or len(set(slots)) < len(slots):
+            raise ValueError(f'--gpus {gpus}: wanted numbers with commas, such as 0,1')
+        return Processes(slots, out / 'jobs')
+    if together is not None and together < 1:
+        raise ValueError(f'--jobs {together}: wanted 1 or more')
+    return Processes([''] * max(1, min(together or processors(), len(jobs))), out / 'jobs')

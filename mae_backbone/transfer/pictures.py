@@ -1,0 +1,171 @@
+"""Draws what a report shows: reconstructions, neighbours, attention, dense features, predictions."""
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mae_backbone.classifier import ViTClassifier
+from mae_backbone.data.class_folder import ClassFolder, evaluation_transform
+from mae_backbone.data.decode import read_image
+from mae_backbone.data.files import list_images
+from mae_backbone.drawing import save_picture, side_by_side
+from mae_backbone.knn import nearest, normalize
+from mae_backbone.transfer.frozen import (
+    build_frozen,
+    build_pretrainer,
+    class_attention,
+    nearest,
+    normalised,
+    principal_maps,
+)
+
+IMAGES, NEIGHBOURS = 4, 5
+PATCHES = 24  # on the shorter side of images that are not of classes
+_LABELS = ('annotations', 'segments', 'labels', 'masks')  # folders whose images are no photographs
+
+
+def draw_pictures(spec: dict, folder: Path) -> dict:
+    """Writes the pictures that `spec` wants into `folder`; returns their captions by name, and their faults.
+
+    A picture that cannot be drawn leaves the others alone.
+    """
+    draw = _encoders if spec['of'] == 'encoders' else _predictions
+    pictures, faults = {}, []
+    for name, words, picture in draw(spec):
+        try:
+            save_picture(str(folder / name), picture())
+            pictures[name] = words
+        except ValueError as error:
+            print(f'{name} is not drawn: {error}', flush=True)
+            faults.append(f'{words}: {error}')
+    return {'pictures': pictures, 'faults': faults}
+
+
+Drawing = tuple[str, str, Callable[[], np.ndarray]]  # name of the file, caption, what draws it
+
+
+def _predictions(spec: dict) -> list[Drawing]:
+    from mae_backbone.comparison import draw_predictions
+    cfg = Config.fromfile(Path(spec['where']['root'], 'configs', spec['config']))
+    cfg.merge_from_dict(spec['options'])
+    checkpoints = {encoder['name']: Path(run, 'last_checkpoint').read_text(encoding='utf-8').strip()
+                   for encoder, run in zip(spec['encoders'], spec['where']['runs'], strict=True)}
+    return [('predictions.png', 'Validation images, what is there, and what the trainings from each encoder find.',
+             lambda: draw_predictions(cfg, checkpoints, data_root=spec['data_root'], images=spec['images']))]
+
+
+def _encoders(spec: dict) -> list[Drawing]:
+    encoders = list(zip(spec['encoders'], spec['where']['checkpoints'], strict=True))
+    files = photographs(Path(spec['data_root']), IMAGES)
+    drawings = [('attention.png', 'Where the class token looks in the last block, mean of the heads.',
+                 lambda: _maps(encoders, files, spec, _attention)),
+                ('principal.png', 'The three main directions of the features of patches, as colours; what they stand '
+                                  'for is another for each encoder.',
+                 lambda: _maps(encoders, files, spec, _principal))]
+    for number, (encoder, checkpoint) in enumerate(encoders):
+        if checkpoint:
+            drawings.append((f'reconstructions_{number}.png',
+                             f'{encoder["name"]}: the image, what the encoder saw, what the decoder made of it.',
+                             lambda checkpoint=checkpoint: reconstructions(checkpoint, files)))
+        if spec['classes']:
+            drawings.append((f'neighbours_{number}.png', f'{encoder["name"]}: validation images, and their nearest '
+                             'neighbours in the training set.',
+                             lambda encoder=encoder, checkpoint=checkpoint: _neighbours(encoder, checkpoint, spec)))
+    return drawings
+
+
+def photographs(root: Path, number: int) -> list[Path]:
+    """Validation images of a data set of any layout, evenly drawn; of all images where none are for validation.
+
+    Raises:
+        ValueError: there are none.
+    """
+    files = [path for path in list_images(root)
+             if not set(_LABELS) & set(path.relative_to(root).parts[:-1])]
+    files = [path for path in files if {'val', 'validation', 'test'} & set(path.relative_to(root).parts[:-1])] or files
+    return [files[i] for i in np.linspace(0, len(files) - 1, min(number, len(files))).astype(int)]
+
+
+def _maps(encoders: Sequence[tuple[dict, str | None]], files: Sequence[Path], spec: dict,
+          draw: Callable[[ViTClassifier, list[Tensor]], list[np.ndarray]]) -> np.ndarray:
+    """A row for each image, a column for each encoder."""
+    images = [read_image(file) for file in files]
+    columns = []
+    for encoder, checkpoint in encoders:
+        model = build_frozen(encoder['architecture'], checkpoint)
+        prepared = [_prepare(image, encoder['architecture'], spec) for image in images]
+        columns.append(draw(model, prepared))
+    titles = ['image', *(encoder['name'] for encoder, _ in encoders)]
+    return side_by_side(list(zip(images, *columns, strict=True)), titles)
+
+
+def _prepare(image: np.ndarray, architecture: dict, spec: dict) -> Tensor:
+    """image (H, W, 3) -> (3, H', W') uint8: as for its features, or with `PATCHES` patches on the shorter side."""
+    if spec['classes']:
+        return evaluation_transform(spec['image_size'] or architecture['image_size'])(image)
+    patch = architecture['patch_size']
+    scale = PATCHES * patch / min(image.shape[:2])
+    size = [max(1, round(side * scale / patch)) * patch for side in image.shape[1::-1]]
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return torch.from_numpy(resized).permute(2, 0, 1)
+
+
+def _attention(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
+    """Images (3, H, W) uint8 -> pictures (H, W, 3): bright where the class token looks."""
+    pictures = []
+    for image in images:
+        weights = class_attention(model.backbone, normalised(model, [image]))[0].cpu().numpy()
+        weights = (weights - weights.min()) / max(float(np.ptp(weights)), 1e-8)
+        colours = cv2.applyColorMap((255 * weights).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+        pictures.append(_enlarge(colours[..., ::-1], image))
+    return pictures
+
+
+def _principal(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
+    """Images (3, H, W) uint8 -> pictures (H, W, 3) of their dense features."""
+    maps = principal_maps(model.backbone, [normalised(model, [image])[0] for image in images])
+    return [_enlarge((255 * colours.cpu().numpy()).astype(np.uint8), image)
+            for colours, image in zip(maps, images, strict=True)]
+
+
+def _enlarge(picture: np.ndarray, image: Tensor) -> np.ndarray:
+    """picture (h, w, 3) -> (H, W, 3) of the image (3, H, W), with the edges of its patches."""
+    return cv2.resize(picture, (image.shape[2], image.shape[1]), interpolation=cv2.INTER_NEAREST)
+
+
+def _neighbours(encoder: dict, checkpoint: str | None, spec: dict) -> np.ndarray:
+    from mae_backbone.transfer.probes import class_features
+    architecture, size = encoder['architecture'], spec['image_size'] or encoder['architecture']['image_size']
+    train, test = (class_features(build_frozen(architecture, checkpoint), spec['data_root'], split, size,
+                                  spec['where']['features']) for split in ('train', 'val'))
+    sets = [ClassFolder(spec['data_root'], split, train=False, image_size=size) for split in ('train', 'val')]
+    chosen = np.linspace(0, len(test.labels) - 1, min(IMAGES + 2, len(test.labels))).astype(int)
+    queries = normalize(test.values[torch.from_numpy(chosen)])
+    _, found = nearest(queries, train.values, min(NEIGHBOURS, len(train.labels)))
+    rows = [[_pixels(sets[1], int(query)), *(_pixels(sets[0], int(i)) for i in near)]
+            for query, near in zip(chosen, found, strict=True)]
+    return side_by_side(rows, ['image', *(f'neighbour {i}' for i in range(1, found.shape[1] + 1))], height=96)
+
+
+def _pixels(dataset: ClassFolder, index: int) -> np.ndarray:
+    return dataset[index]['inputs'].permute(1, 2, 0).numpy()
+
+
+def reconstructions(checkpoint: str, files: Sequence[Path]) -> np.ndarray:
+    """Original, masked and reconstructed images of a checkpoint of tools/pretrain.py.
+
+    Raises:
+        CheckpointError: it holds no decoder, or does not say how it was built.
+    """
+    from mae_backbone.hooks.reconstruction import draw_reconstructions
+    from mae_backbone.runner import load_whole, read_run
+    model = build_pretrainer(Path(checkpoint))
+    load_whole(model, read_run(checkpoint), checkpoint)
+    encoder = model.mae.encoder
+    height, width = (side * encoder.patch_size for side in encoder.grid)
+    images = [cv2.resize(read_image(file), (width, height), interpolation=cv2.INTER_AREA) for file in files]
+    return draw_reconstructions(model.eval(), [torch.from_numpy(image).permute(2, 0, 1) for image in images])

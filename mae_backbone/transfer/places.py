@@ -1,0 +1,148 @@
+"""Where jobs run: processes of this machine, with or without GPUs, or jobs of Slurm."""
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from mae_backbone.children import processors, tail
+from mae_backbone.parent import environment_of_a_child
+
+MOST_THREADS = 8  # of a process on CPUs: models as small as these only wait for more
+
+
+class Job(NamedTuple):
+    """Cells that one process works through, in their folders; trainings on several GPUs want `gpus` of them."""
+
+    name: str
+    folders: tuple[Path, ...]
+    gpus: int = 1
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, '-m', 'mae_backbone.transfer.job', *map(str, self.folders)]
+
+
+class Running(Protocol):
+    """A job that was started."""
+
+    def ended(self) -> bool: ...
+
+    def failure(self) -> str | None:
+        """Why the process died, None where it came to its end."""
+
+    def stop(self) -> None: ...
+
+
+class Place(Protocol):
+    """Something that jobs can be started in."""
+
+    def start(self, job: Job) -> Running | None:
+        """Starts a job; None where there is no room for it at the moment."""
+
+
+class Processes:
+    """Processes of this machine, each with slots of its own: a GPU each, or '' for a share of the processors."""
+
+    def __init__(self, slots: Sequence[str], logs: Path) -> None:
+        self.slots, self.logs = list(slots), logs
+        self.threads = min(MOST_THREADS, max(1, processors() // len(slots)))
+        self.all_gpus = len(slots) if all(slots) else 0
+
+    def start(self, job: Job) -> Running | None:
+        """Starts a job with as many GPUs as it wants, or with all where it wants more; on CPUs it takes one slot."""
+        number = max(1, min(job.gpus, self.all_gpus))
+        if len(self.slots) < number:
+            return None
+        taken, self.slots = self.slots[:number], self.slots[number:]
+        return _Process(job, taken, self)
+
+
+class _Process:
+    def __init__(self, job: Job, slots: list[str], place: Processes) -> None:
+        self.slots, self.place, self.log = slots, place, place.logs / f'{job.name}.log'
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = environment_of_a_child() | {'OMP_NUM_THREADS': str(place.threads)}
+        if place.all_gpus:
+            environment['CUDA_VISIBLE_DEVICES'] = ','.join(slots)
+        with open(self.log, 'ab') as log:
+            self.child = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                          env=environment)
+
+    def ended(self) -> bool:
+        if self.child.poll() is None:
+            return False
+        self.place.slots += self.slots
+        self.slots = []
+        return True
+
+    def failure(self) -> str | None:
+        code = self.child.returncode
+        if code < 0:
+            return (f'the process was ended by {signal.Signals(-code).name}'
+                    + (', as where memory is short' if code == -signal.SIGKILL else ''))
+        return f'the process ended with exit code {code}: {tail(self.log, 600).strip()}' if code else None
+
+    def stop(self) -> None:
+        self.child.terminate()
+        self.child.wait()
+
+
+class Slurm:
+    """Jobs of Slurm, by submitit: `pip install -e ".[slurm]"`.
+
+    Args:
+        logs: for the files of submitit.
+        options: of `submitit.AutoExecutor.update_parameters`, such as slurm_partition, timeout_min, gpus_per_node; and
+            `cluster`, which is 'slurm' where it is not set; 'local' runs the same jobs on this machine.
+
+    Raises:
+        ValueError: submitit is not installed, there is no Slurm here, or an option does not exist.
+    """
+
+    def __init__(self, options: dict[str, str], logs: Path) -> None:
+        try:
+            import submitit
+        except ImportError as error:
+            raise ValueError('--slurm wants submitit: python -m pip install -e ".[slurm]"') from error
+        given = {key: int(value) if value.isdigit() else value for key, value in options.items()}
+        try:
+            self.executor = submitit.AutoExecutor(str(logs), cluster=given.pop('cluster', 'slurm'))
+            self.executor.update_parameters(name='transfer', **given)
+        except (RuntimeError, ValueError, NameError, AssertionError, TypeError) as error:
+            raise ValueError(f'--slurm: {error}') from error
+
+    def start(self, job: Job) -> Running:
+        """Submits a job; Slurm makes it wait."""
+        return _Submitted(self.executor.submit(Work(job.command)))
+
+
+class Work:
+    """What a job of Slurm does; one that is at its time limit, or preempted, is submitted again and goes on."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = list(command)
+
+    def __call__(self) -> None:
+        subprocess.run(self.command, check=True, stdin=subprocess.DEVNULL, env=environment_of_a_child())
+
+    def checkpoint(self) -> object:
+        """Asked by submitit before such an end."""
+        from submitit.helpers import DelayedSubmission
+        return DelayedSubmission(self)
+
+
+class _Submitted:
+    def __init__(self, job: object) -> None:
+        self.job = job
+
+    def ended(self) -> bool:
+        return self.job.done()
+
+    def failure(self) -> str | None:
+        error = self.job.exception()
+        return None if error is None else f'job {self.job.job_id}: {str(error).strip()[-600:]}'
+
+    def stop(self) -> None:
+        self.job.cancel()

@@ -1,0 +1,65 @@
+"""Probes of frozen features, on class folders."""
+from pathlib import Path
+
+import torch
+from mmengine.device import get_device
+from torch import Tensor
+
+from mae_backbone.classifier import ViTClassifier
+from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.features.cache import Features, cached_features
+from mae_backbone.features.probe import linear_probe
+from mae_backbone.knn import knn_predict
+from mae_backbone.transfer.frozen import build_frozen
+
+
+def run_probe(spec: dict, folder: Path) -> dict:
+    """A cell on frozen features -> its values in percent, and what was chosen to come to them."""
+    options = dict(spec['options'])
+    pooling = 'tokens' if spec['probe'] == 'attentive' else options.pop('pooling', 'mean')
+    model = build_frozen(spec['architecture'], spec['where']['checkpoint'], seed=spec['weights_seed'])
+    train, test = (class_features(model, spec['data_root'], split, spec['image_size'], spec['where']['features'],
+                                  pooling=pooling) for split in ('train', 'val'))
+    rows = share_of_labels(spec['data_root'], spec['labels'], spec['seed'])
+    if rows is not None:
+        train = train.part(rows)
+    return _PROBES[spec['probe']](train, test, seed=spec['seed'], **options)
+
+
+def class_features(model: ViTClassifier, data_root: str, split: str, image_size: int, folder: str, *,
+                   pooling: str = 'mean') -> Features:
+    """Features of all images of a split, kept in `folder`."""
+    dataset = ClassFolder(data_root, split, train=False, image_size=image_size)
+    return cached_features(model, dataset, folder, pooling=pooling)
+
+
+def share_of_labels(data_root: str, share: float, seed: int) -> Tensor | None:
+    """Rows of the features of the training set whose labels may be used; None for all.
+
+    They are the images that a training with `--labels SHARE --seed N` has.
+    """
+    if share == 1:
+        return None
+    every, part = (ClassFolder(data_root, 'train', train=False, **choice).files
+                   for choice in ({}, {'fraction': share, 'seed': seed}))
+    row = {file: index for index, file in enumerate(every)}
+    return torch.tensor([row[file] for file in part])
+
+
+def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07) -> dict:
+    """Nearest neighbours; nothing is drawn by `seed`."""
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    k = min(k, len(train.labels))  # of few labels
+    answers = knn_predict(test.values.to(get_device()), train.values, train.labels, classes=classes, k=k,
+                          temperature=temperature).cpu()
+    return {'values': {'top-1': 100 * float((answers == test.labels).double().mean())}, 'k': k}
+
+
+def linear(train: Features, test: Features, *, seed: int, **options: object) -> dict:
+    """A linear classifier, its learning rate chosen on a part of the training images."""
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    found = linear_probe(train, test, seed=seed, classes=classes, device=get_device(), **options)
+    return {'values': {'top-1': found.accuracy}, 'chosen': found.chosen._asdict()}
+
+
+_PROBES = {'knn': knn, 'linear': linear}

@@ -1,0 +1,164 @@
+"""Suites: tasks x data sets x shares of the labels x seeds, as a config lists them."""
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmengine.config import Config
+
+PROBES = ('knn', 'linear', 'attentive')
+
+
+@dataclass(frozen=True)
+class Task:
+    """One way to judge an encoder: `probe` on its frozen features, or a training by one of our configs.
+
+    Attributes:
+        name: of the task; with it begin the folders of its cells.
+        data: names of data sets of the suite.
+        probe: one of `PROBES`; None for a training.
+        config: of the training, below the folder of all configs; or one for each architecture, by its name in
+            `mae_backbone.vit.ARCHS`.
+        metrics: what the training logs -> what a table calls it.
+        scale: what a logged value is multiplied with to be in percent.
+        options: arguments of the probe, or --cfg-options of the training.
+        labels: shares of the labels, in (0, 1].
+        seeds: each draws the share of the labels, the order of the images and the new weights anew.
+        gpus: processes of a training that has GPUs, one each.
+        pictures: how many predictions of the training are shown.
+    """
+
+    name: str
+    data: tuple[str, ...]
+    probe: str | None = None
+    config: str | dict[str, str] | None = None
+    metrics: dict[str, str] = field(default_factory=lambda: {'accuracy/top1': 'top-1'})
+    scale: float = 1.0
+    options: dict[str, object] = field(default_factory=dict)
+    labels: tuple[float, ...] = (1.0,)
+    seeds: tuple[int, ...] = (0,)
+    gpus: int = 1
+    pictures: int = 4
+
+    def __post_init__(self) -> None:
+        if (self.probe is None) == (self.config is None):
+            raise ValueError(f'task {self.name!r} has probe={self.probe!r} and config={self.config!r}: set one of them')
+        if self.probe is not None and self.probe not in PROBES:
+            raise ValueError(f'task {self.name!r} has probe={self.probe!r}, wanted one of {", ".join(PROBES)}')
+        if not self.labels or not all(0 < share <= 1 for share in self.labels):
+            raise ValueError(f'task {self.name!r} has labels={self.labels}, wanted shares in (0, 1]')
+        if not self.seeds or not self.data:
+            raise ValueError(f'task {self.name!r} has seeds={self.seeds} and data={self.data}: it wants some of each')
+
+    def config_for(self, arch: str | None) -> str:
+        """The config for an encoder of that architecture; raises ValueError where the suite has none."""
+        if isinstance(self.config, dict):
+            if arch not in self.config:
+                raise ValueError(f'task {self.name!r} has configs for {", ".join(self.config)}, none for an encoder of '
+                                 f'the architecture {arch or "of its own"}: add one to the suite')
+            return self.config[arch]
+        return self.config
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What tools/transfer.py runs.
+
+    Attributes:
+        name: of the suite.
+        title: the headline of the report.
+        data: name of a data set -> its folder below --data-root.
+        tasks: in the order of the report.
+        reported: published numbers to stand beside ours: dicts with task, data, metric, value, name and source.
+        image_size: side in pixels that frozen features are extracted at; None: that of the pretraining.
+        new_random_weights: whether `random` has other weights for each seed in probes; one draw takes less time.
+        text: of the config, for the record.
+    """
+
+    name: str
+    title: str
+    data: dict[str, str]
+    tasks: tuple[Task, ...]
+    reported: tuple[dict, ...] = ()
+    image_size: int | None = None
+    new_random_weights: bool = False
+    text: str = ''
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number to be had: a task on a data set, with a share of its labels, one seed, and the encoder `model`."""
+
+    task: str
+    data: str
+    labels: float
+    seed: int
+    model: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is run, below the folder of the benchmark."""
+        return Path('cells', self.task, self.data, f'labels-{self.labels:g}', f'seed-{self.seed}',
+                    self.model.replace('/', '__'))
+
+
+def cells_of(suite: Suite, models: Sequence[str]) -> Iterator[Cell]:
+    """All cells of a suite for these encoders, task by task."""
+    for task in suite.tasks:
+        for data in task.data:
+            for labels in task.labels:
+                for seed in task.seeds:
+                    for model in models:
+                        yield Cell(task.name, data, labels, seed, model)
+
+
+def load_suite(name: str, configs: Path) -> Suite:
+    """A suite by its name in `configs`/transfer, or by the path of its config.
+
+    Raises:
+        ValueError: there is no such suite, or something in it that nothing reads.
+    """
+    path = Path(name) if name.endswith('.py') else configs / 'transfer' / f'{name}.py'
+    if not path.is_file():
+        known = ', '.join(sorted(file.stem for file in (configs / 'transfer').glob('*.py')))
+        raise ValueError(f'there is no suite {path}: pass one of {known}, or the path of a config like those')
+    cfg = Config.fromfile(path)
+    content = cfg.to_dict()
+    defaults = {key: content.pop(key) for key in ('labels', 'seeds') if key in content}
+    _only_known(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
+    data = content['data']
+    tasks = tuple(_task(key, {**defaults, **value}, data) for key, value in content['tasks'].items())
+    suite = Suite(name=path.stem, text=path.read_text(encoding='utf-8'),
+                  **{**content, 'tasks': tasks, 'reported': tuple(content.get('reported', ()))})
+    for number in suite.reported:
+        _check_reported(number, suite)
+    return suite
+
+
+def _task(name: str, values: dict, known: dict[str, str]) -> Task:
+    _only_known(values, Task, f'task {name!r}', {'data'})
+    lists = {key: tuple(values[key]) for key in ('data', 'labels', 'seeds') if key in values}
+    unknown = sorted(set(lists['data']) - set(known))
+    if unknown:
+        raise ValueError(f'task {name!r} wants the data {", ".join(unknown)}: the suite has {", ".join(known)}')
+    return Task(name=name, **{**values, **lists})
+
+
+def _only_known(values: dict, kind: type, what: str, wanted: set[str]) -> None:
+    keys = {entry.name for entry in dataclasses.fields(kind)} - {'name', 'text'}
+    unknown, missing = sorted(set(values) - keys), sorted(wanted - set(values))
+    if unknown or missing:
+        problem = f'has {", ".join(unknown)}, which nothing reads' if unknown else f'misses {", ".join(missing)}'
+        raise ValueError(f'{what} {problem}: its keys are {", ".join(sorted(keys))}')
+
+
+def _check_reported(number: dict, suite: Suite) -> None:
+    """Raises ValueError for a published number that would stand nowhere."""
+    wanted = {'task', 'data', 'metric', 'value', 'name', 'source'}
+    if set(number) != wanted:
+        raise ValueError(f'a number of `reported` has {", ".join(number)}, wanted {", ".join(sorted(wanted))}')
+    if number['task'] not in {task.name for task in suite.tasks} or number['data'] not in suite.data:
+        raise ValueError(f'a number is reported for {number["task"]} on {number["data"]}, which the suite lacks')
+    if not math.isfinite(number['value']):
+        raise ValueError(f'the number reported for {number["task"]} on {number["data"]} is {number["value"]}')

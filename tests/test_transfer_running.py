@@ -1,0 +1,134 @@
+"""Cells: each runs once, whatever is killed, and whatever happens to others."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from transfer_cells import ran, values, write_job, write_tool
+
+from mae_backbone.transfer import claims
+from mae_backbone.transfer.job import work
+from mae_backbone.transfer.places import Processes, Slurm
+from mae_backbone.transfer.running import run_jobs
+
+TESTS = Path(__file__).parent
+# Runs the jobs a and b, of two cells each, as tools/transfer.py would.
+RUNNER = '''
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from transfer_cells import write_job
+from mae_backbone.transfer.places import Processes
+from mae_backbone.transfer.running import run_jobs
+out, root = map(Path, sys.argv[1:])
+jobs = [write_job(out, root, name, cells=2) for name in 'ab']
+print(len(run_jobs(jobs, Processes(['', ''], out / 'jobs'))), 'failed')
+'''
+
+
+def two_slots(out: Path) -> Processes:
+    return Processes(['', ''], out / 'jobs')
+
+
+def runner(out: Path, root: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, '-c', RUNNER.format(tests=str(TESTS)), str(out), str(root)],
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_every_cell_runs_once_and_none_again(tmp_path):
+    root = write_tool(tmp_path)
+    jobs = [write_job(tmp_path / 'out', root, 'a', cells=2), write_job(tmp_path / 'out', root, 'b')]
+    assert run_jobs(jobs, two_slots(tmp_path / 'out')) == {}
+    assert [values(job) for job in jobs] == [[50.0, 51.0], [50.0]]
+    assert run_jobs(jobs, two_slots(tmp_path / 'out')) == {}
+    assert sorted(ran(root)) == ['a0', 'a1', 'b0']
+
+
+def test_a_failing_cell_does_not_stop_the_others_and_is_tried_again(tmp_path, capsys):
+    root = write_tool(tmp_path, 'if work.parent.name == "a0":\n    print("the last line")\n    sys.exit(2)')
+    jobs = [write_job(tmp_path / 'out', root, 'a', cells=2), write_job(tmp_path / 'out', root, 'b')]
+    failed = run_jobs(jobs, two_slots(tmp_path / 'out'))
+    assert list(failed) == [jobs[0].folders[0]]
+    assert failed[jobs[0].folders[0]] == 'ended with exit code 2\nthe last line\n'
+    assert 'FAILED' in capsys.readouterr().out
+    assert claims.result_of(jobs[0].folders[1]) is not None
+    assert values(jobs[1]) == [50.0]
+    write_tool(tmp_path)
+    assert run_jobs(jobs, two_slots(tmp_path / 'out')) == {}
+    assert ran(root).count('a0') == 2
+    assert ran(root).count('a1') == ran(root).count('b0') == 1
+
+
+def test_a_cell_that_takes_its_process_with_it_is_the_one_that_failed(tmp_path):
+    root = write_tool(tmp_path, 'import os, signal\nif seed == 1:\n    os.kill(os.getpid(), signal.SIGKILL)')
+    job = write_job(tmp_path / 'out', root, 'a', cells=3)
+    failed = run_jobs([job], two_slots(tmp_path / 'out'))
+    assert list(failed) == [job.folders[1]]
+    assert 'SIGKILL, as where memory is short' in failed[job.folders[1]]
+    assert ran(root) == ['a0', 'a1', 'a2']
+
+
+def test_an_exception_is_its_own_reason(tmp_path):
+    job = write_job(tmp_path / 'out', write_tool(tmp_path, 'raise ValueError("what to do")'), 'a')
+    work([str(job.folders[0])])
+    assert claims.error_of(job.folders[0]).startswith('what to do\n')
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no SIGKILL')
+def test_killed_and_started_again_nothing_finished_is_repeated(tmp_path):
+    root = write_tool(tmp_path, 'import time\nif seed == 1 and not (pathlib.Path(__file__).parent / "go").exists():\n'
+                                '    time.sleep(60)')
+    with runner(tmp_path / 'out', root) as first:
+        while {'a1', 'b1'} - set(ran(root)):  # both second cells are being worked at
+            assert first.poll() is None, first.stdout.read()
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+    (root / 'tools' / 'go').touch()
+    with runner(tmp_path / 'out', root) as second:  # which waits for the children of the first to notice
+        assert '0 failed' in second.communicate(timeout=60)[0]
+    begun = ran(root)
+    assert begun.count('a0') == begun.count('b0') == 1
+    assert begun.count('a1') == begun.count('b1') == 2
+    assert not list((tmp_path / 'out').rglob('*.part'))
+
+
+def test_two_processes_share_the_cells(tmp_path):
+    root = write_tool(tmp_path, 'import time\ntime.sleep(0.3)')
+    with runner(tmp_path / 'out', root) as first, runner(tmp_path / 'out', root) as second:
+        said = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert all('0 failed' in text for text in said), said
+    assert sorted(ran(root)) == ['a0', 'a1', 'b0', 'b1']
+
+
+def test_a_gpu_has_one_job_at_a_time_and_a_large_job_has_several(tmp_path):
+    root = write_tool(tmp_path, 'import os\nprint("GPUs", os.environ["CUDA_VISIBLE_DEVICES"])\n'
+                                'folder = pathlib.Path(__file__).parent\n'
+                                'for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(","):\n'
+                                '    (folder / ("gpu" + gpu)).mkdir()\nimport time\ntime.sleep(0.2)\n'
+                                'for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(","):\n'
+                                '    (folder / ("gpu" + gpu)).rmdir()')
+    out = tmp_path / 'out'
+    jobs = [write_job(out, root, name) for name in 'abc'] + [write_job(out, root, 'd')._replace(gpus=8)]
+    assert run_jobs(jobs, Processes(['3', '5'], out / 'jobs')) == {}
+    used = [next(line for line in (job.folders[0] / claims.LOG).read_text().splitlines() if 'GPUs' in line)
+            for job in jobs]
+    assert set(used[:3]) == {'GPUs 3', 'GPUs 5'}
+    assert used[3] in ('GPUs 3,5', 'GPUs 5,3')
+
+
+def test_jobs_of_submitit(tmp_path):
+    pytest.importorskip('submitit', reason='pip install -e ".[slurm]"')
+    root = write_tool(tmp_path, 'if seed == 1:\n    sys.exit(3)')
+    job = write_job(tmp_path / 'out', root, 'a', cells=2)
+    failed = run_jobs([job], Slurm({'cluster': 'local', 'timeout_min': '2'}, tmp_path / 'out' / 'slurm'))
+    assert list(failed) == [job.folders[1]]
+    assert claims.result_of(job.folders[0])['values'] == {'top-1': 50.0}
+
+
+def test_what_submitit_cannot_do_is_said(tmp_path):
+    pytest.importorskip('submitit', reason='pip install -e ".[slurm]"')
+    with pytest.raises(ValueError, match='--slurm: '):
+        Slurm({'cluster': 'local', 'no_such_option': '1'}, tmp_path)

@@ -1,0 +1,79 @@
+"""Suites: what is in them is read, what is not is said."""
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mae_backbone.transfer.suite import PROBES, Cell, cells_of, load_suite
+from mae_backbone.vit import ARCHS
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = ROOT / 'configs'
+SUITES = sorted(file.stem for file in (CONFIGS / 'transfer').glob('*.py'))
+SMALL = '''
+title = 'Small'
+data = dict(one='one', two='folder')
+labels = [0.1, 1.0]
+seeds = [0, 1]
+tasks = dict(
+    knn=dict(probe='knn', data=['one', 'two'], seeds=[5]),
+    tune=dict(config='demo/vit-micro_finetune_cifar10.py', data=['one']))
+'''
+
+
+def suite(folder: Path, text: str = SMALL):
+    (folder / 'mine.py').write_text(text)
+    return load_suite(str(folder / 'mine.py'), CONFIGS)
+
+
+def test_a_suite_is_the_product_of_what_it_lists(tmp_path):
+    found = suite(tmp_path)
+    cells = list(cells_of(found, ['mae', 'random']))
+    assert len(cells) == len(set(cells)) == (2 * 2 * 1 + 1 * 2 * 2) * 2
+    assert len({cell.folder for cell in cells}) == len(cells)
+    assert cells[0] == Cell('knn', 'one', 0.1, 5, 'mae')
+    assert found.text == SMALL
+
+
+def test_folders_of_cells_lie_below_that_of_the_benchmark():
+    assert '..' not in Cell('knn', 'one', 0.1, 0, 'run/../../epoch_1').folder.parts
+
+
+@pytest.mark.parametrize(('old', 'new', 'says'), [
+    ("seeds = [0, 1]", "sedes = [0, 1]", "has sedes, which nothing reads"),
+    ("probe='knn'", "prob='knn'", "task 'knn' has prob, which nothing reads"),
+    ("probe='knn'", "probe='knm'", "wanted one of knn, linear"),
+    ("probe='knn'", "probe='knn', config='a.py'", "set one of them"),
+    ("data=['one']", "data=['three']", "wants the data three: the suite has one, two"),
+    ("[0.1, 1.0]", "[0.0]", "wanted shares in"),
+    ("title = 'Small'", "", "misses title"),
+    ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "wanted data, metric, name"),
+])
+def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        suite(tmp_path, SMALL.replace(old, new))
+
+
+def test_an_unknown_suite_lists_those_there_are():
+    with pytest.raises(ValueError, match=f'pass one of {", ".join(SUITES)}'):
+        load_suite('no_such_suite', CONFIGS)
+
+
+@pytest.mark.parametrize('name', SUITES)
+def test_ours_name_configs_that_log_what_they_ask_for(name: str):
+    found = load_suite(name, CONFIGS)
+    for task in found.tasks:
+        configs = task.config.values() if isinstance(task.config, dict) else [task.config] if task.config else []
+        for config in configs:
+            cfg = Config.fromfile(CONFIGS / config)
+            assert cfg.val_cfg is not None
+            evaluator = cfg.val_evaluator
+            wanted = {key.split('/')[0] for key in task.metrics}
+            known = {'CocoMetric': {'coco'}, 'IoUMetric': {'mIoU'}, 'mae_backbone.TopKAccuracy': {'accuracy'}}
+            assert wanted <= known[evaluator.type], config
+        if isinstance(task.config, dict):
+            assert task.config.keys() <= ARCHS.keys()
+            with pytest.raises(ValueError, match='none for an encoder'):
+                task.config_for(None)
+        assert task.probe is None or task.probe in PROBES
