@@ -26,7 +26,8 @@ from mae_backbone.cli import RUN_KEYS, check_keys
 from mae_backbone.layer_decay import parameter_table
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('configs/**/*.py'))
+# Suites are lists of runs, not runs: tests/test_transfer_suite.py has them.
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob('configs/**/*.py') if path.parent.name != 'transfer')
 CONFIGS = [file for file in FILES if '/_base_/' not in file]
 GOLDEN = json.loads((Path(__file__).parent / 'golden' / 'optim.json').read_text())  # from the public code
 

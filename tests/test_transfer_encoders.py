@@ -50,8 +50,9 @@ def test_names_have_as_many_folders_as_tell_them_apart(tmp_path):
         find_encoders([str(files[0])], [str(files[0])])
 
 
-@pytest.mark.parametrize(('name', 'says'), [('random', 'random weights go to --against'), ('none.pth', 'check the path'),
-                                            ('.', 'has no checkpoints epoch_N.pth')])
+@pytest.mark.parametrize(('name', 'says'), [
+    ('random', 'random weights go to --against'), ('none.pth', 'check the path'),
+    ('.', r'has no checkpoints epoch_N\.pth')])
 def test_what_is_no_checkpoint_is_said(tmp_path, monkeypatch, name: str, says: str):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=says):

@@ -1,4 +1,5 @@
 """Suites: what is in them is read, what is not is said."""
+import ast
 import re
 from pathlib import Path
 
@@ -58,6 +59,14 @@ def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
 def test_an_unknown_suite_lists_those_there_are():
     with pytest.raises(ValueError, match=f'pass one of {", ".join(SUITES)}'):
         load_suite('no_such_suite', CONFIGS)
+
+
+@pytest.mark.parametrize('name', SUITES)
+def test_the_head_of_ours_is_a_recipe_card(name: str):
+    card = ast.get_docstring(ast.parse((CONFIGS / 'transfer' / f'{name}.py').read_text()))
+    entries = dict(re.findall(r'^(Run|Data|Expect) +(.+(?:\n .+)*)', card, flags=re.M))
+    assert entries.keys() == {'Run', 'Data', 'Expect'}
+    assert entries['Run'].startswith(f'python tools/transfer.py {name} ')
 
 
 @pytest.mark.parametrize('name', SUITES)

@@ -18,7 +18,6 @@ from mae_backbone.transfer.frozen import (
     build_frozen,
     build_pretrainer,
     class_attention,
-    nearest,
     normalised,
     principal_maps,
 )
