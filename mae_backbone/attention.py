@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mae_backbone.relative_bias import bias_of, bias_table
+
 
 class Attention(nn.Module):
     """Self-attention over the N tokens of each sequence; parameters are named as in timm and detectron2.
@@ -12,9 +14,11 @@ class Attention(nn.Module):
         heads: number of heads.
         table_size: (h, w), the grid for which tables of relative positions are made, zero at the start; None for none.
             On another grid the tables are resized linearly, as detectron2 does.
+        bias_size: the same for a table of BEiT's kind, see `RelativeBias`.
     """
 
-    def __init__(self, width: int, *, heads: int, table_size: tuple[int, int] | None = None) -> None:
+    def __init__(self, width: int, *, heads: int, table_size: tuple[int, int] | None = None,
+                 bias_size: tuple[int, int] | None = None) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f'width={width} cannot be split over heads={heads}: choose a multiple')
@@ -26,18 +30,25 @@ class Attention(nn.Module):
             h, w = table_size
             self.rel_pos_h = nn.Parameter(torch.zeros(2 * h - 1, width // heads))
             self.rel_pos_w = nn.Parameter(torch.zeros(2 * w - 1, width // heads))
+        self.bias_size = bias_size
+        if bias_size is not None:
+            self.relative_position_bias_table = nn.Parameter(bias_table(bias_size, heads))
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None,
+                bias: Tensor | None = None) -> Tensor:
         """tokens (B, N, D) -> (B, N, D); with relative positions the N tokens are those of `grid`, row by row.
 
+        A `bias` (heads, N, N) is added to the scores, of a query in its row to a key in its column.
         With `last` = M the outcome (B, M, D) is that of the last M tokens, which all N are looked up for.
         """
         B, N, D = tokens.shape
         if last is not None:
             return self._of_last(tokens, last)
         q, k, v = self.qkv(tokens).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        if self.bias_size is not None:
+            bias = bias_of(self.relative_position_bias_table, self.bias_size, grid, class_token=N > grid[0] * grid[1])
         if self.rel_pos_h is None:
-            mixed = F.scaled_dot_product_attention(q, k, v)
+            mixed = F.scaled_dot_product_attention(q, k, v, None if bias is None else bias[None].to(q.dtype))
         else:
             mixed = attend_with_relative_positions(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
         return self.proj(mixed.transpose(1, 2).reshape(B, N, D))

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
+from mae_backbone.relative_bias import EXTRA, resized
 from mae_backbone.vit import ViT
 
 # Names inside of an encoder's prefix that a ViT may have no use for: the decoder and the heads of public MAE files.
 _UNUSED = ('mask_token', 'decoder_', 'head.', 'fc_norm.')
 # Names that start at zero where a checkpoint has none: pretraining knows no relative positions,
-_NEW = ('.rel_pos_h', '.rel_pos_w')
+_NEW = ('.rel_pos_h', '.rel_pos_w', '.relative_position_bias_table')
 # and no convolutions at the end of blocks, which start as the identity.
 _NEW_CONVOLUTION = tuple(f'.residual.{part}' for i in (1, 2, 3) for part in (
     f'conv{i}.weight', f'norm{i}.weight', f'norm{i}.bias'))
@@ -251,6 +252,13 @@ def _fit(name: str, stored: Tensor, wanted: Tensor, model: ViT) -> Tensor:
         _log(f'patches resized from {tuple(stored.shape[2:])} to {tuple(wanted.shape[2:])} pixels: a patch that is '
              'enlarged bicubically gives the token that it gave before')
         return resample_patch_embed(stored.float(), list(wanted.shape[2:]), antialias=False).to(stored.dtype)
+    if name.endswith('.relative_position_bias_table') and stored.ndim == 2 and stored.shape[1] == wanted.shape[1]:
+        part = model.get_submodule(name.rpartition('.')[0])
+        side, grid = round(((len(stored) - EXTRA) ** 0.5 + 1) / 2), getattr(part, 'bias_size', None) or part.grid
+        if (2 * side - 1) ** 2 + EXTRA != len(stored):
+            return stored  # not square: its grid is unknown, and the shapes are reported
+        _log(f'{name} resized from {side}x{side} to {grid[0]}x{grid[1]} patches (bicubic)')
+        return resized(stored, (side, side), grid)
     if name.endswith(_NEW) and stored.ndim == 2 and stored.shape[1] == wanted.shape[1]:
         _log(f'{name} resized from {len(stored)} to {len(wanted)} distances (linear)')
         return F.interpolate(stored.T[None], size=len(wanted), mode='linear')[0].T
@@ -280,7 +288,8 @@ def _architecture(weights: dict[str, Tensor]) -> tuple[int, int, int, int]:
 
 
 def _is_unused(name: str, model: ViT) -> bool:
-    return (name.startswith(_UNUSED) or (name == 'cls_token' and model.cls_token is None)
+    return (name.startswith(_UNUSED) or name.endswith('.relative_position_index')
+            or (name == 'cls_token' and model.cls_token is None)
             or (name.startswith('norm.') and not isinstance(model.norm, torch.nn.LayerNorm)))
 
 

@@ -15,7 +15,7 @@ from mae_backbone.registry import OPTIM_WRAPPER_CONSTRUCTORS
 # What mmengine's DefaultOptimWrapperConstructor reads (it passes over any other key without a word), and our own.
 PARAMWISE_KEYS = ('bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult',
                   'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay', 'norm_decay_mult')
-TAIL = ('norm', 'fc_norm', 'head')  # of a ViT, after its blocks
+TAIL = ('norm', 'fc_norm', 'head', 'rel_pos_bias')  # of a ViT, after its blocks; the last as in BEiT's code
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

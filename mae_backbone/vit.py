@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from mae_backbone.attention import Attention
 from mae_backbone.masking import Mask
 from mae_backbone.patches import grid_size, sincos_positions
+from mae_backbone.relative_bias import RelativeBias
 
 
 class Arch(NamedTuple):
@@ -51,6 +52,8 @@ class ViT(nn.Module):
             information on without global blocks.
         conv_blocks: indices of the blocks that end in a residual convolution, which passes it on as well.
         relative_positions: add detectron2's decomposed relative positions in every block.
+        relative_bias: add relative positions of BEiT's kind, a number for each distance and head: 'block' has a table
+            in every block (MAE's segmentation), 'shared' one for all; None for none. They go with a class token too.
         checkpointing: recompute the blocks in the backward pass instead of keeping what is inside of them.
 
     Raises:
@@ -62,7 +65,7 @@ class ViT(nn.Module):
                  class_token: bool = True, final_norm: bool = True, fixed_positions: bool = False,
                  drop_path_rate: float = 0.0, window_size: int = 0, global_blocks: Sequence[int] = (),
                  shifted_windows: bool = False, conv_blocks: Sequence[int] = (), relative_positions: bool = False,
-                 checkpointing: bool = False) -> None:
+                 relative_bias: str | None = None, checkpointing: bool = False) -> None:
         super().__init__()
         self.arch = width, depth, heads = find_arch(arch)
         self.patch_size, self.in_channels, self.checkpointing = patch_size, in_channels, checkpointing
@@ -71,6 +74,10 @@ class ViT(nn.Module):
         if class_token and (window_size or relative_positions or conv_blocks):
             raise ValueError('windows, relative positions and convolutions are defined between patches: '
                              'set class_token=False')
+        if relative_bias not in (None, 'block', 'shared') or (relative_bias and relative_positions) or (
+                relative_bias == 'shared' and window_size):
+            raise ValueError(f"relative_bias={relative_bias!r}: wanted 'block', 'shared' or None, not together with "
+                             "relative_positions=True, and not 'shared' with windows")
         if shifted_windows and window_size < 2:
             raise ValueError(f'shifted_windows=True with window_size={window_size}: set window_size to 2 or more')
         for name, indices in (('global_blocks', global_blocks), ('conv_blocks', conv_blocks)):
@@ -87,9 +94,12 @@ class ViT(nn.Module):
         self.blocks = nn.ModuleList([
             Block(width, heads=heads, drop_path=rate, window_size=window,
                   shift=window // 2 if shifted_windows and i % 2 else 0, convolve=i in conv_blocks,
-                  table_size=((window, window) if window else grid) if relative_positions else None)
+                  table_size=((window, window) if window else grid) if relative_positions else None,
+                  bias_size=((window, window) if window else grid) if relative_bias == 'block' else None)
             for i, (rate, window) in enumerate(zip(rates, windows, strict=True))])
         self.norm = nn.LayerNorm(width, eps=1e-6) if final_norm else nn.Identity()
+        self.rel_pos_bias = RelativeBias(grid, heads) if relative_bias == 'shared' else None
+        self.relative_bias = relative_bias
         initialize(self)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -109,7 +119,14 @@ class ViT(nn.Module):
         return tokens + mask.visible(self.positions(grid)[:, 1:])
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """tokens (B, N, D) of any patches, with positions -> (B, 1 + N, D) after all blocks, class token first."""
+        """tokens (B, N, D) of any patches, with positions -> (B, 1 + N, D) after all blocks, class token first.
+
+        Raises:
+            ValueError: there are relative positions, which need a grid of patches.
+        """
+        if self.relative_bias:
+            raise ValueError(f'relative_bias={self.relative_bias!r} needs the grid of all patches, which is not known '
+                             'here: pretrain and classify without it, it is for feature maps')
         tokens = self._prepend_class_token(tokens)
         for block in self.blocks:
             tokens = self._run(block, tokens, None)
@@ -120,8 +137,9 @@ class ViT(nn.Module):
         grid = self.check(images)
         wanted = {i % len(self.blocks) for i in out_indices}
         tokens, maps = self._prepend_class_token(self.embed(images)), {}
+        bias = self.rel_pos_bias(grid, tokens.shape[1]) if self.rel_pos_bias is not None else None
         for i, block in enumerate(self.blocks):
-            tokens = self._run(block, tokens, grid)
+            tokens = self._run(block, tokens, grid, bias)
             if i in wanted:
                 maps[i] = self._to_map(self.norm(tokens), grid)
         return [maps[i % len(self.blocks)] for i in out_indices]
@@ -151,10 +169,11 @@ class ViT(nn.Module):
         """tokens (B, L or 1 + L, D) -> (B, D, h, w)."""
         return tokens[:, -grid[0] * grid[1]:].transpose(1, 2).unflatten(2, grid).contiguous()
 
-    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int] | None,
+             bias: Tensor | None = None) -> Tensor:
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(block, tokens, grid, use_reentrant=False)
-        return block(tokens, grid)
+            return checkpoint(block, tokens, grid, bias=bias, use_reentrant=False)
+        return block(tokens, grid, bias=bias)
 
 
 class Block(nn.Module):
@@ -168,36 +187,40 @@ class Block(nn.Module):
         shift: patches by which the windows are moved to the lower right, in [0, window_size).
         convolve: end in a residual convolution.
         table_size: as in `Attention`.
+        bias_size: as there.
     """
 
     def __init__(self, width: int, *, heads: int, drop_path: float = 0.0, window_size: int = 0, shift: int = 0,
-                 convolve: bool = False, table_size: tuple[int, int] | None = None) -> None:
+                 convolve: bool = False, table_size: tuple[int, int] | None = None,
+                 bias_size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.window_size, self.shift = window_size, shift
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads=heads, table_size=table_size)
+        self.attn = Attention(width, heads=heads, table_size=table_size, bias_size=bias_size)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, 4 * width)
         self.drop_path = DropPath(drop_path)
         if convolve:
             self.residual = ConvBottleneck(width)
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None,
+                bias: Tensor | None = None) -> Tensor:
         """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows, positions and convolutions.
 
+        A `bias` (heads, N, N) is added to the scores of attention, in a block without windows.
         With `last` = M, in a block without any of these, only the outcome (B, M, D) of the last M tokens is computed.
         """
         if last is not None:
             tokens = tokens[:, -last:] + self.drop_path(self.attn(self.norm1(tokens), last=last))
             return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
-        tokens = tokens + self.drop_path(self.attend(self.norm1(tokens), grid))
+        tokens = tokens + self.drop_path(self.attend(self.norm1(tokens), grid, bias))
         tokens = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
         return self.residual(tokens, grid) if hasattr(self, 'residual') else tokens
 
-    def attend(self, tokens: Tensor, grid: tuple[int, int] | None) -> Tensor:
+    def attend(self, tokens: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
         """tokens (B, N, D) -> (B, N, D), in windows where the block has them."""
         if not self.window_size:
-            return self.attn(tokens, grid)
+            return self.attn(tokens, grid, bias=bias)
         windows = to_windows(tokens, grid, self.window_size, shift=self.shift)
         windows = self.attn(windows, (self.window_size, self.window_size))
         return from_windows(windows, grid, self.window_size, shift=self.shift)
