@@ -179,7 +179,7 @@ def test_layer_ids():
 
 
 @pytest.mark.parametrize('name', ['backbone.layers.0.weight', 'backbone.blocks.12.norm1.bias', 'backbone.blocks.x.y',
-                                  'backbone.rel_pos_bias', 'backbone.normal.weight'])
+                                  'backbone.rel_pos_mlp', 'backbone.normal.weight'])
 def test_a_parameter_of_the_vit_that_fits_no_rule_is_refused(name: str):
     with pytest.raises(ValueError, match=f'{name} is in the ViT'):
         layer_id(name, depth=12, prefix='backbone.')
