@@ -68,6 +68,35 @@ def test_a_probe_trains_its_head_alone(pool: str):
                      'head_norm.num_batches_tracked'}
 
 
+@pytest.mark.parametrize('tuned', [0, 0.5, 1, 2])
+def test_partial_fine_tuning_trains_the_last_blocks(tuned: float):
+    model = build(dict(drop_path_rate=0.5, arch=dict(width=32, depth=3, heads=2)), tuned_blocks=tuned).train()
+    wanted = {0: (), 0.5: ('blocks.2.norm2.', 'blocks.2.mlp.'), 1: ('blocks.2.',), 2: ('blocks.1.', 'blocks.2.')}[tuned]
+    wanted = ('head.', 'fc_norm.', *(f'backbone.{name}' for name in wanted))
+    trained = {name for name, one in model.named_parameters() if one.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(wanted)}
+    assert any(block.training for block in model.backbone.blocks) == (tuned > 0)
+    assert not model.backbone.blocks[0].training
+    images, labels = images_and_labels()
+    model.loss(images, labels).backward()
+    assert all((one.grad is not None) == one.requires_grad for one in model.parameters())
+
+
+@pytest.mark.parametrize('tuned', [-1, 0.25, 1.5, 3])
+def test_there_are_not_as_many_blocks_to_tune(tuned: float):
+    with pytest.raises(ValueError, match=rf'tuned_blocks={tuned}, wanted 0, \.5 .* or 1 to 2'):
+        build(tuned_blocks=tuned)
+
+
+def test_an_attentive_probe_trains_its_query_and_head():
+    model, (images, labels) = build(pool='attention', probe=True).train(), images_and_labels()
+    model.loss(images, labels).backward()
+    learning = {name.split('.')[0] for name, one in model.named_parameters() if one.grad is not None}
+    assert learning == {'attention', 'head'}
+    tokens = model.backbone.encode(model.backbone.embed(images))
+    assert_close(model(images), model.attention(tokens))
+
+
 def test_a_probe_normalises_each_feature_over_the_batch():
     model, (images, labels) = build(probe=True).train(), images_and_labels()
     features = model.features(images)
@@ -120,7 +149,7 @@ def test_labels_may_come_as_a_list():
 
 
 def test_a_pool_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"pool='max', wanted 'mean'.*or 'class'"):
+    with pytest.raises(ValueError, match=r"pool='max', wanted 'mean'.*or 'attention'"):
         build(pool='max')
 
 

@@ -1,6 +1,6 @@
 """Linear probes on kept features: many learning rates at once, chosen by a part of the training set."""
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -103,17 +103,33 @@ def linear_probe(train: Features, test: Features, *, lrs: Sequence[float] = LEAR
         ValueError: what does not fit; a choice between settings where no class has two images.
     """
     settings = [Setting(*pair) for pair in product(lrs, weight_decays)]
-    classes = classes or int(train.labels.max()) + 1
-    options = {'classes': classes, 'epochs': epochs, 'batch_size': batch_size, 'seed': seed, 'device': device}
+    options = {'classes': classes or int(train.labels.max()) + 1, 'epochs': epochs, 'batch_size': batch_size,
+               'seed': seed, 'device': device}
+
+    def answers(settings: Sequence[Setting], rows: Tensor, values: Tensor) -> Tensor:
+        return train_heads(train, settings, rows=rows, **options).answers(values).cpu()
+
+    return chosen_by_held_out(settings, train, test, answers, held_out=held_out, seed=seed)
+
+
+def chosen_by_held_out(settings: Sequence[Setting], train: Features, test: Features,
+                       answers: Callable[[Sequence[Setting], Tensor, Tensor], Tensor], *, held_out: float,
+                       seed: int) -> ProbeResult:
+    """Tries K settings on a part of `train`; the best on the rest of it learns from all of it and answers `test`.
+
+    Args:
+        answers: (settings, rows of `train` to learn from, values (N, ...)) -> (N, K) classes.
+        held_out, seed: as in `split_by_class`.
+    """
     judged: dict[Setting, float] = {}
     if len(settings) > 1:
         learn, choose = split_by_class(train.labels, held_out, seed)
-        found = train_heads(train, settings, rows=learn, **options).answers(train.values[choose]).cpu()
+        found = answers(settings, learn, train.values[choose])
         right = (found == train.labels[choose, None]).double().mean(dim=0)
         judged = dict(zip(settings, (100 * right).tolist(), strict=True))
     chosen = max(settings, key=lambda setting: judged.get(setting, 0.0))
-    answers = train_heads(train, [chosen], **options).answers(test.values)[:, 0].cpu()
-    return ProbeResult(100 * float((answers == test.labels).double().mean()), chosen, judged, answers)
+    found = answers([chosen], torch.arange(len(train.labels)), test.values)[:, 0]
+    return ProbeResult(100 * float((found == test.labels).double().mean()), chosen, judged, found)
 
 
 def train_heads(train: Features, settings: Sequence[Setting], *, classes: int, rows: Tensor | None = None,
@@ -136,7 +152,7 @@ def train_heads(train: Features, settings: Sequence[Setting], *, classes: int, r
     weight, bias, lrs, decays = _first(values.shape[1], settings, classes, generator, device)
     velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
     heads = Heads(Inputs(*(part.to(device) for part in Inputs.of(values, rows))), weight, bias)
-    for rate, batch in _steps(rows, epochs, batch_size, generator):
+    for rate, batch in steps(rows, epochs, batch_size, generator):
         inputs = heads.inputs.apply(values[batch].to(device, non_blocking=True))
         error = _errors(inputs, heads, labels[batch].to(device))
         velocity.mul_(MOMENTUM).add_((inputs.T @ error.flatten(1)).view_as(weight)).addcmul_(decays, weight)
@@ -163,7 +179,7 @@ def _first(width: int, settings: Sequence[Setting], classes: int, generator: tor
             decays)
 
 
-def _steps(rows: Tensor, epochs: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[float, Tensor]]:
+def steps(rows: Tensor, epochs: int, batch_size: int, generator: torch.Generator) -> Iterator[tuple[float, Tensor]]:
     """The share of the learning rate and the rows of each step. The batches of an epoch are all as large, but for 1."""
     batches = -(-len(rows) // batch_size)
     total, warm = epochs * batches, epochs * batches * WARM_UP // EPOCHS
