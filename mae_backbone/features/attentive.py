@@ -46,7 +46,8 @@ def attentive_probe(train: Features, test: Features, *, heads: int, lrs: Sequenc
         for setting in settings:
             head = AttentiveHead(train.values.shape[2], heads=heads, classes=classes, seed=seed).to(device)
             _train(head, train, rows, setting, epochs=epochs, batch_size=batch_size, seed=seed)
-            found.append(torch.cat([head(part.to(device).float()).argmax(dim=1) for part in values.split(_CHUNK)]).cpu())
+            scores = (head(part.to(device).float()) for part in values.split(_CHUNK))
+            found.append(torch.cat([part.argmax(dim=1).cpu() for part in scores]))
         return torch.stack(found, dim=1)
 
     settings = [Setting(lr, weight_decay) for lr in lrs]
