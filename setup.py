@@ -38,7 +38,8 @@ setup(
         'filelock',  # which torch requires too
     ],
     extras_require={
-        'test': ['pytest>=8', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval', 'scikit-learn', 'submitit'],
+        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval',
+                 'scikit-learn', 'submitit'],
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],
         'slurm': ['submitit>=1.5'],
