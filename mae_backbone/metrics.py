@@ -1,4 +1,4 @@
-"""How often the true class is among the first guesses."""
+"""How often the true class is among the first guesses, and how sure the model is of it."""
 import logging
 from collections.abc import Sequence
 
@@ -69,6 +69,31 @@ class TopKAccuracy(BaseMetric):
             self._warned = True
             print_log(f'topk={self.topk} of {classes} classes: {classes} guesses are always right, such a top-k is 100',
                       logger='current', level=logging.WARNING)
+
+
+@METRICS.register_module()
+class CrossEntropy(BaseMetric):
+    """Mean of -log(score of the true class), in nats: `loss/cross_entropy`, without smoothing or mixing of labels.
+
+    Takes predictions as `ViTClassifier` gives them, dict(scores=(classes,), label=int), the scores being shares of 1.
+    """
+
+    default_prefix = 'loss'
+
+    def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
+        """Adds a batch of predictions. Raises ValueError where a label is missing."""
+        if any(sample.get('label') is None for sample in data_samples):
+            raise ValueError('a prediction has no true label to compare with: evaluate on a dataset that has labels '
+                             '(a folder per class)')
+        for sample in data_samples:
+            score = sample['scores'][int(sample['label'])].double()
+            self.results.append(-float(score.clamp(min=torch.finfo(torch.float32).tiny).log()))
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        """Loss of every image -> their mean."""
+        if not results:
+            raise ValueError('no image was evaluated: is the test dataset empty?')
+        return {'cross_entropy': float(np.mean(results))}
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ FUNCTIONS = _node('FUNCTIONS', 'data.batch')
 TRANSFORMS = _node('TRANSFORMS', 'data.readers')
 HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_log', 'hooks.bad_images', 'hooks.checkpoint',
               'hooks.guard', 'hooks.preemption', 'hooks.throughput', 'hooks.health', 'hooks.probes', 'hooks.plots',
-              'hooks.mask_schedule')
+              'hooks.mask_schedule', 'hooks.confusion')
 LOG_PROCESSORS = _node('LOG_PROCESSORS', 'log_line')
 LOOPS = _node('LOOPS', 'loops', 'knn')
 METRICS = _node('METRICS', 'metrics')

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from classification_recipes import CLASSIFICATION
 from mmengine import registry
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -267,8 +268,9 @@ RECIPES = {
     LINEAR: probing(90, **B),
     'configs/classification/vit-l_linear_50e_in1k.py': probing(50, patch_size=16, **L),
     'configs/classification/vit-h_linear_50e_in1k.py': probing(50, **H),
+    **CLASSIFICATION,
     # DINO (Caron et al., ICCV 2021), section 4.1
-    KNN: {'test_cfg.k': 20, 'test_cfg.temperature': 0.07, 'test_cfg.bank.dataset.train': False,
+    KNN: {'test_cfg.k': (10, 20, 100, 200), 'test_cfg.temperature': 0.07, 'test_cfg.bank.dataset.train': False,
           'test_cfg.bank.dataset.split': 'train', 'test_dataloader.dataset.split': 'val', **{
               f'model.backbone.{key}': value for key, value in B.items()}},
     # detectron2 projects/ViTDet and configs/common/models/mask_rcnn_{fpn,vitdet}.py

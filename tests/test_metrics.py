@@ -4,11 +4,12 @@ import logging
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from mae_backbone.metrics import TopKAccuracy, label_ranks
+from mae_backbone.metrics import CrossEntropy, TopKAccuracy, label_ranks
 
 
 def predictions(scores: np.ndarray, labels: np.ndarray) -> list[dict]:
@@ -106,6 +107,22 @@ def test_a_k_must_be_a_positive_integer(topk: object):
         TopKAccuracy(topk)
 
 
+def test_cross_entropy_is_torchs():
+    logits, labels = torch.randn(9, 4), torch.randint(4, (9,))
+    evaluator = Evaluator({'type': 'mae_backbone.CrossEntropy'})
+    for part in (slice(0, 4), slice(4, 9)):
+        evaluator.process(data_samples=[{'scores': score, 'label': int(label)} for score, label in
+                                        zip(logits.softmax(1)[part], labels[part], strict=True)])
+    assert evaluator.evaluate(9) == {'loss/cross_entropy': pytest.approx(float(F.cross_entropy(logits, labels)))}
+    sure_and_wrong = CrossEntropy()
+    sure_and_wrong.process(None, [{'scores': torch.tensor([1.0, 0.0]), 'label': 1}])
+    assert 80 < sure_and_wrong.results[0] < 100  # and not infinite
+    with pytest.raises(ValueError, match='has no true label'):
+        CrossEntropy().process(None, [{'scores': torch.ones(3), 'label': None}])
+
+
 def test_nothing_evaluated_is_an_error():
+    with pytest.raises(ValueError, match='no image was evaluated'):
+        CrossEntropy().evaluate(0)
     with pytest.raises(ValueError, match='no image was evaluated'):
         TopKAccuracy().evaluate(0)

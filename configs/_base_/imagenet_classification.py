@@ -13,7 +13,8 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='mae_backbone.ClassFolder', data_root=data_root, split='val', train=False, image_size=224))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='mae_backbone.TopKAccuracy', topk=(1, 5))
+val_evaluator = [dict(type='mae_backbone.TopKAccuracy', topk=(1, 5)), dict(type='mae_backbone.CrossEntropy')]
 test_evaluator = val_evaluator
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
+custom_hooks = [dict(type='mae_backbone.ConfusionHook')]

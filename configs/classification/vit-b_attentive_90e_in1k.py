@@ -1,0 +1,17 @@
+"""Attentive probe of a ViT-B/16 that MAE pretrained, ImageNet-1K, 90 epochs: one query looks at all tokens.
+
+Run     python tools/train.py configs/classification/vit-b_attentive_90e_in1k.py --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
+Costs   those of the linear probe, and a little more
+Expect  no published figure for this recipe: the probe is that of Context Autoencoder (Chen et al., 2022), AdamW and its
+        constants are ours, length and augmentation those of the linear probe. Ours: not measured yet.
+"""
+_base_ = ['./vit-b_linear_90e_in1k.py']
+
+model = dict(pool='attention')
+optim_wrapper = dict(
+    _delete_=True, type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0))
+auto_scale_lr = dict(base_batch_size=1024)

@@ -1,0 +1,13 @@
+"""Fine-tuning of ViT-S/16 from MAE weights, ImageNet-1K, 100 epochs.
+
+Run     python tools/train.py configs/classification/vit-s_100e_in1k.py --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Weights work_dirs/mae_vit-s_800e_in1k/epoch_800.pth; any others: --pretrained FILE
+Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
+Costs   not published; a step takes about a quarter of the arithmetic of ViT-B
+Expect  no published figure: the MAE paper begins with ViT-B, whose recipe this is. Ours: not measured yet.
+"""
+_base_ = ['./vit-b_100e_in1k.py']
+
+model = dict(backbone=dict(
+    arch='small', init_cfg=dict(checkpoint='work_dirs/mae_vit-s_800e_in1k/epoch_800.pth')))
