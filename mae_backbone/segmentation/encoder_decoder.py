@@ -20,10 +20,9 @@ class EncoderDecoder(MMSegEncoderDecoder):
     """mmseg's `EncoderDecoder`, of which it differs in testing alone.
 
     Images, and windows of the mode 'slide', that are small or whose sides the patches do not divide are filled up with
-    zeros. Where the
-    logits of all classes at the size of the image would take more than `logit_bytes`, they are made and forgotten a
-    band of rows at a time; the classes are the same, the data sample then has no `seg_logits`. Views of a test-time
-    augmentation keep them to be merged.
+    zeros. Where the logits of all classes at the size of the image would take more than `logit_bytes`, they are made
+    and forgotten a band of rows at a time; the classes are the same, the data sample then has no `seg_logits`. Views of
+    a test-time augmentation keep them to be merged.
 
     Args:
         logit_bytes: of one image, in float32. Ours: those of 150 classes on 900x1000 pixels.
