@@ -1,8 +1,13 @@
-"""Multi-head attention with detectron2's decomposed relative positions, without their N x N table."""
+"""Multi-head attention with relative positions of detectron2's and of BEiT's kind."""
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mae_backbone.attention_parts import attend_in_parts
+from mae_backbone.recompute import Maker, linear_of, on_made
 from mae_backbone.relative_bias import bias_of, bias_table
 
 
@@ -15,14 +20,15 @@ class Attention(nn.Module):
         table_size: (h, w), the grid for which tables of relative positions are made, zero at the start; None for none.
             On another grid the tables are resized linearly, as detectron2 does.
         bias_size: the same for a table of BEiT's kind, see `RelativeBias`.
+        recompute: make again in the backward pass what is cheap to make, and do not keep it.
     """
 
     def __init__(self, width: int, *, heads: int, table_size: tuple[int, int] | None = None,
-                 bias_size: tuple[int, int] | None = None) -> None:
+                 bias_size: tuple[int, int] | None = None, recompute: bool = True) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f'width={width} cannot be split over heads={heads}: choose a multiple')
-        self.heads = heads
+        self.heads, self.recompute = heads, recompute
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.rel_pos_h = self.rel_pos_w = None
@@ -35,23 +41,31 @@ class Attention(nn.Module):
             self.relative_position_bias_table = nn.Parameter(bias_table(bias_size, heads))
 
     def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None,
-                bias: Tensor | None = None) -> Tensor:
+                bias: Tensor | None = None, before: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """tokens (B, N, D) -> (B, N, D); with relative positions the N tokens are those of `grid`, row by row.
 
         A `bias` (heads, N, N) is added to the scores, of a query in its row to a key in its column.
         With `last` = M the outcome (B, M, D) is that of the last M tokens, which all N are looked up for.
+        What goes `before`, such as a norm, makes the tokens from what is given; it is cheap.
         """
-        B, N, D = tokens.shape
         if last is not None:
-            return self._of_last(tokens, last)
-        q, k, v = self.qkv(tokens).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+            return self._of_last(tokens if before is None else before(tokens), last)
+        qkv = self.qkv(tokens) if before is None else linear_of(self.qkv, before, tokens, recompute=self.recompute)
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
+        return self.proj(self._mix(q, k, v, grid, bias).transpose(1, 2).flatten(2))
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
+        """q, k, v (B, heads, N, d) -> (B, heads, N, d), with the positions that there are."""
+        if self.rel_pos_h is not None:
+            return attend_with_relative_positions(q, k, v, self.rel_pos_h, self.rel_pos_w, grid,
+                                                  recompute=self.recompute)
         if self.bias_size is not None:
-            bias = bias_of(self.relative_position_bias_table, self.bias_size, grid, class_token=N > grid[0] * grid[1])
-        if self.rel_pos_h is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, None if bias is None else bias[None].to(q.dtype))
-        else:
-            mixed = attend_with_relative_positions(q, k, v, self.rel_pos_h, self.rel_pos_w, grid)
-        return self.proj(mixed.transpose(1, 2).reshape(B, N, D))
+            with_class = q.shape[2] > grid[0] * grid[1]
+            make = partial(bias_of, self.relative_position_bias_table, self.bias_size, grid, class_token=with_class)
+            return attend_with_bias(q, k, v, make, recompute=self.recompute)
+        if bias is not None:
+            return attend_with_bias(q, k, v, lambda: bias, recompute=self.recompute)
+        return F.scaled_dot_product_attention(q, k, v)
 
     def _of_last(self, tokens: Tensor, last: int) -> Tensor:
         """tokens (B, N, D) -> (B, M, D): queries of the last M tokens alone, without relative positions."""
@@ -63,26 +77,64 @@ class Attention(nn.Module):
         return self.proj(mixed.transpose(1, 2).reshape(B, last, D))
 
 
+def attend_with_bias(q: Tensor, k: Tensor, v: Tensor, bias: Maker, *, recompute: bool = True) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v of q, k, v (B, heads, N, d), and what makes the bias (heads, N, N)."""
+    if in_parts(q):
+        return on_made(lambda made: attend_in_parts(q, k, v, table=made), bias, recompute=recompute)
+    return on_made(lambda made: F.scaled_dot_product_attention(q, k, v, made[None]), lambda: bias().to(q.dtype),
+                   recompute=recompute)
+
+
 def attend_with_relative_positions(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor,
-                                   grid: tuple[int, int]) -> Tensor:
+                                   grid: tuple[int, int], *, recompute: bool = True) -> Tensor:
     """softmax(q k^T / sqrt(d) + row term + column term) v on a grid of h*w = N tokens; q, k, v (B, heads, N, d).
 
     The bias of query i and key j is q_i . R_h[row_i - row_j] + q_i . R_w[column_i - column_j] (detectron2,
-    `add_decomposed_rel_pos`). A sum over rows and columns is a dot product with one-hot vectors, so that it folds into
-    the head dimension: q becomes (q / sqrt(d), its h row terms, its w column terms), k becomes (k, one-hot of its row,
-    one-hot of its column), and any fused kernel computes the rest in memory linear in N.
+    `add_decomposed_rel_pos`). It is added to a few scores at a time, or folded into the heads for a fused kernel:
+    nothing is N x N.
     """
-    h, w = grid
-    B, heads, N, d = q.shape
-    by_place = q.reshape(B, heads, h, w, d)
-    rows = torch.einsum('bnhwd,hkd->bnhwk', by_place, relative(table_h, h).to(q.dtype)).reshape(B, heads, N, h)
-    columns = torch.einsum('bnhwd,wkd->bnhwk', by_place, relative(table_w, w).to(q.dtype)).reshape(B, heads, N, w)
+    make = partial(distance_terms, q.unflatten(2, grid), recompute=recompute)
+    rows = partial(make, relative(table_h, grid[0]).to(q.dtype), axis=2)
+    columns = partial(make, relative(table_w, grid[1]).to(q.dtype), axis=3)
+    if in_parts(q):
+        return on_made(partial(attend_in_parts, q, k, v), rows, columns, recompute=recompute)
+    return attend_folded(q, k, v, rows, columns, grid, recompute=recompute)
+
+
+def attend_folded(q: Tensor, k: Tensor, v: Tensor, rows: Maker, columns: Maker, grid: tuple[int, int], *,
+                  recompute: bool = True) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v, of which `rows` and `columns` make the bias as in `attend_in_parts`.
+
+    A sum over rows and columns is a dot product with one-hot vectors, so that it folds into the head dimension: q
+    becomes (q / sqrt(d), its h row terms, its w column terms), k (k, one-hot of its row, one-hot of its column).
+    """
+    (B, heads, N, d), (h, w) = q.shape, grid
     place = torch.arange(N, device=q.device)
     one_hot = torch.cat([F.one_hot(place // w, h), F.one_hot(place % w, w)], dim=1).to(q.dtype)
-    q = torch.cat([q * d**-0.5, rows, columns], dim=-1)
-    k = torch.cat([k, one_hot.expand(B, heads, N, h + w)], dim=-1)
-    # The fused CPU kernel wants v as wide as q and k; without it PyTorch falls back to the N x N matrix.
-    return F.scaled_dot_product_attention(q, k, F.pad(v, (0, h + w)), scale=1.0)[..., :d]
+    mixed = on_made(partial(F.scaled_dot_product_attention, scale=1.0),
+                    lambda: torch.cat([q * d**-0.5, rows(), columns()], dim=-1),
+                    lambda: torch.cat([k, one_hot.expand(B, heads, N, h + w)], dim=-1),
+                    # Fused kernels want v as wide as q and k; without it PyTorch falls back to the N x N matrix.
+                    lambda: F.pad(v, (0, h + w)), recompute=recompute)
+    return mixed[..., :d]
+
+
+def distance_terms(q: Tensor, distances: Tensor, *, axis: int, recompute: bool = True) -> Tensor:
+    """q_i . R[place_i - place_j] with the places along an axis of q (B, heads, h, w, d), 2 for rows or 3 for columns.
+
+    distances R (side, side, d), for the side h or w of that axis -> (B, heads, h*w, side), of each query to each place.
+    """
+    others = [size for i, size in enumerate(q.shape[:4]) if i != axis]
+    # A product of matrices wants queries of one place side by side: a copy, that is made again.
+    found = on_made(lambda by_place: by_place @ distances.mT, lambda: q.movedim(axis, 0).flatten(1, 3),
+                    recompute=recompute)
+    return found.unflatten(1, others).movedim(0, axis).flatten(2, 3)
+
+
+def in_parts(q: Tensor) -> bool:
+    """Whether `attend_in_parts` is the way: the fused kernel for CPUs multiplies three times as much on folded heads,
+    and takes no other bias that is trained. A compiler would unroll the loops of the parts."""
+    return q.device.type == 'cpu' and not torch.compiler.is_compiling()
 
 
 def relative(table: Tensor, size: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from mae_backbone.attention import Attention
 from mae_backbone.masking import Mask
 from mae_backbone.patches import grid_size, sincos_positions
+from mae_backbone.recompute import linear_of
 from mae_backbone.relative_bias import RelativeBias
 
 
@@ -95,7 +96,8 @@ class ViT(nn.Module):
             Block(width, heads=heads, drop_path=rate, window_size=window,
                   shift=window // 2 if shifted_windows and i % 2 else 0, convolve=i in conv_blocks,
                   table_size=((window, window) if window else grid) if relative_positions else None,
-                  bias_size=((window, window) if window else grid) if relative_bias == 'block' else None)
+                  bias_size=((window, window) if window else grid) if relative_bias == 'block' else None,
+                  recompute=not checkpointing)
             for i, (rate, window) in enumerate(zip(rates, windows, strict=True))])
         self.norm = nn.LayerNorm(width, eps=1e-6) if final_norm else nn.Identity()
         self.rel_pos_bias = RelativeBias(grid, heads) if relative_bias == 'shared' else None
@@ -186,17 +188,16 @@ class Block(nn.Module):
         window_size: side in patches of the windows that attention stays within; 0 for none.
         shift: patches by which the windows are moved to the lower right, in [0, window_size).
         convolve: end in a residual convolution.
-        table_size: as in `Attention`.
-        bias_size: as there.
+        table_size, bias_size, recompute: as in `Attention`.
     """
 
     def __init__(self, width: int, *, heads: int, drop_path: float = 0.0, window_size: int = 0, shift: int = 0,
                  convolve: bool = False, table_size: tuple[int, int] | None = None,
-                 bias_size: tuple[int, int] | None = None) -> None:
+                 bias_size: tuple[int, int] | None = None, recompute: bool = True) -> None:
         super().__init__()
-        self.window_size, self.shift = window_size, shift
+        self.window_size, self.shift, self.recompute = window_size, shift, recompute
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
-        self.attn = Attention(width, heads=heads, table_size=table_size, bias_size=bias_size)
+        self.attn = Attention(width, heads=heads, table_size=table_size, bias_size=bias_size, recompute=recompute)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = Mlp(width, 4 * width)
         self.drop_path = DropPath(drop_path)
@@ -211,19 +212,26 @@ class Block(nn.Module):
         With `last` = M, in a block without any of these, only the outcome (B, M, D) of the last M tokens is computed.
         """
         if last is not None:
-            tokens = tokens[:, -last:] + self.drop_path(self.attn(self.norm1(tokens), last=last))
-            return tokens + self.drop_path(self.mlp(self.norm2(tokens)))
-        tokens = tokens + self.drop_path(self.attend(self.norm1(tokens), grid, bias))
-        tokens = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
+            tokens = tokens[:, -last:] + self.drop_path(self.attn(tokens, before=self.norm1, last=last))
+            return tokens + self.drop_path(self.expand(tokens))
+        tokens = tokens + self.drop_path(self.attend(tokens, grid, bias))
+        tokens = tokens + self.drop_path(self.expand(tokens))
         return self.residual(tokens, grid) if hasattr(self, 'residual') else tokens
 
     def attend(self, tokens: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
-        """tokens (B, N, D) -> (B, N, D), in windows where the block has them."""
-        if not self.window_size:
-            return self.attn(tokens, grid, bias=bias)
-        windows = to_windows(tokens, grid, self.window_size, shift=self.shift)
-        windows = self.attn(windows, (self.window_size, self.window_size))
-        return from_windows(windows, grid, self.window_size, shift=self.shift)
+        """tokens (B, N, D) -> (B, N, D), normed and attended to, in windows where the block has them."""
+        size = self.window_size
+        if not size:
+            return self.attn(tokens, grid, before=self.norm1, bias=bias)
+
+        def before(tokens: Tensor) -> Tensor:
+            return to_windows(self.norm1(tokens), grid, size, shift=self.shift)
+        return from_windows(self.attn(tokens, (size, size), before=before), grid, size, shift=self.shift)
+
+    def expand(self, tokens: Tensor) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D), normed and through the MLP."""
+        inner = linear_of(self.mlp.fc1, self.norm2, tokens, recompute=self.recompute)
+        return linear_of(self.mlp.fc2, self.mlp.act, inner, recompute=self.recompute)
 
 
 class ConvBottleneck(nn.Module):

@@ -1,4 +1,4 @@
-"""Folded relative positions against detectron2's explicit N x N table, plain attention against timm's."""
+"""Relative positions without an N x N matrix against detectron2's with one, plain attention against timm's."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,6 +6,7 @@ from timm.models.vision_transformer import Attention as TimmAttention
 from torch import Tensor
 from torch.testing import assert_close
 
+from mae_backbone import attention
 from mae_backbone.attention import Attention, attend_with_relative_positions
 
 # Grids and sizes of the tables: as they were made, larger (the table is stretched), smaller, not square, one line.
@@ -20,6 +21,12 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, 
     bias = torch.stack([torch.stack([q[:, :, i] @ table_h[yi - yj + h - 1] + q[:, :, i] @ table_w[xi - xj + w - 1]
                                      for yj, xj in places], dim=-1) for i, (yi, xi) in enumerate(places)], dim=-2)
     return (q @ k.mT / q.shape[-1]**0.5 + bias).softmax(-1) @ v
+
+
+@pytest.fixture(params=['in parts', 'folded'])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to add the bias, of which a CPU would take the first alone."""
+    monkeypatch.setattr(attention, 'in_parts', lambda q: request.param == 'in parts')
 
 
 def stretch(table: Tensor, size: int) -> Tensor:
@@ -40,10 +47,13 @@ def tensors(grid: tuple[int, int], table_size: tuple[int, int], *, d: int = 4, d
     return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
 
 
+@pytest.mark.usefixtures('_way')
+@pytest.mark.parametrize('recompute', [True, False])
 @pytest.mark.parametrize(('grid', 'table_size'), GRIDS)
-def test_folded_attention_is_the_explicit_one_forwards_and_backwards(grid: tuple, table_size: tuple):
+def test_attention_is_the_explicit_one_forwards_and_backwards(grid: tuple, table_size: tuple, recompute: bool):
     inputs = tensors(grid, table_size)
-    found, wanted = attend_with_relative_positions(*inputs, grid), explicit(*inputs, grid)
+    found = attend_with_relative_positions(*inputs, grid, recompute=recompute)
+    wanted = explicit(*inputs, grid)
     assert_close(found, wanted, atol=1e-10, rtol=0)
     weights = torch.randn_like(found)
     for a, b in zip(torch.autograd.grad((found * weights).sum(), inputs),
@@ -51,11 +61,13 @@ def test_folded_attention_is_the_explicit_one_forwards_and_backwards(grid: tuple
         assert_close(a, b, atol=1e-10, rtol=0)
 
 
+@pytest.mark.usefixtures('_way')
 def test_gradients_are_those_of_finite_differences():
     inputs = tensors((2, 1), (1, 2), d=2)
     assert torch.autograd.gradcheck(lambda *x: attend_with_relative_positions(*x, (2, 1)), inputs)
 
 
+@pytest.mark.usefixtures('_way')
 def test_it_is_the_explicit_form_in_float32_too():
     inputs = tensors((6, 5), (4, 4), d=16, dtype=torch.float32)
     assert_close(attend_with_relative_positions(*inputs, (6, 5)), explicit(*inputs, (6, 5)), atol=1e-5, rtol=0)
@@ -79,16 +91,21 @@ def test_tables_start_as_none_and_then_take_part():
     assert relative.rel_pos_w.grad.abs().max() > 0
 
 
+@pytest.mark.usefixtures('_way')
 def test_bfloat16_under_autocast_is_close():
-    attention = Attention(32, heads=2, table_size=(3, 3))
-    torch.nn.init.normal_(attention.rel_pos_h)
-    torch.nn.init.normal_(attention.rel_pos_w)
-    tokens = torch.randn(2, 20, 32)
-    exact = attention(tokens, (4, 5))
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        rough = attention(tokens, (4, 5))
-    assert rough.dtype == torch.bfloat16
-    assert F.mse_loss(rough.float(), exact) < 1e-3 * exact.var()
+    layer = Attention(32, heads=2, table_size=(3, 3))
+    torch.nn.init.normal_(layer.rel_pos_h)
+    torch.nn.init.normal_(layer.rel_pos_w)
+    tokens, found = torch.randn(2, 20, 32, requires_grad=True), []
+    for enabled in (False, True):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            out = layer(tokens, (4, 5))
+        layer.zero_grad()
+        out.float().square().sum().backward()
+        found.append([out.detach(), *(parameter.grad for parameter in layer.parameters())])
+    assert found[1][0].dtype == torch.bfloat16
+    for exact, rough in zip(*found, strict=True):
+        assert F.mse_loss(rough.float(), exact) < 1e-3 * exact.square().mean()
 
 
 def test_heads_that_do_not_divide_the_width_are_refused():

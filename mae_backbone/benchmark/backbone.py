@@ -16,8 +16,10 @@ from mae_backbone.vit import ARCHS, ViT
 class PlainAttention(Attention):
     """Attention as detectron2 writes it: the table of all pairs of tokens is added, and softmax taken of it."""
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None) -> Tensor:
-        """tokens (B, N, D) on a grid of N = h*w patches -> (B, N, D)."""
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *,
+                bias: None = None, before: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """tokens (B, N, D) on a grid of N = h*w patches, once `before` has made them -> (B, N, D)."""
+        tokens = tokens if before is None else before(tokens)
         B, N, D = tokens.shape
         h, w = grid
         q, k, v = self.qkv(tokens).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
@@ -82,6 +84,7 @@ def build(args: argparse.Namespace, size: int, *, plain: bool) -> Callable[[], T
     if plain:
         for block in model.blocks:
             block.attn.__class__ = PlainAttention  # the same parameters under the same names
+            block.recompute = False
     model.to(device)
     images = torch.randn(args.batch, 3, size, size, device=device)
 

@@ -1,0 +1,48 @@
+"""Layers that keep less for the backward pass: what is cheap to make is made again there."""
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+Maker = Callable[[], Tensor]  # makes the same whenever it is called, and cheaply
+
+
+def linear_of(linear: nn.Module, cheap: Callable[[Tensor], Tensor], x: Tensor, *, recompute: bool = True) -> Tensor:
+    """linear(cheap(x)), of which x is kept for the backward pass and cheap(x), such as a norm of it, is not."""
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    # In the type that autocast would make of it for `linear`, which keeps what came out of that.
+    return on_made(linear, lambda: cheap(x) if dtype is None else cheap(x).to(dtype), recompute=recompute)
+
+
+def on_made(function: Callable[..., Tensor], *makers: Maker, recompute: bool = True) -> Tensor:
+    """function(*[make() for make in makers]), bit for bit, of which what is made is not kept for the backward pass.
+
+    The same could be had of torch.utils.checkpoint, whose early end spares `function`, for ten times the overhead. Not
+    to be used inside of it, where what the makers need would be kept. A compiler decides itself what it keeps.
+    """
+    made = [make() for make in makers]
+    if not recompute or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(*made)
+    kind = made[0].device.type
+    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+
+    # Hooks live as long as what they packed: they must not hold what was made.
+    pairs = [(weakref.ref(tensor.untyped_storage()), make) for tensor, make in zip(made, makers, strict=True)]
+
+    def pack(saved: Tensor) -> Tensor | tuple[Maker, torch.Size]:
+        storage = saved.untyped_storage()
+        make = next((make for made, make in pairs if made() is storage), None)
+        return saved if make is None else (make, saved.shape)
+
+    def unpack(packed: Tensor | tuple[Maker, torch.Size]) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        make, shape = packed
+        with torch.no_grad(), torch.autocast(kind, dtype, enabled=enabled):
+            return make().reshape(shape)
+
+    with saved_tensors_hooks(pack, unpack):
+        return function(*made)
