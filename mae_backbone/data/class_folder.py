@@ -1,4 +1,4 @@
-"""Folders of classes, for classification."""
+"""Labelled images, for classification."""
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -11,8 +11,9 @@ from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone.data.decode import read_image
-from mae_backbone.data.files import checked_size, entries, existing_folder, list_images, packed
+from mae_backbone.data.decode import BadImage, decode, read_image
+from mae_backbone.data.files import checked_size, existing_folder
+from mae_backbone.data.labelled import open_labelled
 from mae_backbone.registry import DATASETS
 
 _ERASING = ('re_prob', 're_mode', 're_count', 're_num_splits')
@@ -25,9 +26,10 @@ _EVAL_OPTIONS = ('crop_pct', 'crop_mode', 'crop_border_pixels', 'interpolation')
 class ClassFolder(Dataset):
     """Labelled images in `data_root/split/CLASS/`; an item is dict(inputs=uint8 (3, H, W), data_samples=label).
 
-    The labels follow the order of `classes`, or else of the sorted folders of `data_root/train` where there is one: a
-    class that another split lacks stops the run, instead of shifting all labels after it. timm's transforms draw from
-    Python's and NumPy's generators too, which MMEngine's Runner seeds in each worker.
+    Or in a list, `data_root/split.txt`, or in shards: see `open_labelled`. The labels follow the order of `classes`, or
+    else of the sorted folders of `data_root/train` where there is one: a class that another split lacks stops the run,
+    instead of shifting all labels after it. timm's transforms draw from Python's and NumPy's generators too, which
+    MMEngine's Runner seeds in each worker.
 
     Args:
         data_root: folder of the splits.
@@ -40,7 +42,7 @@ class ClassFolder(Dataset):
             paper's linear probe (appendix A.1).
             For evaluation such as dict(crop_pct=.95); by default .875 at 128 to 224 pixels and 1 above, as in the
             public MAE code (`util/datasets.py`), and 1 below, as sets of small images come cut out already.
-        classes: names of the class folders in the order of their labels.
+        classes: names of the classes in the order of their labels.
         fraction: share of the images of each class, in (0, 1], at least one of each; a smaller one is a subset of a
             larger one with the same seed.
         seed: of that choice.
@@ -56,13 +58,11 @@ class ClassFolder(Dataset):
         if not 0 < fraction <= 1:
             raise ValueError(f'fraction={fraction}, wanted a share of the images in (0, 1], such as .1')
         self.transform = _transform(checked_size(image_size), train, augment or {})
-        root = existing_folder(data_root)
-        folder = _split_folder(root, split)
-        self.classes = _classes(folder, classes, train=root / 'train' if split else folder)
-        files = [list_images(folder / name) for name in self.classes]
-        chosen = [_part(paths, fraction, (seed, label)) for label, paths in enumerate(files)]
-        self.files = packed(path for paths in chosen for path in paths)
-        self.labels = np.repeat(np.arange(len(chosen)), [len(paths) for paths in chosen])
+        found = open_labelled(existing_folder(data_root), split, classes)
+        chosen = np.concatenate([_part(np.flatnonzero(found.labels == label), fraction, (seed, int(label)))
+                                 for label in np.unique(found.labels)])
+        self.classes, self.shards = found.classes, found.shards
+        self.labels, self.files, self.rows = (column[chosen] for column in (found.labels, found.files, found.rows))
 
     @property
     def metainfo(self) -> dict[str, tuple[str, ...]]:
@@ -80,8 +80,18 @@ class ClassFolder(Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
-        image = Image.fromarray(read_image(os.fsdecode(self.files[index])))
+        image = Image.fromarray(self.pixels(index))
         return {'inputs': self.transform(image), 'data_samples': int(self.labels[index])}
+
+    def pixels(self, index: int) -> np.ndarray:
+        """An image (H, W, 3) uint8 RGB as it is stored. Raises BadImage where it cannot be read."""
+        name = os.fsdecode(self.files[index])
+        if self.shards is None:
+            return read_image(name)
+        try:
+            return decode(self.shards.read(int(self.rows[index])))
+        except BadImage as error:
+            raise BadImage(f'{name} {error}') from error
 
 
 def evaluation_transform(image_size: int | Sequence[int],
@@ -116,36 +126,7 @@ def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
     return ImageOps.posterize(image, min(max(bits, 1), 8))
 
 
-def _split_folder(root: Path, split: str) -> Path:
-    folder = root / split
-    if not folder.is_dir():
-        there = ', '.join(_folders(root)) or 'none'
-        raise FileNotFoundError(f'{root.absolute()} has no folder {split!r}; folders there: {there}. Set split to one '
-                                "of them, or to '' where they are the classes, or give another --data-root DIR")
-    return folder
-
-
-def _folders(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in entries(folder) if entry.is_dir()))
-
-
-def _classes(folder: Path, wanted: Sequence[str] | None, *, train: Path) -> tuple[str, ...]:
-    """Names of the class folders in the order of their labels: the `wanted` ones, or else those of training."""
-    found, source = _folders(folder), 'the list classes'
-    if not found:
-        raise ValueError(f'{folder.absolute()} has no class folders: put the images of each class into a folder of its '
-                         'name there, or give another --data-root DIR')
-    if wanted is None:
-        wanted, source = _folders(train) if train.is_dir() else found, train.absolute()
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing or extra or len(wanted) != len(found):
-        raise ValueError(f'{folder.absolute()} has {len(found)} class folders that are not the {len(wanted)} of '
-                         f'{source}: missing {missing}, not wanted {extra}. Both must name the same classes, each '
-                         'once: rename, move or add folders, or set classes')
-    return tuple(wanted)
-
-
-def _part(files: list[Path], fraction: float, seed: tuple[int, int]) -> list[Path]:
-    """A random share of the files in their order, at least one: the first ones of a shuffle that `seed` fixes."""
-    count = max(1, round(fraction * len(files)))
-    return [files[i] for i in sorted(np.random.default_rng(seed).permutation(len(files))[:count])]
+def _part(rows: np.ndarray, fraction: float, seed: tuple[int, int]) -> np.ndarray:
+    """A random share of rows in their order, at least one: the first ones of a shuffle that `seed` fixes."""
+    count = max(1, round(fraction * len(rows)))
+    return rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])]

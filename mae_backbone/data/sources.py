@@ -109,7 +109,7 @@ class ListSource(FileSource):
 
         def build() -> tuple[dict[str, np.ndarray], list[Stamp]]:
             stamp = Stamp.of_file(root)  # before it is read
-            return columns('paths', (path for _, path in _lines(root))), [stamp]
+            return columns('paths', (path for _, path in lines(root))), [stamp]
 
         source = cls(root, kept_table(f'{root}\nlist', build))
         if not len(source):
@@ -129,12 +129,12 @@ class ListSource(FileSource):
             raise self._missing(index) from error
 
     def _missing(self, index: int) -> FileNotFoundError:
-        line = next((line for entry, (line, _) in enumerate(_lines(self.root)) if entry == index), '?')
+        line = next((line for entry, (line, _) in enumerate(lines(self.root)) if entry == index), '?')
         return FileNotFoundError(f'{self.name(index)} does not exist: line {line} of {self.root} names it, by a path '
                                  'relative to that list. Correct or remove the line')
 
 
-def _lines(path: str) -> Iterator[tuple[int, str]]:
+def lines(path: str) -> Iterator[tuple[int, str]]:
     """Number and content of the lines that are not blank."""
     with open(path, 'rb') as file:
         for number, line in enumerate(file, 1):

@@ -9,6 +9,7 @@ from mmengine.registry import TRANSFORMS
 
 from mae_backbone.data.decode import BadImage, read_image
 from mae_backbone.data.files import list_images
+from mae_backbone.data.labelled import Labelled, layout, open_labelled
 from mae_backbone.data.sources import open_source
 from mae_backbone.user_data.coco import check_coco, read_coco
 from mae_backbone.user_data.label_maps import check_label_maps, pairs_of
@@ -122,8 +123,11 @@ def _check_coco_images(source: Source) -> list[str]:
 
 
 def _check_class_folders(source: Source) -> list[str]:
+    split = source.option('split') or ''
+    if layout(Path(source.root), split) != 'folders':
+        return _check_labelled(source, open_labelled(Path(source.root), split, source.classes or None))
     found = class_folders(source)
-    folder = Path(source.root, source.option('split') or '')
+    folder = Path(source.root, split)
     if not folder.is_dir():
         raise DataError(f'the {source.split} split {does_not_exist(str(folder))}: set split of the data set, or give '
                         'the folder of the data with --data-root DIR')
@@ -141,6 +145,13 @@ def _check_class_folders(source: Source) -> list[str]:
     paths = [path for name in found for path in images[name]]
     decode_some(source.split, paths)
     return [f'{source.split}: {len(paths):,} images of {len(found)} classes']
+
+
+def _check_labelled(source: Source, found: Labelled) -> list[str]:
+    """A list or shards: `open_labelled` has compared its classes; some of a list's images are decoded."""
+    if found.shards is None:
+        decode_some(source.split, [os.fsdecode(name) for name in found.files])
+    return [f'{source.split}: {len(found.labels):,} images of {len(set(found.labels.tolist()))} classes']
 
 
 def _images(folder: Path) -> list[Path]:

@@ -9,6 +9,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 from mmengine.utils import is_abs
 
+from mae_backbone.data.labelled import class_names
+
 SPLITS = ('train', 'val', 'test')
 # Classes of data sets that are understood here, with the methods that a subclass must not have changed for that.
 _KINDS = {
@@ -136,12 +138,8 @@ def dicts_in(config: object) -> Iterator[dict]:
 
 
 def class_folders(source: Source) -> list[str]:
-    """Names of the class folders of a `ClassFolder`, sorted; empty where there is no such folder."""
-    folder = os.path.join(source.root, source.option('split') or '')
-    if not os.path.isdir(folder):
-        return []
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith('.'))
+    """Names of the classes of a `ClassFolder`: of its folders, list or shards; empty where there are none."""
+    return class_names(Path(source.root), source.option('split') or '')
 
 
 def absent(paths: Iterable[str]) -> list[str]:

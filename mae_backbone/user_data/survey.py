@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from mae_backbone.data.decode import BadImage, read_image
-from mae_backbone.data.files import list_images
+from mae_backbone.data.labelled import open_labelled
 from mae_backbone.drawing import title_bar, to_height
 from mae_backbone.user_data.coco import image_file, read_coco
 from mae_backbone.user_data.fit import palette
 from mae_backbone.user_data.label_maps import pairs_of
-from mae_backbone.user_data.source import DataError, Source, class_folders, evenly, some
+from mae_backbone.user_data.source import DataError, Source, evenly, some
 
 AREAS = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, float('inf'))}  # pixels, as COCO has them
 IGNORED = 255  # the label that stands for no class
@@ -63,8 +63,11 @@ def labels_of(source: Source) -> dict[str, str]:
     if source.kind == 'label maps':
         return dict(pairs_of(source))
     if source.kind == 'class folders':
-        root = Path(source.root, source.option('split') or '')
-        return {str(path): name for name in class_folders(source) for path in list_images(root / name)}
+        found = open_labelled(Path(source.root), source.option('split') or '', source.classes or None)
+        if found.shards is not None:
+            raise DataError(f'{source.split}: labelled shards are not looked through; what is packed may be looked at '
+                            'before: tools/pack.py --verify decodes all of it')
+        return {os.fsdecode(file): found.classes[label] for file, label in zip(found.files, found.labels, strict=True)}
     raise DataError(f'{source.split}: {source.cfg.get("type")} is not understood: wanted a data set in COCO\'s format, '
                     'label maps (BaseSegDataset), or class folders (mae_backbone.ClassFolder)')
 
