@@ -49,7 +49,7 @@ def test_folders_of_cells_lie_below_that_of_the_benchmark():
     ("data=['one']", "data=['three']", "wants the data three: the suite has one, two"),
     ("[0.1, 1.0]", "[0.0]", "wanted shares in"),
     ("title = 'Small'", "", "misses title"),
-    ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "wanted data, metric, name"),
+    ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "wanted arch, data, metric, name"),
 ])
 def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
     with pytest.raises(ValueError, match=re.escape(says)):
@@ -59,6 +59,18 @@ def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
 def test_an_unknown_suite_lists_those_there_are():
     with pytest.raises(ValueError, match=f'pass one of {", ".join(SUITES)}'):
         load_suite('no_such_suite', CONFIGS)
+
+
+def test_a_part_of_a_suite_has_what_was_chosen(tmp_path):
+    found = suite(tmp_path)
+    part = found.only(tasks=['knn'], labels=[1.0])
+    assert [(task.name, task.data, task.labels) for task in part.tasks] == [('knn', ('one', 'two'), (1.0,))]
+    assert list(found.only(tasks=['tune']).data) == ['one']
+    assert found.only() == found
+    with pytest.raises(ValueError, match=r'--labels 0\.5: the suite mine has 0\.1, 1\.0'):
+        found.only(labels=[0.5])
+    with pytest.raises(ValueError, match='no task for that choice'):
+        found.only(tasks=['tune'], data=['two'])
 
 
 @pytest.mark.parametrize('name', SUITES)

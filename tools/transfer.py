@@ -21,6 +21,9 @@ def main() -> None:
                         help='what it is compared with: random weights of the same architecture, other checkpoints')
     parser.add_argument('--data-root', type=Path, default='data', metavar='DIR',
                         help='holds the folders of the data sets, or is the only one (default: %(default)s)')
+    parser.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks of the suite')
+    parser.add_argument('--data', nargs='+', metavar='NAME', help='only these data sets of the suite')
+    parser.add_argument('--labels', nargs='+', type=float, metavar='SHARE', help='only these shares of the labels')
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='default: work_dirs/transfer_SUITE')
     parser.add_argument('--gpus', metavar='0,1', help='run on these GPUs, a cell on each')
     parser.add_argument('--jobs', type=int, metavar='N',
@@ -31,7 +34,8 @@ def main() -> None:
     from mae_backbone.transfer.benchmark import run
     failed, page = run(args.suite, args.checkpoint, args.against, data_root=args.data_root,
                        out=args.work_dir or Path('work_dirs', f'transfer_{Path(args.suite).stem}'),
-                       root=Path(__file__).resolve().parents[1], gpus=args.gpus, jobs=args.jobs, slurm=args.slurm)
+                       root=Path(__file__).resolve().parents[1], gpus=args.gpus, jobs=args.jobs, slurm=args.slurm,
+                       only={'tasks': args.tasks, 'data': args.data, 'labels': args.labels})
     for folder, text in failed.items():
         cli.say(f'\nfailed: {folder}\n' + '\n'.join('   ' + line for line in text.strip().splitlines()))
     cli.say(f'\nopen {page}')

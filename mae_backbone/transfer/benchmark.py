@@ -17,8 +17,8 @@ from mae_backbone.transfer.suite import load_suite
 
 
 def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_root: Path, out: Path, root: Path,
-        gpus: str | None = None, jobs: int | None = None, slurm: Sequence[str] | None = None
-        ) -> tuple[dict[Path, str], Path]:
+        only: dict[str, Sequence | None] | None = None, gpus: str | None = None, jobs: int | None = None,
+        slurm: Sequence[str] | None = None) -> tuple[dict[Path, str], Path]:
     """Runs what is not finished of a suite, and writes the report.
 
     Args:
@@ -27,6 +27,7 @@ def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_
         data_root: of the data sets.
         out: for everything that is written.
         root: the folder of `tools` and `configs`.
+        only: arguments of `Suite.only`.
         gpus, jobs, slurm: where it runs, see tools/transfer.py.
 
     Returns:
@@ -36,8 +37,8 @@ def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_
         ValueError: a mistake in what was asked for; nothing has run then.
     """
     begin = time.time()
-    benchmark = Benchmark(load_suite(suite, root / 'configs'), tuple(find_encoders(checkpoints, against)), data_root,
-                          out, root)
+    chosen = load_suite(suite, root / 'configs').only(**only or {})
+    benchmark = Benchmark(chosen, tuple(find_encoders(checkpoints, against)), data_root, out, root)
     planned = plan(benchmark)
     cells = [folder for job in planned for folder in job.folders]
     done = sum(claims.result_of(folder) is not None for folder in cells)

@@ -52,17 +52,19 @@ def train(spec: dict, folder: Path) -> dict:
     root, run, checkpoint = Path(spec['where']['root']), folder / 'run', spec['where']['checkpoint']
     tool = str(root / 'tools' / 'train.py')
     command = [tool, str(root / 'configs' / spec['config']), '--data-root', spec['data_root'],
-               '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed'])]
-    if spec['labels'] < 1:
-        command += ['--labels', str(spec['labels'])]
+               '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
+               '--labels', str(spec['labels'])]  # 1.0 too: a config may have a share of its own
+    options = dict(spec['options'])
     if checkpoint:
         command += ['--pretrained', checkpoint]
+    else:
+        options['model.backbone.init_cfg'] = None  # which a config may have
     # A job has the GPUs that it was given, and no more processes than those.
     world = min(spec['gpus'], len(os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')))
     if world > 1:
         command = ['torchrun', '--standalone', '--nproc_per_node', str(world), *command, '--launcher', 'pytorch']
-    if spec['options']:
-        command += ['--cfg-options', *(f'{key}={value}' for key, value in spec['options'].items())]
+    if options:
+        command += ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
     sys.argv = command
     if world > 1:
         runpy.run_module('torch.distributed.run', run_name='__main__', alter_sys=True)

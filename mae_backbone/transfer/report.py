@@ -28,7 +28,7 @@ from mae_backbone.page import (
 )
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import Encoder
-from mae_backbone.transfer.planning import Benchmark, outcomes
+from mae_backbone.transfer.planning import Benchmark, architectures, outcomes
 from mae_backbone.transfer.results import Outcome, Row, cells_of_table, grouped, table
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
@@ -50,7 +50,7 @@ def write_report(benchmark: Benchmark, *, failed: dict[Path, str], pictures: Seq
     found = outcomes(benchmark)
     rows = table(found, benchmark.references)
     write_text(benchmark.out / 'results.json', json.dumps(_record(benchmark, found, rows, failed, seconds), indent=1))
-    head, cells = cells_of_table(rows, benchmark.references, benchmark.suite.reported)
+    head, cells = cells_of_table(rows, benchmark.references, _reported(benchmark))
     failures = [f'{folder.relative_to(benchmark.out)}: {text.strip()}' for folder, text in failed.items()]
     lines = [f'# {benchmark.suite.title}', '', _DIFFERENCES, '', markdown_table(head, cells), '',
              *(f'- failed: {line.splitlines()[0]}' for line in failures)]
@@ -71,6 +71,14 @@ def _intro(benchmark: Benchmark, found: Sequence[Outcome]) -> str:
             f'{benchmark.suite.name}.')
 
 
+def _reported(benchmark: Benchmark) -> list[dict]:
+    """The published numbers of the tasks that are run and the architectures that are judged."""
+    found = architectures(benchmark.encoders).values()
+    places = {(task.name, data) for task in benchmark.suite.tasks for data in task.data}
+    return [number for number in benchmark.suite.reported if (number['task'], number['data']) in places
+            and number['arch'] in {architecture.name for architecture in found}]
+
+
 # ---- the record
 
 def _record(benchmark: Benchmark, found: Sequence[Outcome], rows: Sequence[Row], failed: dict[Path, str],
@@ -86,7 +94,7 @@ def _record(benchmark: Benchmark, found: Sequence[Outcome], rows: Sequence[Row],
         'cells': cells, 'failed': {str(folder.relative_to(benchmark.out)): text for folder, text in failed.items()},
         'table': [{**row._asdict(), 'summary': row.summary._asdict(),
                    'differences': {name: value._asdict() for name, value in row.differences.items()}} for row in rows],
-        'reported': list(benchmark.suite.reported)})
+        'reported': _reported(benchmark)})
 
 
 def _pairs(benchmark: Benchmark, found: Sequence[Outcome]) -> Iterator[tuple]:

@@ -70,7 +70,8 @@ class Suite:
         title: the headline of the report.
         data: name of a data set -> its folder below --data-root.
         tasks: in the order of the report.
-        reported: published numbers to stand beside ours: dicts with task, data, metric, value, name and source.
+        reported: published numbers to stand beside ours: dicts with task, data, metric, arch (in
+            `mae_backbone.vit.ARCHS`), value, name and source.
         image_size: side in pixels that frozen features are extracted at; None: that of the pretraining.
         new_random_weights: whether `random` has other weights for each seed in probes; one draw takes less time.
         text: of the config, for the record.
@@ -84,6 +85,32 @@ class Suite:
     image_size: int | None = None
     new_random_weights: bool = False
     text: str = ''
+
+    def only(self, *, tasks: Sequence[str] | None = None, data: Sequence[str] | None = None,
+             labels: Sequence[float] | None = None) -> 'Suite':
+        """The part of it with these tasks, data sets and shares of the labels; None for all.
+
+        Raises:
+            ValueError: it has none such.
+        """
+        known = [task.name for task in self.tasks]
+        for option, wanted, there in (('--tasks', tasks, known), ('--data', data, list(self.data)),
+                                      ('--labels', labels, sorted({x for task in self.tasks for x in task.labels}))):
+            missing = [str(one) for one in wanted or () if one not in there]
+            if missing:
+                raise ValueError(f'{option} {" ".join(missing)}: the suite {self.name} has '
+                                 f'{", ".join(map(str, there))}')
+        left = []
+        for task in self.tasks:
+            sets = tuple(name for name in task.data if data is None or name in data)
+            shares = tuple(share for share in task.labels if labels is None or share in labels)
+            if sets and shares and (tasks is None or task.name in tasks):
+                left.append(dataclasses.replace(task, data=sets, labels=shares))
+        if not left:
+            raise ValueError(f'the suite {self.name} has no task for that choice of --tasks, --data and --labels')
+        used = {name for task in left for name in task.data}
+        return dataclasses.replace(self, tasks=tuple(left), data={name: folder for name, folder in self.data.items()
+                                                                  if name in used})
 
 
 @dataclass(frozen=True)
@@ -155,7 +182,7 @@ def _only_known(values: dict, kind: type, what: str, wanted: set[str]) -> None:
 
 def _check_reported(number: dict, suite: Suite) -> None:
     """Raises ValueError for a published number that would stand nowhere."""
-    wanted = {'task', 'data', 'metric', 'value', 'name', 'source'}
+    wanted = {'task', 'data', 'metric', 'arch', 'value', 'name', 'source'}
     if set(number) != wanted:
         raise ValueError(f'a number of `reported` has {", ".join(number)}, wanted {", ".join(sorted(wanted))}')
     if number['task'] not in {task.name for task in suite.tasks} or number['data'] not in suite.data:
