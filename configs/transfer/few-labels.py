@@ -16,6 +16,7 @@ new_random_weights = True
 tasks = {
     'knn': dict(probe='knn', data=['cifar10']),
     'linear': dict(probe='linear', data=['cifar10']),
+    'attentive': dict(probe='attentive', data=['cifar10'], labels=[0.01, 0.1]),
     'fine-tuning': dict(config='demo/vit-micro_finetune-iters_cifar10.py', data=['cifar10']),
     'detection': dict(
         config='demo/mask-rcnn_vit-micro_nuclei.py', data=['nuclei'], scale=100.0,

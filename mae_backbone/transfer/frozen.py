@@ -67,11 +67,11 @@ def class_attention(vit: ViT, images: Tensor) -> Tensor:
     """
     seen: list[Tensor] = []
 
-    def note(attention: nn.Module, arguments: tuple) -> None:
-        tokens = arguments[0]
+    def note(block: nn.Module, arguments: tuple) -> None:
+        tokens, attention = block.norm1(arguments[0]), block.attn
         q, k, _ = attention.qkv(tokens).unflatten(2, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
         seen.append((q[:, :, :1] @ k.transpose(2, 3) * q.shape[-1] ** -0.5).softmax(dim=-1)[:, :, 0, 1:].mean(dim=1))
-    handle = vit.blocks[-1].attn.register_forward_pre_hook(note)
+    handle = vit.blocks[-1].register_forward_pre_hook(note)
     try:
         grid = vit.check(images)
         vit.encode(vit.embed(images))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mae_backbone.classifier import ViTClassifier
 from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.features.attentive import attentive_probe
 from mae_backbone.features.cache import Features, cached_features
 from mae_backbone.features.probe import linear_probe
 from mae_backbone.knn import knn_predict
@@ -15,8 +16,11 @@ from mae_backbone.transfer.frozen import build_frozen
 
 def run_probe(spec: dict, folder: Path) -> dict:
     """A cell on frozen features -> its values in percent, and what was chosen to come to them."""
-    options = dict(spec['options'])
-    pooling = 'tokens' if spec['probe'] == 'attentive' else options.pop('pooling', 'mean')
+    options, pooling = dict(spec['options']), 'tokens'
+    if spec['probe'] == 'attentive':
+        options.setdefault('heads', spec['architecture']['heads'])
+    else:
+        pooling = options.pop('pooling', 'mean')
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'], seed=spec['weights_seed'])
     train, test = (class_features(model, spec['data_root'], split, spec['image_size'], spec['where']['features'],
                                   pooling=pooling) for split in ('train', 'val'))
@@ -62,4 +66,11 @@ def linear(train: Features, test: Features, *, seed: int, **options: object) -> 
     return {'values': {'top-1': found.accuracy}, 'chosen': found.chosen._asdict()}
 
 
-_PROBES = {'knn': knn, 'linear': linear}
+def attentive(train: Features, test: Features, *, seed: int, heads: int, **options: object) -> dict:
+    """One query that looks at all tokens of an image, and a linear classifier."""
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    found = attentive_probe(train, test, heads=heads, seed=seed, classes=classes, device=get_device(), **options)
+    return {'values': {'top-1': found.accuracy}, 'chosen': found.chosen._asdict()}
+
+
+_PROBES = {'knn': knn, 'linear': linear, 'attentive': attentive}

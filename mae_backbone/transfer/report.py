@@ -241,11 +241,12 @@ class _axes:
 
 def _pictures(folders: Sequence[Path]) -> Iterator[str]:
     for folder in folders:
-        drawn = claims.result_of(folder)['pictures']
-        if drawn:
-            yield heading(claims.read_spec(folder)['title'])
-        for name, words in drawn.items():
+        found = claims.result_of(folder)
+        yield heading(claims.read_spec(folder)['title'])
+        for name, words in found['pictures'].items():
             yield figure(data_uri((folder / name).read_bytes(), 'image/png'), words)
+        for fault in found['faults']:
+            yield paragraph(f'Not drawn: {fault}')
 
 
 def _circumstances(benchmark: Benchmark, seconds: float) -> list[str]:
