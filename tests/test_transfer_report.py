@@ -127,6 +127,6 @@ def test_a_browser_shows_the_page_as_wide_as_its_window(page, tmp_path, width: i
     assert (pixels[:, -8:] == 255).all()
     assert (pixels < 64).any(), 'no text'
     lines = (pixels == 90).all(axis=2).sum(axis=1)
-    text = min(width, 960) - 32
+    text = min(width - 32, 960)
     assert lines.max() == text, 'the picture is as wide as the text'
     assert (lines == text).sum() == pytest.approx(text * 300 / 1400, abs=3)
