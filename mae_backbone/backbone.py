@@ -15,7 +15,8 @@ class ViTBackbone(ViT):
     Args:
         arch: as in `ViT`.
         out_indices: the blocks whose output is given out, one map each; -1 is the last.
-        frozen_stages: -1 trains all; 0 freezes the embedding; k freezes the embedding with the first k blocks.
+        frozen_stages: -1 trains all; 0 freezes the embedding; k freezes the embedding with the first k blocks, and all
+            of them the norm after them too.
         init_cfg: dict(type='Pretrained', checkpoint=PATH) starts from a checkpoint of tools/pretrain.py or of the
             public MAE code. Whatever does not fit stops the run.
         options: all other arguments of `ViT`; here class_token and final_norm are False, as in ViTDet.
@@ -37,8 +38,9 @@ class ViTBackbone(ViT):
         self.out_indices, self.frozen_stages, self.init_cfg = tuple(out_indices), frozen_stages, init_cfg
         for part in self.frozen_parts():
             part.requires_grad_(False)
-        if frozen_stages >= 0:
-            self.pos_embed.requires_grad_(False)
+        for tokens in (self.pos_embed, self.cls_token) if frozen_stages >= 0 else ():
+            if tokens is not None:
+                tokens.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images (B, C, H, W) -> maps (B, D, h, w), one for each of `out_indices`."""
@@ -60,4 +62,5 @@ class ViTBackbone(ViT):
         """The modules that `frozen_stages` keeps from training."""
         if self.frozen_stages < 0:
             return []
-        return [self.patch_embed, *self.blocks[:self.frozen_stages]]
+        last = [self.norm] if self.frozen_stages == len(self.blocks) else []
+        return [self.patch_embed, *self.blocks[:self.frozen_stages], *last]

@@ -1,10 +1,11 @@
-"""Shrinks a config of a detector to one that trains on a tiny set in seconds, with all of its parts in place."""
+"""Shrinks a config of a detector or a segmenter: it trains on a tiny set in seconds, with all parts in place."""
 import json
 import uuid
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
+from PIL import Image
 from pycocotools import mask as rle
 from small_sets import write_image
 
@@ -12,13 +13,14 @@ from mae_backbone.user_data.fit import fit_classes, use_data_root
 
 SIDE = 64  # pixels of the images
 DEPTH, WIDTH = 4, 32
-CHANNELS = {1280: WIDTH, 1024: WIDTH, 768: WIDTH, 384: WIDTH // 2, 192: WIDTH // 4, 256: 32, 128: 16, 2048: 32}
+CHANNELS = {1280: WIDTH, 1024: WIDTH, 768: WIDTH, 384: WIDTH // 2, 192: WIDTH // 4, 256: 32, 128: 16, 512: 32,
+            2048: 32}
 CHANNEL_KEYS = {'in_channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'embed_dims',
-                'feedforward_channels', 'num_feats'}
+                'feedforward_channels', 'num_feats', 'channels', 'embed_dim'}
 NUMBERS = {'nms_pre': 100, 'max_per_img': 50, 'num': 32, 'num_queries': 30, 'num_layers': 2, 'num_dn_queries': 10,
            'start_factor': 0.5, 'score_thr': 1e-4,  # one step is to be seen, and untrained boxes
            'pad_size_divisor': SIDE, 'batch_size': 2, 'num_workers': 0, 'persistent_workers': False}
-SIZES = {'scale', 'crop_size'}
+SIZES = {'scale', 'crop_size', 'size', 'stride'}
 
 
 def shrink(cfg: Config, data_root: Path) -> Config:
@@ -41,7 +43,7 @@ def small(part: object, key: str = '') -> object:
         parts = {name: small(value, name) for name, value in part.items()}
         if part.get('type') == 'DINOHead':
             parts['embed_dims'] = CHANNELS[256]  # its default
-        return _backbone(part, parts) if 'global_blocks' in part else parts
+        return _backbone(part, parts) if part.get('type') == 'mae_backbone.ViTBackbone' else parts
     if isinstance(part, list | tuple):
         if key in SIZES:
             return (SIDE, SIDE)
@@ -57,11 +59,13 @@ def _backbone(part: dict, parts: dict) -> dict:
     """The ViT with fewer blocks, the special ones at the same share of its depth."""
     from mae_backbone.vit import find_arch
     depth = find_arch(part['arch']).depth
+    if part.get('frozen_stages') == depth:
+        parts['frozen_stages'] = DEPTH
     for key in ('global_blocks', 'conv_blocks', 'out_indices'):
         if key in part:
             parts[key] = [i if i < 0 else (i + 1) * DEPTH // depth - 1 for i in part[key]]
     return parts | {'arch': {'width': WIDTH, 'depth': DEPTH, 'heads': 2}, 'image_size': SIDE, 'init_cfg': None,
-                    'pretrain_image_size': 2 * SIDE, 'window_size': 3 if part['window_size'] else 0}
+                    'pretrain_image_size': 2 * SIDE, 'window_size': 3 if part.get('window_size') else 0}
 
 
 def write_coco(root: Path, *, lvis: bool = False) -> None:
@@ -81,6 +85,22 @@ def write_coco(root: Path, *, lvis: bool = False) -> None:
         path.write_text(json.dumps(content))
         for i in range(4):
             write_image(root / folder / f'{i}.jpg', (80, 64))
+
+
+def write_label_maps(root: Path, images: str = 'images/{}', maps: str = 'annotations/{}', *,
+                     splits: tuple[str, str] = ('training', 'validation'), suffixes: tuple[str, str] = ('.jpg', '.png')
+                     ) -> None:
+    """A tiny set of label maps with three classes, of which two make an image, and pixels of none."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / 'classes.txt').write_text('sky\nroad\ncar\n')
+    for split in splits:
+        for i in range(2):
+            write_image(root / images.format(split) / f'{i}{suffixes[0]}', (80, 64))
+            labels = np.full((64, 80), 255, np.uint8)
+            labels[:, :40], labels[:, 40:60] = i, i + 1
+            path = root / maps.format(split) / f'{i}{suffixes[1]}'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(labels).save(path)
 
 
 def coco_content(folder: str) -> dict:

@@ -17,11 +17,6 @@ test_pipeline = [
     dict(type='LoadAnnotations'),  # after Resize: labels are compared at full size
     dict(type='PackSegInputs'),
 ]
-# Images arrive as uint8 BGR. Filled up to the crop after normalisation, in testing too: a side below 512 would leave
-# windows that the patches do not divide.
-model = dict(data_preprocessor=dict(
-    type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,
-    pad_val=0, seg_pad_val=255, size=crop_size, test_cfg=dict(size=crop_size)))
 train_dataloader = dict(
     batch_size=2, num_workers=4, persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
@@ -35,5 +30,3 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')

@@ -1,0 +1,27 @@
+"""UPerNet on the simple feature pyramid of ViTDet, ViT-B/16 from MAE weights, ADE20K, crops of 640, 160,000 iterations.
+
+Run     python tools/train.py configs/segmentation/upernet_vitdet-b_160k_ade20k-640x640.py --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}/ (150 classes)
+Costs   not measured yet
+Expect  no published figure. Ours: not measured yet.
+
+Ours, as there is no such recipe: backbone and pyramid of ViTDet (windows of 14 patches, four global blocks, decomposed
+relative positions, levels of 256 channels from the last map alone), UPerNet's own 512 channels, and all else of
+upernet_vit-b_160k_ade20k-640x640.py, so that the two differ in that alone. A detector of configs/detection and this
+share one backbone.
+"""
+_base_ = ['./upernet_vit-b_160k_ade20k-640x640.py']
+
+model = dict(
+    backbone=dict(
+        out_indices=[-1], class_token=False, relative_bias=None, relative_positions=True, window_size=14,
+        global_blocks=[2, 5, 8, 11]),
+    neck=dict(
+        _delete_=True, type='mae_backbone.SimpleFeaturePyramid', in_channels=768, out_channels=256,
+        strides=(4, 8, 16, 32), extra_levels=0),
+    decode_head=dict(in_channels=[256] * 4, channels=512),
+    auxiliary_head=dict(in_channels=256))
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(
+    _delete_=True, pos_embed=dict(decay_mult=0.0), rel_pos_=dict(decay_mult=0.0))))

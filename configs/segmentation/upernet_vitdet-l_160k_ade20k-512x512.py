@@ -1,0 +1,22 @@
+"""UPerNet on the simple feature pyramid of ViTDet, ViT-L/16 from MAE weights, ADE20K, crops of 512, 160,000 iterations.
+
+Run     python tools/train.py configs/segmentation/upernet_vitdet-l_160k_ade20k-512x512.py --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}/ (150 classes)
+Costs   not measured yet
+Expect  no published figure. Ours: not measured yet.
+
+Ours, as there is no such recipe: backbone and pyramid of ViTDet (windows of 14 patches, four global blocks, decomposed
+relative positions, levels of 256 channels from the last map alone), UPerNet's own 512 channels, and all else of
+upernet_vit-l_160k_ade20k-512x512.py, so that the two differ in that alone. A detector of configs/detection and this
+share one backbone.
+"""
+_base_ = ['./upernet_vitdet-b_160k_ade20k-512x512.py']
+
+model = dict(
+    backbone=dict(
+        arch='large', drop_path_rate=0.2, global_blocks=[5, 11, 17, 23],
+        init_cfg=dict(checkpoint='work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth')),
+    neck=dict(in_channels=1024))
+optim_wrapper = dict(optimizer=dict(lr=2e-5), paramwise_cfg=dict(layer_decay=0.95))
