@@ -35,7 +35,7 @@ RUN_KEYS = {
     'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'vis_backends', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'data_root',
-    'tta_model', 'tta_pipeline', 'compile', 'cfg',
+    'tta', 'tta_model', 'tta_pipeline', 'compile', 'cfg',
     # Names that the configs of mmdet and mmseg give to parts of these.
     'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type', 'metainfo', 'backend_args', 'max_epochs',
 }

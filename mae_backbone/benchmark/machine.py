@@ -92,15 +92,15 @@ def peak_memory(prepare: Callable[..., Callable[[], object]], *args: object, dev
 def _measure(answer: Connection, prepare: Callable, args: tuple, device: torch.device, calls: int,
              threads: int) -> None:
     torch.set_num_threads(threads)
-    before = _peak(device)
+    before = peak_bytes(device)
     work = prepare(*args)
     for _ in range(calls):
         work()
     synchronize(device)
-    answer.send(_peak(device) - before)
+    answer.send(peak_bytes(device) - before)
 
 
-def _peak(device: torch.device) -> int:
+def peak_bytes(device: torch.device) -> int:
     """Bytes that this process had at its peak."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device)

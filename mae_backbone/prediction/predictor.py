@@ -62,7 +62,7 @@ class Predictor:
         given = meta.get('palette')
         fits = isinstance(given, (list, tuple)) and len(given) == len(self.classes)
         self.colours = [tuple(colour) for colour in given] if fits else palette(len(self.classes))
-        self.prepare = _classifier_input(cfg) if self.task == 'classification' else _pipeline(cfg)
+        self.prepare = _classifier_input(cfg) if self.task == 'classification' else image_pipeline(cfg)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Prediction:
@@ -154,7 +154,7 @@ def _check_tiles(task: str, tile: int, overlap: float, tta: bool) -> None:
     if task == 'classification':
         raise ValueError('--tile is for detectors and segmenters: a classifier looks at images as a whole')
     if task == 'segmentation' and tta:
-        raise ValueError('--tile and --tta do not go together for a segmenter: mmseg merges the views of whole images; '
+        raise ValueError('--tile and --tta do not go together for a segmenter: views are merged of whole images; '
                          'leave one of them out')
 
 
@@ -177,7 +177,7 @@ def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:
     return lambda image: {'inputs': transform(image)}
 
 
-def _pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:
+def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:
     """The test pipeline of a config, from an image (H, W, 3) RGB in memory on and without annotations."""
     steps = _without_annotations(sources(cfg, 'test')[0].cfg.pipeline)
     compose = Compose([{'type': 'LoadImageFromNDArray'}, *steps[1:]])

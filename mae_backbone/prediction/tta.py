@@ -1,12 +1,15 @@
 """Test-time augmentation: several views of each image, flipped and at several sizes, merged into one prediction."""
 import copy
 import importlib
+from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
 
 from mae_backbone.user_data.source import sources
 
-_MERGED_BY = {'mmdet': dict(type='mae_backbone.DetectionTTA'), 'mmseg': dict(type='SegTTAModel')}
+# What merges the views, and the folder that registers it, by the scope of a config.
+_MERGED_BY = {'mmdet': ('DetectionTTA', 'mae_backbone.detection'),
+              'mmseg': ('SegmentationTTA', 'mae_backbone.segmentation')}
 
 
 def use_tta(cfg: Config) -> str:
@@ -19,25 +22,30 @@ def use_tta(cfg: Config) -> str:
     Raises:
         ValueError: a model that has no merging, or a pipeline whose sizes are not understood.
     """
-    scope = cfg.get('default_scope')
-    if scope not in _MERGED_BY and 'tta_model' not in cfg:
-        raise ValueError('--tta is for detectors and segmenters (default_scope mmdet or mmseg); this config has '
-                         f'{scope!r}: leave --tta out')
-    importlib.import_module('mae_backbone.detection' if scope == 'mmdet' else 'mae_backbone')
+    if 'tta_model' not in cfg:
+        scope = cfg.get('default_scope')
+        if scope not in _MERGED_BY:
+            raise ValueError('--tta is for detectors and segmenters (default_scope mmdet or mmseg); this config has '
+                             f'{scope!r}: leave --tta out')
+        name, folder = _MERGED_BY[scope]
+        importlib.import_module(folder)
+        cfg.tta_model = ConfigDict(type=f'mae_backbone.{name}')
     settings = cfg.get('tta') or {}
-    ratios, flip = list(settings.get('ratios', [1.0])), settings.get('flip', True)
+    ratios, flip = settings.get('ratios', [1.0]), settings.get('flip', True)
+    if not isinstance(ratios, (list, tuple)) or not ratios or not all(isinstance(r, (int, float)) and r > 0
+                                                                      for r in ratios):
+        raise ValueError(f'tta.ratios is {ratios!r}: wanted a list of numbers above 0, such as [0.75,1.0,1.25]')
     cfg.test_dataloader = copy.deepcopy(cfg.test_dataloader)  # that of the validation may be the same
     for source in sources(cfg, 'test'):
         source.cfg.pipeline = cfg.get('tta_pipeline') or views(source.cfg.pipeline, ratios, flip)
         count = len(source.cfg.pipeline[-1]['transforms'])
-    cfg.tta_model = cfg.get('tta_model') or ConfigDict(_MERGED_BY[scope])
     if 'tta_pipeline' in cfg:
         return f'test-time augmentation: the {count} lists of tta_pipeline'
     return (f'test-time augmentation: sizes x {", ".join(f"{ratio:g}" for ratio in ratios)}'
             + ', each mirrored too' * flip)
 
 
-def views(pipeline: list[dict], ratios: list[float], flip: bool) -> list[dict]:
+def views(pipeline: Sequence[dict], ratios: Sequence[float], flip: bool) -> list[dict]:
     """A test pipeline -> one that gives a view for each ratio, and for each the mirrored one.
 
     Raises:

@@ -12,15 +12,17 @@ from mae_backbone.prediction import bands
 from mae_backbone.prediction.tiles import grid
 from mae_backbone.registry import MODELS
 
+_FEWEST = 4  # ours: patches along a side below which the coarsest map of a pyramid would be empty
+
 
 @MODELS.register_module()
 class EncoderDecoder(MMSegEncoderDecoder):
     """mmseg's `EncoderDecoder`, of which it differs in testing alone.
 
-    Images, and windows of the mode 'slide', whose sides the patches do not divide are filled up with zeros. Where the
-    logits of all classes at the size of the image would take more than `logit_bytes`, they are made and forgotten a
-    band of rows at a time; the classes are the same, the data sample then has no `seg_logits`. Views of a test-time
-    augmentation keep them, as mmseg merges those.
+    Images, and windows of the mode 'slide', that are small or whose sides the patches do not divide are filled up with
+    zeros. Where the logits of all classes at the size of the image would take more than `logit_bytes`, they are made
+    and forgotten a band of rows at a time; the classes are the same, the data sample then has no `seg_logits`. Views of
+    a test-time augmentation keep them to be merged.
 
     Args:
         logit_bytes: of one image, in float32. Ours: those of 150 classes on 900x1000 pixels.
@@ -73,7 +75,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
     def _padded(self, inputs: Tensor) -> Tensor:
         """inputs (B, 3, H, W) -> the same with zeros to the right and below, up to whole patches."""
         patch = getattr(self.backbone, 'patch_size', 1)
-        return F.pad(inputs, (0, -inputs.shape[3] % patch, 0, -inputs.shape[2] % patch))
+        more = [max(-side % patch, _FEWEST * patch - side) for side in inputs.shape[2:]]
+        return F.pad(inputs, (0, more[1], 0, more[0]))
 
     def _fits(self, inputs: Tensor, data_samples: list[SegDataSample]) -> bool:
         pixels = max(inputs.shape[2] * inputs.shape[3],
