@@ -313,13 +313,6 @@ RECIPES = {
 }
 
 
-RECIPES['configs/segmentation/dense-linear_vit-b_40k_ade20k-512x512.py'] = {  # DINOv3's linear head on ADE20K
-    'model.backbone.frozen_stages': 12, 'model.backbone.arch': 'base', 'model.decode_head.num_convs': 0,
-    'model.test_cfg': {'mode': 'slide', 'crop_size': (512, 512), 'stride': (341, 341)},
-    'optim_wrapper.optimizer.lr': 1e-3, 'optim_wrapper.optimizer.weight_decay': 1e-3,
-    'auto_scale_lr.base_batch_size': 16, 'train_cfg.max_iters': 40_000}
-
-
 def test_every_recipe_is_compared():
     # Those of the demos are small runs of our own; test_configs_detection.py and test_configs_segmentation.py have the
     # variants of ViTDet and of UPerNet.

@@ -16,7 +16,4 @@ model = dict(
     decode_head=dict(
         _delete_=True, type='FCNHead', in_channels=128, in_index=0, channels=128, num_convs=0, concat_input=False,
         dropout_ratio=0.0, num_classes=11, align_corners=False, loss_decode=_base_.model.decode_head.loss_decode))
-# frozen_stages leaves the last norm alone.
-optim_wrapper = dict(
-    optimizer=dict(lr=2e-3, weight_decay=1e-3),
-    paramwise_cfg=dict(custom_keys={'backbone.norm': dict(lr_mult=0.0, decay_mult=0.0)}))
+optim_wrapper = dict(optimizer=dict(lr=2e-3, weight_decay=1e-3))

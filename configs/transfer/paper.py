@@ -26,10 +26,16 @@ tasks = {
             huge='detection/mask-rcnn_vitdet-h_75e_coco.py')),
     'dense-linear': dict(
         data=['ade20k'], gpus=8, metrics={'mIoU': 'mIoU'},
-        config=dict(base='segmentation/dense-linear_vit-b_40k_ade20k-512x512.py')),
+        config=dict(
+            base='segmentation/linear_vit-b_40k_ade20k-512x512.py',
+            large='segmentation/linear_vit-l_40k_ade20k-512x512.py',
+            huge='segmentation/linear_vit-h_40k_ade20k-512x512.py')),
     'segmentation': dict(
         data=['ade20k'], gpus=8, metrics={'mIoU': 'mIoU'},
-        config=dict(base='segmentation/upernet_vit-b_160k_ade20k-512x512.py')),
+        config=dict(
+            base='segmentation/upernet_vit-b_160k_ade20k-512x512.py',
+            large='segmentation/upernet_vit-l_160k_ade20k-512x512.py',
+            huge='segmentation/upernet_vit-h_160k_ade20k-512x512.py')),
 }
 
 code, paper, vitdet = 'public MAE code, FINETUNE.md', 'MAE paper', 'detectron2, projects/ViTDet'
