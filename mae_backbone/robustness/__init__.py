@@ -1,0 +1,1 @@
+"""How a classifier fares on images that are not as those of its training: other sets, and corrupted ones."""

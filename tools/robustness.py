@@ -1,0 +1,73 @@
+"""A classifier on sets that differ from that of its training: ImageNet-A, -R, -Sketch, -V2, -C, or corrupted images.
+
+    python tools/robustness.py CONFIG CHECKPOINT imagenet-a imagenet-r imagenet-c --data-root DIR
+    python tools/robustness.py CONFIG CHECKPOINT --corrupt --data-root DIR
+
+--corrupt makes the test images of the config worse in nine ways at five strengths; they are ours, and not the files of
+ImageNet-C. Killed and started again, it repeats nothing that was measured.
+"""
+from pathlib import Path
+
+import numpy as np
+from mmengine.registry import DATASETS
+from torch.utils.data import Dataset
+
+from mae_backbone import cli
+from mae_backbone.drawing import save_picture, side_by_side
+from mae_backbone.features.cache import fingerprint
+from mae_backbone.prediction.predictor import Predictor
+from mae_backbone.robustness.corruptions import CORRUPTIONS, STRENGTHS, Corrupted
+from mae_backbone.robustness.evaluate import Table, accuracies, as_markdown
+from mae_backbone.robustness.layouts import SetImages, find_sets
+
+
+def main() -> None:
+    parser = cli.run_parser(__doc__)
+    parser.add_argument('checkpoint', help='checkpoint of tools/train.py')
+    parser.add_argument('sets', nargs='*', metavar='FOLDER', help='a set, or a folder of sets')
+    parser.add_argument('--corrupt', nargs='*', metavar='NAME', choices=[*CORRUPTIONS],
+                        help=f'corruptions to make, by default all: {", ".join(CORRUPTIONS)}')
+    parser.add_argument('--workers', type=int, default=2, help='processes that read images (default: 2)')
+    args = parser.parse_args()
+    cfg = cli.load_config(args)
+    for line in cli.data_lines(cfg, ['test']):
+        cli.say(line)
+    cli.make_folder(cfg.work_dir, '--work-dir')
+    predictor = Predictor(cfg, args.checkpoint)
+    if predictor.task != 'classification':
+        raise ValueError(f'{args.config} is of {predictor.task}, wanted a classifier')
+    found = [one for folder in args.sets for one in find_sets(folder, predictor.classes)]
+    test = DATASETS.build(cfg.test_dataloader.dataset)
+    table = Table(Path(cfg.work_dir, 'robustness.json'),
+                  {'weights': fingerprint(predictor.net), 'test': test.fingerprint()})
+
+    def measure(name: str, images: Dataset, labels: np.ndarray, folder: str = '') -> None:
+        row = table.add(name, folder, lambda: accuracies(predictor.net, images, labels, workers=args.workers,
+                                                         batch_size=cfg.test_dataloader.batch_size))
+        cli.say(f'{name}: top-1 {row["top-1"]:.1f}, top-5 {row["top-5"]:.1f}, {row["images"]:,} images')
+
+    measure('test', test, test.labels)
+    for one in found:
+        images = SetImages(one, lambda image: predictor.prepare(image)['inputs'])
+        measure(one.name, images, images.labels, str(one.folder.absolute()))
+    names = [] if args.corrupt is None else args.corrupt or [*CORRUPTIONS]
+    for name in names:
+        for strength in STRENGTHS:
+            measure(f'corrupted/{name}/{strength}', Corrupted(test, name, strength), test.labels)
+    if names:
+        picture = Path(cfg.work_dir, 'corruptions.png')
+        save_picture(str(picture), side_by_side(examples(test, names), [f'strength {s}' for s in STRENGTHS]))
+        cli.say(f'what they do to an image: {picture}')
+    text = as_markdown(table.rows)
+    Path(cfg.work_dir, 'robustness.md').write_text(text, encoding='utf-8')
+    cli.say(f'\n{text}\nwritten to {cfg.work_dir}/robustness.md and robustness.json')
+
+
+def examples(dataset: Dataset, names: list[str]) -> list[list[np.ndarray]]:
+    """The first image of a set, a row (H, W, 3) of all strengths for each corruption."""
+    return [[Corrupted(dataset, name, strength)[0]['inputs'].permute(1, 2, 0).numpy() for strength in STRENGTHS]
+            for name in names]
+
+
+if __name__ == '__main__':
+    cli.tool(main, again='run the same command again')
