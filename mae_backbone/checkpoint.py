@@ -50,6 +50,7 @@ def load_encoder(model: ViT, path: str | Path) -> None:
     stored = read_weights(path)
     weights, prefix = encoder_weights(stored, path)
     wanted = model.state_dict()
+    weights |= _norm_of_classifier(weights, stored, wanted)
     _check_architecture(weights, wanted, path)
     for name in sorted(weights.keys() & wanted.keys()):
         weights[name] = _fit(name, weights[name], wanted[name], model)
@@ -65,6 +66,16 @@ def load_encoder(model: ViT, path: str | Path) -> None:
     _log(f'{path}: {len(weights.keys() & wanted.keys())} encoder tensors loaded (prefix {prefix!r}), '
          f'{len(stored) - len(weights.keys() & wanted.keys())} others not needed'
          + (f', {new} tables of relative positions start at zero' if new else ''))
+
+
+def _norm_of_classifier(weights: dict[str, Tensor], stored: dict[str, Tensor],
+                        wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The last norm out of a classifier that pools the mean: it has one after the pooling alone, in `fc_norm`."""
+    found = {f'norm.{part}': stored[f'fc_norm.{part}'] for part in ('weight', 'bias')
+             if f'norm.{part}' in wanted.keys() - weights.keys() and f'fc_norm.{part}' in stored}
+    if found:
+        _log('fc_norm, which the classifier of the file has after its pooling, goes before the pooling here')
+    return found
 
 
 def mismatches(weights: dict[str, Tensor], wanted: dict[str, Tensor], *, may_miss: tuple[str, ...] = ()) -> str:

@@ -44,6 +44,11 @@ def paragraph(words: str) -> str:
     return f'<p>{html.escape(words)}</p>'
 
 
+def link(address: str, words: str) -> str:
+    """A paragraph that leads to another page."""
+    return f'<p><a href="{html.escape(address)}">{html.escape(words)}</a></p>'
+
+
 def preformatted(text: str) -> str:
     """Lines as they are, such as those of a log."""
     return f'<pre>{html.escape(text)}</pre>'

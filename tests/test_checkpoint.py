@@ -95,6 +95,19 @@ def test_fine_tuned_weights_of_the_public_mae(tmp_path: Path):
     assert_loaded(backbone, weights)
 
 
+@pytest.mark.parametrize('ours', [False, True])
+def test_the_norm_of_a_classifier_becomes_that_of_its_encoder(tmp_path: Path, ours: bool):
+    classifier = ViTClassifier(dict(TINY), num_classes=5)
+    torch.nn.init.normal_(classifier.fc_norm.weight)
+    weights = classifier.state_dict()
+    if not ours:  # as the public MAE code names them
+        weights = {name.removeprefix('backbone.'): value for name, value in weights.items()}
+    model = tiny(final_norm=True)
+    load_encoder(model, stored(tmp_path / 'tuned.pth', dict(model=weights)))
+    assert_close(model.norm.weight, classifier.fc_norm.weight)
+    assert_close(model.blocks[0].attn.qkv.weight, classifier.backbone.blocks[0].attn.qkv.weight)
+
+
 def test_timm(tmp_path: Path):
     reference = VisionTransformer(32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=7)
     model, images = tiny(), torch.randn(2, 3, 32, 32)

@@ -20,6 +20,12 @@ def work(tmp_path, monkeypatch):
                 lines += [{key: value * step / 20 * 100 / task.percent, 'step': step} for key in task.metrics]
                 (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
             (folder / report.DONE).write_text('90.0')
+    (tmp_path / report.TRANSFER).mkdir()
+    table = [{'task': 'knn', 'metric': 'top-1', 'model': model, 'summary': {'mean': mean}}
+             for model, mean in (('iter_2', 30.0), ('random', 20.0))]
+    cells = [{'task': 'knn', 'model': model, 'seconds': 30.0} for model in ('iter_2', 'random', 'random')]
+    (tmp_path / report.TRANSFER / 'results.json').write_text(json.dumps({'table': table, 'cells': cells}))
+    (tmp_path / report.TRANSFER / 'report.html').touch()
     (tmp_path / 'mae' / 'reconstructions').mkdir(parents=True)
     (tmp_path / 'mae' / 'reconstructions' / 'iter_2.png').write_bytes(b'')
     (tmp_path / 'mae' / report.DONE).write_text('120.0')
@@ -34,15 +40,23 @@ def test_results_have_every_metric_from_both_starts(work):
     assert {(row['init'], row['value'], row['minutes']) for row in rows} == {('mae', 50.0, 1.5), ('random', 25.0, 1.5)}
 
 
+def test_frozen_features_are_rows_of_the_same_kind(work):
+    mae, random = report.frozen_results(work / report.TRANSFER)
+    assert mae == {'task': 'frozen features, knn', 'metric': 'top-1', 'init': 'mae', 'value': 30.0, 'minutes': 0.5}
+    assert (random['init'], random['value'], random['minutes']) == ('random', 20.0, 1.0)
+    assert random.keys() == report.results(work)[0].keys()
+
+
 def test_every_link_of_the_page_exists_and_its_tags_are_closed(work):
     page = report.write_report(work, configs=work, pretrained_on=work)
     reader = Reader()
     reader.feed(page.read_text(encoding='utf-8'))
     assert reader.open == []
-    assert len(reader.links) == 5
+    assert len(reader.links) == 6
     assert all((work / link).is_file() for link in reader.links)
-    assert all(link in (work / 'report.md').read_text(encoding='utf-8') for link in reader.links)
-    assert len(json.loads((work / 'results.json').read_text(encoding='utf-8'))) == 8
+    pictures = [link for link in reader.links if link.endswith('.png')]
+    assert all(picture in (work / 'report.md').read_text(encoding='utf-8') for picture in pictures)
+    assert len(json.loads((work / 'results.json').read_text(encoding='utf-8'))) == 10
     assert '+25.0' in page.read_text(encoding='utf-8')
 
 
@@ -54,7 +68,7 @@ class Reader(HTMLParser):
         self.links, self.open = [], []
 
     def handle_starttag(self, tag, attrs) -> None:
-        self.links += [value for key, value in attrs if key == 'src']
+        self.links += [value for key, value in attrs if key in ('src', 'href')]
         if tag not in ('meta', 'img'):
             self.open.append(tag)
 

@@ -68,7 +68,8 @@ def test_the_whole_quickstart_on_a_handful_of_scenes(tmp_path):
     assert not list(page.parent.rglob('*.part'))
     rows = json.loads((page.parent / 'results.json').read_text())
     assert {(row['task'], row['metric']) for row in rows} == {
-        ('detection', 'box AP'), ('detection', 'mask AP'), ('segmentation', 'mIoU'), ('classification', 'top-1')}
+        ('frozen features, knn', 'top-1'), ('frozen features, linear', 'top-1'), ('detection', 'box AP'),
+        ('detection', 'mask AP'), ('segmentation', 'mIoU'), ('classification', 'top-1')}
     for task in TASKS:  # iterations, not the epoch 0 of them all
         assert [step for step, _ in curve(tmp_path / 'q' / f'{task.name}_mae', next(iter(task.metrics)))] == [1, 2]
     assert all(0 <= row['value'] <= 100 and row['minutes'] > 0 for row in rows), rows

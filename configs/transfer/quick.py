@@ -5,8 +5,8 @@ Data    {train,val}/CLASS/*.jpg
 Expect  the table in the README
 """
 title = 'Frozen features'
-data = dict(cifar10='cifar10')
+data = dict(images='.')
 labels = [1.0]
 tasks = dict(
-    knn=dict(probe='knn', data=['cifar10']),
-    linear=dict(probe='linear', data=['cifar10'], labels=[0.1, 1.0], seeds=[0, 1, 2]))
+    knn=dict(probe='knn', data=['images']),
+    linear=dict(probe='linear', data=['images'], labels=[0.1, 1.0], seeds=[0, 1, 2]))

@@ -12,8 +12,9 @@ from mae_backbone.children import DONE, curve
 from mae_backbone.comparison import draw_predictions
 from mae_backbone.data.files import list_images
 from mae_backbone.drawing import save_picture
-from mae_backbone.page import figure, html_table, markdown_table, page, paragraph, write_text
+from mae_backbone.page import figure, html_table, link, markdown_table, page, paragraph, write_text
 
+TRANSFER = 'transfer'  # the step of tools/transfer.py
 INITS = {'mae': 'from the MAE', 'random': 'from random weights'}
 
 
@@ -41,7 +42,7 @@ def write_report(work_dir: Path, *, configs: Path, pretrained_on: Path) -> Path:
         configs: the folder of the configs that they ran.
         pretrained_on: the images that the MAE saw.
     """
-    rows = results(work_dir)
+    rows = frozen_results(work_dir / TRANSFER) + results(work_dir)
     write_text(work_dir / 'results.json', json.dumps(rows, indent=1))
     pictures = {'curves.png': 'Validation while training; the budget is the same for both.'}
     draw_curves(work_dir)
@@ -53,7 +54,8 @@ def write_report(work_dir: Path, *, configs: Path, pretrained_on: Path) -> Path:
     title = 'What the pretraining is worth'
     intro = (f'A small MAE was pretrained on {len(list_images(pretrained_on)):,} unlabelled images in '
              f'{minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice with the same budget: from its '
-             'weights, and from random ones. All values are percent, of one run each.')
+             'weights, and from random ones. All values are percent, of one run each; those of frozen features are '
+             'means over seeds.')
     write_text(work_dir / 'report.md', _markdown(title, intro, rows, pictures))
     write_text(work_dir / 'index.html', _page(title, intro, rows, pictures))
     return work_dir / 'index.html'
@@ -69,6 +71,19 @@ def results(work_dir: Path) -> list[dict]:
                 rows.append({'task': task.name, 'metric': metric, 'init': init,
                              'value': round(values[-1][1] * task.percent, 2),
                              'minutes': round(minutes(work_dir, f'{task.name}_{init}'), 2)})
+    return rows
+
+
+def frozen_results(folder: Path) -> list[dict]:
+    """The same rows from the results of tools/transfer.py; the value is the mean over its seeds."""
+    record = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
+    rows = []
+    for row in record['table']:
+        cells = [cell for cell in record['cells'] if (cell['task'], cell['model']) == (row['task'], row['model'])]
+        rows.append({'task': f'frozen features, {row["task"]}', 'metric': row['metric'],
+                     'init': 'random' if row['model'] == 'random' else 'mae',
+                     'value': round(row['summary']['mean'], 2),
+                     'minutes': round(sum(cell['seconds'] for cell in cells) / 60, 2)})
     return rows
 
 
@@ -129,4 +144,5 @@ def _markdown(title: str, intro: str, rows: list[dict], pictures: dict[str, str]
 
 def _page(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
     figures = [figure(name, words) for name, words in pictures.items()]
-    return page(title, [paragraph(intro), html_table(_HEAD, _cells(rows)), *figures])
+    more = link(f'{TRANSFER}/report.html', 'What the frozen features see: neighbours, attention, main directions.')
+    return page(title, [paragraph(intro), html_table(_HEAD, _cells(rows)), more, *figures])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mae_backbone.children import DONE, processors, progress, tail
 from mae_backbone.parent import environment_of_a_child
-from mae_backbone.quickstart.report import TASKS, write_report
+from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
 
 MOST_THREADS = 8  # for one step: models as small as these only wait for more
@@ -52,13 +52,18 @@ def quickstart(work_dir: Path, *, root: Path, images: Path | None = None, option
     kept = options if images is None else (*options, 'train_dataloader.dataset.cache=False')
     run_together([_step('mae', 'pretrain', source, work_dir, root, kept)])
     checkpoint = (work_dir / 'mae' / 'last_checkpoint').read_text(encoding='utf-8').strip()
-    for number, task in enumerate(TASKS, 3):
+    say('3. frozen features: of the MAE and of random weights, nothing but a classifier trained on them')
+    run_together([Step(TRANSFER, [
+        sys.executable, str(root / 'tools' / 'transfer.py'), 'quick', '--labels', '1.0', '--checkpoint', checkpoint,
+        '--against', 'random', '--data-root', str(work_dir / 'scenes' / 'classes'), '--work-dir',
+        str(work_dir / TRANSFER)], work_dir / TRANSFER)])
+    for number, task in enumerate(TASKS, 4):
         say(f'{number}. {task.name}: from the MAE and from random weights, side by side')
         data = work_dir / 'scenes' / task.folder
         run_together([
             _step(f'{task.name}_mae', 'train', data, work_dir, root, options, '--pretrained', checkpoint),
             _step(f'{task.name}_random', 'train', data, work_dir, root, options)])
-    say(f'{len(TASKS) + 3}. report')
+    say(f'{len(TASKS) + 4}. report')
     page = write_report(work_dir, configs=root / 'configs' / 'demo', pretrained_on=source)
     say(f'done, {(time.time() - begin) / 60:.1f} minutes in this run')
     return page

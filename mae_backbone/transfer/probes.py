@@ -44,10 +44,10 @@ def share_of_labels(data_root: str, share: float, seed: int) -> Tensor | None:
     """
     if share == 1:
         return None
-    every, part = (ClassFolder(data_root, 'train', train=False, **choice).files
+    every, part = (ClassFolder(data_root, 'train', train=False, **choice).rows.tolist()
                    for choice in ({}, {'fraction': share, 'seed': seed}))
-    row = {file: index for index, file in enumerate(every)}
-    return torch.tensor([row[file] for file in part])
+    place = {row: index for index, row in enumerate(every)}
+    return torch.tensor([place[row] for row in part])
 
 
 def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07) -> dict:
