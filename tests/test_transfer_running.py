@@ -119,6 +119,17 @@ def test_a_gpu_has_one_job_at_a_time_and_a_large_job_has_several(tmp_path):
     assert used[3] in ('GPUs 3,5', 'GPUs 5,3')
 
 
+@pytest.mark.slow
+def test_a_training_on_several_gpus_is_a_process_for_each(tmp_path):
+    root = write_tool(tmp_path, 'import os\nif os.environ["RANK"] == "1":\n    sys.exit()\n'
+                                'print("processes", os.environ["WORLD_SIZE"], sys.argv[-1])')
+    out = tmp_path / 'out'
+    job = write_job(out, root, 'a', gpus=8)
+    assert run_jobs([job], Processes(['0', '1'], out / 'jobs')) == {}
+    assert values(job) == [50.0]
+    assert 'processes 2 model.backbone.init_cfg=None' in (job.folders[0] / claims.LOG).read_text()
+
+
 def test_jobs_of_submitit(tmp_path):
     pytest.importorskip('submitit', reason='pip install -e ".[slurm]"')
     root = write_tool(tmp_path, 'if seed == 1:\n    sys.exit(3)')

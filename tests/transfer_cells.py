@@ -32,14 +32,14 @@ def ran(root: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def write_job(out: Path, root: Path, name: str, *, cells: int = 1) -> Job:
+def write_job(out: Path, root: Path, name: str, *, cells: int = 1, gpus: int = 1) -> Job:
     """A job of cells with the seeds 0, 1, ..."""
     folders = tuple(out / f'{name}{seed}' for seed in range(cells))
     for seed, folder in enumerate(folders):
-        spec = {'kind': 'train', 'config': 'none.py', 'data_root': 'data', 'labels': 1.0, 'seed': seed, 'gpus': 1,
-                'options': {}, 'metrics': {'accuracy/top1': 'top-1'}, 'scale': 1.0}
+        spec = {'kind': 'train', 'config': 'none.py', 'data_root': 'data', 'labels': 1.0, 'seed': seed, 'gpus': gpus,
+                'amp': False, 'options': {}, 'metrics': {'accuracy/top1': 'top-1'}, 'scale': 1.0}
         claims.write_spec(folder, spec, {'root': str(root), 'checkpoint': None})
-    return Job(name, folders)
+    return Job(name, folders, gpus)
 
 
 def values(job: Job) -> list[float]:

@@ -59,6 +59,8 @@ def train(spec: dict, folder: Path) -> dict:
         command += ['--pretrained', checkpoint]
     else:
         options['model.backbone.init_cfg'] = None  # which a config may have
+    if spec['amp']:
+        command.append('--amp')
     # A job has the GPUs that it was given, and no more processes than those.
     world = min(spec['gpus'], len(os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')))
     if world > 1:

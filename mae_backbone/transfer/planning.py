@@ -90,7 +90,7 @@ class _Specs:
         else:
             config = task.config_for(architecture.name)
             spec |= {'config': config, 'config_print': self._config_print(config), 'metrics': task.metrics,
-                     'scale': task.scale, 'gpus': task.gpus}
+                     'scale': task.scale, 'gpus': task.gpus, 'amp': task.amp}
         where = {'root': str(benchmark.root), 'features': str((benchmark.out / 'features').resolve()),
                  'checkpoint': str(encoder.checkpoint.resolve()) if encoder.checkpoint else None}
         return spec, where
@@ -101,7 +101,8 @@ class _Specs:
             path = self.benchmark.root / 'configs' / config
             if not path.is_file():
                 raise ValueError(f'the suite {self.benchmark.suite.name} names the config {path}, which does not exist')
-            content = json.dumps(Config.fromfile(path).to_dict(), sort_keys=True, default=str)
+            cfg = Config.fromfile(path, import_custom_modules=False)
+            content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
             self.configs[config] = hashlib.sha256(content.encode()).hexdigest()[:16]
         return self.configs[config]
 

@@ -26,6 +26,7 @@ class Task:
         labels: shares of the labels, in (0, 1].
         seeds: each draws the share of the labels, the order of the images and the new weights anew.
         gpus: processes of a training that has GPUs, one each.
+        amp: train in mixed precision where there is a GPU.
         pictures: how many predictions of the training are shown.
     """
 
@@ -39,6 +40,7 @@ class Task:
     labels: tuple[float, ...] = (1.0,)
     seeds: tuple[int, ...] = (0,)
     gpus: int = 1
+    amp: bool = False
     pictures: int = 4
 
     def __post_init__(self) -> None:
@@ -150,7 +152,7 @@ def load_suite(name: str, configs: Path) -> Suite:
     if not path.is_file():
         known = ', '.join(sorted(file.stem for file in (configs / 'transfer').glob('*.py')))
         raise ValueError(f'there is no suite {path}: pass one of {known}, or the path of a config like those')
-    cfg = Config.fromfile(path)
+    cfg = Config.fromfile(path, import_custom_modules=False)
     content = cfg.to_dict()
     defaults = {key: content.pop(key) for key in ('labels', 'seeds') if key in content}
     _only_known(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
