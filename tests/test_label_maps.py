@@ -8,10 +8,10 @@ from mmseg.registry import DATASETS
 from PIL import Image, UnidentifiedImageError
 from small_sets import SIZES, label_map_config, write_image, write_label_maps
 
-from mae_backbone.data.decode import read_image
+from mae_backbone.data.decode import BadImage, read_image
 from mae_backbone.user_data import label_maps
 from mae_backbone.user_data.fit import fit_classes
-from mae_backbone.user_data.label_maps import check_label_maps, image_size, pairs_of, read_class_names
+from mae_backbone.user_data.label_maps import check_label_maps, image_size, pairs_of
 from mae_backbone.user_data.source import DataError, Source, sources
 
 ALL = '0..2 and 255 (ignored)'
@@ -93,7 +93,7 @@ def test_a_palette_counts_by_its_indices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('labels', 'words'), [
-    (np.zeros((32, 24, 3), np.uint8), 'b.png: 3 channels): save them as PNG with one channel'),
+    (np.zeros((32, 24, 3), np.uint8), 'b.png: 3 channels): save them as PNG with one channel of 8 bits'),
     (np.zeros((32, 24, 4), np.uint8), '4 channels'),
     (labels_like(300, np.uint16), f'hold numbers outside of {ALL} ('),
     (labels_like(7), '1 of 3 label maps looked at hold numbers outside of'),
@@ -210,22 +210,69 @@ def test_sizes_without_pillow_come_from_opencv(tmp_path: Path) -> None:
     assert image_size(str(path)) == (40, 30)
 
 
-@pytest.mark.parametrize(('content', 'words'), [
-    (b'', 'is empty'), (b'\n\n', 'is empty'), (b'a\n\nb\n', 'has empty lines'),
-    (b'a\nb\na\n', 'names a more than once'), (b'\xff\xfe\x00', 'no text in UTF-8')])
-def test_lists_of_classes_that_make_no_sense(tmp_path: Path, content: bytes, words: str) -> None:
-    (tmp_path / 'classes.txt').write_bytes(content)
-    with pytest.raises(DataError, match=words):
-        read_class_names(tmp_path / 'classes.txt')
-
-
-def test_lists_of_classes_from_any_editor(tmp_path: Path) -> None:
-    (tmp_path / 'classes.txt').write_bytes('\ufeffsky \r\nStraße\r\n\r\n'.encode())
-    assert read_class_names(tmp_path / 'classes.txt') == ['sky', 'Straße']
-
-
 def test_an_image_that_breaks_while_its_map_is_compared_is_named(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     write_image(tmp_path / 'images/training/b.jpg', SIZES['b'])
     (tmp_path / 'images/training/b.jpg').write_bytes(b'nothing')
     assert 'image cannot be read: ' in refused(tmp_path)
+
+
+# ---- colours
+
+COLOURS = 'sky #0000ff\nroad\t#808080\ncar #C80000\n- #000000\n- #ffffff\n'
+RGB = np.array([(0, 0, 255), (128, 128, 128), (200, 0, 0), (0, 0, 0), (255, 255, 255)], np.uint8)
+LABELS = np.array([0, 1, 2, 255, 255], np.uint8)
+
+
+def write_coloured(root: Path, *, alpha: bool = False) -> np.ndarray:
+    """The street scenes with maps in colours; returns the labels of b."""
+    write_label_maps(root)
+    (root / 'classes.txt').write_text(COLOURS, encoding='utf-8')
+    for name, (width, height) in SIZES.items():
+        which = np.arange(height * width).reshape(height, width) % 5
+        pixels = RGB[which]
+        save_map(root, np.dstack([pixels, np.full_like(pixels[..., :1], 9)]) if alpha else pixels, name)
+    width, height = SIZES['b']
+    return LABELS[np.arange(height * width).reshape(height, width) % 5]
+
+
+@pytest.mark.parametrize('reduced', [False, True])
+@pytest.mark.parametrize('alpha', [False, True])
+def test_colours_become_the_numbers_of_the_classes(tmp_path: Path, alpha: bool, reduced: bool) -> None:
+    """Whether zero is reduced is a question of numbers alone."""
+    labels = write_coloured(tmp_path, alpha=alpha)
+    source = source_of(tmp_path, reduce_zero_label=reduced)
+    assert check_label_maps(source, pairs_of(source)) == [
+        'train: 3 images with label maps of 3 classes, 3 looked at']
+    theirs = DATASETS.build(dict(source.cfg))
+    assert np.array_equal(theirs[1]['gt_seg_map'], labels)
+    assert theirs.metainfo['classes'] == ('sky', 'road', 'car')
+    assert [tuple(colour) for colour in theirs.metainfo['palette']] == [(0, 0, 255), (128, 128, 128), (200, 0, 0)]
+
+
+def test_numbers_stay_numbers_beside_colours(tmp_path: Path) -> None:
+    write_coloured(tmp_path)
+    save_map(tmp_path, labels_like(2))
+    source = source_of(tmp_path)
+    assert len(check_label_maps(source, pairs_of(source))) == 1
+    assert np.unique(DATASETS.build(dict(source.cfg))[1]['gt_seg_map']).tolist() == [2]
+
+
+def test_a_colour_of_no_class_is_named_with_its_file(tmp_path: Path) -> None:
+    write_coloured(tmp_path)
+    pixels = RGB[np.zeros(SIZES['b'][::-1], int)]
+    pixels[3, 4:6] = 1, 2, 3
+    save_map(tmp_path, pixels)
+    assert ('1 of 3 label maps looked at hold colours that no class has' in refused(tmp_path))
+    assert 'b.png: 1 colours of no class: #010203 (2 pixels))' in refused(tmp_path)
+    with pytest.raises(BadImage, match=r'b\.png holds 1 colours of no class: #010203'):
+        DATASETS.build(dict(source_of(tmp_path).cfg))[1]
+
+
+def test_a_set_of_mmseg_with_colours_takes_the_classes_of_the_file(tmp_path: Path) -> None:
+    labels = write_coloured(tmp_path)
+    cfg = label_map_config(tmp_path)
+    cfg.train_dataloader.dataset.type = 'ADE20KDataset'
+    fit_classes(cfg)
+    source, = sources(cfg, 'train')
+    assert np.array_equal(DATASETS.build(dict(source.cfg))[1]['gt_seg_map'], labels)

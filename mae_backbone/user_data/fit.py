@@ -1,11 +1,12 @@
 """Points a config to the user's own data: their folder, and their classes."""
 import colorsys
 import os
+from importlib import import_module
 
 from mmengine.config import Config, ConfigDict
 
+from mae_backbone.user_data.class_file import read_classes
 from mae_backbone.user_data.coco import read_coco
-from mae_backbone.user_data.label_maps import read_class_names
 from mae_backbone.user_data.source import SPLITS, DataError, Source, class_folders, dicts_in, sources
 
 # Parts of a model that count something else than the classes of the data: mmdet's proposals, HTC's stuff, ImageNet.
@@ -86,6 +87,7 @@ def fit_classes(cfg: Config) -> list[str]:
         for other in found:
             if other.kind == source.kind:
                 lines += _set_classes(other, classes)
+                lines += _use_colours(other)
         _set_num_classes(cfg.get('model'), len(classes))
         return list(dict.fromkeys(lines))
     return []
@@ -107,7 +109,7 @@ def _coco_classes(source: Source) -> tuple[list[str], str]:
 
 def _label_map_classes(source: Source) -> tuple[list[str], str]:
     path = _class_file(source)
-    return (read_class_names(path), path) if os.path.isfile(path) else (source.classes, 'the config')
+    return (read_classes(path).names, path) if os.path.isfile(path) else (source.classes, 'the config')
 
 
 def _class_file(source: Source) -> str:
@@ -146,6 +148,19 @@ def _take_any_classes(source: Source) -> str:
     options = {key: source.option(key) for key in ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')}
     source.cfg.update(options, type='mmseg.BaseSegDataset')
     return f'{name} becomes BaseSegDataset, which takes any classes, with {options}'
+
+
+def _use_colours(source: Source) -> list[str]:
+    """Has label maps read by the colours of classes.txt, where it gives such; returns lines to print."""
+    path = _class_file(source)
+    if source.kind != 'label maps' or not os.path.isfile(path) or not (colours := read_classes(path).colours):
+        return []
+    import_module('mae_backbone.segmentation')  # registers what reads colours
+    source.cfg.metainfo = ConfigDict(source.cfg.get('metainfo') or {}, classes=tuple(source.classes), palette=colours)
+    for step in dicts_in(source.option('pipeline')):
+        if str(step.get('type')).endswith('LoadAnnotations'):
+            step.update(type='mae_backbone.LoadAnnotations', palette=colours, ignored=read_classes(path).ignored)
+    return [f'label maps in colours are read by those of {path}']
 
 
 def palette(count: int) -> list[tuple[int, int, int]]:

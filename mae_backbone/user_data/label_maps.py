@@ -3,6 +3,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -11,29 +12,11 @@ from mmengine.fileio import list_dir_or_file
 from PIL import Image, UnidentifiedImageError
 
 from mae_backbone.data.decode import read_image
+from mae_backbone.data.label_colours import IGNORED, LabelColours, OtherColours
 from mae_backbone.user_data.source import DataError, Source, absent, dicts_in, does_not_exist, evenly, some
 
 LOOKED_AT = 500  # label maps of a split whose pixels are read; of a larger set so many at even distances
 _EXIF_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # those that exchange width and height
-
-
-def read_class_names(path: str | Path) -> list[str]:
-    """classes.txt -> the names of the classes; the first line belongs to the label 0.
-
-    Raises:
-        DataError: it is no text, is empty, or has a gap or a name twice.
-    """
-    try:
-        names = [line.strip() for line in Path(path).read_text(encoding='utf-8-sig').rstrip().splitlines()]
-    except UnicodeDecodeError as error:
-        raise DataError(f'{path} is no text in UTF-8 (byte {error.start}): wanted one class name a line') from error
-    if not names or not all(names):
-        raise DataError(f'{path} {"has empty lines" if names else "is empty"}: wanted one class name a line, the first '
-                        'for label 0')
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f'{path} names {some(twice)} more than once: give each label a name of its own')
-    return names
 
 
 def check_label_maps(source: Source, pairs: list[tuple[str, str]]) -> list[str]:
@@ -49,9 +32,13 @@ def check_label_maps(source: Source, pairs: list[tuple[str, str]]) -> list[str]:
     _check_config(source)
     values, drawn = _Values(source), evenly(pairs, LOOKED_AT)
     with ThreadPoolExecutor(8) as pool:
-        looks = list(pool.map(_look, *zip(*drawn, strict=True)))
+        looks = list(pool.map(partial(_look, reader_of(source)), *zip(*drawn, strict=True)))
     _refuse(source, looks, lambda look: look.fault, 'cannot be read as one number a pixel',
-            'save them as PNG with one channel of 8 bits, which holds the number of the class (not its colour)')
+            'save them as PNG with one channel of 8 bits, which holds the number of the class, or give the colours of '
+            'the classes in classes.txt, as #rrggbb after each name')
+    _refuse(source, looks, lambda look: look.colours, 'hold colours that no class has',
+            'add them to classes.txt, with the name - where they stand for no class, or correct the maps, which must '
+            'not be smoothed nor be JPEG')
     _refuse(source, looks, lambda look: look.other_size, 'have another size than their image',
             'make each label map as large as its image, without smoothing (nearest neighbour)')
     _refuse(source, looks, values.not_allowed, f'hold numbers outside of {values}',
@@ -137,13 +124,15 @@ class _Look:
     path: str
     values: frozenset[int] = frozenset()
     fault: str = ''
+    colours: str = ''
     other_size: str = ''
 
 
-def _look(image: str, path: str) -> _Look:
+def _look(read: Callable[[str], np.ndarray], image: str, path: str) -> _Look:
     try:
-        with Image.open(path) as file:
-            labels = np.asarray(file).squeeze()  # as mmseg's LoadAnnotations: a palette gives its indices
+        labels = read(path)
+    except OtherColours as error:
+        return _Look(path, colours=str(error))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return _Look(path, fault=f'{type(error).__name__}: {error}')
     if labels.ndim != 2:
@@ -156,6 +145,38 @@ def _look(image: str, path: str) -> _Look:
         raise DataError(f'image cannot be read: {error}') from error
     other = '' if labels.shape[::-1] == size else '{}x{}, the image is {}x{}'.format(*labels.shape[::-1], *size)
     return _Look(path, _values(labels), other_size=other)
+
+
+def read_labels(path: str, colours: LabelColours | None = None) -> tuple[np.ndarray, bool]:
+    """What a label map holds, and whether it holds classes because their colours, without any alpha, were understood.
+
+    Raises:
+        OtherColours: it has colours that no class has.
+        OSError, SyntaxError, ValueError: it cannot be read.
+    """
+    with Image.open(path) as file:
+        labels = np.asarray(file)
+    coloured = colours is not None and labels.dtype == np.uint8 and labels.ndim == 3 and labels.shape[2] in (3, 4)
+    # The rest as mmseg's LoadAnnotations has it; of an image with a palette the indices.
+    return (colours.labels(labels[..., :3]), True) if coloured else (labels.squeeze(), False)
+
+
+def reader_of(source: Source) -> Callable[[str], np.ndarray]:
+    """Reads a label map of a data set: the numbers that stand in it, or would if they were no colours."""
+    colours, reduced = colours_of(source), source.option('reduce_zero_label')
+
+    def read(path: str) -> np.ndarray:
+        labels, coloured = read_labels(path, colours)
+        return labels + (labels != IGNORED) if coloured and reduced else labels  # colours are not reduced
+    return read
+
+
+def colours_of(source: Source) -> LabelColours | None:
+    """The colours by which the pipeline of a data set reads its label maps."""
+    for step in dicts_in(source.option('pipeline')):
+        if str(step.get('type')).endswith('LoadAnnotations') and step.get('palette'):
+            return LabelColours(step['palette'], step.get('ignored') or ())
+    return None
 
 
 def _values(labels: np.ndarray) -> frozenset[int]:

@@ -4,21 +4,22 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.label_colours import IGNORED, OtherColours
 from mae_backbone.data.labelled import open_labelled
 from mae_backbone.drawing import title_bar, to_height
 from mae_backbone.user_data.coco import image_file, read_coco
 from mae_backbone.user_data.fit import palette
-from mae_backbone.user_data.label_maps import pairs_of
+from mae_backbone.user_data.label_maps import pairs_of, reader_of
 from mae_backbone.user_data.source import DataError, Source, evenly, some
 
 AREAS = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, float('inf'))}  # pixels, as COCO has them
-IGNORED = 255  # the label that stands for no class
 
 
 def survey(source: Source, *, workers: int = 4, progress: Callable[[int, int], None] = lambda *_: None) -> list[str]:
@@ -35,7 +36,7 @@ def survey(source: Source, *, workers: int = 4, progress: Callable[[int, int], N
     paths = list(labels_of(source))
     maps = [label for label in labels_of(source).values() if label] if source.kind == 'label maps' else []
     sizes, errors, counts = [], [], np.zeros(256, np.int64)
-    readers = [read_image] * len(paths) + [_read_labels] * len(maps)
+    readers = [read_image] * len(paths) + [partial(_read_labels, read=reader_of(source))] * len(maps)
     with ThreadPoolExecutor(workers) as pool:
         for done, result in enumerate(pool.map(_look, readers, paths + maps), start=1):
             progress(done, len(paths) + len(maps))
@@ -87,12 +88,14 @@ def samples(source: Source, count: int = 8, *, height: int = 256) -> list[np.nda
     return drawn
 
 
-def _read_labels(path: str) -> np.ndarray:
-    """A label map (H, W), as it is stored."""
-    labels = cv2.imread(path, cv2.IMREAD_UNCHANGED)
-    if labels is None:
-        raise BadImage(f'{path} cannot be read as an image: copy it again')
-    return labels
+def _read_labels(path: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
+    """A label map (H, W) by `reader_of` its data set."""
+    try:
+        return read(path)
+    except OtherColours as error:
+        raise BadImage(f'{path} holds {error}') from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadImage(f'{path} cannot be read as an image: copy it again') from error
 
 
 def _look(read: Callable[[str], np.ndarray], path: str) -> np.ndarray | Exception:
@@ -203,11 +206,13 @@ def _draw_objects(image: np.ndarray, source: Source, objects: list[dict]) -> np.
 
 def _draw_map(image: np.ndarray, source: Source, path: str) -> np.ndarray:
     """The image, its classes in colours over it."""
-    labels = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    if labels is None or labels.shape != image.shape[:2]:
+    labels = _read_labels(path, reader_of(source))
+    if labels.shape != image.shape[:2]:
         return image
-    colours = np.array([*palette(256)], np.uint8)
-    colours[IGNORED] = 0
+    shift = 1 if source.option('reduce_zero_label') else 0
+    own = (source.option('metainfo') or {}).get('palette') or getattr(source.cls, 'METAINFO', {}).get('palette')
+    colours = np.zeros((256, 3), np.uint8)
+    colours[shift:shift + len(source.classes)] = own or palette(len(source.classes))
     return (image // 2 + colours[labels] // 2).astype(np.uint8)
 
 

@@ -1,0 +1,45 @@
+"""Label maps as training reads them: numbers of classes, or colours that stand for them."""
+from collections.abc import Sequence
+
+from mmseg.datasets.transforms import LoadAnnotations as MMSegLoadAnnotations
+
+from mae_backbone.data.decode import BadImage
+from mae_backbone.data.label_colours import Colour, LabelColours, OtherColours
+from mae_backbone.registry import TRANSFORMS
+from mae_backbone.user_data.label_maps import read_labels
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(MMSegLoadAnnotations):
+    """mmseg's `LoadAnnotations`, which also reads label maps in colours.
+
+    Maps with one number a pixel, those with a palette of their own among them, are read as mmseg does. The classes of
+    colours are numbered by their place in `palette`; `reduce_zero_label` is for numbers alone.
+
+    Args:
+        palette: (red, green, blue) of each class; None where there are no colours.
+        ignored: colours of pixels of no class.
+        options: as in mmseg's.
+
+    Raises:
+        BadImage: a map has colours of no class, when it is read.
+        ValueError: the palette makes no sense.
+    """
+
+    def __init__(self, palette: Sequence[Colour] | None = None, ignored: Sequence[Colour] = (), **options) -> None:
+        super().__init__(**options)
+        self.colours = LabelColours(palette, ignored) if palette else None
+
+    def _load_seg_map(self, results: dict) -> None:
+        if self.colours is None:
+            super()._load_seg_map(results)
+            return
+        try:
+            labels, coloured = read_labels(results['seg_map_path'], self.colours)
+        except OtherColours as error:
+            raise BadImage(f'{results["seg_map_path"]} holds {error}: add them to classes.txt or correct it') from error
+        if not coloured:
+            super()._load_seg_map(results)
+            return
+        results['gt_seg_map'] = labels
+        results['seg_fields'].append('gt_seg_map')
