@@ -1,4 +1,6 @@
 """Classification against timm's ViT; what a probe trains; what is done to images and labels in training only."""
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,8 +9,10 @@ from mmengine.registry import MODELS
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils.data import Dataset
 
 from mae_backbone.classifier import ViTClassifier
+from mae_backbone.runner import Runner
 
 TINY = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8)
 
@@ -157,3 +161,58 @@ def test_a_backbone_without_class_token_is_refused():
     """The mean over all tokens but the first would lose a patch."""
     with pytest.raises(ValueError, match='class_token'):
         build(dict(class_token=False))
+
+
+# ---- averaged weights
+
+class Labelled(Dataset):
+    """Eight random images of five classes."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict:
+        image = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(index))
+        return {'inputs': image, 'data_samples': index % 5}
+
+
+def averaging(work_dir: Path, epochs: int, **more: object) -> Runner:
+    """A run with the hook of configs/classification/vit-b_scratch_300e_in1k.py, its averages of a few steps."""
+    loader = {'dataset': Labelled(), 'batch_size': 4, 'num_workers': 0,
+              'sampler': {'type': 'DefaultSampler', 'shuffle': False}}
+    torch.manual_seed(0)
+    return Runner(
+        ViTClassifier(TINY, num_classes=5, data_preprocessor={'type': 'ImgDataPreprocessor'}), str(work_dir),
+        train_dataloader=loader, train_cfg={'by_epoch': True, 'max_epochs': epochs, 'val_interval': 1},
+        val_dataloader=loader, val_cfg={}, val_evaluator={'type': 'mae_backbone.CrossEntropy'},
+        optim_wrapper={'type': 'OptimWrapper', 'optimizer': {'type': 'SGD', 'lr': 0.1}},
+        custom_hooks=[{'type': 'EMAHook', 'momentum': 0.3}], experiment_name=f'{work_dir.name}-{epochs}',
+        randomness={'seed': 0}, **more)
+
+
+def test_averaged_weights_are_tested_saved_and_resumed(tmp_path: Path):
+    run = averaging(tmp_path / 'whole', 3)
+    averages, call = {}, run.call_hook
+
+    def watch(point: str, **arguments: object) -> None:
+        if point == 'after_train_iter':
+            for name, value in run.model.named_parameters():
+                old = averages.get(name)
+                averages[name] = value.detach().clone() if old is None else old + 0.3 * (value.detach() - old)
+        call(point, **arguments)
+
+    run.call_hook = watch
+    run.train()
+    saved = torch.load(tmp_path / 'whole/epoch_3.pth', weights_only=False)
+    for name, value in averages.items():
+        assert_close(saved['state_dict'][name], value, atol=1e-6, rtol=1e-5)
+    assert any(not torch.equal(saved['state_dict'][name], value) for name, value in run.model.named_parameters())
+
+    averaging(tmp_path / 'first', 2).train()
+    rest = averaging(tmp_path / 'first', 3, load_from=str(tmp_path / 'first/epoch_2.pth'), resume=True)
+    rest.train()
+    again = torch.load(tmp_path / 'first/epoch_3.pth', weights_only=False)
+    for key in ('state_dict', 'ema_state_dict'):
+        assert again[key].keys() == saved[key].keys()
+        for name, value in saved[key].items():
+            assert_close(again[key][name], value, atol=1e-6, rtol=1e-5)

@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS
 from torch.utils.data import Dataset
 
 from mae_backbone import cli
-from mae_backbone.drawing import save_picture, side_by_side
+from mae_backbone.drawing import save_picture, side_by_side, title_bar, to_height
 from mae_backbone.features.cache import fingerprint
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.robustness.corruptions import CORRUPTIONS, STRENGTHS, Corrupted
@@ -56,7 +56,7 @@ def main() -> None:
             measure(f'corrupted/{name}/{strength}', Corrupted(test, name, strength), test.labels)
     if names:
         picture = Path(cfg.work_dir, 'corruptions.png')
-        save_picture(str(picture), side_by_side(examples(test, names), [f'strength {s}' for s in STRENGTHS]))
+        save_picture(str(picture), side_by_side(examples(test, names), ['', *(f'strength {s}' for s in STRENGTHS)]))
         cli.say(f'what they do to an image: {picture}')
     text = as_markdown(table.rows)
     Path(cfg.work_dir, 'robustness.md').write_text(text, encoding='utf-8')
@@ -64,9 +64,13 @@ def main() -> None:
 
 
 def examples(dataset: Dataset, names: list[str]) -> list[list[np.ndarray]]:
-    """The first image of a set, a row (H, W, 3) of all strengths for each corruption."""
-    return [[Corrupted(dataset, name, strength)[0]['inputs'].permute(1, 2, 0).numpy() for strength in STRENGTHS]
-            for name in names]
+    """The first image of a set, a row (192, W, 3) of all strengths for each corruption, behind its name."""
+    rows = []
+    for name in names:
+        images = [Corrupted(dataset, name, strength)[0]['inputs'].permute(1, 2, 0).numpy() for strength in STRENGTHS]
+        label = np.pad(title_bar(name, 160), ((84, 84), (0, 0), (0, 0)), constant_values=255)
+        rows.append([label, *(to_height(image, 192) for image in images)])
+    return rows
 
 
 if __name__ == '__main__':
