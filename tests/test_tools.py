@@ -22,6 +22,7 @@ TASKS = {  # config, folder of the scenes that it takes, folder of its validatio
     'segmentation': ('quickstart_segmentation.py', '', 'images/val'),
     'classification': ('quickstart_classification.py', 'classes', 'classes/val'),
 }
+FILES = {'detection': 'predictions.json', 'segmentation': 'areas.json', 'classification': 'scores.json'}
 TWO_STEPS = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1',
              'default_hooks.checkpoint.interval=1', 'train_dataloader.batch_size=4')
 PRETRAIN = ('--cfg-options', *TWO_STEPS[:1], *TWO_STEPS[2:], 'train_dataloader.num_workers=0',
@@ -100,6 +101,7 @@ def test_a_mae_becomes_a_model_that_is_tested_and_predicts(task, scenes, mae, tm
     assert 'cut.jpg' in said
     assert 'skipped' in said
     assert read_image(tmp_path / 'out' / f'{shown.stem}.png').shape[1] >= 96
+    assert isinstance(json.loads((tmp_path / 'out' / FILES[task]).read_text()), list)
 
 
 def test_reconstructions_are_drawn(scenes, mae, tmp_path):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mae_backbone.prediction.objects import Objects
+from mae_backbone.prediction.objects import Objects, PlacedMask
 from mae_backbone.user_data.fit import palette
 
 SMALLEST = 480  # ours: pixels near which the shorter side of a picture comes, where the image is smaller
@@ -24,14 +24,16 @@ def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str], colo
     """
     scale = picture_scale(image)
     picture = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    thick = max(1, round(min(picture.shape[:2]) / 600))
+    sides = scale * (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(1, initial=np.inf)
+    # Lines can be seen in the whole picture, and leave small objects to be seen.
+    thick = [max(1, round(min(min(picture.shape[:2]) / 600, side / 20))) for side in sides.tolist()]
     own = palette(len(objects)) if len(names) < 2 else [colours[label] for label in objects.labels]
     for i in range(len(objects) - 1, -1, -1):
         if objects.masks is not None:
-            _fill(picture, objects.masks[i].pixels(), objects.masks[i].top, objects.masks[i].left, scale, own[i], thick)
+            _fill(picture, objects.masks[i], scale, own[i], thick[i])
     for i in range(len(objects) - 1, -1, -1):
         x1, y1, x2, y2 = (round(float(side) * scale) for side in objects.boxes[i])
-        cv2.rectangle(picture, (x1, y1), (x2, y2), own[i], thick)
+        cv2.rectangle(picture, (x1, y1), (x2, y2), own[i], thick[i])
         text = names[objects.labels[i]] + (f' {objects.scores[i]:.0%}' if with_scores else '')
         _write(picture, text, x1, y1, x2 - x1, own[i])
     return picture
@@ -58,15 +60,14 @@ def picture_scale(image: np.ndarray) -> int:
     return max(1, round(SMALLEST / min(image.shape[:2])))
 
 
-def _fill(picture: np.ndarray, pixels: np.ndarray, top: int, left: int, scale: int, colour: tuple[int, int, int],
-          thick: int) -> None:
+def _fill(picture: np.ndarray, mask: PlacedMask, scale: int, colour: tuple[int, int, int], thick: int) -> None:
     """Colours a mask half-transparent, and its outline."""
-    mask = cv2.resize(pixels.astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    place = picture[top * scale:top * scale + mask.shape[0], left * scale:left * scale + mask.shape[1]]
-    mask = mask[:place.shape[0], :place.shape[1]]
-    inside = mask.astype(bool)
+    pixels = cv2.resize(mask.pixels().astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    top, left = scale * mask.top, scale * mask.left
+    place = picture[top:top + pixels.shape[0], left:left + pixels.shape[1]]
+    inside = pixels.astype(bool)
     place[inside] = place[inside] // 2 + np.array(colour, np.uint8) // 2
-    outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left * scale, top * scale))
+    outlines, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
     cv2.drawContours(picture, outlines, -1, colour, thick)
 
 
