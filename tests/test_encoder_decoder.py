@@ -6,11 +6,12 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmseg.models.segmentors import EncoderDecoder as MMSegEncoderDecoder
 from mmseg.structures import SegDataSample
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mae_backbone.segmentation  # noqa: F401  registers it
 from mae_backbone.prediction import bands
 
-CLASSES = 5
+CLASSES, MANY = 5, 100
 
 
 def model(*, kind: str = 'mae_backbone.EncoderDecoder', mode: str = 'slide', size_divisor: int = 1, out_channels=None,
@@ -87,3 +88,33 @@ def test_small_images_and_views_of_an_augmentation_keep_their_logits():
         view = data((64, 80))
         view['data_samples'][0].set_metainfo(dict(flip=False))
         assert 'seg_logits' in model(logit_bytes=0).test_step(view)[0]
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that is made meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        made = [one for one in (result if isinstance(result, (list, tuple)) else [result]) if torch.is_tensor(one)]
+        self.numbers = max([self.numbers, *(one.numel() for one in made)])
+        return result
+
+
+@pytest.mark.parametrize('mode', ['slide', 'whole'])
+def test_the_logits_of_an_image_are_never_laid_out(mode, monkeypatch):
+    """No more than those of a row of windows, or of a band."""
+    monkeypatch.setattr(bands, 'BAND', 10 * 48 * MANY)
+    size, numbers = (400, 48), {}
+    for kind, options in (('mae_backbone.EncoderDecoder', dict(logit_bytes=0)), ('mmseg.EncoderDecoder', {})):
+        segmenter = model(kind=kind, mode=mode, **options)
+        segmenter.decode_head.conv_seg = torch.nn.Conv2d(16, MANY, 1)
+        segmenter.out_channels = segmenter.decode_head.out_channels = MANY
+        with torch.no_grad(), Largest() as largest:
+            segmenter.test_step(data(size))
+        numbers[kind] = largest.numbers
+    assert numbers['mmseg.EncoderDecoder'] >= MANY * 400 * 48
+    assert numbers['mae_backbone.EncoderDecoder'] <= MANY * 32 * 48, 'the windows are 32 pixels high'
