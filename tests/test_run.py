@@ -18,11 +18,11 @@ NOTHING_KNOWN = Config(dict(test_dataloader=None))
 
 
 def run(path: Path, out: Path, *, detector=DETECTOR) -> list[str]:
-    out.mkdir(exist_ok=True)
     said, files = [], to_predict(str(path))
+    out.mkdir(exist_ok=True)
     with Results(out, detector, NOTHING_KNOWN) as results:
-        if files is None:
-            predict_video(str(path), detector, results, say=said.append)
+        if isinstance(files, VideoReader):
+            predict_video(files, detector, results, say=said.append)
         else:
             predict_images(files, path if path.is_dir() else path.parent, detector, results, say=said.append)
     return said
@@ -97,8 +97,8 @@ def test_frames_are_not_kept(tmp_path):
     assert len(alive) == 30
 
 
-def test_a_file_that_is_no_video_leaves_no_video(tmp_path):
+def test_a_file_that_is_no_video_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / 'a.mp4').write_bytes(b'no video')
     with pytest.raises(BadVideo):
         run(tmp_path / 'a.mp4', tmp_path / 'out')
-    assert not (tmp_path / 'out' / 'a.mp4').exists()
+    assert not (tmp_path / 'out').exists()

@@ -8,6 +8,7 @@ from mae_backbone import cli
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.run import predict_images, predict_video, to_predict
+from mae_backbone.prediction.video import VideoReader
 
 
 def main() -> None:
@@ -32,8 +33,8 @@ def main() -> None:
     cli.make_folder(args.out, '-o')
     with Results(args.out, predictor, cfg) as results:
         cli.say(f'{predictor.task}: results go to {args.out}; {results.about()}')
-        if files is None:
-            predict_video(args.images, predictor, results, say=cli.say)
+        if isinstance(files, VideoReader):
+            predict_video(files, predictor, results, say=cli.say)
         else:
             root = Path(args.images)
             predict_images(files, root if root.is_dir() else root.parent, predictor, results, say=cli.say)

@@ -14,19 +14,19 @@ from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader, VideoWrit
 _PAUSE = 5.0  # seconds between the lines of a video
 
 
-def to_predict(path: str) -> list[Path] | None:
-    """The images that a path stands for, sorted; None for a video.
+def to_predict(path: str) -> list[Path] | VideoReader:
+    """The images that a path stands for, sorted, or the video.
 
     Raises:
         FileNotFoundError: there is nothing.
-        ValueError: a folder without images.
+        ValueError: a folder without images, or a video that cannot be read.
     """
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
     if root.is_dir():
         return list_images(root)
-    return None if root.suffix.lower() in VIDEO_SUFFIXES else [root]
+    return VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root]
 
 
 def predict_images(files: Sequence[Path], root: Path, predictor: Predictor, results: Results, *,
@@ -54,21 +54,21 @@ def predict_images(files: Sequence[Path], root: Path, predictor: Predictor, resu
         raise ValueError(f'none of the {bad} images could be read: see the lines above')
 
 
-def predict_video(path: str, predictor: Predictor, results: Results, *, say: Callable[[str], None]) -> None:
+def predict_video(reader: VideoReader, predictor: Predictor, results: Results, *, say: Callable[[str], None]) -> None:
     """Predicts for each frame, and writes a video of the same name with the predictions drawn (MPEG-4, no sound).
 
     Raises:
-        BadVideo: it cannot be read, or the other not be written.
+        BadVideo: it cannot be written.
     """
-    reader, number = VideoReader(path), 0
-    target = results.folder / f'{Path(path).stem}.mp4'
+    name, number = Path(reader.path), 0
+    target = results.folder / f'{name.stem}.mp4'
     with written_whole(target) as part:
         writer, start = VideoWriter(part, reader.rate), time.monotonic()
         said = start
         try:
             for number, frame in enumerate(reader, 1):
                 result = predictor(frame)
-                results.add(result, Path(path).name, frame.shape[:2], frame=number - 1,
+                results.add(result, name.name, frame.shape[:2], frame=number - 1,
                             seconds=round((number - 1) / reader.rate, 3))
                 writer.add(predictor.draw(frame, result))
                 if time.monotonic() - said > _PAUSE or number == 1:
@@ -78,7 +78,7 @@ def predict_video(path: str, predictor: Predictor, results: Results, *, say: Cal
         finally:
             writer.close()
     if number < reader.count:
-        say(f'{path} ends after {number} of the {reader.count} frames that it announces')
+        say(f'{name} ends after {number} of the {reader.count} frames that it announces')
     say(f'{number} frames: {target}')
 
 
