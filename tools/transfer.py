@@ -32,8 +32,9 @@ def main() -> None:
                         help='run as jobs of Slurm, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600')
     args = parser.parse_args()
     from mae_backbone.transfer.benchmark import run
-    failed, page = run(args.suite, args.checkpoint, args.against, data_root=args.data_root,
-                       out=args.work_dir or Path('work_dirs', f'transfer_{Path(args.suite).stem}'),
+    out = args.work_dir or Path('work_dirs', f'transfer_{Path(args.suite).stem}')
+    cli.make_folder(str(out), '--work-dir')
+    failed, page = run(args.suite, args.checkpoint, args.against, data_root=args.data_root, out=out,
                        root=Path(__file__).resolve().parents[1], gpus=args.gpus, jobs=args.jobs, slurm=args.slurm,
                        only={'tasks': args.tasks, 'data': args.data, 'labels': args.labels})
     for folder, text in failed.items():
