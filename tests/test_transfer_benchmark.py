@@ -45,7 +45,8 @@ def test_the_tool_goes_on_after_a_failure_and_repeats_nothing(tmp_path):
 
 @pytest.mark.parametrize(('options', 'says'), [
     (dict(gpus='0,1', jobs=2), '--gpus and --jobs exclude one another'),
-    (dict(gpus='0,,1'), 'wanted numbers with commas'), (dict(gpus='1,1'), 'wanted numbers with commas'), (dict(jobs=0), 'wanted 1 or more'),
+    (dict(gpus='0,,1'), 'wanted numbers with commas'), (dict(gpus='1,1'), 'wanted numbers with commas'),
+    (dict(jobs=0), 'wanted 1 or more'),
     (dict(slurm=['partition']), 'wanted KEY=VALUE')])
 def test_options_that_contradict_are_refused(tmp_path, options: dict, says: str):
     given = dict(gpus=None, jobs=None, slurm=None) | options
