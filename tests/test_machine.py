@@ -1,10 +1,11 @@
 """What the benchmarks find out about the machine."""
 import os
+from multiprocessing import Pipe
 
 import pytest
 import torch
 
-from mae_backbone.benchmark.machine import describe, matmul_peak, peak_memory
+from mae_backbone.benchmark.machine import _serve, describe, matmul_peak, peak_memory
 
 CPU = torch.device('cpu')
 
@@ -30,6 +31,18 @@ def test_peak_memory_is_what_the_work_takes_whatever_this_process_has():
 def test_work_that_dies_is_told_as_such():
     with pytest.raises(RuntimeError, match='exit code 3'):
         peak_memory(leave, 3, device=CPU)
+
+
+@pytest.mark.parametrize(('error', 'kind'), [(ValueError('a mistake'), ValueError), (KeyError('a'), RuntimeError)])
+def test_what_the_work_raises_is_told(error: Exception, kind: type):
+    """A mistake of the user's as it is, a defect with its traceback."""
+    def prepare():
+        raise error
+    ours, theirs = Pipe()
+    _serve(theirs, prepare, (), CPU, None, 1)
+    answer = ours.recv()
+    assert type(answer) is kind
+    assert str(error) in str(answer)
 
 
 def test_the_peak_of_matrix_products_is_plausible_and_the_machine_has_a_name():

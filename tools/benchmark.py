@@ -2,6 +2,7 @@
 
     python tools/benchmark.py step                      a step of MAE pretraining, against MAE on timm's blocks
     python tools/benchmark.py backbone                  the ViTDet backbone, against attention with N x N positions
+    python tools/benchmark.py train CONFIG --against CONFIG   a training step of one config, against another
     python tools/benchmark.py loader --data-root DIR    decoding and cropping, against torchvision and PIL
 """
 import argparse
@@ -14,7 +15,7 @@ from mae_backbone import cli
 from mae_backbone.benchmark.report import write_json
 
 KINDS = {'step': 'a step of MAE pretraining', 'backbone': 'forward and backward of the ViTDet backbone',
-         'loader': 'images from files or shards to batches'}
+         'train': 'a training step of any two configs', 'loader': 'images from files or shards to batches'}
 
 
 def main() -> None:

@@ -5,7 +5,9 @@ import platform
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -64,40 +66,91 @@ def matmul_peak(dtype: torch.dtype, device: torch.device, *, repeats: int = 5) -
     return 2 * size**3 / min(times)
 
 
-def peak_memory(prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,
-                calls: int = 2) -> int:
-    """Bytes that `prepare(*args)`, and what it returns called `calls` times, take at their peak.
+class Worker:
+    """Work in a process of its own, so that nothing else counts in its memory, and its imports meet no others.
 
-    It happens in a fresh process, so that nothing else counts: there the imports, and nothing more, are subtracted.
-    On CUDA it is what torch allocated on the device.
+    Args:
+        prepare: prepare(*args) there returns the work. What it raises is raised here.
+        device: whose memory counts.
+        imports: called there before; what it takes is not counted.
 
     Raises:
         RuntimeError: the process ended without an answer, such as one killed for its memory.
     """
-    context = get_context('spawn')
-    ours, theirs = context.Pipe()
-    child = context.Process(target=_measure, args=(theirs, prepare, args, device, calls, torch.get_num_threads()))
-    child.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    except EOFError:
-        child.join()
-        raise RuntimeError(f'the process that measures memory ended with exit code {child.exitcode}: there may not be '
-                           'enough memory, choose a smaller --batch or --arch') from None
-    finally:
-        child.join()
+
+    def __init__(self, prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,
+                 imports: Callable[[], object] | None = None) -> None:
+        context = get_context('spawn')
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, daemon=True, args=(
+            theirs, prepare, args, device, imports, torch.get_num_threads()))
+        self.process.start()
+        theirs.close()
+        self._answer()
+
+    def __enter__(self) -> 'Worker':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.close()  # which ends it
+        self.process.join()
+
+    def call(self) -> object:
+        """Does the work once -> what it returned."""
+        self.pipe.send('call')
+        return self._answer()
+
+    def memory(self) -> int:
+        """Bytes that preparation and work took at their peak; on CUDA what torch allocated on the device."""
+        self.pipe.send('memory')
+        return self._answer()
+
+    def _answer(self) -> object:
+        try:
+            answer = self.pipe.recv()
+        except EOFError:
+            self.process.join()
+            raise RuntimeError(f'the process that measures ended with exit code {self.process.exitcode}: there may '
+                               'not be enough memory, choose a smaller --batch or model') from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-def _measure(answer: Connection, prepare: Callable, args: tuple, device: torch.device, calls: int,
-             threads: int) -> None:
+def _serve(pipe: Connection, prepare: Callable, args: tuple, device: torch.device, imports: Callable | None,
+           threads: int) -> None:
     torch.set_num_threads(threads)
-    before = peak_bytes(device)
+    try:
+        if imports is not None:
+            imports()
+        before = peak_bytes(device)
+        work = prepare(*args)
+        pipe.send(None)
+        while True:
+            order = pipe.recv()
+            pipe.send(work() if order == 'call' else peak_bytes(device) - before)
+    except EOFError:  # nobody asks any more
+        return
+    except Exception as error:
+        pipe.send(error if isinstance(error, ValueError | OSError) else RuntimeError(traceback.format_exc()))
+
+
+def peak_memory(prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,
+                calls: int = 2) -> int:
+    """Bytes that `prepare(*args)`, and what it returns called `calls` times, take at their peak, see `Worker`."""
+    with Worker(partial(_silent, prepare), *args, device=device) as worker:
+        for _ in range(calls):
+            worker.call()
+        return worker.memory()
+
+
+def _silent(prepare: Callable, *args: object) -> Callable[[], None]:
+    """The same work without an answer, which may be a large tensor."""
     work = prepare(*args)
-    for _ in range(calls):
+
+    def silent() -> None:
         work()
-    synchronize(device)
-    answer.send(peak_bytes(device) - before)
+    return silent
 
 
 def peak_bytes(device: torch.device) -> int:
