@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_rle
 
@@ -58,3 +58,9 @@ def test_objects_are_taken_from_predictions_and_annotations(annotated):
     moved = objects.shifted(10, 20)
     assert moved.boxes[0].tolist() == [22, 11, 27, 14]
     assert (moved.masks[0].top, moved.masks[0].left) == (11, 22)
+
+
+def test_polygons_are_masks_too():
+    found = InstanceData(labels=torch.tensor([0]), bboxes=torch.tensor([[2.0, 1.0, 7.0, 4.0]]))
+    found.masks = PolygonMasks([[np.array([2, 1, 7, 1, 7, 4, 2, 4])]], 6, 8)
+    assert coco_rle.decode(Objects.of(found).masks[0].in_image(6, 8)).sum() == 5 * 3

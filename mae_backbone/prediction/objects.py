@@ -84,7 +84,8 @@ class Objects:
         keep = scores >= threshold
         masks = None
         if 'masks' in found:
-            pixels = torch.as_tensor(getattr(found.masks, 'masks', found.masks), dtype=torch.bool)
+            pixels = found.masks.to_ndarray() if hasattr(found.masks, 'to_ndarray') else found.masks  # annotations
+            pixels = torch.as_tensor(pixels, dtype=torch.bool)
             masks = [PlacedMask.of(one.cpu().numpy()) for one in pixels[keep.to(pixels.device)]]
         return cls(*(part[keep].float().cpu().numpy() for part in (boxes, scores)),
                    found.labels[keep].cpu().numpy(), masks)
