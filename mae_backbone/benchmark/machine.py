@@ -1,8 +1,6 @@
 """The machine: what it is, how fast it multiplies matrices, how much memory a piece of work takes at its peak."""
 import argparse
-import os
 import platform
-import resource
 import sys
 import time
 import traceback
@@ -12,6 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -27,7 +26,7 @@ def add_common_arguments(parser: argparse.ArgumentParser, *, rounds: int = 5) ->
 def describe(device: torch.device) -> dict:
     """Name of the processor, threads, versions."""
     return {'device': device_name(device), 'threads': torch.get_num_threads(), 'torch': torch.__version__,
-            'load': round(os.getloadavg()[0], 1)}
+            'load': round(psutil.getloadavg()[0], 1)}
 
 
 def device_name(device: torch.device) -> str:
@@ -161,5 +160,9 @@ def peak_bytes(device: torch.device) -> int:
     if status.is_file():
         return next(int(line.split()[1]) * 1024 for line in status.read_text('utf-8').splitlines()
                     if line.startswith('VmHWM'))
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, 'peak_wset'):  # Windows, which has no module resource
+        return memory.peak_wset
+    import resource
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
