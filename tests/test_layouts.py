@@ -60,7 +60,7 @@ def test_images_carry_their_labels(tmp_path: Path):
 
 
 def test_what_is_no_set_is_named(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match='nowhere does not exist'):
+    with pytest.raises(FileNotFoundError, match='nowhere is no folder'):
         find_sets(tmp_path / 'nowhere', CLASSES)
     folders(tmp_path / 'x', 'cat', 'dog')
     with pytest.raises(ValueError, match=r'x holds no folders of classes: wanted some of n00000000.*0 to 11.*cat, dog'):

@@ -18,3 +18,4 @@ val_evaluator = dict(type='mae_backbone.TopKAccuracy', topk=(1,))
 test_evaluator = val_evaluator
 val_cfg = dict()
 test_cfg = dict()
+custom_hooks = [dict(type='mae_backbone.ConfusionHook')]

@@ -62,18 +62,23 @@ class ConfusionHook(Hook):
         self._write(runner, runner.test_dataloader.dataset, 'test')
 
     def _note(self, outputs: Sequence[dict]) -> None:
+        if not outputs:
+            return
         labels = [output['label'] for output in outputs]
         guesses = torch.stack([output['scores'] for output in outputs]).argmax(dim=1).tolist()
         self.answers += zip(labels, guesses, strict=True)
-        self.classes = max([self.classes, len(outputs[0]['scores']), *(label + 1 for label in labels)])
+        self.classes = max([self.classes, *(len(output['scores']) for output in outputs)])
 
     def _write(self, runner: Runner, dataset: object, stage: str) -> None:
-        answers = gather(torch.tensor(self.answers), len(dataset))
-        if not is_main_process():
+        # Of few images a process may have none.
+        answers = gather(torch.tensor(self.answers, dtype=torch.int64).reshape(-1, 2), len(dataset))
+        if not is_main_process() or not len(answers):
             return
-        names = (getattr(dataset, 'metainfo', None) or {}).get('classes') or range(self.classes)
-        matrix = confusion_matrix(answers.numpy(), classes=self.classes)
-        write_confusion(matrix, [str(name) for name in names], Path(runner.work_dir), stage, pairs=self.pairs)
+        names = [str(name) for name in (getattr(dataset, 'metainfo', None) or {}).get('classes', ())]
+        classes = max(self.classes, len(names), int(answers.max()) + 1)  # neighbours know those of their bank alone
+        names += [str(label) for label in range(len(names), classes)]
+        matrix = confusion_matrix(answers.numpy(), classes=classes)
+        write_confusion(matrix, names, Path(runner.work_dir), stage, pairs=self.pairs)
         runner.logger.info(f'classes that are mixed up: {runner.work_dir}/confusion_{stage}.png')
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mae_backbone.data.decode import read_image
-from mae_backbone.data.files import entries, existing_folder, list_images, packed
+from mae_backbone.data.files import entries, list_images, packed
 
 STRENGTHS = ('1', '2', '3', '4', '5')  # the folders in which ImageNet-C has them
 _DEPTH = 3  # folders between that of a set and those of its classes: ImageNet-C has noise/gaussian_noise/1
@@ -37,7 +37,10 @@ def find_sets(folder: str | Path, classes: Sequence[str]) -> list[ImageSet]:
         OSError: there is no such folder.
         ValueError: no set in it, or one with folders that stand for no class.
     """
-    root = existing_folder(folder)
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f'{root.absolute()} is no folder: give the folder of a set, such as imagenet-a, or of '
+                                'several')
     sets = list(_sets(root, root.absolute().name, classes, _DEPTH))
     if not sets:
         names = [entry.name for entry in entries(root) if entry.is_dir()]
