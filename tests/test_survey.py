@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 from small_sets import (
     class_folder_config,
     coco_config,
@@ -43,6 +44,21 @@ def test_pixels_are_counted_by_class(tmp_path: Path):
     shares = {' '.join(line.split()[1:-3]): line.split()[-1] for line in lines if '%' in line}
     assert shares == {'sky': '25.0%', 'road': '25.0%', 'car': '25.0%', '(no class)': '25.0%'}
     assert lines[-1].endswith('[1.00, 1.00, 1.00]')
+
+
+def test_maps_in_colours_are_counted_and_drawn_in_these(tmp_path: Path):
+    write_label_maps(tmp_path)
+    (tmp_path / 'classes.txt').write_text('sky #0000ff\nroad #00ff00\ncar #ff0000\n- #000000\n')
+    for path in (tmp_path / 'annotations' / 'training').iterdir():
+        pixels = np.zeros((*np.asarray(Image.open(path)).shape, 3), np.uint8)
+        pixels[:, :8], pixels[:, 8:12] = (0, 0, 255), (255, 0, 0)
+        Image.fromarray(pixels).save(path)
+    source = source_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.png'))
+    pixels = {' '.join(line.split()[1:-3]): line.split()[-3] for line in survey(source) if '%' in line}
+    heights = 30 + 32 + 16  # of the three images
+    assert (pixels['sky'], pixels['car']) == (f'{8 * heights}', f'{4 * heights}')
+    picture = samples(source, 1, height=200)[0][24:]
+    assert (picture[..., 2] - picture[..., 0].astype(int))[:, :20].mean() > 60  # blue in the sky
 
 
 def test_weights_make_up_for_a_part_of_the_shares():

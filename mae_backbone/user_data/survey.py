@@ -134,9 +134,12 @@ def _map_classes(source: Source, counts: np.ndarray) -> list[str]:
     shift = 1 if source.option('reduce_zero_label') else 0
     found = {names.get(value - shift if value != IGNORED else value, f'label {value}, of no class'): int(count)
              for value, count in enumerate(counts) if count}
-    weights = ', '.join(f'{weight:.2f}' for weight in class_weights(counts[shift:shift + len(source.classes)]))
-    return [*_table(dict.fromkeys(source.classes, 0) | found, 'pixels'),
-            f'class_weight for loss_decode, if rare classes matter as much as frequent ones: [{weights}]']
+    lines = _table(dict.fromkeys(source.classes, 0) | found, 'pixels')
+    pixels = counts[shift:shift + len(source.classes)]
+    if source.split == 'train' and pixels.any():
+        weights = ', '.join(f'{weight:.2f}' for weight in class_weights(pixels))
+        lines.append(f'class_weight for loss_decode, if rare classes matter as much as frequent ones: [{weights}]')
+    return lines
 
 
 def class_weights(pixels: np.ndarray) -> list[float]:
@@ -205,7 +208,7 @@ def _draw_objects(image: np.ndarray, source: Source, objects: list[dict]) -> np.
 
 
 def _draw_map(image: np.ndarray, source: Source, path: str) -> np.ndarray:
-    """The image, its classes in colours over it."""
+    """The image, its classes in colours over it, and their names where they have 1 % of the pixels."""
     labels = _read_labels(path, reader_of(source))
     if labels.shape != image.shape[:2]:
         return image
@@ -213,7 +216,22 @@ def _draw_map(image: np.ndarray, source: Source, path: str) -> np.ndarray:
     own = (source.option('metainfo') or {}).get('palette') or getattr(source.cls, 'METAINFO', {}).get('palette')
     colours = np.zeros((256, 3), np.uint8)
     colours[shift:shift + len(source.classes)] = own or palette(len(source.classes))
-    return (image // 2 + colours[labels] // 2).astype(np.uint8)
+    picture = (image // 2 + colours[labels] // 2).astype(np.uint8)
+    for label, name in enumerate(source.classes, start=shift):
+        if (labels == label).mean() >= 0.01:
+            _write_inside(picture, labels == label, name)
+    return picture
+
+
+def _write_inside(picture: np.ndarray, region: np.ndarray, name: str) -> None:
+    """Writes a name around the point of a region (H, W) that is farthest from its edges."""
+    distances = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)  # the frame is an edge too
+    _, _, _, (x, y) = cv2.minMaxLoc(distances[1:-1, 1:-1])
+    scale, width = max(0.35, picture.shape[0] / 1000), max(1, picture.shape[0] // 400)
+    (wide, high), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
+    place = max(0, min(x - wide // 2, picture.shape[1] - wide)), y + high // 2
+    for colour, more in (((0, 0, 0), 2), ((255, 255, 255), 0)):  # white with a dark edge, legible on any colour
+        cv2.putText(picture, name, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width + more, cv2.LINE_AA)
 
 
 def _draw_class(image: np.ndarray, source: Source, name: str) -> np.ndarray:
