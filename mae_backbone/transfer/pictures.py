@@ -24,6 +24,7 @@ from mae_backbone.transfer.frozen import (
 
 IMAGES, NEIGHBOURS = 4, 5
 PATCHES = 24  # on the shorter side of images that are not of classes
+_VALIDATION = ('val', 'val2017', 'images/validation', 'images/val')
 _LABELS = ('annotations', 'segments', 'labels', 'masks')  # folders whose images are no photographs
 
 
@@ -78,14 +79,15 @@ def _encoders(spec: dict) -> list[Drawing]:
 
 
 def photographs(root: Path, number: int) -> list[Path]:
-    """Validation images of a data set of any layout, evenly drawn; of all images where none are for validation.
+    """Validation images of a data set of any layout, evenly drawn; of all its images where no folder is for them.
 
     Raises:
         ValueError: there are none.
     """
-    files = [path for path in list_images(root)
-             if not set(_LABELS) & set(path.relative_to(root).parts[:-1])]
-    files = [path for path in files if {'val', 'validation', 'test'} & set(path.relative_to(root).parts[:-1])] or files
+    root = next((root / name for name in _VALIDATION if (root / name).is_dir()), root)
+    files = [path for path in list_images(root) if not set(_LABELS) & set(path.relative_to(root).parts[:-1])]
+    if not files:
+        raise ValueError(f'{root} has no images but label maps')
     return [files[i] for i in np.linspace(0, len(files) - 1, min(number, len(files))).astype(int)]
 
 
