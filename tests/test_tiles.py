@@ -106,3 +106,11 @@ def test_finds_of_one_tile_never_meet():
     nothing = twice.take(np.array([], int))
     assert len(merge(tiles, [twice, nothing], (100, 150))) == 2
     assert len(merge(tiles, [nothing, nothing], (100, 150))) == 0
+
+
+def test_a_rough_piece_of_an_object_gives_way_to_the_whole_one():
+    """The second tile begins at 50; of what it sees of the object, it finds less than half."""
+    tiles = grid((100, 150), (100, 100), (50, 50))
+    whole, piece = np.float32([[40, 20, 70, 60]]), np.float32([[50, 20, 58, 60]])
+    parts = [Objects(box, np.float32([score]), np.array([0])) for box, score in ((whole, 0.6), (piece, 0.9))]
+    assert merge(tiles, parts, (100, 150)).boxes.tolist() == whole.tolist()
