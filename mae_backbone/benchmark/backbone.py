@@ -3,14 +3,19 @@ import argparse
 import statistics
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from mae_backbone.attention import Attention, relative
-from mae_backbone.benchmark.machine import add_common_arguments, describe, peak_memory, seconds
-from mae_backbone.benchmark.report import Report, Side, in_turns, spread, table
-from mae_backbone.vit import ARCHS, ViT
+from mae_backbone.backbone import ViTBackbone
+from mae_backbone.benchmark.machine import add_common_arguments, describe, memory_left, peak_memory, seconds
+from mae_backbone.benchmark.report import Report, Side, bytes_text, in_turns, spread, table
+from mae_backbone.memory import step_memory
+from mae_backbone.vit import ARCHS
+
+PATCH = 16  # pixels
 
 
 class PlainAttention(Attention):
@@ -36,27 +41,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     add_common_arguments(parser, rounds=2)
     parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the model (default: %(default)s)')
-    parser.add_argument('--sizes', '--image-size', type=int, nargs='+', default=[512, 1024], metavar='PIXELS',
-                        help='sides of square images (default: 512 1024; ViTDet trains at 1024)')
+    parser.add_argument('--sizes', '--image-size', type=int, nargs='+', default=[512, 1024, 1536, 2048],
+                        metavar='PIXELS', help='sides of square images (default: 512 1024 1536 2048)')
     parser.add_argument('--batch', type=int, default=1, help='images in a step (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
-    """-> what was found at the largest size, with all sizes under `sizes`, and a table for each."""
+    """-> what was found at the largest size of both sides, with all sizes under `sizes`, and a table for each."""
     reports = {size: measure(args, size) for size in sorted(args.sizes)}
-    found = reports[max(reports)].to_dict()
-    return {**found, 'sizes': {size: report.to_dict() for size, report in reports.items()}}, \
-        '\n\n'.join(table(report) for report in reports.values())
+    both = [size for size, report in reports.items() if report.baseline] or list(reports)
+    found = {'sizes': {size: report.to_dict() for size, report in reports.items()},
+             'bytes_of_a_further_patch': growth({size: report.ours.memory for size, report in reports.items()})}
+    lines = [f'from {smaller} to {larger} pixels: {bytes_text(number)} for each further patch'
+             for (smaller, larger), number in zip(pairwise(reports), found['bytes_of_a_further_patch'], strict=True)]
+    return {**reports[max(both)].to_dict(), **found}, '\n\n'.join([*map(table, reports.values()), '\n'.join(lines)])
+
+
+def growth(memory: dict[int, int]) -> list[float]:
+    """Bytes at each size in pixels -> bytes of a further patch from each size to the next: equal if it is linear."""
+    return [(memory[larger] - memory[smaller]) / ((larger**2 - smaller**2) / PATCH**2)
+            for smaller, larger in pairwise(memory)]
 
 
 def measure(args: argparse.Namespace, size: int) -> Report:
     """Runs both sides in turns in this process, and each once in a process of its own for its memory.
 
+    Where the plain form needs more memory than there is, ours is run alone.
+
     Raises:
         ValueError: their outcomes differ.
     """
     device = torch.device(args.device)
+    need, left = plain_memory(args, size), memory_left(device)
     builders = [partial(build, args, size, plain=plain) for plain in (False, True)]
+    if need > left:
+        memory = peak_memory(builders[0], device=device, calls=1)
+        work = builders[0]()
+        times = [seconds(work, device) for _ in range(args.warmup + args.rounds)][args.warmup:]
+        ours = Side(args.batch / statistics.median(times), memory, settings(args, size, plain=False))
+        return Report(f'backbone, {size} pixels', describe(device), ours, None, (), (
+            f'does not fit: it needs {bytes_text(need)}, {bytes_text(left)} are free'))
     memory = [peak_memory(builder, device=device, calls=1) for builder in builders]
     works = [builder() for builder in builders]
     difference = (works[0]() - works[1]()).abs().max().item()
@@ -64,20 +88,43 @@ def measure(args: argparse.Namespace, size: int) -> Report:
         raise ValueError(f'the features of both sides differ by {difference} at {size} pixels: they must be the same')
     times = in_turns(*[partial(seconds, work, device) for work in works], rounds=args.rounds,
                      warmup=args.warmup)
-    sides = [Side(args.batch / statistics.median(times[i]), memory[i],
-                  {'model': f'{args.arch}/16, {size}x{size}', 'batch': args.batch, 'dtype': 'float32',
-                   'relative positions': positions, 'rounds': args.rounds},
-                  {}, {'largest difference of features': difference})
-             for i, positions in enumerate(('folded into the heads', 'N x N table'))]
+    sides = [Side(args.batch / statistics.median(times[i]), memory[i], settings(args, size, plain=bool(i)), {},
+                  {'largest difference of features': difference}) for i in (0, 1)]
     return Report(f'backbone, {size} pixels', describe(device), *sides, spread(*times))
 
 
+def settings(args: argparse.Namespace, size: int, *, plain: bool) -> dict:
+    """What a side was run with."""
+    return {'model': f'{args.arch}/{PATCH}, {size}x{size}', 'batch': args.batch, 'dtype': 'float32',
+            'relative positions': 'N x N table' if plain else 'nothing N x N', 'rounds': args.rounds}
+
+
+def plain_memory(args: argparse.Namespace, size: int) -> int:
+    """Bytes of a forward and backward pass of the plain form, computed without taking them."""
+    model, device = build_model(args, size, plain=True), torch.device(args.device)
+    return step_memory(model, lambda called: called(torch.zeros(args.batch, 3, size, size, device=device))[0]
+                       .square().mean(), torch.optim.SGD(model.parameters())).total
+
+
 def build(args: argparse.Namespace, size: int, *, plain: bool) -> Callable[[], Tensor]:
-    """ViTDet's backbone with random positions -> a forward and backward pass that returns the features (B, D, h, w)."""
+    """-> a forward and backward pass on random images, that returns the features (B, D, h, w)."""
+    model = build_model(args, size, plain=plain)
+    images = torch.randn(args.batch, 3, size, size, device=args.device)
+
+    def work() -> Tensor:
+        model.zero_grad()
+        features, = model(images)
+        features.square().mean().backward()
+        return features.detach()
+    return work
+
+
+def build_model(args: argparse.Namespace, size: int, *, plain: bool) -> ViTBackbone:
+    """ViTDet's backbone with random positions, always the same."""
     torch.manual_seed(0)
-    device, depth = torch.device(args.device), ARCHS[args.arch].depth
-    model = ViT(args.arch, image_size=size, pretrain_image_size=224, window_size=14, relative_positions=True,
-                global_blocks=range(depth // 4 - 1, depth, depth // 4), class_token=False, final_norm=False)
+    depth = ARCHS[args.arch].depth
+    model = ViTBackbone(args.arch, image_size=size, pretrain_image_size=224, patch_size=PATCH, window_size=14,
+                        relative_positions=True, global_blocks=range(depth // 4 - 1, depth, depth // 4))
     for name, parameter in model.named_parameters():
         if 'rel_pos' in name:  # zero at the start of a training, which would compare nothing
             nn.init.normal_(parameter, std=0.02)
@@ -85,12 +132,4 @@ def build(args: argparse.Namespace, size: int, *, plain: bool) -> Callable[[], T
         for block in model.blocks:
             block.attn.__class__ = PlainAttention  # the same parameters under the same names
             block.recompute = False
-    model.to(device)
-    images = torch.randn(args.batch, 3, size, size, device=device)
-
-    def work() -> Tensor:
-        model.zero_grad()
-        features = model.feature_maps(images)[0]
-        features.square().mean().backward()
-        return features.detach()
-    return work
+    return model.to(args.device)

@@ -54,6 +54,11 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def memory_left(device: torch.device) -> int:
+    """Bytes that are free on the device."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == 'cuda' else psutil.virtual_memory().available
+
+
 def matmul_peak(dtype: torch.dtype, device: torch.device, *, repeats: int = 5) -> float:
     """FLOP/s of the best of some multiplications of large square matrices: what the machine can do, not its data sheet.
 

@@ -22,19 +22,21 @@ class Report(NamedTuple):
     name: str
     machine: dict
     ours: Side
-    baseline: Side
+    baseline: Side | None        # None where it does not fit into memory
     spread: tuple[float, float]  # smallest and largest ratio of throughputs in one round
+    note: str = ''
 
     @property
-    def ratio(self) -> dict[str, float]:
+    def ratio(self) -> dict[str, float] | None:
         """Ours over the baseline: throughput (more is better) and memory (less is better)."""
-        return {'throughput': self.ours.throughput / self.baseline.throughput,
+        return self.baseline and {'throughput': self.ours.throughput / self.baseline.throughput,
                 'memory': self.ours.memory / max(self.baseline.memory, 1)}
 
     def to_dict(self) -> dict:
         """For a JSON file."""
         return {'benchmark': self.name, 'machine': self.machine, 'ours': _flat(self.ours),
-                'baseline': _flat(self.baseline), 'ratio': self.ratio, 'ratio_spread': list(self.spread)}
+                'baseline': self.baseline and _flat(self.baseline), 'ratio': self.ratio,
+                'ratio_spread': list(self.spread), 'note': self.note}
 
 
 def in_turns(ours: Callable[[], float], baseline: Callable[[], float], *, rounds: int,
@@ -59,6 +61,9 @@ def median_parts(rounds: list[dict[str, float]]) -> dict[str, float]:
 def table(report: Report) -> str:
     """The report as lines for a terminal."""
     ours, baseline = report.ours, report.baseline
+    if baseline is None:
+        return '\n'.join([head(report), f'images/s     {ours.throughput:,.2f}',
+                          f'peak memory  {bytes_text(ours.memory)}', f'baseline     {report.note}'])
     rows = [('', 'ours', 'baseline', 'ours / baseline'),
             ('images/s', f'{ours.throughput:,.2f}', f'{baseline.throughput:,.2f}',
              f'{report.ratio["throughput"]:.2f} ({report.spread[0]:.2f} to {report.spread[1]:.2f} over the rounds)'),
@@ -70,10 +75,14 @@ def table(report: Report) -> str:
     rows += [(*_row(name, ours.settings, baseline.settings, str)[:3], '')
              for name in dict.fromkeys([*ours.settings, *baseline.settings])]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    head = f'{report.name}: ' + ', '.join(f'{name} {value}' for name, value in report.machine.items())
     lines = ['  '.join([row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]), row[3]]).rstrip()
              for row in rows]
-    return '\n'.join([head, *lines])
+    return '\n'.join([head(report), *lines])
+
+
+def head(report: Report) -> str:
+    """What was measured, and on what."""
+    return f'{report.name}: ' + ', '.join(f'{name} {value}' for name, value in report.machine.items())
 
 
 def write_json(found: dict, path: str | Path) -> None:
