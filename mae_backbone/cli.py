@@ -21,9 +21,9 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from mae_backbone.parent import end_with_parent
-from mae_backbone.runner import Runner, resume_path
-from mae_backbone.saving import DiskFull
+from mae_backbone.reports.parent import end_with_parent
+from mae_backbone.run.runner import Runner, resume_path
+from mae_backbone.run.saving import DiskFull
 
 # What gloo and NCCL say when a process of the run is gone.
 _LOST = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Connection refused', 'NCCL error',
@@ -338,7 +338,7 @@ def length_and_memory(runner: Runner) -> list[str]:
 
 def memory_line(model: nn.Module, wrapper: dict, batch: int) -> str:
     """What a process will hold at the peak of a step on `batch` images; `wrapper` is the config of its optimizer."""
-    from mae_backbone.memory import step_memory
+    from mae_backbone.run.memory import step_memory
     encoder, device = model.mae.encoder, next(model.parameters()).device
     height, width = (side * encoder.patch_size for side in encoder.grid)
     kind, dtype = device.type, getattr(torch, wrapper.get('dtype') or 'float32')

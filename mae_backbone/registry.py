@@ -20,9 +20,9 @@ TRANSFORMS = _node('TRANSFORMS', 'data.readers')
 HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_log', 'hooks.bad_images', 'hooks.checkpoint',
               'hooks.guard', 'hooks.preemption', 'hooks.throughput', 'hooks.health', 'hooks.probes', 'hooks.plots',
               'hooks.mask_schedule', 'hooks.confusion')
-LOG_PROCESSORS = _node('LOG_PROCESSORS', 'log_line')
+LOG_PROCESSORS = _node('LOG_PROCESSORS', 'run.log_line')
 LOOPS = _node('LOOPS', 'loops', 'knn')
 METRICS = _node('METRICS', 'metrics')
-OPTIM_WRAPPERS = _node('OPTIM_WRAPPERS', 'optim_wrapper')
-MODEL_WRAPPERS = _node('MODEL_WRAPPERS', 'fully_shard')
+OPTIM_WRAPPERS = _node('OPTIM_WRAPPERS', 'run.optim_wrapper')
+MODEL_WRAPPERS = _node('MODEL_WRAPPERS', 'run.fully_shard')
 OPTIM_WRAPPER_CONSTRUCTORS = _node('OPTIM_WRAPPER_CONSTRUCTORS', 'layer_decay')

@@ -19,7 +19,7 @@ import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from PIL import Image
 
-from mae_backbone.runner import Runner, read_run, resume_path
+from mae_backbone.run.runner import Runner, read_run, resume_path
 
 torch.set_num_threads(1)
 

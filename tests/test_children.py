@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from mae_backbone.children import curve, progress, tail
+from mae_backbone.reports.children import curve, progress, tail
 
 
 def test_progress_is_read_from_the_last_line_that_has_it():

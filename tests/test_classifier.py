@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torch.utils.data import Dataset
 
 from mae_backbone.classifier import ViTClassifier
-from mae_backbone.runner import Runner
+from mae_backbone.run.runner import Runner
 
 TINY = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8)
 

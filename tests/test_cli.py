@@ -12,7 +12,7 @@ from mae_backbone import cli
 from mae_backbone.data.decode import BadImage
 from mae_backbone.hooks.guard import NonFinite
 from mae_backbone.hooks.preemption import Interrupted
-from mae_backbone.saving import DiskFull
+from mae_backbone.run.saving import DiskFull
 
 
 def config(**extra) -> Config:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from mae_backbone import comparison
+from mae_backbone.reports import comparison
 
 
 class Model:

@@ -7,7 +7,7 @@ from shrink import shrink, write_coco
 from test_configs import CONFIGS, load, look_up, rates, settings_of
 
 from mae_backbone.cli import scale_learning_rate
-from mae_backbone.runner import Runner
+from mae_backbone.run.runner import Runner
 
 DETECTION = [file for file in CONFIGS if file.startswith('configs/detection/')]
 

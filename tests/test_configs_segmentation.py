@@ -10,7 +10,7 @@ from test_configs import CONFIGS, load, look_up, model_of, rates, settings_of
 from torch import Tensor
 
 from mae_backbone import cli
-from mae_backbone.runner import Runner
+from mae_backbone.run.runner import Runner
 
 SEGMENTATION = [file for file in CONFIGS if file.startswith('configs/segmentation/')]
 # Of mmseg's hook, which all of its own configs have; of its losses; of mmdet's deformable attention.

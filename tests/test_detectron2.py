@@ -19,7 +19,7 @@ from torch.testing import assert_close
 from mae_backbone.backbone import ViTBackbone
 from mae_backbone.checkpoint import CheckpointError, load_encoder, read_arrays
 from mae_backbone.detectron2 import from_detectron2, is_detectron2
-from mae_backbone.runner import load_whole, read_run
+from mae_backbone.run.runner import load_whole, read_run
 
 LEVELS = [(2, 32, 12, 8), (2, 32, 6, 4), (2, 32, 3, 2)]
 

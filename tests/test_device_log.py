@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mae_backbone import device_log
 from mae_backbone.hooks.device_log import DeviceLogHook
-from mae_backbone.runner import read_run
+from mae_backbone.run.runner import read_run
 
 COUNT = itertools.count()
 

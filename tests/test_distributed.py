@@ -12,7 +12,7 @@ from micro_runs import free_port, write_images
 from test_torture import drive
 from torch import distributed as dist
 
-from mae_backbone.runner import resume_path, start_on_cpus
+from mae_backbone.run.runner import resume_path, start_on_cpus
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

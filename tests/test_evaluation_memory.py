@@ -10,7 +10,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from mmseg.evaluation import IoUMetric
 from small_sets import write_label_maps
 
-from mae_backbone.runner import Runner
+from mae_backbone.run.runner import Runner
 from mae_backbone.user_data.fit import fit_classes, use_data_root
 
 CONFIG = Path(__file__).parents[1] / 'configs' / 'demo' / 'upernet_vit-micro_camvid.py'

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pretraining_runs import log_of, runner
 
-from mae_backbone.children import progress
-from mae_backbone.log_line import describe
+from mae_backbone.reports.children import progress
+from mae_backbone.run.log_line import describe
 
 
 def test_numbers_are_written_with_the_digits_they_are_worth():

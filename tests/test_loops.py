@@ -8,7 +8,7 @@ import torch
 from micro_runs import losses, micro_config, train, write_images
 from mmengine.hooks import Hook
 
-from mae_backbone.runner import Runner, read_run
+from mae_backbone.run.runner import Runner, read_run
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from mae_backbone.memory import states_per_weight, step_memory
+from mae_backbone.run.memory import states_per_weight, step_memory
 
 
 def test_a_linear_layer_by_hand():

@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from mae_backbone.hooks.curves import curve
-from mae_backbone.runner import Runner
+from mae_backbone.run.runner import Runner
 
 CONFIG = Path(__file__).parents[1] / 'configs/demo/mae_vit-micro_multispectral.py'
 

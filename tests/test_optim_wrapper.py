@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mae_backbone import device_log
-from mae_backbone.optim_wrapper import GuardedOptimWrapper, between_steps, fuse
+from mae_backbone.run.optim_wrapper import GuardedOptimWrapper, between_steps, fuse
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +145,7 @@ def test_nothing_is_asked_of_the_host_where_the_optimizer_is_fused(monkeypatch: 
 
 def test_an_optimizer_without_fused_steps_says_so(monkeypatch: pytest.MonkeyPatch):
     said = []
-    monkeypatch.setattr('mae_backbone.optim_wrapper.print_log', lambda line, **_: said.append(line))
+    monkeypatch.setattr('mae_backbone.run.optim_wrapper.print_log', lambda line, **_: said.append(line))
     assert not GuardedOptimWrapper(optimizer(network(), 'SGD')).fused
     assert 'the host waits' in said[0]
     assert GuardedOptimWrapper(optimizer(network())).fused

@@ -8,18 +8,18 @@ import time
 import psutil
 import pytest
 
-from mae_backbone.parent import end_with_parent, environment_of_a_child
+from mae_backbone.reports.parent import end_with_parent, environment_of_a_child
 
 CHILD = '''
 import time
-from mae_backbone.parent import end_with_parent
+from mae_backbone.reports.parent import end_with_parent
 end_with_parent(0.05)
 print('ready', flush=True)
 time.sleep(60)
 '''
 PARENT = f'''
 import subprocess, sys
-from mae_backbone.parent import environment_of_a_child
+from mae_backbone.reports.parent import environment_of_a_child
 child = subprocess.Popen([sys.executable, '-c', {CHILD!r}], env=environment_of_a_child(), stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from mae_backbone.checkpoint import CheckpointError
 from mae_backbone.mae import MAE
 from mae_backbone.masking import Mask, random_mask
-from mae_backbone.runner import Runner, read_run, resume_path
-from mae_backbone.saving import DiskFull
+from mae_backbone.run.runner import Runner, read_run, resume_path
+from mae_backbone.run.saving import DiskFull
 from mae_backbone.vit import ViT
 
 ENCODER = dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=8)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mae_backbone.checkpoint import CheckpointError
-from mae_backbone.runner import resume_path
-from mae_backbone.saving import (
+from mae_backbone.run.runner import resume_path
+from mae_backbone.run.saving import (
     DiskFull,
     damage,
     last_whole,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mae_backbone.children import DONE, curve
 from mae_backbone.quickstart.report import TASKS
 from mae_backbone.quickstart.steps import Step, StepError, _keep_source, quickstart, run_together
+from mae_backbone.reports.children import DONE, curve
 
 ROOT = Path(__file__).parent.parent
 

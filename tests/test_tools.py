@@ -13,7 +13,7 @@ import torch
 
 from mae_backbone.data.decode import read_image
 from mae_backbone.quickstart.scene_files import write_scenes
-from mae_backbone.runner import read_run, resume_path
+from mae_backbone.run.runner import read_run, resume_path
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / 'configs' / 'demo'

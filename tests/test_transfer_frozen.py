@@ -7,7 +7,7 @@ from test_transfer_encoders import CONFIG, save
 
 from mae_backbone.checkpoint import CheckpointError
 from mae_backbone.pretrainer import MAEPretrainer
-from mae_backbone.runner import load_whole
+from mae_backbone.run.runner import load_whole
 from mae_backbone.transfer.encoders import read_architecture
 from mae_backbone.transfer.frozen import build_frozen, build_pretrainer, class_attention, normalised, principal_maps
 from mae_backbone.vit import ViT

@@ -3,7 +3,7 @@
     python tools/pretrain.py configs/pretrain/mae_vit-b_800e_in1k.py --data-root YOUR/IMAGES
 """
 from mae_backbone import cli
-from mae_backbone.runner import Runner
+from mae_backbone.run.runner import Runner
 
 
 def main() -> None:

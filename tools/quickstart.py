@@ -15,9 +15,9 @@ def main() -> None:
     parser.add_argument('--images', type=Path, metavar='DIR', help='pretrain on this folder instead of the scenes')
     parser.add_argument('--work-dir', type=Path, default='work_dirs/quickstart', help='default: %(default)s')
     args = parser.parse_args()
-    from mae_backbone.children import processors
     from mae_backbone.data.files import list_images
     from mae_backbone.quickstart.steps import quickstart
+    from mae_backbone.reports.children import processors
     if args.images:
         cli.say(f'{len(list_images(args.images)):,} images in {args.images}')
     cli.make_folder(str(args.work_dir), '--work-dir')

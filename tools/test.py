@@ -12,7 +12,7 @@ from mae_backbone import cli
 from mae_backbone.benchmark.report import write_json
 from mae_backbone.prediction import speed
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.runner import Runner, is_encoder_only
+from mae_backbone.run.runner import Runner, is_encoder_only
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
     python tools/train.py configs/detection/mask-rcnn_vitdet-b_100e_coco.py --data-root coco --pretrained MAE.pth
 """
 from mae_backbone import cli
-from mae_backbone.runner import Runner
+from mae_backbone.run.runner import Runner
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from mae_backbone.data.decode import read_image
 from mae_backbone.data.files import list_images
 from mae_backbone.drawing import save_picture
 from mae_backbone.hooks.reconstruction import draw_reconstructions
-from mae_backbone.runner import load_whole, read_run
+from mae_backbone.run.runner import load_whole, read_run
 
 
 def main() -> None:

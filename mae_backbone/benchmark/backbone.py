@@ -12,7 +12,7 @@ from mae_backbone.attention import Attention, relative
 from mae_backbone.backbone import ViTBackbone
 from mae_backbone.benchmark.machine import add_common_arguments, describe, memory_left, peak_memory, seconds
 from mae_backbone.benchmark.report import Report, Side, bytes_text, in_turns, spread, table
-from mae_backbone.memory import step_memory
+from mae_backbone.run.memory import step_memory
 from mae_backbone.vit import ARCHS
 
 PATCH = 16  # pixels

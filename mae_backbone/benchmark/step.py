@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mae_backbone.benchmark.machine import add_common_arguments, describe, matmul_peak, peak_memory, synchronize
 from mae_backbone.benchmark.plain_mae import PlainMAE
 from mae_backbone.benchmark.report import Report, Side, in_turns, median_parts, spread, table
-from mae_backbone.optim_wrapper import GuardedOptimWrapper
 from mae_backbone.pretrainer import MAEPretrainer
+from mae_backbone.run.optim_wrapper import GuardedOptimWrapper
 from mae_backbone.vit import ARCHS
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

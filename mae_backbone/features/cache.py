@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mae_backbone.saving import write_line
+from mae_backbone.run.saving import write_line
 
 _LOG = logging.getLogger(__name__)
 POOLINGS = ('mean', 'class', 'tokens')

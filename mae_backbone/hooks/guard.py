@@ -6,10 +6,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mae_backbone.hooks.device_log import bring_over
-from mae_backbone.optim_wrapper import GuardedOptimWrapper, between_steps
 from mae_backbone.registry import HOOKS
-from mae_backbone.runner import read_run
-from mae_backbone.saving import damage, saved_checkpoints
+from mae_backbone.run.optim_wrapper import GuardedOptimWrapper, between_steps
+from mae_backbone.run.runner import read_run
+from mae_backbone.run.saving import damage, saved_checkpoints
 
 # Steps in a row that float16 may skip while it looks for the scale of its loss: from 2**16, GradScaler's first, to 1.
 _FLOAT16_SEARCH = 16

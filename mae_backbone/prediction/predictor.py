@@ -19,7 +19,7 @@ from mae_backbone.prediction.objects import Objects
 from mae_backbone.prediction.pictures import draw_labels, draw_objects
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.runner import load_whole, read_run
+from mae_backbone.run.runner import load_whole, read_run
 from mae_backbone.user_data.fit import palette
 from mae_backbone.user_data.source import sources
 

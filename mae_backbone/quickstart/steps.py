@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_backbone.children import DONE, processors, progress, tail
-from mae_backbone.parent import environment_of_a_child
 from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
+from mae_backbone.reports.children import DONE, processors, progress, tail
+from mae_backbone.reports.parent import environment_of_a_child
 
 MOST_THREADS = 8  # for one step: models as small as these only wait for more
 SCENES = {'unlabelled': 3000, 'train': 400, 'val': 200, 'size': 64}

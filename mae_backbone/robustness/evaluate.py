@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mae_backbone.metrics import label_ranks
 from mae_backbone.robustness.layouts import STRENGTHS
-from mae_backbone.saving import write_line
+from mae_backbone.run.saving import write_line
 
 
 def accuracies(net: nn.Module, dataset: Dataset, labels: Sequence[int], *, batch_size: int = 64,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mae_backbone.children import processors
+from mae_backbone.reports.children import processors
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.picture_jobs import plan_pictures

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mae_backbone.children import curve
 from mae_backbone.page import write_text
-from mae_backbone.parent import end_with_parent
+from mae_backbone.reports.children import curve
+from mae_backbone.reports.parent import end_with_parent
 from mae_backbone.transfer import claims
 
 

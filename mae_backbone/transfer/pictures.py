@@ -49,7 +49,7 @@ Drawing = tuple[str, str, Callable[[], np.ndarray]]  # name of the file, caption
 
 
 def _predictions(spec: dict) -> list[Drawing]:
-    from mae_backbone.comparison import draw_predictions
+    from mae_backbone.reports.comparison import draw_predictions
     cfg = Config.fromfile(Path(spec['where']['root'], 'configs', spec['config']))
     cfg.merge_from_dict(spec['options'])
     checkpoints = {encoder['name']: Path(run, 'last_checkpoint').read_text(encoding='utf-8').strip()
@@ -163,7 +163,7 @@ def reconstructions(checkpoint: str, files: Sequence[Path]) -> np.ndarray:
         CheckpointError: it holds no decoder, or does not say how it was built.
     """
     from mae_backbone.hooks.reconstruction import draw_reconstructions
-    from mae_backbone.runner import load_whole, read_run
+    from mae_backbone.run.runner import load_whole, read_run
     model = build_pretrainer(Path(checkpoint))
     load_whole(model, read_run(checkpoint), checkpoint)
     encoder = model.mae.encoder

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mae_backbone.children import processors, tail
-from mae_backbone.parent import environment_of_a_child
+from mae_backbone.reports.children import processors, tail
+from mae_backbone.reports.parent import environment_of_a_child
 
 MOST_THREADS = 8  # of a process on CPUs: models as small as these only wait for more
 

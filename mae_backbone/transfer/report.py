@@ -14,7 +14,6 @@ import psutil
 import torch
 
 from mae_backbone.benchmark.machine import device_name
-from mae_backbone.children import processors
 from mae_backbone.page import (
     data_uri,
     figure,
@@ -26,6 +25,7 @@ from mae_backbone.page import (
     preformatted,
     write_text,
 )
+from mae_backbone.reports.children import processors
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import Encoder
 from mae_backbone.transfer.planning import Benchmark, architectures, outcomes

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mae_backbone.children import progress, tail
+from mae_backbone.reports.children import progress, tail
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.places import Job, Place, Running
 

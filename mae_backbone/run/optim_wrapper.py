@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from mae_backbone import device_log
-from mae_backbone.fully_shard import gathered, scattered
 from mae_backbone.registry import OPTIM_WRAPPERS
+from mae_backbone.run.fully_shard import gathered, scattered
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 

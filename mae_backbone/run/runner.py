@@ -26,8 +26,8 @@ from torch import nn
 from mae_backbone.checkpoint import CheckpointError, load_encoder, mismatches, read_checkpoint, read_weights
 from mae_backbone.data.tuning import tune
 from mae_backbone.detectron2 import from_detectron2
-from mae_backbone.fully_shard import FullyShard, gathered, scattered
-from mae_backbone.saving import last_whole, remove_parts, write_line, write_whole
+from mae_backbone.run.fully_shard import FullyShard, gathered, scattered
+from mae_backbone.run.saving import last_whole, remove_parts, write_line, write_whole
 
 _LOG = logging.getLogger(__name__)
 
