@@ -1,6 +1,7 @@
 """What the tests share: one thread, fixed random numbers, and what the public MAE and ViTDet code give."""
 import mae_backbone  # noqa: F401, I001  first, as mmdet and mmseg bind mmcv's ops when they are imported
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,14 @@ from torch import Tensor
 from mae_backbone import device_log
 
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Names of files that are not UTF-8 stand in what tests print; pytest-xdist cannot send them."""
+    report = yield
+    report.sections = [(title, text.encode('utf-8', 'backslashreplace').decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(autouse=True)
