@@ -76,19 +76,19 @@ class _Attention(Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, norm, *bias = ctx.saved_tensors
-        found = [None if x is None else torch.zeros_like(x, dtype=_precise(x)) for x in (q, k, v, *bias)]
+        found = [None if x is None else x.new_zeros(x.shape, dtype=_precise(x)) for x in (q, k, v, *bias)]
         to_q, to_k, to_v, to_bias = *found[:3], Bias(*found[3:])
+        scale = q.shape[-1]**-0.5
         with torch.autocast(q.device.type, enabled=False):
             for place, keys in _parts(*q.shape[:3]):
                 weights = _scores(q, k, Bias(*bias), place, keys).sub_(_take(norm, place)).exp_()
                 to_out = _take(grad, place)
-                _add(to_v, keys, torch.bmm(weights.mT, to_out))
+                _add_product(to_v, keys, weights.mT, to_out)
                 inner = (to_out * _take(out, place)).sum(dim=-1, keepdim=True)
                 to_scores = torch.baddbmm(inner, to_out, _take(v, keys).mT, beta=-1).mul_(weights)
                 to_bias.add(place, to_scores)
-                to_scores *= q.shape[-1]**-0.5
-                _add(to_q, place, torch.bmm(to_scores, _take(k, keys)))
-                _add(to_k, keys, torch.bmm(to_scores.mT, _take(q, place)))
+                _add_product(to_q, place, to_scores, _take(k, keys), scale=scale)
+                _add_product(to_k, keys, to_scores.mT, _take(q, place), scale=scale)
         return tuple(x if x is None else x.to(given.dtype) for x, given in zip(found, (q, k, v, *bias), strict=True))
 
 
@@ -119,6 +119,11 @@ def _add(x: Tensor, place: Place, value: Tensor) -> None:
     """Adds (images * heads, tokens, d) to what is in `place` of x (B, heads, N, d)."""
     part = x[place]
     part += value.view(part.shape)
+
+
+def _add_product(x: Tensor, place: Place, a: Tensor, b: Tensor, *, scale: float = 1.0) -> None:
+    """Adds scale * a b to what is in `place` of x (B, heads, N, d), which is contiguous: a part of it is a view."""
+    x[place].flatten(0, 1).baddbmm_(a, b, alpha=scale)
 
 
 def _precise(x: Tensor) -> torch.dtype:
