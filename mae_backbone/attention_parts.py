@@ -95,7 +95,7 @@ class _Attention(Function):
 def _parts(B: int, heads: int, N: int) -> Iterator[tuple[Place, Place]]:
     """All queries, in parts of about `SCORES` scores a thread -> the place of the queries, and that of their keys."""
     room = SCORES * torch.get_num_threads()
-    tokens = min(N, max(QUERIES, room // N))
+    tokens = -(-N // max(1, min(round(N * N / room), N // QUERIES)))  # of a head, in parts of about one size
     some_heads = min(heads, max(1, room // (N * tokens)))
     images = min(B, max(1, room // (N * tokens * some_heads)))
     for b in range(0, B, images):

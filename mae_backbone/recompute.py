@@ -1,6 +1,7 @@
 """Layers that keep less for the backward pass: what is cheap to make is made again there."""
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,7 @@ Maker = Callable[[], Tensor]  # makes the same whenever it is called, and cheapl
 
 def linear_of(linear: nn.Module, cheap: Callable[[Tensor], Tensor], x: Tensor, *, recompute: bool = True) -> Tensor:
     """linear(cheap(x)), of which x is kept for the backward pass and cheap(x), such as a norm of it, is not."""
-    kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    dtype = autocast_dtype(x)
     # In the type that autocast would make of it for `linear`, which keeps what came out of that.
     return on_made(linear, lambda: cheap(x) if dtype is None else cheap(x).to(dtype), recompute=recompute)
 
@@ -26,8 +26,7 @@ def on_made(function: Callable[..., Tensor], *makers: Maker, recompute: bool = T
     made = [make() for make in makers]
     if not recompute or not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return function(*made)
-    kind = made[0].device.type
-    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    kind, dtype = made[0].device.type, autocast_dtype(made[0])
 
     # Hooks live as long as what they packed: they must not hold what was made.
     pairs = [(weakref.ref(tensor.untyped_storage()), make) for tensor, make in zip(made, makers, strict=True)]
@@ -41,8 +40,17 @@ def on_made(function: Callable[..., Tensor], *makers: Maker, recompute: bool = T
         if isinstance(packed, Tensor):
             return packed
         make, shape = packed
-        with torch.no_grad(), torch.autocast(kind, dtype, enabled=enabled):
+        available = torch.amp.is_autocast_available(kind)
+        same = torch.autocast(kind, dtype, enabled=dtype is not None) if available else nullcontext()
+        with torch.no_grad(), same:
             return make().reshape(shape)
 
     with saved_tensors_hooks(pack, unpack):
         return function(*made)
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast makes of the numbers of x; None where it is off, or the device (such as meta) has none."""
+    kind = x.device.type
+    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if enabled else None

@@ -103,3 +103,10 @@ def test_without_gradients_nothing_is_kept():
     linear, x = nn.Linear(16, 8), torch.randn(2, 16)
     with torch.no_grad():
         assert torch.equal(linear_of(linear, torch.tanh, x), linear(x.tanh()))
+
+
+def test_blocks_run_on_the_meta_device_which_has_no_autocast():
+    with torch.device('meta'):
+        block, tokens = Block(16, heads=2), torch.randn(2, 5, 16, requires_grad=True)
+    block(tokens).sum().backward()
+    assert tokens.grad.shape == tokens.shape
