@@ -83,7 +83,7 @@ def frozen_results(folder: Path) -> list[dict]:
         rows.append({'task': f'frozen features, {row["task"]}', 'metric': row['metric'],
                      'init': 'random' if row['model'] == 'random' else 'mae',
                      'value': round(row['summary']['mean'], 2),
-                     'minutes': round(sum(cell['seconds'] for cell in cells) / 60, 2)})
+                     'minutes': round(sum(cell['seconds'] for cell in cells) / 60, 4)})
     return rows
 
 
