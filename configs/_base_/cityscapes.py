@@ -1,4 +1,6 @@
 """Cityscapes, 19 classes, crops of 768: the pipeline of SETR (mmseg, configs/_base_/datasets/cityscapes_768x768.py)."""
+_base_ = ['./segmentation.py']
+
 data_root = 'data/cityscapes'
 crop_size = (768, 768)
 
@@ -14,19 +16,12 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(2049, 1025), keep_ratio=True),
-    dict(type='LoadAnnotations'),  # after Resize: labels are compared at full size
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(
-    batch_size=2, num_workers=4, persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type='CityscapesDataset', data_root=data_root, pipeline=train_pipeline,
-                 data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')))
-val_dataloader = dict(
-    batch_size=1, num_workers=4, persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='CityscapesDataset', data_root=data_root, pipeline=test_pipeline,
-                 data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')))
+dataset = dict(type='CityscapesDataset', data_root=data_root)
+train_dataloader = dict(dataset=dict(
+    **dataset, pipeline=train_pipeline, data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')))
+val_dataloader = dict(dataset=dict(
+    **dataset, pipeline=test_pipeline, data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

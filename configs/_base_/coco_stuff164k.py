@@ -1,32 +1,10 @@
 """COCO-Stuff, 164,000 images, 171 classes, crops of 512 (mmseg, configs/_base_/datasets/coco-stuff164k.py)."""
-data_root = 'data/coco_stuff164k'
-crop_size = (512, 512)
+_base_ = ['./segmentation.py']
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    dict(type='LoadAnnotations'),  # after Resize: labels are compared at full size
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(
-    batch_size=2, num_workers=4, persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type='COCOStuffDataset', data_root=data_root, pipeline=train_pipeline,
-                 data_prefix=dict(img_path='images/train2017', seg_map_path='annotations/train2017')))
-val_dataloader = dict(
-    batch_size=1, num_workers=4, persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='COCOStuffDataset', data_root=data_root, pipeline=test_pipeline,
-                 data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017')))
+data_root = 'data/coco_stuff164k'
+dataset = dict(type='COCOStuffDataset', data_root=data_root)
+train_dataloader = dict(dataset=dict(
+    **dataset, data_prefix=dict(img_path='images/train2017', seg_map_path='annotations/train2017')))
+val_dataloader = dict(dataset=dict(
+    **dataset, data_prefix=dict(img_path='images/val2017', seg_map_path='annotations/val2017')))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

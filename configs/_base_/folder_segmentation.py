@@ -1,34 +1,12 @@
 """Images and label maps in folders, classes in classes.txt, crops of 512 with ADE20K's pipeline."""
-data_root = 'data/segmentation'
-crop_size = (512, 512)
+_base_ = ['./segmentation.py']
 
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    dict(type='LoadAnnotations'),  # after Resize: labels are compared at full size
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(
-    batch_size=2, num_workers=4, persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type='BaseSegDataset', data_root=data_root, pipeline=train_pipeline,
-                 img_suffix='.jpg', seg_map_suffix='.png', ignore_index=255, reduce_zero_label=False,
-                 data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')))
-val_dataloader = dict(
-    batch_size=1, num_workers=4, persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='BaseSegDataset', data_root=data_root, pipeline=test_pipeline,
-                 img_suffix='.jpg', seg_map_suffix='.png', ignore_index=255, reduce_zero_label=False,
-                 data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')))
+data_root = 'data/segmentation'
+dataset = dict(
+    type='BaseSegDataset', data_root=data_root, img_suffix='.jpg', seg_map_suffix='.png', ignore_index=255,
+    reduce_zero_label=False)
+train_dataloader = dict(dataset=dict(
+    **dataset, data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')))
+val_dataloader = dict(dataset=dict(
+    **dataset, data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

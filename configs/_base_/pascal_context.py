@@ -1,4 +1,6 @@
 """Pascal Context, 59 classes, crops of 480 (mmseg, configs/_base_/datasets/pascal_context_59.py)."""
+_base_ = ['./segmentation.py']
+
 data_root = 'data/VOCdevkit/VOC2010'
 crop_size = (480, 480)
 
@@ -14,21 +16,14 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(520, 520), keep_ratio=True),
-    dict(type='LoadAnnotations'),  # after Resize: labels are compared at full size
+    dict(type='LoadAnnotations'),
     dict(type='PackSegInputs'),
 ]
-train_dataloader = dict(
-    batch_size=2, num_workers=4, persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type='PascalContextDataset59', data_root=data_root, pipeline=train_pipeline,
-                 data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassContext'),
-                 ann_file='ImageSets/SegmentationContext/train.txt'))
-val_dataloader = dict(
-    batch_size=1, num_workers=4, persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='PascalContextDataset59', data_root=data_root, pipeline=test_pipeline,
-                 data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassContext'),
-                 ann_file='ImageSets/SegmentationContext/val.txt'))
+dataset = dict(
+    type='PascalContextDataset59', data_root=data_root,
+    data_prefix=dict(img_path='JPEGImages', seg_map_path='SegmentationClassContext'))
+train_dataloader = dict(dataset=dict(
+    **dataset, pipeline=train_pipeline, ann_file='ImageSets/SegmentationContext/train.txt'))
+val_dataloader = dict(dataset=dict(
+    **dataset, pipeline=test_pipeline, ann_file='ImageSets/SegmentationContext/val.txt'))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

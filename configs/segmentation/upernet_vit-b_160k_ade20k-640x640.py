@@ -9,28 +9,10 @@ Expect  no published figure; 48.1 mIoU with crops of 512 (MAE paper, table 5). O
 
 The sizes are those of mmseg's BEiT (configs/beit, ade20k_640x640).
 """
-_base_ = ['./upernet_vit-b_160k_ade20k-512x512.py']
+_base_ = ['../_base_/upernet_vit-b.py', '../_base_/ade20k_640.py']
 
 crop_size = (640, 640)
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2560, 640), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2560, 640), keep_ratio=True),
-    dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs'),
-]
 model = dict(
     data_preprocessor=dict(size=crop_size, test_cfg=dict(size=crop_size)),
     backbone=dict(image_size=640),
     test_cfg=dict(crop_size=crop_size, stride=(426, 426)))
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader

@@ -12,16 +12,10 @@ relative positions, levels of 256 channels from the last map alone), UPerNet's o
 upernet_vit-b_160k_ade20k-640x640.py, so that the two differ in that alone. A detector of configs/detection and this
 share one backbone.
 """
-_base_ = ['./upernet_vit-b_160k_ade20k-640x640.py']
+_base_ = ['../_base_/upernet_vitdet-b.py', '../_base_/ade20k_640.py']
 
+crop_size = (640, 640)
 model = dict(
-    backbone=dict(
-        out_indices=[-1], class_token=False, relative_bias=None, relative_positions=True, window_size=14,
-        global_blocks=[2, 5, 8, 11]),
-    neck=dict(
-        _delete_=True, type='mae_backbone.SimpleFeaturePyramid', in_channels=768, out_channels=256,
-        strides=(4, 8, 16, 32), extra_levels=0),
-    decode_head=dict(in_channels=[256] * 4, channels=512),
-    auxiliary_head=dict(in_channels=256))
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(
-    _delete_=True, pos_embed=dict(decay_mult=0.0), rel_pos_=dict(decay_mult=0.0))))
+    data_preprocessor=dict(size=crop_size, test_cfg=dict(size=crop_size)),
+    backbone=dict(image_size=640),
+    test_cfg=dict(crop_size=crop_size, stride=(426, 426)))
