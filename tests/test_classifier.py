@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torch.utils.data import Dataset
 
 from mae_backbone.classifier import ViTClassifier
-from mae_backbone.run.runner import Runner
+from mae_backbone.run.runner import Runner, read_run
 
 TINY = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8)
 
@@ -203,7 +203,7 @@ def test_averaged_weights_are_tested_saved_and_resumed(tmp_path: Path):
 
     run.call_hook = watch
     run.train()
-    saved = torch.load(tmp_path / 'whole/epoch_3.pth', weights_only=False)
+    saved = read_run(tmp_path / 'whole/epoch_3.pth')
     for name, value in averages.items():
         assert_close(saved['state_dict'][name], value, atol=1e-6, rtol=1e-5)
     assert any(not torch.equal(saved['state_dict'][name], value) for name, value in run.model.named_parameters())
@@ -211,7 +211,7 @@ def test_averaged_weights_are_tested_saved_and_resumed(tmp_path: Path):
     averaging(tmp_path / 'first', 2).train()
     rest = averaging(tmp_path / 'first', 3, load_from=str(tmp_path / 'first/epoch_2.pth'), resume=True)
     rest.train()
-    again = torch.load(tmp_path / 'first/epoch_3.pth', weights_only=False)
+    again = read_run(tmp_path / 'first/epoch_3.pth')
     for key in ('state_dict', 'ema_state_dict'):
         assert again[key].keys() == saved[key].keys()
         for name, value in saved[key].items():

@@ -59,7 +59,7 @@ def spoil(path: Path, how: str) -> Path:
 def test_what_was_written_is_read(tmp_path: Path):
     write_whole(dict(x=torch.arange(5)), tmp_path / 'a.pth')
     assert damage(tmp_path / 'a.pth') is None
-    assert torch.load(tmp_path / 'a.pth')['x'].tolist() == [0, 1, 2, 3, 4]
+    assert torch.load(tmp_path / 'a.pth', weights_only=True)['x'].tolist() == [0, 1, 2, 3, 4]
     write_line('over', tmp_path / 'note')
     assert (tmp_path / 'note').read_text() == 'over'
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pth', 'note']
