@@ -55,7 +55,7 @@ def test_options_that_contradict_are_refused(tmp_path, options: dict, says: str)
 
 
 def test_a_single_job_has_all_processors(tmp_path, monkeypatch):
-    monkeypatch.setattr('mae_backbone.transfer.benchmark.processors', lambda: 4)
-    monkeypatch.setattr('mae_backbone.transfer.places.processors', lambda: 4)
+    monkeypatch.setattr('mae_backbone.transfer.benchmark.available_processors', lambda: 4)
+    monkeypatch.setattr('mae_backbone.processors.available_processors', lambda: 4)
     job = Job('a', (tmp_path,))
     assert [place_of([job] * number, tmp_path, None, None, None).threads for number in (1, 2, 9)] == [4, 2, 1]

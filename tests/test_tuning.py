@@ -5,7 +5,7 @@ from image_files import save
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 
-from mae_backbone import device_log
+from mae_backbone import device_log, processors
 from mae_backbone.data import tuning
 from mae_backbone.data.tuning import Choice, Machine, choose, tune
 
@@ -31,8 +31,9 @@ def test_processors_and_memory_bound_them():
 def test_the_share_of_a_process_is_that_of_its_container_and_neighbours(monkeypatch):
     files = {'/sys/fs/cgroup/cpu.max': '250000 100000\n', '/proc/meminfo': 'MemTotal: 9 kB\nMemAvailable: 4096 kB\n',
              '/sys/fs/cgroup/memory.max': '3000000\n', '/sys/fs/cgroup/memory.current': '1000000\n'}
-    monkeypatch.setattr(tuning, '_read', lambda path: files.get(path, ''))
-    monkeypatch.setattr(tuning.os, 'sched_getaffinity', lambda _: set(range(16)), raising=False)
+    for module in (tuning, processors):
+        monkeypatch.setattr(module, 'system_file', lambda path: files.get(path, ''))
+    monkeypatch.setattr(processors.os, 'sched_getaffinity', lambda _: set(range(16)), raising=False)
     assert tuning.available_processors() == 2
     files['/sys/fs/cgroup/cpu.max'] = 'max 100000\n'
     monkeypatch.setenv('LOCAL_WORLD_SIZE', '4')
@@ -86,6 +87,7 @@ def test_a_loader_that_limits_is_announced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('text', ['', 'garbage'])
 def test_other_systems_have_other_files(monkeypatch, text):
-    monkeypatch.setattr(tuning, '_read', lambda _: text)
+    for module in (tuning, processors):
+        monkeypatch.setattr(module, 'system_file', lambda _: text)
     assert tuning.available_processors() >= 1
     assert tuning.free_memory() >= 0

@@ -5,9 +5,9 @@
 SOURCE is a folder of images, a list of files (.txt) or shards. Interrupted, the same command goes on.
 """
 import argparse
-import os
 
 from mae_backbone import cli
+from mae_backbone.processors import available_processors
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument('--shard-size', type=int, default=1000, metavar='IMAGES', help='default: %(default)s')
     parser.add_argument('--quality', type=int, default=92, help='of JPEGs that are made smaller (default: %(default)s)')
     parser.add_argument('--classes', action='store_true', help='keep the class folders as labels (.cls members)')
-    parser.add_argument('--workers', type=int, default=_processors(), metavar='N', help='default: %(default)s')
+    parser.add_argument('--workers', type=int, default=available_processors(), metavar='N', help='default: %(default)s')
     parser.add_argument('--verify', action='store_true', help='read all that was packed and compare it')
     args = parser.parse_args()
     from mae_backbone.data.pack import BAD_IMAGES, Packing, pack, verify
@@ -36,10 +36,6 @@ def main() -> None:
     if args.verify:
         cli.say(f'verified: all {verify(args.out):,} images decode, and no shard has changed')
     cli.say(f'next: python tools/pretrain.py CONFIG --data-root {args.out}')
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 if __name__ == '__main__':

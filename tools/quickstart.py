@@ -17,11 +17,11 @@ def main() -> None:
     args = parser.parse_args()
     from mae_backbone.data.files import list_images
     from mae_backbone.quickstart.steps import quickstart
-    from mae_backbone.reports.children import processors
+    from mae_backbone.processors import available_processors
     if args.images:
         cli.say(f'{len(list_images(args.images)):,} images in {args.images}')
     cli.make_folder(str(args.work_dir), '--work-dir')
-    cli.say(f'quickstart: {processors()} processors, results go to {args.work_dir}')
+    cli.say(f'quickstart: {available_processors()} processors, results go to {args.work_dir}')
     page = quickstart(args.work_dir, root=Path(__file__).resolve().parents[1], images=args.images)
     cli.say(f'\nopen {page}\nnext: python tools/pretrain.py configs/demo/quickstart_mae.py --data-root YOUR/IMAGES')
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -16,6 +15,7 @@ from torch import nn
 
 from mae_backbone.data.sampler import Draw
 from mae_backbone.data.unlabelled import UnlabelledImages
+from mae_backbone.processors import available_processors, system_file
 
 _MARGIN = 1.5  # images load unevenly, and a compiled model is faster than the one that is measured
 _SHARE_OF_MEMORY = 0.25  # that batches may wait in
@@ -135,15 +135,6 @@ def _spread(dataset: UnlabelledImages, first: int, number: int) -> Sequence[Draw
     return [Draw((i * 7919) % len(dataset), i) for i in range(first, first + number)]
 
 
-def available_processors() -> int:
-    """Those that this process may use: of its affinity, and of the quota of its container."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    quota = _read('/sys/fs/cgroup/cpu.max').split()  # 'max 100000', or microseconds of a period
-    if len(quota) == 2 and quota[0].isdigit():
-        there = min(there, max(1, round(int(quota[0]) / int(quota[1]))))
-    return there
-
-
 def local_processes() -> int:
     """Training processes on this machine, as torchrun and Slurm tell."""
     for name in ('LOCAL_WORLD_SIZE', 'SLURM_NTASKS_PER_NODE'):
@@ -154,18 +145,11 @@ def local_processes() -> int:
 
 def free_memory() -> int:
     """Bytes that batches may wait in: free memory, of the container and of the shared kind, which is often small."""
-    limits = [int(line.split()[1]) * 1024 for line in _read('/proc/meminfo').splitlines()
+    limits = [int(line.split()[1]) * 1024 for line in system_file('/proc/meminfo').splitlines()
               if line.startswith('MemAvailable')]
-    most, used = _read('/sys/fs/cgroup/memory.max').strip(), _read('/sys/fs/cgroup/memory.current').strip()
+    most, used = system_file('/sys/fs/cgroup/memory.max').strip(), system_file('/sys/fs/cgroup/memory.current').strip()
     if most.isdigit() and used.isdigit():
         limits.append(int(most) - int(used))
     if os.path.isdir('/dev/shm'):
         limits.append(shutil.disk_usage('/dev/shm').free)
     return max(0, min(limits, default=2**33))
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding='utf-8')
-    except OSError:  # another system
-        return ''

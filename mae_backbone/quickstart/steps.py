@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_backbone.processors import available_processors, threads_of_each
 from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
-from mae_backbone.reports.children import DONE, processors, progress, tail
+from mae_backbone.reports.children import DONE, progress, tail
 from mae_backbone.reports.parent import environment_of_a_child
 
-MOST_THREADS = 8  # for one step: models as small as these only wait for more
 SCENES = {'unlabelled': 3000, 'train': 400, 'val': 200, 'size': 64}
 
 
@@ -100,13 +100,13 @@ def run_together(steps: Sequence[Step]) -> None:
         if step not in waiting:
             say(f'   {step.name}: finished before')
     # Two processes that share one processor only get in each other's way.
-    together = len(waiting) if processors() >= len(waiting) else 1
+    together = len(waiting) if available_processors() >= len(waiting) else 1
     for first in range(0, len(waiting), max(1, together)):
         _run(waiting[first:first + together])
 
 
 def _run(steps: Sequence[Step]) -> None:
-    threads = str(min(MOST_THREADS, max(1, processors() // len(steps))))
+    threads = str(threads_of_each(len(steps)))
     begin, running, ended = time.time(), {}, {}
     try:
         for step in steps:

@@ -1,15 +1,9 @@
 """What a program knows of the tools that it starts: how far they are, what they logged, their last lines."""
 import json
-import os
 import re
 from pathlib import Path
 
 DONE = 'done'  # in the folder of a step: it is finished, and took that many seconds
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 def tail(path: Path, characters: int = 4000) -> str:

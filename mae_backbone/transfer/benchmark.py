@@ -5,7 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from mae_backbone.reports.children import processors
+from mae_backbone.processors import available_processors
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.picture_jobs import plan_pictures
@@ -71,4 +71,4 @@ def place_of(jobs: Sequence[Job], out: Path, gpus: str | None, together: int | N
         return Processes(slots, out / 'jobs')
     if together is not None and together < 1:
         raise ValueError(f'--jobs {together}: wanted 1 or more')
-    return Processes([''] * max(1, min(together or processors(), len(jobs))), out / 'jobs')
+    return Processes([''] * max(1, min(together or available_processors(), len(jobs))), out / 'jobs')

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mae_backbone.reports.children import processors, tail
+from mae_backbone.processors import threads_of_each
+from mae_backbone.reports.children import tail
 from mae_backbone.reports.parent import environment_of_a_child
-
-MOST_THREADS = 8  # of a process on CPUs: models as small as these only wait for more
 
 
 class Job(NamedTuple):
@@ -47,7 +46,7 @@ class Processes:
 
     def __init__(self, slots: Sequence[str], logs: Path) -> None:
         self.slots, self.logs = list(slots), logs
-        self.threads = min(MOST_THREADS, max(1, processors() // len(slots)))
+        self.threads = threads_of_each(len(slots))
         self.all_gpus = len(slots) if all(slots) else 0
 
     def start(self, job: Job) -> Running | None:

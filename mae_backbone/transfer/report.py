@@ -25,7 +25,7 @@ from mae_backbone.page import (
     preformatted,
     write_text,
 )
-from mae_backbone.reports.children import processors
+from mae_backbone.processors import available_processors
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import Encoder
 from mae_backbone.transfer.planning import Benchmark, architectures, outcomes
@@ -113,7 +113,7 @@ def environment(root: Path) -> dict:
 
 def hardware() -> dict[str, str]:
     """Processor, GPUs and memory."""
-    found = {'processor': f'{processors()} x {device_name(torch.device("cpu"))}',
+    found = {'processor': f'{available_processors()} x {device_name(torch.device("cpu"))}',
              'memory': f'{psutil.virtual_memory().total / 2**30:.0f} GB'}
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return found | ({'GPUs': ', '.join(gpus)} if gpus else {})
