@@ -11,7 +11,8 @@ from mae_backbone.processors import available_processors, system_file, threads_o
 
 def test_a_quota_counts_where_it_is_below_the_affinity(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(processors.os, 'sched_getaffinity', lambda _: set(range(16)), raising=False)
-    for text, wanted in (('250000 100000', 2), ('10000 100000', 1), ('9900000 100000', 16), ('max 100000', 16), ('', 16)):
+    for text, wanted in (('250000 100000', 2), ('10000 100000', 1), ('9900000 100000', 16), ('max 100000', 16),
+                         ('', 16)):
         monkeypatch.setattr(processors, 'system_file', lambda _, text=text: text)
         assert available_processors() == wanted
 

@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, default='work_dirs/quickstart', help='default: %(default)s')
     args = parser.parse_args()
     from mae_backbone.data.files import list_images
-    from mae_backbone.quickstart.steps import quickstart
     from mae_backbone.processors import available_processors
+    from mae_backbone.quickstart.steps import quickstart
     if args.images:
         cli.say(f'{len(list_images(args.images)):,} images in {args.images}')
     cli.make_folder(str(args.work_dir), '--work-dir')
