@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from filelock import FileLock, Timeout
 from test_transfer_pictures import SUITE, save_mae
 from test_transfer_probes import write_classes
 
+from mae_backbone.transfer import benchmark
 from mae_backbone.transfer.benchmark import place_of
 from mae_backbone.transfer.places import Job
 
@@ -54,7 +57,34 @@ def test_options_that_contradict_are_refused(tmp_path, options: dict, says: str)
         place_of([], tmp_path, given['gpus'], given['jobs'], given['slurm'])
 
 
+@pytest.mark.parametrize(('named', 'wanted'), [(None, ['0', '1']), ('4,7', ['4', '7']), ('4, 7, 9', ['4', '7'])])
+def test_without_options_all_gpus_are_used_by_their_own_names(tmp_path, monkeypatch, named: str | None, wanted: list):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if named is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', named)
+    place = place_of([Job('a', (tmp_path,))], tmp_path, None, None, None)
+    assert place.slots == wanted
+    assert place.words == f'GPUs {", ".join(wanted)}'
+    on_cpus = place_of([Job('a', (tmp_path,))] * 3, tmp_path, None, 2, None)
+    assert on_cpus.slots == ['', '']
+    assert on_cpus.words.startswith('CPUs, up to 2 jobs')
+
+
+def test_two_machines_do_not_plan_at_the_same_time(tmp_path, monkeypatch):
+    def plan(_: object) -> None:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / 'out' / 'plan.lock', timeout=0).acquire()
+        raise ValueError('planned alone')
+    monkeypatch.setattr(benchmark, 'plan', plan)
+    checkpoint = save_mae(tmp_path / 'mae.pth')
+    with pytest.raises(ValueError, match='planned alone'):
+        benchmark.run('quick', [str(checkpoint)], [], data_root=tmp_path, out=tmp_path / 'out', root=ROOT)
+
+
 def test_a_single_job_has_all_processors(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr('mae_backbone.transfer.benchmark.available_processors', lambda: 4)
     monkeypatch.setattr('mae_backbone.processors.available_processors', lambda: 4)
     job = Job('a', (tmp_path,))

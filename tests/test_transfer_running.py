@@ -119,6 +119,54 @@ def test_a_gpu_has_one_job_at_a_time_and_a_large_job_has_several(tmp_path):
     assert used[3] in ('GPUs 3,5', 'GPUs 5,3')
 
 
+def test_jobs_on_cpus_see_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
+    root = write_tool(tmp_path, 'import os\nprint("GPUs", repr(os.environ["CUDA_VISIBLE_DEVICES"]))')
+    out = tmp_path / 'out'
+    job = write_job(out, root, 'a', gpus=8)
+    assert run_jobs([job], two_slots(out)) == {}
+    assert "GPUs ''" in (job.folders[0] / claims.LOG).read_text()
+
+
+class Noted:
+    """A place, and what runs in it, that only notes what is asked of it."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.asked = room, []
+
+    def has_room(self, job) -> bool:
+        return self.room > 0
+
+    def start(self, job) -> 'Noted':
+        self.room -= 1
+        return self
+
+    def ended(self) -> bool:
+        raise KeyboardInterrupt
+
+    def stop(self) -> None:
+        self.asked.append('stop')
+
+    def wait(self) -> None:
+        self.asked.append('wait')
+
+
+def test_all_jobs_are_told_to_stop_before_any_is_waited_for(tmp_path):
+    place = Noted(room=2)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([write_job(tmp_path / 'out', tmp_path, name) for name in 'abc'], place)
+    assert place.asked == ['stop', 'stop', 'wait', 'wait']
+
+
+def test_claims_are_looked_at_only_where_there_is_room(tmp_path, monkeypatch):
+    jobs = [write_job(tmp_path / 'out', tmp_path, name) for name in 'abc']
+    looked = []
+    monkeypatch.setattr(claims, 'is_claimed', lambda folder: looked.append(folder.name))
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, Noted(room=1))
+    assert looked == ['a0', 'b0', 'c0', 'a0']  # for errors of earlier runs; then of the one that is started
+
+
 @pytest.mark.slow
 def test_a_training_on_several_gpus_is_a_process_for_each(tmp_path):
     root = write_tool(tmp_path, 'import os\nif os.environ["RANK"] == "1":\n    sys.exit()\n'

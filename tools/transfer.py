@@ -25,9 +25,10 @@ def main() -> None:
     parser.add_argument('--data', nargs='+', metavar='NAME', help='only these data sets of the suite')
     parser.add_argument('--labels', nargs='+', type=float, metavar='SHARE', help='only these shares of the labels')
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='default: work_dirs/transfer_SUITE')
-    parser.add_argument('--gpus', metavar='0,1', help='run on these GPUs, a cell on each')
+    parser.add_argument('--gpus', metavar='0,1', help='run on these GPUs, a job on each (default: all that there are)')
     parser.add_argument('--jobs', type=int, metavar='N',
-                        help='cells at a time on CPUs, which share the processors (default: one for each processor)')
+                        help='run on CPUs, so many jobs at a time, which share the processors (default, where there '
+                             'is no GPU: one for each processor)')
     parser.add_argument('--slurm', nargs='+', metavar='KEY=VALUE',
                         help='run as jobs of Slurm, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600')
     args = parser.parse_args()

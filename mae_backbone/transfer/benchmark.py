@@ -1,8 +1,10 @@
 """A benchmark from its command to its report."""
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from mae_backbone.processors import available_processors
@@ -39,13 +41,18 @@ def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_
     begin = time.time()
     chosen = load_suite(suite, root / 'configs').only(**only or {})
     benchmark = Benchmark(chosen, tuple(find_encoders(checkpoints, against)), data_root, out, root)
-    planned = plan(benchmark)
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / 'plan.lock'):  # two machines may begin at the same time
+        planned = plan(benchmark)
     cells = [folder for job in planned for folder in job.folders]
     done = sum(claims.result_of(folder) is not None for folder in cells)
     say(f'{benchmark.suite.title}: {", ".join(encoder.name for encoder in benchmark.encoders)}; {len(cells)} cells in '
         f'{len(planned)} jobs, {done} finished before; results go to {out}')
-    failed = run_jobs(planned, place_of(planned, out, gpus, jobs, slurm))
-    drawing = plan_pictures(benchmark)
+    place = place_of(planned, out, gpus, jobs, slurm)
+    say(f'runs on: {place.words}')
+    failed = run_jobs(planned, place)
+    with FileLock(out / 'plan.lock'):
+        drawing = plan_pictures(benchmark)
     say(f'pictures: {len(drawing)} jobs')
     failed |= run_jobs(drawing, place_of(drawing, out, gpus, jobs, slurm))
     drawn = [folder for job in drawing for folder in job.folders if folder not in failed]
@@ -56,7 +63,11 @@ def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_
 
 def place_of(jobs: Sequence[Job], out: Path, gpus: str | None, together: int | None,
              slurm: Sequence[str] | None) -> Place:
-    """Where jobs are to run, as the options of the tool say; raises ValueError where they contradict one another."""
+    """Where jobs are to run, as the options of the tool say; without any on all GPUs, on CPUs where there are none.
+
+    Raises:
+        ValueError: options that contradict one another.
+    """
     given = [name for name, value in (('--gpus', gpus), ('--jobs', together), ('--slurm', slurm)) if value is not None]
     if len(given) > 1:
         raise ValueError(f'{" and ".join(given)} exclude one another: choose one')
@@ -71,4 +82,15 @@ def place_of(jobs: Sequence[Job], out: Path, gpus: str | None, together: int | N
         return Processes(slots, out / 'jobs')
     if together is not None and together < 1:
         raise ValueError(f'--jobs {together}: wanted 1 or more')
+    found = visible_gpus() if together is None else []
+    if found:
+        return Processes(found, out / 'jobs')
     return Processes([''] * max(1, min(together or available_processors(), len(jobs))), out / 'jobs')
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them for one that it starts."""
+    if not torch.cuda.is_available():
+        return []
+    named = [name.strip() for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name.strip()]
+    return (named or [str(number) for number in range(torch.cuda.device_count())])[:torch.cuda.device_count()]

@@ -31,14 +31,23 @@ class Running(Protocol):
     def failure(self) -> str | None:
         """Why the process died, None where it came to its end."""
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """Asks it to end."""
+
+    def wait(self) -> None:
+        """Waits for the end of one that was stopped, where this machine runs it."""
 
 
 class Place(Protocol):
     """Something that jobs can be started in."""
 
-    def start(self, job: Job) -> Running | None:
-        """Starts a job; None where there is no room for it at the moment."""
+    words: str  # what it is, for people
+
+    def has_room(self, job: Job) -> bool:
+        """Whether a job can be started at the moment."""
+
+    def start(self, job: Job) -> Running:
+        """Starts a job that there is room for."""
 
 
 class Processes:
@@ -48,23 +57,28 @@ class Processes:
         self.slots, self.logs = list(slots), logs
         self.threads = threads_of_each(len(slots))
         self.all_gpus = len(slots) if all(slots) else 0
+        self.words = (f'GPUs {", ".join(slots)}' if self.all_gpus else f'CPUs, up to {len(slots)} jobs at a time with '
+                      f'{self.threads} threads each')
 
-    def start(self, job: Job) -> Running | None:
+    def has_room(self, job: Job) -> bool:
+        return len(self.slots) >= self._slots_for(job)
+
+    def start(self, job: Job) -> Running:
         """Starts a job with as many GPUs as it wants, or with all where it wants more; on CPUs it takes one slot."""
-        number = max(1, min(job.gpus, self.all_gpus))
-        if len(self.slots) < number:
-            return None
+        number = self._slots_for(job)
         taken, self.slots = self.slots[:number], self.slots[number:]
         return _Process(job, taken, self)
+
+    def _slots_for(self, job: Job) -> int:
+        return max(1, min(job.gpus, self.all_gpus))
 
 
 class _Process:
     def __init__(self, job: Job, slots: list[str], place: Processes) -> None:
         self.slots, self.place, self.log = slots, place, place.logs / f'{job.name}.log'
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = environment_of_a_child() | {'OMP_NUM_THREADS': str(place.threads)}
-        if place.all_gpus:
-            environment['CUDA_VISIBLE_DEVICES'] = ','.join(slots)
+        environment = environment_of_a_child() | {
+            'OMP_NUM_THREADS': str(place.threads), 'CUDA_VISIBLE_DEVICES': ','.join(slots)}  # '' hides all GPUs
         with open(self.log, 'ab') as log:
             self.child = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                           env=environment)
@@ -85,6 +99,8 @@ class _Process:
 
     def stop(self) -> None:
         self.child.terminate()
+
+    def wait(self) -> None:
         self.child.wait()
 
 
@@ -100,6 +116,8 @@ class Slurm:
         ValueError: submitit is not installed, there is no Slurm here, or an option does not exist.
     """
 
+    words = 'jobs of Slurm'
+
     def __init__(self, options: dict[str, str], logs: Path) -> None:
         try:
             import submitit
@@ -112,8 +130,12 @@ class Slurm:
         except (RuntimeError, ValueError, NameError, AssertionError, TypeError) as error:
             raise ValueError(f'--slurm: {error}') from error
 
+    def has_room(self, job: Job) -> bool:
+        """Always: Slurm makes jobs wait."""
+        return True
+
     def start(self, job: Job) -> Running:
-        """Submits a job; Slurm makes it wait."""
+        """Submits a job."""
         return _Submitted(self.executor.submit(Work(job.command)))
 
 
@@ -145,3 +167,6 @@ class _Submitted:
 
     def stop(self) -> None:
         self.job.cancel()
+
+    def wait(self) -> None:
+        """Does not: Slurm ends it."""

@@ -39,8 +39,10 @@ class _Work:
                 self._collect()
                 self._show()
         finally:
-            for _, running in self.running:
+            for _, running in self.running:  # all at once: each may take its time to save what it has
                 running.stop()
+            for _, running in self.running:
+                running.wait()
         return self.failed
 
     def _start(self) -> None:
@@ -50,12 +52,11 @@ class _Work:
             left = job._replace(folders=tuple(folder for folder in job.folders if self._open(folder)))
             if not left.folders:
                 continue
-            busy = any(claims.is_claimed(folder) for folder in left.folders)
-            started = None if busy else self.place.start(left)
-            if started is None:
+            # Room first: a look at a claim takes it for a moment, and keeps others out.
+            if not self.place.has_room(left) or any(map(claims.is_claimed, left.folders)):
                 self.waiting.append(left)
             else:
-                self.running.append((left, started))
+                self.running.append((left, self.place.start(left)))
 
     def _open(self, folder: Path) -> bool:
         """Whether a cell is still to be run; notes one that failed, here or in another process."""
