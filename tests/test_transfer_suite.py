@@ -21,6 +21,7 @@ tasks = dict(
     knn=dict(probe='knn', data=['one', 'two'], seeds=[5]),
     tune=dict(config='demo/vit-micro_finetune_cifar10.py', data=['one']))
 '''
+REPORTED = "reported = [dict(task='knn', data='one', metric='top-1', arch='tiny', value=1.5, name='a', source='b')]"
 
 
 def suite(folder: Path, text: str = SMALL):
@@ -49,11 +50,32 @@ def test_folders_of_cells_lie_below_that_of_the_benchmark():
     ("data=['one']", "data=['three']", "wants the data three: the suite has one, two"),
     ("[0.1, 1.0]", "[0.0]", "wanted shares in"),
     ("title = 'Small'", "", "misses title"),
+    ("labels = [0.1, 1.0]", "labels = 0.1", "task 'knn': labels is 0.1: wanted a list, such as [0.1]"),
+    ("labels = [0.1, 1.0]", "labels = ['1 %']", "has labels=['1 %']: wanted shares"),
+    ("seeds = [0, 1]", "seeds = 0", "task 'tune': seeds is 0: wanted a list, such as [0]"),
+    ("seeds = [0, 1]", "seeds = [0.5]", "has seeds=[0.5]: wanted whole numbers"),
+    ("data=['one']", "data='one'", "task 'tune': data is 'one': wanted a list, such as ['one']"),
+    ("data=['one']", "data=[['one']]", "wants the data ['one']: the suite has one, two"),
+    ("data = dict(one='one', two='folder')", "data = 'cifar10'", "data is 'cifar10': wanted dict("),
+    ("knn=dict(probe='knn', data=['one', 'two'], seeds=[5])", "knn='knn'", "task 'knn' is 'knn': wanted dict("),
+    ("title = 'Small'", "title = 'Small'\nreported = ['a']", "a number of `reported` is 'a': wanted a dict"),
+    ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('tiny', 'tinny')}", "architecture 'tinny': wanted one of"),
+    ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('1.5', 'None')}", "is None: wanted percent"),
     ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "wanted arch, data, metric, name"),
 ])
 def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
     with pytest.raises(ValueError, match=re.escape(says)):
         suite(tmp_path, SMALL.replace(old, new))
+
+
+def test_a_list_of_tasks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=re.escape("tasks is ['knn']: wanted dict(NAME=dict(...))")):
+        suite(tmp_path, "title = 'Small'\ndata = dict(one='one')\ntasks = ['knn']")
+
+
+def test_a_published_number_is_kept_as_it_is(tmp_path):
+    [number] = suite(tmp_path, SMALL + REPORTED).reported
+    assert (number['arch'], number['value']) == ('tiny', 1.5)
 
 
 def test_an_unknown_suite_lists_those_there_are():

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mae_backbone.vit import ARCHS
+
 PROBES = ('knn', 'linear', 'attentive')
 
 
@@ -44,6 +46,8 @@ class Task:
     pictures: int = 4
 
     def __post_init__(self) -> None:
+        _check_numbers(f'task {self.name!r}', 'labels', self.labels, (int, float), 'shares such as [0.1, 1.0]')
+        _check_numbers(f'task {self.name!r}', 'seeds', self.seeds, (int,), 'whole numbers such as [0, 1, 2]')
         if (self.probe is None) == (self.config is None):
             raise ValueError(f'task {self.name!r} has probe={self.probe!r} and config={self.config!r}: set one of them')
         if self.probe is not None and self.probe not in PROBES:
@@ -156,10 +160,13 @@ def load_suite(name: str, configs: Path) -> Suite:
     content = cfg.to_dict()
     defaults = {key: content.pop(key) for key in ('labels', 'seeds') if key in content}
     _only_known(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
-    data = content['data']
-    tasks = tuple(_task(key, {**defaults, **value}, data) for key, value in content['tasks'].items())
+    data = _dict(content['data'], f'suite {path}: data', "dict(NAME='folder')")
+    entries = _dict(content['tasks'], f'suite {path}: tasks', 'dict(NAME=dict(...))')
+    tasks = tuple(_task(key, {**defaults, **_dict(value, f'task {key!r}', "dict(probe='knn', data=['NAME'])")}, data)
+                  for key, value in entries.items())
+    reported = _list(content.get('reported', ()), f'suite {path}: reported', 'a list of dicts')
     suite = Suite(name=path.stem, text=path.read_text(encoding='utf-8'),
-                  **{**content, 'tasks': tasks, 'reported': tuple(content.get('reported', ()))})
+                  **{**content, 'tasks': tasks, 'reported': reported})
     for number in suite.reported:
         _check_reported(number, suite)
     return suite
@@ -167,11 +174,30 @@ def load_suite(name: str, configs: Path) -> Suite:
 
 def _task(name: str, values: dict, known: dict[str, str]) -> Task:
     _only_known(values, Task, f'task {name!r}', {'data'})
-    lists = {key: tuple(values[key]) for key in ('data', 'labels', 'seeds') if key in values}
-    unknown = sorted(set(lists['data']) - set(known))
+    lists = {key: _list(values[key], f'task {name!r}: {key}', 'a list') for key in ('data', 'labels', 'seeds')
+             if key in values}
+    unknown = [str(one) for one in lists['data'] if one not in list(known)]
     if unknown:
         raise ValueError(f'task {name!r} wants the data {", ".join(unknown)}: the suite has {", ".join(known)}')
     return Task(name=name, **{**values, **lists})
+
+
+def _dict(value: object, what: str, wanted: str) -> dict:
+    if not isinstance(value, dict):
+        raise ValueError(f'{what} is {value!r}: wanted {wanted}')
+    return value
+
+
+def _list(value: object, what: str, wanted: str) -> tuple:
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f'{what} is {value!r}: wanted {wanted}, such as [{value!r}]')
+    return tuple(value)
+
+
+def _check_numbers(what: str, key: str, values: Sequence, kinds: tuple[type, ...], wanted: str) -> None:
+    wrong = [value for value in values if not isinstance(value, kinds) or isinstance(value, bool)]
+    if wrong:
+        raise ValueError(f'{what} has {key}={list(values)!r}: wanted {wanted}')
 
 
 def _only_known(values: dict, kind: type, what: str, wanted: set[str]) -> None:
@@ -185,9 +211,13 @@ def _only_known(values: dict, kind: type, what: str, wanted: set[str]) -> None:
 def _check_reported(number: dict, suite: Suite) -> None:
     """Raises ValueError for a published number that would stand nowhere."""
     wanted = {'task', 'data', 'metric', 'arch', 'value', 'name', 'source'}
-    if set(number) != wanted:
+    if set(_dict(number, 'a number of `reported`', f'a dict with {", ".join(sorted(wanted))}')) != wanted:
         raise ValueError(f'a number of `reported` has {", ".join(number)}, wanted {", ".join(sorted(wanted))}')
     if number['task'] not in {task.name for task in suite.tasks} or number['data'] not in suite.data:
         raise ValueError(f'a number is reported for {number["task"]} on {number["data"]}, which the suite lacks')
-    if not math.isfinite(number['value']):
-        raise ValueError(f'the number reported for {number["task"]} on {number["data"]} is {number["value"]}')
+    if number['arch'] not in list(ARCHS):
+        raise ValueError(f'a number is reported for the architecture {number["arch"]!r}: wanted one of '
+                         f'{", ".join(ARCHS)}')
+    value = number['value']
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f'the number reported for {number["task"]} on {number["data"]} is {value!r}: wanted percent')
