@@ -1,9 +1,7 @@
 """Reports: tables in Markdown and HTML, figures, and the page around them."""
 import base64
 import html
-import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 _STYLE = '''
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
@@ -73,10 +71,3 @@ def page(title: str, parts: Iterable[str]) -> str:
 {chr(10).join(parts)}
 </body></html>
 '''
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes beside first: the file of that name is always whole."""
-    part = path.with_name(path.name + '.part')
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, path)

@@ -40,10 +40,3 @@ def test_a_page_names_nothing_of_elsewhere():
     picture = page.data_uri(b'abc', 'image/png')
     assert picture == 'data:image/png;base64,YWJj'
     assert '://' not in page.page('title', [page.figure(picture, 'words')])
-
-
-def test_a_text_is_replaced_whole(tmp_path):
-    page.write_text(tmp_path / 'a', 'one')
-    page.write_text(tmp_path / 'a', 'zwei ü')
-    assert [file.name for file in tmp_path.iterdir()] == ['a']
-    assert (tmp_path / 'a').read_text(encoding='utf-8') == 'zwei ü'

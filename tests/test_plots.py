@@ -8,7 +8,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from pretraining_runs import runner
 
 from mae_backbone.hooks import plots
-from mae_backbone.hooks.plots import PlotHook, all_panels, thinned, training_picture, write_whole
+from mae_backbone.hooks.plots import PlotHook, all_panels, thinned, training_picture
 
 HOOKS = [dict(type='mae_backbone.ThroughputHook'), dict(type='mae_backbone.PlotHook')]
 
@@ -68,20 +68,6 @@ def test_a_long_curve_keeps_its_mean_and_its_extremes():
     assert high.max() == 40.0
     assert (np.diff(places) > 0).all()
     assert [len(part) for part in thinned(at[:50], values[:50], 200)] == [50] * 4
-
-
-def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_whole(tmp_path / 'training.png', b'old')
-
-    def full(self: Path, content: bytes) -> None:
-        with open(self, 'wb') as file:
-            file.write(content[:1])
-        raise OSError(28, 'No space left on device')
-    monkeypatch.setattr(Path, 'write_bytes', full)
-    with pytest.raises(OSError, match='No space left'):
-        write_whole(tmp_path / 'training.png', b'new')
-    assert [path.name for path in tmp_path.iterdir()] == ['training.png']
-    assert (tmp_path / 'training.png').read_bytes() == b'old'
 
 
 def test_pictures_take_no_more_than_a_hundredth_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,7 +2,6 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from mmengine.runner import Runner
 
 from mae_backbone.knn import gather
 from mae_backbone.registry import HOOKS
+from mae_backbone.whole_file import write_bytes, write_text
 
 _NAMED = 40  # classes whose names can be read in a picture
 _NUMBERED = 15  # classes that leave room for numbers
@@ -92,9 +92,9 @@ def write_confusion(matrix: np.ndarray, names: Sequence[str], folder: Path, stag
     table = io.StringIO()
     csv.writer(table, lineterminator='\n').writerows([['true / guess', *names], *(
         [name, *row] for name, row in zip(names, matrix.tolist(), strict=True))])
-    _replace(folder / f'confusion_{stage}.csv', table.getvalue().encode())
-    _replace(folder / f'classes_{stage}.json', json.dumps(summary(matrix, names, pairs=pairs), indent=1).encode())
-    _replace(folder / f'confusion_{stage}.png', draw(matrix, names))
+    write_text(folder / f'confusion_{stage}.csv', table.getvalue())
+    write_text(folder / f'classes_{stage}.json', json.dumps(summary(matrix, names, pairs=pairs), indent=1))
+    write_bytes(folder / f'confusion_{stage}.png', draw(matrix, names))
 
 
 def summary(matrix: np.ndarray, names: Sequence[str], *, pairs: int = 20) -> dict:
@@ -132,9 +132,3 @@ def draw(matrix: np.ndarray, names: Sequence[str]) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format='png', dpi=110)
     return picture.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + '.part')
-    part.write_bytes(data)
-    os.replace(part, path)

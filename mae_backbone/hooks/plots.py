@@ -1,6 +1,5 @@
 """One picture of a whole run in its work directory, for which no server is needed."""
 import io
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from mmengine.runner import Runner
 
 from mae_backbone.hooks.curves import curve, noted, step_curve
 from mae_backbone.registry import HOOKS
+from mae_backbone.whole_file import write_bytes
 
 _POINTS = 300  # that a curve is drawn with; more cannot be told apart
 _COLOURS = ('#1f6fb4', '#d9822b', '#2f9e62', '#b5446e', '#6b5bb0', '#7a7a7a')
@@ -67,7 +67,7 @@ class PlotHook(Hook):
             return
         epoch = len(runner.train_dataloader) if runner.log_processor.by_epoch else None
         picture = training_picture(runner.message_hub, iteration, title=str(runner.experiment_name), epoch=epoch)
-        write_whole(Path(runner.work_dir, self.name), picture)
+        write_bytes(Path(runner.work_dir, self.name), picture)
         end = time.perf_counter()
         self.next_at = end + 99 * (end - start)
 
@@ -174,13 +174,3 @@ def thinned(at: np.ndarray, values: np.ndarray, points: int = _POINTS) -> tuple[
     counts = np.diff([*starts, len(at)])
     return (np.add.reduceat(at, starts) / counts, np.minimum.reduceat(values, starts),
             np.add.reduceat(values, starts) / counts, np.maximum.reduceat(values, starts))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file beside its name and renames it: whoever reads it sees the old one or the new one."""
-    part = path.with_name(f'.{path.name}.part')
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

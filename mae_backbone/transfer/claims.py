@@ -7,8 +7,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mae_backbone.page import write_text
 from mae_backbone.reports.children import tail
+from mae_backbone.whole_file import write_text
 
 SPEC, RESULT, ERROR, LOG = 'cell.json', 'result.json', 'error.txt', 'output.log'
 LAST_LINES = 12  # of its log, which a failed cell is reported with

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mae_backbone.page import write_text
 from mae_backbone.reports.children import curve
 from mae_backbone.reports.parent import end_with_parent
 from mae_backbone.transfer import claims
+from mae_backbone.whole_file import write_text
 
 
 def work(folders: Sequence[str]) -> None:

@@ -23,13 +23,13 @@ from mae_backbone.page import (
     page,
     paragraph,
     preformatted,
-    write_text,
 )
 from mae_backbone.processors import available_processors
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import Encoder
 from mae_backbone.transfer.planning import Benchmark, architectures, outcomes
 from mae_backbone.transfer.results import Outcome, Row, cells_of_table, grouped, table
+from mae_backbone.whole_file import write_text
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
              'onedl-mmsegmentation', 'numpy', 'scipy', 'scikit-learn')
