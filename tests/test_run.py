@@ -11,7 +11,7 @@ from small_sets import write_image
 from test_video import frames, write
 
 from mae_backbone.prediction.results import Results
-from mae_backbone.prediction.run import predict_images, predict_video, to_predict
+from mae_backbone.prediction.run import predict_images, predict_video, refuse_overwriting, to_predict
 from mae_backbone.prediction.video import BadVideo, VideoReader
 
 NOTHING_KNOWN = Config(dict(test_dataloader=None))
@@ -24,7 +24,7 @@ def run(path: Path, out: Path, *, detector=DETECTOR) -> list[str]:
         if isinstance(files, VideoReader):
             predict_video(files, detector, results, say=said.append)
         else:
-            predict_images(files, path if path.is_dir() else path.parent, detector, results, say=said.append)
+            predict_images(files, str(path), detector, results, say=said.append)
     return said
 
 
@@ -53,6 +53,46 @@ def test_a_single_image_and_a_folder_without_a_readable_one(tmp_path):
         run(tmp_path / 'a.png', tmp_path / 'out')
     with pytest.raises(FileNotFoundError, match='does not exist'):
         to_predict(str(tmp_path / 'b.png'))
+
+
+def test_an_image_that_may_not_be_read_is_passed_over(tmp_path):
+    write_image(tmp_path / 'in' / 'a.png')
+    (tmp_path / 'in' / 'b.png').symlink_to(tmp_path / 'nowhere.png')
+    said = run(tmp_path / 'in', tmp_path / 'out')
+    assert len([line for line in said if 'skipped' in line and 'nowhere' not in line and 'b.png' in line]) == 1
+    assert files_in(tmp_path / 'out') == ['a.png', 'images.json', 'predictions.json']
+
+
+@pytest.mark.parametrize(('images', 'out', 'file'), [
+    ('a.png', '.', 'a.png'),  # the picture would replace the image
+    ('b', 'b', 'b/c.jpg'), ('b', 'b/out', 'b/c.jpg'), ('.', 'predictions', 'b/c.jpg'),
+    ('labels', '.', 'labels/c.png'),  # of a segmenter the labels would
+    ('b', '.', 'b/b/c.png'), ('b', 'linked', 'b/c.jpg'),
+    ('v.mp4', '.', 'v.mp4')])
+def test_files_that_are_looked_at_are_never_overwritten(tmp_path, monkeypatch, images, out, file):
+    monkeypatch.chdir(tmp_path)
+    Path(file).parent.mkdir(exist_ok=True, parents=True)
+    if out == 'linked':
+        Path('linked').symlink_to('b')
+    if file == 'b/b/c.png':  # whose own picture is elsewhere
+        write_image(Path('b/b/b/c.jpg'))
+        images, out = 'b/b', 'b'
+    write(Path(file), frames(2)) if file == 'v.mp4' else write_image(Path(file))
+    with pytest.raises(ValueError, match='choose a') as refused:
+        refuse_overwriting(to_predict(images), images, out)
+    assert f'-o {out}' in str(refused.value)
+
+
+@pytest.mark.parametrize(('images', 'out'), [('b/a.jpg', 'b'), ('b', '.'), ('b/v.avi', 'b'), ('b', 'b2')])
+def test_a_folder_for_other_names_is_allowed(tmp_path, monkeypatch, images, out):
+    monkeypatch.chdir(tmp_path)
+    write_image(Path('b/a.jpg'))
+    write(tmp_path / 'v.mp4', frames(2))
+    Path('v.mp4').rename('b/v.avi')
+    before = {file: Path(file).read_bytes() for file in ('b/a.jpg', 'b/v.avi')}
+    refuse_overwriting(to_predict(images), images, out)
+    run(Path(images), Path(out))
+    assert before == {file: Path(file).read_bytes() for file in before}
 
 
 def test_a_video_becomes_a_video_and_its_frames_are_counted(tmp_path):

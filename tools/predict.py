@@ -2,12 +2,10 @@
 
     python tools/predict.py CONFIG CHECKPOINT IMAGE|FOLDER|VIDEO -o OUT
 """
-from pathlib import Path
-
 from mae_backbone import cli
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import Results
-from mae_backbone.prediction.run import predict_images, predict_video, to_predict
+from mae_backbone.prediction.run import predict_images, predict_video, refuse_overwriting, to_predict
 from mae_backbone.prediction.video import VideoReader
 
 
@@ -27,6 +25,7 @@ def main() -> None:
     args = parser.parse_args()
     cfg = cli.load_config(args)
     files = to_predict(args.images)
+    refuse_overwriting(files, args.images, args.out)
     cli.fit_to_data(cfg)
     predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold, tile=args.tile, overlap=args.overlap,
                           tta=args.tta)
@@ -36,8 +35,7 @@ def main() -> None:
         if isinstance(files, VideoReader):
             predict_video(files, predictor, results, say=cli.say)
         else:
-            root = Path(args.images)
-            predict_images(files, root if root.is_dir() else root.parent, predictor, results, say=cli.say)
+            predict_images(files, args.images, predictor, results, say=cli.say)
 
 
 if __name__ == '__main__':

@@ -29,26 +29,59 @@ def to_predict(path: str) -> list[Path] | VideoReader:
     return VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root]
 
 
-def predict_images(files: Sequence[Path], root: Path, predictor: Predictor, results: Results, *,
+def refuse_overwriting(files: Sequence[Path] | VideoReader, path: str, out: str) -> None:
+    """Before anything is written to the folder `out`: none of the files that `to_predict(path)` gave may be replaced.
+
+    Raises:
+        ValueError: `out` lies in the folder of the images, where the next run would take the pictures for such, or a
+            picture or a video would get the name of a file that is looked at.
+    """
+    root, folder = Path(path), Path(out).resolve()
+    if root.is_dir() and folder.is_relative_to(root.resolve()):
+        raise ValueError(f'-o {out} lies in {path}, all of which is looked at: choose a folder outside of it')
+    if isinstance(files, VideoReader):
+        files, targets = [root], [Path(f'{root.stem}.mp4')]
+    else:
+        targets = [name.with_name(f'{name.name}.png') for name in _picture_names(files, _root_of(root))]
+    targets += [Path('labels', target) for target in targets]  # of a segmenter
+    lost = {file.resolve() for file in files} & {(folder / target).resolve() for target in targets}
+    if lost:
+        raise ValueError(f'-o {out}: {len(lost)} of the files that are looked at would be overwritten, such as '
+                         f'{min(lost)}: choose another folder')
+
+
+def _root_of(path: Path) -> Path:
+    """The folder by which the images of a path are named."""
+    return path if path.is_dir() else path.parent
+
+
+def _picture_names(files: Sequence[Path], root: Path) -> list[Path]:
+    """Where the picture of each file is written, without its suffix: a.jpg and a.png become a.jpg.png and a.png.png."""
+    same = Counter(file.with_suffix('') for file in files)
+    names = [file.relative_to(root) for file in files]
+    return [name if same[file.with_suffix('')] > 1 else name.with_suffix('')
+            for file, name in zip(files, names, strict=True)]
+
+
+def predict_images(files: Sequence[Path], path: str, predictor: Predictor, results: Results, *,
                    say: Callable[[str], None]) -> None:
-    """Predicts for each image under `root`; those that cannot be read are passed over with a line.
+    """Predicts for each image that `to_predict(path)` gave; those that cannot be read are passed over with a line.
 
     Raises:
         ValueError: none could be read.
     """
-    same, bad, start = Counter(file.with_suffix('') for file in files), 0, time.monotonic()
-    for number, file in enumerate(files, 1):
+    root, bad, start = _root_of(Path(path)), 0, time.monotonic()
+    for number, (file, picture) in enumerate(zip(files, _picture_names(files, root), strict=True), 1):
         name = file.relative_to(root)
         try:
             image = read_image(file)
-        except BadImage as error:
+        except (BadImage, OSError) as error:
             bad += 1
             say(f'[{number}/{len(files)}] skipped: {error}')
             continue
         result = predictor(image)
         results.add(result, name.as_posix(), image.shape[:2])
-        # a.jpg and a.png become a.jpg.png and a.png.png
-        results.add_picture(image, result, name if same[file.with_suffix('')] > 1 else name.with_suffix(''))
+        results.add_picture(image, result, picture)
         say(f'[{number}/{len(files)}] {name}: {predictor.describe(result)}{to_go(start, number, len(files))}')
     if bad == len(files):
         raise ValueError(f'none of the {bad} images could be read: see the lines above')
