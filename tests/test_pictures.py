@@ -51,6 +51,19 @@ def test_labels_are_mixed_in_and_those_without_colour_show_the_image():
     assert np.abs(found - [(178, 50, 50), (50, 50, 178), (100, 100, 100)]).max() <= 1
 
 
+@pytest.mark.parametrize('classes', [2, 255, 256, 300])
+def test_every_class_has_its_colour_however_many_there_are(classes):
+    image, colours = np.zeros((480, 500, 3), np.uint8), [(i % 200, i // 200, 250) for i in range(classes)]
+    labels = np.full((480, 500), classes - 1, np.uint8 if classes <= 256 else np.uint16)
+    assert np.abs(draw_labels(image, labels, colours)[0, 0] - np.array(colours[-1]) / 2).max() <= 0.5
+
+
+@pytest.mark.parametrize('shape', [(1, 5000), (5000, 2), (9, 300), (1, 1)])
+def test_pictures_of_stripes_are_not_enlarged_without_end(shape):
+    image = np.zeros((*shape, 3), np.uint8)
+    assert max(draw_labels(image, np.zeros(shape, np.uint8), (RED,)).shape) <= max(4096, *shape)
+
+
 @pytest.mark.parametrize(('shape', 'scale'), [((64, 64), 8), ((256, 300), 2), ((480, 640), 1), ((4000, 3000), 1)])
 def test_small_images_are_drawn_larger_by_whole_pixels(shape, scale):
     assert picture_scale(np.zeros((*shape, 3), np.uint8)) == scale

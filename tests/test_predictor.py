@@ -85,6 +85,12 @@ def test_tiles_of_a_segmenter_are_the_windows_of_mmseg(segmenter):
     assert (Predictor(cfg, path, tile=200)(IMAGE) == Predictor(cfg, path)(IMAGE)).all()
 
 
+@pytest.mark.parametrize('shape', [(1, 40), (40, 1)])
+def test_labels_of_an_image_one_pixel_wide_have_its_shape(segmenter, shape):
+    segmenter[0].model.data_preprocessor.test_cfg = dict(size_divisor=16)
+    assert Predictor(*segmenter)(np.zeros((*shape, 3), np.uint8)).shape == shape
+
+
 @pytest.fixture(scope='module')
 def found_by(tmp_path_factory):
     """Predicts with a tiny detector for given options of the predictor."""

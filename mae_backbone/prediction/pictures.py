@@ -8,6 +8,7 @@ from mae_backbone.prediction.objects import Objects, PlacedMask
 from mae_backbone.user_data.fit import palette
 
 SMALLEST = 480  # ours: pixels near which the shorter side of a picture comes, where the image is smaller
+LARGEST = 4096  # ours: pixels up to which the longer side of a picture is enlarged
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -45,19 +46,20 @@ def draw_labels(image: np.ndarray, labels: np.ndarray, colours: Sequence[tuple[i
     Pixels of labels without a colour (255: to be ignored) show the image.
     """
     scale = picture_scale(image)
-    table = np.zeros((256, 3), np.uint8)
-    table[:len(colours)] = colours
+    table = np.array(colours, np.uint8)
     picture = np.empty_like(image)
     for top in range(0, len(image), 256):  # rows, as half a gigabyte would be copied of a large image
         rows = slice(top, top + 256)
-        mixed = cv2.addWeighted(image[rows], 0.5, table[labels[rows] & 255], 0.5, 0)
-        picture[rows] = np.where((labels[rows] < len(colours))[..., None], mixed, image[rows])
+        shown = labels[rows] < len(colours)
+        mixed = cv2.addWeighted(image[rows], 0.5, table[np.where(shown, labels[rows], 0)], 0.5, 0)
+        picture[rows] = np.where(shown[..., None], mixed, image[rows])
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
 
 def picture_scale(image: np.ndarray) -> int:
     """How many times as large as the image its picture is."""
-    return max(1, round(SMALLEST / min(image.shape[:2])))
+    short, long = sorted(image.shape[:2])
+    return max(1, min(round(SMALLEST / short), LARGEST // long))
 
 
 def _fill(picture: np.ndarray, mask: PlacedMask, scale: int, colour: tuple[int, int, int], thick: int) -> None:

@@ -83,7 +83,7 @@ class Predictor:
         if self.task == 'classification':
             return result['scores'].cpu().numpy()
         if self.task == 'segmentation':
-            return self._to_labels(result.pred_sem_seg.data.squeeze())
+            return self._to_labels(result.pred_sem_seg.data[0])
         return Objects.of(result.pred_instances, threshold=self.threshold)
 
     def _data(self, image: np.ndarray) -> dict[str, list]:
