@@ -104,6 +104,15 @@ def test_a_mae_becomes_a_model_that_is_tested_and_predicts(task, scenes, mae, tm
     assert isinstance(json.loads((tmp_path / 'out' / FILES[task]).read_text()), list)
 
 
+def test_random_weights_are_those_that_a_training_starts_from(scenes, mae, tmp_path):
+    said = run('test', DEMO / 'quickstart_classification.py', 'random', '--data-root', scenes / 'classes',
+               '--cfg-options', 'model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={mae}',
+               cwd=tmp_path)
+    assert 'encoder tensors loaded' in said
+    assert 'top1' in said
+    assert 'next: ' not in said
+
+
 def test_reconstructions_are_drawn(scenes, mae, tmp_path):
     run('visualize', DEMO / 'quickstart_mae.py', mae, scenes / 'unlabelled', '-o', tmp_path / 'seen.png', cwd=tmp_path)
     height, width, _ = read_image(tmp_path / 'seen.png').shape

@@ -2,7 +2,8 @@
 
     python tools/test.py CONFIG CHECKPOINT --data-root DIR
 
-CHECKPOINT may be `random` for the weights that a training starts from.
+CHECKPOINT may be `random` for the weights that a training starts from: as the config initialises them, its
+`init_cfg` included.
 """
 from pathlib import Path
 
@@ -30,9 +31,12 @@ def main() -> None:
     if args.tta:
         lines.append(use_tta(cfg))
     cli.make_folder(cfg.work_dir, '--work-dir')
-    cfg.load_from = None if args.checkpoint == 'random' else args.checkpoint
+    untrained = args.checkpoint == 'random'
+    cfg.load_from = None if untrained else args.checkpoint
     runner = Runner.quietly_from_cfg(cfg)
     cli.print_plan(runner, [*lines, f'weights: {args.checkpoint}'])
+    if untrained:
+        runner._init_model_weights()  # MMEngine has it in train() alone
     runner.load_or_resume()
     encoder_only = is_encoder_only(runner.model)
     if args.tta:
@@ -42,6 +46,8 @@ def main() -> None:
         return
     for name, value in runner.test().items():
         cli.say(f'{name}: {value:.4g}')
+    if untrained:
+        return
     root = f' --data-root {args.data_root}' if args.data_root else ''
     if encoder_only:
         cli.say(f'\nnext: python tools/train.py CONFIG --pretrained {args.checkpoint}{root}')
