@@ -9,9 +9,10 @@ from PIL import Image, UnidentifiedImageError
 from small_sets import SIZES, label_map_config, write_image, write_label_maps
 
 from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.label_colours import LabelColours
 from mae_backbone.user_data import label_maps
 from mae_backbone.user_data.fit import fit_classes
-from mae_backbone.user_data.label_maps import check_label_maps, image_size, pairs_of
+from mae_backbone.user_data.label_maps import check_label_maps, image_size, pairs_of, read_colours
 from mae_backbone.user_data.source import DataError, Source, sources
 
 ALL = '0..2 and 255 (ignored)'
@@ -256,6 +257,16 @@ def test_numbers_stay_numbers_beside_colours(tmp_path: Path) -> None:
     source = source_of(tmp_path)
     assert len(check_label_maps(source, pairs_of(source))) == 1
     assert np.unique(DATASETS.build(dict(source.cfg))[1]['gt_seg_map']).tolist() == [2]
+
+
+def test_of_numbers_beside_colours_the_head_alone_is_read(tmp_path: Path) -> None:
+    """Once, and not twice, their pixels are decoded: by whom the numbers are for."""
+    write_label_maps(tmp_path)
+    path = map_path(tmp_path)
+    path.write_bytes(path.read_bytes()[:60])
+    with Image.open(path) as file, pytest.raises(OSError, match='truncated'):
+        file.load()
+    assert read_colours(str(path), LabelColours([(0, 0, 255)])) is None
 
 
 def test_a_colour_of_no_class_is_named_with_its_file(tmp_path: Path) -> None:

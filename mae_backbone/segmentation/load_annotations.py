@@ -6,7 +6,7 @@ from mmseg.datasets.transforms import LoadAnnotations as MMSegLoadAnnotations
 from mae_backbone.data.decode import BadImage
 from mae_backbone.data.label_colours import Colour, LabelColours, OtherColours
 from mae_backbone.registry import TRANSFORMS
-from mae_backbone.user_data.label_maps import read_labels
+from mae_backbone.user_data.label_maps import read_colours
 
 
 @TRANSFORMS.register_module()
@@ -31,14 +31,11 @@ class LoadAnnotations(MMSegLoadAnnotations):
         self.colours = LabelColours(palette, ignored) if palette else None
 
     def _load_seg_map(self, results: dict) -> None:
-        if self.colours is None:
-            super()._load_seg_map(results)
-            return
         try:
-            labels, coloured = read_labels(results['seg_map_path'], self.colours)
+            labels = None if self.colours is None else read_colours(results['seg_map_path'], self.colours)
         except OtherColours as error:
             raise BadImage(f'{results["seg_map_path"]} holds {error}: add them to classes.txt or correct it') from error
-        if not coloured:
+        if labels is None:
             super()._load_seg_map(results)
             return
         results['gt_seg_map'] = labels

@@ -16,6 +16,7 @@ from mae_backbone.data.label_colours import IGNORED, LabelColours, OtherColours
 from mae_backbone.user_data.source import DataError, Source, absent, dicts_in, does_not_exist, evenly, some
 
 LOOKED_AT = 500  # label maps of a split whose pixels are read; of a larger set so many at even distances
+_COLOURED = ('RGB', 'RGBA', 'RGBX')  # modes of PIL; of an image with a palette ('P') the indices count, as with mmseg
 _EXIF_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # those that exchange width and height
 
 
@@ -147,18 +148,15 @@ def _look(read: Callable[[str], np.ndarray], image: str, path: str) -> _Look:
     return _Look(path, _values(labels), other_size=other)
 
 
-def read_labels(path: str, colours: LabelColours | None = None) -> tuple[np.ndarray, bool]:
-    """What a label map holds, and whether it holds classes because their colours, without any alpha, were understood.
+def read_colours(path: str, colours: LabelColours) -> np.ndarray | None:
+    """The classes (H, W) of a label map in colours, whatever its alpha; None, from the head alone, of one in numbers.
 
     Raises:
         OtherColours: it has colours that no class has.
         OSError, SyntaxError, ValueError: it cannot be read.
     """
     with Image.open(path) as file:
-        labels = np.asarray(file)
-    coloured = colours is not None and labels.dtype == np.uint8 and labels.ndim == 3 and labels.shape[2] in (3, 4)
-    # The rest as mmseg's LoadAnnotations has it; of an image with a palette the indices.
-    return (colours.labels(labels[..., :3]), True) if coloured else (labels.squeeze(), False)
+        return colours.labels(np.asarray(file)[..., :3]) if file.mode in _COLOURED else None
 
 
 def reader_of(source: Source) -> Callable[[str], np.ndarray]:
@@ -166,8 +164,11 @@ def reader_of(source: Source) -> Callable[[str], np.ndarray]:
     colours, reduced = colours_of(source), source.option('reduce_zero_label')
 
     def read(path: str) -> np.ndarray:
-        labels, coloured = read_labels(path, colours)
-        return labels + (labels != IGNORED) if coloured and reduced else labels  # colours are not reduced
+        labels = None if colours is None else read_colours(path, colours)
+        if labels is None:
+            with Image.open(path) as file:
+                return np.asarray(file).squeeze()  # as mmseg's LoadAnnotations has it
+        return labels + (labels != IGNORED) if reduced else labels  # colours are not reduced
     return read
 
 
