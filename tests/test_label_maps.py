@@ -185,6 +185,21 @@ def test_classes_without_names_are_asked_for(tmp_path: Path) -> None:
     assert 'classes.txt, one a line' in refused(tmp_path)
 
 
+@pytest.mark.parametrize(('reduced', 'most'), [(False, 255), (True, 254)])
+def test_as_many_classes_are_allowed_as_mmseg_can_tell_apart(tmp_path: Path, reduced: bool, most: int) -> None:
+    write_label_maps(tmp_path)
+    for count in (most, most + 1):
+        (tmp_path / 'classes.txt').write_text('\n'.join(f'c{i}' for i in range(count)))
+        source = source_of(tmp_path, reduce_zero_label=reduced)
+        save_map(tmp_path, labels_like(count - 1 + reduced))
+        label, = np.unique(DATASETS.build(dict(source.cfg))[1]['gt_seg_map'])
+        assert (label == count - 1 and label != 255) == (count == most)
+        if count == most:
+            assert f'{most} classes, 3 looked at' in lines_of(tmp_path, reduce_zero_label=reduced)[0]
+        else:
+            assert f'has {most + 1} classes, wanted at most {most}' in refused(tmp_path, reduce_zero_label=reduced)
+
+
 def test_of_large_sets_some_maps_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_label_maps(tmp_path)
     monkeypatch.setattr(label_maps, 'LOOKED_AT', 2)

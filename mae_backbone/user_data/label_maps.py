@@ -110,6 +110,10 @@ def _check_config(source: Source) -> None:
     if not source.classes:
         raise DataError(f'the classes of {source.root} have no names: write them into {source.root}/classes.txt, one a '
                         'line, the first for label 0')
+    count, most = len(source.default_classes or source.classes), IGNORED - bool(source.option('reduce_zero_label'))
+    if count > most:  # LoadAnnotations casts what it reads to 8 bits, in which 255 stands for no class
+        raise DataError(f'{source.root} has {count} classes, wanted at most {most}: mmseg reads label maps with 8 bits '
+                        'a pixel, so that larger numbers would become those of other classes; join or drop classes')
     said = {step['reduce_zero_label'] for step in dicts_in(source.option('pipeline'))
             if step.get('reduce_zero_label') is not None}
     if said - {source.option('reduce_zero_label')}:
