@@ -16,7 +16,7 @@ from small_sets import (
 
 from mae_backbone.user_data.fit import fit_classes
 from mae_backbone.user_data.source import Source, sources
-from mae_backbone.user_data.survey import class_weights, samples, survey
+from mae_backbone.user_data.survey import _look, class_weights, samples, survey
 
 
 def source_of(cfg: Config) -> Source:
@@ -84,6 +84,53 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path):
     assert '1 files cannot be read: ' in said
     assert 'b.png' in said
     assert len(samples(source)) == 2
+
+
+@pytest.mark.parametrize(('pixels', 'fault'), [
+    (np.float32([[0.5, 1]] * 2), 'holds float32 numbers'), (np.int32([[-1, 1]] * 2), 'holds numbers from -1 to 1'),
+    (np.uint16([[1, 300]] * 2), 'holds numbers from 1 to 300'), (np.zeros((4, 4, 3), np.uint8), 'holds 3 channels'),
+    (None, 'cannot be read as an image (DecompressionBombError')])
+def test_maps_that_hold_no_labels_are_named_and_the_others_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                   pixels: np.ndarray | None, fault: str):
+    write_label_maps(tmp_path)
+    write_label_maps(tmp_path, 'validation')
+    for path in (tmp_path / 'annotations').rglob('*.png'):
+        Image.open(path).save(path.with_suffix('.tif'))
+    source = source_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.tif'))
+    whole = survey(source)
+    path = tmp_path / 'annotations' / 'training' / 'b.tif'
+    if pixels is None:
+        Image.new('L', (100, 100)).save(path)
+        monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2000)  # PIL refuses twice as many
+    else:
+        Image.fromarray(pixels).save(path)
+    lines = survey(source)
+    assert lines[1].startswith(f'train: 1 files cannot be read: {path} {fault}')
+    assert [line.split()[1] for line in lines[2:]] == [line.split()[1] for line in whole[1:]]
+    assert len(samples(source)) == 2
+
+
+def test_what_waits_to_be_counted_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Threads are ahead of what is counted: pixels would fill the memory."""
+    write_label_maps(tmp_path)
+    write_label_maps(tmp_path, 'validation')
+    results = []
+
+    def look(*arguments: object) -> object:
+        results.append(_look(*arguments))
+        return results[-1]
+    monkeypatch.setattr('mae_backbone.user_data.survey._look', look)
+    survey(source_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.png')))
+    assert sorted(map(np.size, results)) == [2] * 3 + [256] * 3
+
+
+def test_more_classes_than_labels_are_drawn_all_the_same(tmp_path: Path):
+    write_label_maps(tmp_path)
+    write_label_maps(tmp_path, 'validation')
+    (tmp_path / 'classes.txt').write_text('\n'.join(f'c{i}' for i in range(300)))
+    source = source_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.png'))
+    assert len(samples(source)) == 3
+    assert '3 images; ' in survey(source)[0]
 
 
 @pytest.mark.parametrize('kind', ['coco', 'maps', 'folders'])

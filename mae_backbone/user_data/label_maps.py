@@ -17,6 +17,7 @@ from mae_backbone.user_data.source import DataError, Source, absent, dicts_in, d
 
 LOOKED_AT = 500  # label maps of a split whose pixels are read; of a larger set so many at even distances
 _COLOURED = ('RGB', 'RGBA', 'RGBX')  # modes of PIL; of an image with a palette ('P') the indices count, as with mmseg
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises, on broken PNG too
 _EXIF_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # those that exchange width and height
 
 
@@ -138,18 +139,23 @@ def _look(read: Callable[[str], np.ndarray], image: str, path: str) -> _Look:
         labels = read(path)
     except OtherColours as error:
         return _Look(path, colours=str(error))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         return _Look(path, fault=f'{type(error).__name__}: {error}')
-    if labels.ndim != 2:
-        return _Look(path, fault=f'{labels.shape[-1]} channels' if labels.ndim == 3 else f'shape {labels.shape}')
-    if labels.dtype.kind not in 'bui':
-        return _Look(path, fault=f'{labels.dtype} numbers')
+    if fault := fault_of(labels):
+        return _Look(path, fault=fault)
     try:
         size = image_size(image)
     except (OSError, ValueError) as error:
         raise DataError(f'image cannot be read: {error}') from error
     other = '' if labels.shape[::-1] == size else '{}x{}, the image is {}x{}'.format(*labels.shape[::-1], *size)
     return _Look(path, _values(labels), other_size=other)
+
+
+def fault_of(labels: np.ndarray) -> str:
+    """Why what was read from a file is no label map: it is not one whole number a pixel. '' where it is."""
+    if labels.ndim != 2:
+        return f'{labels.shape[-1]} channels' if labels.ndim == 3 else f'shape {labels.shape}'
+    return '' if labels.dtype.kind in 'bui' else f'{labels.dtype} numbers'
 
 
 def read_colours(path: str, colours: LabelColours) -> np.ndarray | None:

@@ -2,7 +2,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from mae_backbone.data.labelled import open_labelled
 from mae_backbone.drawing import title_bar, to_height
 from mae_backbone.user_data.coco import image_file, read_coco
 from mae_backbone.user_data.fit import palette
-from mae_backbone.user_data.label_maps import pairs_of, reader_of
+from mae_backbone.user_data.label_maps import UNREADABLE, fault_of, pairs_of, reader_of
 from mae_backbone.user_data.source import DataError, Source, evenly, some
 
 AREAS = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, float('inf'))}  # pixels, as COCO has them
@@ -33,23 +33,23 @@ def survey(source: Source, *, workers: int = 4, progress: Callable[[int, int], N
     Raises:
         DataError: the files cannot even be listed.
     """
-    paths = list(labels_of(source))
-    maps = [label for label in labels_of(source).values() if label] if source.kind == 'label maps' else []
+    labels = labels_of(source)
+    paths, maps = list(labels), list(labels.values()) if source.kind == 'label maps' else []
     sizes, errors, counts = [], [], np.zeros(256, np.int64)
-    readers = [read_image] * len(paths) + [partial(_read_labels, read=reader_of(source))] * len(maps)
+    measures = [_size] * len(paths) + [partial(_pixels, read=reader_of(source))] * len(maps)
     with ThreadPoolExecutor(workers) as pool:
-        for done, result in enumerate(pool.map(_look, readers, paths + maps), start=1):
+        for done, result in enumerate(pool.map(_look, measures, paths + maps), start=1):
             progress(done, len(paths) + len(maps))
             if isinstance(result, Exception):
                 errors.append(result)
             elif done <= len(paths):
-                sizes.append(result.shape[:2])
+                sizes.append(result)
             else:
-                counts += np.bincount(result.ravel(), minlength=256)[:256]
+                counts += result
     lines = [f'{len(paths):,} images; {_sizes(sizes)}']
     if errors:
         lines.append(f'{len(errors):,} files cannot be read: ' + '; '.join(str(error) for error in errors[:5]))
-    return [f'{source.split}: {line}' for line in lines + _CLASSES[source.kind](source, counts)]
+    return [f'{source.split}: {line}' for line in lines + _CLASSES[source.kind](source, labels, counts)]
 
 
 def labels_of(source: Source) -> dict[str, str]:
@@ -89,19 +89,37 @@ def samples(source: Source, count: int = 8, *, height: int = 256) -> list[np.nda
 
 
 def _read_labels(path: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
-    """A label map (H, W) by `reader_of` its data set."""
+    """A label map (H, W) uint8 by `reader_of` its data set. Raises BadImage."""
     try:
-        return read(path)
+        labels = read(path)
     except OtherColours as error:
         raise BadImage(f'{path} holds {error}') from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadImage(f'{path} cannot be read as an image: copy it again') from error
+    except UNREADABLE as error:
+        raise BadImage(f'{path} cannot be read as an image ({type(error).__name__}: {error}): copy it again, or save '
+                       'it as PNG') from error
+    fault = fault_of(labels)
+    if not fault and labels.size and not 0 <= labels.min() <= labels.max() <= IGNORED:
+        fault = f'numbers from {labels.min()} to {labels.max()}'
+    if fault:
+        raise BadImage(f'{path} holds {fault}: wanted one number in 0..{IGNORED} a pixel, as in a PNG of 8 bits')
+    return labels.astype(np.uint8)
 
 
-def _look(read: Callable[[str], np.ndarray], path: str) -> np.ndarray | Exception:
-    """What a file holds, or what keeps it from being read."""
+def _size(path: str) -> tuple[int, int]:
+    """Height and width of an image, all of which is decoded."""
+    return read_image(path).shape[:2]
+
+
+def _pixels(path: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
+    """How many pixels of a label map have each number (256,)."""
+    return np.bincount(_read_labels(path, read).ravel(), minlength=IGNORED + 1)
+
+
+def _look(measure: Callable[[str], tuple[int, int] | np.ndarray],
+          path: str) -> tuple[int, int] | np.ndarray | Exception:
+    """The measure of a file, which is small so that results may wait, or what keeps it from being read."""
     try:
-        return read(path)
+        return measure(path)
     except (BadImage, OSError) as error:
         return error
 
@@ -116,9 +134,9 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
 
 # ---- classes
 
-def _coco_classes(source: Source, _: np.ndarray) -> list[str]:
+def _coco_classes(source: Source, *_: object) -> list[str]:
     file = read_coco(source.annotations)
-    areas = [entry['area'] for entry in _annotations(source)]
+    areas = [entry['area'] for entry in _content(source).get('annotations', [])]
     boxes = Counter({file.categories[number]: count for number, count in file.boxes.items()})
     shares = ', '.join(f'{sum(low <= area < high for area in areas):,} {name}' for name, (low, high) in AREAS.items())
     per_image = sum(boxes.values()) / len(file.images)
@@ -129,7 +147,7 @@ def _coco_classes(source: Source, _: np.ndarray) -> list[str]:
             *_table({name: boxes[name] for name in file.categories.values()}, 'boxes')]
 
 
-def _map_classes(source: Source, counts: np.ndarray) -> list[str]:
+def _map_classes(source: Source, _: object, counts: np.ndarray) -> list[str]:
     names = dict(enumerate(source.classes)) | {IGNORED: '(no class)'}
     shift = 1 if source.option('reduce_zero_label') else 0
     found = {names.get(value - shift if value != IGNORED else value, f'label {value}, of no class'): int(count)
@@ -153,8 +171,8 @@ def class_weights(pixels: np.ndarray) -> list[float]:
     return [float(np.sqrt(median / share)) if share else 1.0 for share in shares]
 
 
-def _folder_classes(source: Source, _: np.ndarray) -> list[str]:
-    return _table(dict(Counter(labels_of(source).values())), 'images')
+def _folder_classes(_: Source, labels: dict[str, str], *__: object) -> list[str]:
+    return _table(dict(Counter(labels.values())), 'images')
 
 
 def _table(counts: dict[str, int], what: str) -> list[str]:
@@ -173,18 +191,17 @@ _CLASSES = {'coco': _coco_classes, 'label maps': _map_classes, 'class folders': 
 
 # ---- pictures
 
-def _annotations(source: Source) -> Iterator[dict]:
+def _content(source: Source) -> dict:
     with open(source.annotations, encoding='utf-8') as file:
-        yield from json.load(file).get('annotations', [])
+        return json.load(file)
 
 
 def _objects(source: Source) -> dict[str, list[dict]]:
     """The annotations of each image, by its path."""
-    with open(source.annotations, encoding='utf-8') as file:
-        paths = {image['id']: os.path.join(source.folder('img'), image_file(image))
-                 for image in json.load(file)['images']}
+    content = _content(source)
+    paths = {image['id']: os.path.join(source.folder('img'), image_file(image)) for image in content['images']}
     objects: dict[str, list[dict]] = {path: [] for path in paths.values()}
-    for entry in _annotations(source):
+    for entry in content.get('annotations', []):
         objects[paths[entry['image_id']]].append(entry)
     return objects
 
@@ -214,7 +231,7 @@ def _draw_map(image: np.ndarray, source: Source, path: str) -> np.ndarray:
         return image
     shift = 1 if source.option('reduce_zero_label') else 0
     own = (source.option('metainfo') or {}).get('palette') or getattr(source.cls, 'METAINFO', {}).get('palette')
-    colours = np.zeros((256, 3), np.uint8)
+    colours = np.zeros((max(256, shift + len(source.classes)), 3), np.uint8)
     colours[shift:shift + len(source.classes)] = own or palette(len(source.classes))
     picture = (image // 2 + colours[labels] // 2).astype(np.uint8)
     for label, name in enumerate(source.classes, start=shift):
