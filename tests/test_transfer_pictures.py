@@ -7,8 +7,9 @@ from test_transfer_encoders import save
 from test_transfer_probes import write_classes
 
 from mae_backbone.pretrainer import MAEPretrainer
-from mae_backbone.transfer import claims
+from mae_backbone.transfer import claims, pictures
 from mae_backbone.transfer.encoders import find_encoders, read_architecture
+from mae_backbone.transfer.frozen import build_frozen
 from mae_backbone.transfer.picture_jobs import plan_pictures
 from mae_backbone.transfer.pictures import draw_pictures, photographs
 from mae_backbone.transfer.planning import Benchmark
@@ -42,11 +43,14 @@ def benchmark(folder: Path, checkpoint: Path, data: Path, *, k: int = 3) -> Benc
     return Benchmark(suite, tuple(encoders), data, folder / 'out', ROOT)
 
 
-def test_encoders_are_drawn_from_what_is_planned(tmp_path):
+def test_encoders_are_drawn_from_what_is_planned(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(pictures, 'build_frozen', lambda *args: (built.append(args), build_frozen(*args))[1])
     made = benchmark(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
     [job] = plan_pictures(made)
     found = draw_pictures(claims.read_spec(job.folders[0]), job.folders[0])
     assert found['faults'] == []
+    assert len(built) == 6, 'each encoder once for each kind of picture'
     assert list(found['pictures']) == ['attention.png', 'principal.png', 'reconstructions_0.png', 'neighbours_0.png',
                                        'neighbours_1.png']
     shapes = {name: cv2.imread(str(job.folders[0] / name)).shape for name in found['pictures']}

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from mmengine.config import Config
 
 from mae_backbone.data.files import list_images
@@ -95,9 +96,9 @@ def minutes(work_dir: Path, step: str) -> float:
 
 def draw_curves(work_dir: Path) -> None:
     """Writes curves.png: each task's first metric over its iterations, from both starts."""
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(1, len(TASKS), figsize=(4 * len(TASKS), 3.2), layout='constrained')
+    drawn = Figure(figsize=(4 * len(TASKS), 3.2), layout='constrained')
+    FigureCanvasAgg(drawn)
+    axes = drawn.subplots(1, len(TASKS))
     for axis, task in zip(axes, TASKS, strict=True):
         key, metric = next(iter(task.metrics.items()))
         for init, style in (('mae', 'o-'), ('random', 's--')):
@@ -106,8 +107,7 @@ def draw_curves(work_dir: Path) -> None:
         axis.set(title=f'{task.name}: {metric}', xlabel='iteration', ylim=(0, None))
         axis.grid(alpha=0.3)
     axes[0].legend()
-    figure.savefig(work_dir / 'curves.png', dpi=110)
-    pyplot.close(figure)
+    drawn.savefig(work_dir / 'curves.png', dpi=110)
 
 
 def draw_task(task: Task, work_dir: Path, *, configs: Path, images: int = 5) -> np.ndarray:

@@ -141,8 +141,9 @@ def _enlarge(picture: np.ndarray, image: Tensor) -> np.ndarray:
 def _neighbours(encoder: dict, checkpoint: str | None, spec: dict) -> np.ndarray:
     from mae_backbone.transfer.probes import class_features
     architecture, size = encoder['architecture'], spec['image_size'] or encoder['architecture']['image_size']
-    train, test = (class_features(build_frozen(architecture, checkpoint), spec['data_root'], split, size,
-                                  spec['where']['features']) for split in ('train', 'val'))
+    model = build_frozen(architecture, checkpoint)
+    train, test = (class_features(model, spec['data_root'], split, size, spec['where']['features'])
+                   for split in ('train', 'val'))
     sets = [ClassFolder(spec['data_root'], split, train=False, image_size=size) for split in ('train', 'val')]
     chosen = np.linspace(0, len(test.labels) - 1, min(IMAGES + 2, len(test.labels))).astype(int)
     queries = normalize(test.values[torch.from_numpy(chosen)])
