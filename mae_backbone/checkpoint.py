@@ -109,9 +109,18 @@ def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[s
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The names and tensors of a checkpoint file, out of `state_dict`, `model` or the top level, on the CPU."""
+    return weights_in(read_content(path), path)
+
+
+def read_content(path: str | Path) -> object:
+    """All that a checkpoint file of any kind holds, on the CPU."""
     path = Path(path)
     readers: dict[str, Callable] = {'.safetensors': _read_safetensors, '.pkl': read_arrays}
-    content = readers.get(path.suffix, read_checkpoint)(path)
+    return readers.get(path.suffix, read_checkpoint)(path)
+
+
+def weights_in(content: object, path: str | Path) -> dict[str, Tensor]:
+    """The names and tensors in the content of the file at `path`; raises CheckpointError where there are none."""
     for key in ('state_dict', 'model'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

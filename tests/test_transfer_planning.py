@@ -5,9 +5,11 @@ import pytest
 import torch
 from test_transfer_encoders import CONFIG, save
 
-from mae_backbone.transfer import claims
+from mae_backbone.transfer import claims, planning
 from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.picture_jobs import plan_pictures
 from mae_backbone.transfer.planning import Benchmark, outcomes, plan
+from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.suite import load_suite
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +70,19 @@ def test_the_same_plan_again_changes_nothing_and_another_checkpoint_is_refused(b
         plan(benchmark())
 
 
+def test_every_checkpoint_is_read_and_hashed_once(benchmark, monkeypatch):
+    asked = []
+    for module, name in ((torch, 'load'), (planning, 'file_fingerprint')):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, real=real, name=name, **options: (
+            asked.append(name), real(*args, **options))[1])
+    planned = benchmark()
+    plan(planned)
+    plan_pictures(planned)
+    write_report(planned, failed={}, pictures=[], seconds=1.0)
+    assert sorted(asked) == ['file_fingerprint', 'load']
+
+
 def test_one_data_set_may_be_the_data_root_itself(benchmark, tmp_path):
     assert benchmark().folder_of_data('one') == tmp_path / 'data'
     (tmp_path / 'data' / 'one').mkdir()
@@ -83,7 +98,7 @@ def test_outcomes_are_those_of_finished_cells(benchmark):
     assert outcomes(planned) == []
     cell = planned.cells()[3]
     (planned.out / cell.folder / claims.RESULT).write_text('{"values": {"top-1": 12.5}, "seconds": 1}')
-    assert outcomes(planned) == [(cell.task, cell.data, cell.labels, cell.seed, cell.model, {'top-1': 12.5})]
+    assert outcomes(planned) == [(cell.task, cell.data, cell.labels, cell.seed, cell.model, {'top-1': 12.5}, 1)]
 
 
 def test_a_config_that_does_not_exist_is_named(benchmark):

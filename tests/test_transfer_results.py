@@ -52,7 +52,7 @@ def test_no_certainty_without_a_spread():
 
 
 def test_rows_compare_each_judged_encoder_with_each_reference():
-    outcomes = [Outcome('knn', 'set', 0.1, seed, model, {'top-1': base + seed * scale})
+    outcomes = [Outcome('knn', 'set', 0.1, seed, model, {'top-1': base + seed * scale}, 1.0)
                 for model, base, scale in (('mae', 60, 1), ('random', 40, 2), ('other', 50, 3)) for seed in (0, 1)]
     rows = table(outcomes, ['random', 'other'])
     assert [row.model for row in rows] == ['mae', 'random', 'other']
@@ -67,7 +67,7 @@ def test_rows_compare_each_judged_encoder_with_each_reference():
 
 
 def test_a_missing_cell_leaves_a_gap_not_an_error():
-    rows = table([Outcome('knn', 'set', 1.0, 0, 'mae', {'top-1': 60.0})], ['random'])
+    rows = table([Outcome('knn', 'set', 1.0, 0, 'mae', {'top-1': 60.0}, 1.0)], ['random'])
     assert cells_of_table(rows, ['random'])[1] == [['knn', 'set', 'top-1', '100 %', 'mae', '60.0', '1', '-']]
 
 

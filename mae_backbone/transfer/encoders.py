@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mae_backbone.checkpoint import CheckpointError, encoder_weights, read_checkpoint, read_weights
+from mae_backbone.checkpoint import CheckpointError, encoder_weights, read_content, weights_in
 from mae_backbone.vit import ARCHS
 
 _LOG = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Architecture(NamedTuple):
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
-def read_architecture(path: Path) -> Architecture:
+def architecture_in(content: object, path: Path) -> Architecture:
     """The architecture of the ViT in a checkpoint: from its weights, and from the config that ours carry.
 
     The number of heads is not in the weights: without a config it is that of the architecture of the same width and
@@ -119,13 +119,13 @@ def read_architecture(path: Path) -> Architecture:
     Raises:
         CheckpointError: the file is no checkpoint or has no ViT.
     """
-    weights, _ = encoder_weights(read_weights(path), path)
+    weights, _ = encoder_weights(weights_in(content, path), path)
     patch, positions = weights['patch_embed.proj.weight'], weights.get('pos_embed')
     depth = len({name.split('.')[1] for name in weights if name.startswith('blocks.')})
     if positions is None or not depth:
         raise CheckpointError(f'{path} has no positions or no blocks of a ViT: pass a checkpoint of a ViT')
     width, patch_size = len(patch), patch.shape[-1]
-    model = written_config(path).get('model', {})
+    model = config_in(content).get('model', {})
     encoder = model.get('encoder') or model.get('backbone') or {}
     preprocessor = model.get('data_preprocessor') or {}
     channels = patch.shape[1]
@@ -135,6 +135,11 @@ def read_architecture(path: Path) -> Architecture:
         width=width, depth=depth, heads=_heads(encoder, width, depth, path), patch_size=patch_size,
         image_size=patch_size * _side(positions), in_channels=channels,
         mean=tuple(preprocessor.get('mean', default[0])), std=tuple(preprocessor.get('std', default[1])))
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The same of a file, which is read once."""
+    return architecture_in(read_content(path), path)
 
 
 def _side(positions: Tensor) -> int:
@@ -155,11 +160,8 @@ def _heads(encoder: dict, width: int, depth: int, path: Path) -> int:
     return max(1, width // 64)
 
 
-def written_config(path: Path) -> dict:
+def config_in(content: object) -> dict:
     """The config that a checkpoint of ours carries as text, read without running it; {} where there is none."""
-    if Path(path).suffix in ('.safetensors', '.pkl'):
-        return {}
-    content = read_checkpoint(path)
     meta = content.get('meta') if isinstance(content, dict) else None
     text = meta.get('cfg') if isinstance(meta, dict) else None
     return parse_config(text) if isinstance(text, str) else {}

@@ -6,10 +6,10 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor, nn
 
-from mae_backbone.checkpoint import CheckpointError
+from mae_backbone.checkpoint import CheckpointError, read_content
 from mae_backbone.classifier import ViTClassifier
 from mae_backbone.pretrainer import MAEPretrainer
-from mae_backbone.transfer.encoders import read_architecture, written_config
+from mae_backbone.transfer.encoders import architecture_in, config_in
 from mae_backbone.vit import ViT
 
 
@@ -44,7 +44,8 @@ def build_pretrainer(checkpoint: Path) -> MAEPretrainer:
     Raises:
         CheckpointError: it holds no decoder, or does not say how it was built.
     """
-    model, architecture = written_config(checkpoint).get('model', {}), read_architecture(checkpoint)
+    content = read_content(checkpoint)
+    model, architecture = config_in(content).get('model', {}), architecture_in(content, checkpoint)
     sizes = {key: model.get(key) for key in ('decoder_width', 'decoder_depth', 'decoder_heads')}
     stated = {key: value for key, value in sizes.items() if isinstance(value, int)}
     if model.get('type') != 'mae_backbone.MAEPretrainer':

@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 
 from mae_backbone.transfer import claims
-from mae_backbone.transfer.encoders import Encoder, file_fingerprint
+from mae_backbone.transfer.encoders import Encoder
 from mae_backbone.transfer.places import Job
-from mae_backbone.transfer.planning import Benchmark, architectures
+from mae_backbone.transfer.planning import Benchmark
 from mae_backbone.transfer.suite import Cell, Task
 
 
@@ -29,12 +29,11 @@ def plan_pictures(benchmark: Benchmark) -> list[Job]:
 
 
 def _of_encoders(benchmark: Benchmark, encoders: Sequence[Encoder], data: str) -> tuple[dict, dict]:
-    built = architectures(benchmark.encoders)
     classes = any(task.probe for task in benchmark.suite.tasks if data in task.data)
     spec = {'kind': 'pictures', 'of': 'encoders', 'data_root': str(benchmark.folder_of_data(data).resolve()),
             'classes': classes, 'image_size': benchmark.suite.image_size if classes else None,
-            'encoders': [{'name': encoder.name, 'architecture': built[encoder.name]._asdict(),
-                          'weights': _print(encoder)} for encoder in encoders]}
+            'encoders': [{'name': encoder.name, 'architecture': benchmark.architectures[encoder.name]._asdict(),
+                          'weights': benchmark.prints[encoder.name]} for encoder in encoders]}
     return spec, {'features': str((benchmark.out / 'features').resolve()),
                   'checkpoints': [encoder.checkpoint and str(encoder.checkpoint.resolve()) for encoder in encoders]}
 
@@ -63,7 +62,3 @@ def _job(benchmark: Benchmark, title: str, spec: dict, where: dict) -> Job:
     folder = benchmark.out / 'cells' / name
     claims.write_spec(folder, spec, where)
     return Job(name, (folder,))
-
-
-def _print(encoder: Encoder) -> str:
-    return file_fingerprint(encoder.checkpoint) if encoder.checkpoint else encoder.name

@@ -2,21 +2,25 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from mmengine.config import Config
 
 from mae_backbone.transfer import claims
-from mae_backbone.transfer.encoders import Architecture, Encoder, file_fingerprint, read_architecture
+from mae_backbone.transfer.encoders import RANDOM, Architecture, Encoder, file_fingerprint, read_architecture
 from mae_backbone.transfer.places import Job
 from mae_backbone.transfer.results import Outcome
 from mae_backbone.transfer.suite import Cell, Suite, Task, cells_of
 
 
-class Benchmark(NamedTuple):
-    """What is run: a suite for some encoders, on the data in `data_root`, with everything written into `out`."""
+@dataclass(frozen=True)
+class Benchmark:
+    """What is run: a suite for some encoders, on the data in `data_root`, with everything written into `out`.
+
+    Every checkpoint is read and hashed once, when that is first asked for.
+    """
 
     suite: Suite
     encoders: tuple[Encoder, ...]
@@ -27,6 +31,19 @@ class Benchmark(NamedTuple):
     @property
     def references(self) -> list[str]:
         return [encoder.name for encoder in self.encoders if encoder.reference]
+
+    @cached_property
+    def architectures(self) -> dict[str, Architecture]:
+        """That of each encoder; random weights take that of the first file."""
+        found = {encoder.name: read_architecture(encoder.checkpoint) for encoder in self.encoders if encoder.checkpoint}
+        first = next(iter(found.values()))
+        return {encoder.name: found.get(encoder.name, first) for encoder in self.encoders}
+
+    @cached_property
+    def prints(self) -> dict[str, str]:
+        """What tells the weights of each encoder from any other."""
+        return {encoder.name: file_fingerprint(encoder.checkpoint) if encoder.checkpoint else RANDOM
+                for encoder in self.encoders}
 
     def cells(self) -> list[Cell]:
         return list(cells_of(self.suite, [encoder.name for encoder in self.encoders]))
@@ -67,22 +84,19 @@ def plan(benchmark: Benchmark) -> list[Job]:
 
 
 class _Specs:
-    """What is written into the folders of cells; every file is looked at once."""
+    """What is written into the folders of cells; every config is read once."""
 
     def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
         self.encoders = {encoder.name: encoder for encoder in benchmark.encoders}
-        self.prints = {encoder.name: file_fingerprint(encoder.checkpoint) if encoder.checkpoint else 'random'
-                       for encoder in benchmark.encoders}
-        self.architectures = architectures(benchmark.encoders)
         self.configs: dict[str, str] = {}
 
     def of(self, cell: Cell, task: Task) -> tuple[dict, dict]:
         benchmark, encoder = self.benchmark, self.encoders[cell.model]
         spec = {'kind': 'probe' if task.probe else 'train',
                 'data_root': str(benchmark.folder_of_data(cell.data).resolve()), 'labels': cell.labels,
-                'seed': cell.seed, 'weights': self.prints[cell.model], 'options': task.options}
-        architecture = self.architectures[cell.model]
+                'seed': cell.seed, 'weights': benchmark.prints[cell.model], 'options': task.options}
+        architecture = benchmark.architectures[cell.model]
         if task.probe:
             spec |= {'probe': task.probe, 'architecture': architecture._asdict(),
                      'image_size': benchmark.suite.image_size or architecture.image_size,
@@ -107,18 +121,12 @@ class _Specs:
         return self.configs[config]
 
 
-def architectures(encoders: Sequence[Encoder]) -> dict[str, Architecture]:
-    """That of each encoder; random weights take that of the first file."""
-    found = {encoder.name: read_architecture(encoder.checkpoint) for encoder in encoders if encoder.checkpoint}
-    first = next(iter(found.values()))
-    return {encoder.name: found.get(encoder.name, first) for encoder in encoders}
-
-
 def outcomes(benchmark: Benchmark) -> list[Outcome]:
     """What the finished cells came to."""
     found = []
     for cell in benchmark.cells():
         result = claims.result_of(benchmark.out / cell.folder)
         if result is not None:
-            found.append(Outcome(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values']))
+            found.append(Outcome(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
+                                 result['seconds']))
     return found

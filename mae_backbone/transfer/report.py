@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import psutil
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mae_backbone.benchmark.machine import device_name
 from mae_backbone.page import (
@@ -27,7 +28,7 @@ from mae_backbone.page import (
 from mae_backbone.processors import available_processors
 from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import Encoder
-from mae_backbone.transfer.planning import Benchmark, architectures, outcomes
+from mae_backbone.transfer.planning import Benchmark, outcomes
 from mae_backbone.transfer.results import Outcome, Row, cells_of_table, grouped, table
 from mae_backbone.whole_file import write_text
 
@@ -47,9 +48,10 @@ def write_report(benchmark: Benchmark, *, failed: dict[Path, str], pictures: Seq
         pictures: folders of the finished picture cells.
         seconds: that this run took.
     """
-    found = outcomes(benchmark)
+    found, about = outcomes(benchmark), environment(benchmark.root)
     rows = table(found, benchmark.references)
-    write_text(benchmark.out / 'results.json', json.dumps(_record(benchmark, found, rows, failed, seconds), indent=1))
+    record = _record(benchmark, found, rows, failed, about | {'seconds': round(seconds, 1)})
+    write_text(benchmark.out / 'results.json', json.dumps(record, indent=1))
     head, cells = cells_of_table(rows, benchmark.references, _reported(benchmark))
     failures = [f'{folder.relative_to(benchmark.out)}: {text.strip()}' for folder, text in failed.items()]
     lines = [f'# {benchmark.suite.title}', '', _DIFFERENCES, '', markdown_table(head, cells), '',
@@ -59,7 +61,7 @@ def write_report(benchmark: Benchmark, *, failed: dict[Path, str], pictures: Seq
     if failures:
         parts += [heading('Failed'), *map(preformatted, failures)]
     parts += [*_curves(rows, benchmark.encoders), *_pictures(pictures), heading('How it was measured'),
-              *_circumstances(benchmark, seconds)]
+              *_circumstances(benchmark, about, seconds)]
     write_text(benchmark.out / 'report.html', page(benchmark.suite.title, parts))
     return benchmark.out / 'report.html'
 
@@ -73,36 +75,29 @@ def _intro(benchmark: Benchmark, found: Sequence[Outcome]) -> str:
 
 def _reported(benchmark: Benchmark) -> list[dict]:
     """The published numbers of the tasks that are run and the architectures that are judged."""
-    found = architectures(benchmark.encoders).values()
+    if not benchmark.suite.reported:
+        return []
+    archs = {architecture.name for architecture in benchmark.architectures.values()}
     places = {(task.name, data) for task in benchmark.suite.tasks for data in task.data}
     return [number for number in benchmark.suite.reported if (number['task'], number['data']) in places
-            and number['arch'] in {architecture.name for architecture in found}]
+            and number['arch'] in archs]
 
 
 # ---- the record
 
 def _record(benchmark: Benchmark, found: Sequence[Outcome], rows: Sequence[Row], failed: dict[Path, str],
-            seconds: float) -> dict:
+            about: dict) -> dict:
     """All that is known, without what JSON has no word for."""
-    cells = [{**outcome._asdict(), 'seconds': claims.result_of(benchmark.out / cell.folder)['seconds']}
-             for cell, outcome in _pairs(benchmark, found)]
     return _plain({
-        'suite': benchmark.suite.name, 'config': benchmark.suite.text, **environment(benchmark.root),
-        'data_root': str(benchmark.data_root), 'seconds': round(seconds, 1),
+        'suite': benchmark.suite.name, 'config': benchmark.suite.text, **about,
+        'data_root': str(benchmark.data_root),
         'encoders': [{**encoder._asdict(), 'checkpoint': encoder.checkpoint and str(encoder.checkpoint)}
                      for encoder in benchmark.encoders],
-        'cells': cells, 'failed': {str(folder.relative_to(benchmark.out)): text for folder, text in failed.items()},
+        'cells': [outcome._asdict() for outcome in found],
+        'failed': {str(folder.relative_to(benchmark.out)): text for folder, text in failed.items()},
         'table': [{**row._asdict(), 'summary': row.summary._asdict(),
                    'differences': {name: value._asdict() for name, value in row.differences.items()}} for row in rows],
         'reported': _reported(benchmark)})
-
-
-def _pairs(benchmark: Benchmark, found: Sequence[Outcome]) -> Iterator[tuple]:
-    by_key = {outcome[:5]: outcome for outcome in found}
-    for cell in benchmark.cells():
-        key = (cell.task, cell.data, cell.labels, cell.seed, cell.model)
-        if key in by_key:
-            yield cell, by_key[key]
 
 
 def environment(root: Path) -> dict:
@@ -174,69 +169,56 @@ def _last(encoders: Sequence[Encoder]) -> Encoder:
 
 def draw_labels(groups: dict[tuple, list[Row]], names: Sequence[str]) -> bytes:
     """Rows by (task, data, metric) -> an SVG with an axis for each: value against the share of the labels."""
-    with _axes(groups) as (axes, save):
-        for axis, group in zip(axes, groups.values(), strict=True):
-            for name in names:
-                points = sorted((row.labels * 100, *row.summary[:2]) for row in group if row.model == name)
-                if points:
-                    shares, means, deviations = zip(*points, strict=True)
-                    axis.errorbar(shares, means, np.nan_to_num(deviations), fmt='o-', capsize=3, label=name)
-            shares = sorted({row.labels * 100 for row in group})
-            axis.set(xscale='log', xlabel='labels, %')
-            axis.set_xticks(shares, [f'{share:g}' for share in shares])
-            axis.set_xticks([], minor=True)
-            axis.legend(fontsize=8)
-        return save()
+    drawn, axes = _axes(groups)
+    for axis, group in zip(axes, groups.values(), strict=True):
+        for name in names:
+            points = sorted((row.labels * 100, *row.summary[:2]) for row in group if row.model == name)
+            if points:
+                shares, means, deviations = zip(*points, strict=True)
+                axis.errorbar(shares, means, np.nan_to_num(deviations), fmt='o-', capsize=3, label=name)
+        shares = sorted({row.labels * 100 for row in group})
+        axis.set(xscale='log', xlabel='labels, %')
+        axis.set_xticks(shares, [f'{share:g}' for share in shares])
+        axis.set_xticks([], minor=True)
+        axis.legend(fontsize=8)
+    return _svg(drawn)
 
 
 def draw_pretraining(groups: dict[tuple, list[Row]], encoders: Sequence[Encoder], references: Sequence[str]) -> bytes:
     """The same against the length of the pretraining of `encoders`, with the largest share of the labels."""
     steps = {encoder.name: encoder.step for encoder in encoders}
-    with _axes(groups) as (axes, save):
-        for axis, group in zip(axes, groups.values(), strict=True):
-            group = [row for row in group if row.labels == max(other.labels for other in group)]
-            points = sorted((steps[row.model], *row.summary[:2]) for row in group if row.model in steps)
-            if points:
-                lengths, means, deviations = zip(*points, strict=True)
-                axis.errorbar(lengths, means, np.nan_to_num(deviations), fmt='o-', capsize=3)
-            for number, row in enumerate(row for row in group if row.model in references):
-                axis.axhline(row.summary.mean, linestyle='--', color=f'C{number + 1}', label=row.model)
-            axis.set(xlabel='iterations' if encoders[0].unit == 'iter' else 'epochs')
-            if references:
-                axis.legend(fontsize=8)
-        return save()
+    drawn, axes = _axes(groups)
+    for axis, group in zip(axes, groups.values(), strict=True):
+        group = [row for row in group if row.labels == max(other.labels for other in group)]
+        points = sorted((steps[row.model], *row.summary[:2]) for row in group if row.model in steps)
+        if points:
+            lengths, means, deviations = zip(*points, strict=True)
+            axis.errorbar(lengths, means, np.nan_to_num(deviations), fmt='o-', capsize=3)
+        for number, row in enumerate(row for row in group if row.model in references):
+            axis.axhline(row.summary.mean, linestyle='--', color=f'C{number + 1}', label=row.model)
+        axis.set(xlabel='iterations' if encoders[0].unit == 'iter' else 'epochs')
+        if references:
+            axis.legend(fontsize=8)
+    return _svg(drawn)
 
 
-class _axes:
-    """An axis for each group of rows, two in a line, and how to save them as SVG."""
+def _axes(groups: dict[tuple, list[Row]]) -> tuple[Figure, list[Axes]]:
+    """A figure with an axis for each group of rows, two in a line."""
+    columns = min(2, len(groups))
+    lines = math.ceil(len(groups) / columns)
+    drawn, axes = Figure(figsize=(4 * columns, 3 * lines), layout='constrained'), []
+    for number, (task, data, metric) in enumerate(groups, 1):
+        axis = drawn.add_subplot(lines, columns, number)
+        axis.set(title=f'{task}, {data}'.replace('$', r'\$'), ylabel=f'{metric}, %'.replace('$', r'\$'))
+        axis.grid(alpha=0.3)
+        axes.append(axis)
+    return drawn, axes
 
-    def __init__(self, groups: dict[tuple, list[Row]]) -> None:
-        self.groups = groups
 
-    def __enter__(self) -> tuple:
-        matplotlib.use('Agg')
-        from matplotlib import pyplot
-        number = len(self.groups)
-        columns = min(2, number)
-        lines = math.ceil(number / columns)
-        self.figure, axes = pyplot.subplots(lines, columns, figsize=(4 * columns, 3 * lines), squeeze=False,
-                                            layout='constrained')
-        axes = axes.flatten()
-        for axis, (task, data, metric) in zip(axes, self.groups, strict=False):
-            axis.set(title=f'{task}, {data}'.replace('$', r'\$'), ylabel=f'{metric}, %'.replace('$', r'\$'))
-            axis.grid(alpha=0.3)
-        for axis in axes[number:]:
-            axis.set_visible(False)
-        return axes[:number], self._save
-
-    def _save(self) -> bytes:
-        buffer = io.BytesIO()
-        self.figure.savefig(buffer, format='svg', metadata={'Date': None})
-        return buffer.getvalue()
-
-    def __exit__(self, *_: object) -> None:
-        from matplotlib import pyplot
-        pyplot.close(self.figure)
+def _svg(drawn: Figure) -> bytes:
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format='svg', metadata={'Date': None})
+    return buffer.getvalue()
 
 
 def _pictures(folders: Sequence[Path]) -> Iterator[str]:
@@ -249,8 +231,7 @@ def _pictures(folders: Sequence[Path]) -> Iterator[str]:
             yield paragraph(f'Not drawn: {fault}')
 
 
-def _circumstances(benchmark: Benchmark, seconds: float) -> list[str]:
-    about = environment(benchmark.root)
+def _circumstances(benchmark: Benchmark, about: dict, seconds: float) -> list[str]:
     machine = '; '.join(f'{key}: {value}' for key, value in about['hardware'].items())
     versions = ', '.join(f'{name} {number}' for name, number in about['versions'].items())
     return [paragraph(f'{about["finished"]}, commit {about["commit"] or "unknown"}, {seconds / 60:.1f} minutes in this '

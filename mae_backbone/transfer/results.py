@@ -8,7 +8,7 @@ from scipy import stats
 
 
 class Outcome(NamedTuple):
-    """What a cell came to: percent by the name of the metric."""
+    """What a cell came to: percent by the name of the metric, and the seconds that took."""
 
     task: str
     data: str
@@ -16,6 +16,7 @@ class Outcome(NamedTuple):
     seed: int
     model: str
     values: dict[str, float]
+    seconds: float
 
 
 class Summary(NamedTuple):
