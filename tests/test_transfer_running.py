@@ -1,5 +1,6 @@
 """Cells: each runs once, whatever is killed, and whatever happens to others."""
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from transfer_cells import ran, values, write_job, write_tool
 
 from mae_backbone.transfer import claims
@@ -165,6 +167,20 @@ def test_claims_are_looked_at_only_where_there_is_room(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs, Noted(room=1))
     assert looked == ['a0', 'b0', 'c0', 'a0']  # for errors of earlier runs; then of the one that is started
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows ends a process without a word')
+def test_a_training_on_several_gpus_that_is_told_to_stop_has_not_failed(tmp_path, monkeypatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise SignalException('got a signal', sigval=signal.SIGTERM)
+    monkeypatch.setattr(runpy, 'run_module', stopped)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
+    monkeypatch.setattr(sys, 'argv', [])
+    job = write_job(tmp_path / 'out', tmp_path, 'a', gpus=2)
+    with pytest.raises(SystemExit) as end:
+        work([str(job.folders[0])])
+    assert end.value.code == 128 + signal.SIGTERM
+    assert claims.error_of(job.folders[0]) is None
 
 
 @pytest.mark.slow

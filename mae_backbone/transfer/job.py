@@ -69,11 +69,20 @@ def train(spec: dict, folder: Path) -> dict:
         command += ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
     sys.argv = command
     if world > 1:
-        runpy.run_module('torch.distributed.run', run_name='__main__', alter_sys=True)
+        _torchrun()
     else:
         runpy.run_path(tool, run_name='__main__')
     values = {title: curve(run, key)[-1][1] * spec['scale'] for key, title in spec['metrics'].items()}
     return {'values': values}
+
+
+def _torchrun() -> None:
+    """Runs the command in sys.argv; told to stop, it ends with 128 and the signal, as tools/train.py does."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    try:
+        runpy.run_module('torch.distributed.run', run_name='__main__', alter_sys=True)
+    except SignalException as end:
+        sys.exit(128 + end.sigval)
 
 
 def probe(spec: dict, folder: Path) -> dict:
