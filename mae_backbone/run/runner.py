@@ -73,7 +73,7 @@ class Runner(mmengine.runner.Runner):
         Raises:
             CheckpointError: the file is damaged, names code, or does not fit the model.
         """
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = self._bare_model()
         if is_encoder_only(model):
             load_encoder(model.backbone, filename)
             checkpoint = {}

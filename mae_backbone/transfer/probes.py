@@ -1,4 +1,6 @@
 """Probes of frozen features, on class folders."""
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -59,18 +61,11 @@ def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature:
     return {'values': {'top-1': 100 * float((answers == test.labels).double().mean())}, 'k': k}
 
 
-def linear(train: Features, test: Features, *, seed: int, **options: object) -> dict:
-    """A linear classifier, its learning rate chosen on a part of the training images."""
+def trained(probe: Callable, train: Features, test: Features, *, seed: int, **options: object) -> dict:
+    """A probe that is trained, its learning rate chosen on a part of the training images."""
     classes = int(max(train.labels.max(), test.labels.max())) + 1
-    found = linear_probe(train, test, seed=seed, classes=classes, device=get_device(), **options)
+    found = probe(train, test, seed=seed, classes=classes, device=get_device(), **options)
     return {'values': {'top-1': found.accuracy}, 'chosen': found.chosen._asdict()}
 
 
-def attentive(train: Features, test: Features, *, seed: int, heads: int, **options: object) -> dict:
-    """One query that looks at all tokens of an image, and a linear classifier."""
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    found = attentive_probe(train, test, heads=heads, seed=seed, classes=classes, device=get_device(), **options)
-    return {'values': {'top-1': found.accuracy}, 'chosen': found.chosen._asdict()}
-
-
-_PROBES = {'knn': knn, 'linear': linear, 'attentive': attentive}
+_PROBES = {'knn': knn, 'linear': partial(trained, linear_probe), 'attentive': partial(trained, attentive_probe)}
