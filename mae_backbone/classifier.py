@@ -1,6 +1,4 @@
 """A ViT with a head that names the class of an image: fine-tuning of all or the last blocks, probes of frozen ones."""
-import math
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 
 from mae_backbone.backbone import ViTBackbone
 from mae_backbone.registry import MODELS
-from mae_backbone.vit import ViT
+from mae_backbone.vit import find_arch
 
 
 @MODELS.register_module()
@@ -47,8 +45,9 @@ class ViTClassifier(BaseModel):
             raise ValueError('backbone has class_token=False: a classifier needs the token, leave it out')
         # Fine-tuning with the mean normalises after the pooling, in fc_norm (public MAE code, `models_vit.py`).
         norm_last = pool == 'mean' and not probe and num_classes > 0
-        self.backbone = ViTBackbone(**{'class_token': True, 'final_norm': not norm_last} | backbone)
-        self.pool, self.probe, self.num_classes = pool, probe, num_classes
+        self.backbone = ViTBackbone(**{'class_token': True, 'final_norm': not norm_last} | backbone
+                                    | frozen_but(0 if probe else tuned_blocks, backbone.get('arch', 'base')))
+        self.pool, self.num_classes = pool, num_classes
         width = self.backbone.arch.width
         self.attention = (AttentionPoolLatent(width, num_heads=self.backbone.arch.heads, out_features=0)
                           if pool == 'attention' else None)
@@ -58,7 +57,6 @@ class ViTClassifier(BaseModel):
         if num_classes:  # public MAE code: .01 in `main_linprobe.py`, 2e-5 in `main_finetune.py`
             nn.init.trunc_normal_(self.head.weight, std=0.01 if probe else 2e-5)
             nn.init.zeros_(self.head.bias)
-        self.frozen = freeze(self.backbone, 0 if probe else tuned_blocks)
         self.label_smoothing = label_smoothing
         self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes) if mixup else None
         # timm draws the noise of 'pixel' from a unit normal, which fits images that are normalised already.
@@ -77,8 +75,7 @@ class ViTClassifier(BaseModel):
 
     def features(self, images: Tensor) -> Tensor:
         """images (B, C, H, W) -> pooled features (B, D)."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.probe):
-            tokens = self.backbone.encode(self.backbone.embed(images))
+        tokens = self.backbone.encode(self.backbone.embed(images))
         if self.attention is not None:
             return self.attention(tokens)
         return self.fc_norm(tokens[:, 0] if self.pool == 'class' else tokens[:, 1:].mean(dim=1))
@@ -93,37 +90,21 @@ class ViTClassifier(BaseModel):
         logits = self.head(self.head_norm(self.features(images)))
         return F.cross_entropy(logits, labels, label_smoothing=0.0 if self.mixup else self.label_smoothing)
 
-    def train(self, mode: bool = True) -> 'ViTClassifier':
-        """What is frozen stays in evaluation mode, so that it drops no path."""
-        super().train(mode)
-        for part in self.frozen:
-            part.eval()
-        return self
 
-
-def freeze(backbone: ViT, tuned_blocks: float | None) -> list[nn.Module]:
-    """Keeps all but the last blocks of a ViT from training; returns the modules that are frozen.
+def frozen_but(tuned_blocks: float | None, arch: str | dict) -> dict[str, float]:
+    """Arguments of `ViTBackbone` that keep all but the last blocks from training.
 
     Args:
-        backbone: of any depth.
         tuned_blocks: how many are trained, with the norm behind them: None for all, and what is before them too; 0 for
             none, without the norm; .5 for the MLP of the last one; 1 to the depth.
+        arch: as in `ViT`.
 
     Raises:
         ValueError: another number.
     """
-    depth = len(backbone.blocks)
     if tuned_blocks is None:
-        return []
+        return {}
+    depth = find_arch(arch).depth
     if tuned_blocks not in (0, 0.5, *range(1, depth + 1)):
         raise ValueError(f'tuned_blocks={tuned_blocks}, wanted 0, .5 (the MLP of the last block) or 1 to {depth}')
-    if tuned_blocks == 0:
-        frozen = [backbone]
-    else:
-        frozen = [backbone.patch_embed, *backbone.blocks[:depth - math.ceil(tuned_blocks)]]
-        frozen += [backbone.blocks[-1].norm1, backbone.blocks[-1].attn] if tuned_blocks == 0.5 else []
-        backbone.pos_embed.requires_grad_(False)
-        backbone.cls_token.requires_grad_(False)
-    for part in frozen:
-        part.requires_grad_(False)
-    return frozen
+    return {'frozen_stages': depth - tuned_blocks}

@@ -44,25 +44,28 @@ def knn_answers(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int,
         check_bank(bank, labels, classes=classes, k=k, temperature=temperature)
     if features.ndim != 2 or features.shape[1] != bank.shape[1]:
         raise ValueError(f'features are {tuple(features.shape)}, wanted (N, {bank.shape[1]}) as those of the bank')
+    labels = labels.to(features.device)
     answers: dict[int, list[Tensor]] = {k: [] for k in ks}
     for part in features.split(chunk):
         similarity, rows = nearest(normalize(part), bank, max(ks), chunk=bank_chunk)
         for k in ks:
-            votes = knn_votes(similarity[:, :k], labels.to(rows.device)[rows[:, :k]], classes=classes,
-                              temperature=temperature)
+            votes = knn_votes(similarity[:, :k], labels[rows[:, :k]], classes=classes, temperature=temperature)
             answers[k].append(votes.argmax(dim=1))
     return {k: torch.cat(parts) for k, parts in answers.items()}
 
 
-def nearest(features: Tensor, bank: Tensor, k: int, *, chunk: int = 32_768) -> tuple[Tensor, Tensor]:
+def nearest(features: Tensor, bank: Tensor, k: int, *, chunk: int = 32_768,
+            unit: bool = False) -> tuple[Tensor, Tensor]:
     """features (B, D) of length 1, bank (M, D) -> similarities (B, k), the highest first, and rows (B, k) of the bank.
 
-    The bank is normalised a chunk at a time: a copy of 1.3 million features of width 768 would take 4 GB.
+    The bank is normalised a chunk at a time: a copy of 1.3 million features of width 768 would take 4 GB. With `unit`
+    it is of length 1 already.
     """
     similarity = features.new_empty(len(features), 0)
     rows = similarity.long()
     for start in range(0, len(bank), chunk):
-        others = normalize(bank[start:start + chunk].to(features.device))
+        others = bank[start:start + chunk].to(features.device)
+        others = others.float() if unit else normalize(others)
         found, place = (features @ others.T).topk(min(k, len(others)), dim=1)
         similarity, rows = torch.cat([similarity, found], dim=1), torch.cat([rows, place + start], dim=1)
         similarity, order = similarity.topk(min(k, similarity.shape[1]), dim=1)
@@ -197,7 +200,7 @@ class KNNLoop(BaseLoop):
         each image."""
         features, true = self.extract(batch)
         classes = int(torch.stack([labels.max(), true.max()]).max()) + 1  # a class the bank lacks is a miss, no error
-        similarity, rows = nearest(features, bank, max(self.ks))
+        similarity, rows = nearest(features, bank, max(self.ks), unit=True)
         votes = {k: knn_votes(similarity[:, :k], labels[rows[:, :k]], classes=classes, temperature=self.temperature)
                  for k in self.ks}
         return {k: [{'scores': vote, 'label': label} for vote, label in zip(votes[k], true.tolist(), strict=True)]

@@ -43,11 +43,7 @@ class TopKAccuracy(BaseMetric):
         Raises:
             ValueError: a label is missing or no class, or a score is NaN.
         """
-        if any(sample.get('label') is None for sample in data_samples):
-            raise ValueError('a prediction has no true label to compare with: evaluate on a dataset that has labels '
-                             '(a folder per class), images without labels can only be predicted')
-        scores = torch.stack([sample['scores'] for sample in data_samples])
-        labels = torch.tensor([int(sample['label']) for sample in data_samples], device=scores.device)
+        scores, labels = _scores_and_labels(data_samples)
         self._note_classes(scores.shape[1])
         self.results.extend(zip(label_ranks(scores, labels).tolist(), labels.tolist(), strict=True))
 
@@ -81,19 +77,33 @@ class CrossEntropy(BaseMetric):
     default_prefix = 'loss'
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
-        """Adds a batch of predictions. Raises ValueError where a label is missing."""
-        if any(sample.get('label') is None for sample in data_samples):
-            raise ValueError('a prediction has no true label to compare with: evaluate on a dataset that has labels '
-                             '(a folder per class)')
-        for sample in data_samples:
-            score = sample['scores'][int(sample['label'])].double()
-            self.results.append(-float(score.clamp(min=torch.finfo(torch.float32).tiny).log()))
+        """Adds a batch of predictions. Raises ValueError where a label is missing or no class."""
+        scores, labels = _scores_and_labels(data_samples)
+        check_labels(scores, labels)
+        true = scores.gather(1, labels[:, None])[:, 0].double()
+        self.results += (-true.clamp(min=torch.finfo(torch.float32).tiny).log()).tolist()
 
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
         """Loss of every image -> their mean."""
         if not results:
             raise ValueError('no image was evaluated: is the test dataset empty?')
         return {'cross_entropy': float(np.mean(results))}
+
+
+def _scores_and_labels(samples: Sequence[dict]) -> tuple[Tensor, Tensor]:
+    """Predictions -> scores (B, classes), labels (B,), on the device of the scores."""
+    if any(sample.get('label') is None for sample in samples):
+        raise ValueError('a prediction has no true label to compare with: evaluate on a dataset that has labels '
+                         '(a folder per class), images without labels can only be predicted')
+    scores = torch.stack([sample['scores'] for sample in samples])
+    return scores, torch.tensor([int(sample['label']) for sample in samples], device=scores.device)
+
+
+def check_labels(scores: Tensor, labels: Tensor) -> None:
+    """Raises ValueError where one of labels (B,) is no class of scores (B, classes)."""
+    if ((labels < 0) | (labels >= scores.shape[1])).any():
+        raise ValueError(f'labels from {labels.min()} to {labels.max()}, but scores of the classes 0 to '
+                         f'{scores.shape[1] - 1}: set num_classes of the model to the number of classes of the dataset')
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
@@ -106,9 +116,7 @@ def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
     """
     if scores.isnan().any():
         raise ValueError('a score is NaN: the model has diverged, or overflows in half precision')
-    if ((labels < 0) | (labels >= scores.shape[1])).any():
-        raise ValueError(f'labels from {labels.min()} to {labels.max()}, but scores of the classes 0 to '
-                         f'{scores.shape[1] - 1}: set num_classes of the model to the number of classes of the dataset')
+    check_labels(scores, labels)
     true = scores.gather(1, labels[:, None])
     lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
     return ((scores > true) | ((scores == true) & lower)).sum(dim=1)

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
-from mae_backbone.robustness.evaluate import Table, accuracies, as_markdown
+from mae_backbone.robustness.evaluate import Table, accuracies, as_markdown, check_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,6 +59,16 @@ def test_strengths_are_one_row_and_corruptions_one_mean():
     assert '| c/noise/shot, 2 strengths | 1,000 | 20 | 50.0 | 60.0 | 50.0 |' in lines
     assert [line.split('. It')[0] for line in lines if 'mean error' in line] == [
         'c: mean error over 2 corruptions 60.0', 'corrupted: mean error over 1 corruptions 80.0']
+
+
+def test_a_strength_without_its_corruption_is_a_set_of_its_own():
+    assert '| 1 | 1,000 | 20 | 60.0 |' in as_markdown({'1': row(60.0), '2': row(40.0)})
+
+
+def test_two_sets_of_one_name_are_refused():
+    check_names(['test', 'a/val', 'b/val'])
+    with pytest.raises(ValueError, match='several sets are called test, val: pass the folder above'):
+        check_names(['test', 'val', 'a', 'val', 'test'])
 
 
 def test_rows_are_measured_once_for_what_they_depend_on(tmp_path: Path):

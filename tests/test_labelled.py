@@ -152,6 +152,18 @@ def test_labels_follow_those_of_training(tmp_path: Path):
         ClassFolder(tmp_path, 'val', train=False)
 
 
+def test_labels_follow_those_of_training_in_another_layout(tmp_path: Path):
+    save(tmp_path / '1.png')
+    make_classes(tmp_path / 'train', **{'1': 1, '3': 2})  # names, though they are made of digits
+    (tmp_path / 'val.txt').write_text('1.png 3\n')
+    assert ClassFolder(tmp_path, 'val', train=False, image_size=8).labels.tolist() == [1]
+    (tmp_path / 'listed').mkdir()
+    (tmp_path / 'listed/train.txt').write_text('../1.png a\n../1.png b\n../1.png c\n')
+    make_classes(tmp_path / 'listed/val', a=1, c=1)
+    with pytest.raises(ValueError, match=r"2 class folders that are not the 3 of .*train: missing \['b'\]"):
+        ClassFolder(tmp_path / 'listed', 'val', train=False)
+
+
 @pytest.mark.parametrize(('text', 'says'), [
     ('1.png\n', r"train\.txt, line 1: '1\.png' is no path and class"),
     ('1.png a\n2.png a\n', r'2\.png does not exist: .*train\.txt names it'),

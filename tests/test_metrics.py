@@ -119,6 +119,9 @@ def test_cross_entropy_is_torchs():
     assert 80 < sure_and_wrong.results[0] < 100  # and not infinite
     with pytest.raises(ValueError, match='has no true label'):
         CrossEntropy().process(None, [{'scores': torch.ones(3), 'label': None}])
+    for label in (-1, 3):
+        with pytest.raises(ValueError, match=f'labels from {label} to {label}, but scores of the classes 0 to 2'):
+            CrossEntropy().process(None, [{'scores': torch.ones(3), 'label': label}])
 
 
 def test_nothing_evaluated_is_an_error():

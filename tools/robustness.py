@@ -6,6 +6,8 @@
 --corrupt makes the test images of the config worse in nine ways at five strengths; they are ours, and not the files of
 ImageNet-C. Killed and started again, it repeats nothing that was measured.
 """
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,8 @@ from mae_backbone.drawing import save_picture, side_by_side, title_bar, to_heigh
 from mae_backbone.features.cache import fingerprint
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.robustness.corruptions import CORRUPTIONS, STRENGTHS, Corrupted
-from mae_backbone.robustness.evaluate import Table, accuracies, as_markdown
-from mae_backbone.robustness.layouts import SetImages, find_sets
+from mae_backbone.robustness.evaluate import Table, accuracies, as_markdown, check_names
+from mae_backbone.robustness.layouts import ImageSet, SetImages, find_sets
 
 
 def main() -> None:
@@ -37,23 +39,28 @@ def main() -> None:
     if predictor.task != 'classification':
         raise ValueError(f'{args.config} is of {predictor.task}, wanted a classifier')
     found = [one for folder in args.sets for one in find_sets(folder, predictor.classes)]
+    check_names(['test', *(one.name for one in found)])
     test = DATASETS.build(cfg.test_dataloader.dataset)
     table = Table(Path(cfg.work_dir, 'robustness.json'),
                   {'weights': fingerprint(predictor.net), 'test': test.fingerprint()})
 
-    def measure(name: str, images: Dataset, labels: np.ndarray, folder: str = '') -> None:
-        row = table.add(name, folder, lambda: accuracies(predictor.net, images, labels, workers=args.workers,
+    def measure(name: str, open_set: Callable[[], tuple[Dataset, np.ndarray]], folder: str = '') -> None:
+        row = table.add(name, folder, lambda: accuracies(predictor.net, *open_set(), workers=args.workers,
                                                          batch_size=cfg.test_dataloader.batch_size))
         cli.say(f'{name}: top-1 {row["top-1"]:.1f}, top-5 {row["top-5"]:.1f}, {row["images"]:,} images')
 
-    measure('test', test, test.labels)
-    for one in found:
+    def opened(one: ImageSet) -> tuple[Dataset, np.ndarray]:
         images = SetImages(one, lambda image: predictor.prepare(image)['inputs'])
-        measure(one.name, images, images.labels, str(one.folder.absolute()))
+        return images, images.labels
+
+    measure('test', lambda: (test, test.labels))
+    for one in found:
+        measure(one.name, partial(opened, one), str(one.folder.absolute()))
     names = [] if args.corrupt is None else args.corrupt or [*CORRUPTIONS]
     for name in names:
         for strength in STRENGTHS:
-            measure(f'corrupted/{name}/{strength}', Corrupted(test, name, strength), test.labels)
+            measure(f'corrupted/{name}/{strength}',
+                    lambda how=(name, strength): (Corrupted(test, *how), test.labels))
     if names:
         picture = Path(cfg.work_dir, 'corruptions.png')
         save_picture(str(picture), side_by_side(examples(test, names), ['', *(f'strength {s}' for s in STRENGTHS)]))

@@ -38,12 +38,13 @@ def open_labelled(root: Path, split: str, classes: Sequence[str] | None = None) 
     Raises:
         FileNotFoundError, ValueError: files, labels or classes that are missing, empty or do not fit.
     """
-    kind = layout(root, split)
+    kind, source = layout(root, split), 'the list classes'
+    if classes is None and split not in ('', 'train'):
+        classes, source = class_names(root, 'train') or None, (root / 'train').absolute()
     if kind == 'folders':
-        return _of_folders(root, split, classes)
+        return _of_folders(root, split, classes, source)
     names, texts, shards = _of_list(root / f'{split}.txt') if kind == 'list' else _of_shards(_shards(root, split))
-    train = None if split == 'train' or classes is not None else _texts_of(root, 'train')
-    classes = tuple(classes) if classes is not None else named_classes(root, train or texts)
+    classes = tuple(classes) if classes is not None else named_classes(root, texts)
     labels = numbered(texts, classes, f'{root / split} ({kind})')
     rows = np.argsort(labels, kind='stable')
     return Labelled(classes, labels[rows], np.array([os.fsencode(names[row]) for row in rows]), rows, shards)
@@ -64,22 +65,15 @@ def _shards(root: Path, split: str) -> list[str]:
             or os.path.basename(path).startswith(f'{split}-')] if split and root.is_dir() else []
 
 
-def _texts_of(root: Path, split: str) -> list[str] | None:
-    """The classes of the images of a split as they are written, None where there is no such list or shards."""
-    kind = layout(root, split)
-    if kind == 'folders':
-        folders = _folders(root / split) if (root / split).is_dir() else ()
-        return list(folders) or None
-    return (_of_list(root / f'{split}.txt') if kind == 'list' else _of_shards(_shards(root, split)))[1]
-
-
 # ---- classes
 
 def class_names(root: Path, split: str) -> list[str]:
     """Names of the classes in the order of their labels, as `open_labelled` finds them in this split alone."""
-    if layout(root, split) == 'folders':
+    kind = layout(root, split)
+    if kind == 'folders':
         return list(_folders(root / split)) if (root / split).is_dir() else []
-    return list(named_classes(root, _texts_of(root, split)))
+    texts = (_of_list(root / f'{split}.txt') if kind == 'list' else _of_shards(_shards(root, split)))[1]
+    return list(named_classes(root, texts))
 
 
 def named_classes(root: Path, texts: Sequence[str]) -> tuple[str, ...]:
@@ -105,9 +99,9 @@ def numbered(texts: Sequence[str], classes: Sequence[str], where: str) -> np.nda
 
 # ---- folders
 
-def _of_folders(root: Path, split: str, wanted: Sequence[str] | None) -> Labelled:
+def _of_folders(root: Path, split: str, wanted: Sequence[str] | None, source: str | Path) -> Labelled:
     folder = _split_folder(root, split)
-    classes = _folder_classes(folder, wanted, train=root / 'train' if split else folder)
+    classes = _folder_classes(folder, wanted, source)
     files = [list_images(folder / name) for name in classes]
     labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files])
     return Labelled(classes, labels, packed(path for paths in files for path in paths), np.arange(len(labels)), None)
@@ -126,14 +120,14 @@ def _folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in entries(folder) if entry.is_dir()))
 
 
-def _folder_classes(folder: Path, wanted: Sequence[str] | None, *, train: Path) -> tuple[str, ...]:
-    """Names of the class folders in the order of their labels: the `wanted` ones, or else those of training."""
-    found, source = _folders(folder), 'the list classes'
+def _folder_classes(folder: Path, wanted: Sequence[str] | None, source: str | Path) -> tuple[str, ...]:
+    """Names of the class folders in the order of their labels: the `wanted` ones, which stand in `source`, or all."""
+    found = _folders(folder)
     if not found:
         raise ValueError(f'{folder.absolute()} has no class folders: put the images of each class into a folder of its '
                          'name there, or give another --data-root DIR')
     if wanted is None:
-        wanted, source = _folders(train) if train.is_dir() else found, train.absolute()
+        return found
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     if missing or extra or len(wanted) != len(found):
         raise ValueError(f'{folder.absolute()} has {len(found)} class folders that are not the {len(wanted)} of '

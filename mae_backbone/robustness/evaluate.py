@@ -66,12 +66,20 @@ class Table:
         return self.rows[name]
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Raises ValueError for two rows of one name, of which the table would keep the later one."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f'several sets are called {", ".join(twice)}: pass the folder above each, which then stands '
+                         'in its name, or rename one')
+
+
 def as_markdown(rows: dict[str, dict]) -> str:
     """Rows -> a table; of SET/CORRUPTION/1 to SET/CORRUPTION/5 there is one row with their mean."""
     groups: dict[str, list[dict]] = {}
     for name, row in rows.items():
         above, _, last = name.rpartition('/')
-        groups.setdefault(f'{above}/' if last in STRENGTHS else name, []).append(row)
+        groups.setdefault(f'{above}/' if above and last in STRENGTHS else name, []).append(row)
     lines, corrupted = ['| set | images | classes | top-1 | top-5 | error |', '|---|---|---|---|---|---|'], {}
     for name, group in groups.items():
         top1, top5 = (float(np.mean([row[key] for row in group])) for key in ('top-1', 'top-5'))
