@@ -60,3 +60,9 @@ def test_mistakes_are_named(shape: tuple, heads: int, says: str):
     features = Features(torch.zeros(shape), torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=says):
         attentive_probe(features, features, heads=heads)
+
+
+def test_labels_beyond_the_classes_are_refused():
+    features = Features(torch.randn(6, 5, 8), torch.arange(6))
+    with pytest.raises(ValueError, match='labels are from 0 to 5, wanted 0 to 2 for 3 classes'):
+        attentive_probe(features, features, heads=2, classes=3)

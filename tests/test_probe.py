@@ -132,3 +132,9 @@ def test_mistakes_are_named(change: dict, says: str):
     train = Features(change.pop('values', torch.randn(5, 3)), torch.arange(5))
     with pytest.raises(ValueError, match=says):
         linear_probe(train, train, **{'lrs': [0.1] if 'held_out' not in change else [0.1, 0.2]} | change)
+
+
+def test_features_of_another_width_are_refused_before_the_training():
+    train, test = Features(torch.randn(6, 3), torch.arange(6) % 2), Features(torch.randn(4, 5), torch.arange(4) % 2)
+    with pytest.raises(ValueError, match=r'learn from are \(6, 3\), those to judge by \(4, 5\)'):
+        linear_probe(train, test, lrs=[0.1])

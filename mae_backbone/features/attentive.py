@@ -7,7 +7,7 @@ from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 
 from mae_backbone.features.cache import Features
-from mae_backbone.features.probe import ProbeResult, Setting, chosen_by_held_out, steps
+from mae_backbone.features.probe import ProbeResult, Setting, check_features, chosen_by_held_out, steps
 
 _CHUNK = 512  # images that are judged at a time
 
@@ -33,12 +33,12 @@ def attentive_probe(train: Features, test: Features, *, heads: int, lrs: Sequenc
     Raises:
         ValueError: features that are no tokens, heads that do not divide D, and what `linear_probe` refuses.
     """
-    if train.values.ndim != 3 or train.values.shape[1:] != test.values.shape[1:]:
+    if train.values.ndim != 3 or test.values.ndim != 3:
         raise ValueError(f'features are {tuple(train.values.shape)} and {tuple(test.values.shape)}, wanted '
                          "(N, 1 + L, D): extract them with pooling='tokens'")
+    classes = check_features(train, test, classes, wanted='(N, 1 + L, D)')
     if train.values.shape[2] % heads:
         raise ValueError(f'heads={heads} do not divide the width {train.values.shape[2]} of the tokens')
-    classes = classes or int(train.labels.max()) + 1
 
     def answers(settings: Sequence[Setting], rows: Tensor, values: Tensor) -> Tensor:
         """(N, K) answers for values of classifiers that learn from some rows."""

@@ -103,8 +103,8 @@ def linear_probe(train: Features, test: Features, *, lrs: Sequence[float] = LEAR
         ValueError: what does not fit; a choice between settings where no class has two images.
     """
     settings = [Setting(*pair) for pair in product(lrs, weight_decays)]
-    options = {'classes': classes or int(train.labels.max()) + 1, 'epochs': epochs, 'batch_size': batch_size,
-               'seed': seed, 'device': device}
+    options = {'classes': check_features(train, test, classes, wanted='(N, D)'), 'epochs': epochs,
+               'batch_size': batch_size, 'seed': seed, 'device': device}
 
     def answers(settings: Sequence[Setting], rows: Tensor, values: Tensor) -> Tensor:
         return train_heads(train, settings, rows=rows, **options).answers(values).cpu()
@@ -147,7 +147,6 @@ def train_heads(train: Features, settings: Sequence[Setting], *, classes: int, r
     """
     values, labels = train
     rows = torch.arange(len(labels)) if rows is None else rows
-    _check(values, labels, classes)
     generator = torch.Generator().manual_seed(seed)
     weight, bias, lrs, decays = _first(values.shape[1], settings, classes, generator, device)
     velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
@@ -210,10 +209,17 @@ def split_by_class(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Ten
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
 
 
-def _check(values: Tensor, labels: Tensor, classes: int) -> None:
-    if values.ndim != 2 or labels.shape != values.shape[:1] or len(labels) < 1:
-        raise ValueError(f'features are {tuple(values.shape)} with labels {tuple(labels.shape)}, wanted (N, D) and '
+def check_features(train: Features, test: Features, classes: int | None, *, wanted: str) -> int:
+    """The number of classes of a probe; raises ValueError where its features are not `wanted`, such as '(N, D)'."""
+    values, labels = train
+    if values.ndim != wanted.count(',') + 1 or labels.shape != values.shape[:1] or len(labels) < 1:
+        raise ValueError(f'features are {tuple(values.shape)} with labels {tuple(labels.shape)}, wanted {wanted} and '
                          '(N,)')
+    if test.values.shape[1:] != values.shape[1:]:
+        raise ValueError(f'features to learn from are {tuple(values.shape)}, those to judge by '
+                         f'{tuple(test.values.shape)}: extract both with the same encoder and pooling')
+    classes = classes or int(labels.max()) + 1
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f'labels are from {labels.min()} to {labels.max()}, wanted 0 to {classes - 1} for {classes} '
                          'classes')
+    return classes

@@ -38,7 +38,7 @@ class ProbeHook(MeasuringHook):
         workers: processes that load the images.
 
     Raises:
-        ValueError: images without labels, or classes of `val` that `train` lacks.
+        ValueError: images without labels, or a class of `val` above all of those of `train`.
     """
 
     def __init__(self, *, train: dict, val: dict, interval: int = 10, by_epoch: bool = True, images: int = 10_000,
