@@ -141,6 +141,9 @@ def explain(error: Exception) -> str | None:
         return _without_worker(text, error)
     if isinstance(error, torch.OutOfMemoryError):
         return f'the GPU is out of memory: lower train_dataloader.batch_size or use --amp ({text.splitlines()[0]})'
+    if isinstance(error, RuntimeError) and "can't allocate memory" in text:  # torch's, on CPUs
+        return ('the machine has too little memory: lower the batch size or the size of the images '
+                f'({text[text.index("DefaultCPUAllocator"):].splitlines()[0]})')
     # MMEngine's ways to say that a config names something that does not exist.
     if isinstance(error, KeyError) and 'registry' in text:
         return f'the config names a type that does not exist: {text.strip(chr(34))}'

@@ -111,6 +111,13 @@ def test_a_full_disk_is_named_however_torch_words_it():
     assert 'disk is full' in cli.explain(RuntimeError('write failed: No space left on device'))
 
 
+def test_memory_that_does_not_suffice_is_no_defect():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 50)
+    assert 'too little memory: lower the batch size' in cli.explain(error.value)
+    assert 'you tried to allocate 4503599627370496 bytes' in cli.explain(error.value)
+
+
 @pytest.mark.parametrize('key', ['optim_wraper', 'train_dataloder', 'param_schedular'])
 def test_a_misspelt_key_of_a_config_is_named(key):
     with pytest.raises(ValueError, match=rf'{key}.*did you mean'):

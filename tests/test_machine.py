@@ -1,5 +1,6 @@
 """What the benchmarks find out about the machine."""
 import os
+import signal
 from multiprocessing import Pipe
 
 import pytest
@@ -20,6 +21,10 @@ def leave(code: int):
     os._exit(code)
 
 
+def kill_itself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_peak_memory_is_what_the_work_takes_whatever_this_process_has():
     held = torch.ones(200 * 2**20, dtype=torch.uint8)
@@ -31,6 +36,13 @@ def test_peak_memory_is_what_the_work_takes_whatever_this_process_has():
 def test_work_that_dies_is_told_as_such():
     with pytest.raises(RuntimeError, match='exit code 3'):
         peak_memory(leave, 3, device=CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no SIGKILL')
+def test_work_that_is_killed_is_no_defect():
+    with pytest.raises(ValueError, match='was killed, most often for want of memory: choose a smaller --batch'):
+        peak_memory(kill_itself, device=CPU)
 
 
 @pytest.mark.parametrize(('error', 'kind'), [(ValueError('a mistake'), ValueError), (KeyError('a'), RuntimeError)])

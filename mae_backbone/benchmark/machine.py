@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import torch
 
+_SIGKILL = 9  # which the module signal lacks on Windows
+
 
 def add_common_arguments(parser: argparse.ArgumentParser, *, rounds: int = 5) -> None:
     """The options of the benchmarks that run a model."""
@@ -79,7 +81,8 @@ class Worker:
         imports: called there before; what it takes is not counted.
 
     Raises:
-        RuntimeError: the process ended without an answer, such as one killed for its memory.
+        ValueError: the process was killed, as by a system that is short of memory.
+        RuntimeError: it ended in another way without an answer.
     """
 
     def __init__(self, prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,
@@ -114,8 +117,10 @@ class Worker:
             answer = self.pipe.recv()
         except EOFError:
             self.process.join()
-            raise RuntimeError(f'the process that measures ended with exit code {self.process.exitcode}: there may '
-                               'not be enough memory, choose a smaller --batch or model') from None
+            if self.process.exitcode == -_SIGKILL:
+                raise ValueError('the process that measures was killed, most often for want of memory: choose a '
+                                 'smaller --batch, image size or model') from None
+            raise RuntimeError(f'the process that measures ended with exit code {self.process.exitcode}') from None
         if isinstance(answer, Exception):
             raise answer
         return answer
