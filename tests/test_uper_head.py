@@ -1,0 +1,47 @@
+"""The head whose small maps are convolved before they are enlarged is mmseg's, number for number."""
+import pytest
+import torch
+import torch.nn.functional as F
+from mmseg.models.decode_heads import uper_head
+from mmseg.models.utils import resize
+
+from mae_backbone.segmentation.uper_head import UPerHead, convolve_enlarged
+
+pytestmark = pytest.mark.filterwarnings('ignore:When align_corners=True')  # mmseg's, of sizes that are no 2^n + 1
+
+
+@pytest.fixture(params=[False, True], ids=['centres', 'corners'])
+def heads(request: pytest.FixtureRequest) -> tuple[UPerHead, uper_head.UPerHead]:
+    torch.manual_seed(0)
+    options = dict(in_channels=[6, 5, 4, 3], in_index=[0, 1, 2, 3], channels=8, num_classes=7,
+                   norm_cfg=dict(type='BN'), align_corners=request.param, dropout_ratio=0.0)
+    ours, theirs = UPerHead(**options).double(), uper_head.UPerHead(**options).double()
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+@pytest.mark.parametrize('sizes', [[(16, 24), (8, 12), (4, 6), (2, 3)], [(13, 7), (7, 4), (4, 2), (2, 1)],
+                                   [(9, 9)] * 4], ids=['halves', 'odd', 'alike'])
+def test_logits_and_gradients_are_those_of_mmseg(heads: tuple, sizes: list[tuple[int, int]]):
+    maps = [torch.randn(2, depth, *size, dtype=torch.double) for depth, size in zip((6, 5, 4, 3), sizes, strict=True)]
+    logits, gradients = [], []
+    for head in heads:
+        given = [one.clone().requires_grad_() for one in maps]
+        logits.append(head(given))
+        logits[-1].square().sum().backward()
+        gradients.append([one.grad for one in [*given, *head.parameters()] if one.grad is not None])
+    torch.testing.assert_close(*logits)
+    assert len(gradients[0]) > len(maps)
+    torch.testing.assert_close(*gradients)
+
+
+def test_float32_differs_by_rounding_alone(heads: tuple):
+    maps = [torch.randn(1, depth, size, size) for depth, size in zip((6, 5, 4, 3), (32, 16, 8, 4), strict=True)]
+    ours, theirs = (head.float().eval()(maps) for head in heads)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_zeros_move_in_after_the_enlargement():
+    weight, maps = torch.randn(5, 4, 3, 3), [torch.ones(1, 2, 8, 8), torch.ones(1, 2, 2, 2)]
+    whole = torch.cat([resize(one, size=(8, 8), mode='bilinear', align_corners=False) for one in maps], dim=1)
+    torch.testing.assert_close(convolve_enlarged(maps, weight, align_corners=False), F.conv2d(whole, weight, padding=1))
