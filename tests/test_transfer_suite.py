@@ -88,9 +88,12 @@ def test_a_part_of_a_suite_has_what_was_chosen(tmp_path):
     part = found.only(tasks=['knn'], labels=[1.0])
     assert [(task.name, task.data, task.labels) for task in part.tasks] == [('knn', ('one', 'two'), (1.0,))]
     assert list(found.only(tasks=['tune']).data) == ['one']
+    assert [(task.name, task.seeds) for task in found.only(seeds=[1]).tasks] == [('tune', (1,))]
     assert found.only() == found
     with pytest.raises(ValueError, match=r'--labels 0\.5: the suite mine has 0\.1, 1\.0'):
         found.only(labels=[0.5])
+    with pytest.raises(ValueError, match=r'--seeds 7: the suite mine has 0, 1, 5'):
+        found.only(seeds=[7])
     with pytest.raises(ValueError, match='no task for that choice'):
         found.only(tasks=['tune'], data=['two'])
 

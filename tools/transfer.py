@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks of the suite')
     parser.add_argument('--data', nargs='+', metavar='NAME', help='only these data sets of the suite')
     parser.add_argument('--labels', nargs='+', type=float, metavar='SHARE', help='only these shares of the labels')
+    parser.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds')
     parser.add_argument('--work-dir', type=Path, metavar='DIR', help='default: work_dirs/transfer_SUITE')
     parser.add_argument('--gpus', metavar='0,1', help='run on these GPUs, a job on each (default: all that there are)')
     parser.add_argument('--jobs', type=int, metavar='N',
@@ -37,7 +38,8 @@ def main() -> None:
     cli.make_folder(str(out), '--work-dir')
     failed, page = run(args.suite, args.checkpoint, args.against, data_root=args.data_root, out=out,
                        root=Path(__file__).resolve().parents[1], gpus=args.gpus, jobs=args.jobs, slurm=args.slurm,
-                       only={'tasks': args.tasks, 'data': args.data, 'labels': args.labels})
+                       only={'tasks': args.tasks, 'data': args.data, 'labels': args.labels,
+                             'seeds': args.seeds})
     for folder, text in failed.items():
         cli.say(f'\nfailed: {folder}\n' + '\n'.join('   ' + line for line in text.strip().splitlines()))
     cli.say(f'\nopen {page}')

@@ -93,15 +93,16 @@ class Suite:
     text: str = ''
 
     def only(self, *, tasks: Sequence[str] | None = None, data: Sequence[str] | None = None,
-             labels: Sequence[float] | None = None) -> 'Suite':
-        """The part of it with these tasks, data sets and shares of the labels; None for all.
+             labels: Sequence[float] | None = None, seeds: Sequence[int] | None = None) -> 'Suite':
+        """The part of it with these tasks, data sets, shares of the labels and seeds; None for all.
 
         Raises:
             ValueError: it has none such.
         """
         known = [task.name for task in self.tasks]
         for option, wanted, there in (('--tasks', tasks, known), ('--data', data, list(self.data)),
-                                      ('--labels', labels, sorted({x for task in self.tasks for x in task.labels}))):
+                                      ('--labels', labels, sorted({x for task in self.tasks for x in task.labels})),
+                                      ('--seeds', seeds, sorted({x for task in self.tasks for x in task.seeds}))):
             missing = [str(one) for one in wanted or () if one not in there]
             if missing:
                 raise ValueError(f'{option} {" ".join(missing)}: the suite {self.name} has '
@@ -110,10 +111,12 @@ class Suite:
         for task in self.tasks:
             sets = tuple(name for name in task.data if data is None or name in data)
             shares = tuple(share for share in task.labels if labels is None or share in labels)
-            if sets and shares and (tasks is None or task.name in tasks):
-                left.append(dataclasses.replace(task, data=sets, labels=shares))
+            numbers = tuple(seed for seed in task.seeds if seeds is None or seed in seeds)
+            if sets and shares and numbers and (tasks is None or task.name in tasks):
+                left.append(dataclasses.replace(task, data=sets, labels=shares, seeds=numbers))
         if not left:
-            raise ValueError(f'the suite {self.name} has no task for that choice of --tasks, --data and --labels')
+            raise ValueError(f'the suite {self.name} has no task for that choice of --tasks, --data, --labels and '
+                             '--seeds')
         used = {name for task in left for name in task.data}
         return dataclasses.replace(self, tasks=tuple(left), data={name: folder for name, folder in self.data.items()
                                                                   if name in used})
