@@ -4,6 +4,7 @@
     python tools/benchmark.py backbone                  the ViTDet backbone, against attention with N x N positions
     python tools/benchmark.py train CONFIG --against CONFIG   a training step of one config, against another
     python tools/benchmark.py loader --data-root DIR    decoding and cropping, against torchvision and PIL
+    python tools/benchmark.py features                  frozen features to the disk, against bare forward passes
 """
 import argparse
 import importlib
@@ -15,7 +16,8 @@ from mae_backbone import cli
 from mae_backbone.benchmark.report import write_json
 
 KINDS = {'step': 'a step of MAE pretraining', 'backbone': 'forward and backward of the ViTDet backbone',
-         'train': 'a training step of any two configs', 'loader': 'images from files or shards to batches'}
+         'train': 'a training step of any two configs', 'loader': 'images from files or shards to batches',
+         'features': 'frozen features from files to the disk'}
 
 
 def main() -> None:

@@ -1,0 +1,98 @@
+"""Features of a frozen encoder from files to the disk, against its forward pass on images in memory."""
+import argparse
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch.utils.data import Dataset, Subset
+
+from mae_backbone.benchmark.machine import add_common_arguments, describe, peak_memory, seconds
+from mae_backbone.benchmark.photographs import write_photographs
+from mae_backbone.benchmark.report import Report, Side, in_turns, spread, table
+from mae_backbone.classifier import ViTClassifier
+from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.features.cache import cached_features
+from mae_backbone.vit import ARCHS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    add_common_arguments(parser, rounds=3)
+    parser.add_argument('--data-root', metavar='DIR', help='train/CLASS/*.jpg (default: made-up photographs)')
+    parser.add_argument('--images', type=int, default=2048, help='how many a round takes (default: %(default)s)')
+    parser.add_argument('--arch', choices=ARCHS, default='tiny', help='size of the model (default: %(default)s)')
+    parser.add_argument('--patch-size', type=int, default=4, help='side in pixels (default: %(default)s)')
+    parser.add_argument('--image-size', type=int, default=32, help='side in pixels (default: %(default)s)')
+    parser.add_argument('--batch', type=int, default=256, help='images in a forward pass (default: %(default)s)')
+    parser.add_argument('--workers', type=int, default=1, help='processes that decode (default: %(default)s)')
+
+
+def run(args: argparse.Namespace) -> tuple[dict, str]:
+    """-> what was found, and a table of it."""
+    if args.data_root is not None:
+        report = measure(args, args.data_root)
+    else:
+        with TemporaryDirectory() as folder:
+            side = max(args.image_size, 32)
+            write_photographs(Path(folder, 'train', 'photographs'), args.images, height=side, width=side)
+            report = measure(args, folder)
+    return report.to_dict(), table(report)
+
+
+def measure(args: argparse.Namespace, data_root: str | Path) -> Report:
+    """Runs both in turns by the clock on the wall: an extraction, its workers started anew, and bare forward passes.
+
+    Memory is that of a fresh process which decodes for itself.
+
+    Raises:
+        ValueError: fewer images than there have to be, and what `ClassFolder` and the ViT refuse.
+    """
+    device = torch.device(args.device)
+    options = {key: getattr(args, key) for key in ('images', 'arch', 'patch_size', 'image_size', 'batch', 'device')}
+    sides = [partial(side, str(data_root), **options) for side in (extraction, forward)]
+    ours, baseline = sides[0](workers=args.workers), sides[1]()
+    times = in_turns(partial(seconds, ours, device), partial(seconds, baseline, device), rounds=args.rounds,
+                     warmup=args.warmup)
+    memory = [peak_memory(side, device=device, calls=1) for side in sides]
+    model = f'{args.arch}, patches of {args.patch_size}, {args.image_size} px'
+    found = [Side(args.images / statistics.median(times[i]), memory[i],
+                  {'images': args.images, 'model': model, 'work': work})
+             for i, work in enumerate(('decode, forward, float16 to the disk', 'forward'))]
+    return Report('features', describe(device), *found, spread(*times))
+
+
+def extraction(data_root: str, *, workers: int = 0, batch: int, **options: object) -> Callable[[], None]:
+    """What extracts the features of all images, into a folder that is thrown away."""
+    model, images = _prepare(data_root, **options)
+
+    def work() -> None:
+        with TemporaryDirectory() as folder:
+            cached_features(model, images, folder, key='benchmark', batch_size=batch, workers=workers)
+    return work
+
+
+def forward(data_root: str, *, batch: int, **options: object) -> Callable[[], None]:
+    """The same number of forward passes of one batch, which is in memory as the backbone takes it."""
+    model, images = _prepare(data_root, **options)
+    device = next(model.parameters()).device
+    first = [images[i]['inputs'].to(device) for i in range(min(batch, len(images)))]
+    inputs = model.data_preprocessor({'inputs': first}, False)['inputs']
+
+    def work() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(images), batch):
+                model.backbone.encode(model.backbone.embed(inputs[:len(images) - start]))
+    return work
+
+
+def _prepare(data_root: str, *, images: int, arch: str, patch_size: int, image_size: int,
+             device: str) -> tuple[ViTClassifier, Dataset]:
+    model = ViTClassifier(dict(arch=arch, patch_size=patch_size, image_size=image_size), num_classes=0,
+                          data_preprocessor=dict(type='ImgDataPreprocessor', mean=[127.5] * 3, std=[63.75] * 3))
+    dataset = ClassFolder(data_root, 'train', train=False, image_size=image_size)
+    if len(dataset) < images:
+        raise ValueError(f'{data_root} holds {len(dataset):,} images, wanted --images {images:,}: choose fewer')
+    return model.to(device).eval(), Subset(dataset, range(images))
