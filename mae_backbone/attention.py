@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mae_backbone.attention_parts import attend_in_parts
 from mae_backbone.recompute import Maker, linear_of, on_made
 from mae_backbone.relative_bias import bias_of, bias_table
+from mae_backbone.windows import Windows
 
 
 class Attention(nn.Module):
@@ -41,21 +42,37 @@ class Attention(nn.Module):
             self.relative_position_bias_table = nn.Parameter(bias_table(bias_size, heads))
 
     def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None,
-                bias: Tensor | None = None, before: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+                bias: Tensor | None = None, before: Callable[[Tensor], Tensor] | None = None,
+                windows: Windows | None = None) -> Tensor:
         """tokens (B, N, D) -> (B, N, D); with relative positions the N tokens are those of `grid`, row by row.
 
         A `bias` (heads, N, N) is added to the scores, of a query in its row to a key in its column.
         With `last` = M the outcome (B, M, D) is that of the last M tokens, which all N are looked up for.
         What goes `before`, such as a norm, makes the tokens from what is given; it is cheap.
+        In `windows` tokens see those of their own alone. As in detectron2 zeros fill the windows at the edges, before
+        queries, keys and values are made of them, and are attended to like any patch.
         """
         if last is not None:
             return self._of_last(tokens if before is None else before(tokens), last)
+        if windows is not None:
+            return self._in_windows(tokens, before or nn.Identity(), windows)
         qkv = self.qkv(tokens) if before is None else linear_of(self.qkv, before, tokens, recompute=self.recompute)
-        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
-        return self.proj(self._mix(q, k, v, grid, bias).transpose(1, 2).flatten(2))
+        return self.proj(self._mix(qkv, grid, bias))
 
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
-        """q, k, v (B, heads, N, d) -> (B, heads, N, d), with the positions that there are."""
+    def _in_windows(self, tokens: Tensor, before: Callable[[Tensor], Tensor], windows: Windows) -> Tensor:
+        """The same for tokens on the grid of `windows`; nothing is multiplied with what fills them."""
+        products = linear_of(partial(F.linear, weight=self.qkv.weight), before, tokens, recompute=self.recompute)
+        qkv = windows.split(products).add_(self.qkv.bias)  # which is all that is made of zeros
+        mixed = self._mix(qkv, (windows.size, windows.size))
+        return linear_of(self.proj, windows.join, mixed, recompute=self.recompute)
+
+    def _mix(self, qkv: Tensor, grid: tuple[int, int] | None, bias: Tensor | None = None) -> Tensor:
+        """qkv (B, N, 3D) -> (B, N, D): the values, mixed by attention with the positions that there are."""
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
+        return self._attend(q, k, v, grid, bias).transpose(1, 2).flatten(2)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
+        """q, k, v (B, heads, N, d) -> (B, heads, N, d)."""
         if self.rel_pos_h is not None:
             return attend_with_relative_positions(q, k, v, self.rel_pos_h, self.rel_pos_w, grid,
                                                   recompute=self.recompute)

@@ -13,6 +13,7 @@ from mae_backbone.masking import Mask
 from mae_backbone.patches import grid_size, sincos_positions
 from mae_backbone.recompute import linear_of
 from mae_backbone.relative_bias import RelativeBias
+from mae_backbone.windows import Windows
 
 
 class Arch(NamedTuple):
@@ -220,13 +221,8 @@ class Block(nn.Module):
 
     def attend(self, tokens: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
         """tokens (B, N, D) -> (B, N, D), normed and attended to, in windows where the block has them."""
-        size = self.window_size
-        if not size:
-            return self.attn(tokens, grid, before=self.norm1, bias=bias)
-
-        def before(tokens: Tensor) -> Tensor:
-            return to_windows(self.norm1(tokens), grid, size, shift=self.shift)
-        return from_windows(self.attn(tokens, (size, size), before=before), grid, size, shift=self.shift)
+        windows = Windows(grid, self.window_size, self.shift) if self.window_size else None
+        return self.attn(tokens, grid, before=self.norm1, bias=bias, windows=windows)
 
     def expand(self, tokens: Tensor) -> Tensor:
         """tokens (B, N, D) -> (B, N, D), normed and through the MLP."""
@@ -256,32 +252,6 @@ class ConvBottleneck(nn.Module):
         x = F.gelu(self.norm1(self.conv1(x)))
         x = F.gelu(self.norm2(self.conv2(x)))
         return tokens + self.norm3(self.conv3(x)).flatten(2).transpose(1, 2)
-
-
-def to_windows(tokens: Tensor, grid: tuple[int, int], size: int, *, shift: int = 0) -> Tensor:
-    """tokens (B, h*w, D) -> (B * windows, size*size, D); zeros fill the windows at the edges.
-
-    The first boundary between windows lies after `shift` rows and columns, or after `size` where shift is 0. As in
-    detectron2 the filling is attended to like any patch.
-    """
-    B, _, D = tokens.shape
-    h, w = grid
-    before = -shift % size
-    after = [-(before + side) % size for side in (w, h)]
-    padded = F.pad(tokens.reshape(B, h, w, D), (0, 0, before, after[0], before, after[1]))
-    rows, columns = padded.shape[1] // size, padded.shape[2] // size
-    return padded.reshape(B, rows, size, columns, size, D).transpose(2, 3).reshape(-1, size * size, D)
-
-
-def from_windows(windows: Tensor, grid: tuple[int, int], size: int, *, shift: int = 0) -> Tensor:
-    """windows (B * windows, size*size, D) -> tokens (B, h*w, D): the inverse of `to_windows`, the filling cut off."""
-    h, w = grid
-    before = -shift % size
-    rows, columns = -(-(before + h) // size), -(-(before + w) // size)
-    D = windows.shape[-1]
-    tokens = windows.reshape(-1, rows, columns, size, size, D).transpose(2, 3)
-    tokens = tokens.reshape(-1, rows * size, columns * size, D)
-    return tokens[:, before:before + h, before:before + w].reshape(-1, h * w, D)
 
 
 def find_arch(arch: str | dict) -> Arch:

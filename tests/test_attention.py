@@ -3,11 +3,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Attention as TimmAttention
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mae_backbone import attention
 from mae_backbone.attention import Attention, attend_with_relative_positions
+from mae_backbone.windows import Windows
 
 # Grids and sizes of the tables: as they were made, larger (the table is stretched), smaller, not square, one line.
 GRIDS = [((3, 4), (3, 4)), ((5, 6), (3, 4)), ((2, 2), (4, 3)), ((4, 2), (3, 3)), ((1, 5), (2, 5))]
@@ -111,3 +112,25 @@ def test_bfloat16_under_autocast_is_close():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match='width=10 cannot be split over heads=4'):
         Attention(10, heads=4)
+
+
+@pytest.mark.usefixtures('_way')
+@pytest.mark.parametrize('recompute', [True, False])
+@pytest.mark.parametrize('shift', [0, 1])
+@pytest.mark.parametrize('positions', [{}, dict(table_size=(3, 3)), dict(bias_size=(3, 3))],
+                         ids=['none', 'decomposed', 'table'])
+def test_windows_are_filled_with_zeros_before_all_else(positions: dict, shift: int, recompute: bool):
+    """As detectron2 does, which multiplies the filling too."""
+    layer = Attention(8, heads=2, recompute=recompute, **positions).double()
+    for parameter in layer.parameters():  # of which the tables start as zeros
+        nn.init.normal_(parameter)
+    norm, windows = nn.LayerNorm(8).double(), Windows((4, 5), 3, shift)
+    tokens = torch.randn(2, 20, 8, dtype=torch.double, requires_grad=True)
+    found = layer(tokens, before=norm, windows=windows)
+    wanted = windows.join(layer(windows.split(norm(tokens)), (3, 3)))
+    assert_close(found, wanted)
+    to = [tokens, *norm.parameters(), *layer.parameters()]
+    weights = torch.randn_like(found)
+    for a, b in zip(torch.autograd.grad((found * weights).sum(), to),
+                    torch.autograd.grad((wanted * weights).sum(), to), strict=True):
+        assert_close(a, b)

@@ -1,5 +1,4 @@
 """The ViT against timm's and the public ViTDet code; windows, positions and the parts of training."""
-import numpy as np
 import pytest
 import timm
 import torch
@@ -10,7 +9,7 @@ from torch.testing import assert_close
 
 from mae_backbone.masking import random_mask
 from mae_backbone.patches import patchify
-from mae_backbone.vit import ARCHS, Arch, Block, ViT, find_arch, from_windows, to_windows
+from mae_backbone.vit import ARCHS, Arch, Block, ViT, find_arch
 
 TINY = dict(width=48, depth=3, heads=3)
 DETECTION = dict(class_token=False, final_norm=False, relative_positions=True)
@@ -107,19 +106,6 @@ def test_fixed_positions_are_left_out_of_training():
 
 # ---- windows
 
-@pytest.mark.parametrize(('grid', 'size'), [((4, 6), 2), ((5, 7), 3), ((2, 2), 3), ((1, 4), 4)])
-def test_from_windows_is_the_inverse_of_to_windows(grid: tuple[int, int], size: int):
-    h, w = grid
-    tokens = torch.randn(2, h * w, 3)
-    windows = to_windows(tokens, grid, size)
-    padded = np.zeros((2, -(-h // size) * size, -(-w // size) * size, 3), np.float32)
-    padded[:, :h, :w] = tokens.reshape(2, h, w, 3).numpy()
-    wanted = [padded[b, y:y + size, x:x + size].reshape(size * size, 3) for b in range(2)
-              for y in range(0, padded.shape[1], size) for x in range(0, padded.shape[2], size)]
-    assert_close(windows.numpy(), np.stack(wanted), atol=0, rtol=0)
-    assert torch.equal(from_windows(windows, grid, size), tokens)
-
-
 @pytest.mark.parametrize('global_blocks', [[], [1]])
 def test_a_pixel_moves_its_own_window_unless_a_block_is_global(global_blocks: list[int]):
     model = tiny(window_size=2, global_blocks=global_blocks, **DETECTION).eval()
@@ -184,24 +170,6 @@ def test_bfloat16_under_autocast_is_close():
 
 
 # ---- ways for information to leave a window
-
-@pytest.mark.parametrize('shift', [0, 1, 2, 3])
-@pytest.mark.parametrize('grid', [(4, 6), (5, 7), (2, 3), (8, 8)])
-def test_shifted_windows_are_rectangles_cut_elsewhere(grid: tuple[int, int], shift: int):
-    size, (h, w) = 4, grid
-    tokens = torch.randn(2, h * w, 8)
-    windows = to_windows(tokens, grid, size, shift=shift)
-    assert_close(from_windows(windows, grid, size, shift=shift), tokens)
-    starts = [range(shift - size if shift else 0, side, size) for side in grid]
-    corners = [(top, left) for top in starts[0] for left in starts[1]]
-    assert len(windows) == 2 * len(corners)
-    image = tokens.reshape(2, h, w, 8)
-    for number, (top, left) in enumerate(corners):
-        wanted = image[0, max(top, 0):top + size, max(left, 0):left + size]
-        found = windows[number].reshape(size, size, 8)[max(-top, 0):, max(-left, 0):]
-        assert torch.equal(found[:wanted.shape[0], :wanted.shape[1]], wanted)
-        assert windows[number].count_nonzero() == wanted.count_nonzero()
-
 
 def test_every_second_windowed_block_is_shifted_by_half():
     model = ViT(dict(width=16, depth=6, heads=2), image_size=64, patch_size=8, window_size=5, global_blocks=[3],

@@ -14,6 +14,7 @@ from mae_backbone.benchmark.machine import add_common_arguments, describe, memor
 from mae_backbone.benchmark.report import Report, Side, bytes_text, in_turns, spread, table
 from mae_backbone.run.memory import step_memory
 from mae_backbone.vit import ARCHS
+from mae_backbone.windows import Windows
 
 PATCH = 16  # pixels
 
@@ -21,10 +22,12 @@ PATCH = 16  # pixels
 class PlainAttention(Attention):
     """Attention as detectron2 writes it: the table of all pairs of tokens is added, and softmax taken of it."""
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *,
-                bias: None = None, before: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, bias: None = None,
+                before: Callable[[Tensor], Tensor] | None = None, windows: Windows | None = None) -> Tensor:
         """tokens (B, N, D) on a grid of N = h*w patches, once `before` has made them -> (B, N, D)."""
         tokens = tokens if before is None else before(tokens)
+        if windows is not None:
+            return windows.join(self(windows.split(tokens), (windows.size, windows.size)))
         B, N, D = tokens.shape
         h, w = grid
         q, k, v = self.qkv(tokens).reshape(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)

@@ -1,0 +1,39 @@
+"""The windows that attention stays within: tokens of a grid, and the same sorted by window."""
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Windows(NamedTuple):
+    """Squares of size*size patches that cover a grid of (h, w) patches; those at the edges are filled up.
+
+    The first boundary between windows lies after `shift` rows and columns, or after `size` where shift is 0.
+    """
+
+    grid: tuple[int, int]
+    size: int
+    shift: int = 0
+
+    @property
+    def filled(self) -> tuple[int, int]:
+        """The grid with all that fills the windows."""
+        return tuple(-(-(self._before + side) // self.size) * self.size for side in self.grid)
+
+    def split(self, tokens: Tensor) -> Tensor:
+        """tokens (B, h*w, D) -> (B * windows, size*size, D); zeros fill the windows at the edges."""
+        size, before, (h, w), (H, W) = self.size, self._before, self.grid, self.filled
+        tokens = F.pad(tokens.unflatten(1, (h, w)), (0, 0, before, W - w - before, before, H - h - before))
+        tokens = tokens.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
+        return tokens.reshape(-1, size * size, tokens.shape[-1])
+
+    def join(self, windows: Tensor) -> Tensor:
+        """windows (B * windows, size*size, D) -> tokens (B, h*w, D): the inverse of `split`, the filling cut off."""
+        size, before, (h, w), (H, W), D = self.size, self._before, self.grid, self.filled, windows.shape[-1]
+        tokens = windows.reshape(-1, H // size, W // size, size, size, D).transpose(2, 3).reshape(-1, H, W, D)
+        return tokens[:, before:before + h, before:before + w].flatten(1, 2)
+
+    @property
+    def _before(self) -> int:
+        """Rows and columns that fill the first windows."""
+        return -self.shift % self.size
