@@ -35,6 +35,17 @@ def test_objects_of_a_single_class_have_colours_of_their_own():
     assert tuple(picture[60, 10]) != tuple(picture[250, 200])
 
 
+def test_a_single_class_is_not_named_at_each_object():
+    image = np.zeros((480, 600, 3), np.uint8)
+    one = Objects(np.float32([[100, 100, 500, 400]]), np.float32([0.9]), np.array([0]))
+    bare = draw_objects(image, one, ('name',), (RED,), with_scores=False)
+    assert not bare[120:380, 120:480].any(), 'a box alone'
+    assert not bare[:90].any()
+    named = draw_objects(image, one, ('name', 'b'), (RED, BLUE))
+    scored = draw_objects(image, one, ('name',), (RED,))
+    assert bare.any(-1).sum() < scored.any(-1).sum() < named.any(-1).sum()
+
+
 def test_nothing_found_is_the_image():
     image = np.random.default_rng(0).integers(0, 256, (480, 480, 3), np.uint8)
     none = Objects(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), [])

@@ -19,7 +19,7 @@ def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str], colo
     Args:
         image: the objects are in its pixels.
         objects: what is drawn, the first ones last.
-        names: of the classes.
+        names: of the classes. That of a single one is not repeated at each object.
         colours: (red, green, blue) of the classes. Objects of a single class are told apart by colours of their own.
         with_scores: after the names.
     """
@@ -35,8 +35,9 @@ def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str], colo
     for i in range(len(objects) - 1, -1, -1):
         x1, y1, x2, y2 = (round(float(side) * scale) for side in objects.boxes[i])
         cv2.rectangle(picture, (x1, y1), (x2, y2), own[i], thick[i])
-        text = names[objects.labels[i]] + (f' {objects.scores[i]:.0%}' if with_scores else '')
-        _write(picture, text, x1, y1, x2 - x1, own[i])
+        words = [names[objects.labels[i]]] * (len(names) > 1) + [f'{objects.scores[i]:.0%}'] * with_scores
+        if words:
+            _write(picture, ' '.join(words), x1, y1, x2 - x1, own[i])
     return picture
 
 

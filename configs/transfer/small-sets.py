@@ -1,0 +1,29 @@
+"""10, 30 and 100 % of the labels of three small sets, three seeds: the table in the README, on two cores.
+
+Run     python tools/transfer.py small-sets --data nuclei --checkpoint MAE.pth --against random SUPERVISED.pth
+        --data-root data
+        for each set with the MAE of that set, pretrained as the README says: --data cifar10|nuclei|camvid
+Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
+Expect  the table in the README
+
+Trainings are short, and as long with few labels as with all, so that what differs is what the labels say.
+"""
+title = 'Three small sets'
+data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')
+labels = [0.1, 0.3, 1.0]
+seeds = [0, 1, 2]
+new_random_weights = True
+
+tasks = {
+    'knn': dict(probe='knn', data=['cifar10']),
+    'linear': dict(probe='linear', data=['cifar10'], options=dict(epochs=30)),
+    'fine-tuning': dict(config='demo/vit-micro_finetune-iters_cifar10.py', data=['cifar10'], labels=[0.1, 1.0]),
+    'detection': dict(
+        config='demo/mask-rcnn_vit-micro_nuclei.py', data=['nuclei'], scale=100.0,
+        metrics={'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'},
+        options={'train_cfg.max_iters': 200, 'train_cfg.val_interval': 200,
+                 'param_scheduler.1.end': 200, 'param_scheduler.1.T_max': 150}),
+    'segmentation': dict(
+        config='demo/upernet_vit-micro_camvid.py', data=['camvid'], metrics={'mIoU': 'mIoU'},
+        options={'train_cfg.max_iters': 200, 'train_cfg.val_interval': 200, 'param_scheduler.1.end': 200}),
+}
