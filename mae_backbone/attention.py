@@ -61,9 +61,9 @@ class Attention(nn.Module):
 
     def _in_windows(self, tokens: Tensor, before: Callable[[Tensor], Tensor], windows: Windows) -> Tensor:
         """The same for tokens on the grid of `windows`; nothing is multiplied with what fills them."""
-        products = linear_of(partial(F.linear, weight=self.qkv.weight), before, tokens, recompute=self.recompute)
-        qkv = windows.split(products).add_(self.qkv.bias)  # which is all that is made of zeros
-        mixed = self._mix(qkv, (windows.size, windows.size))
+        qkv = linear_of(self.qkv, before, tokens, recompute=self.recompute)
+        # The bias is what is made of zeros.
+        mixed = self._mix(windows.split(qkv, self.qkv.bias), (windows.size, windows.size))
         return linear_of(self.proj, windows.join, mixed, recompute=self.recompute)
 
     def _mix(self, qkv: Tensor, grid: tuple[int, int] | None, bias: Tensor | None = None) -> Tensor:

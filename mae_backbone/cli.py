@@ -141,7 +141,7 @@ def explain(error: Exception) -> str | None:
         return _without_worker(text, error)
     if isinstance(error, torch.OutOfMemoryError):
         return f'the GPU is out of memory: lower train_dataloader.batch_size or use --amp ({text.splitlines()[0]})'
-    if isinstance(error, RuntimeError) and "can't allocate memory" in text:  # torch's, on CPUs
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in text:
         return ('the machine has too little memory: lower the batch size or the size of the images '
                 f'({text[text.index("DefaultCPUAllocator"):].splitlines()[0]})')
     # MMEngine's ways to say that a config names something that does not exist.

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 Maker = Callable[[], Tensor]  # makes the same whenever it is called, and cheaply
 
 
-def linear_of(linear: Callable[[Tensor], Tensor], cheap: Callable[[Tensor], Tensor], x: Tensor, *,
-              recompute: bool = True) -> Tensor:
+def linear_of(linear: nn.Module, cheap: Callable[[Tensor], Tensor], x: Tensor, *, recompute: bool = True) -> Tensor:
     """linear(cheap(x)), of which x is kept for the backward pass and cheap(x), such as a norm of it, is not."""
     dtype = autocast_dtype(x)
     # In the type that autocast would make of it for `linear`, which keeps what came out of that.

@@ -1,6 +1,7 @@
 """The windows that attention stays within: tokens of a grid, and the same sorted by window."""
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,10 +21,14 @@ class Windows(NamedTuple):
         """The grid with all that fills the windows."""
         return tuple(-(-(self._before + side) // self.size) * self.size for side in self.grid)
 
-    def split(self, tokens: Tensor) -> Tensor:
-        """tokens (B, h*w, D) -> (B * windows, size*size, D); zeros fill the windows at the edges."""
+    def split(self, tokens: Tensor, filling: Tensor | None = None) -> Tensor:
+        """tokens (B, h*w, D) -> (B * windows, size*size, D); `filling` (D,), or zeros, fill those at the edges."""
         size, before, (h, w), (H, W) = self.size, self._before, self.grid, self.filled
-        tokens = F.pad(tokens.unflatten(1, (h, w)), (0, 0, before, W - w - before, before, H - h - before))
+        edges = 0, 0, before, W - w - before, before, H - h - before
+        tokens = F.pad(tokens.unflatten(1, (h, w)), edges)
+        if filling is not None and any(edges):
+            inside = F.pad(tokens.new_ones(h, w, 1, dtype=torch.bool), edges)
+            tokens = torch.where(inside, tokens, filling.to(tokens.dtype))
         tokens = tokens.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
         return tokens.reshape(-1, size * size, tokens.shape[-1])
 

@@ -35,6 +35,18 @@ def test_logits_and_gradients_are_those_of_mmseg(heads: tuple, sizes: list[tuple
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize('changed', [dict(norm_cfg=None), dict(act_cfg=None), dict(norm_cfg=None, act_cfg=None)])
+def test_a_head_without_norm_or_activation_is_mmsegs_too(changed: dict):
+    options = dict(in_channels=[6, 4], in_index=[0, 1], channels=8, num_classes=7, align_corners=False,
+                   norm_cfg=dict(type='BN')) | changed
+    ours, theirs = UPerHead(**options).double().eval(), uper_head.UPerHead(**options).double().eval()
+    for parameter in ours.parameters():  # biases, which start as zeros, too
+        torch.nn.init.normal_(parameter)
+    theirs.load_state_dict(ours.state_dict())
+    maps = [torch.randn(1, 6, 8, 8, dtype=torch.double), torch.randn(1, 4, 4, 4, dtype=torch.double)]
+    torch.testing.assert_close(ours(maps), theirs(maps))
+
+
 def test_float32_differs_by_rounding_alone(heads: tuple):
     maps = [torch.randn(1, depth, size, size) for depth, size in zip((6, 5, 4, 3), (32, 16, 8, 4), strict=True)]
     ours, theirs = (head.float().eval()(maps) for head in heads)

@@ -22,6 +22,14 @@ def test_join_is_the_inverse_of_split(grid: tuple[int, int], size: int):
     assert torch.equal(Windows(grid, size).join(windows), tokens)
 
 
+def test_windows_may_be_filled_with_something():
+    windows, filling = Windows((4, 5), 3, 1), torch.tensor([7.0, 8.0])
+    tokens = torch.randn(2, 20, 2)
+    found, zeros = windows.split(tokens, filling), windows.split(tokens)
+    assert_close(found, torch.where((windows.split(torch.ones(2, 20, 1)) > 0), zeros, filling))
+    assert torch.equal(windows.join(found), tokens)
+
+
 @pytest.mark.parametrize('shift', [0, 1, 2, 3])
 @pytest.mark.parametrize('grid', [(4, 6), (5, 7), (2, 3), (8, 8)])
 def test_shifted_windows_are_rectangles_cut_elsewhere(grid: tuple[int, int], shift: int):

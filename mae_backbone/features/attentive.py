@@ -36,7 +36,7 @@ def attentive_probe(train: Features, test: Features, *, heads: int, lrs: Sequenc
     if train.values.ndim != 3 or test.values.ndim != 3:
         raise ValueError(f'features are {tuple(train.values.shape)} and {tuple(test.values.shape)}, wanted '
                          "(N, 1 + L, D): extract them with pooling='tokens'")
-    classes = check_features(train, test, classes, wanted='(N, 1 + L, D)')
+    classes = check_features(train, test, classes, shape=('N', '1 + L', 'D'))
     if train.values.shape[2] % heads:
         raise ValueError(f'heads={heads} do not divide the width {train.values.shape[2]} of the tokens')
 

@@ -103,7 +103,7 @@ def linear_probe(train: Features, test: Features, *, lrs: Sequence[float] = LEAR
         ValueError: what does not fit; a choice between settings where no class has two images.
     """
     settings = [Setting(*pair) for pair in product(lrs, weight_decays)]
-    options = {'classes': check_features(train, test, classes, wanted='(N, D)'), 'epochs': epochs,
+    options = {'classes': check_features(train, test, classes, shape=('N', 'D')), 'epochs': epochs,
                'batch_size': batch_size, 'seed': seed, 'device': device}
 
     def answers(settings: Sequence[Setting], rows: Tensor, values: Tensor) -> Tensor:
@@ -209,12 +209,12 @@ def split_by_class(labels: Tensor, share: float, seed: int) -> tuple[Tensor, Ten
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
 
 
-def check_features(train: Features, test: Features, classes: int | None, *, wanted: str) -> int:
-    """The number of classes of a probe; raises ValueError where its features are not `wanted`, such as '(N, D)'."""
+def check_features(train: Features, test: Features, classes: int | None, *, shape: tuple[str, ...]) -> int:
+    """The number of classes of a probe; raises ValueError where its features are not of the shape ('N', ...)."""
     values, labels = train
-    if values.ndim != wanted.count(',') + 1 or labels.shape != values.shape[:1] or len(labels) < 1:
-        raise ValueError(f'features are {tuple(values.shape)} with labels {tuple(labels.shape)}, wanted {wanted} and '
-                         '(N,)')
+    if values.ndim != len(shape) or labels.shape != values.shape[:1] or len(labels) < 1:
+        raise ValueError(f'features are {tuple(values.shape)} with labels {tuple(labels.shape)}, wanted '
+                         f'({", ".join(shape)}) and (N,)')
     if test.values.shape[1:] != values.shape[1:]:
         raise ValueError(f'features to learn from are {tuple(values.shape)}, those to judge by '
                          f'{tuple(test.values.shape)}: extract both with the same encoder and pooling')

@@ -3,9 +3,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads import uper_head
 from mmseg.models.utils import resize
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_backbone.registry import MODELS
 
@@ -17,7 +18,16 @@ class UPerHead(uper_head.UPerHead):
     mmseg enlarges three of the four maps and takes a 3x3 convolution of all four at the size of the largest. For a
     ViT-B at 512 pixels that is two thirds of the work of the head, nine tenths of it on numbers that are
     interpolated.
+
+    Args:
+        options: of mmseg's; a `conv_cfg` is not taken for that convolution.
     """
+
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        self.fpn_bottleneck = ConvModule(
+            len(self.in_channels) * self.channels, self.channels, 3, padding=1, norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg, conv_cfg=dict(type=EnlargingConv2d, align_corners=self.align_corners))
 
     def _forward_feature(self, inputs: Sequence[Tensor]) -> Tensor:
         """Maps (B, D, h, w) of the backbone, the largest first -> (B, channels, h, w) of the largest."""
@@ -27,8 +37,20 @@ class UPerHead(uper_head.UPerHead):
             above = resize(maps[0], size=finer.shape[2:], mode='bilinear', align_corners=self.align_corners)
             maps.insert(0, lateral(finer) + above)
         maps[:-1] = [conv(one) for conv, one in zip(self.fpn_convs, maps[:-1], strict=True)]
-        fused = self.fpn_bottleneck
-        return fused.activate(fused.norm(convolve_enlarged(maps, fused.conv.weight, align_corners=self.align_corners)))
+        return self.fpn_bottleneck(maps)
+
+
+class EnlargingConv2d(nn.Conv2d):
+    """A 3x3 convolution of maps that are enlarged to the size of the first, see `convolve_enlarged`."""
+
+    def __init__(self, *sizes: int, align_corners: bool, **options) -> None:
+        super().__init__(*sizes, **options)
+        self.align_corners = align_corners
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, C, h, w), the largest first -> (B, D, H, W) of the size of the first."""
+        found = convolve_enlarged(maps, self.weight, align_corners=self.align_corners)
+        return found if self.bias is None else found + self.bias[:, None, None]
 
 
 def convolve_enlarged(maps: Sequence[Tensor], weight: Tensor, *, align_corners: bool) -> Tensor:

@@ -72,7 +72,7 @@ def train(spec: dict, folder: Path) -> dict:
         _torchrun()
     else:
         runpy.run_path(tool, run_name='__main__')
-    values = {title: round(curve(run, key)[-1][1] * spec['scale'], 4) for key, title in spec['metrics'].items()}
+    values = {title: curve(run, key)[-1][1] * spec['scale'] for key, title in spec['metrics'].items()}
     return {'values': values}
 
 
