@@ -2,7 +2,6 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -24,11 +23,12 @@ class Windows(NamedTuple):
     def split(self, tokens: Tensor, filling: Tensor | None = None) -> Tensor:
         """tokens (B, h*w, D) -> (B * windows, size*size, D); `filling` (D,), or zeros, fill those at the edges."""
         size, before, (h, w), (H, W) = self.size, self._before, self.grid, self.filled
-        edges = 0, 0, before, W - w - before, before, H - h - before
-        tokens = F.pad(tokens.unflatten(1, (h, w)), edges)
-        if filling is not None and any(edges):
-            inside = F.pad(tokens.new_ones(h, w, 1, dtype=torch.bool), edges)
-            tokens = torch.where(inside, tokens, filling.to(tokens.dtype))
+        tokens, filling = tokens.unflatten(1, (h, w)), tokens.new_zeros(1) if filling is None else filling
+        # Not F.pad and torch.where, whose gradients are two copies more.
+        for dim, before_and_after in ((2, (before, W - w - before)), (1, (before, H - h - before))):
+            first, last = (filling.to(tokens.dtype).expand(*tokens.shape[:dim], side, *tokens.shape[dim + 1:])
+                           for side in before_and_after)
+            tokens = torch.cat([first, tokens, last], dim) if any(before_and_after) else tokens
         tokens = tokens.unflatten(2, (-1, size)).unflatten(1, (-1, size)).transpose(2, 3)
         return tokens.reshape(-1, size * size, tokens.shape[-1])
 
