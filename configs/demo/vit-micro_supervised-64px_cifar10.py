@@ -2,10 +2,10 @@
 
 Run     python tools/train.py configs/demo/vit-micro_supervised-64px_cifar10.py --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders; the classes are the folders of train
-Expect  the table in the README
+Expect  49.6 top-1 on CIFAR-10 itself after both epochs, one seed; nuclei and CamVid from it: not measured yet
 
 The shapes of all weights of the ViT are those of mae_vit-micro_nuclei.py and mae_vit-micro_camvid.py. Two epochs, 780
-iterations of 128 images, take as long as their 3,500 of 64, of which the encoder sees a quarter.
+iterations of 128 images, take about as long as their 3,500 of 64, of which the encoder sees a quarter.
 """
 _base_ = ['vit-micro_finetune_cifar10.py']
 
