@@ -7,12 +7,12 @@ Expect  49.6 top-1 on CIFAR-10 itself after both epochs, one seed; nuclei and Ca
 The shapes of all weights of the ViT are those of mae_vit-micro_nuclei.py and mae_vit-micro_camvid.py. Two epochs, 780
 iterations of 128 images, take about as long as their 3,500 of 64, of which the encoder sees a quarter.
 """
-_base_ = ['vit-micro_finetune_cifar10.py']
+_base_ = ['vit-micro_supervised_cifar10.py']
 
 image_size = 64
 max_epochs = 2
 model = dict(backbone=dict(image_size=image_size, patch_size=8))
-train_dataloader = dict(dataset=dict(image_size=image_size, fraction=1.0))
+train_dataloader = dict(dataset=dict(image_size=image_size))
 val_dataloader = dict(dataset=dict(image_size=image_size))
 test_dataloader = val_dataloader
 param_scheduler = [

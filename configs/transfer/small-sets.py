@@ -17,7 +17,10 @@ new_random_weights = True
 tasks = {
     'knn': dict(probe='knn', data=['cifar10']),
     'linear': dict(probe='linear', data=['cifar10'], options=dict(epochs=30)),
-    'fine-tuning': dict(config='demo/vit-micro_finetune-iters_cifar10.py', data=['cifar10'], labels=[0.1, 1.0]),
+    'fine-tuning': dict(
+        config='demo/vit-micro_finetune-iters_cifar10.py', data=['cifar10'], labels=[0.1, 1.0],
+        options={'train_cfg.max_iters': 200, 'train_cfg.val_interval': 200,
+                 'param_scheduler.1.end': 200, 'param_scheduler.1.T_max': 140}),
     'detection': dict(
         config='demo/mask-rcnn_vit-micro_nuclei.py', data=['nuclei'], scale=100.0,
         metrics={'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'},
