@@ -1,20 +1,18 @@
 """Pretrained weights into a ViT: safe to read, loud about every mismatch."""
 import argparse
 import logging
-import pickle
 import re
 import struct
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
+from mae_backbone.array_pickle import NotAnArray, load_arrays
 from mae_backbone.relative_bias import EXTRA, resized
 from mae_backbone.vit import ViT
 
@@ -29,7 +27,7 @@ _NEW_CONVOLUTION = tuple(f'.residual.{part}' for i in (1, 2, 3) for part in (
 
 # What torch.load raises for bytes that no torch.save wrote.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError,
-            AssertionError, OverflowError, MemoryError, struct.error)
+            AssertionError, OverflowError, MemoryError, RecursionError, struct.error)
 
 
 class CheckpointError(ValueError):
@@ -183,53 +181,13 @@ def read_arrays(path: str | Path) -> dict:
         raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbours(path))
     try:
         with path.open('rb') as file:
-            content = _ArrayUnpickler(file).load()
-    except _NotAnArray as error:
-        raise CheckpointError(f'{path} names code to run ({error}), which this program refuses to do: wanted a pickle '
-                              'of NumPy arrays alone, as in the model zoo of detectron2') from error
+            return load_arrays(file)
+    except NotAnArray as error:
+        raise CheckpointError(f'{path} holds {error}, which might run code and is not looked at: wanted a pickle of '
+                              'NumPy arrays of numbers alone, as in the model zoo of detectron2') from error
     except (UnpicklingError, *_DAMAGED) as error:
         raise CheckpointError(f'{path} is not a pickle, or is damaged or cut off: check the path, or copy the file '
                               'again') from error
-    return _tensors(content)
-
-
-class _NotAnArray(UnpicklingError):
-    """Something in a pickle that is no array."""
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds dicts, lists, numbers, text and NumPy arrays, and refuses everything else before it is looked up."""
-
-    def find_class(self, module: str, name: str) -> object:
-        found = _ARRAY_PARTS.get((module.replace('numpy._core.', 'numpy.core.'), name))
-        if found is None:
-            raise _NotAnArray(f'{module}.{name}')
-        return found
-
-
-def _bytes_of(text: str, encoding: str) -> bytes:
-    """Stands in for `_codecs.encode`, by which old pickles store bytes as text."""
-    if encoding not in ('latin1', 'latin-1'):
-        raise _NotAnArray(f'_codecs.encode as {encoding}')
-    return text.encode('latin1')
-
-
-# By name of NumPy 1; what a pickle of numeric arrays names.
-_ARRAY_PARTS = {
-    ('numpy.core.multiarray', '_reconstruct'): np._core.multiarray._reconstruct,
-    ('numpy.core.multiarray', 'scalar'): np._core.multiarray.scalar,
-    ('numpy.core.numeric', '_frombuffer'): np._core.numeric._frombuffer,
-    ('numpy', 'ndarray'): np.ndarray, ('numpy', 'dtype'): np.dtype, ('_codecs', 'encode'): _bytes_of,
-    ('collections', 'OrderedDict'): OrderedDict}
-
-
-def _tensors(content: object) -> object:
-    """The same with tensors in the place of numeric arrays."""
-    if isinstance(content, dict):
-        return {key: _tensors(value) for key, value in content.items()}
-    if isinstance(content, np.ndarray) and content.dtype.kind in 'biuf':
-        return torch.from_numpy(np.ascontiguousarray(content))
-    return content
 
 
 class _Inert:

@@ -5,22 +5,25 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmdet.registry import DATASETS
 from mmengine.dataset import BaseDataset
+from pycocotools import mask as coco_rle
 from small_sets import SIZES, coco_config, coco_content, write_coco
 
-from mae_backbone.user_data.coco import check_coco, read_coco
+from mae_backbone.user_data.coco import _decompressed, check_coco, read_coco
 from mae_backbone.user_data.source import DataError, Source, sources
 
 JUNK = (None, True, -1, 0, 2.5, 10**400, float('nan'), '', 'text', [], {}, [1, 2], [1, 2, 3, float('inf')], 7, 99)
 
 
-def source_of(path: Path, **more) -> Source:
-    """The training set that reads an annotation file, with classes that its categories have."""
+def source_of(path: Path, *, split: str = 'train', **more) -> Source:
+    """The set that reads an annotation file, with classes that its categories have."""
     cfg = coco_config(path.parent.parent)
-    source, = sources(cfg, 'train')
-    source.cfg.update(ann_file=str(path), metainfo=dict(classes=('cell', 'nucleus')), **more)
+    source, = sources(cfg, split)
+    source.cfg.update(dict(ann_file=str(path), data_prefix=dict(img='train/'),
+                           metainfo=dict(classes=('cell', 'nucleus'))) | more)
     return source
 
 
@@ -227,13 +230,27 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
 SQUARE = [[2, 3, 10, 3, 10, 8, 2, 8]]
 
 
+def compressed(height: int, width: int) -> str:
+    """COCO's compressed RLE of many short and a few long runs."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[3:20:2, 5:30:3] = 1
+    return coco_rle.encode(np.asfortranarray(mask))['counts'].decode()
+
+
 @pytest.mark.parametrize(('segmentation', 'fault'), [
-    (SQUARE, ''), ([*SQUARE, [1, 2]], ''),  # one good polygon is enough
-    ([[2, 3, 10, 3]], 'broken'), ([[2, 3, 10, 3, 10, 8, 2]], 'broken'), ({'counts': 'abc'}, 'broken'),
-    ({'size': [30, 40]}, 'broken'), ({'counts': [1200], 'size': [30, 40]}, ''),
-    ({'counts': 'X1', 'size': [30, 40]}, ''), ({'counts': [1200], 'size': [40, 30]}, 'misfit'),
+    (SQUARE, ''), ([*SQUARE, [1, 2]], 'partial'), ([[2, 3, 10, 3]], 'broken'),
+    ([[2, 3, 10, 3, 10, 8, 2]], 'broken'), ({'counts': 'abc'}, 'broken'), ({'size': [30, 40]}, 'broken'),
+    ({'counts': [1200], 'size': [30, 40]}, ''), ({'counts': [0, 1200], 'size': [30, 40]}, ''),
+    ({'counts': compressed(30, 40), 'size': [30, 40]}, ''),
+    ({'counts': compressed(30, 40), 'size': [40, 30]}, 'misfit'),
+    ({'counts': compressed(29, 40), 'size': [30, 40]}, 'misfit'),
+    ({'counts': compressed(30, 40)[:-1], 'size': [30, 40]}, 'misfit'), ({'counts': 'X1', 'size': [30, 40]}, 'misfit'),
+    ({'counts': '', 'size': [30, 40]}, 'misfit'), ({'counts': '\u20ac' * 9, 'size': [30, 40]}, 'misfit'),
+    ({'counts': [], 'size': [30, 40]}, 'misfit'), ({'counts': [600, -600, 1200], 'size': [30, 40]}, 'misfit'),
+    ({'counts': [1200.0], 'size': [30, 40]}, 'misfit'), ({'counts': [1200], 'size': [40, 30]}, 'misfit'),
     ({'counts': [7], 'size': [30, 40]}, 'misfit'), ('polygon', 'misfit'), ([2, 3, 10, 3, 10, 8], 'misfit'),
-    ([['2', 3, 10, 3, 10, 8]], 'misfit')])
+    ([['2', 3, 10, 3, 10, 8]], 'misfit'), ([[2, 3, 10, 3, 10, float('nan')]], 'misfit'),
+    ([[2, 3, 10, None, 10, 8]], 'misfit')])
 def test_masks_are_taken_passed_over_or_refused_as_mmdet_can(tmp_path: Path, segmentation: object, fault: str) -> None:
     content = coco_content()
     content['annotations'][0]['segmentation'] = segmentation  # of an image of 40 x 30
@@ -241,9 +258,79 @@ def test_masks_are_taken_passed_over_or_refused_as_mmdet_can(tmp_path: Path, seg
     check_coco(source_of(path), masks=False, labelled=True)  # boxes alone do not mind
     if fault == 'misfit':
         assert '1 annotations have a segmentation that is no mask of their image (id 1)' in refused(path, masks=True)
-    else:
-        lines = check_coco(source_of(path), masks=True, labelled=True)
-        assert any('incomplete RLE' in line and line.endswith(': 1') for line in lines) == (fault == 'broken')
+        return
+    lines = '\n'.join(check_coco(source_of(path), masks=True, labelled=True))
+    assert ('incomplete RLE, which count neither way: 1' in lines) == (fault == 'broken')
+    assert ('some polygons have fewer than three points, and are left out: 1' in lines) == (fault == 'partial')
+    if fault:  # at which pycocotools stops, or which it takes for something else than mmdet does
+        assert 'the evaluation would stop' in refused(path, masks=True, split='val')
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_run_lengths_are_read_as_by_pycocotools(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    for height, width in ((1, 1), (30, 40), (700, 900)):
+        for share in (0, 0.01, 0.5, 1):
+            mask = np.asfortranarray(chance.random((height, width)) < share, np.uint8)
+            if seed:
+                mask[:, width // 2:] = 0  # a long run at the end
+            edges = np.flatnonzero(np.diff(mask.T.ravel())) + 1
+            runs = np.diff([0, *edges, mask.size]).tolist()
+            lengths = [0, *runs] if mask[0, 0] else runs
+            assert _decompressed(coco_rle.encode(mask)['counts'].decode()) == lengths
+
+
+def test_masks_of_what_is_not_trained_on_are_not_asked_for(tmp_path: Path) -> None:
+    content = coco_content()
+    content['categories'].append(dict(id=9, name='not chosen'))
+    content['annotations'].append(dict(content['annotations'][0], id=9, category_id=9, segmentation=[]))
+    content['annotations'].append(dict(content['annotations'][0], id=10, area=0, segmentation=[]))
+    path = write_coco(tmp_path, content)
+    check_coco(source_of(path), masks=True, labelled=True)
+    assert '1 annotations have no segmentation (id 10)' in refused(path, masks=True, split='val')  # COCOeval reads it
+
+
+@pytest.mark.parametrize(('change', 'words'), [
+    ({'id': 0}, '1 annotations have the id 0'), ({'id': 'a'}, '1 annotations have an id that is text'),
+    ({'iscrowd': None}, "1 annotations have no 'iscrowd'")])
+def test_what_the_metric_cannot_count_is_refused_where_it_is_evaluated(
+        tmp_path: Path, change: dict, words: str) -> None:
+    content = coco_content()
+    first = content['annotations'][0]
+    first.update(change)
+    if first.get('iscrowd', 0) is None:
+        del first['iscrowd']
+    path = write_coco(tmp_path, content)
+    check_coco(source_of(path), masks=False, labelled=True)
+    assert words in refused(path, split='val')
+    check_coco(source_of(path, split='val'), masks=False, labelled=False)
+
+
+@pytest.mark.parametrize('change', [{}, {'id': 0}])
+def test_the_metric_counts_all_with_ids_from_1_alone(tmp_path: Path, change: dict) -> None:
+    """Why the id 0 is refused: pycocotools takes an object of that id for not found."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+    content = coco_content()
+    for one in content['annotations']:
+        one['iscrowd'] = 0
+    content['annotations'][0].update(change)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(write_coco(tmp_path, content))
+        found = truth.loadRes([dict(image_id=one['image_id'], category_id=one['category_id'], bbox=one['bbox'], score=1)
+                               for one in content['annotations']])
+        metric = COCOeval(truth, found, 'bbox')
+        metric.evaluate()
+        metric.accumulate()
+        metric.summarize()
+    assert (metric.stats[0] == 1) == (not change)
+
+
+def test_boxes_beyond_their_image_are_counted(tmp_path: Path) -> None:
+    content = coco_content()
+    content['annotations'][0]['bbox'] = [35, 25, 40, 30]  # as if it were two corners, in an image of 40 x 30
+    lines = check_coco(source_of(write_coco(tmp_path, content)), masks=False, labelled=True)
+    assert 'train: boxes that reach beyond their image, where they are cut (bbox is x, y, width, height): 1' in lines
 
 
 def test_what_is_counted_is_what_mmdet_trains_on(tmp_path: Path) -> None:
@@ -260,5 +347,5 @@ def test_what_is_counted_is_what_mmdet_trains_on(tmp_path: Path) -> None:
                           metainfo=dict(classes=('cell', 'nucleus')))
     instances = [one for i in range(len(dataset)) for one in dataset.get_data_info(i)['instances']]
     assert f'{len(instances)} boxes of 2 classes' in lines[0]
-    assert 'annotations without area or outside of their image, which are left out: 5' in '\n'.join(lines)
+    assert 'outside of their image or marked "ignore", which are left out: 5' in '\n'.join(lines)
     assert f'which count neither way: {sum(one["ignore_flag"] for one in instances)}' in '\n'.join(lines)

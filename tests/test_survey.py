@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 from PIL import Image
+from pycocotools import mask as coco_rle
 from small_sets import (
     class_folder_config,
     coco_config,
+    coco_content,
     label_map_config,
     write_class_folders,
     write_coco,
@@ -16,12 +18,18 @@ from small_sets import (
 
 from mae_backbone.user_data.fit import fit_classes
 from mae_backbone.user_data.source import Source, sources
-from mae_backbone.user_data.survey import _look, class_weights, samples, survey
+from mae_backbone.user_data.survey import _draw_objects, _look, _outlines, class_weights, samples, survey
 
 
 def source_of(cfg: Config) -> Source:
     fit_classes(cfg)
     return sources(cfg, 'train')[0]
+
+
+def compressed(mask: np.ndarray) -> dict:
+    """mask (H, W) of 0 and 1 -> RLE as it stands in a file."""
+    found = coco_rle.encode(np.asfortranarray(mask))
+    return found | {'counts': found['counts'].decode()}
 
 
 def test_objects_are_counted_by_class_and_size(tmp_path: Path):
@@ -33,8 +41,45 @@ def test_objects_are_counted_by_class_and_size(tmp_path: Path):
     said = '\n'.join(lines)
     assert 'train: 3 images; width 16 to 40 pixels (median 24), height 16 to 32 pixels (median 30)' in said
     assert '4 boxes, 1.3 an image, 1 images without; by area 4 small, 0 medium, 0 large' in said
-    assert '0 left out (no area, or outside), 1 crowds, 0 without a mask, 0 broken masks' in said
+    assert ('0 left out (no area, or outside), 1 crowds, 0 reach beyond their image; 0 without a mask, 0 broken masks'
+            ) in said
     assert [line.split()[1:4] for line in lines if '%' in line] == [['cell', '2', 'boxes'], ['nucleus', '2', 'boxes']]
+
+
+def test_boxes_that_are_not_trained_on_are_counted_apart(tmp_path: Path):
+    content = coco_content()
+    content['images'][2].update(width=17)
+    first, second, third, _ = content['annotations']
+    first.update(area=0), second.update(bbox=[30, 3, 800, 5]), third.update(segmentation=[[2, 3, 10]])
+    content['annotations'].append(dict(first, id=9, area=10**5, segmentation=[], bbox=[-90, 3, 8, 5]))
+    write_coco(tmp_path, content)
+    write_coco(tmp_path, split='val')
+    said = '\n'.join(survey(source_of(coco_config(tmp_path))))
+    assert '3 boxes, 1.0 an image, 1 images without; by area 3 small, 0 medium, 0 large' in said
+    assert '2 left out (no area, or outside), 1 crowds, 1 reach beyond their image; 1 without a mask, 1 broken' in said
+    assert '1 images have another size than the annotation file says, so that boxes do not fit (c.png: 17x16 ' in said
+
+
+@pytest.mark.parametrize('segmentation', [
+    [[2, 3, 10, 3, 10, 8]], [[2, 3, 10, 3, 1e10, 8]], [[2, 3, 10]], 'text', {'counts': [1200], 'size': [4, 4]},
+    {'counts': [300, 300, 600], 'size': [30, 40]}, compressed(np.tri(30, 40, dtype=np.uint8))])
+@pytest.mark.parametrize('bbox', [[2, 3, 8, 5], [-1e10, 0, 2e10, 5]])
+def test_whatever_stands_in_a_file_is_drawn_where_it_can_be(tmp_path: Path, segmentation: object, bbox: list):
+    content = coco_content()
+    content['annotations'] = [dict(content['annotations'][0], bbox=bbox, segmentation=segmentation)]
+    write_coco(tmp_path, content)
+    write_coco(tmp_path, split='val')
+    image = np.zeros((30, 40, 3), np.uint8)
+    drawn = _draw_objects(image, source_of(coco_config(tmp_path)), content['annotations'])
+    assert drawn.any()
+
+
+def test_run_lengths_are_drawn_as_the_polygons_around_them(tmp_path: Path):
+    mask = np.zeros((30, 40), np.uint8)
+    mask[5:20, 8:25] = 1
+    outline, = _outlines(compressed(mask), np.zeros((30, 40, 3)))
+    assert outline.min(0).tolist() == [8, 5]
+    assert outline.max(0).tolist() == [24, 19]
 
 
 def test_pixels_are_counted_by_class(tmp_path: Path):

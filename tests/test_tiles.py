@@ -114,3 +114,16 @@ def test_a_rough_piece_of_an_object_gives_way_to_the_whole_one():
     whole, piece = np.float32([[40, 20, 70, 60]]), np.float32([[50, 20, 58, 60]])
     parts = [Objects(box, np.float32([score]), np.array([0])) for box, score in ((whole, 0.6), (piece, 0.9))]
     assert merge(tiles, parts, (100, 150)).boxes.tolist() == whole.tolist()
+
+
+WHOLE_IN_BOTH = [[400, 100, 502, 200], [416, 100, 700, 200]]   # each within its own tile, and across its border
+CUT_BESIDE_WHOLE = [[300, 100, 512, 200], [417, 100, 600, 200]]
+
+
+@pytest.mark.parametrize('boxes', [WHOLE_IN_BOTH, CUT_BESIDE_WHOLE])
+def test_neighbours_whose_parts_in_the_overlap_are_alike_are_two(boxes: list):
+    tiles = square_grid((512, 922), 512, 0.2)
+    assert [tile.left for tile in tiles] == [0, 410]
+    parts = [Objects(np.float32([box]), np.float32([score]), np.array([0]), None)
+             for box, score in zip(boxes, (0.9, 0.8), strict=True)]
+    assert sorted(merge(tiles, parts, (512, 922)).boxes.tolist()) == boxes

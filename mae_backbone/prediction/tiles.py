@@ -57,8 +57,8 @@ def square_grid(size: tuple[int, int], side: int, overlap: float) -> list[Tile]:
 def merge(tiles: Sequence[Tile], parts: Sequence[Objects], size: tuple[int, int]) -> Objects:
     """What was found in each of the tiles of an image of `size` (H, W), in its coordinates -> what is in the image.
 
-    Two finds of a class are the same object if they agree where their tiles overlap: if their boxes, cut to the part
-    that both tiles saw, overlap by `SAME`. Of an object that is whole in several tiles the best find stays (NMS across
+    Two finds of a class are the same object if their boxes overlap by `SAME`, each clipped to what the other tile saw
+    where that tile cut the object. Of an object that is whole in several tiles the best find stays (NMS across
     tiles). What a border cut gives way to a whole find that it agrees with or mostly lies in. Of objects that no tile
     has whole, the finds of several tiles are joined. Finds of one tile never meet.
     """
@@ -105,14 +105,18 @@ def _pairs(tiles: Sequence[Tile], found: Objects, tile_of: np.ndarray,
 
 def _matches(found: Objects, first: np.ndarray, second: np.ndarray, shared: np.ndarray,
              cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs among finds of two tiles which share the box `shared`."""
-    a, b = (_clipped(found.boxes[index], shared) for index in (first, second))
-    first, a = first[_area(a) > 0], a[_area(a) > 0]
-    second, b = second[_area(b) > 0], b[_area(b) > 0]
-    inner = _area(np.concatenate([np.maximum(a[:, None, :2], b[None, :, :2]),
-                                  np.minimum(a[:, None, 2:], b[None, :, 2:])], axis=2))
-    overlap = inner / (_area(a)[:, None] + _area(b)[None] - inner)
-    within_b, within_a = inner / _area(found.boxes[first])[:, None], inner / _area(found.boxes[second])[None]
+    """The pairs among finds of two tiles which share the box `shared`.
+
+    What the other tile cut can only be compared where that tile saw it: a box is clipped for those that were cut, and
+    stays as it is for those that were not.
+    """
+    first, second = (index[_area(_clipped(found.boxes[index], shared)) > 0] for index in (first, second))
+    one, other = found.boxes[first], found.boxes[second]
+    a = np.where(cut[second][None, :, None], _clipped(one, shared)[:, None], one[:, None])
+    b = np.where(cut[first][:, None, None], _clipped(other, shared)[None], other[None])
+    inner = _area(np.concatenate([np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])], axis=2))
+    overlap = inner / (_area(a) + _area(b) - inner)
+    within_b, within_a = inner / _area(one)[:, None], inner / _area(other)[None]
     part = (cut[first][:, None] & ~cut[second][None] & (within_b >= PART)
             | ~cut[first][:, None] & cut[second][None] & (within_a >= PART))
     same = found.labels[first][:, None] == found.labels[second][None]

@@ -3,9 +3,12 @@ import gc
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
 
 from mae_backbone.user_data.source import DataError, Source, absent, does_not_exist, some
 
@@ -13,6 +16,15 @@ from mae_backbone.user_data.source import DataError, Source, absent, does_not_ex
 _FIELDS = {'images': ('id', 'file_name', 'width', 'height'),
            'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
            'categories': ('id', 'name')}
+NO_CROWD = "no 'iscrowd'"
+
+
+class MaskFault(NamedTuple):
+    """What is wrong with some segmentations."""
+
+    kind: str             # 'missing'; 'partial' or 'broken': mmdet drops some or all polygons; 'misfit': no mask at all
+    category: int | str   # of the objects
+    used: bool            # whether mmdet trains on them
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,10 @@ class CocoFile:
         boxes: number of boxes that mmdet trains on, by category id.
         annotated: ids of the images with any annotation, by category id.
         crowds: number of those boxes that stand for a crowd.
-        useless: number of boxes that mmdet leaves out: without area, or outside of their image.
-        without_mask: ids of the annotations without segmentation.
-        broken_masks: number of segmentations that mmdet passes over, with their boxes: polygons of fewer than three
-            points or of an odd count of numbers, RLE without counts and size.
-        misfit_masks: ids of the annotations whose RLE has another size than their image, or is no mask at all.
+        useless: number of boxes that mmdet leaves out: without area, outside of their image, or marked to be ignored.
+        beyond: number of the boxes trained on that reach beyond their image by more than a pixel.
+        mask_faults: ids of the annotations whose segmentation is at fault, by what is wrong with it.
+        unevaluable: ids of the annotations that pycocotools cannot evaluate with, by what is wrong with them.
         by_address: number of images that are named by their address alone, as in LVIS.
     """
     path: str
@@ -42,10 +53,16 @@ class CocoFile:
     annotated: dict[int | str, set] = field(default_factory=lambda: defaultdict(set))
     crowds: int = 0
     useless: int = 0
-    without_mask: tuple[int | str, ...] = ()
-    broken_masks: int = 0
-    misfit_masks: tuple[int | str, ...] = ()
+    beyond: int = 0
+    mask_faults: dict[MaskFault, list[int | str]] = field(default_factory=dict)
+    unevaluable: dict[str, list[int | str]] = field(default_factory=dict)
     by_address: int = 0
+
+    def faults(self, kind: str, categories: Sequence[int | str], *, used: bool) -> list[int | str]:
+        """Ids of the annotations of these categories with that fault; of those that mmdet trains on alone, if `used`.
+        """
+        return [number for fault, ids in self.mask_faults.items() for number in ids
+                if fault.kind == kind and fault.category in categories and (fault.used or not used)]
 
 
 def image_file(image: dict) -> str | None:
@@ -126,6 +143,9 @@ def _check_entries(path: str, key: str, entries: object) -> None:
         wrong = [entry for entry in entries if not _VALID[name](entry[name])]
         _refuse(path, key, entries, wrong, f'have a {name!r} that is not {_WANTED[name]}', 'correct or remove them',
                 show=name)
+    if key == 'annotations':
+        wrong = [entry for entry in entries if entry.get('iscrowd', 0) not in (0, 1)]
+        _refuse(path, key, entries, wrong, "have an 'iscrowd' that is neither 0 nor 1", 'correct them', show='iscrowd')
     twice = [number for number, count in Counter(entry['id'] for entry in entries).items() if count > 1]
     if twice:
         raise DataError(f'{path}: {len(twice)} of the ids in {key!r} stand there more than once ({some(twice)}): '
@@ -175,43 +195,98 @@ def _summary(path: str, content: dict) -> CocoFile:
     for name, known, of in (('image_id', images, 'images'), ('category_id', categories, 'categories')):
         _refuse(path, 'annotations', annotations, [entry for entry in annotations if entry[name] not in known],
                 f'name {of} that the file does not list', f'add those {of}, or remove these annotations', show=name)
-    boxes, annotated, crowds, useless = Counter(), defaultdict(set), 0, 0
-    faults = {entry['id']: _mask_fault(entry['segmentation'], images[entry['image_id']]) for entry in annotations
-              if entry.get('segmentation')}
+    file = CocoFile(path, categories, images, 'annotations' in content)
+    faults, unevaluable, crowds, useless, beyond = defaultdict(list), defaultdict(list), 0, 0, 0
     for entry in annotations:
-        annotated[entry['category_id']].add(entry['image_id'])
-        if not _is_used(entry, images[entry['image_id']]):
+        number, category, image = entry['id'], entry['category_id'], images[entry['image_id']]
+        file.annotated[category].add(entry['image_id'])
+        used = is_used(entry, image)
+        if kind := mask_fault(entry.get('segmentation'), image):
+            faults[MaskFault(kind, category, used)].append(number)
+        if kind := _evaluation_fault(entry):
+            unevaluable[kind].append(number)
+        if not used:
             useless += 1
             continue
-        boxes[entry['category_id']] += 1
+        file.boxes[category] += 1
         crowds += bool(entry.get('iscrowd'))
-    without_mask = tuple(entry['id'] for entry in annotations if not entry.get('segmentation'))
-    return CocoFile(path, categories, images, 'annotations' in content, boxes, annotated, crowds, useless, without_mask,
-                    broken_masks=sum(fault == 'broken' for fault in faults.values()),
-                    misfit_masks=tuple(number for number, fault in faults.items() if fault == 'misfit'))
+        beyond += _reaches_out(entry['bbox'], image)
+    return replace(file, crowds=crowds, useless=useless, beyond=beyond, mask_faults=dict(faults),
+                   unevaluable=dict(unevaluable))
 
 
-def _is_used(entry: dict, image: tuple[str, float, float]) -> bool:
-    """Whether mmdet trains on an annotation (`CocoDataset.parse_data_info`)."""
+def is_used(entry: dict, image: tuple[str, float, float]) -> bool:
+    """Whether mmdet trains on an annotation of an image (name, width, height) (`CocoDataset.parse_data_info`)."""
     (x, y, width, height), (_, image_width, image_height) = entry['bbox'], image
     inside = (min(x + width, image_width) - max(x, 0) > 0 and min(y + height, image_height) - max(y, 0) > 0)
     return inside and not entry.get('ignore') and entry['area'] > 0 and width >= 1 and height >= 1
 
 
-def _mask_fault(segmentation: object, image: tuple[str, float, float]) -> str:
-    """What mmdet makes of a segmentation (`LoadAnnotations`): '' takes it, 'broken' ignores its box, 'misfit' fails."""
-    if isinstance(segmentation, list):  # polygons
-        # Not all numbers are looked at: COCO has 30 million.
-        if not all(isinstance(polygon, list) and _is_number((polygon or [0])[0]) for polygon in segmentation):
+def _reaches_out(box: list[float], image: tuple[str, float, float]) -> bool:
+    (x, y, width, height), (_, image_width, image_height) = box, image
+    return min(x, y) < -1 or x + width > image_width + 1 or y + height > image_height + 1
+
+
+def _evaluation_fault(entry: dict) -> str:
+    """Why pycocotools (`COCOeval`) stops at an annotation or counts it wrongly; '' where it does neither."""
+    if isinstance(entry['id'], str):
+        return 'an id that is text'
+    if entry['id'] == 0:
+        return 'the id 0, by which a match is taken for none'
+    return NO_CROWD if 'iscrowd' not in entry else ''
+
+
+def mask_fault(segmentation: object, image: tuple[str, float, float]) -> str:
+    """The kind of `MaskFault` of a segmentation of an image (name, width, height), '' for none.
+
+    As mmdet's `LoadAnnotations` has it: of 'broken' ones it ignores the box, at 'misfit' ones it fails.
+    """
+    if not segmentation:
+        return 'missing'
+    if isinstance(segmentation, list):
+        if not all(_is_polygon(polygon) for polygon in segmentation):
             return 'misfit'
-        return '' if any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation) else 'broken'
+        whole = [len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation]
+        return '' if all(whole) else 'partial' if any(whole) else 'broken'
     if not isinstance(segmentation, dict):
         return 'misfit'
     counts, size = segmentation.get('counts'), segmentation.get('size')
     if not isinstance(counts, (list, str)) or size is None:
         return 'broken'
-    height_width = [image[2], image[1]]
-    return '' if size == height_width and (isinstance(counts, str) or sum(counts) == size[0] * size[1]) else 'misfit'
+    return '' if size == [image[2], image[1]] and _covers(counts, size[0] * size[1]) else 'misfit'
+
+
+def _is_polygon(value: object) -> bool:
+    """Whether it is a list of finite numbers. COCO has 30 million: each is looked at by the interpreter's own loops."""
+    return isinstance(value, list) and set(map(type, value)) <= {int, float} and _is_number(sum(value))
+
+
+def _covers(counts: list | str, pixels: float) -> bool:
+    """Whether the run lengths of a mask, plain or compressed, are whole and come to all pixels of the image."""
+    lengths = _decompressed(counts) if isinstance(counts, str) else counts
+    return bool(lengths) and set(map(type, lengths)) == {int} and min(lengths) >= 0 and sum(lengths) == pixels
+
+
+def _decompressed(text: str) -> list[int]:
+    """Run lengths of COCO's compressed RLE; empty if it is none. pycocotools decodes anything, past its end too.
+
+    Five bits a character, the lowest first, a sixth says that more follow; from the fourth on what is written is the
+    difference to the length two before (cocoapi, common/maskApi.c).
+    """
+    codes = np.frombuffer(text.encode('latin1', 'replace'), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(codes & 32 == 0)
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or not len(ends) or ends[-1] != len(codes) - 1:
+        return []
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    if places.max() > 11:  # more than 60 bits
+        return []
+    numbers = np.add.reduceat((codes & 31) << 5 * places, starts)
+    numbers -= np.where(codes[ends] & 16, 1 << 5 * (places[ends] + 1), 0)  # the sign
+    lengths = numbers.tolist()
+    for i in range(3, len(lengths)):
+        lengths[i] += lengths[i - 2]
+    return lengths
 
 
 # ---- against the config
@@ -228,7 +303,8 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
         DataError: see there; the images themselves are not read.
     """
     file = read_coco(source.annotations)
-    if file.by_address and not any(base.__name__ == 'LVISDataset' for base in source.cls.__mro__):
+    is_lvis = any(base.__name__ == 'LVISDataset' for base in source.cls.__mro__)
+    if file.by_address and not is_lvis:
         raise DataError(f"{file.path}: {file.by_address:,} of {len(file.images):,} images have no 'file_name': add it, "
                         "or, for LVIS, which has coco_url instead, set type='mae_backbone.LVISDataset'")
     _check_classes(file, source.classes)
@@ -240,15 +316,14 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
     if labelled and not boxes:
         raise DataError(f'{file.path}: none of its {len(file.images):,} images has a box of {some(source.classes)}: '
                         'label some, or set ann_file to the file with the annotations')
-    if masks and file.without_mask:
-        raise DataError(f'{file.path}: {len(file.without_mask):,} annotations have no segmentation (id '
-                        f'{some(file.without_mask)}), but the config trains or tests masks: take a config for boxes '
-                        'only, such as one of Faster R-CNN, or add the masks')
-    if masks and file.misfit_masks:
-        raise DataError(f'{file.path}: {len(file.misfit_masks):,} annotations have a segmentation that is no mask of '
-                        f'their image (id {some(file.misfit_masks)}): wanted a list of polygons [[x, y, ...], ...], or '
-                        'RLE whose size is the height and width of the image; correct or remove them, or take a config '
-                        'for boxes only, such as one of Faster R-CNN')
+    evaluated = labelled and source.split != 'train'
+    if masks:
+        _check_masks(file, wanted, evaluated=evaluated)
+    for fault, ids in file.unevaluable.items() if evaluated else ():
+        if fault != NO_CROWD or not is_lvis:
+            raise DataError(f'{file.path}: {len(ids):,} annotations have {fault} (id {some(ids)}), and COCO\'s metric, '
+                            f'by which the {source.split} set is evaluated, wants whole numbers from 1 as ids, and '
+                            '"iscrowd": 0 where an object is none: number them anew, or add it')
     _check_files(source, file)
     return [f'{source.split}: {len(file.images):,} images, {boxes:,} boxes of {len(wanted)} '
             f'class{"es" * (len(wanted) > 1)}'] + (_notes(source, file, wanted, masks=masks) if file.labelled else [])
@@ -261,6 +336,25 @@ def _check_classes(file: CocoFile, classes: list[str]) -> None:
                         f'not the {len(classes)} classes to train ({some(classes)}) in the same order, and labels '
                         'would be mixed up: write the same list of categories into the files of all splits, also '
                         'those that a split has no box of')
+
+
+def _check_masks(file: CocoFile, wanted: list[int | str], *, evaluated: bool) -> None:
+    """Refuses masks that mmdet or, where masks are evaluated, pycocotools would stumble over."""
+    missing, misfit, partial, broken = (file.faults(kind, wanted, used=not evaluated)
+                                        for kind in ('missing', 'misfit', 'partial', 'broken'))
+    instead = 'or take a config for boxes only, such as one of Faster R-CNN'
+    if missing:
+        raise DataError(f'{file.path}: {len(missing):,} annotations have no segmentation (id {some(missing)}), but the '
+                        f'config trains or tests masks: add the masks, {instead}')
+    if misfit:
+        raise DataError(f'{file.path}: {len(misfit):,} annotations have a segmentation that is no mask of their image '
+                        f'(id {some(misfit)}): wanted a list of polygons [[x, y, ...], ...], or RLE whose size is the '
+                        f'height and width of the image, all pixels of which its counts come to; correct or remove '
+                        f'them, {instead}')
+    if evaluated and (broken or partial):
+        raise DataError(f'{file.path}: {len(broken + partial):,} annotations have polygons of fewer than three points '
+                        f'or of an odd count of numbers, or RLE without counts and size (id {some(broken + partial)}), '
+                        f'at which the evaluation would stop: correct or remove them, {instead}')
 
 
 def _check_files(source: Source, file: CocoFile) -> None:
@@ -289,8 +383,11 @@ def _notes(source: Source, file: CocoFile, wanted: list[int | str], *, masks: bo
     notes = [(len(empty), 'images without annotations' + ', which training leaves out' * drops_empty),
              (len(small), f'images with a side below {side} pixels, which training leaves out'),
              (file.crowds, 'boxes that stand for crowds, which count neither way'),
-             (file.useless, 'annotations without area or outside of their image, which are left out'),
-             (file.broken_masks * masks,
+             (file.useless, 'annotations without area, outside of their image or marked "ignore", which are left out'),
+             (file.beyond, 'boxes that reach beyond their image, where they are cut (bbox is x, y, width, height)'),
+             (len(file.faults('broken', wanted, used=True)) * masks,
               'annotations with polygons of fewer than three points or incomplete RLE, which count neither way'),
+             (len(file.faults('partial', wanted, used=True)) * masks,
+              'annotations of which some polygons have fewer than three points, and are left out'),
              (len(unused), f'classes without a box ({some(unused)})')]
     return [f'{source.split}: {note}: {count:,}' for count, note in notes if count]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco_rle
 
 from mae_backbone.data.decode import BadImage, read_image
 from mae_backbone.data.label_colours import IGNORED, OtherColours
 from mae_backbone.data.labelled import open_labelled
 from mae_backbone.drawing import title_bar, to_height
-from mae_backbone.user_data.coco import image_file, read_coco
+from mae_backbone.user_data.coco import image_file, is_used, mask_fault, read_coco
 from mae_backbone.user_data.fit import palette
 from mae_backbone.user_data.label_maps import UNREADABLE, fault_of, pairs_of, reader_of
 from mae_backbone.user_data.source import DataError, Source, evenly, some
@@ -35,18 +36,19 @@ def survey(source: Source, *, workers: int = 4, progress: Callable[[int, int], N
     """
     labels = labels_of(source)
     paths, maps = list(labels), list(labels.values()) if source.kind == 'label maps' else []
-    sizes, errors, counts = [], [], np.zeros(256, np.int64)
+    sizes, errors, counts = [], [], np.zeros(256, np.int64)  # None where an image cannot be read
     measures = [_size] * len(paths) + [partial(_pixels, read=reader_of(source))] * len(maps)
     with ThreadPoolExecutor(workers) as pool:
         for done, result in enumerate(pool.map(_look, measures, paths + maps), start=1):
             progress(done, len(paths) + len(maps))
             if isinstance(result, Exception):
                 errors.append(result)
+                sizes.append(None)
             elif done <= len(paths):
                 sizes.append(result)
             else:
                 counts += result
-    lines = [f'{len(paths):,} images; {_sizes(sizes)}']
+    lines = [f'{len(paths):,} images; {_sizes([size for size in sizes if size])}', *_other_sizes(source, paths, sizes)]
     if errors:
         lines.append(f'{len(errors):,} files cannot be read: ' + '; '.join(str(error) for error in errors[:5]))
     return [f'{source.split}: {line}' for line in lines + _CLASSES[source.kind](source, labels, counts)]
@@ -132,18 +134,34 @@ def _sizes(sizes: Sequence[tuple[int, int]]) -> str:
                      for name, values in (('width', widths), ('height', heights)))
 
 
+def _other_sizes(source: Source, paths: Sequence[str], sizes: Sequence[tuple[int, int] | None]) -> list[str]:
+    """How many images have another size than the annotation file says, where it says one."""
+    if source.kind != 'coco':
+        return []
+    stated = [(height, width) for _, width, height in read_coco(source.annotations).images.values()]
+    wrong = [f'{os.path.basename(path)}: {want[1]}x{want[0]} stated, {size[1]}x{size[0]} read'
+             for path, want, size in zip(paths, stated, sizes, strict=False) if size and size != want]
+    return [f'{len(wrong):,} images have another size than the annotation file says, so that boxes do not fit '
+            f'({some(wrong)})'] if wrong else []
+
+
 # ---- classes
 
 def _coco_classes(source: Source, *_: object) -> list[str]:
     file = read_coco(source.annotations)
-    areas = [entry['area'] for entry in _content(source).get('annotations', [])]
+    areas = [entry['area'] for entry in _content(source).get('annotations', [])
+             if is_used(entry, file.images[entry['image_id']])]
+    faults = Counter()
+    for fault, ids in file.mask_faults.items():
+        faults[fault.kind] += len(ids)
     boxes = Counter({file.categories[number]: count for number, count in file.boxes.items()})
     shares = ', '.join(f'{sum(low <= area < high for area in areas):,} {name}' for name, (low, high) in AREAS.items())
     per_image = sum(boxes.values()) / len(file.images)
     empty = len(file.images) - len(set().union(*file.annotated.values()))
     return [f'{sum(boxes.values()):,} boxes, {per_image:.1f} an image, {empty:,} images without; by area {shares}',
             f'{file.useless:,} left out (no area, or outside), {file.crowds:,} crowds, '
-            f'{len(file.without_mask):,} without a mask, {file.broken_masks + len(file.misfit_masks):,} broken masks',
+            f'{file.beyond:,} reach beyond their image; {faults.pop("missing", 0):,} without a mask, '
+            f'{faults.total():,} broken masks',
             *_table({name: boxes[name] for name in file.categories.values()}, 'boxes')]
 
 
@@ -213,15 +231,33 @@ def _draw_objects(image: np.ndarray, source: Source, objects: list[dict]) -> np.
     picture, width = image.copy(), max(1, min(image.shape[:2]) // 200)
     for one in objects:
         colour = (255, 255, 255) if one.get('iscrowd') else colours[one['category_id']]
-        x, y, w, h = (round(value) for value in one['bbox'])
-        cv2.rectangle(picture, (x, y), (x + w, y + h), colour, width)
-        if isinstance(one.get('segmentation'), list):
-            outlines = [np.array(polygon).reshape(-1, 2).round().astype(np.int32) for polygon in one['segmentation']
-                        if len(polygon) >= 6 and len(polygon) % 2 == 0]
-            cv2.polylines(picture, outlines, True, colour, width)
+        x, y, w, h = one['bbox']
+        (x, y), (right, foot) = _points([x, y, x + w, y + h], picture).tolist()
+        cv2.rectangle(picture, (x, y), (right, foot), colour, width)
+        cv2.polylines(picture, _outlines(one.get('segmentation'), picture), True, colour, width)
         cv2.putText(picture, str(dict(categories)[one['category_id']]), (x, max(10, y - 2)), cv2.FONT_HERSHEY_SIMPLEX,
                     0.4 * width, colour, width)
     return picture
+
+
+def _points(numbers: list[float], picture: np.ndarray) -> np.ndarray:
+    """Numbers x, y, x, y, ... -> (N, 2) int32, those far away cut to what OpenCV can draw."""
+    height, width = picture.shape[:2]
+    return np.array(numbers, np.float64).reshape(-1, 2).clip(-width - height, 2 * (width + height)).round().astype(
+        np.int32)
+
+
+def _outlines(segmentation: object, picture: np.ndarray) -> list[np.ndarray]:
+    """The polygons of a segmentation, or those around its run lengths, each (N, 2); none of what is no mask."""
+    height, width = picture.shape[:2]
+    if mask_fault(segmentation, ('', width, height)) not in ('', 'partial'):
+        return []
+    if isinstance(segmentation, list):
+        return [_points(polygon, picture) for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if isinstance(segmentation['counts'], list):
+        segmentation = coco_rle.frPyObjects(segmentation, height, width)
+    outlines, _ = cv2.findContours(coco_rle.decode(segmentation), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    return [outline[:, 0] for outline in outlines]
 
 
 def _draw_map(image: np.ndarray, source: Source, path: str) -> np.ndarray:
