@@ -169,7 +169,7 @@ class KNNLoop(BaseLoop):
         features, done, start, batches = None, 0, time.time(), len(self.bank)
         for i, batch in zip(range(1, batches + 1), self.bank, strict=False):  # samplers for training may never end
             found, true = self.extract(batch)
-            if features is None:  # once for all: parts and their sum would be there twice
+            if features is None:  # room for all at once: a list of parts and their sum are twice as much
                 rows = batches * len(found)  # the first batch is a full one
                 # Of length 1: in float16 a similarity changes by less than 0.001.
                 features, labels = found.new_empty(rows, found.shape[1], dtype=torch.half), true.new_empty(rows)

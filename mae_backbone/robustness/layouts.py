@@ -118,7 +118,7 @@ def fingerprint(files: np.ndarray, labels: np.ndarray) -> str:
         try:
             status = os.stat(name)
             digest.update(b'%s %d %d\0' % (name, status.st_size, status.st_mtime_ns))
-        except OSError:  # in shards, or gone
+        except OSError:  # in shards, told by its name alone; or gone
             digest.update(b'%s\0' % name)
     digest.update(np.ascontiguousarray(labels))
     return digest.hexdigest()
