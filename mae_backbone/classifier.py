@@ -52,6 +52,7 @@ class ViTClassifier(BaseModel):
         self.attention = (AttentionPoolLatent(width, num_heads=self.backbone.arch.heads, out_features=0)
                           if pool == 'attention' else None)
         self.fc_norm = nn.LayerNorm(width, eps=1e-6) if norm_last else nn.Identity()
+        self.fc_norm.requires_grad_(tuned_blocks != 0)  # of none tuned the head alone: linear probing
         self.head_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if probe else nn.Identity()
         self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
         if num_classes:  # public MAE code: .01 in `main_linprobe.py`, 2e-5 in `main_finetune.py`

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import all_gather
+from mmengine.dist import all_gather, get_world_size
 from mmengine.evaluator import Evaluator
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
@@ -166,20 +166,24 @@ class KNNLoop(BaseLoop):
 
     def extract_bank(self) -> tuple[Tensor, Tensor]:
         """Features (M, D), normalised, and labels (M,) of the whole bank, in every process."""
-        features, labels, start, batches = [], [], time.time(), len(self.bank)
+        features, done, start, batches = None, 0, time.time(), len(self.bank)
         for i, batch in zip(range(1, batches + 1), self.bank, strict=False):  # samplers for training may never end
             found, true = self.extract(batch)
-            features.append(found.half())  # of length 1: a similarity changes by less than 0.001
-            labels.append(true)
+            if features is None:  # room for all at once: a list of parts and their sum are twice as much
+                rows = batches * len(found)  # the first batch is a full one
+                # Of length 1: in float16 a similarity changes by less than 0.001.
+                features, labels = found.new_empty(rows, found.shape[1], dtype=torch.half), true.new_empty(rows)
+            features[done:done + len(found)], labels[done:done + len(found)] = found, true
+            done += len(found)
             # Not by hooks: their progress is out of the length of the test set.
             if i % max(1, batches // 10) == 0:
                 left = (time.time() - start) / i * (batches - i)
                 self.runner.logger.info(f'kNN bank [{i}/{batches}]  eta: {left:.0f} s')
-        if not features:
+        if features is None:
             raise ValueError(f'the bank of {len(self.bank.dataset)} images gives no batch: '
                              'set drop_last=False or a smaller batch_size in its dataloader')
         size = len(self.bank.dataset)
-        bank, all_labels = gather(torch.cat(features), size), gather(torch.cat(labels), size)
+        bank, all_labels = gather(features[:done], size), gather(labels[:done], size)
         check_bank(bank, all_labels, classes=int(all_labels.max()) + 1, k=max(self.ks), temperature=self.temperature)
         return bank, all_labels
 
@@ -207,18 +211,24 @@ class KNNLoop(BaseLoop):
                 for k in self.ks}
 
 
-def gather(part: Tensor, size: int) -> Tensor:
+def gather(part: Tensor, size: int, *, chunk: int = 32_768) -> Tensor:
     """Rows (M / processes, ...) of each process -> (size, ...) of all, in the order of the dataset, in every process.
 
     mmengine's DefaultSampler deals indices out in turn, and repeats some so that all processes have equally many: the
-    repeated ones come last and are cut off.
+    repeated ones come last and are cut off. Beside both it holds `chunk` rows of each process.
     """
+    if get_world_size() == 1:
+        return part[:size]
     counts = torch.cat(all_gather(torch.tensor([len(part)], device=part.device)))
-    rows = int(counts.max())
-    padded = torch.cat([part, part.new_zeros(rows - len(part), *part.shape[1:])])
-    everything = torch.stack(all_gather(padded), dim=1)  # (rows, processes, ...)
-    present = torch.arange(rows, device=part.device)[:, None] < counts
-    return everything[present][:size]
+    everything, done, most = part.new_empty(min(size, int(counts.sum())), *part.shape[1:]), 0, int(counts.max())
+    for start in range(0, most, chunk):
+        rows, own = min(chunk, most - start), part[start:start + chunk]
+        padded = torch.cat([own, own.new_zeros(rows - len(own), *own.shape[1:])])
+        present = torch.arange(start, start + rows, device=part.device)[:, None] < counts
+        found = torch.stack(all_gather(padded), dim=1)[present][:len(everything) - done]  # in turn, as dealt out
+        everything[done:done + len(found)] = found
+        done += len(found)
+    return everything
 
 
 def _labels(samples: Sequence[int | Tensor] | Tensor | None, device: torch.device) -> Tensor:

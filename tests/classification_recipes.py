@@ -5,7 +5,8 @@ def from_scratch(epochs: int, drop_path: float, **backbone: object) -> dict:
     """MAE paper, table 11."""
     return {f'model.backbone.{key}': value for key, value in backbone.items()} | {
         'model.backbone.init_cfg': None, 'model.backbone.drop_path_rate': drop_path, 'model.label_smoothing': 0.1,
-        'model.mixup.mixup_alpha': 0.8, 'model.mixup.cutmix_alpha': 1.0, 'optim_wrapper.optimizer.lr': 1.6e-3,
+        'model.random_erasing': 0.0, 'model.mixup.mixup_alpha': 0.8, 'model.mixup.cutmix_alpha': 1.0,
+        'optim_wrapper.optimizer.lr': 1.6e-3,
         'train_dataloader.dataset.augment.auto_augment': 'rand-m9-mstd0.5-inc1',
         'optim_wrapper.optimizer.betas': (0.9, 0.95), 'optim_wrapper.optimizer.weight_decay': 0.3,
         'optim_wrapper.paramwise_cfg.layer_decay': 1.0, 'auto_scale_lr.base_batch_size': 4096,

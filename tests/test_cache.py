@@ -136,6 +136,20 @@ def test_a_killed_extraction_goes_on_and_was_never_taken_for_whole(tmp_path: Pat
     assert torch.equal(found.labels, whole.labels)
 
 
+def test_a_kill_before_the_renaming_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def killed(*_) -> None:
+        raise KeyboardInterrupt
+
+    model, images = build(), Counted(tmp_path / 'log')
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'rename', killed)
+        with pytest.raises(KeyboardInterrupt):
+            cached_features(model, images, tmp_path / 'kept', batch_size=4, workers=0)
+    found = cached_features(model, images, tmp_path / 'kept', batch_size=4, workers=0)
+    assert images.taken() == [*range(10)]
+    assert found.labels.tolist() == [0, 1, 2] * 3 + [0]
+
+
 @pytest.mark.parametrize('damage', [
     lambda part: (part / 'rows').write_text('x'), lambda part: (part / 'rows').write_text('999'),
     lambda part: (part / 'mean.npy').write_bytes(b''), lambda part: (part / 'labels.npy').unlink(),

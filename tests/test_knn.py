@@ -1,4 +1,5 @@
 """Nearest neighbours against a loop in NumPy, and the loop that runs them over a dataset."""
+import sys
 import time
 from pathlib import Path
 
@@ -223,6 +224,35 @@ def test_mistakes_are_named(tmp_path: Path, queries: list, bank: list, options: 
         runner(tmp_path, Images(1, queries), loader(Images(0, bank), drop_last=True), **options).test()
 
 
+class Batches(list):
+    """Stands in for the dataloader of a bank of 200,000 images."""
+
+    dataset = range(200_000)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the peak of a process is counted anew after a fork on Linux')
+def test_a_bank_is_in_memory_once(tmp_path: Path):
+    loop = runner(tmp_path, Images(1, [0, 1]), loader(Images(0, [0, 1] * 4))).test_loop
+    loop.bank = Batches([range(start, min(start + 512, 200_000)) for start in range(0, 200_000, 512)])
+    loop.extract = lambda rows: (torch.full((len(rows), 192), 192 ** -0.5), torch.tensor(rows) % 7)
+    receive, send = multiprocessing.Pipe(duplex=False)
+
+    def extract() -> None:
+        import resource  # not on Windows
+        torch.set_num_threads(1)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        bank, labels = loop.extract_bank()
+        peak = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        send.send((peak, bank.dtype, tuple(bank.shape), torch.equal(labels, torch.arange(200_000) % 7)))
+    process = multiprocessing.get_context('fork').Process(target=extract)
+    process.start()
+    assert receive.poll(60)
+    peak, *found = receive.recv()
+    process.join()
+    assert found == [torch.float16, (200_000, 192), True]
+    assert peak < 1.5 * 200_000 * (192 * 2 + 8)
+
+
 def test_gather_of_one_process_cuts_off_repeated_rows():
     rows = torch.arange(12).reshape(6, 2)
     assert torch.equal(gather(rows, 5), rows[:5])
@@ -241,5 +271,5 @@ def _gather_in_two(rank: int, folder: str) -> None:
     dataset = torch.arange(14).reshape(7, 2)
     # A sampler that leaves the processes unequal, one that rounds up.
     dealt = [torch.cat([dataset, extra])[rank::2] for extra in (dataset[:0], dataset[:1])]
-    torch.save([gather(rows, 7) for rows in dealt], f'{folder}/{rank}.pt')
+    torch.save([gather(rows, 7, chunk=chunk) for rows in dealt for chunk in (1, 3, 9)], f'{folder}/{rank}.pt')
     torch.distributed.destroy_process_group()

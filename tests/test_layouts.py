@@ -1,11 +1,14 @@
 """Which sets a folder holds, and which classes their folders stand for."""
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from image_files import save
+from image_files import ramp, save
 
-from mae_backbone.robustness.layouts import SetImages, find_sets
+from mae_backbone.data.files import packed
+from mae_backbone.robustness.layouts import SetImages, find_sets, fingerprint, unless_cut_out
 
 CLASSES = [f'n{i:08}' for i in range(12)]
 
@@ -57,6 +60,31 @@ def test_images_carry_their_labels(tmp_path: Path):
     images = SetImages(find_sets(tmp_path / 'set', CLASSES)[0], lambda image: torch.tensor(image.shape))
     assert [item['data_samples'] for item in images] == images.labels.tolist() == [1, 5, 5]
     assert images[0]['inputs'].tolist() == [48, 64, 3]
+
+
+def test_images_of_the_right_size_are_taken_as_they_are():
+    image = ramp(24, 24)
+    prepare = unless_cut_out(lambda image: torch.zeros(3, 24, 24), (24, 24))
+    assert torch.equal(prepare(image), torch.from_numpy(image).permute(2, 0, 1))
+    assert not prepare(ramp(24, 25)).any()
+
+
+def test_a_set_is_corrupted_where_its_folder_is_a_strength(tmp_path: Path):
+    folders(tmp_path, f'c/shot_noise/3/{CLASSES[0]}', f'imagenet-r/{CLASSES[0]}')
+    assert [one.is_corrupted for one in find_sets(tmp_path, CLASSES)] == [True, False]
+    assert find_sets(tmp_path / 'c/shot_noise/3', CLASSES)[0].is_corrupted
+
+
+def test_files_and_labels_are_told_from_others(tmp_path: Path):
+    paths = [save(tmp_path / f'{i}.png') for i in range(2)]
+    files, labels = packed([*paths, 'in-a-shard.png']), np.array([0, 1, 1])
+    prints = [fingerprint(files, labels), fingerprint(files[:2], labels[:2]), fingerprint(files, labels[::-1])]
+    os.utime(paths[0], ns=(0, 1))
+    prints.append(fingerprint(files, labels))
+    save(paths[1], ramp(9, 9))
+    prints.append(fingerprint(files, labels))
+    assert len({*prints}) == 5
+    assert fingerprint(files, labels) == prints[-1]
 
 
 def test_what_is_no_set_is_named(tmp_path: Path):

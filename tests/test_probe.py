@@ -39,6 +39,25 @@ def test_each_head_of_a_sweep_is_what_it_would_be_alone(batch_size: int):
         assert torch.equal(together.answers(train.values)[:, k], alone.answers(train.values)[:, 0])
 
 
+def test_a_sweep_reads_features_as_often_as_one_rate():
+    class Counted:
+        """Features that count the rows which are taken."""
+
+        def __init__(self, values: torch.Tensor) -> None:
+            self.values, self.shape, self.read = values, values.shape, 0
+
+        def __getitem__(self, rows: torch.Tensor) -> torch.Tensor:
+            self.read += len(rows)
+            return self.values[rows]
+
+    reads = []
+    for settings in ([Setting(0.01)], [Setting(0.01 * i) for i in range(12)]):
+        values, labels = clouds(200)
+        train_heads(Features(counted := Counted(values), labels), settings, classes=5, epochs=9, batch_size=64)
+        reads.append(counted.read)
+    assert reads == [(2 + 9) * 200] * 2  # mean and moments, then the epochs
+
+
 def test_a_head_is_what_torch_trains():
     train, setting = clouds(200), Setting(0.2, 0.01)
     found = train_heads(train, [setting], classes=5, epochs=18, batch_size=1000)

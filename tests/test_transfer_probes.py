@@ -64,5 +64,23 @@ def test_a_share_of_the_labels_is_that_of_class_folders(spec):
     assert share_of_labels(spec['data_root'], 1.0, 3) is None
 
 
+def test_other_numbers_of_neighbours_stand_beside(spec, tmp_path):
+    found = run_probe({**spec, 'options': {'k': 3}}, tmp_path)
+    assert [*found['values']] == ['top-1']  # a line of the table for each
+    assert found['top-1 by k'] == {k: run_probe({**spec, 'options': {'k': k}}, tmp_path)['values']['top-1']
+                                   for k in (3, 10, 20)}  # of 24 images
+
+
+@pytest.mark.parametrize(('device', 'workers'), [('cuda', 3), ('cpu', 1)])
+def test_a_gpu_is_fed_by_the_processors_of_its_job(spec, monkeypatch: pytest.MonkeyPatch, device: str, workers: int):
+    given = {}
+    monkeypatch.setattr('mae_backbone.transfer.probes.get_device', lambda: device)
+    monkeypatch.setattr('mae_backbone.transfer.probes.threads_of_each', lambda _: 8)
+    monkeypatch.setattr('torch.get_num_threads', lambda: 3)
+    monkeypatch.setattr('mae_backbone.transfer.probes.cached_features', lambda *_, **options: given.update(options))
+    class_features(None, spec['data_root'], 'val', 16, '')
+    assert given['workers'] == workers
+
+
 def test_fewer_labels_than_neighbours_are_all_asked(spec, tmp_path):
     assert run_probe({**spec, 'labels': 0.1}, tmp_path)['k'] == 2

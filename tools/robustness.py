@@ -4,23 +4,24 @@
     python tools/robustness.py CONFIG CHECKPOINT --corrupt --data-root DIR
 
 --corrupt makes the test images of the config worse in nine ways at five strengths; they are ours, and not the files of
-ImageNet-C. Killed and started again, it repeats nothing that was measured.
+ImageNet-C. With sets alone the test images may be missing. Killed and started again, it repeats nothing that was
+measured.
 """
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mmengine.registry import DATASETS
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from mae_backbone import cli
+from mae_backbone.data.files import checked_size
 from mae_backbone.drawing import save_picture, side_by_side, title_bar, to_height
-from mae_backbone.features.cache import fingerprint
+from mae_backbone.features.cache import fingerprint as weights_print
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.robustness.corruptions import CORRUPTIONS, STRENGTHS, Corrupted
 from mae_backbone.robustness.evaluate import Table, accuracies, as_markdown, check_names
-from mae_backbone.robustness.layouts import ImageSet, SetImages, find_sets
+from mae_backbone.robustness.layouts import SetImages, find_sets, fingerprint, unless_cut_out
 
 
 def main() -> None:
@@ -32,7 +33,10 @@ def main() -> None:
     parser.add_argument('--workers', type=int, default=2, help='processes that read images (default: 2)')
     args = parser.parse_args()
     cfg = cli.load_config(args)
-    for line in cli.data_lines(cfg, ['test']):
+    data = cfg.test_dataloader.dataset
+    root = str(data.get('data_root', ''))
+    with_test = not args.sets or args.corrupt is not None or args.data_root or Path(root).exists()
+    for line in cli.data_lines(cfg, ['test']) if with_test else [f'test: {root} does not exist, the sets alone']:
         cli.say(line)
     cli.make_folder(cfg.work_dir, '--work-dir')
     predictor = Predictor(cfg, args.checkpoint)
@@ -40,27 +44,31 @@ def main() -> None:
         raise ValueError(f'{args.config} is of {predictor.task}, wanted a classifier')
     found = [one for folder in args.sets for one in find_sets(folder, predictor.classes)]
     check_names(['test', *(one.name for one in found)])
-    test = DATASETS.build(cfg.test_dataloader.dataset)
-    table = Table(Path(cfg.work_dir, 'robustness.json'),
-                  {'weights': fingerprint(predictor.net), 'test': test.fingerprint()})
+    size = data.get('image_size', 224)
+    table = Table(Path(cfg.work_dir, 'robustness.json'), {
+        'weights': weights_print(predictor.net), 'transform': repr((size, data.get('augment')))})
 
-    def measure(name: str, open_set: Callable[[], tuple[Dataset, np.ndarray]], folder: str = '') -> None:
-        row = table.add(name, folder, lambda: accuracies(predictor.net, *open_set(), workers=args.workers,
-                                                         batch_size=cfg.test_dataloader.batch_size))
+    def measure(name: str, images: Dataset, labels: np.ndarray, **of: str) -> None:
+        row = table.add(name, of, lambda: accuracies(predictor.net, images, labels, workers=args.workers,
+                                                     batch_size=cfg.test_dataloader.batch_size))
         cli.say(f'{name}: top-1 {row["top-1"]:.1f}, top-5 {row["top-5"]:.1f}, {row["images"]:,} images')
 
-    def opened(one: ImageSet) -> tuple[Dataset, np.ndarray]:
-        images = SetImages(one, lambda image: predictor.prepare(image)['inputs'])
-        return images, images.labels
+    if with_test:
+        test = DATASETS.build(data)
+        of = {'folder': root, 'files': fingerprint(test.files, test.labels)}
+        measure('test', test, test.labels, **of)
 
-    measure('test', lambda: (test, test.labels))
+    def prepare(image: np.ndarray) -> Tensor:
+        return predictor.prepare(image)['inputs']
+
     for one in found:
-        measure(one.name, partial(opened, one), str(one.folder.absolute()))
+        images = SetImages(one, unless_cut_out(prepare, checked_size(size)) if one.is_corrupted else prepare)
+        measure(one.name, images, images.labels, folder=str(one.folder.absolute()),
+                files=fingerprint(images.files, images.labels))
     names = [] if args.corrupt is None else args.corrupt or [*CORRUPTIONS]
     for name in names:
         for strength in STRENGTHS:
-            measure(f'corrupted/{name}/{strength}',
-                    lambda how=(name, strength): (Corrupted(test, *how), test.labels))
+            measure(f'corrupted/{name}/{strength}', Corrupted(test, name, strength), test.labels, **of)
     if names:
         picture = Path(cfg.work_dir, 'corruptions.png')
         save_picture(str(picture), side_by_side(examples(test, names), ['', *(f'strength {s}' for s in STRENGTHS)]))

@@ -4,6 +4,8 @@ Run     python tools/train.py configs/classification/vit-b_linear_90e_in1k.py --
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
+Crops   as the paper's, 8 to 100 % of the area, and flips; but timm draws anew a box that does not fit into the image,
+        which the public code (`util/crop.py`, one draw, as TensorFlow's) cuts off: a quarter of them at 4:3
 Costs   2 h 20 min on 32 V100 (public MAE code, FINETUNE.md)
 Expect  67.8 top-1 (public MAE code, FINETUNE.md), 68.0 (MAE paper). Ours: not measured yet.
 """

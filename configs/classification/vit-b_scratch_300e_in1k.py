@@ -12,8 +12,9 @@ max_epochs = 300
 warmup_epochs = 20
 lr = 1e-4 * 4096 / 256
 
-model = dict(backbone=dict(init_cfg=None))
-# MAE paper, table 11; biases and norms do not decay, as in fine-tuning.
+# MAE paper, table 11, which lists no random erasing.
+model = dict(backbone=dict(init_cfg=None), random_erasing=0.0)
+# The same; biases and norms do not decay, as in fine-tuning.
 optim_wrapper = dict(
     optimizer=dict(lr=lr, betas=(0.9, 0.95), weight_decay=0.3), paramwise_cfg=dict(layer_decay=1.0))
 # The lr is for 4,096 images a step: 32 GPUs with 128 each. It is scaled with the batch that you really have.

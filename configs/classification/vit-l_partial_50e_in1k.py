@@ -6,8 +6,8 @@ Run     python tools/train.py configs/classification/vit-l_partial_50e_in1k.py -
 Weights work_dirs/mae_vit-l_800e_in1k/epoch_800.pth; any others, public MAE files among them: --pretrained FILE
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
 Costs   not published; no block below the trained ones has a backward pass
-Expect  81.0 top-1 with one block, 73.5 with none (there a linear probe), about 84.9 with 4 to 6 blocks (MAE paper,
-        figure 9, where 50, 100 and 200 epochs were tried for each). Ours: not measured yet.
+Expect  81.0 top-1 with one block, 73.5 with none (a linear probe: the head alone is trained), about 84.9 with 4 to 6
+        blocks (MAE paper, figure 9, where 50, 100 and 200 epochs were tried for each). Ours: not measured yet.
 """
 _base_ = ['./vit-l_50e_in1k.py']
 

@@ -79,8 +79,8 @@ def cached_features(model: nn.Module, dataset: Dataset, folder: str | Path, *, p
             part = where.with_suffix('.part')
             _extract(model, dataset, part, names, batch_size=batch_size, workers=workers, dtype=dtype)
             (part / 'about.json').write_text(text, encoding='utf-8')
-            (part / 'rows').unlink()
             part.rename(where)
+            (where / 'rows').unlink()  # last: a kill before the renaming would cost the whole extraction
     return Features(_mapped(where / f'{pooling}.npy'), _mapped(where / 'labels.npy'))
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from mae_backbone.metrics import label_ranks
-from mae_backbone.robustness.layouts import STRENGTHS
+from mae_backbone.robustness.layouts import EXTRA, STRENGTHS
 from mae_backbone.run.saving import write_line
 
 
@@ -46,7 +46,7 @@ class Table:
 
     Args:
         path: of the file.
-        about: what the rows depend on; rows of something else are thrown away.
+        about: what all rows depend on; rows of something else are thrown away.
     """
 
     def __init__(self, path: Path, about: dict) -> None:
@@ -58,10 +58,12 @@ class Table:
             except (ValueError, KeyError, TypeError):  # not ours: written anew
                 pass
 
-    def add(self, name: str, folder: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """The row of that name and folder, measured where it is not there yet."""
-        if self.rows.get(name, {}).get('folder') != folder:
-            self.rows[name] = {**measure(), 'folder': folder}
+    def add(self, name: str, images: dict[str, str], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """The row of that name, measured where it is not there yet, or of other images; what these gave goes too."""
+        old = self.rows.get(name, {}).get('of')
+        if old != images:
+            self.rows = {other: row for other, row in self.rows.items() if old is None or row['of'] != old}
+            self.rows[name] = {**measure(), 'of': images}
             write_line(json.dumps({'about': self.about, 'rows': self.rows}, indent=1), self.path)
         return self.rows[name]
 
@@ -84,11 +86,14 @@ def as_markdown(rows: dict[str, dict]) -> str:
     for name, group in groups.items():
         top1, top5 = (float(np.mean([row[key] for row in group])) for key in ('top-1', 'top-5'))
         if name.endswith('/'):
-            corrupted.setdefault(name.split('/')[0], []).append(100 - top1)
+            corrupted.setdefault(name.split('/')[0], {})[name.split('/')[-2]] = 100 - top1
             name = f'{name[:-1]}, {len(group)} strengths'
         lines.append(f'| {name} | {group[0]["images"]:,} | {group[0]["classes"]:,} | {top1:.1f} | {top5:.1f} | '
                      f'{100 - top1:.1f} |')
     for name, errors in corrupted.items():
-        lines += ['', f'{name}: mean error over {len(errors)} corruptions {np.mean(errors):.1f}. It is the plain mean; '
-                  'the mCE of ImageNet-C divides each error by that of AlexNet.']
+        counted, extra = [errors[one] for one in errors if one not in EXTRA], [one for one in errors if one in EXTRA]
+        without = f', without {", ".join(extra)}, which are none of the 15 of ImageNet-C' if extra else ''
+        if counted:
+            lines += ['', f'{name}: mean error over {len(counted)} corruptions {np.mean(counted):.1f}{without}. It is '
+                      'the plain mean; the mCE of ImageNet-C divides each error by that of AlexNet.']
     return '\n'.join(lines) + '\n'

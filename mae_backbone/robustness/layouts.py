@@ -1,10 +1,12 @@
 """Sets of images beside that of the training, and which of its classes their folders stand for."""
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -12,6 +14,8 @@ from mae_backbone.data.decode import read_image
 from mae_backbone.data.files import entries, list_images, packed
 
 STRENGTHS = ('1', '2', '3', '4', '5')  # the folders in which ImageNet-C has them
+# Of ImageNet-C, beside the 15 corruptions of its paper: to choose by, and not in its mean.
+EXTRA = ('speckle_noise', 'gaussian_blur', 'spatter', 'saturate')
 _DEPTH = 3  # folders between that of a set and those of its classes: ImageNet-C has noise/gaussian_noise/1
 
 
@@ -21,6 +25,11 @@ class ImageSet(NamedTuple):
     name: str
     folder: Path
     labels: dict[str, int]
+
+    @property
+    def is_corrupted(self) -> bool:
+        """Whether it is one strength of a corruption, laid out as ImageNet-C."""
+        return self.folder.absolute().name in STRENGTHS
 
 
 def find_sets(folder: str | Path, classes: Sequence[str]) -> list[ImageSet]:
@@ -91,3 +100,25 @@ class SetImages(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
         image = read_image(os.fsdecode(self.files[index]))
         return {'inputs': self.transform(image), 'data_samples': int(self.labels[index])}
+
+
+def unless_cut_out(transform: Callable[[np.ndarray], Tensor], size: tuple[int, int]) -> Callable[[np.ndarray], Tensor]:
+    """A transform that leaves images (H, W, 3) of that size as they are -> uint8 (3, H, W).
+
+    Those of ImageNet-C were resized to 256 pixels and cut to 224 before they were corrupted (`make_imagenet_c.py`), and
+    its authors' `test.py` does not resize them again, which would magnify them.
+    """
+    return lambda image: torch.from_numpy(image).permute(2, 0, 1) if image.shape[:2] == size else transform(image)
+
+
+def fingerprint(files: np.ndarray, labels: np.ndarray) -> str:
+    """What tells labelled files from any others: their names, sizes, times of the last change, and labels."""
+    digest = hashlib.sha256()
+    for name in files:
+        try:
+            status = os.stat(name)
+            digest.update(b'%s %d %d\0' % (name, status.st_size, status.st_mtime_ns))
+        except OSError:  # in shards, told by its name alone; or gone
+            digest.update(b'%s\0' % name)
+    digest.update(np.ascontiguousarray(labels))
+    return digest.hexdigest()

@@ -12,7 +12,8 @@ from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.features.attentive import attentive_probe
 from mae_backbone.features.cache import Features, cached_features
 from mae_backbone.features.probe import linear_probe
-from mae_backbone.knn import knn_predict
+from mae_backbone.knn import KS, knn_answers
+from mae_backbone.processors import threads_of_each
 from mae_backbone.transfer.frozen import build_frozen
 
 
@@ -34,9 +35,11 @@ def run_probe(spec: dict, folder: Path) -> dict:
 
 def class_features(model: ViTClassifier, data_root: str, split: str, image_size: int, folder: str, *,
                    pooling: str = 'mean') -> Features:
-    """Features of all images of a split, kept in `folder`."""
+    """Features of all images of a split, kept in `folder`; on a GPU all the processors of this process decode."""
     dataset = ClassFolder(data_root, split, train=False, image_size=image_size)
-    return cached_features(model, dataset, folder, pooling=pooling)
+    # As many as it has threads: of jobs that run side by side each has its share.
+    workers = min(threads_of_each(1), torch.get_num_threads()) if get_device() == 'cuda' else 1
+    return cached_features(model, dataset, folder, pooling=pooling, workers=workers)
 
 
 def share_of_labels(data_root: str, share: float, seed: int) -> Tensor | None:
@@ -53,12 +56,14 @@ def share_of_labels(data_root: str, share: float, seed: int) -> Tensor | None:
 
 
 def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07) -> dict:
-    """Nearest neighbours; nothing is drawn by `seed`."""
+    """Nearest neighbours, `k` of them for the table, and DINO's numbers beside; nothing is drawn by `seed`."""
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     k = min(k, len(train.labels))  # of few labels
-    answers = knn_predict(test.values.to(get_device()), train.values, train.labels, classes=classes, k=k,
-                          temperature=temperature).cpu()
-    return {'values': {'top-1': 100 * float((answers == test.labels).double().mean())}, 'k': k}
+    answers = knn_answers(test.values.to(get_device()), train.values, train.labels, classes=classes,
+                          ks=sorted({k, *(other for other in KS if other <= len(train.labels))}),
+                          temperature=temperature)
+    top1 = {other: 100 * float((found.cpu() == test.labels).double().mean()) for other, found in answers.items()}
+    return {'values': {'top-1': top1[k]}, 'k': k, 'top-1 by k': top1}
 
 
 def trained(probe: Callable, train: Features, test: Features, *, seed: int, **options: object) -> dict:
