@@ -59,11 +59,14 @@ def test_a_short_schedule_changes_nothing_else(file: str):
 # ---- the constants of the sources
 
 SIZES = {  # detectron2 projects/ViTDet/configs/COCO
-    'b': {'backbone.arch': 'base', 'backbone.drop_path_rate': 0.1, 'backbone.global_blocks': [2, 5, 8, 11]},
-    'l': {'backbone.arch': 'large', 'backbone.drop_path_rate': 0.4, 'backbone.global_blocks': [5, 11, 17, 23]},
-    'h': {'backbone.arch': 'huge', 'backbone.drop_path_rate': 0.5, 'backbone.global_blocks': [7, 15, 23, 31]}}
+    'b': {'backbone.arch': 'base', 'backbone.drop_path_rate': 0.1, 'backbone.global_blocks': [2, 5, 8, 11],
+          'neck.in_channels': 768},
+    'l': {'backbone.arch': 'large', 'backbone.drop_path_rate': 0.4, 'backbone.global_blocks': [5, 11, 17, 23],
+          'neck.in_channels': 1024},
+    'h': {'backbone.arch': 'huge', 'backbone.drop_path_rate': 0.5, 'backbone.global_blocks': [7, 15, 23, 31],
+          'neck.in_channels': 1280}}
 DECAY = {'b': 0.7, 'l': 0.8, 'h': 0.9}
-MILESTONES = {  # iterations -> 8/9 and 26/27 of them; those of shorter schedules are the same shares
+MILESTONES = {  # iterations -> 8/9 and 26/27 of them
     184_375: [163_889, 177_546], 138_281: [122_916, 133_159], 92_187: [81_944, 88_773], 46_093: [40_972, 44_386],
     156_250: [138_889, 150_463]}
 
@@ -115,16 +118,15 @@ MAE_PAPER = {'model.backbone.window_size': 16, 'model.backbone.out_indices': [2,
              'optim_wrapper.optimizer.lr': 8e-5, 'optim_wrapper.optimizer.weight_decay': 0.1,
              'optim_wrapper.paramwise_cfg.layer_decay': None, 'param_scheduler.1.type': 'CosineAnnealingLR',
              'model.backbone.drop_path_rate': 0.1}
-FPN_NECK = {'model.neck.0.type': 'mae_backbone.Rescale', 'model.neck.1.type': 'FPN',
-            'model.neck.1.in_channels': [192, 384, 768, 768], 'model.neck.1.num_outs': 5}
+FPN = {key: value for key, value in vitdet('b', 184_375, **MASK).items() if key != 'model.neck.in_channels'} | {
+    'model.neck.0.type': 'mae_backbone.Rescale', 'model.neck.1.type': 'FPN',
+    'model.neck.1.in_channels': [192, 384, 768, 768], 'model.neck.1.num_outs': 5}
 SIMPLE = {'type': 'mae_backbone.SimpleFeaturePyramid', 'in_channels': 768, 'out_channels': 256}
 RECIPES = {
     'faster-rcnn_vitdet-b_100e_coco': vitdet('b', 184_375, **FASTER) | {
         'model.roi_head.mask_head': None, 'val_evaluator.metric': ['bbox']},
-    'mask-rcnn_vitdet-b-fpn_100e_coco': vitdet('b', 184_375, **MASK, **FPN_NECK) | {
-        'model.backbone.out_indices': [2, 5, 8, 11]},
-    'mask-rcnn_vitdet-b-fpn-last_100e_coco': vitdet('b', 184_375, **MASK, **FPN_NECK) | {
-        'model.backbone.out_indices': [-1]},
+    'mask-rcnn_vitdet-b-fpn_100e_coco': FPN | {'model.backbone.out_indices': [2, 5, 8, 11]},
+    'mask-rcnn_vitdet-b-fpn-last_100e_coco': FPN | {'model.backbone.out_indices': [-1]},
     'mask-rcnn_vitdet-b-single_100e_coco': vitdet('b', 184_375, **MASK) | {
         'model.neck': SIMPLE | {'strides': [16], 'extra_levels': 0},
         'model.rpn_head.anchor_generator.strides': [16],
@@ -136,9 +138,9 @@ RECIPES = {
         'model.backbone.global_blocks': [], 'model.backbone.conv_blocks': [5, 11, 17, 23]},
     'mask-rcnn_vitdet-l-global_100e_coco': vitdet('l', 184_375, **MASK) | {
         'model.backbone.global_blocks': [], 'model.backbone.window_size': 0},
-    'mask-rcnn_vitdet-l_100e_coco': vitdet('l', 184_375, **MASK) | {'model.neck': SIMPLE | {'in_channels': 1024}},
-    'mask-rcnn_vitdet-h_75e_coco': vitdet('h', 138_281, **MASK) | {'model.neck': SIMPLE | {'in_channels': 1280}},
-    'cascade-mask-rcnn_vitdet-b_100e_coco': vitdet('b', 184_375, **CASCADE) | {'model.neck': SIMPLE},
+    'mask-rcnn_vitdet-l_100e_coco': vitdet('l', 184_375, **MASK),
+    'mask-rcnn_vitdet-h_75e_coco': vitdet('h', 138_281, **MASK),
+    'cascade-mask-rcnn_vitdet-b_100e_coco': vitdet('b', 184_375, **CASCADE),
     'cascade-mask-rcnn_vitdet-l_100e_coco': vitdet('l', 184_375, **CASCADE),
     'cascade-mask-rcnn_vitdet-h_75e_coco': vitdet('h', 138_281, **CASCADE),
     'mask-rcnn_vitdet-b_50e_coco': vitdet('b', 92_187, **MASK),
