@@ -1,15 +1,21 @@
 """Every config of detection: it takes a step and is tested on a tiny set; its constants are those of its source."""
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from shrink import shrink, write_coco
 from test_configs import CONFIGS, load, look_up, rates, settings_of
+from test_configs import DETECTION as BASE
 
 from mae_backbone.cli import scale_learning_rate
 from mae_backbone.run.runner import Runner
 
 DETECTION = [file for file in CONFIGS if file.startswith('configs/detection/')]
+# Short schedules -> what they are like in all else.
+SHORT = {file: full for file in DETECTION for epochs in (100, 75)
+         if (full := re.sub(r'_(25|50)e_coco\.py', f'_{epochs}e_coco.py', file)) != file and full in DETECTION}
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +31,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
 @pytest.mark.filterwarnings('ignore:torch.meshgrid:UserWarning',
                             'ignore:Detected call of `scheduler.step:UserWarning')
 @pytest.mark.slow
-@pytest.mark.parametrize('file', DETECTION)
+@pytest.mark.parametrize('file', [file for file in DETECTION if file not in SHORT])
 def test_it_trains_and_is_tested_when_it_is_shrunk(file: str, sets: dict[bool, Path], tmp_path: Path):
     lvis = file.endswith('_lvis.py')
     cfg = shrink(load(file), sets[lvis])
@@ -42,6 +48,14 @@ def test_it_trains_and_is_tested_when_it_is_shrunk(file: str, sets: dict[bool, P
     assert torch.isfinite(torch.tensor(scalars['train/loss'].data[0])).all()
 
 
+@pytest.mark.parametrize('file', SHORT)
+def test_a_short_schedule_changes_nothing_else(file: str):
+    short, full = load(file), load(SHORT[file])
+    schedule = {'max_iters', 'milestones', 'param_scheduler', 'train_cfg'}
+    assert {key for key in short.keys() | full.keys() if short.get(key) != full.get(key)} <= schedule
+    assert short.train_cfg == full.train_cfg | {'max_iters': short.max_iters}
+
+
 # ---- the constants of the sources
 
 SIZES = {  # detectron2 projects/ViTDet/configs/COCO
@@ -52,6 +66,9 @@ SIZES = {  # detectron2 projects/ViTDet/configs/COCO
     'h': {'backbone.arch': 'huge', 'backbone.drop_path_rate': 0.5, 'backbone.global_blocks': [7, 15, 23, 31],
           'neck.in_channels': 1280}}
 DECAY = {'b': 0.7, 'l': 0.8, 'h': 0.9}
+MILESTONES = {  # iterations -> 8/9 and 26/27 of them
+    184_375: [163_889, 177_546], 138_281: [122_916, 133_159], 92_187: [81_944, 88_773], 46_093: [40_972, 44_386],
+    156_250: [138_889, 150_463]}
 
 
 def vitdet(size: str, iterations: int, lr: float = 1e-4, **more: object) -> dict:
@@ -59,20 +76,27 @@ def vitdet(size: str, iterations: int, lr: float = 1e-4, **more: object) -> dict
     return {f'model.{key}': value for key, value in SIZES[size].items()} | {
         'model.backbone.window_size': 14, 'model.backbone.relative_positions': True, 'model.backbone.image_size': 1024,
         'model.backbone.patch_size': 16, 'model.data_preprocessor.pad_size_divisor': 1024,
-        'model.rpn_head.num_convs': 2, 'model.rpn_head.loss_bbox.type': 'L1Loss',
-        'model.train_cfg.rpn.allowed_border': -1, 'model.train_cfg.rpn_proposal.max_per_img': 1000,
-        'model.test_cfg.rpn.max_per_img': 1000, 'optim_wrapper.optimizer.lr': lr,
-        'optim_wrapper.optimizer.weight_decay': 0.1, 'optim_wrapper.paramwise_cfg.layer_decay': DECAY[size],
-        'optim_wrapper.clip_grad': None, 'auto_scale_lr.base_batch_size': 64, 'train_cfg.max_iters': iterations} | more
+        'optim_wrapper.optimizer.lr': lr, 'optim_wrapper.optimizer.weight_decay': 0.1,
+        'optim_wrapper.paramwise_cfg.layer_decay': DECAY[size], 'optim_wrapper.clip_grad': None,
+        'auto_scale_lr.base_batch_size': 64, 'train_cfg.max_iters': iterations,
+        'param_scheduler.1.milestones': MILESTONES[iterations]} | more
 
 
+# Crops that hold no object stay in: `allow_negative_crop`, and against its name `keep_empty=False`.
 LSJ = {'train_dataloader.dataset.pipeline.2.type': 'RandomFlip',
        'train_dataloader.dataset.pipeline.3.ratio_range': (0.1, 2.0),
        'train_dataloader.dataset.pipeline.4.crop_size': (1024, 1024),
-       'train_dataloader.dataset.pipeline.4.recompute_bbox': True,
+       'train_dataloader.dataset.pipeline.4.allow_negative_crop': True,
+       'train_dataloader.dataset.pipeline.5.keep_empty': False,
        'val_dataloader.dataset.pipeline.1.scale': (1024, 1024)}
-MASK = LSJ | {'model.type': 'MaskRCNN', 'model.train_cfg.rcnn.assigner.match_low_quality': False}
-CASCADE = LSJ | {'model.type': 'CascadeRCNN'} | {
+TWO_STAGES = LSJ | {
+    'model.rpn_head.num_convs': 2, 'model.rpn_head.loss_bbox.type': 'L1Loss', 'model.train_cfg.rpn.allowed_border': -1,
+    'model.train_cfg.rpn_proposal.max_per_img': 1000, 'model.test_cfg.rpn.max_per_img': 1000,
+    'model.test_cfg.rcnn.score_thr': 0.05, 'model.test_cfg.rcnn.max_per_img': 100}
+FASTER = TWO_STAGES | {'model.type': 'FasterRCNN', 'model.train_cfg.rcnn.assigner.match_low_quality': False}
+MASK = FASTER | {'model.type': 'MaskRCNN', 'train_dataloader.dataset.pipeline.4.recompute_bbox': True}
+CASCADE = TWO_STAGES | {
+    'model.type': 'CascadeRCNN', 'train_dataloader.dataset.pipeline.4.recompute_bbox': True} | {
     f'model.roi_head.bbox_head.{i}.{key}': value for i, deviation in enumerate((10, 20, 30)) for key, value in {
         'type': 'Shared4Conv1FCBBoxHead', 'reg_class_agnostic': True,
         'norm_cfg': {'type': 'mae_backbone.LayerNorm2d', 'eps': 1e-6}, 'loss_bbox.type': 'L1Loss',
@@ -80,16 +104,40 @@ CASCADE = LSJ | {'model.type': 'CascadeRCNN'} | {
     f'model.train_cfg.rcnn.{i}.assigner.{key}': iou for i, iou in enumerate((0.5, 0.6, 0.7))
     for key in ('pos_iou_thr', 'neg_iou_thr')}
 LVIS = {'model.roi_head.mask_head.num_classes': 1203, 'model.test_cfg.rcnn.score_thr': 0.02,
-        'model.test_cfg.rcnn.max_per_img': 300, 'train_dataloader.dataset.oversample_thr': 0.001,
-        'train_dataloader.dataset.dataset.pipeline.2.type': 'RandomFlip',
-        'train_dataloader.dataset.dataset.pipeline.4.recompute_bbox': True, 'train_cfg.max_iters': 156_250}
+        'model.test_cfg.rcnn.max_per_img': 300, 'train_dataloader.sampler.type': 'mae_backbone.RepeatFactorSampler',
+        'train_dataloader.sampler.threshold': 0.001, 'train_dataloader.dataset.type': 'mae_backbone.LVISDataset',
+        'custom_hooks.0.type': 'mae_backbone.ClassFrequencyHook'}
+FEDERATED = {'num_classes': 1203, 'loss_cls.type': 'mae_backbone.FederatedLoss'}
+MASK_LVIS = MASK | LVIS | {f'model.roi_head.bbox_head.{key}': value for key, value in FEDERATED.items()}
+CASCADE_LVIS = CASCADE | LVIS | {
+    f'model.roi_head.bbox_head.{i}.{key}': value for i in range(3) for key, value in FEDERATED.items()}
+HUGE_LVIS = {'model.backbone.drop_path_rate': 0.4}
 # Benchmarking Detection Transfer Learning with Vision Transformers; MIMDet configs/benchmarking
 MAE_PAPER = {'model.backbone.window_size': 16, 'model.backbone.out_indices': [2, 5, 8, 11],
              'model.neck.1.norm_cfg.type': 'SyncBN', 'model.roi_head.bbox_head.norm_cfg.type': 'SyncBN',
              'optim_wrapper.optimizer.lr': 8e-5, 'optim_wrapper.optimizer.weight_decay': 0.1,
              'optim_wrapper.paramwise_cfg.layer_decay': None, 'param_scheduler.1.type': 'CosineAnnealingLR',
-             'model.backbone.drop_path_rate': 0.1, 'param_scheduler.0.end': round(0.25 * 118_000 / 64)}
+             'model.backbone.drop_path_rate': 0.1}
+FPN = {key: value for key, value in vitdet('b', 184_375, **MASK).items() if key != 'model.neck.in_channels'} | {
+    'model.neck.0.type': 'mae_backbone.Rescale', 'model.neck.1.type': 'FPN',
+    'model.neck.1.in_channels': [192, 384, 768, 768], 'model.neck.1.num_outs': 5}
+SIMPLE = {'type': 'mae_backbone.SimpleFeaturePyramid', 'in_channels': 768, 'out_channels': 256}
 RECIPES = {
+    'faster-rcnn_vitdet-b_100e_coco': vitdet('b', 184_375, **FASTER) | {
+        'model.roi_head.mask_head': None, 'val_evaluator.metric': ['bbox']},
+    'mask-rcnn_vitdet-b-fpn_100e_coco': FPN | {'model.backbone.out_indices': [2, 5, 8, 11]},
+    'mask-rcnn_vitdet-b-fpn-last_100e_coco': FPN | {'model.backbone.out_indices': [-1]},
+    'mask-rcnn_vitdet-b-single_100e_coco': vitdet('b', 184_375, **MASK) | {
+        'model.neck': SIMPLE | {'strides': [16], 'extra_levels': 0},
+        'model.rpn_head.anchor_generator.strides': [16],
+        'model.rpn_head.anchor_generator.scales': [2, 4, 8, 16, 32]},
+    'mask-rcnn_vitdet-l-windows_100e_coco': vitdet('l', 184_375, **MASK) | {'model.backbone.global_blocks': []},
+    'mask-rcnn_vitdet-l-shifted_100e_coco': vitdet('l', 184_375, **MASK) | {
+        'model.backbone.global_blocks': [], 'model.backbone.shifted_windows': True},
+    'mask-rcnn_vitdet-l-conv_100e_coco': vitdet('l', 184_375, **MASK) | {
+        'model.backbone.global_blocks': [], 'model.backbone.conv_blocks': [5, 11, 17, 23]},
+    'mask-rcnn_vitdet-l-global_100e_coco': vitdet('l', 184_375, **MASK) | {
+        'model.backbone.global_blocks': [], 'model.backbone.window_size': 0},
     'mask-rcnn_vitdet-l_100e_coco': vitdet('l', 184_375, **MASK),
     'mask-rcnn_vitdet-h_75e_coco': vitdet('h', 138_281, **MASK),
     'cascade-mask-rcnn_vitdet-b_100e_coco': vitdet('b', 184_375, **CASCADE),
@@ -97,20 +145,44 @@ RECIPES = {
     'cascade-mask-rcnn_vitdet-h_75e_coco': vitdet('h', 138_281, **CASCADE),
     'mask-rcnn_vitdet-b_50e_coco': vitdet('b', 92_187, **MASK),
     'mask-rcnn_vitdet-b_25e_coco': vitdet('b', 46_093, **MASK),
-    'mask-rcnn_vitdet-b_100e_lvis': vitdet('b', 156_250, 2e-4, **LVIS),
-    'mask-rcnn_vitdet-l_100e_lvis': vitdet('l', 156_250, 2e-4, **LVIS),
-    'mask-rcnn_vitdet-h_100e_lvis': vitdet('h', 156_250, 1e-4, **LVIS) | {'model.backbone.drop_path_rate': 0.4},
-    'cascade-mask-rcnn_vitdet-b_100e_lvis': vitdet('b', 156_250, 2e-4, **LVIS),
-    'cascade-mask-rcnn_vitdet-l_100e_lvis': vitdet('l', 156_250, 2e-4, **LVIS),
-    'cascade-mask-rcnn_vitdet-h_100e_lvis': vitdet('h', 156_250, 1e-4, **LVIS) | {
-        'model.backbone.drop_path_rate': 0.4},
+    'mask-rcnn_vitdet-l_50e_coco': vitdet('l', 92_187, **MASK),
+    'mask-rcnn_vitdet-l_25e_coco': vitdet('l', 46_093, **MASK),
+    'mask-rcnn_vitdet-h_50e_coco': vitdet('h', 92_187, **MASK),
+    'mask-rcnn_vitdet-h_25e_coco': vitdet('h', 46_093, **MASK),
+    'cascade-mask-rcnn_vitdet-b_50e_coco': vitdet('b', 92_187, **CASCADE),
+    'cascade-mask-rcnn_vitdet-b_25e_coco': vitdet('b', 46_093, **CASCADE),
+    'mask-rcnn_vitdet-b_100e_lvis': vitdet('b', 156_250, 2e-4, **MASK_LVIS),
+    'mask-rcnn_vitdet-l_100e_lvis': vitdet('l', 156_250, 2e-4, **MASK_LVIS),
+    'mask-rcnn_vitdet-h_100e_lvis': vitdet('h', 156_250, **MASK_LVIS) | HUGE_LVIS,
+    'cascade-mask-rcnn_vitdet-b_100e_lvis': vitdet('b', 156_250, 2e-4, **CASCADE_LVIS),
+    'cascade-mask-rcnn_vitdet-l_100e_lvis': vitdet('l', 156_250, 2e-4, **CASCADE_LVIS),
+    'cascade-mask-rcnn_vitdet-h_100e_lvis': vitdet('h', 156_250, **CASCADE_LVIS) | HUGE_LVIS,
     'mask-rcnn_vit-fpn-b_100e_coco': MAE_PAPER | {'train_cfg.max_iters': 184_375},
     'mask-rcnn_vit-fpn-b_50e_coco': MAE_PAPER | {'train_cfg.max_iters': 92_187},
     'mask-rcnn_vit-fpn-b_25e_coco': MAE_PAPER | {'train_cfg.max_iters': 46_093},
     'mask-rcnn_vitdet-b_25e_coco-640px': {
         'train_dataloader.batch_size': 4, 'optim_wrapper.accumulative_counts': 4, 'train_cfg.max_iters': 737_500,
+        'train_dataloader.dataset.pipeline.4.allow_negative_crop': True,
+        'train_dataloader.dataset.pipeline.5.keep_empty': False,
         'model.backbone.checkpointing': True, 'model.data_preprocessor.pad_size_divisor': 640},
+    # mmdet fcos_r50-caffe_fpn_gn-head and dino-4scale_r50_8xb2-12e
+    'fcos_vitdet-b_25e_coco': vitdet('b', 46_093, **LSJ) | {
+        'model.type': 'FCOS', 'model.neck': SIMPLE | {'strides': (8, 16, 32, 64), 'extra_levels': 1},
+        'model.bbox_head.strides': [8, 16, 32, 64, 128], 'model.bbox_head.stacked_convs': 4,
+        'model.bbox_head.loss_bbox.type': 'IoULoss', 'model.test_cfg.score_thr': 0.05},
+    'dino_vitdet-b_12e_coco': {f'model.{key}': value for key, value in SIZES['b'].items()} | {
+        'model.type': 'DINO', 'model.num_queries': 900, 'model.backbone.window_size': 14,
+        'model.neck': SIMPLE | {'strides': (8, 16, 32, 64), 'extra_levels': 0},
+        'optim_wrapper.optimizer.lr': 1e-4, 'optim_wrapper.optimizer.weight_decay': 1e-4,
+        'optim_wrapper.clip_grad': {'max_norm': 0.1, 'norm_type': 2},
+        'optim_wrapper.paramwise_cfg.layer_decay': 0.7,
+        'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult': 0.1, 'auto_scale_lr.base_batch_size': 16,
+        'train_cfg.max_epochs': 12},
 }
+
+
+def test_every_recipe_is_compared():
+    assert {f'configs/detection/{name}.py' for name in RECIPES} == {*DETECTION} - {BASE}  # test_configs.py has that
 
 
 @pytest.mark.parametrize('name', RECIPES)
@@ -132,6 +204,16 @@ def test_the_lr_falls_at_the_same_shares_of_the_schedule(name: str, iterations: 
     falls = [i for i in range(300, iterations) if found[i] < 0.5 * found[i - 1]]
     assert [fall / iterations for fall in falls] == pytest.approx([8 / 9, 26 / 27], abs=2e-5)
     assert found[-1] == pytest.approx(peak / 100)
+
+
+@pytest.mark.parametrize(('name', 'iterations'), [('mask-rcnn_vit-fpn-b_100e_coco', 184_375),
+                                                  ('mask-rcnn_vit-fpn-b_25e_coco', 46_093)])
+def test_the_schedule_of_the_mae_papers_detector_is_that_of_mimdet(name: str, iterations: int):
+    """In detectron2 a cosine over the whole training, up to whose value after the warm-up a line leads."""
+    warmup, place = 0.25 * 118_000 / 64, np.arange(2000)
+    cosine = 8e-5 / 2 * (1 + np.cos(np.pi * np.maximum(place, warmup) / iterations))
+    wanted = cosine * np.minimum(1, 0.001 + 0.999 * place / warmup)
+    np.testing.assert_allclose(rates(f'configs/detection/{name}.py', 2000), wanted, rtol=4e-4)
 
 
 def test_the_learning_rate_of_a_small_gpu_is_the_sum_of_its_card():

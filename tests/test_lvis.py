@@ -1,13 +1,17 @@
-"""LVIS: images named by their address, and AP that leaves open what the annotations leave open."""
+"""LVIS: images named by their address and repeated for rare classes, AP that leaves open what the annotations do."""
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from shrink import write_coco
 
 from mae_backbone.detection.lvis import LVISDataset, LVISMetric
+from mae_backbone.detection.lvis_sampler import RepeatFactorSampler
 from mae_backbone.user_data.check import check_data
 from mae_backbone.user_data.source import DataError
 
@@ -91,3 +95,51 @@ def test_the_check_of_data_understands_it(tmp_path: Path):
     (tmp_path / 'train2017' / '2.jpg').unlink()
     with pytest.raises(DataError, match='1 of the 4 images'):
         check_data(lvis_config(tmp_path), splits=['train'])
+
+
+# ---- the order of a training
+
+class Images:
+    """Eight images with class 0 but for the last, which has none; class 1 is in two of them, class 2 in one."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def get_cat_ids(self, i: int) -> list[int]:
+        return [[0, 0, 2, 1], [1, 0], [0], [0], [0], [0], [0], []][i]
+
+
+FACTORS = [6 ** 0.5, 3 ** 0.5, 1, 1, 1, 1, 1, 1]  # sqrt(threshold / share)
+
+
+def sampler(seed: int = 0) -> RepeatFactorSampler:
+    return RepeatFactorSampler(Images(), threshold=0.75, seed=seed)
+
+
+def first(indices: Sequence[int], number: int = 40) -> list[int]:
+    return [*itertools.islice(indices, number)]
+
+
+def test_an_image_comes_as_often_as_its_rarest_class_demands():
+    ours = sampler()
+    np.testing.assert_allclose(ours.factors, FACTORS)
+    counts = np.array([np.bincount(ours.order(epoch), minlength=8) for epoch in range(2000)])
+    assert (np.floor(FACTORS) <= counts).all()
+    assert (counts <= np.ceil(FACTORS)).all()
+    np.testing.assert_allclose(counts.mean(0), FACTORS, atol=0.04)
+
+
+def test_an_epoch_depends_on_the_seed_and_its_number_alone():
+    epochs = [sampler(seed).order(epoch).tolist() for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
+    assert len({*map(tuple, epochs)}) == 4
+    assert first(sampler(), len(epochs[0] + epochs[1])) == epochs[0] + epochs[1]
+
+
+def test_processes_take_turns_and_a_resumed_one_goes_on():
+    ranks = [sampler() for _ in range(3)]
+    for rank, ours in enumerate(ranks):
+        ours.rank, ours.world_size = rank, 3
+    dealt = [first(ours) for ours in ranks]
+    assert [*itertools.chain.from_iterable(zip(*dealt, strict=True))] == first(sampler(), 120)
+    ranks[2].skip(25)
+    assert first(ranks[2], 15) == dealt[2][25:]

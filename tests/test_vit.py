@@ -144,14 +144,15 @@ def test_drop_path_grows_linearly_from_zero():
     assert rates == pytest.approx([0, 0.15, 0.3])
 
 
-def test_checkpointing_changes_memory_and_not_the_gradients():
+@pytest.mark.parametrize('options', [dict(), DETECTION, dict(window_size=3, global_blocks=[2], **DETECTION)])
+def test_checkpointing_changes_memory_and_not_the_gradients(options: dict):
     images, gradients, runs = torch.randn(4, 3, 32, 32), [], []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        model = tiny(drop_path_rate=0.5, checkpointing=checkpointing)
+        model = tiny(drop_path_rate=0.5, checkpointing=checkpointing, **options)
         calls = []
         model.blocks[1].attn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        loss = model.encode(model.embed(images)).square().mean()
+        loss = model.feature_maps(images)[0].square().mean()
         loss.backward()
         gradients.append([loss.detach(), *(parameter.grad for parameter in model.parameters())])
         runs.append(len(calls))

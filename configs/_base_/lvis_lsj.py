@@ -21,11 +21,11 @@ test_pipeline = [
 ]
 lvis = dict(type='mae_backbone.LVISDataset', data_root='data/lvis_v1/', data_prefix=dict(img=''))
 train_dataloader = dict(
-    batch_size=4, num_workers=4, persistent_workers=True, sampler=dict(type='InfiniteSampler'),
-    dataset=dict(
-        type='ClassBalancedDataset', oversample_thr=0.001,  # images with classes in fewer than 1 of 1000 are repeated
-        dataset=dict(ann_file='annotations/lvis_v1_train.json', pipeline=train_pipeline,
-                     filter_cfg=dict(filter_empty_gt=True, min_size=32), **lvis)))
+    batch_size=4, num_workers=4, persistent_workers=True,
+    # Images with classes in fewer than 1 of 1000 are repeated (LVIS paper).
+    sampler=dict(type='mae_backbone.RepeatFactorSampler', threshold=0.001),
+    dataset=dict(ann_file='annotations/lvis_v1_train.json', pipeline=train_pipeline,
+                 filter_cfg=dict(filter_empty_gt=True, min_size=32), **lvis))
 val_dataloader = dict(
     batch_size=1, num_workers=2, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(ann_file='annotations/lvis_v1_val.json', pipeline=test_pipeline, test_mode=True, **lvis))

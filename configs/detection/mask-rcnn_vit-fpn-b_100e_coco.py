@@ -18,7 +18,6 @@ scaled, there after the crop, which is the same in distribution.
 _base_ = ['./mask-rcnn_vitdet-b_100e_coco.py']
 
 max_iters = 184_375
-warmup = 461  # a quarter of an epoch: .25 * 118_000 / 64
 norm_cfg = dict(type='SyncBN', requires_grad=True)  # MMEngine makes it a plain BatchNorm in a single process
 
 model = dict(
@@ -36,6 +35,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(_delete_=True, norm_decay_mult=0.0, custom_keys={'pos_embed': dict(decay_mult=0.0),
                                                                         'rel_pos': dict(decay_mult=0.0)}))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=max_iters, T_max=max_iters - warmup, eta_min=0.0),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=461 + 1),  # .25 epochs * 118_000 / 64
+    # From the first iteration on, as in detectron2: the warm-up is a factor of it.
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, T_max=max_iters, eta_min=0.0),
 ]

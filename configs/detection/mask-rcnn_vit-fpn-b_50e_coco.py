@@ -11,9 +11,8 @@ Expect  50.1 box AP, 44.6 mask AP (facebookresearch/mae#43; MIMDet: 50.2 / 44.9)
 _base_ = ['./mask-rcnn_vit-fpn-b_100e_coco.py']
 
 max_iters = 184_375 // 2
-warmup = 461
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=warmup),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=warmup, end=max_iters, T_max=max_iters - warmup, eta_min=0.0),
+    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=461 + 1),  # .25 epochs * 118_000 / 64
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, T_max=max_iters, eta_min=0.0),
 ]
 train_cfg = dict(max_iters=max_iters)
