@@ -159,10 +159,11 @@ def test_val_must_number_its_categories_as_training(tmp_path: Path) -> None:
     assert 'labels would be mixed up' in refused(cfg)
 
 
-def test_the_evaluator_must_know_the_images_that_are_predicted(tmp_path: Path) -> None:
+@pytest.mark.parametrize('kind', ['mmdet.CocoMetric', 'mae_backbone.LVISMetric'])
+def test_the_evaluator_must_know_the_images_that_are_predicted(tmp_path: Path, kind: str) -> None:
     cfg = detection(tmp_path)
     shutil.copy(tmp_path / 'annotations/val.json', tmp_path / 'annotations/copy.json')
-    cfg.val_evaluator = [dict(type='mmdet.CocoMetric', ann_file=str(tmp_path / 'annotations/copy.json'))]
+    cfg.val_evaluator = [dict(type=kind, ann_file=str(tmp_path / 'annotations/copy.json'))]
     check_data(cfg)
     content = coco_content()
     content['images'].append(dict(id=4, file_name='d.png', width=5, height=5))

@@ -181,12 +181,12 @@ def _evaluators(cfg: Config, split: str) -> list[ConfigDict]:
 
 
 def _check_evaluators(cfg: Config, split: str) -> None:
-    """mmdet's CocoMetric reads an annotation file of its own: its images must be those that are predicted."""
+    """CocoMetric and LVISMetric read an annotation file of their own: its images must be those that are predicted."""
     read = sources(cfg, split)
     for evaluator in _evaluators(cfg, split):
         path = evaluator.get('ann_file')
         if (not path or len(read) != 1 or read[0].kind != 'coco' or not read[0].is_local
-                or not str(evaluator.get('type')).endswith('CocoMetric')):
+                or not str(evaluator.get('type')).endswith(('CocoMetric', 'LVISMetric'))):
             continue
         if read_coco(path).images.keys() != read_coco(read[0].annotations).images.keys():
             raise DataError(f'{split}_evaluator.ann_file is {path}, with other images than {read[0].annotations}, '
