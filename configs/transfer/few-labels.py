@@ -5,8 +5,8 @@ Run     python tools/transfer.py few-labels --checkpoint MAE.pth --against rando
 Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
 Expect  the table in the README
 
-Trainings have as many iterations with few labels as with all, so that what differs is what the labels say. The attentive
-probe of all labels, whose cost is hours on a CPU, is left out: set its `labels` to have it.
+Trainings have as many iterations with few labels as with all, so that what differs is what the labels say. The
+attentive probe of all labels, hours on a CPU, is left out: set its `labels` to have it.
 """
 title = 'Transfer with few labels'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')
