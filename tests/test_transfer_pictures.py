@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from test_labelled import in_folders, in_list, in_shards
 from test_transfer_encoders import save
 from test_transfer_probes import write_classes
 
 from mae_backbone.data.decode import read_image
 from mae_backbone.pretrainer import MAEPretrainer
+from mae_backbone.reports import comparison
 from mae_backbone.transfer import claims, pictures
 from mae_backbone.transfer.encoders import find_encoders, read_architecture
 from mae_backbone.transfer.frozen import build_frozen
@@ -145,15 +147,25 @@ tasks = dict(tune=dict(data=['images'], config=dict(
         (job.folders[0] / 'run').mkdir()
         (job.folders[0] / 'run' / 'last_checkpoint').write_text(job.name)
     drawing = plan_pictures(made)[-1].folders[0]
-    seen = {}
+    seen = []
 
-    def draw(configs: dict, checkpoints: dict, **_: object) -> np.ndarray:
-        seen.update({name: (Path(configs[name].filename).name, checkpoints[name]) for name in checkpoints})
-        return np.zeros((8, 8, 3), np.uint8)
-    monkeypatch.setattr('mae_backbone.reports.comparison.draw_predictions', draw)
+    class Predictor:
+        def __init__(self, cfg: Config, checkpoint: str) -> None:
+            seen.append((Path(cfg.filename).name, checkpoint, cfg.data_root))
+
+        def __call__(self, image: np.ndarray) -> None:
+            return None
+
+        def draw(self, image: np.ndarray, _: None) -> np.ndarray:
+            return image
+
+        def draw_truth(self, *_: object) -> tuple[np.ndarray, np.ndarray]:
+            return (np.zeros((8, 8, 3), np.uint8),) * 2
+    monkeypatch.setattr(comparison, 'Predictor', Predictor)
     assert draw_pictures(claims.read_spec(drawing), drawing)['faults'] == []
-    assert seen == {'tiny': ('vit-micro_finetune_cifar10.py', 'tune-images-labels-1-seed-0-tiny'),
-                    'small': ('vit-micro_linear_cifar10.py', 'tune-images-labels-1-seed-0-small')}
+    root = str(tmp_path / 'data')
+    assert seen == [('vit-micro_finetune_cifar10.py', 'tune-images-labels-1-seed-0-tiny', root),
+                    ('vit-micro_linear_cifar10.py', 'tune-images-labels-1-seed-0-small', root)]
 
 
 def test_files_of_different_runs_are_all_shown(tmp_path):

@@ -114,10 +114,20 @@ def test_the_table_of_markdown_has_a_line_for_each_row(page, benchmark):
     assert lines[-1].startswith('- failed: cells/a long name of a task/one/labels-1/seed-2/random: the reason')
 
 
+def drawn_in(part: str) -> list[str]:
+    """The SVGs in a part of the page."""
+    return [base64.b64decode(found).decode() for found in re.findall('svg\\+xml;base64,([^"]*)', part)]
+
+
 def words_in(part: str) -> list[set[str]]:
     """Texts in each SVG of a part of the page."""
-    return [set(re.findall('<!-- (.*?) -->', base64.b64decode(found).decode()))
-            for found in re.findall('svg\\+xml;base64,([^"]*)', part)]
+    return [set(re.findall('<!-- (.*?) -->', drawn)) for drawn in drawn_in(part)]
+
+
+def test_an_axis_is_no_wider_than_a_phone(page):
+    drawn = drawn_in(page.read_text(encoding='utf-8'))
+    assert len(drawn) == 4
+    assert all(float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) * 96 / 72 <= 390 for svg in drawn)
 
 
 def test_a_run_is_a_line_and_an_axis_has_one_unit():
@@ -132,7 +142,7 @@ def test_a_run_is_a_line_and_an_axis_has_one_unit():
     [labels], [iterations], [epochs] = map(words_in, parts[1::2])
     assert labels >= {'knn, set', 'a/iter_200', 'b/iter_300', 'c/epoch_2', 'random'}
     assert not labels & {'a/iter_100', 'c/epoch_1'}
-    assert iterations >= { 'iterations', 'a', 'b', 'random'}
+    assert iterations >= {'iterations', 'a', 'b', 'random'}
     assert not iterations & {'c', 'epochs'}
     assert epochs >= {'epochs', 'c', 'random'}
     assert not epochs & {'a', 'b', 'iterations'}

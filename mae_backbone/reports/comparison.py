@@ -1,4 +1,4 @@
-"""What several trained models of one config make of the same validation images."""
+"""What several trained models make of the same validation images."""
 from collections.abc import Mapping
 from pathlib import Path
 

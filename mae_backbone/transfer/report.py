@@ -136,7 +136,7 @@ def curves(rows: Sequence[Row], encoders: Sequence[Encoder]) -> Iterator[str]:
         yield _gallery({key: draw_labels(key, group, shown) for key, group in several.items()},
                        'Against the share of the labels; bars are one standard deviation.')
     references = [encoder.name for encoder in encoders if encoder.reference]
-    for unit, words in (('iter', 'iterations'), ('epoch', 'epochs')):  # which no axis has both of
+    for unit, words in (('iter', 'iterations'), ('epoch', 'epochs')):  # an axis has one of them
         runs = runs_of(encoders, unit)
         if any(len(run) > 1 for run in runs.values()):
             yield heading(f'Pretraining, {words}')
