@@ -1,13 +1,14 @@
 """Reports: tables in Markdown and HTML, figures, and the page around them."""
 import base64
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 _STYLE = '''
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left; white-space: nowrap; }
 th.group { white-space: normal; padding-top: .9rem; color: #555; }
+div.side { display: flex; flex-wrap: wrap; align-items: flex-start; }
 figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; }
 pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: .85rem; }
 p, h2, h3, li, figcaption { overflow-wrap: anywhere; }
@@ -56,6 +57,13 @@ def figure(source: str, words: str) -> str:
     """A picture, by its address or as `data_uri`, with a caption."""
     return (f'<figure><img src="{html.escape(source)}" alt="{html.escape(words)}">'
             f'<figcaption>{html.escape(words)}</figcaption></figure>')
+
+
+def gallery(pictures: Mapping[str, str], words: str) -> str:
+    """Pictures, their addresses by what they show, with one caption: side by side where there is room for that."""
+    images = ''.join(f'<img src="{html.escape(source)}" alt="{html.escape(shown)}">'
+                     for shown, source in pictures.items())
+    return f'<figure><div class="side">{images}</div><figcaption>{html.escape(words)}</figcaption></figure>'
 
 
 def data_uri(content: bytes, kind: str) -> str:

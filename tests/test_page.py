@@ -24,10 +24,11 @@ class Reader(HTMLParser):
 
 def test_text_from_data_stays_text_on_a_page():
     read = Reader(page.page(NASTY, [
-        page.heading(NASTY), page.paragraph(NASTY), page.figure(NASTY, NASTY), page.html_table([NASTY], [[NASTY]])]))
+        page.heading(NASTY), page.paragraph(NASTY), page.figure(NASTY, NASTY), page.html_table([NASTY], [[NASTY]]),
+        page.gallery({NASTY: NASTY}, NASTY)]))
     assert 'script' not in read.tags
-    assert read.text.count(NASTY) == 7  # title, headline, heading, paragraph, caption and both cells
-    assert read.values.count(NASTY) == 2  # the address of the picture and the words in its place
+    assert read.text.count(NASTY) == 8  # title, headline, heading, paragraph, two captions and both cells
+    assert read.values.count(NASTY) == 4  # the addresses of both pictures and the words in their place
 
 
 def test_a_cell_of_markdown_ends_where_it_should():

@@ -9,8 +9,10 @@ from mae_backbone.transfer.encoders import (
     config_in,
     file_fingerprint,
     find_encoders,
+    last_of_runs,
     parse_config,
     read_architecture,
+    runs_of,
 )
 from mae_backbone.vit import ViT
 
@@ -48,6 +50,34 @@ def test_names_have_as_many_folders_as_tell_them_apart(tmp_path):
     assert [encoder.name for encoder in find_encoders([str(file) for file in files], [])] == ['a/epoch_1', 'b/epoch_1']
     with pytest.raises(ValueError, match='given twice'):
         find_encoders([str(files[0])], [str(files[0])])
+
+
+def test_only_the_same_file_is_given_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ('mae.v1', 'mae.v2', 'mae.pth', 'mae.safetensors', 'mae')
+    for name in names:
+        Path(name).touch()
+    assert [encoder.name for encoder in find_encoders(names[:4], [])] == ['mae.v1', 'mae.v2', 'mae', 'mae.safetensors']
+    assert len({encoder.name for encoder in find_encoders(names, [])}) == len(names)
+    with pytest.raises(ValueError, match='given twice'):
+        find_encoders(['mae.pth'], [str(tmp_path / 'mae.pth')])
+
+
+def test_a_known_path_keeps_its_name(tmp_path):
+    one, two = (save(tmp_path / run / 'epoch_1.pth') for run in 'ab')
+    assert [encoder.name for encoder in find_encoders([str(one)], [str(two)], {one.resolve(): 'epoch_1'})] == [
+        'epoch_1', 'b/epoch_1']
+
+
+def test_the_last_checkpoint_stands_for_its_run_alone(tmp_path):
+    files = [save(tmp_path / name) for name in ('a/epoch_2.pth', 'a/epoch_1.pth', 'b/epoch_1.pth', 'b/iter_5.pth',
+                                                'c/mae.pth', 'd/mae.pth')]
+    found = find_encoders([str(file) for file in files], ['random'])
+    assert [encoder.name for encoder in last_of_runs(found)] == ['a/epoch_2', 'b/epoch_1', 'b/iter_5', 'c/mae',
+                                                                 'd/mae', 'random']
+    assert {name: [encoder.step for encoder in run] for name, run in runs_of(found, 'epoch').items()} == {
+        'a': [2, 1], 'b': [1]}
+    assert list(runs_of(found, 'iter')) == ['b']
 
 
 @pytest.mark.parametrize(('name', 'says'), [

@@ -1,19 +1,27 @@
 """Pictures of a report: each is drawn from the spec of its cell, and one that cannot be leaves the others alone."""
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
+import pytest
 import torch
+from mmengine.config import Config
+from test_labelled import in_folders, in_list, in_shards
 from test_transfer_encoders import save
 from test_transfer_probes import write_classes
 
+from mae_backbone.data.decode import read_image
 from mae_backbone.pretrainer import MAEPretrainer
+from mae_backbone.reports import comparison
 from mae_backbone.transfer import claims, pictures
 from mae_backbone.transfer.encoders import find_encoders, read_architecture
 from mae_backbone.transfer.frozen import build_frozen
 from mae_backbone.transfer.picture_jobs import plan_pictures
 from mae_backbone.transfer.pictures import draw_pictures, photographs
-from mae_backbone.transfer.planning import Benchmark
+from mae_backbone.transfer.planning import Benchmark, plan
 from mae_backbone.transfer.suite import load_suite
+from mae_backbone.vit import ViT
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ("model = dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2, "
@@ -78,13 +86,98 @@ def test_other_weights_have_another_folder(tmp_path):
     assert plan_pictures(benchmark(tmp_path, tmp_path / 'mae.pth', data)) == jobs[1:]
 
 
-def test_photographs_are_validation_images_and_no_label_maps(tmp_path):
+@pytest.mark.parametrize('classes', [False, True])
+def test_photographs_are_validation_images_and_no_label_maps(tmp_path, classes: bool):
+    data = write_classes(tmp_path / 'data')
+    (data / 'annotations' / 'val').mkdir(parents=True)
+    (data / 'annotations' / 'val' / 'map.png').touch()
+    files = [data / 'val' / name for name in ('dark/00.png', 'dark/03.png', 'light/03.png')]
+    for found, file in zip(photographs(data, 3, classes=classes), files, strict=True):
+        assert np.array_equal(found, read_image(file))
+
+
+@pytest.mark.parametrize('write', [in_list, in_shards])
+def test_a_set_in_a_list_or_in_shards_is_drawn(tmp_path, monkeypatch, write: Callable):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    data = write(tmp_path / 'data', in_folders(tmp_path / 'folders'))
+    made = benchmark(tmp_path, save_mae(tmp_path / 'mae.pth'), data)
+    [job] = plan_pictures(made)
+    found = draw_pictures(claims.read_spec(job.folders[0]), job.folders[0])
+    assert found['faults'] == []
+    assert len(found['pictures']) == 5
+
+
+def test_whatever_a_picture_fails_by_the_others_are_drawn(tmp_path, monkeypatch, capsys):
+    def broken(*_: object) -> None:
+        raise KeyError('what is missing')
+    monkeypatch.setattr(pictures, 'principal_maps', broken)
+    monkeypatch.setattr(pictures, '_neighbours', broken)
+    made = benchmark(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
+    [job] = plan_pictures(made)
+    found = draw_pictures(claims.read_spec(job.folders[0]), job.folders[0])
+    assert list(found['pictures']) == ['attention.png', 'reconstructions_0.png']
+    assert ['what is missing' in fault for fault in found['faults']] == [True] * 3
+    assert capsys.readouterr().err.count('Traceback') == 3
+
+
+def test_data_without_photographs_is_noted(tmp_path):
+    (tmp_path / 'data').mkdir()
+    spec = {'of': 'encoders', 'data_root': str(tmp_path / 'data'), 'classes': False, 'encoders': [],
+            'where': {'checkpoints': []}}
+    found = draw_pictures(spec, tmp_path)
+    assert found['pictures'] == {}
+    assert all('holds no images' in fault for fault in found['faults'])
+
+
+def test_each_encoder_is_shown_with_the_config_of_its_training(tmp_path, monkeypatch):
+    suite = SUITE.replace("tasks = dict(knn=dict(probe='knn', data=['images'], options=dict(k=K)))", """
+tasks = dict(tune=dict(data=['images'], config=dict(
+    tiny='demo/vit-micro_finetune_cifar10.py', small='demo/vit-micro_linear_cifar10.py')))""")
+    (tmp_path / 'suite.py').write_text(suite)
     write_classes(tmp_path / 'data')
-    (tmp_path / 'data' / 'annotations' / 'val').mkdir(parents=True)
-    (tmp_path / 'data' / 'annotations' / 'val' / 'map.png').touch()
-    found = photographs(tmp_path / 'data', 3)
-    assert len(found) == 3
-    assert {path.relative_to(tmp_path / 'data').parts[0] for path in found} == {'val'}
+    files = []
+    for name in ('tiny', 'small'):
+        vit = ViT(name, image_size=16, patch_size=16)
+        torch.save(dict(model=vit.state_dict()), tmp_path / f'{name}.pth')
+        files.append(str(tmp_path / f'{name}.pth'))
+    made = Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'), tuple(find_encoders(files, [])),
+                     tmp_path / 'data', tmp_path / 'out', ROOT)
+    for job in plan(made):
+        (job.folders[0] / claims.RESULT).write_text('{}')
+        (job.folders[0] / 'run').mkdir()
+        (job.folders[0] / 'run' / 'last_checkpoint').write_text(job.name)
+    drawing = plan_pictures(made)[-1].folders[0]
+    seen = []
+
+    class Predictor:
+        def __init__(self, cfg: Config, checkpoint: str) -> None:
+            seen.append((Path(cfg.filename).name, checkpoint, cfg.data_root))
+
+        def __call__(self, image: np.ndarray) -> None:
+            return None
+
+        def draw(self, image: np.ndarray, _: None) -> np.ndarray:
+            return image
+
+        def draw_truth(self, *_: object) -> tuple[np.ndarray, np.ndarray]:
+            return (np.zeros((8, 8, 3), np.uint8),) * 2
+    monkeypatch.setattr(comparison, 'Predictor', Predictor)
+    assert draw_pictures(claims.read_spec(drawing), drawing)['faults'] == []
+    root = str(tmp_path / 'data')
+    assert seen == [('vit-micro_finetune_cifar10.py', 'tune-images-labels-1-seed-0-tiny', root),
+                    ('vit-micro_linear_cifar10.py', 'tune-images-labels-1-seed-0-small', root)]
+
+
+def test_files_of_different_runs_are_all_shown(tmp_path):
+    names = ('a/epoch_1.pth', 'a/epoch_2.pth', 'b.pth')
+    (tmp_path / 'a').mkdir()
+    files = [str(save_mae(tmp_path / name)) for name in names]
+    (tmp_path / 'suite.py').write_text(SUITE.replace('K', '3'))
+    made = Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'),
+                     tuple(find_encoders(files, ['random'])), write_classes(tmp_path / 'data'), tmp_path / 'out', ROOT)
+    [job] = plan_pictures(made)
+    shown = [encoder['name'] for encoder in claims.read_spec(job.folders[0])['encoders']]
+    assert shown == ['epoch_2', 'b', 'random']
 
 
 def test_dense_maps_have_patches_of_images_of_any_size(tmp_path):

@@ -1,4 +1,5 @@
 """The plan: one job for all cells on the same features, one for each training, folders that remember what they are."""
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from test_transfer_encoders import CONFIG, save
 from mae_backbone.transfer import claims, planning
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.picture_jobs import plan_pictures
-from mae_backbone.transfer.planning import Benchmark, outcomes, plan
+from mae_backbone.transfer.planning import Benchmark, known_names, outcomes, plan
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.suite import load_suite
 
@@ -70,6 +71,27 @@ def test_the_same_plan_again_changes_nothing_and_another_checkpoint_is_refused(b
         plan(benchmark())
 
 
+@pytest.mark.parametrize('old', [False, True])
+def test_an_encoder_that_is_added_later_does_not_rename_the_others(tmp_path, old: bool):
+    (tmp_path / 'suite.py').write_text(SUITE.replace('NEW', 'False'))
+    (tmp_path / 'data').mkdir()
+    one, two = (str(save(tmp_path / run / 'epoch_1.pth', config=CONFIG)) for run in 'ab')
+
+    def folders(*checkpoints: str) -> set[Path]:
+        encoders = find_encoders(checkpoints, ['random'], known_names(tmp_path / 'out'))
+        return {folder for job in plan(Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'),
+                                                 tuple(encoders), tmp_path / 'data', tmp_path / 'out', ROOT))
+                for folder in job.folders}
+    before = folders(one)
+    for folder in before if old else ():  # cells of an earlier version did not note names
+        spec = claims.read_spec(folder)
+        del spec['where']['name']
+        (folder / claims.SPEC).write_text(json.dumps(spec))
+    both = folders(one, two)
+    assert before < both
+    assert folders(two) | folders(one) == both
+
+
 def test_every_checkpoint_is_read_and_hashed_once(benchmark, monkeypatch):
     asked = []
     for module, name in ((torch, 'load'), (planning, 'file_fingerprint')):
@@ -79,7 +101,7 @@ def test_every_checkpoint_is_read_and_hashed_once(benchmark, monkeypatch):
     planned = benchmark()
     plan(planned)
     plan_pictures(planned)
-    write_report(planned, failed={}, pictures=[], seconds=1.0)
+    write_report(planned, failed={}, pictures=[], seconds=1.0, command='', only={})
     assert sorted(asked) == ['file_fingerprint', 'load']
 
 
@@ -98,7 +120,11 @@ def test_outcomes_are_those_of_finished_cells(benchmark):
     assert outcomes(planned) == []
     cell = planned.cells()[3]
     (planned.out / cell.folder / claims.RESULT).write_text('{"values": {"top-1": 12.5}, "seconds": 1}')
-    assert outcomes(planned) == [(cell.task, cell.data, cell.labels, cell.seed, cell.model, {'top-1': 12.5}, 1)]
+    found = (cell.task, cell.data, cell.labels, cell.seed, cell.model, {'top-1': 12.5}, 1)
+    assert outcomes(planned) == [(*found, None)], 'of an earlier version'
+    (planned.out / cell.folder / claims.RESULT).write_text(
+        '{"values": {"top-1": 12.5}, "seconds": 1, "environment": {"commit": "a"}}')
+    assert outcomes(planned) == [(*found, {'commit': 'a'})]
 
 
 def test_a_config_that_does_not_exist_is_named(benchmark):

@@ -169,6 +169,32 @@ def test_claims_are_looked_at_only_where_there_is_room(tmp_path, monkeypatch):
     assert looked == ['a0', 'b0', 'c0', 'a0']  # for errors of earlier runs; then of the one that is started
 
 
+class Died(Noted):
+    """A process that died."""
+
+    def ended(self) -> bool:
+        return True
+
+    def failure(self) -> str:
+        return 'it died'
+
+
+def test_of_the_cells_that_are_left_the_one_with_the_youngest_log_failed(tmp_path, monkeypatch):
+    """A process passes over cells that another one has at that time."""
+    job = write_job(tmp_path / 'out', tmp_path, 'a', cells=3)
+    for age, folder in zip((200, 100), job.folders, strict=False):
+        (folder / claims.LOG).touch()
+        os.utime(folder / claims.LOG, (time.time() - age,) * 2)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+    monkeypatch.setattr('mae_backbone.transfer.running.say', stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job], Died(room=1))
+    assert [claims.error_of(folder) and claims.error_of(folder).strip() for folder in job.folders] == [
+        None, 'it died', None]
+
+
 @pytest.mark.skipif(os.name == 'nt', reason='Windows ends a process without a word')
 def test_a_training_on_several_gpus_that_is_told_to_stop_has_not_failed(tmp_path, monkeypatch):
     def stopped(*_: object, **__: object) -> None:

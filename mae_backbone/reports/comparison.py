@@ -1,4 +1,5 @@
-"""What several trained models of one config make of the same validation images."""
+"""What several trained models make of the same validation images."""
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.user_data.fit import fit_classes, use_data_root
 
 
-def draw_predictions(cfg: Config, checkpoints: dict[str, str | Path], *, data_root: str | Path,
+def draw_predictions(cfg: Config | Mapping[str, Config], checkpoints: dict[str, str | Path], *, data_root: str | Path,
                      images: int = 5) -> np.ndarray:
     """Validation images, evenly drawn: the image, what is there, and what each model finds -> picture (H, W, 3) uint8.
 
     Args:
-        cfg: the config of the trainings; it is fitted to the data.
+        cfg: the config of the trainings, or of each by the title of its column; they are fitted to the data.
         checkpoints: of tools/train.py, by the title of their column.
         data_root: of the validation images.
         images: how many, a row each.
@@ -23,10 +24,12 @@ def draw_predictions(cfg: Config, checkpoints: dict[str, str | Path], *, data_ro
     Raises:
         ValueError: the validation set is empty, or a checkpoint does not fit.
     """
-    use_data_root(cfg, str(data_root))
-    fit_classes(cfg)
-    predictors = [Predictor(cfg, checkpoint) for checkpoint in checkpoints.values()]
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    each = dict.fromkeys(checkpoints, cfg) if isinstance(cfg, Config) else cfg
+    for one in {id(one): one for one in each.values()}.values():
+        use_data_root(one, str(data_root))
+        fit_classes(one)
+    predictors = [Predictor(each[title], checkpoint) for title, checkpoint in checkpoints.items()]
+    dataset = DATASETS.build(each[next(iter(checkpoints))].test_dataloader.dataset)
     if not len(dataset):
         raise ValueError(f'{data_root} has no validation images to draw')
     rows = []

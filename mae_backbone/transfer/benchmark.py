@@ -1,5 +1,7 @@
 """A benchmark from its command to its report."""
 import os
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +14,7 @@ from mae_backbone.transfer import claims
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.picture_jobs import plan_pictures
 from mae_backbone.transfer.places import Job, Place, Processes, Slurm
-from mae_backbone.transfer.planning import Benchmark, plan
+from mae_backbone.transfer.planning import Benchmark, known_names, plan
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.running import run_jobs, say
 from mae_backbone.transfer.suite import load_suite
@@ -40,7 +42,8 @@ def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_
     """
     begin = time.time()
     chosen = load_suite(suite, root / 'configs').only(**only or {})
-    benchmark = Benchmark(chosen, tuple(find_encoders(checkpoints, against)), data_root, out, root)
+    encoders = find_encoders(checkpoints, against, known_names(out))
+    benchmark = Benchmark(chosen, tuple(encoders), data_root, out, root)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / 'plan.lock'):  # two machines may begin at the same time
         planned = plan(benchmark)
@@ -57,7 +60,8 @@ def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_
     failed |= run_jobs(drawing, place_of(drawing, out, gpus, jobs, slurm))
     drawn = [folder for job in drawing for folder in job.folders if folder not in failed]
     with FileLock(out / 'report.lock'):  # two processes may come to the end at the same time
-        page = write_report(benchmark, failed=failed, pictures=drawn, seconds=time.time() - begin)
+        page = write_report(benchmark, failed=failed, pictures=drawn, seconds=time.time() - begin,
+                            command=shlex.join(sys.argv), only=only or {})
     return failed, page
 
 

@@ -4,7 +4,8 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,21 +31,49 @@ class Encoder(NamedTuple):
     step: int | None = None
     unit: str = ''
 
+    @property
+    def run(self) -> tuple[Path | None, str]:
+        """What the checkpoints of one pretraining have in common: their folder; a file of another name is its own."""
+        return self.checkpoint if self.step is None else self.checkpoint.absolute().parent, self.unit
 
-def find_encoders(checkpoints: Sequence[str], against: Sequence[str]) -> list[Encoder]:
+
+def last_of_runs(encoders: Sequence[Encoder]) -> list[Encoder]:
+    """The encoders to show where there is no room for all: the last one of each run, then the references."""
+    judged = [encoder for encoder in encoders if not encoder.reference]
+    last = {encoder.run: encoder for encoder in sorted(judged, key=lambda encoder: encoder.step or 0)}
+    return ([encoder for encoder in judged if last[encoder.run] == encoder]
+            + [encoder for encoder in encoders if encoder.reference])
+
+
+def runs_of(encoders: Sequence[Encoder], unit: str) -> dict[str, list[Encoder]]:
+    """The judged encoders whose length of pretraining in `unit` is known, by short names of their runs."""
+    runs: dict[Path, list[Encoder]] = {}
+    for encoder in encoders:
+        if encoder.unit == unit and not encoder.reference:
+            runs.setdefault(encoder.run[0], []).append(encoder)
+    return dict(zip(_names(list(runs)), runs.values(), strict=True))
+
+
+def find_encoders(checkpoints: Sequence[str], against: Sequence[str],
+                  known: Mapping[Path, str] | None = None) -> list[Encoder]:
     """What --checkpoint and --against name, files as well as folders with the checkpoints of a run.
+
+    Args:
+        checkpoints: what is judged.
+        against: what it is compared with.
+        known: names that resolved paths had before: they keep them, so that what was found out about them counts.
 
     Raises:
         ValueError: a path at which there is none, or the same one twice.
     """
     files = [(path, reference) for reference, given in ((False, checkpoints), (True, against)) for name in given
              for path in _files(name, may_be_random=reference)]
-    names = _names([path for path, _ in files])
-    encoders = [Encoder(name, path, reference, *_step(path))
-                for name, (path, reference) in zip(names, files, strict=True)]
-    if len({encoder.name for encoder in encoders}) < len(encoders):
-        raise ValueError(f'the same checkpoint is given twice: {", ".join(names)}')
-    return encoders
+    count = Counter(path and path.resolve() for path, _ in files)
+    twice = [str(path or RANDOM) for path, number in count.items() if number > 1]
+    if twice:
+        raise ValueError(f'the same checkpoint is given twice: {", ".join(twice)}')
+    names = _names([path and path.absolute() for path, _ in files], known)
+    return [Encoder(name, path, reference, *_step(path)) for name, (path, reference) in zip(names, files, strict=True)]
 
 
 def _files(name: str, *, may_be_random: bool) -> list[Path | None]:
@@ -63,13 +92,19 @@ def _files(name: str, *, may_be_random: bool) -> list[Path | None]:
     return sorted(found, key=lambda file: _step(file)[0])
 
 
-def _names(paths: Sequence[Path | None]) -> list[str]:
-    """Short names that tell the files apart: the file alone, or with as many folders as that takes."""
+def _names(paths: Sequence[Path | None], known: Mapping[Path, str] | None = None) -> list[str]:
+    """Short names that tell whole paths apart: the file alone, or with as many folders as that takes."""
+    before = [known and path and known.get(path.resolve()) for path in paths]
     for folders in range(1, max([len(path.parts) for path in paths if path is not None], default=1) + 1):
-        names = [RANDOM if path is None else '/'.join(path.with_suffix('').parts[-folders:]) for path in paths]
+        names = [old or (RANDOM if path is None else _name(path, folders))
+                 for old, path in zip(before, paths, strict=True)]
         if len(set(names)) == len(names):
-            break
-    return names
+            return names
+    return [str(path or RANDOM) for path in paths]  # such as a file X beside X.pth
+
+
+def _name(path: Path, folders: int) -> str:
+    return '/'.join(path.parts[-folders:]).removesuffix('.pth')
 
 
 def _step(path: Path | None) -> tuple[int | None, str]:

@@ -5,13 +5,14 @@ import runpy
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mae_backbone.reports.children import curve
 from mae_backbone.reports.parent import end_with_parent
 from mae_backbone.transfer import claims
+from mae_backbone.transfer.environment import code, hardware
 from mae_backbone.whole_file import write_text
 
 
@@ -30,7 +31,7 @@ def run_cell(folder: Path) -> None:
     """Runs a cell whose claim this process has: its outcome is a `result.json` or an `error.txt`."""
     spec = claims.read_spec(folder)
     (folder / claims.ERROR).unlink(missing_ok=True)
-    begin, reason = time.time(), None
+    begin, reason, about = time.time(), None, code(Path(spec['where']['root']))
     with output_to(folder / claims.LOG):
         try:
             found = _KINDS[spec['kind']](spec, folder)
@@ -44,41 +45,71 @@ def run_cell(folder: Path) -> None:
     if reason is not None:
         claims.note_error(folder, reason)
         return
-    write_text(folder / claims.RESULT, json.dumps(found | {'seconds': round(time.time() - begin, 2)}, indent=1))
+    found |= {'seconds': round(time.time() - begin, 2), 'environment': about | {'hardware': hardware()}}
+    write_text(folder / claims.RESULT, json.dumps(found, indent=1))
 
 
 def train(spec: dict, folder: Path) -> dict:
-    """Runs tools/train.py in this process and reads its last metrics."""
+    """Runs tools/train.py and reads its last metrics."""
     root, run, checkpoint = Path(spec['where']['root']), folder / 'run', spec['where']['checkpoint']
-    tool = str(root / 'tools' / 'train.py')
-    command = [tool, str(root / 'configs' / spec['config']), '--data-root', spec['data_root'],
-               '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
-               '--labels', str(spec['labels'])]  # 1.0 too: a config may have a share of its own
-    options = dict(spec['options'])
-    if checkpoint:
-        command += ['--pretrained', checkpoint]
-    else:
-        options['model.backbone.init_cfg'] = None  # which a config may have
-    if spec['amp']:
-        command.append('--amp')
     # A job has the GPUs that it was given, and no more processes than those.
     world = min(spec['gpus'], len(os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')))
+    config = str(root / 'configs' / spec['config'])
+    options = dict(spec['options'])
+    if not checkpoint:
+        options['model.backbone.init_cfg'] = None  # which a config may have
+    common = ['--data-root', spec['data_root']]
     if world > 1:
-        command = ['torchrun', '--standalone', '--nproc_per_node', str(world), *command, '--launcher', 'pytorch']
+        common += ['--launcher', 'pytorch']
     if options:
-        command += ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
-    sys.argv = command
-    if world > 1:
-        _torchrun()
+        common += ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
+    before = _curves(run, spec['metrics'])
+    _run([str(root / 'tools' / 'train.py')], [
+        config, '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
+        '--labels', str(spec['labels']),  # 1.0 too: a config may have a share of its own
+        *(['--pretrained', checkpoint] if checkpoint else []), *(['--amp'] if spec['amp'] else []), *common], world)
+    curves = _curves(run, spec['metrics'])
+    if repr(curves) == repr(before):  # it was at its end already; as text, where nan equals nan
+        found = _validate(config, run, folder / 'validation', common, world)
     else:
-        runpy.run_path(tool, run_name='__main__')
-    values = {title: curve(run, key)[-1][1] * spec['scale'] for key, title in spec['metrics'].items()}
-    return {'values': values}
+        found = {key: curve[-1][1] for key, curve in curves.items()}
+    missing = [key for key in spec['metrics'] if key not in found]
+    if missing:
+        raise ValueError(f'the training has no {", ".join(missing)}: it has {", ".join(found)}; correct `metrics` of '
+                         'the task')
+    return {'values': {title: found[key] * spec['scale'] for key, title in spec['metrics'].items()}}
 
 
-def _torchrun() -> None:
-    """Runs the command in sys.argv; told to stop, it ends with 128 and the signal, as tools/train.py does."""
+def _curves(run: Path, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
+    """What a training has logged up to now."""
+    found = {}
+    for key in keys:
+        with suppress(ValueError):  # nothing yet
+            found[key] = curve(run, key)
+    return found
+
+
+def _validate(config: str, run: Path, work: Path, common: Sequence[str], world: int) -> dict:
+    """The metrics of the last checkpoint of a training that logged none at its end."""
+    from mae_backbone.transfer.validation import METRICS
+    _run(['-m', 'mae_backbone.transfer.validation'], [config, str(run), '--work-dir', str(work), *common], world)
+    return json.loads((work / METRICS).read_text(encoding='utf-8'))
+
+
+def _run(program: Sequence[str], arguments: Sequence[str], world: int) -> None:
+    """Runs a script, or '-m' and a module: in this process, or by torchrun in `world` processes.
+
+    Told to stop, it ends with 128 and the signal, as our tools do.
+    """
+    if world == 1:
+        sys.argv = [program[-1], *arguments]
+        if program[0] == '-m':
+            runpy.run_module(program[1], run_name='__main__')
+        else:
+            runpy.run_path(program[0], run_name='__main__')
+        return
     from torch.distributed.elastic.multiprocessing.api import SignalException
+    sys.argv = ['torchrun', '--standalone', '--nproc_per_node', str(world), *program, *arguments]
     try:
         runpy.run_module('torch.distributed.run', run_name='__main__', alter_sys=True)
     except SignalException as end:
@@ -105,6 +136,7 @@ def output_to(path: Path) -> Iterator[None]:
     """All that this process and its children write goes to the end of the file `path`."""
     sys.stdout.flush()
     sys.stderr.flush()
+    path.touch()  # of the logs of a job the youngest one is that of the cell at work
     before = os.dup(1), os.dup(2)
     with open(path, 'ab') as file:
         os.dup2(file.fileno(), 1)

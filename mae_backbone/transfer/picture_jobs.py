@@ -4,19 +4,15 @@ import json
 from collections.abc import Sequence
 
 from mae_backbone.transfer import claims
-from mae_backbone.transfer.encoders import Encoder
+from mae_backbone.transfer.encoders import Encoder, last_of_runs
 from mae_backbone.transfer.places import Job
 from mae_backbone.transfer.planning import Benchmark
 from mae_backbone.transfer.suite import Cell, Task
 
 
 def plan_pictures(benchmark: Benchmark) -> list[Job]:
-    """Jobs that draw: for each data set what the encoders see in it, for each training what came of it.
-
-    Of many encoders the last of those judged is shown, and what it is compared with.
-    """
-    judged = [encoder for encoder in benchmark.encoders if not encoder.reference][-1:]
-    encoders = judged + [encoder for encoder in benchmark.encoders if encoder.reference]
+    """Jobs that draw: for each data set what the encoders see in it, for each training what came of it."""
+    encoders = last_of_runs(benchmark.encoders)
     jobs = [_job(benchmark, f'Encoders on {data}', *_of_encoders(benchmark, encoders, data))
             for data in benchmark.suite.data]
     for task in benchmark.suite.tasks:
@@ -34,7 +30,7 @@ def _of_encoders(benchmark: Benchmark, encoders: Sequence[Encoder], data: str) -
             'classes': classes, 'image_size': benchmark.suite.image_size if classes else None,
             'encoders': [{'name': encoder.name, 'architecture': benchmark.architectures[encoder.name]._asdict(),
                           'weights': benchmark.prints[encoder.name]} for encoder in encoders]}
-    return spec, {'features': str((benchmark.out / 'features').resolve()),
+    return spec, {'root': str(benchmark.root), 'features': str((benchmark.out / 'features').resolve()),
                   'checkpoints': [encoder.checkpoint and str(encoder.checkpoint.resolve()) for encoder in encoders]}
 
 
@@ -47,9 +43,10 @@ def _finished(benchmark: Benchmark, encoders: Sequence[Encoder], task: Task, dat
 def _of_training(benchmark: Benchmark, task: Task, cells: Sequence[Cell]) -> tuple[dict, dict]:
     folders = [benchmark.out / cell.folder for cell in cells]
     specs = [claims.read_spec(folder) for folder in folders]
-    same = {key: specs[0][key] for key in ('config', 'config_print', 'data_root', 'labels', 'seed', 'options')}
+    same = {key: specs[0][key] for key in ('data_root', 'labels', 'seed')}
+    each = ('weights', 'config', 'config_print', 'options')  # another architecture has another config
     spec = {'kind': 'pictures', 'of': 'predictions', **same, 'images': task.pictures,
-            'encoders': [{'name': cell.model, 'weights': spec['weights']}
+            'encoders': [{'name': cell.model, **{key: spec[key] for key in each}}
                          for cell, spec in zip(cells, specs, strict=True)]}
     return spec, {'root': str(benchmark.root), 'runs': [str((folder / 'run').resolve()) for folder in folders]}
 

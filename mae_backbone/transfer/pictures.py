@@ -1,5 +1,7 @@
 """Draws what a report shows: reconstructions, neighbours, attention, dense features, predictions."""
+import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -14,6 +16,7 @@ from mae_backbone.data.decode import read_image
 from mae_backbone.data.files import list_images
 from mae_backbone.drawing import save_picture, side_by_side
 from mae_backbone.knn import nearest, normalize
+from mae_backbone.transfer import claims
 from mae_backbone.transfer.frozen import (
     build_frozen,
     build_pretrainer,
@@ -31,7 +34,7 @@ _LABELS = ('annotations', 'segments', 'labels', 'masks')  # folders whose images
 def draw_pictures(spec: dict, folder: Path) -> dict:
     """Writes the pictures that `spec` wants into `folder`; returns their captions by name, and their faults.
 
-    A picture that cannot be drawn leaves the others alone.
+    A picture that cannot be drawn leaves the others alone, whatever it fails by.
     """
     draw = _encoders if spec['of'] == 'encoders' else _predictions
     pictures, faults = {}, []
@@ -39,9 +42,9 @@ def draw_pictures(spec: dict, folder: Path) -> dict:
         try:
             save_picture(str(folder / name), picture())
             pictures[name] = words
-        except ValueError as error:
-            print(f'{name} is not drawn: {error}', flush=True)
-            faults.append(f'{words}: {error}')
+        except Exception as error:
+            traceback.print_exc()
+            faults.append(f'{words}: {claims.reason_of(error)}')
     return {'pictures': pictures, 'faults': faults}
 
 
@@ -49,28 +52,34 @@ Drawing = tuple[str, str, Callable[[], np.ndarray]]  # name of the file, caption
 
 
 def _predictions(spec: dict) -> list[Drawing]:
-    from mae_backbone.reports.comparison import draw_predictions
-    cfg = Config.fromfile(Path(spec['where']['root'], 'configs', spec['config']))
-    cfg.merge_from_dict(spec['options'])
-    checkpoints = {encoder['name']: Path(run, 'last_checkpoint').read_text(encoding='utf-8').strip()
-                   for encoder, run in zip(spec['encoders'], spec['where']['runs'], strict=True)}
     return [('predictions.png', 'Validation images, what is there, and what the trainings from each encoder find.',
-             lambda: draw_predictions(cfg, checkpoints, data_root=spec['data_root'], images=spec['images']))]
+             lambda: _compared(spec))]
+
+
+def _compared(spec: dict) -> np.ndarray:
+    from mae_backbone.reports.comparison import draw_predictions
+    configs, checkpoints = {}, {}
+    for encoder, run in zip(spec['encoders'], spec['where']['runs'], strict=True):
+        cfg = Config.fromfile(Path(spec['where']['root'], 'configs', encoder['config']))
+        cfg.merge_from_dict(encoder['options'])
+        configs[encoder['name']] = cfg
+        checkpoints[encoder['name']] = Path(run, 'last_checkpoint').read_text(encoding='utf-8').strip()
+    return draw_predictions(configs, checkpoints, data_root=spec['data_root'], images=spec['images'])
 
 
 def _encoders(spec: dict) -> list[Drawing]:
     encoders = list(zip(spec['encoders'], spec['where']['checkpoints'], strict=True))
-    files = photographs(Path(spec['data_root']), IMAGES)
+    images = cache(lambda: photographs(Path(spec['data_root']), IMAGES, classes=spec['classes']))
     drawings = [('attention.png', 'Where the class token looks in the last block, mean of the heads.',
-                 lambda: _maps(encoders, files, spec, _attention)),
+                 lambda: _maps(encoders, images(), spec, _attention)),
                 ('principal.png', 'The three main directions of the features of patches, as colours; what they stand '
                                   'for is another for each encoder.',
-                 lambda: _maps(encoders, files, spec, _principal))]
+                 lambda: _maps(encoders, images(), spec, _principal))]
     for number, (encoder, checkpoint) in enumerate(encoders):
         if checkpoint:
             drawings.append((f'reconstructions_{number}.png',
                              f'{encoder["name"]}: the image, what the encoder saw, what the decoder made of it.',
-                             lambda checkpoint=checkpoint: reconstructions(checkpoint, files)))
+                             lambda checkpoint=checkpoint: reconstructions(checkpoint, images())))
         if spec['classes']:
             drawings.append((f'neighbours_{number}.png', f'{encoder["name"]}: validation images, and their nearest '
                              'neighbours in the training set.',
@@ -78,23 +87,31 @@ def _encoders(spec: dict) -> list[Drawing]:
     return drawings
 
 
-def photographs(root: Path, number: int) -> list[Path]:
-    """Validation images of a data set of any layout, evenly drawn; of all its images where no folder is for them.
+def photographs(root: Path, number: int, *, classes: bool) -> list[np.ndarray]:
+    """Validation images (H, W, 3) uint8, evenly drawn: of folders, a list or shards where they are of classes.
+
+    Otherwise of a data set of any layout; of all its images where no folder is for validation.
 
     Raises:
         ValueError: there are none.
     """
+    if classes:
+        images = ClassFolder(root, 'val', train=False)
+        return [images.pixels(i) for i in _evenly(len(images), number)]
     root = next((root / name for name in _VALIDATION if (root / name).is_dir()), root)
     files = [path for path in list_images(root) if not set(_LABELS) & set(path.relative_to(root).parts[:-1])]
     if not files:
         raise ValueError(f'{root} has no images but label maps')
-    return [files[i] for i in np.linspace(0, len(files) - 1, min(number, len(files))).astype(int)]
+    return [read_image(files[i]) for i in _evenly(len(files), number)]
 
 
-def _maps(encoders: Sequence[tuple[dict, str | None]], files: Sequence[Path], spec: dict,
+def _evenly(length: int, number: int) -> list[int]:
+    return np.linspace(0, length - 1, min(number, length)).astype(int).tolist()
+
+
+def _maps(encoders: Sequence[tuple[dict, str | None]], images: Sequence[np.ndarray], spec: dict,
           draw: Callable[[ViTClassifier, list[Tensor]], list[np.ndarray]]) -> np.ndarray:
     """A row for each image, a column for each encoder."""
-    images = [read_image(file) for file in files]
     columns = []
     for encoder, checkpoint in encoders:
         model = build_frozen(encoder['architecture'], checkpoint)
@@ -145,10 +162,10 @@ def _neighbours(encoder: dict, checkpoint: str | None, spec: dict) -> np.ndarray
     train, test = (class_features(model, spec['data_root'], split, size, spec['where']['features'])
                    for split in ('train', 'val'))
     sets = [ClassFolder(spec['data_root'], split, train=False, image_size=size) for split in ('train', 'val')]
-    chosen = np.linspace(0, len(test.labels) - 1, min(IMAGES + 2, len(test.labels))).astype(int)
-    queries = normalize(test.values[torch.from_numpy(chosen)])
+    chosen = _evenly(len(test.labels), IMAGES + 2)
+    queries = normalize(test.values[chosen])
     _, found = nearest(queries, train.values, min(NEIGHBOURS, len(train.labels)))
-    rows = [[_pixels(sets[1], int(query)), *(_pixels(sets[0], int(i)) for i in near)]
+    rows = [[_pixels(sets[1], query), *(_pixels(sets[0], int(i)) for i in near)]
             for query, near in zip(chosen, found, strict=True)]
     return side_by_side(rows, ['image', *(f'neighbour {i}' for i in range(1, found.shape[1] + 1))], height=96)
 
@@ -157,8 +174,8 @@ def _pixels(dataset: ClassFolder, index: int) -> np.ndarray:
     return dataset[index]['inputs'].permute(1, 2, 0).numpy()
 
 
-def reconstructions(checkpoint: str, files: Sequence[Path]) -> np.ndarray:
-    """Original, masked and reconstructed images of a checkpoint of tools/pretrain.py.
+def reconstructions(checkpoint: str, images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images (H, W, 3) uint8 -> original, masked and reconstructed ones, by a checkpoint of tools/pretrain.py.
 
     Raises:
         CheckpointError: it holds no decoder, or does not say how it was built.
@@ -169,5 +186,5 @@ def reconstructions(checkpoint: str, files: Sequence[Path]) -> np.ndarray:
     load_whole(model, read_run(checkpoint), checkpoint)
     encoder = model.mae.encoder
     height, width = (side * encoder.patch_size for side in encoder.grid)
-    images = [cv2.resize(read_image(file), (width, height), interpolation=cv2.INTER_AREA) for file in files]
-    return draw_reconstructions(model.eval(), [torch.from_numpy(image).permute(2, 0, 1) for image in images])
+    resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
+    return draw_reconstructions(model.eval(), [torch.from_numpy(image).permute(2, 0, 1) for image in resized])

@@ -83,6 +83,16 @@ def plan(benchmark: Benchmark) -> list[Job]:
             for (data, model, _), folders in probing.items()] + trainings
 
 
+def known_names(out: Path) -> dict[Path, str]:
+    """The names of checkpoints in the cells of earlier runs, by their paths."""
+    names = {}
+    for file in sorted(out.glob(f'cells/*/*/*/*/*/{claims.SPEC}')):
+        where = claims.read_spec(file.parent)['where']
+        if where['checkpoint']:
+            names[Path(where['checkpoint'])] = where.get('name', file.parent.name)  # old cells do not say
+    return names
+
+
 class _Specs:
     """What is written into the folders of cells; every config is read once."""
 
@@ -106,7 +116,7 @@ class _Specs:
             spec |= {'config': config, 'config_print': self._config_print(config), 'metrics': task.metrics,
                      'scale': task.scale, 'gpus': task.gpus, 'amp': task.amp}
         where = {'root': str(benchmark.root), 'features': str((benchmark.out / 'features').resolve()),
-                 'checkpoint': str(encoder.checkpoint.resolve()) if encoder.checkpoint else None}
+                 'checkpoint': str(encoder.checkpoint.resolve()) if encoder.checkpoint else None, 'name': cell.model}
         return spec, where
 
     def _config_print(self, config: str) -> str:
@@ -128,5 +138,5 @@ def outcomes(benchmark: Benchmark) -> list[Outcome]:
         result = claims.result_of(benchmark.out / cell.folder)
         if result is not None:
             found.append(Outcome(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
-                                 result['seconds']))
+                                 result['seconds'], result.get('environment')))
     return found

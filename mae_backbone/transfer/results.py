@@ -8,7 +8,7 @@ from scipy import stats
 
 
 class Outcome(NamedTuple):
-    """What a cell came to: percent by the name of the metric, and the seconds that took."""
+    """What a cell came to: percent by the name of the metric, the seconds that took, and where it ran, if noted."""
 
     task: str
     data: str
@@ -17,6 +17,7 @@ class Outcome(NamedTuple):
     model: str
     values: dict[str, float]
     seconds: float
+    environment: dict | None = None
 
 
 class Summary(NamedTuple):

@@ -72,9 +72,11 @@ class _Work:
             self.running.remove((job, running))
             left = [folder for folder in job.folders if self._open(folder)]
             reason = running.failure()
-            if left and reason and not claims.is_claimed(left[0]):  # it was at this one when it died
-                claims.note_error(left[0], reason)
-                self._open(left[0])
+            mine = [folder for folder in left if not claims.is_claimed(folder)] if reason else []
+            if mine:
+                died_at = max(mine, key=_last_written)
+                claims.note_error(died_at, reason)
+                self._open(died_at)
             done = len(job.folders) - len(left)
             say(f'   {job.name}: ' + (f'{done} of {len(job.folders)} cells' if left else 'ended')
                 + ''.join(f'\n      FAILED {folder}' for folder in job.folders if folder in self.failed))
@@ -93,6 +95,12 @@ class _Work:
     def _progress(self, job: Job) -> str:
         current = next((folder for folder in job.folders if self._open(folder)), job.folders[-1])
         return progress(tail(current / claims.LOG))
+
+
+def _last_written(folder: Path) -> float:
+    """When the log of a cell was begun or written to last."""
+    log = folder / claims.LOG
+    return log.stat().st_mtime if log.exists() else 0.0
 
 
 def say(line: str) -> None:
