@@ -291,7 +291,7 @@ def test_masks_of_what_is_not_trained_on_are_not_asked_for(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(('change', 'words'), [
-    ({'id': 0}, '1 annotations have the id 0'), ({'id': 'a'}, '1 annotations have an id that is text'),
+    ({'id': 'a'}, '1 annotations have an id that is text'),
     ({'iscrowd': None}, "1 annotations have no 'iscrowd'")])
 def test_what_the_metric_cannot_count_is_refused_where_it_is_evaluated(
         tmp_path: Path, change: dict, words: str) -> None:
@@ -308,7 +308,7 @@ def test_what_the_metric_cannot_count_is_refused_where_it_is_evaluated(
 
 @pytest.mark.parametrize('change', [{}, {'id': 0}])
 def test_the_metric_counts_all_with_ids_from_1_alone(tmp_path: Path, change: dict) -> None:
-    """Why the id 0 is refused: pycocotools takes an object of that id for not found."""
+    """Many converters number from 0: pycocotools takes that object for not found, of which a line tells."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
     content = coco_content()
@@ -316,7 +316,8 @@ def test_the_metric_counts_all_with_ids_from_1_alone(tmp_path: Path, change: dic
         one['iscrowd'] = 0
     content['annotations'][0].update(change)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(write_coco(tmp_path, content))
+        path = write_coco(tmp_path, content)
+        truth = COCO(path)
         found = truth.loadRes([dict(image_id=one['image_id'], category_id=one['category_id'], bbox=one['bbox'], score=1)
                                for one in content['annotations']])
         metric = COCOeval(truth, found, 'bbox')
@@ -324,6 +325,8 @@ def test_the_metric_counts_all_with_ids_from_1_alone(tmp_path: Path, change: dic
         metric.accumulate()
         metric.summarize()
     assert (metric.stats[0] == 1) == (not change)
+    lines = check_coco(source_of(path, split='val'), masks=True, labelled=True)
+    assert any('annotations of the id 0' in line and line.endswith(': 1') for line in lines) == bool(change)
 
 
 def test_boxes_beyond_their_image_are_counted(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mae_backbone.user_data.source import DataError, Source, absent, does_not_ex
 _FIELDS = {'images': ('id', 'file_name', 'width', 'height'),
            'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
            'categories': ('id', 'name')}
-NO_CROWD = "no 'iscrowd'"
+NO_CROWD, TEXT_ID = "no 'iscrowd'", 'an id that is text'
 
 
 class MaskFault(NamedTuple):
@@ -43,6 +43,7 @@ class CocoFile:
         beyond: number of the boxes trained on that reach beyond their image by more than a pixel.
         mask_faults: ids of the annotations whose segmentation is at fault, by what is wrong with it.
         unevaluable: ids of the annotations that pycocotools cannot evaluate with, by what is wrong with them.
+        never_found: whether there is an annotation of the id 0, by which pycocotools takes an object for not found.
         by_address: number of images that are named by their address alone, as in LVIS.
     """
     path: str
@@ -56,6 +57,7 @@ class CocoFile:
     beyond: int = 0
     mask_faults: dict[MaskFault, list[int | str]] = field(default_factory=dict)
     unevaluable: dict[str, list[int | str]] = field(default_factory=dict)
+    never_found: bool = False
     by_address: int = 0
 
     def faults(self, kind: str, categories: Sequence[int | str], *, used: bool) -> list[int | str]:
@@ -212,7 +214,7 @@ def _summary(path: str, content: dict) -> CocoFile:
         crowds += bool(entry.get('iscrowd'))
         beyond += _reaches_out(entry['bbox'], image)
     return replace(file, crowds=crowds, useless=useless, beyond=beyond, mask_faults=dict(faults),
-                   unevaluable=dict(unevaluable))
+                   unevaluable=dict(unevaluable), never_found=any(entry['id'] == 0 for entry in annotations))
 
 
 def is_used(entry: dict, image: tuple[str, float, float]) -> bool:
@@ -228,12 +230,8 @@ def _reaches_out(box: list[float], image: tuple[str, float, float]) -> bool:
 
 
 def _evaluation_fault(entry: dict) -> str:
-    """Why pycocotools (`COCOeval`) stops at an annotation or counts it wrongly; '' where it does neither."""
-    if isinstance(entry['id'], str):
-        return 'an id that is text'
-    if entry['id'] == 0:
-        return 'the id 0, by which a match is taken for none'
-    return NO_CROWD if 'iscrowd' not in entry else ''
+    """Why pycocotools (`COCOeval`) stops at an annotation; '' where it does not."""
+    return TEXT_ID if isinstance(entry['id'], str) else '' if 'iscrowd' in entry else NO_CROWD
 
 
 def mask_fault(segmentation: object, image: tuple[str, float, float]) -> str:
@@ -322,8 +320,8 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
     for fault, ids in file.unevaluable.items() if evaluated else ():
         if fault != NO_CROWD or not is_lvis:
             raise DataError(f'{file.path}: {len(ids):,} annotations have {fault} (id {some(ids)}), and COCO\'s metric, '
-                            f'by which the {source.split} set is evaluated, wants whole numbers from 1 as ids, and '
-                            '"iscrowd": 0 where an object is none: number them anew, or add it')
+                            f'by which the {source.split} set is evaluated, wants whole numbers as ids, and "iscrowd": '
+                            '0 where an object is no crowd: number them anew, or add it')
     _check_files(source, file)
     return [f'{source.split}: {len(file.images):,} images, {boxes:,} boxes of {len(wanted)} '
             f'class{"es" * (len(wanted) > 1)}'] + (_notes(source, file, wanted, masks=masks) if file.labelled else [])
@@ -389,5 +387,7 @@ def _notes(source: Source, file: CocoFile, wanted: list[int | str], *, masks: bo
               'annotations with polygons of fewer than three points or incomplete RLE, which count neither way'),
              (len(file.faults('partial', wanted, used=True)) * masks,
               'annotations of which some polygons have fewer than three points, and are left out'),
+             (file.never_found * (source.split != 'train'),
+              "annotations of the id 0, which COCO's metric never counts as found (number them from 1)"),
              (len(unused), f'classes without a box ({some(unused)})')]
     return [f'{source.split}: {note}: {count:,}' for count, note in notes if count]
