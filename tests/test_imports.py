@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'mae_backbone'
 # The path of the data, and what loads weights into it: each file may import those before it.
 CORE = ('patches', 'masking', 'recompute', 'relative_bias', 'windows', 'attention_parts', 'attention', 'vit', 'decoder',
-        'mae', 'checkpoint')
+        'mae', 'array_pickle', 'checkpoint')
 FILES = sorted('.'.join(file.relative_to(PACKAGE).with_suffix('').parts) for file in PACKAGE.glob('**/*.py')
                if file.stem != '__init__')
 MODULES = {f'mae_backbone.{file}' for file in FILES}
