@@ -16,7 +16,7 @@ from mae_backbone.user_data.source import DataError, Source, absent, does_not_ex
 _FIELDS = {'images': ('id', 'file_name', 'width', 'height'),
            'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
            'categories': ('id', 'name')}
-NO_CROWD, TEXT_ID = "no 'iscrowd'", 'an id that is text'
+NO_CROWD = "no 'iscrowd'"
 
 
 class MaskFault(NamedTuple):
@@ -231,7 +231,7 @@ def _reaches_out(box: list[float], image: tuple[str, float, float]) -> bool:
 
 def _evaluation_fault(entry: dict) -> str:
     """Why pycocotools (`COCOeval`) stops at an annotation; '' where it does not."""
-    return TEXT_ID if isinstance(entry['id'], str) else '' if 'iscrowd' in entry else NO_CROWD
+    return 'an id that is text' if isinstance(entry['id'], str) else '' if 'iscrowd' in entry else NO_CROWD
 
 
 def mask_fault(segmentation: object, image: tuple[str, float, float]) -> str:
