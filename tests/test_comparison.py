@@ -29,8 +29,9 @@ def draw(monkeypatch):
         monkeypatch.setattr(comparison, 'Predictor', Model)
         monkeypatch.setattr(comparison, 'fit_classes', lambda cfg: [])
         monkeypatch.setattr(comparison.DATASETS, 'build', lambda cfg: range(count))
-        cfg = Config(dict(data_root='elsewhere', test_dataloader=dict(dataset=dict(data_root='elsewhere'))))
-        return comparison.draw_predictions(cfg, {'one': 'a.pth', 'two': 'b.pth'}, data_root='data', **options)
+        models = {name: (Config(dict(data_root='elsewhere', test_dataloader=dict(dataset=dict(data_root='elsewhere')))),
+                         checkpoint) for name, checkpoint in (('one', 'a.pth'), ('two', 'b.pth'))}
+        return comparison.draw_predictions(models, data_root='data', **options)
     return run
 
 

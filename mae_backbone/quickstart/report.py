@@ -112,10 +112,10 @@ def draw_curves(work_dir: Path) -> None:
 
 def draw_task(task: Task, work_dir: Path, *, configs: Path, images: int = 5) -> np.ndarray:
     """Validation images of a task: what is there, what is found from the MAE, what from random weights."""
-    cfg = Config.fromfile(configs / f'quickstart_{task.name}.py')
-    checkpoints = {words: (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip()
-                   for init, words in INITS.items()}
-    return draw_predictions(cfg, checkpoints, data_root=work_dir / 'scenes' / task.folder, images=images)
+    models = {words: (Config.fromfile(configs / f'quickstart_{task.name}.py'),
+                      (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip())
+              for init, words in INITS.items()}
+    return draw_predictions(models, data_root=work_dir / 'scenes' / task.folder, images=images)
 
 
 def _reconstructions(work_dir: Path) -> dict[str, str]:

@@ -11,29 +11,28 @@ from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.user_data.fit import fit_classes, use_data_root
 
 
-def draw_predictions(cfg: Config | Mapping[str, Config], checkpoints: dict[str, str | Path], *, data_root: str | Path,
+def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_root: str | Path,
                      images: int = 5) -> np.ndarray:
     """Validation images, evenly drawn: the image, what is there, and what each model finds -> picture (H, W, 3) uint8.
 
     Args:
-        cfg: the config of the trainings, or of each by the title of its column; they are fitted to the data.
-        checkpoints: of tools/train.py, by the title of their column.
+        models: by the title of its column the config of each training, which is fitted to the data, and its checkpoint.
         data_root: of the validation images.
         images: how many, a row each.
 
     Raises:
         ValueError: the validation set is empty, or a checkpoint does not fit.
     """
-    each = dict.fromkeys(checkpoints, cfg) if isinstance(cfg, Config) else cfg
-    for one in {id(one): one for one in each.values()}.values():
-        use_data_root(one, str(data_root))
-        fit_classes(one)
-    predictors = [Predictor(each[title], checkpoint) for title, checkpoint in checkpoints.items()]
-    dataset = DATASETS.build(each[next(iter(checkpoints))].test_dataloader.dataset)
+    for cfg, _ in models.values():
+        use_data_root(cfg, str(data_root))
+        fit_classes(cfg)
+    predictors = [Predictor(*model) for model in models.values()]
+    first, _ = next(iter(models.values()))
+    dataset = DATASETS.build(first.test_dataloader.dataset)
     if not len(dataset):
         raise ValueError(f'{data_root} has no validation images to draw')
     rows = []
     for index in np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(int):
         image, truth = predictors[0].draw_truth(dataset, int(index))
         rows.append([image, truth, *(predict.draw(image, predict(image)) for predict in predictors)])
-    return side_by_side(rows, ['image', 'truth', *checkpoints])
+    return side_by_side(rows, ['image', 'truth', *models])

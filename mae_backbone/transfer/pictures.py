@@ -58,13 +58,12 @@ def _predictions(spec: dict) -> list[Drawing]:
 
 def _compared(spec: dict) -> np.ndarray:
     from mae_backbone.reports.comparison import draw_predictions
-    configs, checkpoints = {}, {}
+    models = {}
     for encoder, run in zip(spec['encoders'], spec['where']['runs'], strict=True):
         cfg = Config.fromfile(Path(spec['where']['root'], 'configs', encoder['config']))
         cfg.merge_from_dict(encoder['options'])
-        configs[encoder['name']] = cfg
-        checkpoints[encoder['name']] = Path(run, 'last_checkpoint').read_text(encoding='utf-8').strip()
-    return draw_predictions(configs, checkpoints, data_root=spec['data_root'], images=spec['images'])
+        models[encoder['name']] = cfg, Path(run, 'last_checkpoint').read_text(encoding='utf-8').strip()
+    return draw_predictions(models, data_root=spec['data_root'], images=spec['images'])
 
 
 def _encoders(spec: dict) -> list[Drawing]:
