@@ -5,7 +5,7 @@ Run     python tools/train.py configs/detection/mask-rcnn_vitdet-l-conv_100e_coc
             --cfg-options train_dataloader.batch_size=8 (64 images a step; with fewer it is not 100 epochs)
 Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
-Costs   less than the base, of .603 s an image and 20.9 GB (detectron2, projects/ViTDet)
+Costs   not known to us; the base: .603 s an image, 20.9 GB (detectron2, projects/ViTDet)
 Expect  54.8 box AP; four global blocks 54.6 (ViTDet paper, table 2). Ours: not measured yet.
 
 Residual convolutions end the blocks that otherwise attend to all patches.
