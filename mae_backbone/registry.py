@@ -12,17 +12,18 @@ def _node(name: str, *files: str) -> mmengine_registry.Registry:
                                       locations=[f'mae_backbone.{file}' for file in files])
 
 
-MODELS = _node('MODELS', 'backbone', 'pyramid', 'preprocessor', 'pretrainer', 'classifier')
+MODELS = _node('MODELS', 'models.backbone', 'models.pyramid', 'models.preprocessor', 'models.pretrainer',
+               'models.classifier')
 DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler')
-DATASETS = _node('DATASETS', 'data.unlabelled', 'data.class_folder')
+DATASETS = _node('DATASETS', 'data.unlabeled', 'data.class_folder')
 FUNCTIONS = _node('FUNCTIONS', 'data.batch')
 TRANSFORMS = _node('TRANSFORMS', 'data.readers')
-HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_log', 'hooks.bad_images', 'hooks.checkpoint',
-              'hooks.guard', 'hooks.preemption', 'hooks.throughput', 'hooks.health', 'hooks.probes', 'hooks.plots',
-              'hooks.mask_schedule', 'hooks.confusion')
-LOG_PROCESSORS = _node('LOG_PROCESSORS', 'run.log_line')
-LOOPS = _node('LOOPS', 'loops', 'knn')
-METRICS = _node('METRICS', 'metrics')
-OPTIM_WRAPPERS = _node('OPTIM_WRAPPERS', 'run.optim_wrapper')
-MODEL_WRAPPERS = _node('MODEL_WRAPPERS', 'run.fully_shard')
-OPTIM_WRAPPER_CONSTRUCTORS = _node('OPTIM_WRAPPER_CONSTRUCTORS', 'layer_decay')
+HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_scalars', 'hooks.bad_images', 'hooks.checkpoint',
+              'hooks.nonfinite_guard', 'hooks.preemption', 'hooks.throughput', 'hooks.health', 'hooks.online_probe',
+              'hooks.training_plot', 'hooks.mask_schedule', 'hooks.confusion')
+LOG_PROCESSORS = _node('LOG_PROCESSORS', 'engine.log_processor')
+LOOPS = _node('LOOPS', 'engine.loops', 'evaluation.knn')
+METRICS = _node('METRICS', 'evaluation.metrics')
+OPTIM_WRAPPERS = _node('OPTIM_WRAPPERS', 'engine.optim_wrapper')
+MODEL_WRAPPERS = _node('MODEL_WRAPPERS', 'engine.fsdp')
+OPTIM_WRAPPER_CONSTRUCTORS = _node('OPTIM_WRAPPER_CONSTRUCTORS', 'engine.layer_decay')

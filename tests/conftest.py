@@ -11,7 +11,7 @@ import yapf.yapflib.yapf_api
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
-from mae_backbone import device_log
+from mae_backbone.utils import device_scalars
 
 torch.set_num_threads(1)
 
@@ -33,7 +33,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(yapf.yapflib.yapf_api, 'FormatCode', lambda text, **_: (text, True))
     torch.manual_seed(0)
     DefaultScope._instance_dict.clear()
-    device_log.drain()
+    device_scalars.drain()
 
 
 @pytest.fixture(scope='session')

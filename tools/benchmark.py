@@ -12,8 +12,8 @@ from types import ModuleType
 
 import torch
 
-from mae_backbone import cli
 from mae_backbone.benchmark.report import write_json
+from mae_backbone.cli import common as cli
 
 KINDS = {'step': 'a step of MAE pretraining', 'backbone': 'forward and backward of the ViTDet backbone',
          'train': 'a training step of any two configs', 'loader': 'images from files or shards to batches',

@@ -5,11 +5,11 @@
 import os
 import sys
 
-from mae_backbone import cli
-from mae_backbone.drawing import save_picture, side_by_side
-from mae_backbone.user_data.check import check_data
-from mae_backbone.user_data.source import SPLITS, DataError, sources
-from mae_backbone.user_data.survey import samples, survey
+from mae_backbone.cli import common as cli
+from mae_backbone.formats.check import check_data
+from mae_backbone.formats.dataset_spec import SPLITS, DataError, sources
+from mae_backbone.planning.report import samples, survey
+from mae_backbone.utils.image_grid import save_picture, side_by_side
 
 
 def main() -> None:

@@ -6,7 +6,7 @@
 import argparse
 import ast
 
-from mae_backbone import cli
+from mae_backbone.cli import common as cli
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.images < 1:
         raise ValueError(f'--images {args.images}, wanted 1 or more')
-    from mae_backbone.data.pixel_statistics import measure
+    from mae_backbone.data.mean_std import measure
     from mae_backbone.data.sources import open_source
     from mae_backbone.registry import TRANSFORMS
     config = {'type': args.reader[0], **dict(map(_setting, args.reader[1:]))}

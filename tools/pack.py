@@ -6,8 +6,8 @@ SOURCE is a folder of images, a list of files (.txt) or shards. Interrupted, the
 """
 import argparse
 
-from mae_backbone import cli
-from mae_backbone.processors import available_processors
+from mae_backbone.cli import common as cli
+from mae_backbone.utils.cpu import available_processors
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     python tools/predict.py CONFIG CHECKPOINT IMAGE|FOLDER|VIDEO -o OUT
 """
-from mae_backbone import cli
+from mae_backbone.cli import common as cli
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.run import predict_images, predict_video, refuse_overwriting, to_predict

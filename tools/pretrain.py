@@ -2,8 +2,8 @@
 
     python tools/pretrain.py configs/pretrain/mae_vit-b_800e_in1k.py --data-root YOUR/IMAGES
 """
-from mae_backbone import cli
-from mae_backbone.run.runner import Runner
+from mae_backbone.cli import common as cli
+from mae_backbone.engine.runner import Runner
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ No download; about ten minutes on two processors. Interrupted, the same command 
 import argparse
 from pathlib import Path
 
-from mae_backbone import cli
+from mae_backbone.cli import common as cli
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
     parser.add_argument('--work-dir', type=Path, default='work_dirs/quickstart', help='default: %(default)s')
     args = parser.parse_args()
     from mae_backbone.data.files import list_images
-    from mae_backbone.processors import available_processors
     from mae_backbone.quickstart.steps import quickstart
+    from mae_backbone.utils.cpu import available_processors
     if args.images:
         cli.say(f'{len(list_images(args.images)):,} images in {args.images}')
     cli.make_folder(str(args.work_dir), '--work-dir')

@@ -14,14 +14,14 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone import cli
+from mae_backbone.cli import common as cli
 from mae_backbone.data.files import checked_size
-from mae_backbone.drawing import save_picture, side_by_side, title_bar, to_height
-from mae_backbone.features.cache import fingerprint as weights_print
+from mae_backbone.evaluation.corruptions import CORRUPTIONS, STRENGTHS, Corrupted
+from mae_backbone.evaluation.feature_cache import fingerprint as weights_print
+from mae_backbone.evaluation.imagenet_variants import SetImages, find_sets, fingerprint, unless_cut_out
+from mae_backbone.evaluation.robustness import Table, accuracies, as_markdown, check_names
 from mae_backbone.prediction.predictor import Predictor
-from mae_backbone.robustness.corruptions import CORRUPTIONS, STRENGTHS, Corrupted
-from mae_backbone.robustness.evaluate import Table, accuracies, as_markdown, check_names
-from mae_backbone.robustness.layouts import SetImages, find_sets, fingerprint, unless_cut_out
+from mae_backbone.utils.image_grid import save_picture, side_by_side, title_bar, to_height
 
 
 def main() -> None:

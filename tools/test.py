@@ -9,11 +9,11 @@ from pathlib import Path
 
 from mmengine.registry import MODELS
 
-from mae_backbone import cli
+from mae_backbone.benchmark import inference
 from mae_backbone.benchmark.report import write_json
-from mae_backbone.prediction import speed
+from mae_backbone.cli import common as cli
+from mae_backbone.engine.runner import Runner, is_encoder_only
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.run.runner import Runner, is_encoder_only
 
 
 def main() -> None:
@@ -56,9 +56,9 @@ def main() -> None:
 
 
 def say_speed(runner: Runner, images: int) -> None:
-    """Measures, says what was found, and writes it to speed.json of the work directory."""
-    found = speed.measure(runner.model, runner.build_dataloader(runner.cfg.test_dataloader).dataset, images=images)
-    for line in speed.lines(found):
+    """Measures, says what was found, and writes it to inference.json of the work directory."""
+    found = inference.measure(runner.model, runner.build_dataloader(runner.cfg.test_dataloader).dataset, images=images)
+    for line in inference.lines(found):
         cli.say(line)
     path = Path(runner.work_dir, 'speed.json')
     write_json(found, path)

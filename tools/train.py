@@ -2,8 +2,8 @@
 
     python tools/train.py configs/detection/mask-rcnn_vitdet-b_100e_coco.py --data-root coco --pretrained MAE.pth
 """
-from mae_backbone import cli
-from mae_backbone.run.runner import Runner
+from mae_backbone.cli import common as cli
+from mae_backbone.engine.runner import Runner
 
 
 def main() -> None:

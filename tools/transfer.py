@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mae_backbone import cli
+from mae_backbone.cli import common as cli
 
 
 def main() -> None:

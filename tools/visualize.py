@@ -8,12 +8,12 @@ import cv2
 import torch
 from mmengine.registry import MODELS
 
-from mae_backbone import cli
+from mae_backbone.cli import common as cli
 from mae_backbone.data.decode import read_image
 from mae_backbone.data.files import list_images
-from mae_backbone.drawing import save_picture
+from mae_backbone.engine.runner import load_whole, read_run
 from mae_backbone.hooks.reconstruction import draw_reconstructions
-from mae_backbone.run.runner import load_whole, read_run
+from mae_backbone.utils.image_grid import save_picture
 
 
 def main() -> None:

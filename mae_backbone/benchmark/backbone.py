@@ -8,13 +8,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mae_backbone.attention import Attention, relative
-from mae_backbone.backbone import ViTBackbone
-from mae_backbone.benchmark.machine import add_common_arguments, describe, memory_left, peak_memory, seconds
+from mae_backbone.benchmark.measurement import add_common_arguments, describe, memory_left, peak_memory, seconds
 from mae_backbone.benchmark.report import Report, Side, bytes_text, in_turns, spread, table
-from mae_backbone.run.memory import step_memory
-from mae_backbone.vit import ARCHS
-from mae_backbone.windows import Windows
+from mae_backbone.core.attention import Attention, relative
+from mae_backbone.core.vit import ARCHS
+from mae_backbone.core.windows import Windows
+from mae_backbone.engine.memory_estimate import step_memory
+from mae_backbone.models.backbone import ViTBackbone
 
 PATCH = 16  # pixels
 

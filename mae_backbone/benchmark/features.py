@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.utils.data import Dataset, Subset
 
-from mae_backbone.benchmark.machine import add_common_arguments, describe, peak_memory, seconds
-from mae_backbone.benchmark.photographs import write_photographs
+from mae_backbone.benchmark.measurement import add_common_arguments, describe, peak_memory, seconds
 from mae_backbone.benchmark.report import Report, Side, in_turns, spread, table
-from mae_backbone.classifier import ViTClassifier
+from mae_backbone.benchmark.synthetic_images import write_photographs
+from mae_backbone.core.vit import ARCHS
 from mae_backbone.data.class_folder import ClassFolder
-from mae_backbone.features.cache import cached_features
-from mae_backbone.vit import ARCHS
+from mae_backbone.evaluation.feature_cache import cached_features
+from mae_backbone.models.classifier import ViTClassifier
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

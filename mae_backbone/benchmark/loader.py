@@ -20,16 +20,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import functional as F
 
-from mae_backbone.benchmark.machine import describe, peak_memory
-from mae_backbone.benchmark.photographs import write_photographs
+from mae_backbone.benchmark.measurement import describe, peak_memory
 from mae_backbone.benchmark.report import Report, Side, spread, table
+from mae_backbone.benchmark.synthetic_images import write_photographs
 from mae_backbone.data import decode
 from mae_backbone.data.batch import as_is
-from mae_backbone.data.chance import uniforms
+from mae_backbone.data.counter_rng import uniforms
 from mae_backbone.data.crops import CHANCES, random_box
 from mae_backbone.data.sampler import Draw, PretrainBatchSampler, PretrainSampler
 from mae_backbone.data.sources import Source, open_source
-from mae_backbone.data.unlabelled import UnlabelledImages
+from mae_backbone.data.unlabeled import UnlabelledImages
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Parts = dict[str, float]

@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mae_backbone.benchmark.machine import add_common_arguments, describe, matmul_peak, peak_memory, synchronize
-from mae_backbone.benchmark.plain_mae import PlainMAE
+from mae_backbone.benchmark.measurement import add_common_arguments, describe, matmul_peak, peak_memory, synchronize
+from mae_backbone.benchmark.reference_mae import PlainMAE
 from mae_backbone.benchmark.report import Report, Side, in_turns, median_parts, spread, table
-from mae_backbone.pretrainer import MAEPretrainer
-from mae_backbone.run.optim_wrapper import GuardedOptimWrapper
-from mae_backbone.vit import ARCHS
+from mae_backbone.core.vit import ARCHS
+from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper
+from mae_backbone.models.pretrainer import MAEPretrainer
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 DTYPES = ('float32', 'bfloat16')

@@ -14,7 +14,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mae_backbone.benchmark.batches import Shape, synthetic_batch
-from mae_backbone.benchmark.machine import Worker, add_common_arguments, describe
+from mae_backbone.benchmark.measurement import Worker, add_common_arguments, describe
 from mae_backbone.benchmark.report import Report, Side, in_turns, median_parts, spread, table
 from mae_backbone.benchmark.step import Clock
 

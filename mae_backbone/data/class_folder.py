@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from mae_backbone.data.decode import BadImage, decode, read_image
 from mae_backbone.data.files import checked_size, existing_folder
-from mae_backbone.data.labelled import open_labelled
+from mae_backbone.data.labeled import open_labelled
 from mae_backbone.registry import DATASETS
 
 _ERASING = ('re_prob', 're_mode', 're_count', 're_num_splits')

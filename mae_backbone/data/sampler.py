@@ -7,7 +7,7 @@ import torch
 from mmengine.dist import broadcast, get_dist_info
 from torch.utils.data import Sampler
 
-from mae_backbone.data.chance import hashed
+from mae_backbone.data.counter_rng import hashed
 from mae_backbone.data.files import checked_size
 from mae_backbone.registry import DATA_SAMPLERS
 

@@ -8,8 +8,8 @@ from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
 
+from mae_backbone.formats.coco import image_file
 from mae_backbone.registry import DATASETS, METRICS
-from mae_backbone.user_data.coco import image_file
 
 
 @DATASETS.register_module()

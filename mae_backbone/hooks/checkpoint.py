@@ -5,9 +5,9 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from mae_backbone.checkpoints.files import INTERRUPTED, DiskFull
+from mae_backbone.engine.optim_wrapper import between_steps
 from mae_backbone.registry import HOOKS
-from mae_backbone.run.optim_wrapper import between_steps
-from mae_backbone.run.saving import INTERRUPTED, DiskFull
 
 
 @HOOKS.register_module()

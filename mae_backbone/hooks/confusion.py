@@ -14,9 +14,9 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mae_backbone.knn import gather
+from mae_backbone.evaluation.knn import gather
 from mae_backbone.registry import HOOKS
-from mae_backbone.whole_file import write_bytes, write_text
+from mae_backbone.utils.atomic_write import write_bytes, write_text
 
 _NAMED = 40  # classes whose names can be read in a picture
 _NUMBERED = 15  # classes that leave room for numbers

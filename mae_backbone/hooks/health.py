@@ -9,8 +9,8 @@ import torch
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mae_backbone.hooks.curves import curve, note, step_curve
-from mae_backbone.hooks.features import MeasuringHook, extract, spread_out
+from mae_backbone.hooks.feature_monitor import MeasuringHook, extract, spread_out
+from mae_backbone.hooks.scalar_history import curve, note, step_curve
 from mae_backbone.registry import HOOKS
 
 

@@ -14,9 +14,9 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch import distributed as dist
 
+from mae_backbone.checkpoints.files import INTERRUPTED
+from mae_backbone.engine.optim_wrapper import between_steps
 from mae_backbone.registry import HOOKS
-from mae_backbone.run.optim_wrapper import between_steps
-from mae_backbone.run.saving import INTERRUPTED
 
 SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1', 'SIGINT') if hasattr(signal, name))
 

@@ -11,9 +11,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mae_backbone.drawing import save_picture, side_by_side
-from mae_backbone.patches import patchify
+from mae_backbone.core.patches import patchify
 from mae_backbone.registry import HOOKS
+from mae_backbone.utils.image_grid import save_picture, side_by_side
 
 
 @HOOKS.register_module()

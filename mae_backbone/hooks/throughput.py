@@ -10,8 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
-from mae_backbone.hooks.curves import note
-from mae_backbone.hooks.device_log import log_interval
+from mae_backbone.hooks.device_scalars import log_interval
+from mae_backbone.hooks.scalar_history import note
 from mae_backbone.registry import HOOKS
 
 _START = 20  # steps until the first figures: those of warm-up, compilation and filling queues lie before

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mae_backbone.data.class_folder import evaluation_transform
-from mae_backbone.drawing import title_bar, to_height
-from mae_backbone.prediction import bands
-from mae_backbone.prediction.objects import Objects
-from mae_backbone.prediction.pictures import draw_labels, draw_objects
+from mae_backbone.engine.runner import load_whole, read_run
+from mae_backbone.formats.dataset_spec import sources
+from mae_backbone.planning.adapt_config import palette
+from mae_backbone.prediction import chunked_logits
+from mae_backbone.prediction.instances import Objects
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.run.runner import load_whole, read_run
-from mae_backbone.user_data.fit import palette
-from mae_backbone.user_data.source import sources
+from mae_backbone.prediction.visualization import draw_labels, draw_objects
+from mae_backbone.utils.image_grid import title_bar, to_height
 
 # What a detector finds, the labels (H, W) of a segmenter, or the scores (classes,) of a classifier.
 Prediction = Objects | np.ndarray
@@ -74,8 +74,9 @@ class Predictor:
             return self._whole(image)
         if self.task == 'detection':
             return predict_tiles(image, tiles, self._whole)
-        logits = bands.averaged(tiles, image.shape[1], lambda tile: self._logits(image[tile.slices]))
-        return self._to_labels(bands.labels(logits, threshold=getattr(self.net.decode_head, 'threshold', None)))
+        logits = chunked_logits.averaged(tiles, image.shape[1], lambda tile: self._logits(image[tile.slices]))
+        threshold = getattr(self.net.decode_head, 'threshold', None)
+        return self._to_labels(chunked_logits.labels(logits, threshold=threshold))
 
     def _whole(self, image: np.ndarray) -> Prediction:
         """A prediction for an image that is looked at at once."""

@@ -10,11 +10,11 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from mae_backbone.drawing import save_picture
-from mae_backbone.prediction.objects import Objects
+from mae_backbone.formats.coco import read_coco
+from mae_backbone.formats.dataset_spec import sources
+from mae_backbone.prediction.instances import Objects
 from mae_backbone.prediction.predictor import Prediction, Predictor
-from mae_backbone.user_data.coco import read_coco
-from mae_backbone.user_data.source import sources
+from mae_backbone.utils.image_grid import save_picture
 
 
 class JsonList:

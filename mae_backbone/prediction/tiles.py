@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_backbone.prediction.objects import Objects
+from mae_backbone.prediction.instances import Objects
 
 # Ours, all three. From which overlap on two boxes are taken for the same object, as in the NMS of Mask R-CNN; the share
 # of a box that lies in a larger one, from which on it is taken for a part of it; and how near to the border of a tile a

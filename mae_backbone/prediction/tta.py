@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
 
-from mae_backbone.user_data.source import sources
+from mae_backbone.formats.dataset_spec import sources
 
 # What merges the views, and the folder that registers it, by the scope of a config.
 _MERGED_BY = {'mmdet': ('DetectionTTA', 'mae_backbone.detection'),

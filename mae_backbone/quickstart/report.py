@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from mmengine.config import Config
 
 from mae_backbone.data.files import list_images
-from mae_backbone.drawing import save_picture
-from mae_backbone.page import figure, html_table, link, markdown_table, page, paragraph
-from mae_backbone.reports.children import DONE, curve
-from mae_backbone.reports.comparison import draw_predictions
-from mae_backbone.whole_file import write_text
+from mae_backbone.prediction.comparison import draw_predictions
+from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.utils.html_report import figure, html_table, link, markdown_table, page, paragraph
+from mae_backbone.utils.image_grid import save_picture
+from mae_backbone.utils.run_logs import DONE, curve
 
 TRANSFER = 'transfer'  # the step of tools/transfer.py
 INITS = {'mae': 'from the MAE', 'random': 'from random weights'}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_backbone.processors import available_processors, threads_of_each
 from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
-from mae_backbone.reports.children import DONE, progress, tail
-from mae_backbone.reports.parent import environment_of_a_child
+from mae_backbone.utils.cpu import available_processors, threads_of_each
+from mae_backbone.utils.run_logs import DONE, progress, tail
+from mae_backbone.utils.subprocesses import environment_of_a_child
 
 SCENES = {'unlabelled': 3000, 'train': 400, 'val': 200, 'size': 64}
 

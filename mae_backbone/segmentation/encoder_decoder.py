@@ -8,7 +8,7 @@ from mmseg.models.segmentors import EncoderDecoder as MMSegEncoderDecoder
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mae_backbone.prediction import bands
+from mae_backbone.prediction import chunked_logits
 from mae_backbone.prediction.tiles import grid
 from mae_backbone.registry import MODELS
 
@@ -53,24 +53,24 @@ class EncoderDecoder(MMSegEncoderDecoder):
         height, width = image.shape[2:]
         left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
         size = height - top - bottom, width - left - right
-        logits = bands.cropped(self._bands(image), top, left, *size)
-        logits = bands.resized(logits, size, tuple(meta['ori_shape'][:2]), align_corners=self.align_corners)
-        return bands.labels(logits, threshold=getattr(self.decode_head, 'threshold', None))
+        logits = chunked_logits.cropped(self._bands(image), top, left, *size)
+        logits = chunked_logits.resized(logits, size, tuple(meta['ori_shape'][:2]), align_corners=self.align_corners)
+        return chunked_logits.labels(logits, threshold=getattr(self.decode_head, 'threshold', None))
 
     def _bands(self, image: Tensor) -> Iterator[Tensor]:
         """image (1, 3, H, W) -> its logits in the mode of the config, in bands."""
         size = tuple(image.shape[2:])
         if self.test_cfg.get('mode', 'whole') == 'slide':
             tiles = grid(size, self.test_cfg.crop_size, self.test_cfg.stride)
-            return bands.averaged(tiles, size[1],
+            return chunked_logits.averaged(tiles, size[1],
                                   lambda tile: self.encode_decode(image[(..., *tile.slices)], [{}])[0])
         padded = self._padded(image)
         if not _only_resizes(self.decode_head):
-            return bands.split(self.encode_decode(image, [{}])[0])
+            return chunked_logits.split(self.encode_decode(image, [{}])[0])
         logits = self._forward(padded, None)[0]
-        full = bands.resized(bands.split(logits), tuple(logits.shape[1:]), tuple(padded.shape[2:]),
+        full = chunked_logits.resized(chunked_logits.split(logits), tuple(logits.shape[1:]), tuple(padded.shape[2:]),
                              align_corners=self.align_corners)
-        return bands.cropped(full, 0, 0, *size)
+        return chunked_logits.cropped(full, 0, 0, *size)
 
     def _padded(self, inputs: Tensor) -> Tensor:
         """inputs (B, 3, H, W) -> the same with zeros to the right and below, up to whole patches."""

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from mmseg.datasets.transforms import LoadAnnotations as MMSegLoadAnnotations
 
 from mae_backbone.data.decode import BadImage
-from mae_backbone.data.label_colours import Colour, LabelColours, OtherColours
+from mae_backbone.data.label_colors import Colour, LabelColours, OtherColours
+from mae_backbone.formats.label_maps import read_colours
 from mae_backbone.registry import TRANSFORMS
-from mae_backbone.user_data.label_maps import read_colours
 
 
 @TRANSFORMS.register_module()

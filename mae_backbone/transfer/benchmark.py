@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from mae_backbone.processors import available_processors
-from mae_backbone.transfer import claims
+from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoders import find_encoders
-from mae_backbone.transfer.picture_jobs import plan_pictures
-from mae_backbone.transfer.places import Job, Place, Processes, Slurm
+from mae_backbone.transfer.executors import Job, Place, Processes, Slurm
+from mae_backbone.transfer.figure_plan import plan_pictures
 from mae_backbone.transfer.planning import Benchmark, known_names, plan
 from mae_backbone.transfer.report import write_report
-from mae_backbone.transfer.running import run_jobs, say
+from mae_backbone.transfer.scheduler import run_jobs, say
 from mae_backbone.transfer.suite import load_suite
+from mae_backbone.utils.cpu import available_processors
 
 
 def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_root: Path, out: Path, root: Path,
@@ -48,7 +48,7 @@ def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_
     with FileLock(out / 'plan.lock'):  # two machines may begin at the same time
         planned = plan(benchmark)
     cells = [folder for job in planned for folder in job.folders]
-    done = sum(claims.result_of(folder) is not None for folder in cells)
+    done = sum(experiment_dir.result_of(folder) is not None for folder in cells)
     say(f'{benchmark.suite.title}: {", ".join(encoder.name for encoder in benchmark.encoders)}; {len(cells)} cells in '
         f'{len(planned)} jobs, {done} finished before; results go to {out}')
     place = place_of(planned, out, gpus, jobs, slurm)

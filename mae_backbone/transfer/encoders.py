@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mae_backbone.checkpoint import CheckpointError, encoder_weights, read_content, weights_in
-from mae_backbone.vit import ARCHS
+from mae_backbone.checkpoints.encoder import CheckpointError, encoder_weights, read_content, weights_in
+from mae_backbone.core.vit import ARCHS
 
 _LOG = logging.getLogger(__name__)
 RANDOM = 'random'

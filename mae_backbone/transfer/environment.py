@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from mae_backbone.processors import available_processors, system_file
+from mae_backbone.utils.cpu import available_processors, system_file
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
              'onedl-mmsegmentation', 'numpy', 'scipy', 'scikit-learn')

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mae_backbone.transfer import claims
+from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoders import RANDOM, Architecture, Encoder, file_fingerprint, read_architecture
-from mae_backbone.transfer.places import Job
+from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.results import Outcome
 from mae_backbone.transfer.suite import Cell, Suite, Task, cells_of
 
@@ -73,7 +73,7 @@ def plan(benchmark: Benchmark) -> list[Job]:
     for cell in benchmark.cells():
         task, folder = tasks[cell.task], benchmark.out / cell.folder
         spec, where = specs.of(cell, task)
-        claims.write_spec(folder, spec, where)
+        experiment_dir.write_spec(folder, spec, where)
         if task.probe:
             probing.setdefault((cell.data, cell.model, spec['weights_seed']), []).append(folder)
         else:
@@ -86,8 +86,8 @@ def plan(benchmark: Benchmark) -> list[Job]:
 def known_names(out: Path) -> dict[Path, str]:
     """The names of checkpoints in the cells of earlier runs, by their paths."""
     names = {}
-    for file in sorted(out.glob(f'cells/*/*/*/*/*/{claims.SPEC}')):
-        where = claims.read_spec(file.parent)['where']
+    for file in sorted(out.glob(f'cells/*/*/*/*/*/{experiment_dir.SPEC}')):
+        where = experiment_dir.read_spec(file.parent)['where']
         if where['checkpoint']:
             names[Path(where['checkpoint'])] = where.get('name', file.parent.name)  # old cells do not say
     return names
@@ -135,7 +135,7 @@ def outcomes(benchmark: Benchmark) -> list[Outcome]:
     """What the finished cells came to."""
     found = []
     for cell in benchmark.cells():
-        result = claims.result_of(benchmark.out / cell.folder)
+        result = experiment_dir.result_of(benchmark.out / cell.folder)
         if result is not None:
             found.append(Outcome(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
                                  result['seconds'], result.get('environment')))

@@ -7,14 +7,14 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor
 
-from mae_backbone.classifier import ViTClassifier
 from mae_backbone.data.class_folder import ClassFolder
-from mae_backbone.features.attentive import attentive_probe
-from mae_backbone.features.cache import Features, cached_features
-from mae_backbone.features.probe import linear_probe
-from mae_backbone.knn import KS, knn_answers
-from mae_backbone.processors import threads_of_each
-from mae_backbone.transfer.frozen import build_frozen
+from mae_backbone.evaluation.attentive_probe import attentive_probe
+from mae_backbone.evaluation.feature_cache import Features, cached_features
+from mae_backbone.evaluation.knn import KS, knn_answers
+from mae_backbone.evaluation.linear_probe import linear_probe
+from mae_backbone.models.classifier import ViTClassifier
+from mae_backbone.transfer.frozen_encoder import build_frozen
+from mae_backbone.utils.cpu import threads_of_each
 
 
 def run_probe(spec: dict, folder: Path) -> dict:

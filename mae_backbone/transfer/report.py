@@ -10,7 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mae_backbone.page import (
+from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.encoders import Encoder, last_of_runs, runs_of
+from mae_backbone.transfer.environment import in_words
+from mae_backbone.transfer.planning import Benchmark, outcomes
+from mae_backbone.transfer.results import Outcome, Row, cells_of_table, grouped, table
+from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.utils.html_report import (
     data_uri,
     figure,
     gallery,
@@ -21,12 +27,6 @@ from mae_backbone.page import (
     paragraph,
     preformatted,
 )
-from mae_backbone.transfer import claims
-from mae_backbone.transfer.encoders import Encoder, last_of_runs, runs_of
-from mae_backbone.transfer.environment import in_words
-from mae_backbone.transfer.planning import Benchmark, outcomes
-from mae_backbone.transfer.results import Outcome, Row, cells_of_table, grouped, table
-from mae_backbone.whole_file import write_text
 
 _DIFFERENCES = ('Percent: mean ± standard deviation over the seeds. A column "vs X" is the difference to X on the same '
                 'seeds, with the p of a paired t-test on both sides (scipy.stats), not corrected for the number of '
@@ -203,8 +203,8 @@ def _svg(axis: Axes) -> bytes:
 
 def _pictures(folders: Sequence[Path]) -> Iterator[str]:
     for folder in folders:
-        found = claims.result_of(folder)
-        yield heading(claims.read_spec(folder)['title'])
+        found = experiment_dir.result_of(folder)
+        yield heading(experiment_dir.read_spec(folder)['title'])
         for name, words in found['pictures'].items():
             yield figure(data_uri((folder / name).read_bytes(), 'image/png'), words)
         for fault in found['faults']:

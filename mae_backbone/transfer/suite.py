@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mae_backbone.vit import ARCHS
+from mae_backbone.core.vit import ARCHS
 
 PROBES = ('knn', 'linear', 'attentive')
 
@@ -21,7 +21,7 @@ class Task:
         data: names of data sets of the suite.
         probe: one of `PROBES`; None for a training.
         config: of the training, below the folder of all configs; or one for each architecture, by its name in
-            `mae_backbone.vit.ARCHS`.
+            `mae_backbone.core.vit.ARCHS`.
         metrics: what the training logs -> what a table calls it.
         scale: what a logged value is multiplied with to be in percent.
         options: arguments of the probe, or --cfg-options of the training.
@@ -77,7 +77,7 @@ class Suite:
         data: name of a data set -> its folder below --data-root.
         tasks: in the order of the report.
         reported: published numbers to stand beside ours: dicts with task, data, metric, arch (in
-            `mae_backbone.vit.ARCHS`), value, name and source.
+            `mae_backbone.core.vit.ARCHS`), value, name and source.
         image_size: side in pixels that frozen features are extracted at; None: that of the pretraining.
         new_random_weights: whether `random` has other weights for each seed in probes; one draw takes less time.
         text: of the config, for the record.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mmengine.dist import is_main_process
 
-from mae_backbone import cli
-from mae_backbone.run.runner import Runner, resume_path
-from mae_backbone.whole_file import write_text
+from mae_backbone.cli import common as cli
+from mae_backbone.engine.runner import Runner, resume_path
+from mae_backbone.utils.atomic_write import write_text
 
 METRICS = 'metrics.json'  # in the work directory
 

@@ -1,0 +1,1 @@
+"""Living beside mmcv and other distributions."""

@@ -1,0 +1,197 @@
+"""Stands in for `mmcv._ext`: the ops that the standard heads of mmdet and mmseg call, on torchvision.
+
+`mmcv_ops` serves this file under that name; do not import it directly. Names, order of arguments and outputs that are
+filled in place are those of mmcv's C++ (mmcv/ops/csrc/pytorch/pybind.cpp), because mmcv's Python wrappers call them so.
+Any other op is there by name, for the wrappers to import, and raises OpNotCompiled when it is called.
+
+Half precisions are computed in float32 and rounded once, into the tensor that the wrapper allocated. Autocast makes no
+difference: it lowers none of the operations below.
+
+Shapes: N boxes (x1, y1, x2, y2) in pixels, K regions (image index, x1, y1, x2, y2) in pixels, C channels or classes.
+"""
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+import torchvision  # noqa: F401  registers torch.ops.torchvision
+from torch import Tensor
+from torch.nn import functional as F
+
+from mae_backbone.compat.mmcv_ops import OpNotCompiled
+
+AVERAGE = 1  # roi_align's pool_mode
+IOU = 0  # bbox_overlaps' mode
+NAIVE, LINEAR = 0, 1  # softnms' method; 2 is gaussian
+
+
+def __getattr__(name: str) -> Callable[..., NoReturn]:
+    """An op without stand-in: importing it must succeed, calling it must say which one it was."""
+    if name.startswith('_'):
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+    def missing(*args: object, **kwargs: object) -> NoReturn:
+        _refuse(name)
+
+    return missing
+
+
+def _refuse(op: str) -> NoReturn:
+    raise OpNotCompiled(f'{op} of mmcv.ops needs an mmcv with compiled ops; this one has none, and mae_backbone no '
+                        'stand-in for it: choose a model or option that does not call it, or build onedl-mmcv with its '
+                        'ops (pip install --no-build-isolation, a long compile)')
+
+
+def get_compiler_version() -> str:
+    return 'not compiled: stand-ins of mae_backbone'
+
+
+get_compiling_cuda_version = get_compiler_version
+
+
+def _float(tensor: Tensor) -> Tensor:
+    """What torchvision's kernels take on every device: float64 as it is, everything else as float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+# ---- boxes
+
+def _overlaps(a: Tensor, b: Tensor, offset: int, *, of_union: bool = True) -> Tensor:
+    """Intersection of boxes a and b (..., 4), which broadcast, over their union or over a. Sides are x2 - x1 + offset.
+
+    0 for boxes without area, where mmcv's C++ divides 0 by 0.
+    """
+    sides = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2]) + offset
+    shared = sides.clamp(min=0).prod(-1)
+    area_a, area_b = ((box[..., 2:] - box[..., :2] + offset).prod(-1) for box in (a, b))
+    return (shared / (area_a + area_b - shared if of_union else area_a)).nan_to_num(0)
+
+
+def bbox_overlaps(bboxes1: Tensor, bboxes2: Tensor, ious: Tensor, mode: int, aligned: bool, offset: int) -> None:
+    """Fill `ious` with the overlaps of bboxes1 (N, 4) and bboxes2 (M, 4): (N, M), or (N,) pair by pair if aligned."""
+    boxes1, boxes2 = _float(bboxes1), _float(bboxes2)
+    ious.copy_(_overlaps(boxes1 if aligned else boxes1[:, None], boxes2, offset, of_union=mode == IOU))
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Indices of the boxes (N, 4) to keep, by falling score: a kept box drops later ones of IoU > iou_threshold."""
+    boxes = _float(boxes)
+    if offset:  # sides of x2 - x1 + offset are those of boxes whose far corner lies that much further out
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
+    # mmcv's C++ takes the threshold as float32, torchvision as float64: an IoU of exactly 0.3 must not exceed 0.3.
+    threshold = torch.tensor(iou_threshold, dtype=torch.float32).item()
+    return torch.ops.torchvision.nms(boxes, scores.to(boxes.dtype), threshold)
+
+
+def softnms(boxes: Tensor, scores: Tensor, dets: Tensor, iou_threshold: float, sigma: float, min_score: float,
+            method: int, offset: int) -> Tensor:
+    """Soft-NMS (Bodla et al., ICCV 2017), on the CPU, where mmcv's wrapper puts the tensors.
+
+    Fills the first rows of `dets` (N, 5) with the boxes kept and their lowered scores, and returns their indices.
+    """
+    boxes, scores, left = _float(boxes), _float(scores).clone(), torch.arange(len(boxes))
+    kept: list[Tensor] = []
+    while len(left):
+        best = scores[left].argmax()
+        index, left = left[best], torch.cat([left[:best], left[best + 1:]])
+        dets[len(kept)] = torch.cat([boxes[index], scores[index, None]])
+        kept.append(index)
+        scores[left] *= _decay(_overlaps(boxes[index], boxes[left], offset), iou_threshold, sigma, method)
+        left = left[scores[left] >= min_score]
+    return torch.stack(kept) if kept else left
+
+
+def _decay(iou: Tensor, iou_threshold: float, sigma: float, method: int) -> Tensor:
+    """The factor on the score of a box that overlaps a better one by `iou`."""
+    if method == NAIVE:
+        return (iou < iou_threshold).to(iou.dtype)
+    if method == LINEAR:
+        return torch.where(iou < iou_threshold, 1, 1 - iou)
+    return torch.exp(-iou.square() / sigma)
+
+
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Groups of the boxes of dets (N, 5): the one that NMS keeps, then those it drops, by falling score."""
+    boxes, left, groups = _float(dets[:, :4]), dets[:, 4].argsort(descending=True, stable=True), []
+    while len(left):
+        dropped = _overlaps(boxes[left[0]], boxes[left], 0) >= iou_threshold
+        dropped[0] = True  # a box without area does not even overlap itself
+        groups.append(left[dropped].tolist())
+        left = left[~dropped]
+    return groups
+
+
+# ---- regions of feature maps
+
+def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor,
+                      aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+                      pool_mode: int, aligned: bool) -> None:
+    """features (B, C, H, W), rois (K, 5) -> fill `output` (K, C, aligned_height, aligned_width)."""
+    if pool_mode != AVERAGE:
+        _refuse("roi_align with pool_mode='max'")
+    features = _float(features)
+    output.copy_(torch.ops.torchvision.roi_align(features, rois.to(features.dtype), spatial_scale, aligned_height,
+                                                 aligned_width, sampling_ratio, aligned))
+
+
+def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor,
+                       aligned_height: int, aligned_width: int, spatial_scale: float, sampling_ratio: int,
+                       pool_mode: int, aligned: bool) -> None:
+    """Fill `grad_input` (B, C, H, W). On CUDA the order of its sums changes from run to run, as in mmcv's kernel."""
+    grad_output = _float(grad_output)
+    grad_input.copy_(torch.ops.torchvision._roi_align_backward(
+        grad_output, rois.to(grad_output.dtype), spatial_scale, aligned_height, aligned_width, *grad_input.shape,
+        sampling_ratio, aligned))
+
+
+# ---- focal loss (Lin et al., ICCV 2017, section 3.2), per element of the logits (N, C)
+
+def sigmoid_focal_loss_forward(logits: Tensor, target: Tensor, weight: Tensor, output: Tensor, gamma: float,
+                               alpha: float) -> None:
+    """-alpha (1 - p)^gamma log p for the class `target` (N,), -(1 - alpha) p^gamma log(1 - p) for all others.
+
+    A target outside of 0 .. C - 1 is background. Unlike mmcv's kernel, which stops log at FLT_MIN, exact for any logit.
+    """
+    is_target, log_p, log_q = _focal_terms(logits, target, weight)
+    output.copy_(torch.where(is_target, -alpha * (gamma * log_q).exp() * log_p,
+                             (alpha - 1) * (gamma * log_p).exp() * log_q))
+
+
+def sigmoid_focal_loss_backward(logits: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float,
+                                alpha: float) -> None:
+    """The derivative of each element of the loss by its logit."""
+    is_target, log_p, log_q = _focal_terms(logits, target, weight)
+    p, q = log_p.exp(), log_q.exp()
+    grad_input.copy_(torch.where(is_target, -alpha * (gamma * log_q).exp() * (q - gamma * p * log_p),
+                                 (alpha - 1) * (gamma * log_p).exp() * (gamma * q * log_q - p)))
+
+
+def _focal_terms(logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where a class is the target (N, C), log p and log(1 - p) of p = sigmoid(logits)."""
+    if weight.numel():
+        _refuse('sigmoid_focal_loss with weights of classes')
+    logits = _float(logits)
+    is_target = target[:, None] == torch.arange(logits.shape[1], device=logits.device)
+    return is_target, F.logsigmoid(logits), F.logsigmoid(-logits)
+
+
+# ---- deformable attention (Zhu et al., ICLR 2021), which mmcv calls here for CUDA tensors only
+
+def ms_deform_attn_forward(value: Tensor, shapes: Tensor, level_start: Tensor, locations: Tensor, weights: Tensor,
+                           im2col_step: int) -> Tensor:
+    """Shapes as in mmcv's `multi_scale_deformable_attn_pytorch`, which does the work."""
+    # Not at the top: mmcv.ops imports this file.
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+    inputs = _float(value), shapes.tolist(), _float(locations), _float(weights)
+    return multi_scale_deformable_attn_pytorch(*inputs).to(value.dtype)
+
+
+def ms_deform_attn_backward(value: Tensor, shapes: Tensor, level_start: Tensor, locations: Tensor, weights: Tensor,
+                            grad_output: Tensor, grad_value: Tensor, grad_locations: Tensor, grad_weights: Tensor,
+                            im2col_step: int) -> None:
+    """Fill the three gradients, by running the forward pass again."""
+    inputs = [_float(tensor).detach().requires_grad_() for tensor in (value, locations, weights)]
+    with torch.enable_grad():
+        output = ms_deform_attn_forward(inputs[0], shapes, level_start, inputs[1], inputs[2], im2col_step)
+    grads = torch.autograd.grad(output, inputs, grad_output.to(output.dtype))
+    for filled, grad in zip((grad_value, grad_locations, grad_weights), grads, strict=True):
+        filled.copy_(grad)

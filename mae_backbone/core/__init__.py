@@ -1,0 +1,1 @@
+"""The model: torch and timm only."""

@@ -1,0 +1,281 @@
+"""The Vision Transformer that is pretrained by MAE, then serves as classifier and as dense backbone."""
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, LayerNorm2d, Mlp, PatchEmbed, resample_abs_pos_embed
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mae_backbone.core.attention import Attention
+from mae_backbone.core.masking import Mask
+from mae_backbone.core.patches import grid_size, sincos_positions
+from mae_backbone.core.recompute import linear_of
+from mae_backbone.core.relative_bias import RelativeBias
+from mae_backbone.core.windows import Windows
+
+
+class Arch(NamedTuple):
+    """Size of a Transformer."""
+
+    width: int
+    depth: int
+    heads: int
+
+
+# MAE paper, appendix A.1 (base, large, huge); DeiT, table 1 (tiny, small).
+ARCHS = {
+    'tiny': Arch(192, 12, 3),
+    'small': Arch(384, 12, 6),
+    'base': Arch(768, 12, 12),
+    'large': Arch(1024, 24, 16),
+    'huge': Arch(1280, 32, 16),
+}
+
+
+class ViT(nn.Module):
+    """A plain Vision Transformer; parameter names are those of the public MAE code, timm and detectron2.
+
+    Args:
+        arch: a name in `ARCHS`, or dict(width=, depth=, heads=).
+        image_size: pixels, (H, W) or one number, that the model is built for. Any other size is served at run time:
+            absolute positions are interpolated bicubically, relative ones linearly, as detectron2 does.
+        pretrain_image_size: that of the pretraining, for which absolute positions are stored; None: as `image_size`.
+        patch_size: side of a patch in pixels.
+        in_channels: C of the images.
+        class_token: whether a class token goes first.
+        final_norm: whether a LayerNorm ends it (MAE yes, ViTDet no).
+        fixed_positions: keep the sin-cos positions out of training (MAE pretraining).
+        drop_path_rate: of the last block, in [0, 1); it grows linearly from 0 at the first, and drops whole images.
+        window_size: side in patches of the windows that attention is confined to; 0 for none.
+        global_blocks: indices of the blocks that attend to all patches nevertheless.
+        shifted_windows: move the windows of every second block by half their side, as Swin does, so that they pass
+            information on without global blocks.
+        conv_blocks: indices of the blocks that end in a residual convolution, which passes it on as well.
+        relative_positions: add detectron2's decomposed relative positions in every block.
+        relative_bias: add relative positions of BEiT's kind, a number for each distance and head: 'block' has a table
+            in every block (MAE's segmentation), 'shared' one for all; None for none. They go with a class token too.
+        checkpointing: recompute the blocks in the backward pass instead of keeping what is inside of them.
+
+    Raises:
+        ValueError: an arch or a combination that does not exist.
+    """
+
+    def __init__(self, arch: str | dict = 'base', *, image_size: int | Sequence[int] = 224,
+                 pretrain_image_size: int | Sequence[int] | None = None, patch_size: int = 16, in_channels: int = 3,
+                 class_token: bool = True, final_norm: bool = True, fixed_positions: bool = False,
+                 drop_path_rate: float = 0.0, window_size: int = 0, global_blocks: Sequence[int] = (),
+                 shifted_windows: bool = False, conv_blocks: Sequence[int] = (), relative_positions: bool = False,
+                 relative_bias: str | None = None, checkpointing: bool = False) -> None:
+        super().__init__()
+        self.arch = width, depth, heads = find_arch(arch)
+        self.patch_size, self.in_channels, self.checkpointing = patch_size, in_channels, checkpointing
+        grid = grid_size(_pair(image_size), patch_size)
+        self.grid = grid_size(_pair(pretrain_image_size or image_size), patch_size)  # of the stored positions
+        if class_token and (window_size or relative_positions or conv_blocks):
+            raise ValueError('windows, relative positions and convolutions are defined between patches: '
+                             'set class_token=False')
+        if relative_bias not in (None, 'block', 'shared') or (relative_bias and relative_positions) or (
+                relative_bias == 'shared' and window_size):
+            raise ValueError(f"relative_bias={relative_bias!r}: wanted 'block', 'shared' or None, not together with "
+                             "relative_positions=True, and not 'shared' with windows")
+        if shifted_windows and window_size < 2:
+            raise ValueError(f'shifted_windows=True with window_size={window_size}: set window_size to 2 or more')
+        for name, indices in (('global_blocks', global_blocks), ('conv_blocks', conv_blocks)):
+            if any(not 0 <= i < depth for i in indices):
+                raise ValueError(f'{name}={tuple(indices)}, the {depth} blocks are numbered from 0')
+
+        self.patch_embed = PatchEmbed(None, patch_size, in_channels, width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
+        # Public checkpoints have a row for the class token first, even where (detectron2) there is no such token.
+        self.pos_embed = nn.Parameter(sincos_positions(self.grid, width, class_token=True),
+                                      requires_grad=not fixed_positions)
+        rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
+        windows = [0 if i in global_blocks else window_size for i in range(depth)]
+        self.blocks = nn.ModuleList([
+            Block(width, heads=heads, drop_path=rate, window_size=window,
+                  shift=window // 2 if shifted_windows and i % 2 else 0, convolve=i in conv_blocks,
+                  table_size=((window, window) if window else grid) if relative_positions else None,
+                  bias_size=((window, window) if window else grid) if relative_bias == 'block' else None,
+                  recompute=not checkpointing)
+            for i, (rate, window) in enumerate(zip(rates, windows, strict=True))])
+        self.norm = nn.LayerNorm(width, eps=1e-6) if final_norm else nn.Identity()
+        self.rel_pos_bias = RelativeBias(grid, heads) if relative_bias == 'shared' else None
+        self.relative_bias = relative_bias
+        initialize(self)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) -> tokens (B, L, D) with their positions.
+
+        Raises:
+            ValueError: the patch does not divide the image, or the channels are not those of the model.
+        """
+        grid = self.check(images)
+        return self.patch_embed(images) + self.positions(grid)[:, 1:]
+
+    def embed_visible(self, patches: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
+        """patches (B, L, P) as `patchify` cuts them -> tokens (B, K, D) of the visible ones alone."""
+        # The projection is a convolution (D, C, p, p); patchify orders the pixels of a patch as (p, p, C).
+        weight = self.patch_embed.proj.weight.permute(0, 2, 3, 1).flatten(1)
+        tokens = F.linear(mask.visible(patches), weight, self.patch_embed.proj.bias)
+        return tokens + mask.visible(self.positions(grid)[:, 1:])
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """tokens (B, N, D) of any patches, with positions -> (B, 1 + N, D) after all blocks, class token first.
+
+        Raises:
+            ValueError: there are relative positions, which need a grid of patches.
+        """
+        if self.relative_bias:
+            raise ValueError(f'relative_bias={self.relative_bias!r} needs the grid of all patches, which is not known '
+                             'here: pretrain and classify without it, it is for feature maps')
+        tokens = self._prepend_class_token(tokens)
+        for block in self.blocks:
+            tokens = self._run(block, tokens, None)
+        return self.norm(tokens)
+
+    def feature_maps(self, images: Tensor, out_indices: Sequence[int] = (-1,)) -> list[Tensor]:
+        """images (B, C, H, W) -> output (B, D, h, w) of each of the blocks `out_indices`, normed if `final_norm`."""
+        grid = self.check(images)
+        wanted = {i % len(self.blocks) for i in out_indices}
+        tokens, maps = self._prepend_class_token(self.embed(images)), {}
+        bias = self.rel_pos_bias(grid, tokens.shape[1]) if self.rel_pos_bias is not None else None
+        for i, block in enumerate(self.blocks):
+            tokens = self._run(block, tokens, grid, bias)
+            if i in wanted:
+                maps[i] = self._to_map(self.norm(tokens), grid)
+        return [maps[i % len(self.blocks)] for i in out_indices]
+
+    def positions(self, grid: tuple[int, int]) -> Tensor:
+        """Positions (1, 1 + h*w, D) for a grid of (h, w) patches, the class token's first."""
+        if tuple(grid) == self.grid:
+            return self.pos_embed
+        return resample_abs_pos_embed(self.pos_embed, list(grid), list(self.grid), num_prefix_tokens=1,
+                                      interpolation='bicubic', antialias=False)
+
+    def check(self, images: Tensor) -> tuple[int, int]:
+        """images (B, C, H, W) -> their grid (h, w). Raises ValueError where the model cannot take them."""
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ValueError(f'images are {tuple(images.shape)}, wanted (B, {self.in_channels}, H, W): '
+                             'set in_channels of the model to the channels of your images')
+        return grid_size(tuple(images.shape[2:]), self.patch_size)
+
+    def _prepend_class_token(self, tokens: Tensor) -> Tensor:
+        """tokens (B, N, D) -> (B, 1 + N, D), or as they were where the model has no class token."""
+        if self.cls_token is None:
+            return tokens
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        return torch.cat([first, tokens], dim=1)
+
+    def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """tokens (B, L or 1 + L, D) -> (B, D, h, w)."""
+        return tokens[:, -grid[0] * grid[1]:].transpose(1, 2).unflatten(2, grid).contiguous()
+
+    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int] | None,
+             bias: Tensor | None = None) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, tokens, grid, bias=bias, use_reentrant=False)
+        return block(tokens, grid, bias=bias)
+
+
+class Block(nn.Module):
+    """Pre-norm Transformer block.
+
+    Args:
+        width: D.
+        heads: number of heads of attention.
+        drop_path: how often each of the two branches is left out, in [0, 1).
+        window_size: side in patches of the windows that attention stays within; 0 for none.
+        shift: patches by which the windows are moved to the lower right, in [0, window_size).
+        convolve: end in a residual convolution.
+        table_size, bias_size, recompute: as in `Attention`.
+    """
+
+    def __init__(self, width: int, *, heads: int, drop_path: float = 0.0, window_size: int = 0, shift: int = 0,
+                 convolve: bool = False, table_size: tuple[int, int] | None = None,
+                 bias_size: tuple[int, int] | None = None, recompute: bool = True) -> None:
+        super().__init__()
+        self.window_size, self.shift, self.recompute = window_size, shift, recompute
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, heads=heads, table_size=table_size, bias_size=bias_size, recompute=recompute)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, 4 * width)
+        self.drop_path = DropPath(drop_path)
+        if convolve:
+            self.residual = ConvBottleneck(width)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None,
+                bias: Tensor | None = None) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows, positions and convolutions.
+
+        A `bias` (heads, N, N) is added to the scores of attention, in a block without windows.
+        With `last` = M, in a block without any of these, only the outcome (B, M, D) of the last M tokens is computed.
+        """
+        if last is not None:
+            tokens = tokens[:, -last:] + self.drop_path(self.attn(tokens, before=self.norm1, last=last))
+            return tokens + self.drop_path(self.expand(tokens))
+        tokens = tokens + self.drop_path(self.attend(tokens, grid, bias))
+        tokens = tokens + self.drop_path(self.expand(tokens))
+        return self.residual(tokens, grid) if hasattr(self, 'residual') else tokens
+
+    def attend(self, tokens: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D), normed and attended to, in windows where the block has them."""
+        windows = Windows(grid, self.window_size, self.shift) if self.window_size else None
+        return self.attn(tokens, grid, before=self.norm1, bias=bias, windows=windows)
+
+    def expand(self, tokens: Tensor) -> Tensor:
+        """tokens (B, N, D) -> (B, N, D), normed and through the MLP."""
+        inner = linear_of(self.mlp.fc1, self.norm2, tokens, recompute=self.recompute)
+        return linear_of(self.mlp.fc2, self.mlp.act, inner, recompute=self.recompute)
+
+
+class ConvBottleneck(nn.Module):
+    """detectron2's `ResBottleneckBlock`, its names included: convolutions of 1, 3 and 1, that start as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = width // 2
+        self.conv1 = nn.Conv2d(width, inner, 1, bias=False)
+        self.norm1 = LayerNorm2d(inner, eps=1e-6)
+        self.conv2 = nn.Conv2d(inner, inner, 3, padding=1, bias=False)
+        self.norm2 = LayerNorm2d(inner, eps=1e-6)
+        self.conv3 = nn.Conv2d(inner, width, 1, bias=False)
+        self.norm3 = LayerNorm2d(width, eps=1e-6)
+        for conv in (self.conv1, self.conv2, self.conv3):
+            nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
+        nn.init.zeros_(self.norm3.weight)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """tokens (B, h*w, D) -> (B, h*w, D)."""
+        x = tokens.transpose(1, 2).unflatten(2, grid)  # (B, D, h, w)
+        x = F.gelu(self.norm1(self.conv1(x)))
+        x = F.gelu(self.norm2(self.conv2(x)))
+        return tokens + self.norm3(self.conv3(x)).flatten(2).transpose(1, 2)
+
+
+def find_arch(arch: str | dict) -> Arch:
+    """A name in `ARCHS` or dict(width=, depth=, heads=) -> Arch. Raises ValueError for anything else."""
+    if isinstance(arch, str) and arch in ARCHS:
+        return ARCHS[arch]
+    if isinstance(arch, dict) and set(arch) == set(Arch._fields):
+        return Arch(**arch)
+    raise ValueError(f'arch={arch!r}: wanted one of {", ".join(ARCHS)}, or dict(width=, depth=, heads=)')
+
+
+def initialize(module: nn.Module) -> None:
+    """The initialisation of the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02)."""
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif name.endswith('patch_embed.proj'):  # as the linear layer that it is
+            nn.init.xavier_uniform_(part.weight.data.flatten(1))
+            nn.init.zeros_(part.bias)
+    for name, parameter in module.named_parameters():
+        if name.endswith(('cls_token', 'mask_token')):
+            nn.init.normal_(parameter, std=0.02)
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

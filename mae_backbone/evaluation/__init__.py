@@ -1,0 +1,1 @@
+"""Judging features and predictions."""

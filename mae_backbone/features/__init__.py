@@ -1,1 +1,0 @@
-"""Frozen features: extracted once, kept on the disk, and the probes that judge them."""

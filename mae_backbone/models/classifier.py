@@ -1,0 +1,111 @@
+"""A ViT with a head that names the class of an image: fine-tuning of all or the last blocks, probes of frozen ones."""
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from timm.data import Mixup
+from timm.data.random_erasing import RandomErasing
+from timm.layers import AttentionPoolLatent
+from torch import Tensor, nn
+
+from mae_backbone.core.vit import find_arch
+from mae_backbone.models.backbone import ViTBackbone
+from mae_backbone.registry import MODELS
+
+
+@MODELS.register_module()
+class ViTClassifier(BaseModel):
+    """Image classification: `type='mae_backbone.ViTClassifier'`.
+
+    Args:
+        backbone: arguments of `ViTBackbone`, `init_cfg` for pretrained weights among them.
+        num_classes: number of classes; 0 for a model that only gives features (nearest neighbours).
+        pool: 'mean' of the patch tokens, the 'class' token, or 'attention': one query that is learnt attends to all
+            tokens, with as many heads as the backbone (attentive probing, Chen et al., Context Autoencoder, 2022).
+        probe: train a linear head on the frozen backbone, behind a BatchNorm without scale and shift (MAE paper,
+            appendix A.1), instead of all weights; the pool 'attention' is trained too.
+        tuned_blocks: train that many of the last blocks with the head, the rest stays as it is (partial fine-tuning,
+            MAE paper, figure 9): 0 for the head alone, .5 for the MLP of the last block, 1, 2, ...; None for all
+            weights.
+        label_smoothing: in [0, 1).
+        mixup: arguments of `timm.data.Mixup`, such as dict(mixup_alpha=.8, cutmix_alpha=1.); None for none.
+        random_erasing: probability that a rectangle of an image is replaced by noise in training.
+        data_preprocessor: config of what puts images on the device and normalises them.
+
+    Raises:
+        ValueError: a pool or a number of blocks that does not exist, or a backbone without class token.
+    """
+
+    def __init__(self, backbone: dict, *, num_classes: int, pool: str = 'mean', probe: bool = False,
+                 tuned_blocks: float | None = None, label_smoothing: float = 0.0, mixup: dict | None = None,
+                 random_erasing: float = 0.0, data_preprocessor: dict | None = None) -> None:
+        super().__init__(data_preprocessor)
+        if pool not in ('mean', 'class', 'attention'):
+            raise ValueError(f"pool={pool!r}, wanted 'mean' (of the patch tokens), 'class' (token) or 'attention'")
+        if not backbone.get('class_token', True):
+            raise ValueError('backbone has class_token=False: a classifier needs the token, leave it out')
+        # Fine-tuning with the mean normalises after the pooling, in fc_norm (public MAE code, `models_vit.py`).
+        norm_last = pool == 'mean' and not probe and num_classes > 0
+        self.backbone = ViTBackbone(**{'class_token': True, 'final_norm': not norm_last} | backbone
+                                    | frozen_but(0 if probe else tuned_blocks, backbone.get('arch', 'base')))
+        self.pool, self.num_classes = pool, num_classes
+        width = self.backbone.arch.width
+        self.attention = (AttentionPoolLatent(width, num_heads=self.backbone.arch.heads, out_features=0)
+                          if pool == 'attention' else None)
+        self.fc_norm = nn.LayerNorm(width, eps=1e-6) if norm_last else nn.Identity()
+        self.fc_norm.requires_grad_(tuned_blocks != 0)  # of none tuned the head alone: linear probing
+        self.head_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if probe else nn.Identity()
+        self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
+        if num_classes:  # public MAE code: .01 in `main_linprobe.py`, 2e-5 in `main_finetune.py`
+            nn.init.trunc_normal_(self.head.weight, std=0.01 if probe else 2e-5)
+            nn.init.zeros_(self.head.bias)
+        self.label_smoothing = label_smoothing
+        self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes) if mixup else None
+        # timm draws the noise of 'pixel' from a unit normal, which fits images that are normalised already.
+        self.erase = RandomErasing(random_erasing, mode='pixel', device='cpu') if random_erasing else None
+
+    def forward(self, inputs: Tensor, data_samples: list[int] | Tensor | None = None,
+                mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[dict]:
+        """inputs (B, C, H, W) -> features (B, D), a loss to train on, or for each image its scores and true label."""
+        if mode == 'tensor':
+            return self.features(inputs)
+        if mode == 'loss':
+            return {'loss': self.loss(inputs, torch.as_tensor(data_samples, device=inputs.device))}
+        scores = self.head(self.head_norm(self.features(inputs))).float().softmax(dim=1)
+        labels = [None] * len(inputs) if data_samples is None else [int(label) for label in data_samples]
+        return [{'scores': score, 'label': label} for score, label in zip(scores, labels, strict=True)]
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) -> pooled features (B, D)."""
+        tokens = self.backbone.encode(self.backbone.embed(images))
+        if self.attention is not None:
+            return self.attention(tokens)
+        return self.fc_norm(tokens[:, 0] if self.pool == 'class' else tokens[:, 1:].mean(dim=1))
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """images (B, C, H, W), labels (B,) -> cross-entropy ()."""
+        if self.erase is not None:
+            self.erase.device = images.device
+            images = self.erase(images)
+        if self.mixup is not None:
+            images, labels = self.mixup(images, labels)  # labels become shares (B, classes), smoothed already
+        logits = self.head(self.head_norm(self.features(images)))
+        return F.cross_entropy(logits, labels, label_smoothing=0.0 if self.mixup else self.label_smoothing)
+
+
+def frozen_but(tuned_blocks: float | None, arch: str | dict) -> dict[str, float]:
+    """Arguments of `ViTBackbone` that keep all but the last blocks from training.
+
+    Args:
+        tuned_blocks: how many are trained, with the norm behind them: None for all, and what is before them too; 0 for
+            none, without the norm; .5 for the MLP of the last one; 1 to the depth.
+        arch: as in `ViT`.
+
+    Raises:
+        ValueError: another number.
+    """
+    if tuned_blocks is None:
+        return {}
+    depth = find_arch(arch).depth
+    if tuned_blocks not in (0, 0.5, *range(1, depth + 1)):
+        raise ValueError(f'tuned_blocks={tuned_blocks}, wanted 0, .5 (the MLP of the last block) or 1 to {depth}')
+    return {'frozen_stages': depth - tuned_blocks}

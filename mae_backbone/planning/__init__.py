@@ -1,0 +1,1 @@
+"""A config adapted to a user's data."""

@@ -1,1 +1,0 @@
-"""What programs share that start others and report on what came of it."""

@@ -1,0 +1,152 @@
+"""Checkpoint files: whole or not there, found in the right order, told from damaged ones."""
+import errno
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import pytest
+import torch
+
+from mae_backbone.checkpoints.encoder import CheckpointError
+from mae_backbone.checkpoints.files import (
+    DiskFull,
+    damage,
+    last_whole,
+    remove_parts,
+    saved_checkpoints,
+    size_of,
+    write_line,
+    write_whole,
+)
+from mae_backbone.engine.runner import resume_path
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def save(folder: Path, name: str, age: int, *, noted: bool = False) -> Path:
+    """A checkpoint that was written `age` seconds ago."""
+    path = folder / name
+    torch.save(dict(x=torch.arange(1000.0)), path)
+    os.utime(path, ns=(0, 10**18 - age * 10**9))
+    if noted:
+        write_line(str(path), folder / 'last_checkpoint')
+        os.utime(folder / 'last_checkpoint', ns=(0, 10**18 - age * 10**9))
+    return path
+
+
+def spoil(path: Path, how: str) -> Path:
+    data = bytearray(path.read_bytes())
+    if how == 'cut':
+        data = data[:-100]
+    elif how == 'empty':
+        data = bytearray()
+    elif how == 'flip':  # in the middle of the numbers, which torch would read without a word
+        with zipfile.ZipFile(path) as archive:
+            info = next(info for info in archive.infolist() if info.filename.endswith('data/0'))
+        data[info.header_offset + 500 + len(info.filename)] ^= 4
+    age = path.stat().st_mtime_ns
+    path.write_bytes(data)
+    os.utime(path, ns=(0, age))
+    return path
+
+
+def test_what_was_written_is_read(tmp_path: Path):
+    write_whole(dict(x=torch.arange(5)), tmp_path / 'a.pth')
+    assert damage(tmp_path / 'a.pth') is None
+    assert torch.load(tmp_path / 'a.pth', weights_only=True)['x'].tolist() == [0, 1, 2, 3, 4]
+    write_line('over', tmp_path / 'note')
+    assert (tmp_path / 'note').read_text() == 'over'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pth', 'note']
+
+
+def test_a_file_has_its_name_only_once_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, 'fsync', lambda file: (calls.append('fsync'), fsync(file)))
+    monkeypatch.setattr(os, 'replace', lambda *names: (calls.append('replace'), replace(*names)))
+    write_whole({}, tmp_path / 'a.pth')
+    assert calls == ['fsync', 'replace', 'fsync']  # the file, its name, the folder
+
+
+def test_where_there_is_no_room_nothing_is_touched_and_the_room_is_named(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch):
+    before = save(tmp_path, 'iter_1.pth', 5).read_bytes()
+    monkeypatch.setattr(shutil, 'disk_usage', lambda _: Usage(10**9, 0, 12_345_678))
+    with pytest.raises(DiskFull) as error:
+        write_whole(dict(x=torch.zeros(20_000_000, dtype=torch.uint8)), tmp_path / 'iter_1.pth')
+    assert error.value.errno == errno.ENOSPC
+    assert 'it needs 20 MB, and 12 MB are free' in error.value.strerror
+    assert 'iter_1.pth stays as it is' in error.value.strerror
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+@pytest.mark.parametrize('error', [OSError(errno.ENOSPC, 'full'), OSError(errno.EDQUOT, 'quota')])
+def test_a_disk_that_fills_up_meanwhile_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                error: OSError):
+    before = save(tmp_path, 'iter_1.pth', 5).read_bytes()
+
+    def full(_: dict, file: BinaryIO) -> None:
+        file.write(b'a part')
+        raise error
+    monkeypatch.setattr(torch, 'save', full)
+    with pytest.raises(DiskFull, match='needs'):
+        write_whole({}, tmp_path / 'iter_1.pth')
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+def test_the_size_is_that_of_the_file(tmp_path: Path):
+    content = dict(a=torch.zeros(1000, 30), b=[torch.zeros(7, dtype=torch.int64), dict(c=torch.zeros(())), 'text', 5])
+    torch.save(content, tmp_path / 'a')
+    assert size_of(content) == 1000 * 30 * 4 + 7 * 8 + 4
+    assert 0 < (tmp_path / 'a').stat().st_size - size_of(content) < 4000
+
+
+def test_the_noted_one_comes_first_and_what_was_saved_after_the_note_before_it(tmp_path: Path):
+    names = []
+    for name, age in (('epoch_1.pth', 50), ('iter_20.pth', 40), ('interrupted.pth', 30), ('epoch_3.pth', 20)):
+        names.insert(0, save(tmp_path, name, age))
+    assert saved_checkpoints(tmp_path) == names
+    save(tmp_path, 'iter_20.pth', 40, noted=True)
+    assert saved_checkpoints(tmp_path) == [tmp_path / name for name in
+                                           ('epoch_3.pth', 'interrupted.pth', 'iter_20.pth', 'epoch_1.pth')]
+    os.utime(tmp_path / 'last_checkpoint', ns=(0, 10**18))  # a user who goes back writes the note himself
+    assert saved_checkpoints(tmp_path)[0] == tmp_path / 'iter_20.pth'
+
+
+def test_checkpoints_elsewhere_are_found_by_the_note(tmp_path: Path):
+    (tmp_path / 'there').mkdir()
+    save(tmp_path / 'there', 'epoch_1.pth', 9)
+    path = save(tmp_path / 'there', 'epoch_2.pth', 5)
+    assert saved_checkpoints(tmp_path) == []
+    write_line(str(path), tmp_path / 'last_checkpoint')
+    assert [path.name for path in saved_checkpoints(tmp_path)] == ['epoch_2.pth', 'epoch_1.pth']
+
+
+@pytest.mark.parametrize('how', ['cut', 'empty', 'flip'])
+def test_a_damaged_latest_one_is_passed_over_aloud(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture):
+    good = save(tmp_path, 'iter_1.pth', 9)
+    bad = spoil(save(tmp_path, 'iter_2.pth', 5, noted=True), how)
+    assert damage(bad) is not None
+    assert resume_path('auto', tmp_path) == str(good)
+    assert f'{bad} is damaged' in caplog.text
+    assert str(good) in caplog.text
+
+
+def test_a_run_with_damaged_ones_alone_does_not_start_anew(tmp_path: Path):
+    spoil(save(tmp_path, 'iter_1.pth', 9), 'cut')
+    with pytest.raises(CheckpointError, match=r'every checkpoint is damaged: .*iter_1.pth'):
+        last_whole(tmp_path, {})
+    assert last_whole(tmp_path / 'absent', {}) is None
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path):
+    save(tmp_path, 'iter_1.pth', 9)
+    (tmp_path / 'iter_2.pth.part').write_bytes(b'x')
+    assert remove_parts(tmp_path) == [tmp_path / 'iter_2.pth.part']
+    assert [path.name for path in tmp_path.iterdir()] == ['iter_1.pth']

@@ -1,0 +1,124 @@
+"""Pickles of arrays: read as NumPy wrote them; whatever else stands in them is neither run nor looked up."""
+import collections
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mae_backbone.checkpoints.encoder import CheckpointError, read_arrays
+
+
+def stored(folder: Path, content: object, protocol: int = 4) -> Path:
+    path = folder / 'arrays.pkl'
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+class _Runs:
+    def __init__(self, call: object, *arguments: object) -> None:
+        self.call, self.arguments = call, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call, self.arguments
+
+
+@pytest.mark.parametrize(('content', 'says'), [
+    (_Runs(os.system, 'touch ran'), r'holds (posix|nt)\.system, which might run code'),
+    (_Runs(eval, '1'), r'builtin(s|__)\.eval'), (_Runs(getattr, {}, 'pop'), r'builtin(s|__)\.getattr'),
+    (collections.Counter(), r'collections\.Counter'), (torch.zeros(2), r'torch'), (Path('a'), r'pathlib'),
+    (_Runs(__import__('codecs').encode, b'a', 'zlib'), r'_codecs\.encode as zlib')])
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_what_is_no_array_is_refused_by_name_and_not_run(content: object, says: str, protocol: int, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'bad.pkl'
+    path.write_bytes(pickle.dumps({'model': {'weight': content}}, protocol=protocol))
+    with pytest.raises(CheckpointError, match=says):
+        read_arrays(path)
+    assert not (tmp_path / 'ran').exists()
+
+
+@pytest.mark.parametrize('data', [b'', b'no pickle', b'\x80\x04', pickle.dumps({'a': np.zeros(9)})[:-20]])
+def test_what_is_no_pickle_is_refused(data: bytes, tmp_path: Path):
+    path = tmp_path / 'cut.pkl'
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match='is not a pickle, or is damaged'):
+        read_arrays(path)
+
+
+def test_arrays_of_every_kind_come_as_tensors(tmp_path: Path):
+    arrays = {str(kind): np.arange(6, dtype=kind).reshape(2, 3) for kind in ('f2', 'f4', 'f8', 'i4', 'i8', 'u1')}
+    path = tmp_path / 'arrays.pkl'
+    for protocol in (0, 2, 4, 5):
+        path.write_bytes(pickle.dumps(collections.OrderedDict(arrays, transposed=arrays['f4'].T), protocol=protocol))
+        found = read_arrays(path)
+        assert all(np.array_equal(found[name].numpy(), array) for name, array in arrays.items())
+        assert np.array_equal(found['transposed'].numpy(), arrays['f4'].T)
+
+
+def test_the_order_of_bytes_is_that_of_the_file(tmp_path: Path):
+    for kind in ('>f4', '<f4', '>i8'):
+        array = np.arange(1, 7, dtype=kind).reshape(3, 2)
+        for protocol in (2, 5):
+            found = read_arrays(stored(tmp_path, {'a': array, 'b': array[1, 1]}, protocol=protocol))
+            assert found['a'].tolist() == array.tolist()
+            assert found['b'] == 4
+
+
+@pytest.mark.parametrize('array', [
+    np.array([{}], object), np.array(['text']), np.zeros(2, [('a', 'f4')]), np.zeros(2, np.longdouble),
+    np.zeros(2, complex), np.zeros(2, 'datetime64[s]')])
+@pytest.mark.parametrize('protocol', [2, 5])
+def test_arrays_that_hold_no_numbers_are_refused(array: np.ndarray, protocol: int, tmp_path: Path):
+    with pytest.raises(CheckpointError, match='holds an array of'):
+        read_arrays(stored(tmp_path, {'a': array}, protocol=protocol))
+
+
+class _Crafted:
+    """An array whose state is any."""
+
+    def __init__(self, shape: object, kind: object, content: object) -> None:
+        self.state = (1, shape, kind, False, content)
+
+    def __reduce__(self) -> tuple:
+        return np._core.multiarray._reconstruct, (np.ndarray, (0,), b'b'), self.state
+
+
+class _Type:
+    """A type of numbers with anything beside."""
+
+    def __init__(self, state: tuple) -> None:
+        self.state = state
+
+    def __reduce__(self) -> tuple:
+        return np.dtype, ('f4', False, True), self.state
+
+
+PLAIN = (3, '<', None, None, None, -1, -1, 0)
+
+
+@pytest.mark.parametrize(('content', 'says'), [
+    (_Crafted((2,), _Type(PLAIN), b'1234'), 'is damaged'),
+    (_Crafted((1 << 60, 1 << 60), _Type(PLAIN), b''), 'is damaged'),
+    (_Crafted((-1,), _Type(PLAIN), b'123'), 'is damaged'), (_Crafted('no', _Type(PLAIN), b'1234'), 'is damaged'),
+    (_Crafted((1,), np.float32, b'1234'), 'holds'),
+    (_Crafted((1,), 5, b'1234'), 'holds an array without a type'),
+    (_Crafted((1,), _Type(PLAIN), [1, 2]), 'is damaged'),
+    (_Crafted((1,), _Type((3, '<', None, ('a',), {'a': (np.dtype('f4'), 0)}, 8, 8, 63)), b'1234'),
+     'an array of a type with fields')])
+def test_what_an_array_is_told_of_itself_is_not_believed(content: object, says: str, tmp_path: Path):
+    """NumPy would: with such states its own arrays read whatever is at an address."""
+    whole = _Crafted((1,), _Type(PLAIN), np.float32([7]).tobytes())
+    assert read_arrays(stored(tmp_path, {'a': whole}))['a'].tolist() == [7]
+    with pytest.raises(CheckpointError, match=says):
+        read_arrays(stored(tmp_path, {'a': content}))
+
+
+def test_what_holds_itself_is_damaged(tmp_path: Path):
+    around = {}
+    around['around'] = around
+    with pytest.raises(CheckpointError, match='is damaged'):
+        read_arrays(stored(tmp_path, around))

@@ -1,0 +1,244 @@
+"""Every config of detection: it takes a step and is tested on a tiny set; its constants are those of its source."""
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.config_files import CONFIGS, load, look_up, rates, settings_of
+from helpers.config_files import DETECTION as BASE
+from helpers.shrink import shrink, write_coco
+
+from mae_backbone.cli.common import scale_learning_rate
+from mae_backbone.engine.runner import Runner
+
+DETECTION = [file for file in CONFIGS if file.startswith('configs/detection/')]
+# Short schedules -> what they are like in all else.
+SHORT = {file: full for file in DETECTION for epochs in (100, 75)
+         if (full := re.sub(r'_(25|50)e_coco\.py', f'_{epochs}e_coco.py', file)) != file and full in DETECTION}
+
+
+@pytest.fixture(scope='module')
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """A tiny COCO (False) and a tiny LVIS (True)."""
+    roots = {lvis: tmp_path_factory.mktemp('lvis' if lvis else 'coco') for lvis in (False, True)}
+    for lvis, root in roots.items():
+        write_coco(root, lvis=lvis)
+    return roots
+
+
+# Of mmdet's FCOS; of MMEngine, which steps schedulers while gradients are accumulated.
+@pytest.mark.filterwarnings('ignore:torch.meshgrid:UserWarning',
+                            'ignore:Detected call of `scheduler.step:UserWarning')
+@pytest.mark.slow
+@pytest.mark.parametrize('file', [file for file in DETECTION if file not in SHORT])
+def test_it_trains_and_is_tested_when_it_is_shrunk(file: str, sets: dict[bool, Path], tmp_path: Path):
+    lvis = file.endswith('_lvis.py')
+    cfg = shrink(load(file), sets[lvis])
+    cfg.work_dir = str(tmp_path)
+    runner = Runner.quietly_from_cfg(cfg)
+    before = {name: value.clone() for name, value in runner.model.named_parameters()}
+    runner.train()
+    same = {name for name, value in runner.model.named_parameters() if torch.equal(value, before[name])}
+    assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values())
+    same = {name for name in same if '.residual.' not in name}  # start behind a norm that is zero
+    assert len(same) < len(before) / 8, sorted(same)
+    scalars = runner.message_hub.log_scalars
+    assert f'val/{"lvis/bbox_APr" if lvis else "coco/bbox_mAP"}' in scalars
+    assert torch.isfinite(torch.tensor(scalars['train/loss'].data[0])).all()
+
+
+@pytest.mark.parametrize('file', SHORT)
+def test_a_short_schedule_changes_nothing_else(file: str):
+    short, full = load(file), load(SHORT[file])
+    schedule = {'max_iters', 'milestones', 'param_scheduler', 'train_cfg'}
+    assert {key for key in short.keys() | full.keys() if short.get(key) != full.get(key)} <= schedule
+    assert short.train_cfg == full.train_cfg | {'max_iters': short.max_iters}
+
+
+# ---- the constants of the sources
+
+SIZES = {  # detectron2 projects/ViTDet/configs/COCO
+    'b': {'backbone.arch': 'base', 'backbone.drop_path_rate': 0.1, 'backbone.global_blocks': [2, 5, 8, 11],
+          'neck.in_channels': 768},
+    'l': {'backbone.arch': 'large', 'backbone.drop_path_rate': 0.4, 'backbone.global_blocks': [5, 11, 17, 23],
+          'neck.in_channels': 1024},
+    'h': {'backbone.arch': 'huge', 'backbone.drop_path_rate': 0.5, 'backbone.global_blocks': [7, 15, 23, 31],
+          'neck.in_channels': 1280}}
+DECAY = {'b': 0.7, 'l': 0.8, 'h': 0.9}
+MILESTONES = {  # iterations -> 8/9 and 26/27 of them
+    184_375: [163_889, 177_546], 138_281: [122_916, 133_159], 92_187: [81_944, 88_773], 46_093: [40_972, 44_386],
+    156_250: [138_889, 150_463]}
+
+
+def vitdet(size: str, iterations: int, lr: float = 1e-4, **more: object) -> dict:
+    """What all of them share, and what goes with the size."""
+    return {f'model.{key}': value for key, value in SIZES[size].items()} | {
+        'model.backbone.window_size': 14, 'model.backbone.relative_positions': True, 'model.backbone.image_size': 1024,
+        'model.backbone.patch_size': 16, 'model.data_preprocessor.pad_size_divisor': 1024,
+        'optim_wrapper.optimizer.lr': lr, 'optim_wrapper.optimizer.weight_decay': 0.1,
+        'optim_wrapper.paramwise_cfg.layer_decay': DECAY[size], 'optim_wrapper.clip_grad': None,
+        'auto_scale_lr.base_batch_size': 64, 'train_cfg.max_iters': iterations,
+        'param_scheduler.1.milestones': MILESTONES[iterations]} | more
+
+
+# Crops that hold no object stay in: `allow_negative_crop`, and against its name `keep_empty=False`.
+LSJ = {'train_dataloader.dataset.pipeline.2.type': 'RandomFlip',
+       'train_dataloader.dataset.pipeline.3.ratio_range': (0.1, 2.0),
+       'train_dataloader.dataset.pipeline.4.crop_size': (1024, 1024),
+       'train_dataloader.dataset.pipeline.4.allow_negative_crop': True,
+       'train_dataloader.dataset.pipeline.5.keep_empty': False,
+       'val_dataloader.dataset.pipeline.1.scale': (1024, 1024)}
+TWO_STAGES = LSJ | {
+    'model.rpn_head.num_convs': 2, 'model.rpn_head.loss_bbox.type': 'L1Loss', 'model.train_cfg.rpn.allowed_border': -1,
+    'model.train_cfg.rpn_proposal.max_per_img': 1000, 'model.test_cfg.rpn.max_per_img': 1000,
+    'model.test_cfg.rcnn.score_thr': 0.05, 'model.test_cfg.rcnn.max_per_img': 100}
+FASTER = TWO_STAGES | {'model.type': 'FasterRCNN', 'model.train_cfg.rcnn.assigner.match_low_quality': False}
+MASK = FASTER | {'model.type': 'MaskRCNN', 'train_dataloader.dataset.pipeline.4.recompute_bbox': True}
+CASCADE = TWO_STAGES | {
+    'model.type': 'CascadeRCNN', 'train_dataloader.dataset.pipeline.4.recompute_bbox': True} | {
+    f'model.roi_head.bbox_head.{i}.{key}': value for i, deviation in enumerate((10, 20, 30)) for key, value in {
+        'type': 'Shared4Conv1FCBBoxHead', 'reg_class_agnostic': True,
+        'norm_cfg': {'type': 'mae_backbone.LayerNorm2d', 'eps': 1e-6}, 'loss_bbox.type': 'L1Loss',
+        'bbox_coder.target_stds.0': 1 / deviation, 'bbox_coder.target_stds.3': 2 / deviation}.items()} | {
+    f'model.train_cfg.rcnn.{i}.assigner.{key}': iou for i, iou in enumerate((0.5, 0.6, 0.7))
+    for key in ('pos_iou_thr', 'neg_iou_thr')}
+LVIS = {'model.roi_head.mask_head.num_classes': 1203, 'model.test_cfg.rcnn.score_thr': 0.02,
+        'model.test_cfg.rcnn.max_per_img': 300, 'train_dataloader.sampler.type': 'mae_backbone.RepeatFactorSampler',
+        'train_dataloader.sampler.threshold': 0.001, 'train_dataloader.dataset.type': 'mae_backbone.LVISDataset',
+        'custom_hooks.0.type': 'mae_backbone.ClassFrequencyHook'}
+FEDERATED = {'num_classes': 1203, 'loss_cls.type': 'mae_backbone.FederatedLoss'}
+MASK_LVIS = MASK | LVIS | {f'model.roi_head.bbox_head.{key}': value for key, value in FEDERATED.items()}
+CASCADE_LVIS = CASCADE | LVIS | {
+    f'model.roi_head.bbox_head.{i}.{key}': value for i in range(3) for key, value in FEDERATED.items()}
+HUGE_LVIS = {'model.backbone.drop_path_rate': 0.4}
+# Benchmarking Detection Transfer Learning with Vision Transformers; MIMDet configs/benchmarking
+MAE_PAPER = {'model.backbone.window_size': 16, 'model.backbone.out_indices': [2, 5, 8, 11],
+             'model.neck.1.norm_cfg.type': 'SyncBN', 'model.roi_head.bbox_head.norm_cfg.type': 'SyncBN',
+             'optim_wrapper.optimizer.lr': 8e-5, 'optim_wrapper.optimizer.weight_decay': 0.1,
+             'optim_wrapper.paramwise_cfg.layer_decay': None, 'param_scheduler.1.type': 'CosineAnnealingLR',
+             'model.backbone.drop_path_rate': 0.1}
+FPN = {key: value for key, value in vitdet('b', 184_375, **MASK).items() if key != 'model.neck.in_channels'} | {
+    'model.neck.0.type': 'mae_backbone.Rescale', 'model.neck.1.type': 'FPN',
+    'model.neck.1.in_channels': [192, 384, 768, 768], 'model.neck.1.num_outs': 5}
+SIMPLE = {'type': 'mae_backbone.SimpleFeaturePyramid', 'in_channels': 768, 'out_channels': 256}
+RECIPES = {
+    'faster-rcnn_vitdet-b_100e_coco': vitdet('b', 184_375, **FASTER) | {
+        'model.roi_head.mask_head': None, 'val_evaluator.metric': ['bbox']},
+    'mask-rcnn_vitdet-b-fpn_100e_coco': FPN | {'model.backbone.out_indices': [2, 5, 8, 11]},
+    'mask-rcnn_vitdet-b-fpn-last_100e_coco': FPN | {'model.backbone.out_indices': [-1]},
+    'mask-rcnn_vitdet-b-single_100e_coco': vitdet('b', 184_375, **MASK) | {
+        'model.neck': SIMPLE | {'strides': [16], 'extra_levels': 0},
+        'model.rpn_head.anchor_generator.strides': [16],
+        'model.rpn_head.anchor_generator.scales': [2, 4, 8, 16, 32]},
+    'mask-rcnn_vitdet-l-windows_100e_coco': vitdet('l', 184_375, **MASK) | {'model.backbone.global_blocks': []},
+    'mask-rcnn_vitdet-l-shifted_100e_coco': vitdet('l', 184_375, **MASK) | {
+        'model.backbone.global_blocks': [], 'model.backbone.shifted_windows': True},
+    'mask-rcnn_vitdet-l-conv_100e_coco': vitdet('l', 184_375, **MASK) | {
+        'model.backbone.global_blocks': [], 'model.backbone.conv_blocks': [5, 11, 17, 23]},
+    'mask-rcnn_vitdet-l-global_100e_coco': vitdet('l', 184_375, **MASK) | {
+        'model.backbone.global_blocks': [], 'model.backbone.window_size': 0},
+    'mask-rcnn_vitdet-l_100e_coco': vitdet('l', 184_375, **MASK),
+    'mask-rcnn_vitdet-h_75e_coco': vitdet('h', 138_281, **MASK),
+    'cascade-mask-rcnn_vitdet-b_100e_coco': vitdet('b', 184_375, **CASCADE),
+    'cascade-mask-rcnn_vitdet-l_100e_coco': vitdet('l', 184_375, **CASCADE),
+    'cascade-mask-rcnn_vitdet-h_75e_coco': vitdet('h', 138_281, **CASCADE),
+    'mask-rcnn_vitdet-b_50e_coco': vitdet('b', 92_187, **MASK),
+    'mask-rcnn_vitdet-b_25e_coco': vitdet('b', 46_093, **MASK),
+    'mask-rcnn_vitdet-l_50e_coco': vitdet('l', 92_187, **MASK),
+    'mask-rcnn_vitdet-l_25e_coco': vitdet('l', 46_093, **MASK),
+    'mask-rcnn_vitdet-h_50e_coco': vitdet('h', 92_187, **MASK),
+    'mask-rcnn_vitdet-h_25e_coco': vitdet('h', 46_093, **MASK),
+    'cascade-mask-rcnn_vitdet-b_50e_coco': vitdet('b', 92_187, **CASCADE),
+    'cascade-mask-rcnn_vitdet-b_25e_coco': vitdet('b', 46_093, **CASCADE),
+    'mask-rcnn_vitdet-b_100e_lvis': vitdet('b', 156_250, 2e-4, **MASK_LVIS),
+    'mask-rcnn_vitdet-l_100e_lvis': vitdet('l', 156_250, 2e-4, **MASK_LVIS),
+    'mask-rcnn_vitdet-h_100e_lvis': vitdet('h', 156_250, **MASK_LVIS) | HUGE_LVIS,
+    'cascade-mask-rcnn_vitdet-b_100e_lvis': vitdet('b', 156_250, 2e-4, **CASCADE_LVIS),
+    'cascade-mask-rcnn_vitdet-l_100e_lvis': vitdet('l', 156_250, 2e-4, **CASCADE_LVIS),
+    'cascade-mask-rcnn_vitdet-h_100e_lvis': vitdet('h', 156_250, **CASCADE_LVIS) | HUGE_LVIS,
+    'mask-rcnn_vit-fpn-b_100e_coco': MAE_PAPER | {'train_cfg.max_iters': 184_375},
+    'mask-rcnn_vit-fpn-b_50e_coco': MAE_PAPER | {'train_cfg.max_iters': 92_187},
+    'mask-rcnn_vit-fpn-b_25e_coco': MAE_PAPER | {'train_cfg.max_iters': 46_093},
+    'mask-rcnn_vitdet-b_25e_coco-640px': {
+        'train_dataloader.batch_size': 4, 'optim_wrapper.accumulative_counts': 4, 'train_cfg.max_iters': 737_500,
+        'train_dataloader.dataset.pipeline.4.allow_negative_crop': True,
+        'train_dataloader.dataset.pipeline.5.keep_empty': False,
+        'model.backbone.checkpointing': True, 'model.data_preprocessor.pad_size_divisor': 640},
+    # mmdet fcos_r50-caffe_fpn_gn-head and dino-4scale_r50_8xb2-12e
+    'fcos_vitdet-b_25e_coco': vitdet('b', 46_093, **LSJ) | {
+        'model.type': 'FCOS', 'model.neck': SIMPLE | {'strides': (8, 16, 32, 64), 'extra_levels': 1},
+        'model.bbox_head.strides': [8, 16, 32, 64, 128], 'model.bbox_head.stacked_convs': 4,
+        'model.bbox_head.loss_bbox.type': 'IoULoss', 'model.test_cfg.score_thr': 0.05},
+    'dino_vitdet-b_12e_coco': {f'model.{key}': value for key, value in SIZES['b'].items()} | {
+        'model.type': 'DINO', 'model.num_queries': 900, 'model.backbone.window_size': 14,
+        'model.neck': SIMPLE | {'strides': (8, 16, 32, 64), 'extra_levels': 0},
+        'optim_wrapper.optimizer.lr': 1e-4, 'optim_wrapper.optimizer.weight_decay': 1e-4,
+        'optim_wrapper.clip_grad': {'max_norm': 0.1, 'norm_type': 2},
+        'optim_wrapper.paramwise_cfg.layer_decay': 0.7,
+        'optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult': 0.1, 'auto_scale_lr.base_batch_size': 16,
+        'train_cfg.max_epochs': 12},
+}
+
+
+def test_every_recipe_is_compared():
+    assert {f'configs/detection/{name}.py' for name in RECIPES} == {*DETECTION} - {BASE}  # test_configs.py has that
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_the_constants_are_those_of_the_source(name: str):
+    cfg = load(f'configs/detection/{name}.py')
+    found = {key: look_up(cfg, key) for key in RECIPES[name]}
+    assert found == {key: pytest.approx(value) if isinstance(value, float) else value
+                     for key, value in RECIPES[name].items()}
+
+
+@pytest.mark.parametrize(('name', 'iterations'), [
+    ('mask-rcnn_vitdet-b_50e_coco', 92_187), ('mask-rcnn_vitdet-b_25e_coco', 46_093),
+    ('mask-rcnn_vitdet-h_75e_coco', 138_281), ('mask-rcnn_vitdet-b_100e_lvis', 156_250)])
+def test_the_lr_falls_at_the_same_shares_of_the_schedule(name: str, iterations: int):
+    found = rates(f'configs/detection/{name}.py', iterations)
+    peak = 2e-4 if 'lvis' in name else 1e-4
+    assert found[0] == pytest.approx(peak / 1000)
+    assert found[250] == pytest.approx(peak)
+    falls = [i for i in range(300, iterations) if found[i] < 0.5 * found[i - 1]]
+    assert [fall / iterations for fall in falls] == pytest.approx([8 / 9, 26 / 27], abs=2e-5)
+    assert found[-1] == pytest.approx(peak / 100)
+
+
+@pytest.mark.parametrize(('name', 'iterations'), [('mask-rcnn_vit-fpn-b_100e_coco', 184_375),
+                                                  ('mask-rcnn_vit-fpn-b_25e_coco', 46_093)])
+def test_the_schedule_of_the_mae_papers_detector_is_that_of_mimdet(name: str, iterations: int):
+    """In detectron2 a cosine over the whole training, up to whose value after the warm-up a line leads."""
+    warmup, place = 0.25 * 118_000 / 64, np.arange(2000)
+    cosine = 8e-5 / 2 * (1 + np.cos(np.pi * np.maximum(place, warmup) / iterations))
+    wanted = cosine * np.minimum(1, 0.001 + 0.999 * place / warmup)
+    np.testing.assert_allclose(rates(f'configs/detection/{name}.py', 2000), wanted, rtol=4e-4)
+
+
+def test_the_learning_rate_of_a_small_gpu_is_the_sum_of_its_card():
+    cfg = load('configs/detection/mask-rcnn_vitdet-b_25e_coco-640px.py')
+    cfg.launcher = 'none'
+    assert 'effective batch 16' in (line := scale_learning_rate(cfg))
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(2.5e-5), line
+    assert cfg.train_cfg.max_iters % cfg.optim_wrapper.accumulative_counts == 0
+
+
+@pytest.mark.parametrize('name', ['mask-rcnn_vitdet-h_75e_coco', 'cascade-mask-rcnn_vitdet-h_100e_lvis'])
+def test_of_the_huge_one_everything_decays(name: str):
+    settings = settings_of(f'configs/detection/{name}.py')
+    assert {decay for _, decay in settings.values()} == {0.1}
+    assert settings['backbone.pos_embed'][0] == pytest.approx(0.9 ** 33)
+    assert settings['backbone.blocks.31.norm1.weight'][0] == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize('name', ['mask-rcnn_vitdet-l_100e_coco', 'cascade-mask-rcnn_vitdet-l_100e_coco',
+                                  'mask-rcnn_vitdet-l-conv_100e_coco', 'mask-rcnn_vitdet-l_100e_lvis'])
+def test_of_the_large_one_the_norms_of_the_vit_and_its_positions_do_not(name: str):
+    settings = settings_of(f'configs/detection/{name}.py')
+    free = {one for one, (_, decay) in settings.items() if decay == 0}
+    norms = {f'backbone.blocks.{i}.norm{k}.{part}' for i in range(24) for k in (1, 2) for part in ('weight', 'bias')}
+    assert free == norms | {'backbone.pos_embed'}
+    assert settings['backbone.blocks.0.attn.qkv.weight'][0] == pytest.approx(0.8 ** 24)
+    if 'conv' in name:
+        assert settings['backbone.blocks.5.residual.norm3.weight'] == (1.0, 0.1)  # as in detectron2

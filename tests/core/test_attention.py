@@ -1,0 +1,136 @@
+"""Relative positions without an N x N matrix against detectron2's with one, plain attention against timm's."""
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Attention as TimmAttention
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from mae_backbone.core import attention
+from mae_backbone.core.attention import Attention, attend_with_relative_positions
+from mae_backbone.core.windows import Windows
+
+# Grids and sizes of the tables: as they were made, larger (the table is stretched), smaller, not square, one line.
+GRIDS = [((3, 4), (3, 4)), ((5, 6), (3, 4)), ((2, 2), (4, 3)), ((4, 2), (3, 3)), ((1, 5), (2, 5))]
+
+
+def explicit(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, grid: tuple[int, int]) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v with the bias (B, heads, N, N) summed up entry by entry."""
+    h, w = grid
+    table_h, table_w = stretch(table_h, 2 * h - 1), stretch(table_w, 2 * w - 1)
+    places = [(y, x) for y in range(h) for x in range(w)]
+    bias = torch.stack([torch.stack([q[:, :, i] @ table_h[yi - yj + h - 1] + q[:, :, i] @ table_w[xi - xj + w - 1]
+                                     for yj, xj in places], dim=-1) for i, (yi, xi) in enumerate(places)], dim=-2)
+    return (q @ k.mT / q.shape[-1]**0.5 + bias).softmax(-1) @ v
+
+
+@pytest.fixture(params=['in parts', 'folded'])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to add the bias, of which a CPU would take the first alone."""
+    monkeypatch.setattr(attention, 'in_parts', lambda q: request.param == 'in parts')
+
+
+def stretch(table: Tensor, size: int) -> Tensor:
+    """Linear interpolation between the centres of the entries, the ends held."""
+    weights = torch.zeros(size, len(table), dtype=table.dtype)
+    for i in range(size):
+        place = min(max((i + 0.5) * len(table) / size - 0.5, 0), len(table) - 1)
+        low = min(int(place), len(table) - 2)
+        weights[i, low], weights[i, low + 1] = 1 - (place - low), place - low
+    return weights @ table
+
+
+def tensors(grid: tuple[int, int], table_size: tuple[int, int], *, d: int = 4, dtype: torch.dtype = torch.float64
+            ) -> list[Tensor]:
+    """q, k, v, table_h, table_w that want gradients."""
+    N = grid[0] * grid[1]
+    shapes = [(2, 2, N, d)] * 3 + [(2 * size - 1, d) for size in table_size]
+    return [torch.randn(shape, dtype=dtype).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.usefixtures('_way')
+@pytest.mark.parametrize('recompute', [True, False])
+@pytest.mark.parametrize(('grid', 'table_size'), GRIDS)
+def test_attention_is_the_explicit_one_forwards_and_backwards(grid: tuple, table_size: tuple, recompute: bool):
+    inputs = tensors(grid, table_size)
+    found = attend_with_relative_positions(*inputs, grid, recompute=recompute)
+    wanted = explicit(*inputs, grid)
+    assert_close(found, wanted, atol=1e-10, rtol=0)
+    weights = torch.randn_like(found)
+    for a, b in zip(torch.autograd.grad((found * weights).sum(), inputs),
+                    torch.autograd.grad((wanted * weights).sum(), inputs), strict=True):
+        assert_close(a, b, atol=1e-10, rtol=0)
+
+
+@pytest.mark.usefixtures('_way')
+def test_gradients_are_those_of_finite_differences():
+    inputs = tensors((2, 1), (1, 2), d=2)
+    assert torch.autograd.gradcheck(lambda *x: attend_with_relative_positions(*x, (2, 1)), inputs)
+
+
+@pytest.mark.usefixtures('_way')
+def test_it_is_the_explicit_form_in_float32_too():
+    inputs = tensors((6, 5), (4, 4), d=16, dtype=torch.float32)
+    assert_close(attend_with_relative_positions(*inputs, (6, 5)), explicit(*inputs, (6, 5)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('heads', [1, 4])
+def test_without_tables_it_is_the_attention_of_timm(heads: int):
+    ours, timm = Attention(16, heads=heads), TimmAttention(16, num_heads=heads, qkv_bias=True)
+    ours.load_state_dict(timm.state_dict())
+    tokens = torch.randn(2, 7, 16)
+    assert_close(ours(tokens), timm(tokens), atol=1e-6, rtol=0)
+
+
+def test_tables_start_as_none_and_then_take_part():
+    plain, relative = Attention(16, heads=2), Attention(16, heads=2, table_size=(3, 4))
+    assert relative.load_state_dict(plain.state_dict(), strict=False).missing_keys == ['rel_pos_h', 'rel_pos_w']
+    tokens = torch.randn(2, 12, 16)
+    assert_close(relative(tokens, (3, 4)), plain(tokens), atol=1e-6, rtol=0)
+    relative(tokens, (3, 4)).square().mean().backward()
+    assert relative.rel_pos_h.grad.abs().max() > 0
+    assert relative.rel_pos_w.grad.abs().max() > 0
+
+
+@pytest.mark.usefixtures('_way')
+def test_bfloat16_under_autocast_is_close():
+    layer = Attention(32, heads=2, table_size=(3, 3))
+    torch.nn.init.normal_(layer.rel_pos_h)
+    torch.nn.init.normal_(layer.rel_pos_w)
+    tokens, found = torch.randn(2, 20, 32, requires_grad=True), []
+    for enabled in (False, True):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            out = layer(tokens, (4, 5))
+        layer.zero_grad()
+        out.float().square().sum().backward()
+        found.append([out.detach(), *(parameter.grad for parameter in layer.parameters())])
+    assert found[1][0].dtype == torch.bfloat16
+    for exact, rough in zip(*found, strict=True):
+        assert F.mse_loss(rough.float(), exact) < 1e-3 * exact.square().mean()
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match='width=10 cannot be split over heads=4'):
+        Attention(10, heads=4)
+
+
+@pytest.mark.usefixtures('_way')
+@pytest.mark.parametrize('recompute', [True, False])
+@pytest.mark.parametrize('shift', [0, 1])
+@pytest.mark.parametrize('positions', [{}, dict(table_size=(3, 3)), dict(bias_size=(3, 3))],
+                         ids=['none', 'decomposed', 'table'])
+def test_windows_are_filled_with_zeros_before_all_else(positions: dict, shift: int, recompute: bool):
+    """As detectron2 does, which multiplies the filling too."""
+    layer = Attention(8, heads=2, recompute=recompute, **positions).double()
+    for parameter in layer.parameters():  # of which the tables start as zeros
+        nn.init.normal_(parameter)
+    norm, windows = nn.LayerNorm(8).double(), Windows((4, 5), 3, shift)
+    tokens = torch.randn(2, 20, 8, dtype=torch.double, requires_grad=True)
+    found = layer(tokens, before=norm, windows=windows)
+    wanted = windows.join(layer(windows.split(norm(tokens)), (3, 3)))
+    assert_close(found, wanted)
+    to = [tokens, *norm.parameters(), *layer.parameters()]
+    weights = torch.randn_like(found)
+    for a, b in zip(torch.autograd.grad((found * weights).sum(), to),
+                    torch.autograd.grad((wanted * weights).sum(), to), strict=True):
+        assert_close(a, b)

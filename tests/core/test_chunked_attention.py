@@ -1,0 +1,77 @@
+"""Attention in parts: the formula, whatever the parts; memory linear in the number of tokens."""
+import pytest
+import torch
+from helpers.saved_tensors import held
+from torch import Tensor
+from torch.testing import assert_close
+
+from mae_backbone.core import chunked_attention
+from mae_backbone.core.attention import Attention
+from mae_backbone.core.chunked_attention import attend_in_parts
+
+
+def inputs(B: int, heads: int, h: int, w: int, d: int, *, table: bool, dtype: torch.dtype = torch.float64
+           ) -> dict[str, Tensor]:
+    """q, k, v and a bias of one of the two kinds."""
+    N = h * w
+    shapes = dict.fromkeys('qkv', (B, heads, N, d)) | (
+        dict(table=(heads, N, N)) if table else dict(rows=(B, heads, N, h), columns=(B, heads, N, w)))
+    return {name: torch.randn(shape, dtype=dtype).requires_grad_() for name, shape in shapes.items()}
+
+
+def formula(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns: Tensor | None = None,
+            table: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + bias) v, all of it at once."""
+    bias = table if rows is None else (rows[..., :, None] + columns[..., None, :]).flatten(-2)
+    return (q @ k.mT / q.shape[-1]**0.5 + bias).softmax(-1) @ v
+
+
+@pytest.mark.parametrize('scores', [1, 12 * 5, 12 * 12 * 2, 12 * 12 * 3 * 2, 10**6])
+@pytest.mark.parametrize('table', [False, True])
+def test_it_is_the_formula_forwards_and_backwards_in_any_parts(table: bool, scores: int,
+                                                               monkeypatch: pytest.MonkeyPatch):
+    """Single queries, some queries of a head, some heads of an image, some images, all; with a rest that is smaller."""
+    monkeypatch.setattr(chunked_attention, 'SCORES', scores)
+    monkeypatch.setattr(chunked_attention, 'QUERIES', 1)
+    given = inputs(5, 3, 3, 4, 6, table=table)
+    found, wanted = attend_in_parts(**given), formula(**given)
+    assert_close(found, wanted, atol=1e-12, rtol=0)
+    weights = torch.randn_like(found)
+    for a, b in zip(*(torch.autograd.grad((out * weights).sum(), list(given.values())) for out in (found, wanted)),
+                    strict=True):
+        assert_close(a, b, atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize('table', [False, True])
+def test_float32_is_exact_to_1e_5_and_large_scores_do_not_overflow(table: bool):
+    given = inputs(1, 2, 8, 9, 16, table=table, dtype=torch.float32)
+    given['q'] = (30 * given['q']).detach().requires_grad_()
+    assert_close(attend_in_parts(**given), formula(**given), atol=1e-5, rtol=0)
+    given = {name: 1e4 * tensor.detach() for name, tensor in given.items()}
+    assert torch.isfinite(attend_in_parts(**given)).all()
+
+
+def test_bfloat16_is_rounded_once_at_the_end():
+    given = {name: tensor.detach().bfloat16() for name, tensor in
+             inputs(2, 2, 5, 5, 8, table=False, dtype=torch.float32).items()}
+    wanted = formula(**{name: tensor.float() for name, tensor in given.items()})
+    assert_close(attend_in_parts(**given), wanted.bfloat16(), atol=0, rtol=2**-7)  # at most the neighbour
+
+
+def test_what_is_kept_grows_linearly_with_the_number_of_tokens():
+    layer, bytes_kept = Attention(16, heads=2, table_size=(8, 8)), []
+    for side in (16, 32):
+        tokens = torch.randn(1, side**2, 16, requires_grad=True)
+        bytes_kept.append(held(lambda side=side, tokens=tokens: layer(tokens, (side, side))))
+    assert bytes_kept[1] <= 4 * bytes_kept[0]
+    # The outcome, q, k, v, what is mixed of them; two tables of distances, side * side * d; one number for each head.
+    assert bytes_kept[0] == pytest.approx(4 * (256 * 16 * 5 + 2 * 16 * 16 * 8 + 256 * 2), rel=0.3)
+
+
+def test_a_loss_that_is_not_finite_gives_gradients_that_are_not():
+    """So that a step on it is skipped."""
+    given = inputs(1, 1, 2, 2, 3, table=False)
+    with torch.no_grad():
+        given['v'][0, 0, 0, 0] = float('nan')
+    attend_in_parts(**given).sum().backward()
+    assert given['q'].grad.isnan().any()

@@ -1,0 +1,269 @@
+"""The MAE against the public code, and what must not leak: pixels of hidden patches in, visible ones into the loss."""
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from mae_backbone.core.mae import MAE
+from mae_backbone.core.masking import (
+    BlockMasking,
+    GridMasking,
+    Mask,
+    Masking,
+    mask_from_noise,
+    noise_from_seeds,
+    random_mask,
+)
+from mae_backbone.core.patches import image_statistics, patch_statistics, patchify, unpatchify
+from mae_backbone.core.vit import ViT
+
+
+def tiny(*, norm_pix: bool | str = True, masking: Masking | None = None, **encoder) -> MAE:
+    options = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8, fixed_positions=True)
+    return MAE(ViT(**options | encoder), decoder_width=16, decoder_depth=1, decoder_heads=2, masking=masking,
+               norm_pix=norm_pix)
+
+
+def fixed_mask(images: Tensor, model: MAE) -> Mask:
+    return random_mask(patchify(images, model.encoder.patch_size), 0.75)
+
+
+def latent(model: MAE, images: Tensor, mask: Mask) -> Tensor:
+    patches = patchify(images, model.encoder.patch_size)
+    return model.encoder.encode(model.encoder.embed_visible(patches, mask, model.encoder.check(images)))
+
+
+# ---- equal to the public code
+
+@pytest.fixture
+def public_model(golden_mae: dict[str, Tensor]) -> MAE:
+    model = MAE(ViT(dict(width=48, depth=2, heads=3), image_size=64, patch_size=8), decoder_width=32, decoder_depth=1,
+                decoder_heads=2)
+    model.load_state_dict({_ours(key.removeprefix('model.')): value for key, value in golden_mae.items()
+                           if key.startswith('model.')})
+    return model
+
+
+def _ours(name: str) -> str:
+    return ('decoder.' if name.startswith(('decoder_', 'mask_token')) else 'encoder.') + name
+
+
+def test_latent_and_pixels_are_those_of_the_public_mae(public_model: MAE, golden_mae: dict[str, Tensor]):
+    mask = mask_from_noise(golden_mae['noise'], 0.75)
+    found = latent(public_model, golden_mae['images'], mask)
+    assert_close(found, golden_mae['latent'], atol=1e-5, rtol=0)
+    assert_close(public_model.decoder.predict_all(found, mask, (8, 8)), golden_mae['pred'], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('norm_pix', [True, False])
+def test_loss_is_that_of_the_public_mae(public_model: MAE, golden_mae: dict[str, Tensor], norm_pix: bool):
+    public_model.norm_pix = norm_pix
+    mask = mask_from_noise(golden_mae['noise'], 0.75)
+    loss, pixels, _ = public_model(golden_mae['images'], mask)
+    assert_close(loss, golden_mae[f'loss_norm_pix_{norm_pix}'], atol=1e-5, rtol=0)
+    assert_close(pixels, mask.concealed(golden_mae['pred']), atol=1e-5, rtol=0)
+
+
+# ---- what may know of what
+
+def test_hidden_pixels_move_neither_the_latent_nor_the_prediction():
+    model, images = tiny(), torch.randn(2, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    before, pixels = latent(model, images, mask), model(images, mask)[1]
+    hidden = mask.hidden.reshape(2, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    changed = torch.where(hidden, torch.randn(2, 3, 32, 32), images)
+    assert torch.equal(latent(model, changed, mask), before)
+    assert torch.equal(model(changed, mask)[1], pixels)
+    assert not torch.equal(latent(model, torch.where(hidden, images, images + 1), mask), before)
+
+
+@pytest.mark.parametrize('norm_pix', [True, False])
+def test_loss_counts_hidden_pixels_alone(norm_pix: bool):
+    model, patches = tiny(norm_pix=norm_pix), torch.randn(2, 16, 192)
+    mask, pixels = random_mask(patches, 0.75), torch.randn(2, 12, 192)
+    total, count = 0, 0
+    for b in range(2):
+        for i, drop in enumerate(mask.drop[b]):
+            target = patches[b, drop].double().numpy()
+            if norm_pix:
+                target = (target - target.mean()) / np.sqrt(target.var(ddof=1) + 1e-6)
+            total, count = total + ((pixels[b, i].double().numpy() - target) ** 2).sum(), count + 192
+    loss = model.loss(patches, pixels, mask)
+    assert loss.item() == pytest.approx(total / count, abs=1e-5)
+    changed = torch.where(mask.hidden[..., None], patches, torch.randn(2, 16, 192))
+    assert torch.equal(model.loss(changed, pixels, mask), loss)
+
+
+def test_order_of_the_patches_does_not_matter():
+    model, images = tiny(), torch.randn(2, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    keep, drop = mask.keep[:, torch.randperm(4)], mask.drop[:, torch.randperm(12)]
+    shuffled = Mask(keep, drop, torch.cat([keep, drop], 1).argsort(1), mask.hidden)
+    (loss, pixels, _), (other_loss, other_pixels, _) = model(images, mask), model(images, shuffled)
+    assert_close(other_loss, loss, atol=1e-6, rtol=0)
+    visible = patchify(images, 8).new_zeros(2, 4, 192)
+    assert_close(shuffled.unshuffle(visible, other_pixels), mask.unshuffle(visible, pixels), atol=1e-5, rtol=0)
+
+
+def test_positions_stay_fixed_and_everything_else_gets_a_gradient():
+    model = tiny()
+    model(torch.randn(2, 3, 32, 32))[0].backward()
+    still = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert still == {'encoder.pos_embed', 'decoder.decoder_pos_embed'}
+    assert all(parameter.grad.any() for name, parameter in model.named_parameters() if name not in still)
+
+
+# ---- a batch and its parts
+
+def test_a_batch_that_is_split_has_the_masks_and_the_loss_of_the_whole():
+    model, images = tiny(), torch.randn(6, 3, 32, 32)
+    seeds, weights = torch.randint(2**62, (6,)), torch.tensor([1.5, 1.5, 1.5, 1.5, 0.0, 0.0])
+    whole, _, mask = model(images, seeds=seeds, weights=weights)
+    parts = [model(images[i::2], seeds=seeds[i::2], weights=weights[i::2]) for i in range(2)]
+    assert_close((parts[0][0] + parts[1][0]) / 2, whole, atol=1e-6, rtol=0)
+    assert all(torch.equal(part[2].hidden, mask.hidden[i::2]) for i, part in enumerate(parts))
+    assert_close(model(images[:4], seeds=seeds[:4])[0], whole, atol=1e-6, rtol=0)
+
+
+def test_weights_of_one_are_the_plain_mean():
+    model, images = tiny(), torch.randn(3, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    assert_close(model(images, mask, weights=torch.ones(3))[0], model(images, mask)[0], atol=1e-6, rtol=0)
+
+
+def test_seeds_alone_decide_the_masks_and_without_them_the_generator_does():
+    model, images, seeds = tiny(), torch.randn(4, 3, 32, 32), torch.arange(4)
+    assert torch.equal(model(images, seeds=seeds)[2].keep, model(images, seeds=seeds)[2].keep)
+    assert not torch.equal(model(images)[2].keep, model(images)[2].keep)
+
+
+@pytest.mark.parametrize('masking', [BlockMasking(0.5), GridMasking(0.5)])
+def test_the_masking_is_the_one_that_was_given_and_its_ratio_may_change(masking: Masking):
+    model, images, seeds = tiny(masking=masking), torch.randn(4, 3, 32, 32), torch.arange(4)
+    for ratio in (0.5, 0.8):
+        model.mask_ratio = ratio
+        wanted = type(masking)(ratio)(noise_from_seeds(seeds, 16), (4, 4))
+        assert torch.equal(model(images, seeds=seeds)[2].keep, wanted.keep)
+        assert model.mask_ratio == ratio
+
+
+# ---- options that the paper does not have
+
+def test_a_target_normalised_over_the_image_has_channels_of_zero_mean_and_unit_variance():
+    images = torch.randn(2, 4, 24, 16) * 7 + 3
+    mean, deviation = image_statistics(patchify(images, 8), 4)
+    target = unpatchify((patchify(images, 8) - mean) / deviation, 8, (3, 2)).double()
+    assert_close(target.mean((2, 3)), torch.zeros(2, 4, dtype=torch.float64), atol=1e-5, rtol=0)
+    assert_close(target.var((2, 3)), torch.ones(2, 4, dtype=torch.float64), atol=1e-4, rtol=0)
+    model = tiny(norm_pix='image', in_channels=4)
+    shifted = images * torch.tensor([2.0, 1, 0.5, 3]).reshape(4, 1, 1) + 10
+    mask, pixels = fixed_mask(images, model), torch.randn(2, 5, 256)
+    losses = [model.loss(patchify(given, 8), pixels, mask) for given in (images, shifted)]
+    assert_close(losses[1], losses[0], atol=1e-4, rtol=0)  # brightness and contrast say nothing
+
+
+def test_a_share_of_the_hidden_patches_is_predicted_from_what_is_left():
+    model, images = tiny(), torch.randn(2, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    model.predict_share = 0.5
+    loss, pixels, part = model(images, mask)
+    assert torch.equal(part.drop, mask.drop[:, :6])
+    assert pixels.shape == (2, 6, 192)
+    assert_close(loss, model.loss(patchify(images, 8), pixels, part))
+    others = torch.where(mask.drop[0, 6:, None] == torch.arange(16), 1.0, 0.0).sum(0).bool()
+    changed = patchify(images, 8).masked_fill(others[None, :, None], 0)
+    found = model(unpatchify(changed, 8, (4, 4))[:1], Mask(*(side[:1] for side in mask)))[1]
+    assert_close(found, pixels[:1], atol=1e-6, rtol=0)
+    assert all(picture.shape == images.shape for picture in model.reconstruct(images, mask))
+
+
+def test_the_first_hidden_patches_are_random_ones():
+    counts = torch.zeros(16)
+    for masking in (BlockMasking(0.5), GridMasking(0.5)):
+        mask = masking(noise_from_seeds(torch.arange(4000), 16), (4, 4))
+        for patch in range(16):
+            counts[patch] = (mask.part(2).drop == patch).sum() / mask.hidden[:, patch].sum()
+        assert (counts - 2 / 8).abs().max() < 0.05
+
+
+@pytest.mark.parametrize('options', [dict(norm_pix='patch'), dict(predict_share=0.0), dict(predict_share=1.5)])
+def test_options_out_of_range_are_refused(options: dict):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        MAE(ViT(dict(width=32, depth=2, heads=2), image_size=32, patch_size=8), **options)
+
+
+# ---- use
+
+@pytest.mark.parametrize(('channels', 'patch_size', 'size'), [(1, 8, (32, 32)), (4, 4, (12, 20)), (3, 14, (56, 28))])
+def test_any_channels_patches_and_sizes(channels: int, patch_size: int, size: tuple[int, int]):
+    model = tiny(in_channels=channels, patch_size=patch_size, image_size=4 * patch_size)
+    images = torch.randn(2, channels, *size)
+    loss, pixels, mask = model(images)
+    L = size[0] * size[1] // patch_size**2
+    assert mask.keep.shape == (2, L // 4)
+    assert pixels.shape == (2, L - L // 4, channels * patch_size**2)
+    assert torch.isfinite(loss)
+    assert all(picture.shape == images.shape for picture in model.reconstruct(images))
+
+
+@pytest.mark.parametrize('norm_pix', [True, False, 'image'])
+def test_reconstruction_of_a_perfect_decoder_is_the_image(norm_pix: bool | str,
+                                                             monkeypatch: pytest.MonkeyPatch):
+    model, images = tiny(norm_pix=norm_pix), torch.randn(2, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    truth = mask.concealed(patchify(images, 8))
+    mean, deviation = {True: patch_statistics(truth), False: (0, 1),
+                       'image': image_statistics(patchify(images, 8), 3)}[norm_pix]
+    monkeypatch.setattr(model.decoder, 'forward', lambda *_: (truth - mean) / deviation)
+    masked, filled = model.reconstruct(images, mask)
+    assert model(images, mask)[0] < 1e-10
+    assert_close(filled, images, atol=1e-5, rtol=0)
+    hidden = mask.hidden.reshape(2, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    assert torch.equal(masked, images * ~hidden)
+
+
+def test_reconstruction_keeps_visible_pixels_and_gives_no_gradient():
+    model, images = tiny(), torch.randn(2, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    _, filled = model.reconstruct(images, mask)
+    patches, found = patchify(images, 8), patchify(filled, 8)
+    assert torch.equal(mask.visible(found), mask.visible(patches))
+    assert not torch.equal(mask.concealed(found), mask.concealed(patches))
+    assert not filled.requires_grad
+
+
+def test_bfloat16_under_autocast_is_close_and_its_loss_float32():
+    model, images = tiny(), torch.randn(4, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        rough = model(images, mask)[0]
+        model.reconstruct(images, mask)
+    assert rough.dtype == torch.float32
+    assert_close(rough, model(images, mask)[0], atol=0, rtol=1e-2)
+
+
+def test_it_learns():
+    model, images = tiny(), torch.rand(8, 3, 32, 32).round()
+    optimizer, mask, losses = torch.optim.AdamW(model.parameters(), lr=3e-3), fixed_mask(images, model), []
+    for _ in range(40):
+        loss = model(images, mask)[0]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_images_and_ratios_that_do_not_work_are_refused():
+    with pytest.raises(ValueError, match=r'image is 30x32.*pad_size_divisor=8'):
+        tiny()(torch.zeros(1, 3, 30, 32))
+    with pytest.raises(ValueError, match=r'wanted \(B, 3, H, W\)'):
+        tiny()(torch.zeros(1, 1, 32, 32))
+    with pytest.raises(ValueError, match=r'mask_ratio=0.75 leaves 0 of 1 patches visible'):
+        tiny()(torch.zeros(1, 3, 8, 8))
+
+
+def test_an_encoder_without_class_token_is_refused():
+    with pytest.raises(ValueError, match='class_token'):
+        tiny(class_token=False)

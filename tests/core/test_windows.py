@@ -1,0 +1,50 @@
+"""Windows cut a grid into squares and lose nothing."""
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from mae_backbone.core.windows import Windows
+
+
+@pytest.mark.parametrize(('grid', 'size'), [((4, 6), 2), ((5, 7), 3), ((2, 2), 3), ((1, 4), 4)])
+def test_join_is_the_inverse_of_split(grid: tuple[int, int], size: int):
+    h, w = grid
+    tokens = torch.randn(2, h * w, 3)
+    windows = Windows(grid, size).split(tokens)
+    padded = np.zeros((2, -(-h // size) * size, -(-w // size) * size, 3), np.float32)
+    padded[:, :h, :w] = tokens.reshape(2, h, w, 3).numpy()
+    wanted = [padded[b, y:y + size, x:x + size].reshape(size * size, 3) for b in range(2)
+              for y in range(0, padded.shape[1], size) for x in range(0, padded.shape[2], size)]
+    assert_close(windows.numpy(), np.stack(wanted), atol=0, rtol=0)
+    assert torch.equal(Windows(grid, size).join(windows), tokens)
+
+
+def test_windows_may_be_filled_with_something():
+    windows, filling = Windows((4, 5), 3, 1), torch.tensor([7.0, 8.0])
+    tokens = torch.randn(2, 20, 2)
+    found, zeros = windows.split(tokens, filling), windows.split(tokens)
+    assert_close(found, torch.where((windows.split(torch.ones(2, 20, 1)) > 0), zeros, filling))
+    assert torch.equal(windows.join(found), tokens)
+
+
+@pytest.mark.parametrize('shift', [0, 1, 2, 3])
+@pytest.mark.parametrize('grid', [(4, 6), (5, 7), (2, 3), (8, 8)])
+def test_shifted_windows_are_rectangles_cut_elsewhere(grid: tuple[int, int], shift: int):
+    size, (h, w) = 4, grid
+    tokens = torch.randn(2, h * w, 8)
+    whole = Windows(grid, size, shift)
+    windows = whole.split(tokens)
+    assert torch.equal(whole.join(windows), tokens)
+    assert len(windows) * size**2 == 2 * math.prod(whole.filled)
+    starts = [range(shift - size if shift else 0, side, size) for side in grid]
+    corners = [(top, left) for top in starts[0] for left in starts[1]]
+    assert len(windows) == 2 * len(corners)
+    image = tokens.reshape(2, h, w, 8)
+    for number, (top, left) in enumerate(corners):
+        wanted = image[0, max(top, 0):top + size, max(left, 0):left + size]
+        found = windows[number].reshape(size, size, 8)[max(-top, 0):, max(-left, 0):]
+        assert torch.equal(found[:wanted.shape[0], :wanted.shape[1]], wanted)
+        assert windows[number].count_nonzero() == wanted.count_nonzero()

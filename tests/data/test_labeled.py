@@ -1,0 +1,154 @@
+"""Labelled images in folders, lists and shards are the same images with the same labels."""
+import pickle
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.image_files import make_classes, save
+from helpers.labeled_layouts import COUNTS, add, in_folders, in_list, in_shards
+from helpers.small_sets import class_folder_config
+from mmengine.dataset import pseudo_collate
+from torch.utils.data import DataLoader
+
+from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.data.decode import BadImage
+from mae_backbone.data.labeled import layout, open_labelled
+from mae_backbone.formats.check import check_data
+from mae_backbone.formats.dataset_spec import sources
+from mae_backbone.planning.adapt_config import fit_classes
+from mae_backbone.planning.report import labels_of
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+def content(dataset: ClassFolder) -> list[tuple[int, int]]:
+    """Label and first pixel of each image, which tells them apart."""
+    return sorted((item['data_samples'], int(item['inputs'][0, 0, 0])) for item in dataset)
+
+
+LAYOUTS = {
+    'list of names': lambda root, folders: in_list(root, folders),
+    'list of numbers': lambda root, folders: in_list(root, folders, numbers=True, tab=False),
+    'shards, .cls': lambda root, folders: in_shards(root, folders),
+    'shards, .json of names': lambda root, folders: in_shards(root, folders, suffix='.json', numbers=False)}
+
+
+@pytest.mark.parametrize('kind', LAYOUTS)
+def test_they_are_the_images_and_labels_of_the_folders(tmp_path: Path, kind: str):
+    folders = in_folders(tmp_path / 'folders')
+    root = LAYOUTS[kind](tmp_path / 'other', folders)
+    assert layout(root, 'train') == kind.split(' ')[0].rstrip(',')
+    for split in ('train', 'val'):
+        wanted = ClassFolder(folders, split, train=False, image_size=8)
+        found = ClassFolder(root, split, train=False, image_size=8)
+        assert found.metainfo == wanted.metainfo
+        assert content(found) == content(wanted)
+        assert found.labels.tolist() == sorted(found.labels.tolist())
+        assert found.fingerprint() != wanted.fingerprint()
+        half = ClassFolder(root, split, train=False, image_size=8, fraction=0.5)
+        assert np.bincount(half.labels).tolist() == [2, 1, 2]
+        assert set(content(half)) < set(content(wanted))
+    loader = DataLoader(pickle.loads(pickle.dumps(found)), 4, num_workers=2, collate_fn=pseudo_collate)
+    assert [label for batch in loader for label in batch['data_samples']] == found.labels.tolist()
+    turned = ClassFolder(root, 'val', train=False, image_size=8, classes=['emu', 'a dog', 'cat'])
+    if 'number' not in kind and '.cls' not in kind:  # numbers mean places
+        assert np.bincount(turned.labels).tolist() == [4, 3, 2]
+
+
+@pytest.mark.parametrize('kind', LAYOUTS)
+def test_a_config_is_fitted_to_them_and_checks_them(tmp_path: Path, kind: str):
+    root = LAYOUTS[kind](tmp_path / 'other', in_folders(tmp_path / 'folders'))
+    cfg = class_folder_config(root)
+    assert 'classes: 3 (a dog, cat, emu)' in fit_classes(cfg)[0]
+    assert cfg.model.num_classes == 3
+    assert check_data(cfg, splits=['train', 'val']) == ['train: 9 images of 3 classes', 'val: 9 images of 3 classes']
+    source = sources(cfg, 'val')[0]
+    if 'list' in kind:
+        assert Counter(labels_of(source).values()) == COUNTS
+    else:
+        with pytest.raises(ValueError, match='shards are not looked through'):
+            labels_of(source)
+
+
+def test_a_list_of_one_folder_of_shards_too(tmp_path: Path):
+    shards = in_shards(tmp_path / 'flat', in_folders(tmp_path / 'folders'))
+    (tmp_path / 'nested/train').mkdir(parents=True)
+    for path in shards.glob('train-*.tar'):
+        path.rename(tmp_path / 'nested/train' / path.name)
+    found = open_labelled(tmp_path / 'nested', 'train')
+    assert np.bincount(found.labels).tolist() == [3, 2, 4]
+    assert found.classes == ('0', '1', '2')  # without names
+
+
+def test_labels_follow_those_of_training(tmp_path: Path):
+    save(tmp_path / '1.png')
+    (tmp_path / 'train.txt').write_text('1.png a\n1.png b\n1.png c\n')
+    (tmp_path / 'val.txt').write_text('1.png c\n')
+    found = ClassFolder(tmp_path, 'val', train=False, image_size=8)
+    assert found.classes == ('a', 'b', 'c')
+    assert found.labels.tolist() == [2]
+    (tmp_path / 'val.txt').write_text('1.png d\n')
+    with pytest.raises(ValueError, match=r'val \(list\) has 1 classes \(d\) that are not among the 3 of training'):
+        ClassFolder(tmp_path, 'val', train=False)
+
+
+def test_labels_follow_those_of_training_in_another_layout(tmp_path: Path):
+    save(tmp_path / '1.png')
+    make_classes(tmp_path / 'train', **{'1': 1, '3': 2})  # names, though they are made of digits
+    (tmp_path / 'val.txt').write_text('1.png 3\n')
+    assert ClassFolder(tmp_path, 'val', train=False, image_size=8).labels.tolist() == [1]
+    (tmp_path / 'listed').mkdir()
+    (tmp_path / 'listed/train.txt').write_text('../1.png a\n../1.png b\n../1.png c\n')
+    make_classes(tmp_path / 'listed/val', a=1, c=1)
+    with pytest.raises(ValueError, match=r"2 class folders that are not the 3 of .*train: missing \['b'\]"):
+        ClassFolder(tmp_path / 'listed', 'val', train=False)
+
+
+@pytest.mark.parametrize(('text', 'says'), [
+    ('1.png\n', r"train\.txt, line 1: '1\.png' is no path and class"),
+    ('1.png a\n2.png a\n', r'2\.png does not exist: .*train\.txt names it'),
+    ('\n', r'train\.txt names no images')])
+def test_a_list_that_cannot_be_read_is_named(tmp_path: Path, text: str, says: str):
+    save(tmp_path / '1.png')
+    (tmp_path / 'train.txt').write_text(text)
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        ClassFolder(tmp_path, 'train', train=False)
+
+
+@pytest.mark.parametrize(('members', 'says'), [
+    ({'1.png': b'x'}, r'the image 1 has no \.cls or \.json beside it'),
+    ({'1.png': b'x', '1.json': b'{"width": 3}'}, r'1\.json holds no class'),
+    ({'1.png': b'x', '1.json': b'[3]'}, r'1\.json holds no class'),
+    ({'1.png': b'x', '1.cls': b'\xff\xfe'}, r'1\.cls holds no class'),
+    ({'1.png': b'x', '1.cls': b' \n'}, r'1\.cls is empty')])
+def test_shards_without_a_class_are_named(tmp_path: Path, members: dict[str, bytes], says: str):
+    with tarfile.open(tmp_path / 'train.tar', 'w') as tar:
+        for name, data in members.items():
+            add(tar, name, data)
+    with pytest.raises(ValueError, match=says):
+        ClassFolder(tmp_path, 'train', train=False)
+
+
+def test_a_bad_image_in_a_shard_is_named(tmp_path: Path):
+    with tarfile.open(tmp_path / 'train.tar', 'w') as tar:
+        add(tar, '1.png', b'no image')
+        add(tar, '1.cls', b'0')
+    with pytest.raises(BadImage, match=r'train\.tar/1\.png is no image'):
+        ClassFolder(tmp_path, 'train', train=False)[0]

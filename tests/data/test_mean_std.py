@@ -1,0 +1,58 @@
+"""Statistics of pixels: those of all the numbers, of any reader; and the lines for the config."""
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.image_files import photograph, save
+
+from mae_backbone.data.mean_std import measure
+from mae_backbone.data.readers import ArrayReader, ColourReader
+from mae_backbone.data.sources import open_source
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'measure_pixels.py'
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
+def test_they_are_those_of_all_pixels(tmp_path, dtype):
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (5, 20, 30, 4), dtype=dtype)
+    pixels[..., 3] = 7
+    for i, image in enumerate(pixels):
+        np.save(tmp_path / f'{i}.npy', image)
+    found = measure(open_source(tmp_path, suffixes=('.npy',)), ArrayReader(4, dtype=dtype))
+    np.testing.assert_allclose(found.mean, pixels.mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(found.std, pixels.std(axis=(0, 1, 2)), atol=1e-3)
+    assert (found.images, found.bad) == (5, [])
+
+
+def test_some_images_of_the_whole_set_are_looked_at_and_bad_ones_named(tmp_path):
+    for i in range(10):
+        save(tmp_path / f'{i}.png', np.full((4, 4, 3), 10 * i, np.uint8))
+    source = open_source(tmp_path)
+    assert measure(source, ColourReader(), images=2).mean.tolist() == [45] * 3
+    (tmp_path / '0.png').write_bytes(b'')
+    found = measure(source, ColourReader(), images=2)
+    assert found.mean.tolist() == [90] * 3
+    assert len(found.bad) == 1
+    assert '0.png is empty' in found.bad[0]
+    (tmp_path / '9.png').unlink()
+    with pytest.raises(ValueError, match=r'none of 2 images could be read, .*0\.png is empty'):
+        measure(source, ColourReader(), images=2)
+
+
+def test_the_tool_prints_lines_for_the_config(tmp_path, monkeypatch, capsys):
+    np.save(tmp_path / 'a.npy', np.stack([photograph(20, 30)[..., 0].astype(np.uint16)] * 5, axis=-1))
+    monkeypatch.setattr(sys, 'argv', ['measure_pixels.py', str(tmp_path), '--reader', 'mae_backbone.ArrayReader',
+                                      'channels=[4, 0]', 'dtype=uint16'])
+    runpy.run_path(str(TOOL))['main']()
+    said = capsys.readouterr().out
+    lines = {}
+    exec(said[said.index('\n\n'):], {}, lines)
+    assert lines['model']['encoder'] == dict(in_channels=2)
+    assert {name: len(values) for name, values in lines['model']['data_preprocessor'].items()} == dict(mean=2, std=2)
+    assert lines['train_dataloader']['dataset']['reader'] == dict(type='mae_backbone.ArrayReader', channels=[4, 0],
+                                                                  dtype='uint16')
+    monkeypatch.setattr(sys, 'argv', ['measure_pixels.py', str(tmp_path), '--reader', 'mae_backbone.ArrayReader', 'x'])
+    with pytest.raises(ValueError, match='wanted KEY=VALUE, such as channels=4'):
+        runpy.run_path(str(TOOL))['main']()

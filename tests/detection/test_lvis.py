@@ -1,0 +1,145 @@
+"""LVIS: images named by their address and repeated for rare classes, AP that leaves open what the annotations do."""
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.shrink import write_coco
+from mmengine.config import Config
+
+from mae_backbone.detection.lvis import LVISDataset, LVISMetric
+from mae_backbone.detection.lvis_sampler import RepeatFactorSampler
+from mae_backbone.formats.check import check_data
+from mae_backbone.formats.dataset_spec import DataError
+
+CLASSES = ('rare', 'frequent')
+
+
+def write_truth(path: Path, *, negative: list[int], incomplete: list[int] = ()) -> Path:
+    """One image with a box of class 1; class 2 is absent where it is in `negative`, else left open."""
+    box = [10, 10, 20, 20]
+    path.write_text(json.dumps({
+        'images': [{'id': 7, 'width': 64, 'height': 64, 'neg_category_ids': negative,
+                    'not_exhaustive_category_ids': list(incomplete)},
+                   {'id': 8, 'width': 64, 'height': 64, 'neg_category_ids': [], 'not_exhaustive_category_ids': []}],
+        'categories': [{'id': 1, 'name': 'rare', 'frequency': 'r'}, {'id': 2, 'name': 'frequent', 'frequency': 'f'}],
+        'annotations': [{'id': i, 'image_id': image, 'category_id': category, 'bbox': box, 'area': 400,
+                         'segmentation': [[10, 10, 30, 10, 30, 30, 10, 30]]}
+                        for i, (image, category) in enumerate([(7, 1), (8, 2)], start=1)]}))
+    return path
+
+
+def measured(path: Path, found: dict[int, list[tuple[int, float, list[int]]]]) -> dict[str, float]:
+    """The metric of boxes (label, score, x1 y1 x2 y2) by image."""
+    metric = LVISMetric(str(path))
+    metric.dataset_meta = {'classes': CLASSES}
+    metric.process({}, [{
+        'img_id': image, 'ori_shape': (64, 64), 'pred_instances': {
+            'bboxes': torch.tensor([box for *_, box in boxes], dtype=torch.float32).reshape(-1, 4),
+            'scores': torch.tensor([score for _, score, _ in boxes]),
+            'labels': torch.tensor([label for label, *_ in boxes], dtype=torch.long)}}
+        for image, boxes in found.items()])
+    return metric.compute_metrics(metric.results)
+
+
+RIGHT, ELSEWHERE = [10, 10, 30, 30], [40, 40, 60, 60]
+
+
+@pytest.mark.parametrize(('negative', 'ap'), [([], 1.0), ([2], 0.5)])
+def test_a_box_of_a_class_that_is_left_open_does_not_count(negative: list[int], ap: float, tmp_path: Path):
+    truth = write_truth(tmp_path / 'truth.json', negative=negative)
+    found = {7: [(0, 0.9, RIGHT), (1, 0.8, ELSEWHERE)], 8: [(1, 0.7, RIGHT)]}
+    values = measured(truth, found)
+    assert values['bbox_APf'] == pytest.approx(ap, abs=0.01)
+    assert values['bbox_APr'] == pytest.approx(1.0)
+    assert values['bbox_AP'] == pytest.approx((1 + ap) / 2, abs=0.01)
+
+
+@pytest.mark.parametrize(('incomplete', 'ap'), [([1], 1.0), ([], 0.5)])
+def test_nor_does_a_second_one_where_not_all_are_annotated(incomplete: list[int], ap: float, tmp_path: Path):
+    truth = write_truth(tmp_path / 'truth.json', negative=[], incomplete=incomplete)
+    values = measured(truth, {7: [(0, 0.9, ELSEWHERE), (0, 0.8, RIGHT)], 8: []})
+    assert values['bbox_APr'] == pytest.approx(ap, abs=0.01)
+
+
+def test_nothing_found_is_an_ap_of_zero(tmp_path: Path):
+    values = measured(write_truth(tmp_path / 'truth.json', negative=[]), {7: [], 8: []})
+    assert set(values.values()) == {0.0}
+
+
+def lvis_config(root: Path, name: str = 'mae_backbone.LVISDataset') -> Config:
+    dataset = dict(type=name, data_root=f'{root}/', ann_file='annotations/lvis_v1_train.json',
+                   data_prefix=dict(img=''), pipeline=[],
+                   metainfo=dict(classes=('aerosol_can', 'air_conditioner')))
+    return Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=dataset)))
+
+
+def test_files_are_those_of_the_address(tmp_path: Path):
+    write_coco(tmp_path, lvis=True)
+    options = lvis_config(tmp_path).train_dataloader.dataset
+    options.pop('type')
+    dataset = LVISDataset(**options)
+    assert [Path(dataset.get_data_info(i)['img_path']) for i in range(4)] == [
+        tmp_path / 'train2017' / f'{i}.jpg' for i in range(4)]
+    assert len(LVISDataset.METAINFO['classes']) == 1203
+
+
+def test_the_check_of_data_understands_it(tmp_path: Path):
+    write_coco(tmp_path, lvis=True)
+    assert check_data(lvis_config(tmp_path), splits=['train'])[0] == 'train: 4 images, 4 boxes of 2 classes'
+    with pytest.raises(DataError, match=r"4 of 4 images have no 'file_name'.*mae_backbone.LVISDataset"):
+        check_data(lvis_config(tmp_path, 'CocoDataset'), splits=['train'])
+    (tmp_path / 'train2017' / '2.jpg').unlink()
+    with pytest.raises(DataError, match='1 of the 4 images'):
+        check_data(lvis_config(tmp_path), splits=['train'])
+
+
+# ---- the order of a training
+
+class Images:
+    """Eight images with class 0 but for the last, which has none; class 1 is in two of them, class 2 in one."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def get_cat_ids(self, i: int) -> list[int]:
+        return [[0, 0, 2, 1], [1, 0], [0], [0], [0], [0], [0], []][i]
+
+
+FACTORS = [6 ** 0.5, 3 ** 0.5, 1, 1, 1, 1, 1, 1]  # sqrt(threshold / share)
+
+
+def sampler(seed: int = 0) -> RepeatFactorSampler:
+    return RepeatFactorSampler(Images(), threshold=0.75, seed=seed)
+
+
+def first(indices: Sequence[int], number: int = 40) -> list[int]:
+    return [*itertools.islice(indices, number)]
+
+
+def test_an_image_comes_as_often_as_its_rarest_class_demands():
+    ours = sampler()
+    np.testing.assert_allclose(ours.factors, FACTORS)
+    counts = np.array([np.bincount(ours.order(epoch), minlength=8) for epoch in range(2000)])
+    assert (np.floor(FACTORS) <= counts).all()
+    assert (counts <= np.ceil(FACTORS)).all()
+    np.testing.assert_allclose(counts.mean(0), FACTORS, atol=0.04)
+
+
+def test_an_epoch_depends_on_the_seed_and_its_number_alone():
+    epochs = [sampler(seed).order(epoch).tolist() for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
+    assert len({*map(tuple, epochs)}) == 4
+    assert first(sampler(), len(epochs[0] + epochs[1])) == epochs[0] + epochs[1]
+
+
+def test_processes_take_turns_and_a_resumed_one_goes_on():
+    ranks = [sampler() for _ in range(3)]
+    for rank, ours in enumerate(ranks):
+        ours.rank, ours.world_size = rank, 3
+    dealt = [first(ours) for ours in ranks]
+    assert [*itertools.chain.from_iterable(zip(*dealt, strict=True))] == first(sampler(), 120)
+    ranks[2].skip(25)
+    assert first(ranks[2], 15) == dealt[2][25:]

@@ -1,0 +1,271 @@
+"""Checkpoints of runs: written whole or not at all, resumed exactly, refused where they do not fit, never executed."""
+import argparse
+import copy
+import errno
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.registry import DATASETS
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mae_backbone.checkpoints.encoder import CheckpointError
+from mae_backbone.checkpoints.files import DiskFull
+from mae_backbone.core.mae import MAE
+from mae_backbone.core.masking import Mask, random_mask
+from mae_backbone.core.vit import ViT
+from mae_backbone.engine.runner import Runner, read_run, resume_path
+
+ENCODER = dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=8)
+PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[127.0] * 3, std=[60.0] * 3)
+MODEL = dict(type='mae_backbone.MAEPretrainer', encoder=ENCODER, decoder_width=8, decoder_depth=1, decoder_heads=1,
+             data_preprocessor=PREPROCESSOR)
+COUNT = itertools.count()
+
+
+@DATASETS.register_module(force=True)
+class EightFixedImages(Dataset):
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, i: int) -> dict:
+        generator = torch.Generator().manual_seed(i)
+        return dict(inputs=torch.randint(256, (3, 16, 16), dtype=torch.uint8, generator=generator), data_samples=i % 2)
+
+
+@pytest.fixture(autouse=True)
+def _keep_logger() -> Iterator[None]:
+    """A Runner sends what the package logs to its own file from then on."""
+    logger = logging.getLogger('mae_backbone')
+    state = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, logger.level = state
+
+
+@pytest.fixture(autouse=True)
+def _fixed_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of the random numbers is not in a checkpoint."""
+    def mask(self: MAE, patches: Tensor, grid: tuple[int, int], seeds: Tensor | None) -> Mask:
+        return random_mask(patches, self.mask_ratio, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(MAE, 'draw_mask', mask)
+
+
+def config(work_dir: Path, *, epochs: int = 1, model: dict = MODEL, **options) -> Config:
+    return Config(copy.deepcopy(dict(
+        model=model, work_dir=str(work_dir), experiment_name=f'test-{next(COUNT)}', randomness=dict(seed=0),
+        train_dataloader=dict(dataset=dict(type='EightFixedImages'), batch_size=4, num_workers=0,
+                              sampler=dict(type='DefaultSampler', shuffle=True),
+                              collate_fn=dict(type='default_collate')),
+        train_cfg=dict(by_epoch=True, max_epochs=epochs),
+        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=1e-2)),
+        param_scheduler=dict(type='CosineAnnealingLR', T_max=6, by_epoch=False),
+        custom_hooks=[dict(type='mae_backbone.DeviceLogHook')], **options)))
+
+
+def trained(work_dir: Path, **options) -> Runner:
+    runner = Runner.from_cfg(config(work_dir, **options))
+    runner.train()
+    return runner
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch."""
+    folder = tmp_path_factory.mktemp('run')
+    trained(folder)
+    return folder / 'epoch_1.pth'
+
+
+def changed(source: Path, target: Path, change: Callable[[dict], object]) -> Path:
+    """A copy of a checkpoint, changed in place by `change`."""
+    content = torch.load(source, weights_only=False)  # written by this test; its history is no tensor
+    change(content)
+    torch.save(content, target)
+    return target
+
+
+# ---- resuming
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path):
+    whole = trained(tmp_path / 'whole', epochs=3)
+    resumed = trained(tmp_path / 'rest', epochs=3, load_from=str(tmp_path / 'whole' / 'epoch_1.pth'), resume=True)
+    assert (resumed.epoch, resumed.iter) == (whole.epoch, whole.iter) == (3, 6)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+    assert resumed.optim_wrapper.get_lr() == whole.optim_wrapper.get_lr()
+    a, b = (run.optim_wrapper.state_dict()['state'] for run in (resumed, whole))
+    assert len(a) > 0
+    assert all(torch.equal(a[i][key], b[i][key]) for i in b for key in b[i])
+    losses = [run.message_hub.get_scalar('train/loss').data[0] for run in (resumed, whole)]
+    assert losses[0].tolist() == losses[1].tolist()
+    assert len(losses[0]) == 6
+
+
+def test_auto_is_the_latest_checkpoint_if_there_is_any(tmp_path: Path, checkpoint: Path):
+    assert resume_path('auto', checkpoint.parent) == str(checkpoint)
+    assert resume_path('auto', tmp_path) is None
+    assert resume_path('auto', tmp_path / 'absent') is None
+    assert resume_path('any.pth', tmp_path) == 'any.pth'
+    assert resume_path(None, checkpoint.parent) is None
+
+
+def test_a_run_is_read_as_it_was_written_but_for_its_config(checkpoint: Path):
+    found = read_run(checkpoint)
+    wanted = torch.load(checkpoint, weights_only=False)  # written by this test; its history is no tensor
+    assert found['meta'] == {key: value for key, value in wanted['meta'].items() if key != 'cfg'}
+    assert 'EightFixedImages' in wanted['meta']['cfg']
+    assert found['optimizer']['param_groups'] == wanted['optimizer']['param_groups']
+    for name, history in wanted['message_hub']['log_scalars'].items():
+        assert isinstance(found['message_hub']['log_scalars'][name], HistoryBuffer)
+        for a, b in zip(found['message_hub']['log_scalars'][name].data, history.data, strict=True):
+            assert a.tolist() == b.tolist()
+    assert all(torch.equal(found['state_dict'][name], value) for name, value in wanted['state_dict'].items())
+
+
+# ---- writing
+
+@pytest.mark.parametrize('before', [b'whole', None])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                  before: bytes | None):
+    runner = Runner.from_cfg(config(tmp_path, default_hooks=dict(checkpoint=None)))
+    runner.train()
+    if before is not None:
+        (tmp_path / 'epoch_1.pth').write_bytes(before)
+    there = set(tmp_path.iterdir())
+
+    def full(_: dict, file: BinaryIO) -> None:
+        file.write(b'a part')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(torch, 'save', full)
+    with pytest.raises(DiskFull, match=r'no room for .*epoch_1.pth: it needs 0.\d\d MB, and [\d,]+ MB are free'):
+        runner.save_checkpoint(str(tmp_path), 'epoch_1.pth')
+    assert set(tmp_path.iterdir()) == there
+    assert before is None or (tmp_path / 'epoch_1.pth').read_bytes() == before
+    monkeypatch.undo()
+    runner.save_checkpoint(str(tmp_path), 'epoch_1.pth')
+    assert read_run(tmp_path / 'epoch_1.pth')['meta']['epoch'] == 2  # counted from 1, as after the next epoch
+    assert set(tmp_path.iterdir()) == there | {tmp_path / 'epoch_1.pth'}
+
+
+# ---- what fits
+
+def loading(work_dir: Path, model: dict = MODEL) -> Runner:
+    return Runner.from_cfg(config(work_dir, model=model))
+
+
+def test_weights_of_a_distributed_run_fit_too(tmp_path: Path, checkpoint: Path):
+    path = changed(checkpoint, tmp_path / 'ddp.pth', lambda content: content.update(
+        state_dict={f'module.{name}': value for name, value in content['state_dict'].items()}))
+    runner = loading(tmp_path)
+    runner.load_checkpoint(str(path))
+    wanted = read_run(checkpoint)['state_dict']
+    assert all(torch.equal(value, wanted[name]) for name, value in runner.model.state_dict().items())
+
+
+@pytest.mark.parametrize(('change', 'says'), [
+    (lambda content: content['state_dict'].pop('mae.encoder.norm.bias'),
+     '1 in the model, not in the file: mae.encoder.norm.bias'),
+    (lambda content: content['state_dict'].update(other=torch.zeros(1)), '1 in the file, not in the model: other'),
+    (lambda content: content['state_dict'].update({'mae.encoder.norm.bias': torch.zeros(3)}),
+     r'mae.encoder.norm.bias: \(3,\) in the file, \(16,\) in the model'),
+    (lambda content: content.pop('meta'), 'holds no run of tools/train.py or tools/pretrain.py'),
+    (lambda content: content.pop('state_dict'), 'holds no run'),
+])
+def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path, checkpoint: Path, change: Callable,
+                                                           says: str):
+    runner = loading(tmp_path)
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=says):
+        runner.load_checkpoint(str(changed(checkpoint, tmp_path / 'other.pth', change)))
+    assert all(torch.equal(value, before[name]) for name, value in runner.model.state_dict().items())
+
+
+def test_weights_of_another_task_are_refused(tmp_path: Path, checkpoint: Path):
+    runner = loading(tmp_path, dict(type='mae_backbone.ViTClassifier', backbone=ENCODER, num_classes=2,
+                                    data_preprocessor=PREPROCESSOR))
+    with pytest.raises(CheckpointError, match='does not fit the model of this config'):
+        runner.load_checkpoint(str(checkpoint))
+
+
+def test_a_model_of_features_alone_takes_the_encoder_of_any_run(tmp_path: Path, checkpoint: Path):
+    runner = loading(tmp_path, dict(type='mae_backbone.ViTClassifier', backbone=ENCODER, num_classes=0,
+                                    data_preprocessor=PREPROCESSOR))
+    runner.load_checkpoint(str(checkpoint))
+    wanted = read_run(checkpoint)['state_dict']
+    assert all(torch.equal(value, wanted['mae.encoder.' + name.removeprefix('backbone.')])
+               for name, value in runner.model.state_dict().items())
+
+
+# ---- what runs code
+
+@pytest.mark.parametrize('key', ['cfg', 'config'])
+def test_the_config_in_a_checkpoint_is_not_run(tmp_path: Path, checkpoint: Path, key: str):
+    witness = tmp_path / 'ran'
+    text = f'import os\nos.mkdir({str(witness)!r})\ndel os\n'
+    path = changed(checkpoint, tmp_path / 'bad.pth', lambda content: content['meta'].update({key: text}))
+    resumed = trained(tmp_path, epochs=2, load_from=str(path), resume=True)
+    assert resumed.epoch == 2
+    assert not witness.exists()
+    Config.fromstring(text, '.py')
+    assert witness.exists()  # as MMEngine would have done
+
+
+class Call:
+    """Calls a function where pickle rebuilds it."""
+
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __call__(self) -> None:
+        """pickle wants a function that can be called."""
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+@pytest.mark.parametrize('where', ['meta', 'message_hub', 'optimizer', 'state_dict'])
+def test_a_run_that_calls_a_function_is_refused(tmp_path: Path, checkpoint: Path, where: str):
+    witness = tmp_path / 'ran'
+    path = changed(checkpoint, tmp_path / 'bad.pth',
+                   lambda content: content[where].update(bad=Call(os.mkdir, str(witness))))
+    with pytest.raises(CheckpointError, match=r'names code to run \([\w.]+\), which this program refuses'):
+        read_run(path)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize('call', [
+    Call(getattr, HistoryBuffer, '__init__'), Call(getattr, HistoryBuffer, '_set_default_statistics'),
+    Call(getattr, slice, 'indices'), Call(getattr, argparse.Namespace, '_get_kwargs'),
+    Call(Call(getattr, HistoryBuffer, 'register_statistics'), print),
+], ids=range(5))
+def test_getattr_gives_methods_of_the_log_history_alone_and_calls_none(tmp_path: Path, checkpoint: Path, call: Call):
+    path = changed(checkpoint, tmp_path / 'bad.pth', lambda content: content['meta'].update(bad=call))
+    with pytest.raises(CheckpointError):
+        read_run(path)
+
+
+# ---- what is said
+
+def test_building_says_nothing_and_training_does(tmp_path: Path, capsys: pytest.CaptureFixture):
+    torch.save(ViT(**ENCODER | dict(image_size=32)).state_dict(), tmp_path / 'encoder.pth')
+    model = dict(type='mae_backbone.ViTClassifier', num_classes=2, data_preprocessor=PREPROCESSOR,
+                 backbone=ENCODER | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'encoder.pth'))))
+    runner = Runner.quietly_from_cfg(config(tmp_path, model=model))
+    assert capsys.readouterr().out == ''
+    runner.train()
+    said = capsys.readouterr().out
+    log = next(tmp_path.glob('*/*.log')).read_text('utf-8')
+    assert 'EightFixedImages' in log
+    assert 'EightFixedImages' not in said.replace('Dataset EightFixedImages has no metainfo', '')
+    for line in ('pos_embed resized from 4x4 to 2x2 patches', 'Epoch(train)'):
+        assert line in said
+        assert line in log
+

@@ -1,0 +1,149 @@
+"""Numbers recorded on the device reach the message hub: all, in their order, without a wait in between."""
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mae_backbone.engine.runner import read_run
+from mae_backbone.hooks.device_scalars import DeviceLogHook
+from mae_backbone.utils import device_scalars
+
+COUNT = itertools.count()
+
+
+def test_what_is_recorded_comes_out_once_in_its_order():
+    device_scalars.drain()
+    for step in range(3):
+        device_scalars.record('loss', torch.tensor(step + 0.5, requires_grad=True) * 1)
+        device_scalars.record('grad_norm', torch.tensor([float(step)]))
+    assert device_scalars.drain() == {'loss': [0.5, 1.5, 2.5], 'grad_norm': [0.0, 1.0, 2.0]}
+    assert device_scalars.drain() == {}
+
+
+def test_values_are_those_of_the_moment_of_recording():
+    value = torch.zeros(())
+    device_scalars.record('norm', value)
+    value.fill_(7)
+    assert device_scalars.drain() == {'norm': [0.0]}
+
+
+def test_infinities_and_half_precision_come_out():
+    device_scalars.record('loss', torch.tensor(float('inf')))
+    device_scalars.record('loss', torch.tensor(1.5, dtype=torch.bfloat16))
+    assert device_scalars.drain() == {'loss': [float('inf'), 1.5]}
+
+
+def test_nothing_reads_a_value_before_the_drain():
+    with torch.device('meta'):  # has no values to read: `.item()` fails
+        device_scalars.record('loss', torch.zeros(()))
+    with pytest.raises(RuntimeError):
+        device_scalars.drain()
+    assert device_scalars.drain() == {}
+
+
+def test_more_than_a_number_is_refused():
+    with pytest.raises(ValueError, match=r'loss has the shape \(4,\)'):
+        device_scalars.record('loss', torch.zeros(4))
+
+
+def test_where_nobody_drains_memory_does_not_grow():
+    for step in range(device_scalars.LIMIT + 5):
+        device_scalars.record('loss', torch.tensor(float(step)))
+    values = device_scalars.drain()['loss']
+    assert (len(values), values[0]) == (device_scalars.LIMIT, 5.0)
+
+
+def test_the_mean_over_processes_is_recorded(tmp_path: Path):
+    code = f'''
+import sys, torch
+from torch import distributed as dist
+from mae_backbone import device_log
+rank = int(sys.argv[1])
+dist.init_process_group('gloo', init_method='file://{tmp_path}/store', rank=rank, world_size=2)
+for step in range(3):
+    device_scalars.record('loss', torch.tensor(float(10 * step + rank)), mean=True)
+    device_scalars.record('own', torch.tensor(float(rank)))
+print(device_scalars.drain())
+dist.destroy_process_group()
+'''
+    started = [subprocess.Popen([sys.executable, '-c', code, str(rank)], stdout=subprocess.PIPE, text=True)
+               for rank in (0, 1)]
+    for rank, process in enumerate(started):
+        out, _ = process.communicate(timeout=60)
+        assert out.strip() == str({'loss': [0.5, 10.5, 20.5], 'own': [float(rank)] * 3})
+
+
+class Recording(BaseModel):
+    """Its loss is the number of the step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.steps = 0
+
+    def forward(self, inputs: Tensor, mode: str = 'loss') -> dict[str, Tensor]:
+        self.steps += 1
+        return {'loss': self.weight * 0 + self.steps}
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict]:
+        device_scalars.record('loss', losses['loss'], mean=True)
+        return losses['loss'], {}
+
+
+def runner(work_dir: Path, *, interval: int, train_cfg: dict, save_every: int) -> Runner:
+    by_epoch = train_cfg['by_epoch']
+    return Runner(
+        Recording(), str(work_dir), experiment_name=f'device-log-{next(COUNT)}', train_cfg=train_cfg,
+        train_dataloader=dict(dataset=[dict(inputs=torch.zeros(1)) for _ in range(7)], batch_size=1,
+                              sampler=dict(type='DefaultSampler' if by_epoch else 'InfiniteSampler'),
+                              collate_fn=dict(type='default_collate')),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)), log_processor=dict(by_epoch=by_epoch, window_size=1),
+        custom_hooks=[dict(type='mae_backbone.DeviceLogHook')],
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=interval),
+                           checkpoint=dict(type='CheckpointHook', interval=save_every, by_epoch=by_epoch)))
+
+
+def losses(history: dict) -> list[float]:
+    return history['train/loss'].data[0].tolist()
+
+
+@pytest.mark.parametrize('train_cfg', [dict(by_epoch=True, max_epochs=2), dict(by_epoch=False, max_iters=14)])
+def test_all_losses_of_a_run_are_in_the_message_hub(tmp_path: Path, train_cfg: dict):
+    run = runner(tmp_path, interval=4, train_cfg=train_cfg, save_every=100)
+    run.train()
+    assert losses(run.message_hub.log_scalars) == [float(i) for i in range(1, 15)]
+
+
+def test_the_line_of_the_log_has_the_loss_of_its_step(tmp_path: Path):
+    run = runner(tmp_path, interval=4, train_cfg=dict(by_epoch=False, max_iters=8), save_every=100)
+    run.train()
+    lines = [line for line in next(tmp_path.glob('*/*.log')).read_text().splitlines() if 'Iter(train)' in line]
+    assert [line.split('loss: ')[1][:6] for line in lines] == ['4.0000', '8.0000']
+
+
+def test_a_checkpoint_between_two_lines_holds_every_loss_before_it(tmp_path: Path):
+    run = runner(tmp_path, interval=100, train_cfg=dict(by_epoch=False, max_iters=8), save_every=3)
+    run.train()
+    for step in (3, 6):
+        history = read_run(tmp_path / f'iter_{step}.pth')['message_hub']['log_scalars']
+        assert losses(history) == [float(i) for i in range(1, step + 1)]
+
+
+def test_what_an_earlier_run_left_is_not_of_this_one(tmp_path: Path):
+    device_scalars.record('loss', torch.tensor(99.0))
+    run = runner(tmp_path, interval=100, train_cfg=dict(by_epoch=False, max_iters=2), save_every=100)
+    run.train()
+    assert losses(run.message_hub.log_scalars) == [1.0, 2.0]
+
+
+def test_the_wait_for_the_device_counts_as_time_of_the_step():
+    from mmengine.hooks import IterTimerHook, LoggerHook
+    from mmengine.runner import get_priority
+    assert get_priority(DeviceLogHook.priority) < get_priority(IterTimerHook.priority)
+    assert get_priority(DeviceLogHook.priority) < get_priority(LoggerHook.priority)

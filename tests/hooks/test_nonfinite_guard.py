@@ -1,0 +1,128 @@
+"""What is not finite: counted and said, answered by going back, and after that by giving up with what is known."""
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.micro_runs import losses, micro_config, train, write_images
+from mmengine.hooks import Hook
+
+from mae_backbone.engine.runner import Runner, read_run
+from mae_backbone.hooks.nonfinite_guard import GuardHook, NonFinite
+
+
+@pytest.fixture(autouse=True)
+def _keep_logger() -> Iterator[None]:
+    logger = logging.getLogger('mae_backbone')
+    state = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, logger.level = state
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp('micro') / 'images')
+
+
+class Poison(Hook):
+    """Makes the weights of the loss nan in some iterations, as a bad image of floats would."""
+
+    def __init__(self, iterations: set[int]) -> None:
+        self.iterations, self.seen = iterations, []
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        self.seen.append(data_batch['seeds'].tolist())
+        if runner.iter in self.iterations:
+            data_batch['weights'].fill_(math.nan)
+
+
+def run(folder: Path, images: Path, bad: set[int], *, resume: str | None = None, **options) -> tuple[Runner, Poison]:
+    cfg = micro_config(folder, images, iterations=30, **{'default_hooks.guard.patience': 3} | options)
+    if resume:
+        cfg.load_from, cfg.resume = resume, True
+    runner, poison = Runner.quietly_from_cfg(cfg), Poison(bad)
+    runner.register_hook(poison)
+    runner.train()
+    return runner, poison
+
+
+def log(folder: Path) -> str:
+    return ''.join(path.read_text('utf-8') for path in sorted(folder.glob('*/*.log')))
+
+
+def test_a_bad_step_is_skipped_counted_and_said(tmp_path: Path, images: Path):
+    runner, _ = run(tmp_path, images, {11})
+    hub = runner.message_hub
+    assert hub.get_scalar('train/skipped').data[0].tolist() == [float(i == 11) for i in range(30)]
+    assert math.isnan(losses(runner)[11])
+    assert '1 steps skipped since the last look' in log(tmp_path)
+    assert 'steps 12; 1 of 15 in all' in log(tmp_path)
+    assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values())
+
+
+def test_several_in_a_row_lead_back_to_the_last_good_checkpoint_and_on_with_other_data(tmp_path: Path, images: Path):
+    bad = {11, 12, 13}
+    kept = {}
+
+    class Keep(Hook):
+        priority = 'LOWEST'
+
+        def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                             outputs: dict | None = None) -> None:
+            if runner.iter + 1 in (9, 15):
+                kept[runner.iter + 1] = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    runner = Runner.quietly_from_cfg(micro_config(tmp_path, images, iterations=30,
+                                                  **{'default_hooks.guard.patience': 3}))
+    poison = Poison(bad)
+    runner.register_hook(poison)
+    runner.register_hook(Keep())
+    runner.train()
+    # The checkpoint of iteration 12 was saved amid the skipped steps, that of 9 was not.
+    assert f'back to the weights of {tmp_path}/iter_9.pth, on with other data (1 of 2 times)' in log(tmp_path)
+    assert all(torch.equal(kept[9][name], value) for name, value in kept[15].items())
+    plain, whole = run(tmp_path / 'plain', images, set())
+    assert poison.seen == whole.seen, 'the batches after the failing ones come next'
+    assert runner.optim_wrapper.get_lr() == plain.optim_wrapper.get_lr()
+    assert len(losses(runner)) == 30
+
+
+def test_without_a_checkpoint_it_goes_on_with_other_data(tmp_path: Path, images: Path):
+    runner, _ = run(tmp_path, images, {1, 2, 3}, **{'default_hooks.checkpoint.interval': 30})
+    assert 'no checkpoint to go back to' in log(tmp_path)
+    assert runner.iter == 30
+
+
+def test_in_the_end_it_gives_up_with_what_it_knows(tmp_path: Path, images: Path):
+    with pytest.raises(NonFinite, match=r'not finite for 4 steps in a row at iteration 30, after 2 returns.*Learning '
+                                        r'rate .*norm of the last finite gradients 0\.\d+; 15 of 30 steps.*max_norm'):
+        run(tmp_path, images, {*range(3, 10), *range(11, 15), *range(26, 30)},
+            **{'default_hooks.checkpoint.max_keep_ckpts': 20})
+    said = log(tmp_path)
+    assert '(1 of 2 times)' in said
+    assert '(2 of 2 times)' in said
+
+
+def test_what_was_counted_outlives_a_crash(tmp_path: Path, images: Path):
+    bad = {4, 11, 12, 13, 22}
+    whole, _ = run(tmp_path / 'whole', images, bad)
+    options = {'default_hooks.checkpoint.max_keep_ckpts': 20}
+    run(tmp_path / 'a', images, bad, **options)
+    for step in (12, 18):
+        resumed, _ = run(tmp_path / 'a', images, bad, resume=str(tmp_path / 'a' / f'iter_{step}.pth'), **options)
+        assert [str(x) for x in losses(resumed)] == [str(x) for x in losses(whole)]
+        guard = next(hook for hook in resumed.hooks if isinstance(hook, GuardHook))
+        assert guard.state == dict(steps=30, skipped=5, streak=0, longest=1, returned=1)
+    assert read_run(tmp_path / 'a' / 'iter_12.pth')['guard']['streak'] == 1
+
+
+@pytest.mark.parametrize('options', [dict(patience=0), dict(returns=-1), dict(interval=0)])
+def test_arguments_out_of_range_are_refused(options: dict):
+    with pytest.raises(ValueError, match='wanted at least 1, 0 and 1'):
+        GuardHook(**options)
+
+
+def test_there_must_be_something_to_guard(tmp_path: Path, images: Path):
+    with pytest.raises(ValueError, match='GuardHook counts what a GuardedOptimWrapper skips'):
+        train(micro_config(tmp_path, images, **{'optim_wrapper.type': 'OptimWrapper'}))

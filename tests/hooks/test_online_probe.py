@@ -1,0 +1,101 @@
+"""Labels, where there are some, say how well the features tell classes apart."""
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.pretraining_runs import RandomCrops, log_of, runner
+
+from mae_backbone.evaluation.knn import knn_predict
+from mae_backbone.hooks.feature_monitor import Features
+from mae_backbone.hooks.online_probe import probe, ridge_predict
+from mae_backbone.hooks.scalar_history import curve
+from mae_backbone.registry import DATASETS
+
+
+@DATASETS.register_module()
+class TwoBrightnesses(RandomCrops):
+    """Even images are dark, odd ones bright."""
+
+    def __init__(self, number: int, *, labels: bool = True) -> None:
+        super().__init__(number, labels=labels)
+
+
+def data(number: int, **options: object) -> dict:
+    return dict(type='mae_backbone.TwoBrightnesses', number=number, **options)
+
+
+def test_a_run_is_probed_from_its_start_and_says_what_it_costs(tmp_path: Path):
+    hook = dict(type='mae_backbone.ProbeHook', train=data(40), val=data(20), interval=1, images=24, workers=0)
+    run = runner(tmp_path, [hook], dict(by_epoch=True, max_epochs=2))
+    run.train()
+    for name in ('knn/mean', 'knn/class', 'linear/mean', 'linear/class'):
+        at, percent = curve(run.message_hub, name)
+        assert at.tolist() == [0, 2, 4]
+        assert ((percent >= 0) & (percent <= 100)).all()
+    assert (curve(run.message_hub, 'linear/mean')[1] > 90).all()  # brightness is there in random features
+    said = log_of(tmp_path)
+    assert said.count('24 + 12 images') == 3
+    assert '% of the run so far' in said
+
+
+def test_images_without_classes_stop_the_run_before_it_starts(tmp_path: Path):
+    hook = dict(type='mae_backbone.ProbeHook', train=data(8, labels=False), val=data(8), workers=0)
+    run = runner(tmp_path, [hook], dict(by_epoch=True, max_epochs=2))
+    with pytest.raises(ValueError, match=r'ProbeHook\.train: the images have no classes'):
+        run.train()
+    assert run.iter == 0
+
+
+def clusters(number: int, classes: int, width: int, noise: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (number,), generator=generator)
+    return centres[labels] + noise * torch.randn(number, width, generator=generator), labels
+
+
+def features(part: tuple[torch.Tensor, torch.Tensor]) -> Features:
+    return Features(part[0], -part[0].flip(1), torch.zeros(len(part[0])), part[1])
+
+
+def test_probes_are_those_of_knn_predict_and_ridge_predict():
+    train, val = clusters(200, 4, 8, 1.0, seed=1), clusters(100, 4, 8, 1.0, seed=2)
+    found = probe(features(train), features(val), k=5)
+    knn = knn_predict(val[0], train[0], train[1], classes=4, k=5)
+    assert found['knn/mean'] == pytest.approx(100 * float((knn == val[1]).double().mean()))
+    linear = ridge_predict(val[0], train[0], train[1], classes=4)
+    assert found['linear/mean'] == found['linear/class'] == 100 * float((linear == val[1]).double().mean())
+
+
+def test_ridge_is_that_of_the_normal_equations():
+    bank, labels = clusters(60, 3, 5, 1.0, seed=1)
+    new, _ = clusters(40, 3, 5, 1.0, seed=2)
+    mean, deviation = bank.mean(0), bank.std(0, correction=0)
+    design = torch.cat([(bank - mean) / deviation, torch.ones(60, 1)], 1).double()
+    strength = torch.diag(torch.tensor([0.1 * 60] * 5 + [0.0])).double()  # the offset is not shrunk
+    weights = torch.linalg.solve(design.T @ design + strength, design.T @ torch.eye(3)[labels].double())
+    wanted = (torch.cat([(new - mean) / deviation, torch.ones(40, 1)], 1).double() @ weights).argmax(1)
+    assert torch.equal(ridge_predict(new, bank, labels, classes=3, strengths=[0.1]), wanted)
+
+
+def test_the_strength_is_chosen_as_if_each_image_had_been_left_out():
+    """Few images of many noisy features: without shrinking the answers are chance, and cross-validation sees it."""
+    train, val = clusters(80, 2, 76, 3.0, seed=1), clusters(2000, 2, 76, 3.0, seed=2)
+    right = {strength: float((ridge_predict(val[0], *train, classes=2, strengths=[strength]) == val[1]).double().mean())
+             for strength in (1e-5, 1.0)}
+    chosen = float((ridge_predict(val[0], *train, classes=2) == val[1]).double().mean())
+    assert right[1e-5] + 0.1 < right[1.0]
+    assert chosen > right[1.0] - 0.03
+
+
+@pytest.mark.parametrize('number', [5, 50])
+def test_fewer_images_than_features_and_constant_features_are_no_trouble(number: int):
+    bank, labels = clusters(number, 2, 20, 0.1, seed=1)
+    bank[:, 3] = 7.0
+    assert torch.equal(ridge_predict(bank, bank, labels, classes=2), labels)
+
+
+def test_a_class_that_the_bank_lacks_is_refused():
+    train = clusters(20, 2, 4, 1.0, seed=1)
+    val = (train[0], torch.full((20,), 5))
+    with pytest.raises(ValueError, match=r'ProbeHook\.val has the class 5'):
+        probe(features(train), features(val))

@@ -1,0 +1,100 @@
+"""Speed, memory and waiting are measured over all processes; a loader that limits is named once."""
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.pretraining_runs import RandomCrops, log_of, runner
+
+from mae_backbone.hooks.scalar_history import curve
+from mae_backbone.hooks.throughput import ThroughputHook, count_images, duration, loader_advice, memory_in_use
+
+HOOK = dict(type='mae_backbone.ThroughputHook')
+
+
+def test_images_and_waiting_are_those_of_a_slow_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plain = RandomCrops.__getitem__
+    monkeypatch.setattr(RandomCrops, '__getitem__', lambda self, i: (time.sleep(0.02), plain(self, i))[1])
+    run = runner(tmp_path, [HOOK], dict(by_epoch=False, max_iters=30), interval=5)
+    run.train()
+    at, speed = curve(run.message_hub, 'images_per_s')
+    assert at.tolist() == [5, 10, 15, 20, 25, 30]
+    assert (speed[1:] < 50).all()  # 4 images take 80 ms to load
+    assert (curve(run.message_hub, 'waiting')[1] > 0.3).all()
+    said = log_of(tmp_path)
+    assert said.count('the loader limits this run') == 1
+    assert 'images_per_s: ' in said
+    assert 'waiting: ' in said
+    assert said.count('measured over 19 steps: ') == 1
+
+
+def test_what_other_hooks_and_epochs_take_is_no_waiting(tmp_path: Path):
+    from mmengine.hooks import Hook
+
+    class Slow(Hook):
+        priority = 'VERY_LOW'
+
+        def after_train_iter(self, *_, **__) -> None:
+            time.sleep(0.05)
+
+        def after_train_epoch(self, *_) -> None:
+            time.sleep(0.5)
+
+    run = runner(tmp_path, [HOOK, Slow()], dict(by_epoch=True, max_epochs=3), interval=2, images=24)
+    run.train()
+    assert (curve(run.message_hub, 'waiting')[1] < 0.5).all()
+
+
+def test_an_epoch_shorter_than_the_interval_is_measured_too(tmp_path: Path):
+    run = runner(tmp_path, [HOOK], dict(by_epoch=True, max_epochs=2), interval=50)
+    run.train()
+    assert curve(run.message_hub, 'images_per_s')[0].tolist() == [2, 4]
+
+
+def test_advice_is_given_again_only_after_the_loader_has_caught_up(tmp_path: Path):
+    run, hook = runner(tmp_path, [], dict(by_epoch=False, max_iters=1)), ThroughputHook(waiting=0.2)
+    said = []
+    for waiting in (0.1, 0.3, 0.31, 0.15, 0.32, 0.05, 0.33):  # MMEngine logs equal warnings once
+        before = log_of(tmp_path).count('limits this run')
+        hook.advise(run, waiting)
+        said.append(log_of(tmp_path).count('limits this run') - before)
+    assert said == [0, 1, 0, 0, 0, 0, 1]
+
+
+def test_images_that_fill_a_batch_up_do_not_count():
+    assert count_images(dict(inputs=torch.zeros(4, 2, 2, 3), weights=torch.tensor([4 / 3, 4 / 3, 4 / 3, 0]))) == 3
+    assert count_images(dict(inputs=[torch.zeros(3, 2, 2)] * 5)) == 5
+
+
+def test_memory_counts_the_processes_below_and_shared_pages_once():
+    before = memory_in_use()
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        with_child = memory_in_use()
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert before + 50 < with_child < before + 64 + 80  # as long as nobody writes, both share the block
+    assert block.sum() == len(block)
+
+
+@pytest.mark.parametrize(('seconds', 'text'), [
+    (0.4, '0 s'), (59, '59 s'), (61, '1 min 1 s'), (3600, '1 h 0 min'), (3 * 86400 + 4 * 3600 + 100, '3 d 4 h')])
+def test_durations_are_for_people(seconds: float, text: str):
+    assert duration(seconds) == text
+
+
+def test_more_workers_are_advised_where_there_are_cores():
+    assert 'num_workers (2 now, 8 cores for 1 processes)' in loader_advice(0.4, 2, 8, 1)
+    assert 'num_workers' not in loader_advice(0.4, 4, 8, 2)
+    assert '40%' in loader_advice(0.4, 4, 8, 2)
+
+
+def test_a_share_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r'waiting=2, wanted a share'):
+        ThroughputHook(waiting=2)

@@ -1,0 +1,218 @@
+"""Classification against timm's ViT; what a probe trains; what is done to images and labels in training only."""
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
+from mmengine.registry import MODELS
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils.data import Dataset
+
+from mae_backbone.engine.runner import Runner, read_run
+from mae_backbone.models.classifier import ViTClassifier
+
+TINY = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8)
+
+
+def build(backbone: dict | None = None, **options) -> ViTClassifier:
+    model = MODELS.build(dict(type='mae_backbone.ViTClassifier', backbone=TINY | (backbone or {}),
+                              **dict(num_classes=5) | options))
+    if model.num_classes:
+        nn.init.normal_(model.head.weight)  # it starts near zero, where every image looks the same
+    return model
+
+
+def images_and_labels() -> tuple[Tensor, Tensor]:
+    return torch.randn(6, 3, 32, 32), torch.tensor([0, 1, 2, 3, 4, 0])
+
+
+@pytest.mark.parametrize(('pool', 'theirs'), [('mean', 'avg'), ('class', 'token')])
+def test_scores_are_those_of_timm(pool: str, theirs: str):
+    reference = VisionTransformer(32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=5,
+                                  global_pool=theirs)
+    nn.init.normal_(reference.head.weight)
+    if pool == 'mean':
+        nn.init.normal_(reference.fc_norm.weight)
+    model = build(pool=pool)
+    model.load_state_dict({name if name.startswith(('head.', 'fc_norm.')) else f'backbone.{name}': value
+                           for name, value in reference.state_dict().items()})
+    images, labels = images_and_labels()
+    predictions = model(images, labels, mode='predict')
+    assert_close(torch.stack([one['scores'] for one in predictions]), reference(images).softmax(1), atol=1e-5, rtol=0)
+    assert [one['label'] for one in predictions] == labels.tolist()
+    assert_close(model(images, labels, mode='loss')['loss'], F.cross_entropy(reference(images), labels))
+    assert_close(model(images), reference.forward_head(reference.forward_features(images), pre_logits=True),
+                 atol=1e-5, rtol=0)
+
+
+def test_predictions_without_labels():
+    assert [one['label'] for one in build()(images_and_labels()[0], mode='predict')] == [None] * 6
+
+
+def test_the_head_starts_near_zero_as_in_the_public_mae():
+    for probe, std in ((False, 2e-5), (True, 0.01)):
+        head = ViTClassifier(TINY, num_classes=50, probe=probe).head
+        assert head.weight.std().item() == pytest.approx(std, rel=0.1)
+        assert not head.bias.any()
+
+
+@pytest.mark.parametrize('pool', ['mean', 'class'])
+def test_a_probe_trains_its_head_alone(pool: str):
+    model = build(dict(drop_path_rate=0.5), pool=pool, probe=True).train()
+    assert not any(part.training for part in model.backbone.modules())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    images, labels = images_and_labels()
+    optimizer = OptimWrapper(torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1))
+    model.train_step(dict(inputs=images, data_samples=labels), optimizer)
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {'head.weight', 'head.bias', 'head_norm.running_mean', 'head_norm.running_var',
+                     'head_norm.num_batches_tracked'}
+
+
+@pytest.mark.parametrize('tuned', [0, 0.5, 1, 2])
+def test_partial_fine_tuning_trains_the_last_blocks(tuned: float):
+    model = build(dict(drop_path_rate=0.5, arch=dict(width=32, depth=3, heads=2)), tuned_blocks=tuned).train()
+    wanted = {0: (), 0.5: ('blocks.2.norm2.', 'blocks.2.mlp.'), 1: ('blocks.2.',), 2: ('blocks.1.', 'blocks.2.')}[tuned]
+    wanted = ('head.', *(('fc_norm.',) if tuned else ()), *(f'backbone.{name}' for name in wanted))
+    trained = {name for name, one in model.named_parameters() if one.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(wanted)}
+    assert any(block.training for block in model.backbone.blocks) == (tuned > 0)
+    assert not model.backbone.blocks[0].training
+    images, labels = images_and_labels()
+    model.loss(images, labels).backward()
+    assert all((one.grad is not None) == one.requires_grad for one in model.parameters())
+
+
+@pytest.mark.parametrize('tuned', [-1, 0.25, 1.5, 3])
+def test_there_are_not_as_many_blocks_to_tune(tuned: float):
+    with pytest.raises(ValueError, match=rf'tuned_blocks={tuned}, wanted 0, \.5 .* or 1 to 2'):
+        build(tuned_blocks=tuned)
+
+
+def test_an_attentive_probe_trains_its_query_and_head():
+    model, (images, labels) = build(pool='attention', probe=True).train(), images_and_labels()
+    model.loss(images, labels).backward()
+    learning = {name.split('.')[0] for name, one in model.named_parameters() if one.grad is not None}
+    assert learning == {'attention', 'head'}
+    tokens = model.backbone.encode(model.backbone.embed(images))
+    assert_close(model(images), model.attention(tokens))
+
+
+def test_a_probe_normalises_each_feature_over_the_batch():
+    model, (images, labels) = build(probe=True).train(), images_and_labels()
+    features = model.features(images)
+    normalised = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-6).sqrt()
+    logits = normalised @ model.head.weight.T
+    assert_close(model.loss(images, labels), F.cross_entropy(logits, labels), atol=1e-4, rtol=0)
+
+
+def test_fine_tuning_trains_everything():
+    model, (images, labels) = build().train(), images_and_labels()
+    model(images, labels, mode='loss')['loss'].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_without_classes_it_gives_features():
+    model, (images, _) = build(num_classes=0), images_and_labels()
+    tokens = model.backbone.encode(model.backbone.embed(images))
+    assert_close(model(images), tokens[:, 1:].mean(1))
+    assert all(name.startswith('backbone.') for name in model.state_dict())
+
+
+def test_mixup_mixes_images_with_labels_and_smooths_once():
+    images, labels = images_and_labels()
+    plain = build(label_smoothing=0.1).train()
+    mixed = build(label_smoothing=0.1, mixup=dict(mixup_alpha=0.8, cutmix_alpha=1.0)).train()
+    mixed.load_state_dict(plain.state_dict())
+    wanted = F.cross_entropy(plain.head(plain.features(images)), labels, label_smoothing=0.1)
+    assert_close(plain.loss(images, labels), wanted)
+    mixed.mixup.mixup_enabled = False
+    assert_close(mixed.loss(images.clone(), labels), wanted)
+    mixed.mixup.mixup_enabled = True
+    assert not torch.isclose(mixed.loss(images.clone(), labels), wanted)
+
+
+def test_random_erasing_erases_in_training_alone():
+    images, labels = images_and_labels()
+    model, seen = build(random_erasing=1.0), []
+    model.backbone.embed = lambda x, embed=model.backbone.embed: seen.append(x.clone()) or embed(x)
+    before = images.clone()
+    model.train()(images.clone(), labels, mode='loss')
+    model.eval()(images.clone(), labels, mode='predict')
+    assert (seen[0] != before).flatten(1).any(1).all()
+    assert (seen[0] == before).flatten(1).any(1).all()  # a rectangle, not all of it
+    assert torch.equal(seen[1], before)
+
+
+def test_labels_may_come_as_a_list():
+    model, (images, labels) = build(), images_and_labels()
+    assert torch.equal(model(images, labels.tolist(), mode='loss')['loss'], model(images, labels, mode='loss')['loss'])
+
+
+def test_a_pool_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"pool='max', wanted 'mean'.*or 'attention'"):
+        build(pool='max')
+
+
+def test_a_backbone_without_class_token_is_refused():
+    """The mean over all tokens but the first would lose a patch."""
+    with pytest.raises(ValueError, match='class_token'):
+        build(dict(class_token=False))
+
+
+# ---- averaged weights
+
+class Labelled(Dataset):
+    """Eight random images of five classes."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict:
+        image = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(index))
+        return {'inputs': image, 'data_samples': index % 5}
+
+
+def averaging(work_dir: Path, epochs: int, **more: object) -> Runner:
+    """A run with the hook of configs/classification/vit-b_scratch_300e_in1k.py, its averages of a few steps."""
+    loader = {'dataset': Labelled(), 'batch_size': 4, 'num_workers': 0,
+              'sampler': {'type': 'DefaultSampler', 'shuffle': False}}
+    torch.manual_seed(0)
+    return Runner(
+        ViTClassifier(TINY, num_classes=5, data_preprocessor={'type': 'ImgDataPreprocessor'}), str(work_dir),
+        train_dataloader=loader, train_cfg={'by_epoch': True, 'max_epochs': epochs, 'val_interval': 1},
+        val_dataloader=loader, val_cfg={}, val_evaluator={'type': 'mae_backbone.CrossEntropy'},
+        optim_wrapper={'type': 'OptimWrapper', 'optimizer': {'type': 'SGD', 'lr': 0.1}},
+        custom_hooks=[{'type': 'EMAHook', 'momentum': 0.3}], experiment_name=f'{work_dir.name}-{epochs}',
+        randomness={'seed': 0}, **more)
+
+
+def test_averaged_weights_are_tested_saved_and_resumed(tmp_path: Path):
+    run = averaging(tmp_path / 'whole', 3)
+    averages, call = {}, run.call_hook
+
+    def watch(point: str, **arguments: object) -> None:
+        if point == 'after_train_iter':
+            for name, value in run.model.named_parameters():
+                old = averages.get(name)
+                averages[name] = value.detach().clone() if old is None else old + 0.3 * (value.detach() - old)
+        call(point, **arguments)
+
+    run.call_hook = watch
+    run.train()
+    saved = read_run(tmp_path / 'whole/epoch_3.pth')
+    for name, value in averages.items():
+        assert_close(saved['state_dict'][name], value, atol=1e-6, rtol=1e-5)
+    assert any(not torch.equal(saved['state_dict'][name], value) for name, value in run.model.named_parameters())
+
+    averaging(tmp_path / 'first', 2).train()
+    rest = averaging(tmp_path / 'first', 3, load_from=str(tmp_path / 'first/epoch_2.pth'), resume=True)
+    rest.train()
+    again = read_run(tmp_path / 'first/epoch_3.pth')
+    for key in ('state_dict', 'ema_state_dict'):
+        assert again[key].keys() == saved[key].keys()
+        for name, value in saved[key].items():
+            assert_close(again[key][name], value, atol=1e-6, rtol=1e-5)

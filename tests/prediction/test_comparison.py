@@ -1,0 +1,47 @@
+"""Predictions side by side: the same images, the truth once, a column for each model."""
+import numpy as np
+import pytest
+from mmengine.config import Config
+
+from mae_backbone.prediction import comparison
+
+
+class Model:
+    """Finds a colour of its own in every image."""
+
+    def __init__(self, cfg: Config, checkpoint: str) -> None:
+        assert cfg.data_root == 'data'
+        self.colour = {'a.pth': 50, 'b.pth': 100}[checkpoint]
+
+    def __call__(self, image: np.ndarray) -> int:
+        return self.colour + int(image[0, 0, 0])
+
+    def draw(self, image: np.ndarray, found: int) -> np.ndarray:
+        return np.full_like(image, found)
+
+    def draw_truth(self, dataset: range, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.full((192, 192, 3), dataset[index], np.uint8), np.full((192, 192, 3), 200, np.uint8)
+
+
+@pytest.fixture
+def draw(monkeypatch):
+    def run(count: int, **options) -> np.ndarray:
+        monkeypatch.setattr(comparison, 'Predictor', Model)
+        monkeypatch.setattr(comparison, 'fit_classes', lambda cfg: [])
+        monkeypatch.setattr(comparison.DATASETS, 'build', lambda cfg: range(count))
+        models = {name: (Config(dict(data_root='elsewhere', test_dataloader=dict(dataset=dict(data_root='elsewhere')))),
+                         checkpoint) for name, checkpoint in (('one', 'a.pth'), ('two', 'b.pth'))}
+        return comparison.draw_predictions(models, data_root='data', **options)
+    return run
+
+
+def test_every_model_has_its_column_and_images_are_evenly_drawn(draw):
+    picture = draw(11, images=3)
+    rows, columns = 24 + 196 * np.arange(3) + 90, 196 * np.arange(4) + 90
+    assert picture[rows][:, columns, 0].tolist() == [[0, 200, 50, 100], [5, 200, 55, 105], [10, 200, 60, 110]]
+
+
+def test_fewer_images_than_asked_for_are_all_shown(draw):
+    assert draw(2).shape[0] == 24 + 2 * 196
+    with pytest.raises(ValueError, match='no validation images'):
+        draw(0)

@@ -1,0 +1,145 @@
+"""From an image to a prediction and its picture; test_tools.py has detectors and segmenters, as a person runs them."""
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.shrink import write_coco
+from helpers.tta_models import IMAGE, detector, segmenter_config
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mae_backbone.checkpoints.encoder import CheckpointError
+from mae_backbone.prediction.predictor import Predictor
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    """A config and a checkpoint of a tiny classifier whose head always votes for the second class."""
+    cfg = Config(dict(
+        model=dict(
+            type='mae_backbone.ViTClassifier', num_classes=3,
+            backbone=dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=8),
+            data_preprocessor=dict(type='ImgDataPreprocessor', mean=[127.0] * 3, std=[60.0] * 3)),
+        test_dataloader=dict(dataset=dict(type='mae_backbone.ClassFolder', image_size=16))))
+    model = MODELS.build(cfg.model)
+    model.head.bias.data = torch.tensor([0.0, 9.0, 0.0])
+    path = tmp_path / 'epoch_1.pth'
+    torch.save({'meta': {'dataset_meta': {'classes': ('cat', 'dog', 'fox')}}, 'state_dict': model.state_dict()}, path)
+    return cfg, path
+
+
+@pytest.mark.parametrize('shape', [(40, 30, 3), (16, 16, 3), (9, 300, 3)])
+def test_a_classifier_names_an_image_of_any_size_and_draws_it(classifier, shape):
+    predictor = Predictor(*classifier)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    result = predictor(image)
+    assert float(result.sum()) == pytest.approx(1, abs=1e-5)
+    assert predictor.describe(result).startswith('dog ')
+    picture = predictor.draw(image, result)
+    assert picture.dtype == np.uint8
+    assert picture.shape[0] > 192, 'a small image is shown larger, under its title'
+
+
+def test_a_checkpoint_of_another_model_is_refused(classifier):
+    cfg, path = classifier
+    cfg.model.num_classes = 5
+    with pytest.raises(CheckpointError, match=r'head.weight: \(3, 16\) in the file, \(5, 16\) in the model'):
+        Predictor(cfg, path)
+
+
+def test_a_pretraining_config_predicts_nothing(classifier, tmp_path):
+    cfg, path = classifier
+    cfg.model = dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2,
+                     encoder=dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=8))
+    torch.save({'meta': {}, 'state_dict': MODELS.build(cfg.model).state_dict()}, path)
+    with pytest.raises(ValueError, match=r'tools/visualize.py'):
+        Predictor(cfg, path)
+
+
+def saved(model: torch.nn.Module, classes: tuple[str, ...], folder: Path) -> Path:
+    path = folder / 'iter_1.pth'
+    torch.save({'meta': {'dataset_meta': {'classes': classes}}, 'state_dict': model.state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def segmenter(tmp_path):
+    """A config and a checkpoint of a tiny segmenter whose classes differ from place to place."""
+    cfg = segmenter_config()
+    model = MODELS.build(cfg.model)
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight, std=1.0)
+    return cfg, saved(model, ('a', 'b', 'c', 'd'), tmp_path)
+
+
+def test_tiles_of_a_segmenter_are_the_windows_of_mmseg(segmenter):
+    cfg, path = segmenter
+    tiled = Predictor(cfg, path, tile=32, overlap=0.25)(IMAGE)
+    cfg.model.test_cfg = dict(mode='slide', crop_size=(32, 32), stride=(24, 24))
+    windows = Predictor(cfg, path)(IMAGE)
+    assert tiled.shape == windows.shape == IMAGE.shape[:2]
+    assert len(np.unique(windows)) > 2
+    assert (tiled == windows).mean() > 0.999
+    cfg.model.test_cfg = dict(mode='whole')
+    assert (Predictor(cfg, path, tile=200)(IMAGE) == Predictor(cfg, path)(IMAGE)).all()
+
+
+@pytest.mark.parametrize('shape', [(1, 40), (40, 1)])
+def test_labels_of_an_image_one_pixel_wide_have_its_shape(segmenter, shape):
+    segmenter[0].model.data_preprocessor.test_cfg = dict(size_divisor=16)
+    assert Predictor(*segmenter)(np.zeros((*shape, 3), np.uint8)).shape == shape
+
+
+@pytest.fixture(scope='module')
+def found_by(tmp_path_factory):
+    """Predicts with a tiny detector for given options of the predictor."""
+    root = tmp_path_factory.mktemp('coco')
+    write_coco(root)
+    cfg, model = detector('mask-rcnn_vitdet-b_100e_coco', root)
+    path = saved(model, ('can', 'conditioner'), root)
+    return lambda image, **options: Predictor(copy.deepcopy(cfg), path, **options)(image)
+
+
+def test_a_tile_as_large_as_the_image_changes_nothing_for_a_detector(found_by):
+    whole, tiled = found_by(IMAGE), found_by(IMAGE, tile=64)
+    assert len(whole) > 10
+    assert (tiled.boxes == whole.boxes).all()
+    assert tiled.masks == whole.masks
+
+
+def test_what_is_found_in_tiles_lies_in_the_image_and_above_the_threshold(found_by):
+    image = np.concatenate([IMAGE, IMAGE[::-1], IMAGE], 1)
+    found = found_by(image, tile=64, overlap=0.2, threshold=0.5)
+    assert len(found) > len(found_by(IMAGE, threshold=0.5))
+    assert (found.scores >= 0.5).all()
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= np.float32([192, 64, 192, 64])).all()
+    assert found.boxes[:, 2].max() > 150
+    for box, mask in zip(found.boxes, found.masks, strict=True):
+        height, width = mask.pixels().shape
+        assert mask.left >= box[0] - 2
+        assert mask.left + width <= box[2] + 2
+        assert mask.top + height <= box[3] + 2
+
+
+def test_test_time_augmentation_of_a_predictor_is_another_prediction_with_masks(found_by):
+    plain, found = found_by(IMAGE), found_by(IMAGE, tta=True)
+    assert len(found.masks) == len(found) > 10
+    assert len(found) != len(plain) or not np.allclose(found.scores, plain.scores)
+
+
+def test_options_that_do_not_go_together_are_refused(classifier, segmenter):
+    with pytest.raises(ValueError, match='a classifier looks at images as a whole'):
+        Predictor(*classifier, tile=64)
+    with pytest.raises(ValueError, match='--tile and --tta do not go together'):
+        Predictor(*segmenter, tile=64, tta=True)
+    with pytest.raises(ValueError, match='wanted a side of at least a pixel'):
+        Predictor(*segmenter, tile=0)
+
+
+def test_classes_without_names_are_numbered(segmenter):
+    cfg, path = segmenter
+    content = torch.load(path, weights_only=True)
+    torch.save(content | {'meta': {}}, path)
+    assert Predictor(cfg, path).classes == ('class 0', 'class 1', 'class 2', 'class 3')

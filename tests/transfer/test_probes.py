@@ -1,0 +1,72 @@
+"""Probes in cells: the features, the labels and the answers are those of the parts that they are made of."""
+
+import pytest
+import torch
+from helpers.class_folders import write_classes
+from helpers.encoder_files import CONFIG, save
+
+from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.evaluation.knn import knn_predict
+from mae_backbone.transfer.encoders import read_architecture
+from mae_backbone.transfer.frozen_encoder import build_frozen
+from mae_backbone.transfer.probes import class_features, run_probe, share_of_labels
+
+
+@pytest.fixture
+def spec(tmp_path) -> dict:
+    checkpoint = save(tmp_path / 'mae.pth', config=CONFIG)
+    return {'probe': 'knn', 'data_root': str(write_classes(tmp_path / 'data')), 'labels': 1.0, 'seed': 0, 'options': {},
+            'architecture': read_architecture(checkpoint)._asdict(), 'image_size': 16, 'weights_seed': 0,
+            'where': {'checkpoint': str(checkpoint), 'features': str(tmp_path / 'features')}}
+
+
+def test_neighbours_are_those_of_the_features(spec, tmp_path):
+    found = run_probe({**spec, 'options': {'k': 3}}, tmp_path)
+    model = build_frozen(spec['architecture'], spec['where']['checkpoint'])
+    train, test = (class_features(model, spec['data_root'], split, 16, spec['where']['features'])
+                   for split in ('train', 'val'))
+    answers = knn_predict(test.values.float(), train.values.float(), train.labels, classes=2, k=3)
+    assert found['values']['top-1'] == pytest.approx(100 * float((answers == test.labels).double().mean()))
+    with torch.no_grad():
+        image = ClassFolder(spec['data_root'], 'val', train=False, image_size=16)[0]['inputs']
+        expected = model(model.data_preprocessor({'inputs': [image]})['inputs'], mode='tensor')[0]
+    torch.testing.assert_close(test.values[0].float(), expected, atol=2e-3, rtol=2e-3)  # kept in half precision
+
+
+@pytest.mark.parametrize(('probe', 'options'), [('linear', {'epochs': 2}), ('attentive', {'epochs': 2, 'lrs': [1e-2]})])
+def test_trained_probes_give_the_same_for_the_same_seed(spec, tmp_path, probe: str, options: dict):
+    cells = [run_probe({**spec, 'probe': probe, 'options': options, 'labels': 0.5}, tmp_path) for _ in range(2)]
+    assert cells[0] == cells[1]
+    assert 0 <= cells[0]['values']['top-1'] <= 100
+    assert cells[0]['chosen']['lr'] > 0
+
+
+def test_a_share_of_the_labels_is_that_of_class_folders(spec):
+    part = ClassFolder(spec['data_root'], 'train', train=False, fraction=0.25, seed=3)
+    every = ClassFolder(spec['data_root'], 'train', train=False)
+    rows = share_of_labels(spec['data_root'], 0.25, 3)
+    assert [every.files[row] for row in rows] == list(part.files)
+    assert len(rows) == 6
+    assert share_of_labels(spec['data_root'], 1.0, 3) is None
+
+
+def test_other_numbers_of_neighbours_stand_beside(spec, tmp_path):
+    found = run_probe({**spec, 'options': {'k': 3}}, tmp_path)
+    assert [*found['values']] == ['top-1']  # a line of the table for each
+    assert found['top-1 by k'] == {k: run_probe({**spec, 'options': {'k': k}}, tmp_path)['values']['top-1']
+                                   for k in (3, 10, 20)}  # of 24 images
+
+
+@pytest.mark.parametrize(('device', 'workers'), [('cuda', 3), ('cpu', 1)])
+def test_a_gpu_is_fed_by_the_processors_of_its_job(spec, monkeypatch: pytest.MonkeyPatch, device: str, workers: int):
+    given = {}
+    monkeypatch.setattr('mae_backbone.transfer.probes.get_device', lambda: device)
+    monkeypatch.setattr('mae_backbone.transfer.probes.threads_of_each', lambda _: 8)
+    monkeypatch.setattr('torch.get_num_threads', lambda: 3)
+    monkeypatch.setattr('mae_backbone.transfer.probes.cached_features', lambda *_, **options: given.update(options))
+    class_features(None, spec['data_root'], 'val', 16, '')
+    assert given['workers'] == workers
+
+
+def test_fewer_labels_than_neighbours_are_all_asked(spec, tmp_path):
+    assert run_probe({**spec, 'labels': 0.1}, tmp_path)['k'] == 2
