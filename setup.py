@@ -10,7 +10,7 @@ version = next(line.split("'")[1] for line in package.splitlines() if line.start
 setup(
     name='mae_backbone',
     version=version,
-    description='From unlabelled images to a detector and a segmenter, on Masked Autoencoders',
+    description='From unlabeled images to a detector and a segmenter, on Masked Autoencoders',
     long_description=(here / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',

@@ -1,4 +1,4 @@
-"""From a folder of unlabelled images to a detector and a segmenter, on Masked Autoencoders (MAE) and plain ViTs.
+"""From a folder of unlabeled images to a detector and a segmenter, on Masked Autoencoders (MAE) and plain ViTs.
 
 One alphabet of shapes for the whole package:
 

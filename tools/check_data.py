@@ -1,4 +1,4 @@
-"""Looks through a labelled data set before a training: reads every image, counts classes, draws some samples.
+"""Looks through a labeled data set before a training: reads every image, counts classes, draws some samples.
 
     python tools/check_data.py configs/detection/mask-rcnn_vitdet-b_100e_coco.py --data-root coco -o samples.png
 """

@@ -13,8 +13,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', help='folder of images, list of files (.txt), shard (.tar) or folder of shards')
     parser.add_argument('--images', type=int, default=2000, help='how many to look at (default: %(default)s)')
-    parser.add_argument('--reader', nargs='+', default=['mae_backbone.ColourReader'], metavar='TYPE [KEY=VALUE]',
-                        help='what reads the files, as in the config (default: colours of 8 bits)')
+    parser.add_argument('--reader', nargs='+', default=['mae_backbone.ColorReader'], metavar='TYPE [KEY=VALUE]',
+                        help='what reads the files, as in the config (default: colors of 8 bits)')
     args = parser.parse_args()
     if args.images < 1:
         raise ValueError(f'--images {args.images}, wanted 1 or more')
@@ -32,7 +32,7 @@ def main() -> None:
                for name, values in (('mean', found.mean), ('std', found.std))}
     channels = '' if reader.channels == 3 else f'encoder=dict(in_channels={reader.channels}), '
     cli.say(f'model = dict({channels}data_preprocessor=dict(mean={numbers["mean"]}, std={numbers["std"]}))')
-    if args.reader != ['mae_backbone.ColourReader']:
+    if args.reader != ['mae_backbone.ColorReader']:
         settings = ', '.join(f'{key}={value!r}' for key, value in config.items())
         cli.say(f'train_dataloader = dict(dataset=dict(reader=dict({settings})))')
 

@@ -18,7 +18,7 @@ def main() -> None:
                         help='lowest score of an object, in pictures and files (default: %(default)s)')
     parser.add_argument('--tile', type=int, metavar='PIXELS', help='look at large images in tiles of that side')
     parser.add_argument('--overlap', type=float, default=0.2, metavar='SHARE',
-                        help='of the side, that neighbouring tiles have in common (default: %(default)s): best more '
+                        help='of the side, that neighboring tiles have in common (default: %(default)s): best more '
                              'than objects measure')
     parser.add_argument('--tta', action='store_true',
                         help='test-time augmentation: mirrored, and at the sizes of the config')

@@ -1,4 +1,4 @@
-"""Pretrains a Masked Autoencoder on a folder of unlabelled images.
+"""Pretrains a Masked Autoencoder on a folder of unlabeled images.
 
     python tools/pretrain.py configs/pretrain/mae_vit-b_800e_in1k.py --data-root YOUR/IMAGES
 """

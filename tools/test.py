@@ -2,7 +2,7 @@
 
     python tools/test.py CONFIG CHECKPOINT --data-root DIR
 
-CHECKPOINT may be `random` for the weights that a training starts from: as the config initialises them, its
+CHECKPOINT may be `random` for the weights that a training starts from: as the config initializes them, its
 `init_cfg` included.
 """
 from pathlib import Path
@@ -18,7 +18,7 @@ from mae_backbone.prediction.tta import use_tta
 
 def main() -> None:
     parser = cli.run_parser(__doc__)
-    parser.add_argument('checkpoint', help='checkpoint of tools/train.py (for nearest neighbours: any with a ViT)')
+    parser.add_argument('checkpoint', help='checkpoint of tools/train.py (for nearest neighbors: any with a ViT)')
     parser.add_argument('--tta', action='store_true',
                         help='test-time augmentation: mirrored, and at the sizes of the config (tta.ratios)')
     parser.add_argument('--speed', type=int, nargs='?', const=50, metavar='IMAGES',

@@ -12,7 +12,7 @@ train_dataloader = dict(
     # The last batch of an epoch is filled up with images that do not count: sets of any size work.
     batch_sampler=dict(type='mae_backbone.PretrainBatchSampler'),
     collate_fn=dict(type='mae_backbone.as_is'),
-    dataset=dict(type='mae_backbone.UnlabelledImages'))
+    dataset=dict(type='mae_backbone.UnlabeledImages'))
 # 1e-3 for batches of 32 to 256: the 1.5e-4 * batch / 256 of the paper is made for large ViTs and long runs.
 optim_wrapper = dict(
     type='mae_backbone.GuardedOptimWrapper',

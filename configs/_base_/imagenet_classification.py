@@ -1,4 +1,4 @@
-"""ImageNet-1K with labels: random crops and flips to train on; 256 pixels bicubic, then the centre 224, to test on."""
+"""ImageNet-1K with labels: random crops and flips to train on; 256 pixels bicubic, then the center 224, to test on."""
 data_root = 'data/imagenet'
 
 # Images arrive as uint8 RGB: mean and standard deviation of ImageNet on that scale, .485 * 255 and so on.

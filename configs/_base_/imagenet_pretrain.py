@@ -9,5 +9,5 @@ train_dataloader = dict(
     sampler=dict(type='mae_backbone.PretrainSampler'),
     batch_sampler=dict(type='mae_backbone.PretrainBatchSampler', drop_last=True),
     collate_fn=dict(type='mae_backbone.as_is'),
-    dataset=dict(type='mae_backbone.UnlabelledImages', data_root=data_root, image_size=224, scale=(0.2, 1.0), flip=0.5,
+    dataset=dict(type='mae_backbone.UnlabeledImages', data_root=data_root, image_size=224, scale=(0.2, 1.0), flip=0.5,
                  interpolation='bicubic'))

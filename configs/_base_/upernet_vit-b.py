@@ -8,7 +8,7 @@ norm_cfg = dict(type='SyncBN', requires_grad=True)  # MMEngine makes it a plain 
 
 model = dict(
     type='mae_backbone.EncoderDecoder',
-    # Images arrive as uint8 BGR. Filled up to the crop after normalisation, in testing too: a side below it would leave
+    # Images arrive as uint8 BGR. Filled up to the crop after normalization, in testing too: a side below it would leave
     # windows smaller than those of the training.
     data_preprocessor=dict(
         type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True,

@@ -7,7 +7,7 @@ milestones = [163_889, 177_546]  # 8/9 and 26/27 of them: 88.9 and 96.3 epochs
 norm_cfg = dict(type='mae_backbone.LayerNorm2d', eps=1e-6)
 
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=1024),  # zeros after normalisation, in testing too
+    data_preprocessor=dict(pad_size_divisor=1024),  # zeros after normalization, in testing too
     backbone=dict(
         _delete_=True, type='mae_backbone.ViTBackbone', arch='base', image_size=1024, pretrain_image_size=224,
         patch_size=16, drop_path_rate=0.1, window_size=14, global_blocks=[2, 5, 8, 11], relative_positions=True,

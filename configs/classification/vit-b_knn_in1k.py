@@ -1,11 +1,11 @@
-"""Nearest neighbours of a ViT-B/16 that MAE pretrained, ImageNet-1K: nothing is trained.
+"""Nearest neighbors of a ViT-B/16 that MAE pretrained, ImageNet-1K: nothing is trained.
 
 Run     python tools/test.py configs/classification/vit-b_knn_in1k.py work_dirs/mae_vit-b_800e_in1k/epoch_800.pth
 Weights the encoder of any checkpoint, public MAE files among them
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
 Costs   1,331,167 forward passes, and features of 1,281,167 x 768 in float16: 2.0 GB on the device
 Expect  no published figure for 800 epochs; 11.2 top-1 after 100 (lightly): MAE features want fine-tuning, and
-        neighbours compare checkpoints of one run rather than methods. Ours: not measured yet.
+        neighbors compare checkpoints of one run rather than methods. Ours: not measured yet.
 """
 _base_ = ['../_base_/imagenet_classification.py', '../_base_/runtime.py']
 

@@ -14,6 +14,6 @@ image_size = 448
 
 model = dict(backbone=dict(image_size=image_size))
 train_dataloader = dict(batch_size=16, dataset=dict(image_size=image_size))
-# 512 pixels, then the centre 448 (mmpretrain), where above 224 nothing would be cut off otherwise.
+# 512 pixels, then the center 448 (mmpretrain), where above 224 nothing would be cut off otherwise.
 val_dataloader = dict(batch_size=32, dataset=dict(image_size=image_size, augment=dict(crop_pct=0.875)))
 test_dataloader = val_dataloader

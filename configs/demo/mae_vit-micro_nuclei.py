@@ -11,7 +11,7 @@ max_iters = 3500
 
 model = dict(
     encoder=dict(image_size=image_size, patch_size=8), decoder_width=128, decoder_depth=1,
-    norm_pix=False,  # most patches are dark: normalised, their noise would weigh as much as the nuclei
+    norm_pix=False,  # most patches are dark: normalized, their noise would weigh as much as the nuclei
     data_preprocessor=dict(mean=[37.0] * 3, std=[63.0] * 3))
 # Crops keep about the magnification at which the detector sees the nuclei. They are small on purpose: of 128 pixels,
 # the same cost bought too few iterations, and all tokens of an image came out alike.

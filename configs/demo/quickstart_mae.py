@@ -1,6 +1,6 @@
 """MAE pretraining of a 0.5 M parameter ViT on generated scenes, labels unused: a step of tools/quickstart.py.
 
-Run     python tools/pretrain.py configs/demo/quickstart_mae.py --data-root work_dirs/quickstart/scenes/unlabelled
+Run     python tools/pretrain.py configs/demo/quickstart_mae.py --data-root work_dirs/quickstart/scenes/unlabeled
 Data    what tools/quickstart.py generates, or any folder of images
 Expect  the table in the README
 """
@@ -18,7 +18,7 @@ model = dict(
 train_dataloader = dict(
     batch_size=64,
     dataset=dict(
-        data_root='work_dirs/quickstart/scenes/unlabelled', image_size=image_size, scale=(0.5, 1.0), cache=True))
+        data_root='work_dirs/quickstart/scenes/unlabeled', image_size=image_size, scale=(0.5, 1.0), cache=True))
 optim_wrapper = dict(optimizer=dict(lr=2e-3), clip_grad=dict(max_norm=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4, begin=0, end=warmup, by_epoch=False),

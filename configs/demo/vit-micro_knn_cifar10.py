@@ -1,4 +1,4 @@
-"""Nearest neighbours among the features of a 1.2 M parameter ViT on CIFAR-10, in a bank of 10,000
+"""Nearest neighbors among the features of a 1.2 M parameter ViT on CIFAR-10, in a bank of 10,000
 images: nothing is trained.
 
 Run     python tools/test.py configs/demo/vit-micro_knn_cifar10.py MAE.pth --data-root cifar10

@@ -8,7 +8,7 @@ Data    FOLDER/{images,annotations}/{training,validation}/NAME.{jpg,png}, FOLDER
 Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
-Label maps are PNG with the number of a class in each pixel, 255 for none, or with its colour, which classes.txt then
+Label maps are PNG with the number of a class in each pixel, 255 for none, or with its color, which classes.txt then
 names (README, Segmentation). Other suffixes: --cfg-options train_dataloader.dataset.img_suffix=.png, and the same of
 val_dataloader and test_dataloader. Where 0 stands for no class: reduce_zero_label=True in the same places.
 """

@@ -30,7 +30,7 @@ def synthetic_batch(model: nn.Module, shape: Shape) -> dict:
 
 
 def for_pretraining(model: nn.Module, shape: Shape) -> dict:
-    """What `mae_backbone.UnlabelledImages` and its sampler give."""
+    """What `mae_backbone.UnlabeledImages` and its sampler give."""
     B = shape.images
     return dict(inputs=torch.randint(256, (B, *shape.size, model.mae.encoder.in_channels), dtype=torch.uint8),
                 seeds=torch.arange(B), flips=torch.arange(B) % 2 == 0, weights=torch.ones(B))

@@ -20,7 +20,7 @@ def measure(model: nn.Module, dataset: Dataset, *, images: int, warmup: int = WA
     """Times a model on the images of a data set, one at a time and from the start again where it has too few.
 
     Args:
-        model: with weights, on its device; in its `test_step` are the normalisation and the merging of boxes too.
+        model: with weights, on its device; in its `test_step` are the normalization and the merging of boxes too.
         dataset: with the pipeline of the test.
         images: that count.
         warmup: images before them.
@@ -53,7 +53,7 @@ def lines(found: dict) -> list[str]:
     """What `measure` found, for a terminal."""
     low, high = found['model_ms_range']
     return [f'model: {found["model_ms"]:.1f} ms an image, {found["model_images_per_s"]:.2f} images/s (from {low:.1f} '
-            f'to {high:.1f} ms), with normalisation and the merging of boxes',
+            f'to {high:.1f} ms), with normalization and the merging of boxes',
             f'pipeline: {found["pipeline_ms"]:.1f} ms an image, {found["pipeline_images_per_s"]:.2f} images/s in one '
             'process',
             f'median of {found["images"]} images after {found["warmup"]}, one at a time; peak memory '

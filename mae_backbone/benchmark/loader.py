@@ -29,7 +29,7 @@ from mae_backbone.data.counter_rng import uniforms
 from mae_backbone.data.crops import CHANCES, random_box
 from mae_backbone.data.sampler import Draw, PretrainBatchSampler, PretrainSampler
 from mae_backbone.data.sources import Source, open_source
-from mae_backbone.data.unlabeled import UnlabelledImages
+from mae_backbone.data.unlabeled import UnlabeledImages
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Parts = dict[str, float]
@@ -38,7 +38,7 @@ Parts = dict[str, float]
 class PlainImages(Dataset):
     """What people write: ImageFolder's reading by PIL, then the transforms of the public MAE code (main_pretrain.py).
 
-    A batch is float32 (B, 3, H, W), normalised. The crop and the flip of a `Draw` are those of `UnlabelledImages`.
+    A batch is float32 (B, 3, H, W), normalized. The crop and the flip of a `Draw` are those of `UnlabeledImages`.
     """
 
     def __init__(self, source: Source, image_size: tuple[int, int]) -> None:
@@ -109,7 +109,7 @@ def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | 
             return measure(folder, image_size=image_size, batch_size=batch_size, images=images, rounds=rounds)
     roots = {'ours': data_root, 'baseline': baseline_root or data_root}
     with one_thread():
-        ours, baseline = UnlabelledImages(roots['ours'], image_size=image_size), PlainImages(
+        ours, baseline = UnlabeledImages(roots['ours'], image_size=image_size), PlainImages(
             open_source(roots['baseline']), (image_size, image_size))
         if len(ours) != len(baseline.source):
             raise ValueError(f'{data_root} holds {len(ours)} images and {baseline_root} {len(baseline.source)}: they '
@@ -183,7 +183,7 @@ def _in_turn_in_workers(ours: Dataset, baseline: Dataset, draws: list[list[Draw]
     return best
 
 
-def _parts_of_ours(dataset: UnlabelledImages, draws: list[list[Draw]]) -> Parts:
+def _parts_of_ours(dataset: UnlabeledImages, draws: list[list[Draw]]) -> Parts:
     """Seconds of a core for an image, by clocks around the parts; decoding is what is left."""
     spent = dict.fromkeys(('read', 'header', 'resize'), 0.0)
 
@@ -222,7 +222,7 @@ def _per_image(seconds: Parts, draws: list[list[Draw]]) -> Parts:
 def _prepare(name: str, root: str, image_size: int, draws: list[list[Draw]]) -> Callable[[], object]:
     """In a fresh process, for its memory."""
     cv2.setNumThreads(0)
-    dataset = (UnlabelledImages(root, image_size=image_size) if name == 'ours' else
+    dataset = (UnlabeledImages(root, image_size=image_size) if name == 'ours' else
                PlainImages(open_source(root), (image_size, image_size)))
     return lambda: [None for batch in draws if load(dataset, batch) is None]
 
@@ -231,6 +231,6 @@ def settings(name: str) -> dict[str, object]:
     """What each side is made of."""
     if name == 'ours':
         return {'decoder': f'simplejpeg {simplejpeg.__version__}, OpenCV {cv2.__version__}',
-                'batch': 'uint8 channels last, flip and normalisation left to the device'}
+                'batch': 'uint8 channels last, flip and normalization left to the device'}
     return {'decoder': f'Pillow {PIL.__version__}, torchvision {torchvision.__version__}',
-            'batch': 'float32 planes, flipped and normalised'}
+            'batch': 'float32 planes, flipped and normalized'}

@@ -77,7 +77,7 @@ class PlainMAE(nn.Module):
         return self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
 
     def loss(self, images: Tensor, pixels: Tensor, hidden: Tensor) -> Tensor:
-        """Mean squared error () over the hidden patches, normalised within each patch."""
+        """Mean squared error () over the hidden patches, normalized within each patch."""
         target = patchify(images, self.patch_size)
         mean = target.mean(dim=-1, keepdim=True)
         variance = target.var(dim=-1, keepdim=True)

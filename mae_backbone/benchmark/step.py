@@ -127,7 +127,7 @@ def build_ours(args: argparse.Namespace) -> Step:
 
 
 def build_baseline(args: argparse.Namespace) -> Step:
-    """The plain model and optimizer -> a step on one batch of normalised pixels."""
+    """The plain model and optimizer -> a step on one batch of normalized pixels."""
     torch.manual_seed(0)
     device, size = torch.device(args.device), image_size(args)
     width, depth, heads = args.decoder

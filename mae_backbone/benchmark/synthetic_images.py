@@ -8,13 +8,13 @@ import numpy as np
 def photograph(height: int = 375, width: int = 500, *, seed: int = 0) -> np.ndarray:
     """Noise with the spectrum of natural images, whose amplitude falls as 1/f (Field 1987): (H, W, 3) uint8.
 
-    Little of the variance is in the colours, as in photographs.
+    Little of the variance is in the colors, as in photographs.
     """
     spectrum = np.fft.rfft2(np.random.default_rng(seed).standard_normal((3, height, width)))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     planes = np.fft.irfft2(spectrum / np.maximum(frequency, 1 / max(height, width)), (height, width))
-    grey, one, two = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
-    image = np.stack([grey + 0.15 * one, grey - 0.15 * one + 0.15 * two, grey - 0.15 * two], axis=-1)
+    gray, one, two = (planes - planes.mean((1, 2), keepdims=True)) / planes.std((1, 2), keepdims=True)
+    image = np.stack([gray + 0.15 * one, gray - 0.15 * one + 0.15 * two, gray - 0.15 * two], axis=-1)
     return (image * 50 + 120).clip(0, 255).round().astype(np.uint8)
 
 

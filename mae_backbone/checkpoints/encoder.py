@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
-from mae_backbone.checkpoints.safe_pickle import NotAnArray, load_arrays
+from mae_backbone.checkpoints.safe_pickle import NotAnArrayError, load_arrays
 from mae_backbone.core.relative_bias import EXTRA, resized
 from mae_backbone.core.vit import ViT
 
@@ -142,7 +142,7 @@ def read_checkpoint(path: str | Path, *, allow: tuple | None = None) -> object:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbours(path))
+        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbors(path))
     damaged = f'{path} is not a checkpoint of torch, or is damaged or cut off: check the path, or copy the file again'
     try:
         with torch.serialization.safe_globals(_harmless() if allow is None else list(allow)):
@@ -162,7 +162,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbours(path))
+        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbors(path))
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -178,11 +178,11 @@ def read_arrays(path: str | Path) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbours(path))
+        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbors(path))
     try:
         with path.open('rb') as file:
             return load_arrays(file)
-    except NotAnArray as error:
+    except NotAnArrayError as error:
         raise CheckpointError(f'{path} holds {error}, which might run code and is not looked at: wanted a pickle of '
                               'NumPy arrays of numbers alone, as in the model zoo of detectron2') from error
     except (UnpicklingError, *_DAMAGED) as error:
@@ -281,7 +281,7 @@ def _few(names: Iterable[str]) -> str:
     return ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')
 
 
-def _neighbours(path: Path) -> str:
+def _neighbors(path: Path) -> str:
     """Checkpoints that lie where the wanted one does not."""
     folder = path if path.is_dir() else path.parent
     found = sorted(file.name for file in folder.glob('*.pth')) if folder.is_dir() else []

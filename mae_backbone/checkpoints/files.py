@@ -18,7 +18,7 @@ _PATTERNS = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class DiskFull(OSError):
+class DiskFullError(OSError):
     """There is no room for a checkpoint; `errno` is ENOSPC."""
 
 
@@ -28,7 +28,7 @@ def write_whole(content: dict, path: Path) -> None:
     Whatever happens meanwhile, a file at `path` is a whole one, the old or the new.
 
     Raises:
-        DiskFull: there is no room; what was there before is still there.
+        DiskFullError: there is no room; what was there before is still there.
     """
     part, needed = path.with_name(path.name + '.part'), size_of(content)
     if shutil.disk_usage(path.parent).free < needed:
@@ -134,10 +134,10 @@ def _age(file: Path) -> int:
     return file.stat().st_mtime_ns
 
 
-def _disk_full(path: Path, needed: int) -> DiskFull:
+def _disk_full(path: Path, needed: int) -> DiskFullError:
     free = shutil.disk_usage(path.parent).free
     kept = next(iter(_whole(path.parent)), None)
-    return DiskFull(errno.ENOSPC, f'no room for the checkpoint {path}: it needs {_megabytes(needed)}, and '
+    return DiskFullError(errno.ENOSPC, f'no room for the checkpoint {path}: it needs {_megabytes(needed)}, and '
                     f'{_megabytes(free)} are free. '
                     + (f'{kept} stays as it is' if kept else 'No earlier one is there')
                     + '. Free some space, or choose another --work-dir; then the same command with --resume goes on')

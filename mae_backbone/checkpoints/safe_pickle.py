@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class NotAnArray(UnpicklingError):
+class NotAnArrayError(UnpicklingError):
     """Something in a pickle that is no array, by its name."""
 
 
@@ -21,7 +21,7 @@ def load_arrays(file: BinaryIO) -> object:
     Nothing of NumPy is handed to the pickle, as its arrays and types take what they are told to be, addresses too.
 
     Raises:
-        NotAnArray: the pickle names something else.
+        NotAnArrayError: the pickle names something else.
         Exception: anything, where it is damaged.
     """
     return _tensors(_Unpickler(file).load())
@@ -32,13 +32,13 @@ class _Type:
 
     def __init__(self, name: str, *_: object) -> None:
         if not isinstance(name, str) or not re.fullmatch('f[248]|[iu][1248]|b1', name):
-            raise NotAnArray(f'an array of {name!r:.60}')
+            raise NotAnArrayError(f'an array of {name!r:.60}')
         self.name, self.order = name, '|'
 
     def __setstate__(self, state: tuple) -> None:
         _, self.order, *fields = state[:5]
         if self.order not in ('<', '>', '|', '=') or any(field is not None for field in fields):
-            raise NotAnArray('an array of a type with fields')
+            raise NotAnArrayError('an array of a type with fields')
 
     def read(self, content: bytes, shape: Sequence[int], order: str) -> Tensor:
         """Raises ValueError where the bytes are not as many as the shape wants."""
@@ -55,7 +55,7 @@ class _Array:
     def __setstate__(self, state: tuple) -> None:
         _, shape, kind, by_columns, content = state
         if not isinstance(kind, _Type):
-            raise NotAnArray('an array without a type')
+            raise NotAnArrayError('an array without a type')
         self.content = kind.read(_bytes(content), shape, 'F' if by_columns else 'C')
 
 
@@ -71,7 +71,7 @@ def _scalar(kind: _Type, content: bytes) -> Tensor:
 def _encode(text: str, encoding: str) -> bytes:
     """Stands in for `_codecs.encode`, by which old pickles store bytes as text."""
     if encoding not in ('latin1', 'latin-1'):
-        raise NotAnArray(f'_codecs.encode as {encoding}')
+        raise NotAnArrayError(f'_codecs.encode as {encoding}')
     return text.encode('latin1')
 
 
@@ -93,7 +93,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         found = _STAND_INS.get((module.replace('numpy._core.', 'numpy.core.'), name))
         if found is None:
-            raise NotAnArray(f'{module}.{name}')
+            raise NotAnArrayError(f'{module}.{name}')
         return found
 
 

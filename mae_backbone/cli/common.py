@@ -21,7 +21,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from mae_backbone.checkpoints.files import DiskFull
+from mae_backbone.checkpoints.files import DiskFullError
 from mae_backbone.engine.runner import Runner, resume_path
 from mae_backbone.utils.subprocesses import end_with_parent
 
@@ -64,7 +64,7 @@ def training_parser(description: str) -> argparse.ArgumentParser:
                         help='mixed precision: bfloat16 where the GPU has it, or in pretraining the CPU')
     parser.add_argument('--pretrained', metavar='CHECKPOINT', help='start the encoder from this checkpoint')
     parser.add_argument('--labels', type=float, metavar='SHARE',
-                        help='train on this share of the labelled images, such as 0.1; --seed chooses them')
+                        help='train on this share of the labeled images, such as 0.1; --seed chooses them')
     parser.add_argument('--seed', type=int, metavar='N', help="of all chance in the run (default: the config's)")
     return parser
 
@@ -126,7 +126,7 @@ def _end(code: int) -> NoReturn:
 def explain(error: Exception) -> str | None:
     """One readable message for what a user can mend; None for a defect of ours."""
     text = str(error)
-    if isinstance(error, DiskFull):
+    if isinstance(error, DiskFullError):
         return error.strerror
     if isinstance(error, RuntimeError) and any(sign in text for sign in _LOST):
         return (f'process {os.environ.get("RANK", "?")}: another process of this run has ended or does not answer, see '

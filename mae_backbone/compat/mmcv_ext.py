@@ -2,7 +2,7 @@
 
 `mmcv_ops` serves this file under that name; do not import it directly. Names, order of arguments and outputs that are
 filled in place are those of mmcv's C++ (mmcv/ops/csrc/pytorch/pybind.cpp), because mmcv's Python wrappers call them so.
-Any other op is there by name, for the wrappers to import, and raises OpNotCompiled when it is called.
+Any other op is there by name, for the wrappers to import, and raises OpNotCompiledError when it is called.
 
 Half precisions are computed in float32 and rounded once, into the tensor that the wrapper allocated. Autocast makes no
 difference: it lowers none of the operations below.
@@ -17,7 +17,7 @@ import torchvision  # noqa: F401  registers torch.ops.torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
-from mae_backbone.compat.mmcv_ops import OpNotCompiled
+from mae_backbone.compat.mmcv_ops import OpNotCompiledError
 
 AVERAGE = 1  # roi_align's pool_mode
 IOU = 0  # bbox_overlaps' mode
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Callable[..., NoReturn]:
 
 
 def _refuse(op: str) -> NoReturn:
-    raise OpNotCompiled(f'{op} of mmcv.ops needs an mmcv with compiled ops; this one has none, and mae_backbone no '
+    raise OpNotCompiledError(f'{op} of mmcv.ops needs an mmcv with compiled ops; this one has none, and mae_backbone no '
                         'stand-in for it: choose a model or option that does not call it, or build onedl-mmcv with its '
                         'ops (pip install --no-build-isolation, a long compile)')
 

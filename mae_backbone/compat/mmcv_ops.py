@@ -22,7 +22,7 @@ BINDERS = ('mmdet.apis.inference', 'mmdet.evaluation.metrics.dump_odvg_results',
            'mmseg.models.', 'mmseg.utils.mask_classification')
 
 
-class OpNotCompiled(NotImplementedError):
+class OpNotCompiledError(NotImplementedError):
     """An op of mmcv was called that only its compiled extension has."""
 
 

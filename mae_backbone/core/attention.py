@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mae_backbone.core.chunked_attention import attend_in_parts
+from mae_backbone.core.chunked_attention import chunked_attention
 from mae_backbone.core.recompute import Maker, linear_of, on_made
 from mae_backbone.core.relative_bias import bias_of, bias_table
 from mae_backbone.core.windows import Windows
@@ -97,7 +97,7 @@ class Attention(nn.Module):
 def attend_with_bias(q: Tensor, k: Tensor, v: Tensor, bias: Maker, *, recompute: bool = True) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v of q, k, v (B, heads, N, d), and what makes the bias (heads, N, N)."""
     if in_parts(q):
-        return on_made(lambda made: attend_in_parts(q, k, v, table=made), bias, recompute=recompute)
+        return on_made(lambda made: chunked_attention(q, k, v, table=made), bias, recompute=recompute)
     return on_made(lambda made: F.scaled_dot_product_attention(q, k, v, made[None]), lambda: bias().to(q.dtype),
                    recompute=recompute)
 
@@ -114,13 +114,13 @@ def attend_with_relative_positions(q: Tensor, k: Tensor, v: Tensor, table_h: Ten
     rows = partial(make, relative(table_h, grid[0]).to(q.dtype), axis=2)
     columns = partial(make, relative(table_w, grid[1]).to(q.dtype), axis=3)
     if in_parts(q):
-        return on_made(partial(attend_in_parts, q, k, v), rows, columns, recompute=recompute)
+        return on_made(partial(chunked_attention, q, k, v), rows, columns, recompute=recompute)
     return attend_folded(q, k, v, rows, columns, grid, recompute=recompute)
 
 
 def attend_folded(q: Tensor, k: Tensor, v: Tensor, rows: Maker, columns: Maker, grid: tuple[int, int], *,
                   recompute: bool = True) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v, of which `rows` and `columns` make the bias as in `attend_in_parts`.
+    """softmax(q k^T / sqrt(d) + bias) v, of which `rows` and `columns` make the bias as in `chunked_attention`.
 
     A sum over rows and columns is a dot product with one-hot vectors, so that it folds into the head dimension: q
     becomes (q / sqrt(d), its h row terms, its w column terms), k (k, one-hot of its row, one-hot of its column).
@@ -149,7 +149,7 @@ def distance_terms(q: Tensor, distances: Tensor, *, axis: int, recompute: bool =
 
 
 def in_parts(q: Tensor) -> bool:
-    """Whether `attend_in_parts` is the way: the fused kernel for CPUs multiplies three times as much on folded heads,
+    """Whether `chunked_attention` is the way: the fused kernel for CPUs multiplies three times as much on folded heads,
     and takes no other bias that is trained. A compiler would unroll the loops of the parts."""
     return q.device.type == 'cpu' and not torch.compiler.is_compiling()
 

@@ -44,7 +44,7 @@ class Bias(NamedTuple):
         _add(self.columns, place, scores.sum(dim=-2))
 
 
-def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns: Tensor | None = None, *,
+def chunked_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns: Tensor | None = None, *,
                     table: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v, in float32 or better inside; q, k, v and the outcome are (B, heads, N, d).
 

@@ -18,9 +18,9 @@ class MAE(nn.Module):
         decoder_width, decoder_depth, decoder_heads: size of the decoder, thrown away after pretraining.
         mask_ratio: share of the patches that is hidden, in (0, 1).
         masking: chooses the patches to hide, with its own ratio: any `Masking`; None for RandomMasking(mask_ratio).
-        norm_pix: what is predicted. True: pixels normalised within their patch (paper section 4.1; all released
-            weights); False: the pixels that come in; 'image': each channel normalised over its image (instance
-            normalisation, Ulyanov et al., 2016), for images whose brightness says nothing (microscopes, radar).
+        norm_pix: what is predicted. True: pixels normalized within their patch (paper section 4.1; all released
+            weights); False: the pixels that come in; 'image': each channel normalized over its image (instance
+            normalization, Ulyanov et al., 2016), for images whose brightness says nothing (microscopes, radar).
         predict_share: share of the hidden patches that the decoder gets and the loss counts, drawn for each image, in
             (0, 1]. Less is faster: VideoMAE V2 (Wang et al., CVPR 2023) gives the decoder half of them, CrossMAE (Fu et
             al., 2024) a part too. The paper predicts all.
@@ -52,7 +52,7 @@ class MAE(nn.Module):
         With a `predict_share` the hidden patches of the mask that is returned, `mask.drop`, are those predicted.
 
         Args:
-            images: normalised pixels.
+            images: normalized pixels.
             mask: what to hide; None: drawn by `masking`.
             seeds: (B,) int64, the chance of each image's mask; None: from torch's generator.
             weights: (B,) of each image in the loss, sum_i w_i * loss_i / B; None: all 1, the plain mean.

@@ -264,7 +264,7 @@ def find_arch(arch: str | dict) -> Arch:
 
 
 def initialize(module: nn.Module) -> None:
-    """The initialisation of the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02)."""
+    """The initialization of the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02)."""
     for name, part in module.named_modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)

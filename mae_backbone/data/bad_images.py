@@ -8,7 +8,7 @@ from typing import BinaryIO
 import torch
 from torch.utils.data import get_worker_info
 
-from mae_backbone.data.decode import BadImage
+from mae_backbone.data.decode import BadImageError
 
 try:
     import fcntl
@@ -65,14 +65,14 @@ class BadImages:
             _LOG.warning('skipped: %s', reason)
 
     def check(self, total: int) -> None:
-        """Raises BadImage where too many of the images were bad, or each of all `total`."""
+        """Raises BadImageError where too many of the images were bad, or each of all `total`."""
         seen, bad = self.counts
         expected = self.max_share * seen
         allowed = expected + 3 * math.sqrt(expected) + 1 if self.max_share else 0
         if bad > allowed or len(self.known) == total:
             examples = '\n  '.join(self.examples)
             listed = f'All that were met are listed in {self.list_file}. ' if self.list_file else ''
-            raise BadImage(f'{bad} of {seen} images could not be read, more than max_bad_share={self.max_share} of '
+            raise BadImageError(f'{bad} of {seen} images could not be read, more than max_bad_share={self.max_share} of '
                            f'them:\n  {examples}\n{listed}Remove or repair them, or raise max_bad_share in the config')
 
     def _list(self, line: bytes) -> bool:

@@ -11,7 +11,7 @@ from mae_backbone.registry import FUNCTIONS
 
 
 def empty_pixels(*shape: int, dtype: np.dtype | type = np.uint8) -> Tensor:
-    """Uninitialised pixels; in a worker of a DataLoader in memory that the training process sees too.
+    """Uninitialized pixels; in a worker of a DataLoader in memory that the training process sees too.
 
     That is where torch's own collating puts a batch. Crops are written into it, so that no pixel is copied between
     decoding and the copy to the device, or to the pinned memory before it.

@@ -1,4 +1,4 @@
-"""Labelled images, for classification."""
+"""Labeled images, for classification."""
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone.data.decode import BadImage, decode, read_image
+from mae_backbone.data.decode import BadImageError, decode, read_image
 from mae_backbone.data.files import checked_size, existing_folder
-from mae_backbone.data.labeled import open_labelled
+from mae_backbone.data.labeled import open_labeled
 from mae_backbone.registry import DATASETS
 
 _ERASING = ('re_prob', 're_mode', 're_count', 're_num_splits')
@@ -24,9 +24,9 @@ _EVAL_OPTIONS = ('crop_pct', 'crop_mode', 'crop_border_pixels', 'interpolation')
 
 @DATASETS.register_module()
 class ClassFolder(Dataset):
-    """Labelled images in `data_root/split/CLASS/`; an item is dict(inputs=uint8 (3, H, W), data_samples=label).
+    """Labeled images in `data_root/split/CLASS/`; an item is dict(inputs=uint8 (3, H, W), data_samples=label).
 
-    Or in a list, `data_root/split.txt`, or in shards: see `open_labelled`. The labels follow the order of `classes`, or
+    Or in a list, `data_root/split.txt`, or in shards: see `open_labeled`. The labels follow the order of `classes`, or
     else of the sorted folders of `data_root/train` where there is one: a class that another split lacks stops the run,
     instead of shifting all labels after it. timm's transforms draw from Python's and NumPy's generators too, which
     MMEngine's Runner seeds in each worker.
@@ -35,7 +35,7 @@ class ClassFolder(Dataset):
         data_root: folder of the splits.
         split: such as 'train' or 'val'; '' where the class folders stand in `data_root` itself.
         image_size: side of the output, or (height, width), in pixels.
-        train: random crops and flips; else the shorter side is resized to image_size / crop_pct, and the centre cut
+        train: random crops and flips; else the shorter side is resized to image_size / crop_pct, and the center cut
             out.
         augment: options of `timm.data.create_transform`.
             For training such as dict(auto_augment='rand-m9-mstd0.5-inc1'); by default crops and flips alone, as the
@@ -48,7 +48,7 @@ class ClassFolder(Dataset):
         seed: of that choice.
 
     Raises:
-        BadImage: an image cannot be read, when its item is taken.
+        BadImageError: an image cannot be read, when its item is taken.
         FileNotFoundError, ValueError: folders or options that are missing, empty or unknown.
     """
 
@@ -58,7 +58,7 @@ class ClassFolder(Dataset):
         if not 0 < fraction <= 1:
             raise ValueError(f'fraction={fraction}, wanted a share of the images in (0, 1], such as .1')
         self.transform = _transform(checked_size(image_size), train, augment or {})
-        found = open_labelled(existing_folder(data_root), split, classes)
+        found = open_labeled(existing_folder(data_root), split, classes)
         chosen = np.concatenate([_part(np.flatnonzero(found.labels == label), fraction, (seed, int(label)))
                                  for label in np.unique(found.labels)])
         self.classes, self.shards = found.classes, found.shards
@@ -84,14 +84,14 @@ class ClassFolder(Dataset):
         return {'inputs': self.transform(image), 'data_samples': int(self.labels[index])}
 
     def pixels(self, index: int) -> np.ndarray:
-        """An image (H, W, 3) uint8 RGB as it is stored. Raises BadImage where it cannot be read."""
+        """An image (H, W, 3) uint8 RGB as it is stored. Raises BadImageError where it cannot be read."""
         name = os.fsdecode(self.files[index])
         if self.shards is None:
             return read_image(name)
         try:
             return decode(self.shards.read(int(self.rows[index])))
-        except BadImage as error:
-            raise BadImage(f'{name} {error}') from error
+        except BadImageError as error:
+            raise BadImageError(f'{name} {error}') from error
 
 
 def evaluation_transform(image_size: int | Sequence[int],
@@ -102,10 +102,10 @@ def evaluation_transform(image_size: int | Sequence[int],
 
 
 def _transform(size: tuple[int, int], train: bool, augment: dict) -> Callable[[Image.Image], Tensor]:
-    """timm's transform up to a uint8 tensor (3, H, W), without its normalisation."""
+    """timm's transform up to a uint8 tensor (3, H, W), without its normalization."""
     erasing = [key for key in augment if key in _ERASING]
     if erasing:
-        raise ValueError(f'augment has {", ".join(erasing)}: random erasing works on normalised batches here, set '
+        raise ValueError(f'augment has {", ".join(erasing)}: random erasing works on normalized batches here, set '
                          'random_erasing of mae_backbone.ViTClassifier instead')
     allowed = _TRAIN_OPTIONS if train else _EVAL_OPTIONS
     unknown = [key for key in augment if key not in allowed]

@@ -9,7 +9,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the step of Spl
 
 
 def mix(numbers: np.ndarray) -> np.ndarray:
-    """A bijection of uint64 numbers of any shape after which neighbours have nothing in common.
+    """A bijection of uint64 numbers of any shape after which neighbors have nothing in common.
 
     The finaliser of SplitMix64 (Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators).
     """

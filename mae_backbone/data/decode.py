@@ -15,49 +15,49 @@ _END_OF_JPEG = b'\xff\xd9'
 _CUT_JPEG = 'is a JPEG cut off after {} bytes (no end marker)'
 
 
-class BadImage(ValueError):
+class BadImageError(ValueError):
     """A file that cannot be read as an image, or a set with too many of them."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """An image file -> pixels (H, W, 3) uint8 in RGB; the content decides on the format, not the suffix.
 
-    Grey, palette and CMYK become RGB, 16 bits keep their upper 8, an alpha channel is dropped (OpenCV multiplies it in
+    Gray, palette and CMYK become RGB, 16 bits keep their upper 8, an alpha channel is dropped (OpenCV multiplies it in
     for some TIFF). The orientation in the EXIF data of JPEG, PNG and TIFF is applied; OpenCV ignores that of WebP. Of a
     file with many pages comes the first.
 
     Raises:
-        BadImage: the file is empty, cut off, not an image, or holds numbers other than 8 or 16 bits.
+        BadImageError: the file is empty, cut off, not an image, or holds numbers other than 8 or 16 bits.
         OSError: the file cannot be read at all.
     """
     data = Path(path).read_bytes()  # and not cv2.imread, which fails on unicode names on Windows
     try:
         return decode(data)
-    except BadImage as error:
-        raise BadImage(f'{path} {error}') from error
+    except BadImageError as error:
+        raise BadImageError(f'{path} {error}') from error
 
 
 def decode(data: bytes) -> np.ndarray:
     """The bytes of an image file -> pixels (H, W, 3) uint8, as `read_image`.
 
     Raises:
-        BadImage: what is wrong and what to do; the message follows the name of the file, which is not known here.
+        BadImageError: what is wrong and what to do; the message follows the name of the file, which is not known here.
     """
     fault = _fault(data)
     if fault:
-        raise BadImage(f'{fault}: replace or remove it')
+        raise BadImageError(f'{fault}: replace or remove it')
     try:
         # Any depth, as OpenCV would squeeze floats of unknown range into 8 bits without a word.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise BadImage(f'is refused by OpenCV: {error.err}: convert or remove it') from error
+        raise BadImageError(f'is refused by OpenCV: {error.err}: convert or remove it') from error
     if pixels is None:
-        raise BadImage(f'is no image that OpenCV can decode, it begins with {data[:12]!r}: convert it to '
+        raise BadImageError(f'is no image that OpenCV can decode, it begins with {data[:12]!r}: convert it to '
                        'PNG or JPEG of 8 bits, or remove it')
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype != np.uint8:
-        raise BadImage(f'holds {pixels.dtype} numbers, wanted 8 or 16 bits: scale them to 0..255 and save anew')
+        raise BadImageError(f'holds {pixels.dtype} numbers, wanted 8 or 16 bits: scale them to 0..255 and save anew')
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
@@ -65,7 +65,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     """The bytes of an image file -> its height and width as viewers show it: of a JPEG from the header alone.
 
     Raises:
-        BadImage: as `decode`.
+        BadImageError: as `decode`.
     """
     header = JpegHeader.of(data)
     return header.size if header else _decoded(data).shape[:2]
@@ -86,7 +86,7 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
         out: (H, W, 3) uint8, where the result goes; otherwise a new array.
 
     Raises:
-        BadImage: as `decode`.
+        BadImageError: as `decode`.
         ValueError: the box is not inside the image.
     """
     header = JpegHeader.of(data)
@@ -125,10 +125,10 @@ def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int
     """
     check_box(box, header.size)
     if data.rfind(_END_OF_JPEG, header.scan_at) < 0:
-        raise BadImage(f'{_CUT_JPEG.format(len(data))}: replace or remove it')
+        raise BadImageError(f'{_CUT_JPEG.format(len(data))}: replace or remove it')
     top, left, height, width = stored_box(box, header)
     factor = _factor((height, width), size if header.orientation <= 4 else size[::-1])
-    rows = min(top + height + 2 * factor, header.height)  # upsampling of colours looks at the row below
+    rows = min(top + height + 2 * factor, header.height)  # upsampling of colors looks at the row below
     if header.one_scan and rows < header.height:
         # As if the image ended below the crop: what comes then is not decoded. Most of the time goes into unpacking the
         # bits of all the image, which neither a smaller scale nor a region would save.
@@ -172,7 +172,7 @@ def _factor(crop: tuple[int, int], size: tuple[int, int]) -> int:
 
 
 def _fault(data: bytes) -> str:
-    """What is wrong with a file before it is decoded: versions of OpenCV fill what is cut off with grey."""
+    """What is wrong with a file before it is decoded: versions of OpenCV fill what is cut off with gray."""
     if not data:
         return 'is empty (0 bytes)'
     if data.startswith(b'\xff\xd8') and data.rfind(_END_OF_JPEG, _jpeg_scan(data)) < 0:

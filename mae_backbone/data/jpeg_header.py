@@ -24,7 +24,7 @@ class JpegHeader(NamedTuple):
 
     @classmethod
     def of(cls, data: bytes) -> 'JpegHeader | None':
-        """The header of a JPEG in grey or three colours; None for all else, cut off and rare kinds among it."""
+        """The header of a JPEG in gray or three colors; None for all else, cut off and rare kinds among it."""
         if data[:3] != b'\xff\xd8\xff':
             return None
         at, end, orientation, frame = 2, len(data) - 4, 0, None

@@ -1,46 +1,46 @@
-"""Label maps that say the class of a pixel by its colour."""
+"""Label maps that say the class of a pixel by its color."""
 from collections.abc import Sequence
 
 import numpy as np
 
-Colour = tuple[int, int, int]  # red, green, blue in 0..255
+Color = tuple[int, int, int]  # red, green, blue in 0..255
 IGNORED = 255  # the label of pixels of no class
 
 
-class OtherColours(ValueError):
-    """A label map has colours that no class has."""
+class UnknownColorError(ValueError):
+    """A label map has colors that no class has."""
 
 
-class LabelColours:
-    """The colours of the classes, and those of no class.
+class LabelColors:
+    """The colors of the classes, and those of no class.
 
     Args:
-        palette: the colour of each class, in the order of their labels; at most 255.
-        ignored: colours of pixels that belong to no class.
+        palette: the color of each class, in the order of their labels; at most 255.
+        ignored: colors of pixels that belong to no class.
 
     Raises:
-        ValueError: a colour is that of two classes, is no colour, or there are too many or none.
+        ValueError: a color is that of two classes, is no color, or there are too many or none.
     """
 
-    def __init__(self, palette: Sequence[Colour], ignored: Sequence[Colour] = ()) -> None:
-        colours = np.array([*palette, *ignored])
+    def __init__(self, palette: Sequence[Color], ignored: Sequence[Color] = ()) -> None:
+        colors = np.array([*palette, *ignored])
         if not 0 < len(palette) <= IGNORED:
-            raise ValueError(f'palette has {len(palette)} colours, wanted one for each class, 1 to {IGNORED}')
-        if colours.shape[1:] != (3,) or colours.dtype.kind not in 'iu' or colours.min() < 0 or colours.max() > 255:
+            raise ValueError(f'palette has {len(palette)} colors, wanted one for each class, 1 to {IGNORED}')
+        if colors.shape[1:] != (3,) or colors.dtype.kind not in 'iu' or colors.min() < 0 or colors.max() > 255:
             raise ValueError(f'palette={palette!r:.80}: wanted (red, green, blue) in 0..255 for each class')
-        codes = _codes(colours.astype(np.uint8))
+        codes = _codes(colors.astype(np.uint8))
         self._order = np.argsort(codes)
         self._codes = codes[self._order]
         twice = self._codes[1:][self._codes[1:] == self._codes[:-1]]
         if len(twice):
-            raise ValueError(f'the colour {written(twice[0])} stands for more than one class: give each its own')
+            raise ValueError(f'the color {written(twice[0])} stands for more than one class: give each its own')
         self._labels = np.array([*range(len(palette)), *[IGNORED] * len(ignored)], np.uint8)[self._order]
 
     def labels(self, pixels: np.ndarray) -> np.ndarray:
         """pixels (H, W, 3) uint8 RGB -> labels (H, W) uint8.
 
         Raises:
-            OtherColours: there are such, which are named.
+            UnknownColorError: there are such, which are named.
         """
         codes = _codes(pixels)
         place = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
@@ -48,7 +48,7 @@ class LabelColours:
         if other.any():
             found, counts = np.unique(codes[other], return_counts=True)
             names = [f'{written(code)} ({count:,} pixels)' for code, count in zip(found[:3], counts[:3], strict=True)]
-            raise OtherColours(f'{len(found)} colours of no class: ' + ', '.join(names) + ', ...' * (len(found) > 3))
+            raise UnknownColorError(f'{len(found)} colors of no class: ' + ', '.join(names) + ', ...' * (len(found) > 3))
         return self._labels[place]
 
 

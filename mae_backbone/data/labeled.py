@@ -1,4 +1,4 @@
-"""Labelled images: where the files of a split are, and of which class each is: folders, a list, or shards."""
+"""Labeled images: where the files of a split are, and of which class each is: folders, a list, or shards."""
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ _LABELS = ('.cls', '.json')  # as WebDataset names them; the first that is there
 _CHECKED_LINES = 1000  # of a list, at its opening
 
 
-class Labelled(NamedTuple):
+class Labeled(NamedTuple):
     """The images of a split, class by class."""
 
     classes: tuple[str, ...]     # in the order of the labels
@@ -26,8 +26,8 @@ class Labelled(NamedTuple):
     shards: ShardSource | None   # what holds them, where they are no files
 
 
-def open_labelled(root: Path, split: str, classes: Sequence[str] | None = None) -> Labelled:
-    """The labelled images of a split.
+def open_labeled(root: Path, split: str, classes: Sequence[str] | None = None) -> Labeled:
+    """The labeled images of a split.
 
     `root/split/CLASS/` are folders of classes; `root/split.txt` is a list with a path, relative to the list, and a
     class in each line; `root/split/*.tar`, `root/split.tar` or `root/split-*.tar` are shards as WebDataset has them,
@@ -47,7 +47,7 @@ def open_labelled(root: Path, split: str, classes: Sequence[str] | None = None) 
     classes = tuple(classes) if classes is not None else named_classes(root, texts)
     labels = numbered(texts, classes, f'{root / split} ({kind})')
     rows = np.argsort(labels, kind='stable')
-    return Labelled(classes, labels[rows], np.array([os.fsencode(names[row]) for row in rows]), rows, shards)
+    return Labeled(classes, labels[rows], np.array([os.fsencode(names[row]) for row in rows]), rows, shards)
 
 
 def layout(root: Path, split: str) -> str:
@@ -68,7 +68,7 @@ def _shards(root: Path, split: str) -> list[str]:
 # ---- classes
 
 def class_names(root: Path, split: str) -> list[str]:
-    """Names of the classes in the order of their labels, as `open_labelled` finds them in this split alone."""
+    """Names of the classes in the order of their labels, as `open_labeled` finds them in this split alone."""
     kind = layout(root, split)
     if kind == 'folders':
         return list(_folders(root / split)) if (root / split).is_dir() else []
@@ -99,12 +99,12 @@ def numbered(texts: Sequence[str], classes: Sequence[str], where: str) -> np.nda
 
 # ---- folders
 
-def _of_folders(root: Path, split: str, wanted: Sequence[str] | None, source: str | Path) -> Labelled:
+def _of_folders(root: Path, split: str, wanted: Sequence[str] | None, source: str | Path) -> Labeled:
     folder = _split_folder(root, split)
     classes = _folder_classes(folder, wanted, source)
     files = [list_images(folder / name) for name in classes]
     labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files])
-    return Labelled(classes, labels, packed(path for paths in files for path in paths), np.arange(len(labels)), None)
+    return Labeled(classes, labels, packed(path for paths in files for path in paths), np.arange(len(labels)), None)
 
 
 def _split_folder(root: Path, split: str) -> Path:

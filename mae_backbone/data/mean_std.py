@@ -1,9 +1,9 @@
-"""Mean and standard deviation of the pixels of a set, which the model's input is normalised with."""
+"""Mean and standard deviation of the pixels of a set, which the model's input is normalized with."""
 from typing import NamedTuple
 
 import numpy as np
 
-from mae_backbone.data.decode import BadImage
+from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.readers import Reader
 from mae_backbone.data.sources import Source
 
@@ -30,7 +30,7 @@ def measure(source: Source, reader: Reader, *, images: int = 2000) -> PixelStati
             height, width = reader.size(data)
             # As stored: a smaller image would have lost contrast.
             pixels = reader.crop(data, (0, 0, height, width), (height, width))
-        except (BadImage, OSError) as error:
+        except (BadImageError, OSError) as error:
             bad.append(f'{source.name(index)} {error}')
             continue
         values = pixels.reshape(-1, reader.channels).astype(np.float64)

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from mae_backbone.data.sampler import Draw
-from mae_backbone.data.unlabeled import UnlabelledImages
+from mae_backbone.data.unlabeled import UnlabeledImages
 from mae_backbone.utils.cpu import available_processors, system_file
 
 _MARGIN = 1.5  # images load unevenly, and a compiled model is faster than the one that is measured
@@ -89,7 +89,7 @@ def choose(loads: float, needs: float, batch: int, machine: Machine, *, pin: boo
     return Choice(workers, max(1, min(2 if workers > 2 else 4, waiting // workers)), pin)
 
 
-def loading_rate(dataset: UnlabelledImages, batch_size: int, seconds: float) -> float:
+def loading_rate(dataset: UnlabeledImages, batch_size: int, seconds: float) -> float:
     """Images/s of one worker, measured here with one thread, on images spread over the set."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
@@ -106,7 +106,7 @@ def loading_rate(dataset: UnlabelledImages, batch_size: int, seconds: float) -> 
         cv2.setNumThreads(threads[1])
 
 
-def step_rate(model: nn.Module, dataset: UnlabelledImages, batch_size: int, seconds: float) -> float:
+def step_rate(model: nn.Module, dataset: UnlabeledImages, batch_size: int, seconds: float) -> float:
     """Images/s of forward and backward on one batch; leaves the model and the random numbers as they were."""
     batch = dataset.__getitems__(_spread(dataset, 0, batch_size))
     bare = model.module if is_model_wrapper(model) and hasattr(model, 'module') else model
@@ -130,8 +130,8 @@ def _step(model: nn.Module, batch: dict) -> None:
         torch.cuda.synchronize()
 
 
-def _spread(dataset: UnlabelledImages, first: int, number: int) -> Sequence[Draw]:
-    """Draws from all over the set, as neighbours are alike; a prime step visits each."""
+def _spread(dataset: UnlabeledImages, first: int, number: int) -> Sequence[Draw]:
+    """Draws from all over the set, as neighbors are alike; a prime step visits each."""
     return [Draw((i * 7919) % len(dataset), i) for i in range(first, first + number)]
 
 

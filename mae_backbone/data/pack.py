@@ -19,7 +19,7 @@ from typing import BinaryIO, TypeVar
 
 import simplejpeg
 
-from mae_backbone.data.decode import BadImage, decode_crop, image_size
+from mae_backbone.data.decode import BadImageError, decode_crop, image_size
 from mae_backbone.data.files import scan
 from mae_backbone.data.index import say
 from mae_backbone.data.shards import is_image, members
@@ -115,7 +115,7 @@ def packed_image(data: bytes, packing: Packing) -> tuple[bytes, bool]:
     """The bytes of an image file -> those that are packed, and whether they were encoded anew, as JPEG.
 
     Raises:
-        BadImage: they are no image.
+        BadImageError: they are no image.
     """
     height, width = image_size(data)
     short = min(height, width)
@@ -128,7 +128,7 @@ def packed_image(data: bytes, packing: Packing) -> tuple[bytes, bool]:
     try:
         return simplejpeg.encode_jpeg(pixels, quality=packing.quality, colorspace='RGB', colorsubsampling='420'), True
     except ValueError as error:
-        raise BadImage(f'cannot be made a JPEG at {size[0]}x{size[1]} ({error}): remove it') from error
+        raise BadImageError(f'cannot be made a JPEG at {size[0]}x{size[1]} ({error}): remove it') from error
 
 
 # ---- one shard
@@ -145,7 +145,7 @@ def write_shard(source: Source, out: Path, packing: Packing, labels: dict[str, i
                 for index in range(first, min(first + packing.shard_size, len(source))):
                     try:
                         data, anew = packed_image(source.read(index), packing)
-                    except (BadImage, OSError) as error:
+                    except (BadImageError, OSError) as error:
                         bad.append((source.name(index), ' '.join(str(error).split())))
                         continue
                     key, suffix = _key(source.keys[index], index, taken)
@@ -205,7 +205,7 @@ def _verify_shard(path: Path, record: dict) -> None:
                 data = file.read(member.size)
                 try:
                     decode_crop(data, (0, 0, *image_size(data)), (8, 8))
-                except BadImage as error:
+                except BadImageError as error:
                     raise ValueError(f'{path}/{member.name} {error}') from error
                 images += 1
     if images != record['images']:

@@ -1,4 +1,4 @@
-"""How the bytes of a file become pixels: photographs in colour by default; a config may name another reader."""
+"""How the bytes of a file become pixels: photographs in color by default; a config may name another reader."""
 import io
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mae_backbone.data import decode
-from mae_backbone.data.decode import BadImage, Box, check_box
+from mae_backbone.data.decode import BadImageError, Box, check_box
 from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.data.resize import resize
 from mae_backbone.registry import TRANSFORMS
@@ -24,18 +24,18 @@ class Reader(Protocol):
     suffixes: tuple[str, ...]  # of the files that it can read, in lower case
 
     def size(self, data: bytes) -> tuple[int, int]:
-        """Height and width of the image in a file's bytes. Raises BadImage."""
+        """Height and width of the image in a file's bytes. Raises BadImageError."""
 
     def crop(self, data: bytes, box: Box, size: tuple[int, int], out: np.ndarray | None = None, *,
              interpolation: str = 'bicubic') -> np.ndarray:
         """The part in `box` (top, left, height, width), resized to `size` = (H, W): (H, W, channels).
 
-        It is written into `out` where that is given. Raises BadImage with a message that follows the name of the file.
+        It is written into `out` where that is given. Raises BadImageError with a message that follows the name of the file.
         """
 
 
-@TRANSFORMS.register_module()
-class ColourReader:
+@TRANSFORMS.register_module(name=['ColorReader', 'ColourReader'])  # the second: configs of version 0.1
+class ColorReader:
     """Files of any format that OpenCV knows, as viewers show them: 3 channels (RGB), 8 bits."""
 
     channels = 3
@@ -54,7 +54,7 @@ class BandReader:
     """Any number of channels of 8 or 16 bits; what is to be said about the files of a set is said once, in the config.
 
     Args:
-        channels: how many channels each file has, or a list of those to take, counted from 0: [3, 2, 1] makes colours
+        channels: how many channels each file has, or a list of those to take, counted from 0: [3, 2, 1] makes colors
             of a Sentinel-2 image, whose first channels are B1 to B4.
         dtype: 'uint8' or 'uint16', as in the files.
 
@@ -87,23 +87,23 @@ class BandReader:
         return resize(crop, (0, 0, height, width), size, interpolation=interpolation, out=out)
 
     def pixels(self, data: bytes) -> np.ndarray:
-        """The bytes of a file -> all that is in it, (H, W, C) after `check`. Raises BadImage."""
+        """The bytes of a file -> all that is in it, (H, W, C) after `check`. Raises BadImageError."""
         raise NotImplementedError
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        """Raises BadImage if pixels of this shape (H, W, C) and type are not what the config says."""
+        """Raises BadImageError if pixels of this shape (H, W, C) and type are not what the config says."""
         if dtype.newbyteorder('=') != self.dtype:
-            raise BadImage(f'holds {dtype} numbers, wanted {self.dtype}: '
+            raise BadImageError(f'holds {dtype} numbers, wanted {self.dtype}: '
                            + (f"set dtype='{dtype.newbyteorder('=')}' in the reader of the config"
                               if dtype.kind == 'u' and dtype.itemsize <= 2 else
                               'scale them to 8 or 16 bits without a sign and save anew'))
         if 0 in shape:
-            raise BadImage(f'is empty, {shape[0]}x{shape[1]} with {shape[2]} channels: remove it')
+            raise BadImageError(f'is empty, {shape[0]}x{shape[1]} with {shape[2]} channels: remove it')
         if self.taken is None and shape[2] != self.channels:
-            raise BadImage(f'has {shape[2]} channels, wanted {self.channels}: set channels={shape[2]} in the reader of '
+            raise BadImageError(f'has {shape[2]} channels, wanted {self.channels}: set channels={shape[2]} in the reader of '
                            f'the config, and in_channels in its model, or channels=[...] to take some of them')
         if self.taken is not None and max(self.taken) >= shape[2]:
-            raise BadImage(f'has {shape[2]} channels, counted from 0, wanted number {max(self.taken)}: correct '
+            raise BadImageError(f'has {shape[2]} channels, counted from 0, wanted number {max(self.taken)}: correct '
                            f'channels={list(self.taken)} in the reader of the config')
 
 
@@ -126,19 +126,19 @@ class ArrayReader(BandReader):
     def pixels(self, data: bytes) -> np.ndarray:
         shape, by_columns, dtype, start = _array_header(data)
         if len(shape) not in (2, 3):
-            raise BadImage(f'is an array of shape {shape}, wanted (H, W) or (H, W, C): save one image in each file')
+            raise BadImageError(f'is an array of shape {shape}, wanted (H, W) or (H, W, C): save one image in each file')
         # Shape and type are checked before numbers are looked at: an array of objects is refused here.
         planes = (*shape, 1) if len(shape) == 2 else shape
         first = self.channels_first and len(shape) == 3
         try:
             self.check((planes[1], planes[2], planes[0]) if first else planes, dtype)
-        except BadImage as error:
+        except BadImageError as error:
             swapped = planes[-1] if first else planes[0]
             hint = f'; or is channels_first={not first} meant? Its shape is {shape}'
-            raise BadImage(f'{error}{hint}' if len(shape) == 3 and swapped == self.channels else str(error)) from error
+            raise BadImageError(f'{error}{hint}' if len(shape) == 3 and swapped == self.channels else str(error)) from error
         count = int(np.prod(shape, dtype=object))
         if len(data) < start + count * dtype.itemsize:
-            raise BadImage(f'is a NumPy array cut off after {len(data)} bytes: replace or remove it')
+            raise BadImageError(f'is a NumPy array cut off after {len(data)} bytes: replace or remove it')
         pixels = np.frombuffer(data, dtype, count, start).reshape(planes, order='F' if by_columns else 'C')
         return np.moveaxis(pixels, 0, -1) if first else pixels
 
@@ -150,7 +150,7 @@ def _array_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
         shape, by_columns, dtype = read(file)
     except Exception as error:  # NumPy parses the header with Python's own parser, which fails in many ways
-        raise BadImage(f'is no NumPy file (.npy), it begins with {data[:12]!r}: remove or convert it') from error
+        raise BadImageError(f'is no NumPy file (.npy), it begins with {data[:12]!r}: remove or convert it') from error
     return shape, by_columns, dtype, file.tell()
 
 
@@ -193,10 +193,10 @@ class TiffReader(BandReader):
                 ends = [at + size for page in series.pages for at, size in
                         zip(page.dataoffsets, page.databytecounts, strict=True)]
                 if max(ends, default=0) > len(data):
-                    raise BadImage(f'is a TIFF cut off after {len(data)} bytes: replace or remove it')
+                    raise BadImageError(f'is a TIFF cut off after {len(data)} bytes: replace or remove it')
                 return series.asarray(maxworkers=1).transpose(order).reshape(shape) if pixels else shape
-        except BadImage:
+        except BadImageError:
             raise
         except Exception as error:  # of a broken file any part of tifffile may fail, each in its own way
-            raise BadImage(f'is no TIFF that tifffile can read ({type(error).__name__}: {error}): replace or remove '
+            raise BadImageError(f'is no TIFF that tifffile can read ({type(error).__name__}: {error}): replace or remove '
                            'it') from error

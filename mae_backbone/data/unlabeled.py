@@ -11,7 +11,7 @@ from mae_backbone.data.bad_images import BadImages
 from mae_backbone.data.batch import as_batch, empty_pixels
 from mae_backbone.data.counter_rng import hashed, uniforms
 from mae_backbone.data.crops import CHANCES, Box, random_box
-from mae_backbone.data.decode import BadImage
+from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.files import checked_size
 from mae_backbone.data.resize import INTERPOLATIONS, resize
 from mae_backbone.data.sampler import Draw
@@ -21,8 +21,8 @@ from mae_backbone.registry import DATASETS, TRANSFORMS
 _CROP, _OTHER_IMAGE = 1, 2  # streams of a seed's random numbers
 
 
-@DATASETS.register_module()
-class UnlabelledImages(Dataset):
+@DATASETS.register_module(name=['UnlabeledImages', 'UnlabelledImages'])  # the second: configs of version 0.1
+class UnlabeledImages(Dataset):
     """Images, each cropped and flipped at random, which is all that MAE needs (paper, table 1e).
 
     All chance of an image comes from the seed of its `Draw`. An image that cannot be read is listed once and another,
@@ -38,7 +38,7 @@ class UnlabelledImages(Dataset):
         scale: smallest and largest share of the image's area in a crop, in (0, 1].
         flip: probability of a horizontal flip.
         interpolation: 'bicubic' or 'bilinear'.
-        reader: config of what makes pixels of a file's bytes, for images that are not colours of 8 bits: one of
+        reader: config of what makes pixels of a file's bytes, for images that are not colors of 8 bits: one of
             data/readers.py, or one of yours that is registered.
         max_bad_share: share of bad images at which to stop, in [0, 1]; see `BadImages`.
         indices: use that many images only, spread evenly over all.
@@ -46,7 +46,7 @@ class UnlabelledImages(Dataset):
             32x32 (CIFAR-10: 150 MB a worker), not worth its memory on large ones.
 
     Raises:
-        BadImage: when an item is taken, more than `max_bad_share` of the images are bad.
+        BadImageError: when an item is taken, more than `max_bad_share` of the images are bad.
         ValueError: an argument out of its range; and what `open_source` raises.
     """
 
@@ -62,7 +62,7 @@ class UnlabelledImages(Dataset):
             raise ValueError(f'flip={flip} and max_bad_share={max_bad_share} are shares: both must be in 0..1')
         self.image_size, self.scale, self.flip = checked_size(image_size), scale, flip
         self.interpolation = interpolation
-        self.reader = TRANSFORMS.build(reader or dict(type='mae_backbone.ColourReader'))
+        self.reader = TRANSFORMS.build(reader or dict(type='mae_backbone.ColorReader'))
         self.source = open_source(data_root, suffixes=self.reader.suffixes)
         self.number = _checked_number(len(self.source), indices)
         self.cache: dict[int, np.ndarray] | None = {} if cache else None
@@ -94,7 +94,7 @@ class UnlabelledImages(Dataset):
         index, attempt = draw.index, 0
         while not self._crop(index, chances, outs):
             self.bad.check(len(self))
-            # Not the neighbour: bad files lie together (a folder of previews), and would be met one after the other.
+            # Not the neighbor: bad files lie together (a folder of previews), and would be met one after the other.
             index = int(hashed(draw.seed, _OTHER_IMAGE, attempt)[0] % np.uint64(len(self)))
             attempt += 1
 
@@ -147,7 +147,7 @@ def _reason(name: str, error: Exception) -> tuple[str, str]:
     """Name of an image and what is wrong with it, in a sentence that begins with the name."""
     if isinstance(error, OSError):
         return name, str(error) if name in str(error) else f'{name}: {error}'
-    return name, f'{name} {error}' if isinstance(error, BadImage) else f'{name}: {type(error).__name__}: {error}'
+    return name, f'{name} {error}' if isinstance(error, BadImageError) else f'{name}: {type(error).__name__}: {error}'
 
 
 def _union(boxes: Sequence[Box]) -> Box:

@@ -141,7 +141,7 @@ def fuse(optimizer: Optimizer) -> bool:
     """Makes an optimizer that has taken no step a fused one; False where torch has none, or the user chose otherwise.
 
     It is what `fused=True` does in torch's constructors, which a config cannot say without knowing the device. Adam's
-    alone: a fused SGD whose first step is skipped goes on with momenta that nobody initialised (torch 2.14).
+    alone: a fused SGD whose first step is skipped goes on with momenta that nobody initialized (torch 2.14).
     """
     groups = optimizer.param_groups
     chosen = any(group.get('fused') is False or group.get('foreach') or group.get('differentiable')

@@ -67,7 +67,7 @@ class Runner(mmengine.runner.Runner):
                         revise_keys: object = None) -> dict:
         """Puts the weights of a checkpoint into the model and returns the whole checkpoint.
 
-        A model without anything but a backbone (nearest neighbours) takes the encoder of any checkpoint; every other
+        A model without anything but a backbone (nearest neighbors) takes the encoder of any checkpoint; every other
         wants its own names, all of them.
 
         Raises:
@@ -93,7 +93,7 @@ class Runner(mmengine.runner.Runner):
         All processes must call it: each has a part of a sharded model. Process 0 writes.
 
         Raises:
-            DiskFull: there is no room; nothing has changed.
+            DiskFullError: there is no room; nothing has changed.
             ValueError: another place than a folder is asked for.
         """
         if file_client_args or backend_args:

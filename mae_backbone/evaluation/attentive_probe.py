@@ -15,7 +15,7 @@ _CHUNK = 512  # images that are judged at a time
 def attentive_probe(train: Features, test: Features, *, heads: int, lrs: Sequence[float] = (1e-3,),
                     weight_decay: float = 0.05, held_out: float = 0.1, epochs: int = 20, batch_size: int = 256,
                     seed: int = 0, classes: int | None = None, device: str | torch.device = 'cpu') -> ProbeResult:
-    """A cross-attention with one learnt query, then a linear classifier (Chen et al., Context Autoencoder, 2022).
+    """A cross-attention with one learned query, then a linear classifier (Chen et al., Context Autoencoder, 2022).
 
     MAE gives its patch tokens no reason to have a mean that says much; this probe finds what lies in them. It is
     trained on kept tokens (pooling='tokens'), which costs a fraction of passing the images through the backbone in
@@ -78,7 +78,7 @@ def _train(head: AttentiveHead, train: Features, rows: Tensor, setting: Setting,
     optimizer = torch.optim.AdamW(head.parameters(), lr=setting.lr, weight_decay=setting.weight_decay)
     head.train()
     for rate, batch in steps(rows, epochs, batch_size, torch.Generator().manual_seed(seed)):
-        if len(batch) < 2:  # a BatchNorm has nothing to normalise
+        if len(batch) < 2:  # a BatchNorm has nothing to normalize
             continue
         optimizer.param_groups[0]['lr'] = rate * setting.lr
         scores = head(train.values[batch].to(device, non_blocking=True).float())

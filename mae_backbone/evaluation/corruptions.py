@@ -92,13 +92,13 @@ def _filtered(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def _brightness(image: np.ndarray, share: float, _: np.random.Generator) -> np.ndarray:
     """Adds a share of the brightest value, the hues kept."""
-    colours = cv2.cvtColor((image / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
-    colours[..., 2] = (colours[..., 2] + share).clip(0, 1)
-    return 255 * cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)
+    colors = cv2.cvtColor((image / 255).astype(np.float32), cv2.COLOR_RGB2HSV)
+    colors[..., 2] = (colors[..., 2] + share).clip(0, 1)
+    return 255 * cv2.cvtColor(colors, cv2.COLOR_HSV2RGB)
 
 
 def _contrast(image: np.ndarray, share: float, _: np.random.Generator) -> np.ndarray:
-    """Leaves a share of the differences from the mean colour."""
+    """Leaves a share of the differences from the mean color."""
     mean = image.mean(axis=(0, 1))
     return mean + share * (image - mean)
 

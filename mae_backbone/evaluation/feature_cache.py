@@ -152,7 +152,7 @@ _POOL = {'mean': lambda tokens: tokens[:, 1:].mean(dim=1), 'class': lambda token
 def _collate(items: Sequence[dict]) -> tuple[Tensor, Tensor]:
     """Items -> images (B, C, H, W) uint8 and labels (B,), each in one piece: a worker hands over two, not 2 * B."""
     if any(item.get('data_samples') is None for item in items):
-        raise ValueError('an image has no class: features are kept for labelled images, such as those of '
+        raise ValueError('an image has no class: features are kept for labeled images, such as those of '
                          'mae_backbone.ClassFolder')
     return torch.stack([item['inputs'] for item in items]), torch.tensor([int(item['data_samples']) for item in items])
 

@@ -112,7 +112,7 @@ def unless_cut_out(transform: Callable[[np.ndarray], Tensor], size: tuple[int, i
 
 
 def fingerprint(files: np.ndarray, labels: np.ndarray) -> str:
-    """What tells labelled files from any others: their names, sizes, times of the last change, and labels."""
+    """What tells labeled files from any others: their names, sizes, times of the last change, and labels."""
     digest = hashlib.sha256()
     for name in files:
         try:

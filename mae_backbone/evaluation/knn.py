@@ -1,4 +1,4 @@
-"""Nearest neighbours: how well the features of a backbone tell classes apart, with nothing trained on them."""
+"""Nearest neighbors: how well the features of a backbone tell classes apart, with nothing trained on them."""
 import copy
 import time
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ def knn_answers(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int,
                 temperature: float = 0.07, chunk: int = 1024, bank_chunk: int = 32_768) -> dict[int, Tensor]:
     """features (N, D), bank (M, D) of labels (M,) -> for each k (N,) the class that the k nearest of the bank vote for.
 
-    Nearest by cosine; a neighbour of similarity s votes with the weight exp(s / temperature) (Wu et al., CVPR 2018,
+    Nearest by cosine; a neighbor of similarity s votes with the weight exp(s / temperature) (Wu et al., CVPR 2018,
     section 3.4; k and temperature as in DINO, Caron et al., ICCV 2021, section 4.1). Beside its arguments, which may be
     float16 and mapped from the disk, it holds chunk * bank_chunk similarities, 134 MB.
 
     Args:
         features: on the device to compute on; the bank comes there a chunk at a time.
         classes: number of classes, above every label.
-        ks: numbers of neighbours.
+        ks: numbers of neighbors.
         chunk, bank_chunk: features compared with features of the bank at a time; the result does not depend on them.
 
     Raises:
@@ -58,7 +58,7 @@ def nearest(features: Tensor, bank: Tensor, k: int, *, chunk: int = 32_768,
             unit: bool = False) -> tuple[Tensor, Tensor]:
     """features (B, D) of length 1, bank (M, D) -> similarities (B, k), the highest first, and rows (B, k) of the bank.
 
-    The bank is normalised a chunk at a time: a copy of 1.3 million features of width 768 would take 4 GB. With `unit`
+    The bank is normalized a chunk at a time: a copy of 1.3 million features of width 768 would take 4 GB. With `unit`
     it is of length 1 already.
     """
     similarity = features.new_empty(len(features), 0)
@@ -74,11 +74,11 @@ def nearest(features: Tensor, bank: Tensor, k: int, *, chunk: int = 32_768,
 
 
 def check_bank(bank: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float) -> None:
-    """Raises ValueError where neighbours cannot be looked up in bank (M, D) of labels (M,)."""
+    """Raises ValueError where neighbors cannot be looked up in bank (M, D) of labels (M,)."""
     if bank.ndim != 2 or labels.shape != bank.shape[:1]:
         raise ValueError(f'the bank is {tuple(bank.shape)} with labels {tuple(labels.shape)}, wanted (M, D) and (M,)')
     if not 1 <= k <= len(bank):
-        raise ValueError(f'k={k} neighbours of a bank of {len(bank)} images: '
+        raise ValueError(f'k={k} neighbors of a bank of {len(bank)} images: '
                          f'choose k from 1 to {len(bank)}, or a larger bank')
     if temperature <= 0:
         raise ValueError(f'temperature={temperature}, wanted a positive number such as 0.07')
@@ -95,15 +95,15 @@ def normalize(features: Tensor) -> Tensor:
 
 
 def knn_votes(similarity: Tensor, labels: Tensor, *, classes: int, temperature: float) -> Tensor:
-    """similarity (B, k) and labels (B, k) of neighbours -> share of the votes for each class (B, classes)."""
-    # exp(s / temperature) overflows at low temperatures; its share of the sum over the neighbours does not
+    """similarity (B, k) and labels (B, k) of neighbors -> share of the votes for each class (B, classes)."""
+    # exp(s / temperature) overflows at low temperatures; its share of the sum over the neighbors does not
     weights = (similarity / temperature).softmax(dim=1)
     return weights.new_zeros(len(weights), classes).scatter_add_(1, labels.long(), weights)
 
 
 @LOOPS.register_module()
 class KNNLoop(BaseLoop):
-    """Classifies the images of a test (or validation) set by their nearest neighbours in a labelled bank.
+    """Classifies the images of a test (or validation) set by their nearest neighbors in a labeled bank.
 
     In a config, beside the usual test_dataloader::
 
@@ -120,7 +120,7 @@ class KNNLoop(BaseLoop):
         dataloader: the images to classify.
         evaluator: metrics of the votes.
         bank: a dataloader, or its config, without augmentation: usually the training images.
-        k: number of neighbours, or several of them, such as (10, 20, 100, 200).
+        k: number of neighbors, or several of them, such as (10, 20, 100, 200).
         temperature: of their weights, see `knn_answers`.
 
     Raises:
@@ -165,7 +165,7 @@ class KNNLoop(BaseLoop):
         return metrics
 
     def extract_bank(self) -> tuple[Tensor, Tensor]:
-        """Features (M, D), normalised, and labels (M,) of the whole bank, in every process."""
+        """Features (M, D), normalized, and labels (M,) of the whole bank, in every process."""
         features, done, start, batches = None, 0, time.time(), len(self.bank)
         for i, batch in zip(range(1, batches + 1), self.bank, strict=False):  # samplers for training may never end
             found, true = self.extract(batch)
@@ -189,7 +189,7 @@ class KNNLoop(BaseLoop):
 
     @torch.no_grad()
     def extract(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """A batch -> features (B, D), normalised, and labels (B,)."""
+        """A batch -> features (B, D), normalized, and labels (B,)."""
         model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
         data = model.data_preprocessor(batch, False)
         features = model(**data, mode='tensor')

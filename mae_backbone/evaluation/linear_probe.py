@@ -35,8 +35,8 @@ class Inputs(NamedTuple):
         """Of some rows of values (N, D), in float64."""
         chunks = rows.split(_CHUNK)
         mean = sum(values[part].double().sum(dim=0) for part in chunks) / len(rows)
-        centred = (values[part].double() - mean for part in chunks)
-        moments = sum(chunk.T @ chunk for chunk in centred) / len(rows)
+        centerd = (values[part].double() - mean for part in chunks)
+        moments = sum(chunk.T @ chunk for chunk in centerd) / len(rows)
         deviation = (moments.diagonal() + 1e-6).sqrt()  # as in `main_linprobe.py` of the public MAE code
         strengths, axes = torch.linalg.eigh(moments / deviation[:, None] / deviation)
         matrix = axes * (strengths.clamp(min=0) + RIDGE).rsqrt() @ axes.T

@@ -16,7 +16,7 @@ from mae_backbone.evaluation.metrics import label_ranks
 
 def accuracies(net: nn.Module, dataset: Dataset, labels: Sequence[int], *, batch_size: int = 64,
                workers: int = 1) -> dict[str, float]:
-    """Top-1 and top-5 in percent of a classifier on labelled images.
+    """Top-1 and top-5 in percent of a classifier on labeled images.
 
     Guesses are restricted to the classes that occur in the set, as ImageNet-A and -R, which have 200 of the 1,000
     classes, are evaluated.

@@ -7,9 +7,9 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import TRANSFORMS
 
-from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.data.files import list_images
-from mae_backbone.data.labeled import Labelled, layout, open_labelled
+from mae_backbone.data.labeled import Labeled, layout, open_labeled
 from mae_backbone.data.sources import open_source
 from mae_backbone.formats.coco import check_coco, read_coco
 from mae_backbone.formats.dataset_spec import (
@@ -57,17 +57,17 @@ def check_data(cfg: Config, *, splits: Sequence[str] = SPLITS) -> list[str]:
     return lines
 
 
-def _check(source: Source, masks: bool, labelled: bool) -> list[str]:
-    if not source.kind or not source.is_local or not (labelled or source.kind == 'coco'):
+def _check(source: Source, masks: bool, labeled: bool) -> list[str]:
+    if not source.kind or not source.is_local or not (labeled or source.kind == 'coco'):
         return [f'{source.split}: {source.cfg.get("type")} in {source.root}, not looked at']
-    if source.kind == 'unlabelled':
-        return [f'{source.split}: {_count_unlabelled(source):,} images']
+    if source.kind == 'unlabeled':
+        return [f'{source.split}: {_count_unlabeled(source):,} images']
     if source.root and not os.path.isdir(source.root):
         raise DataError(f'{source.root} is a file, wanted the folder of the data (unpack an archive first): give it '
                         'with --data-root DIR' if os.path.exists(source.root.rstrip('/')) else
                         f'{does_not_exist(source.root)}: give the folder of the data with --data-root DIR')
     if source.kind == 'coco':
-        return check_coco(source, masks=masks, labelled=labelled) + _check_coco_images(source)
+        return check_coco(source, masks=masks, labeled=labeled) + _check_coco_images(source)
     if source.kind == 'label maps':
         pairs = pairs_of(source)
         decode_some(source.split, [image for image, _ in pairs])
@@ -75,8 +75,8 @@ def _check(source: Source, masks: bool, labelled: bool) -> list[str]:
     return _check_class_folders(source)
 
 
-def _count_unlabelled(source: Source) -> int:
-    root, reader = source.option('data_root'), source.option('reader') or dict(type='mae_backbone.ColourReader')
+def _count_unlabeled(source: Source) -> int:
+    root, reader = source.option('data_root'), source.option('reader') or dict(type='mae_backbone.ColorReader')
     if isinstance(root, str) and not os.path.exists(root):
         raise DataError(f'{does_not_exist(root)}: give the folder of the images, a list of them or shards with '
                         '--data-root DIR')
@@ -102,7 +102,7 @@ def decode_some(split: str, paths: Sequence[str | Path]) -> dict[str | Path, tup
 def _size_or_error(path: str | Path) -> tuple[int, int] | Exception:
     try:
         height, width, _ = read_image(path).shape
-    except (BadImage, OSError) as error:
+    except (BadImageError, OSError) as error:
         return error
     return width, height
 
@@ -125,7 +125,7 @@ def _check_coco_images(source: Source) -> list[str]:
 def _check_class_folders(source: Source) -> list[str]:
     split = source.option('split') or ''
     if layout(Path(source.root), split) != 'folders':
-        return _check_labelled(source, open_labelled(Path(source.root), split, source.classes or None))
+        return _check_labeled(source, open_labeled(Path(source.root), split, source.classes or None))
     found = class_folders(source)
     folder = Path(source.root, split)
     if not folder.is_dir():
@@ -147,8 +147,8 @@ def _check_class_folders(source: Source) -> list[str]:
     return [f'{source.split}: {len(paths):,} images of {len(found)} classes']
 
 
-def _check_labelled(source: Source, found: Labelled) -> list[str]:
-    """A list or shards: `open_labelled` has compared its classes; some of a list's images are decoded."""
+def _check_labeled(source: Source, found: Labeled) -> list[str]:
+    """A list or shards: `open_labeled` has compared its classes; some of a list's images are decoded."""
     if found.shards is None:
         decode_some(source.split, [os.fsdecode(name) for name in found.files])
     return [f'{source.split}: {len(found.labels):,} images of {len(set(found.labels.tolist()))} classes']

@@ -35,7 +35,7 @@ class CocoFile:
         path: of the file.
         categories: names by id, in the order of the file, in which mmdet numbers its labels.
         images: (name of the file, width, height) in pixels, by id.
-        labelled: whether there is a list of annotations at all; COCO's test sets have none.
+        labeled: whether there is a list of annotations at all; COCO's test sets have none.
         boxes: number of boxes that mmdet trains on, by category id.
         annotated: ids of the images with any annotation, by category id.
         crowds: number of those boxes that stand for a crowd.
@@ -49,7 +49,7 @@ class CocoFile:
     path: str
     categories: dict[int | str, str]
     images: dict[int | str, tuple[str, float, float]]
-    labelled: bool
+    labeled: bool
     boxes: Counter = field(default_factory=Counter)
     annotated: dict[int | str, set] = field(default_factory=lambda: defaultdict(set))
     crowds: int = 0
@@ -289,13 +289,13 @@ def _decompressed(text: str) -> list[int]:
 
 # ---- against the config
 
-def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
+def check_coco(source: Source, *, masks: bool, labeled: bool) -> list[str]:
     """Refuses what mmdet would stumble over or misunderstand; returns lines that say what there is.
 
     Args:
         source: of kind 'coco'.
         masks: whether segmentations are needed.
-        labelled: whether annotations are needed.
+        labeled: whether annotations are needed.
 
     Raises:
         DataError: see there; the images themselves are not read.
@@ -308,13 +308,13 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
     _check_classes(file, source.classes)
     wanted = [number for number, name in file.categories.items() if name in source.classes]
     boxes = sum(file.boxes[number] for number in wanted)
-    if labelled and not file.labelled:
+    if labeled and not file.labeled:
         raise DataError(f"{file.path} has no list 'annotations': set ann_file to the file with the labels; without "
                         'any, images can be predicted (tools/predict.py), but not trained on or tested with')
-    if labelled and not boxes:
+    if labeled and not boxes:
         raise DataError(f'{file.path}: none of its {len(file.images):,} images has a box of {some(source.classes)}: '
                         'label some, or set ann_file to the file with the annotations')
-    evaluated = labelled and source.split != 'train'
+    evaluated = labeled and source.split != 'train'
     if masks:
         _check_masks(file, wanted, evaluated=evaluated)
     for fault, ids in file.unevaluable.items() if evaluated else ():
@@ -324,7 +324,7 @@ def check_coco(source: Source, *, masks: bool, labelled: bool) -> list[str]:
                             '0 where an object is no crowd: number them anew, or add it')
     _check_files(source, file)
     return [f'{source.split}: {len(file.images):,} images, {boxes:,} boxes of {len(wanted)} '
-            f'class{"es" * (len(wanted) > 1)}'] + (_notes(source, file, wanted, masks=masks) if file.labelled else [])
+            f'class{"es" * (len(wanted) > 1)}'] + (_notes(source, file, wanted, masks=masks) if file.labeled else [])
 
 
 def _check_classes(file: CocoFile, classes: list[str]) -> None:

@@ -18,7 +18,7 @@ _KINDS = {
     'LVISDataset': ('coco', ('load_data_list', 'parse_data_info')),
     'BaseSegDataset': ('label maps', ('load_data_list',)),
     'ClassFolder': ('class folders', ()),
-    'UnlabelledImages': ('unlabelled', ()),
+    'UnlabeledImages': ('unlabeled', ()),
 }
 
 
@@ -41,7 +41,7 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """'coco', 'label maps', 'class folders', 'unlabelled'; '' for data that are not understood here."""
+        """'coco', 'label maps', 'class folders', 'unlabeled'; '' for data that are not understood here."""
         for base in self.cls.__mro__ if self.cls else ():
             kind, methods = _KINDS.get(base.__name__, ('', ()))
             if kind and all(getattr(self.cls, name) is getattr(base, name) for name in methods):
@@ -102,7 +102,7 @@ class Source:
 
 
 def sources(cfg: Config, split: str) -> list[Source]:
-    """The data sets that a split reads: those of its dataloader, and of the labelled bank of `KNNLoop`."""
+    """The data sets that a split reads: those of its dataloader, and of the labeled bank of `KNNLoop`."""
     loop = cfg.get(f'{split}_cfg') or {}
     loaders = [cfg.get(f'{split}_dataloader'), loop.get('bank')]
     return [Source(split, leaf, _class_of(leaf, cfg.get('default_scope')))

@@ -12,11 +12,11 @@ from mmengine.fileio import list_dir_or_file
 from PIL import Image, UnidentifiedImageError
 
 from mae_backbone.data.decode import read_image
-from mae_backbone.data.label_colors import IGNORED, LabelColours, OtherColours
+from mae_backbone.data.label_colors import IGNORED, LabelColors, UnknownColorError
 from mae_backbone.formats.dataset_spec import DataError, Source, absent, dicts_in, does_not_exist, evenly, some
 
 LOOKED_AT = 500  # label maps of a split whose pixels are read; of a larger set so many at even distances
-_COLOURED = ('RGB', 'RGBA', 'RGBX')  # modes of PIL; of an image with a palette ('P') the indices count, as with mmseg
+_COLORED = ('RGB', 'RGBA', 'RGBX')  # modes of PIL; of an image with a palette ('P') the indices count, as with mmseg
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises, on broken PNG too
 _EXIF_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # those that exchange width and height
 
@@ -36,13 +36,13 @@ def check_label_maps(source: Source, pairs: list[tuple[str, str]]) -> list[str]:
     with ThreadPoolExecutor(8) as pool:
         looks = list(pool.map(partial(_look, reader_of(source)), *zip(*drawn, strict=True)))
     _refuse(source, looks, lambda look: look.fault, 'cannot be read as one number a pixel',
-            'save them as PNG with one channel of 8 bits, which holds the number of the class, or give the colours of '
+            'save them as PNG with one channel of 8 bits, which holds the number of the class, or give the colors of '
             'the classes in classes.txt, as #rrggbb after each name')
-    _refuse(source, looks, lambda look: look.colours, 'hold colours that no class has',
+    _refuse(source, looks, lambda look: look.colors, 'hold colors that no class has',
             'add them to classes.txt, with the name - where they stand for no class, or correct the maps, which must '
             'not be smoothed nor be JPEG')
     _refuse(source, looks, lambda look: look.other_size, 'have another size than their image',
-            'make each label map as large as its image, without smoothing (nearest neighbour)')
+            'make each label map as large as its image, without smoothing (nearest neighbor)')
     _refuse(source, looks, values.not_allowed, f'hold numbers outside of {values}',
             'map the labels onto these numbers' + values.hint(looks))
     return _lines(source, len(pairs), looks, values)
@@ -130,15 +130,15 @@ class _Look:
     path: str
     values: frozenset[int] = frozenset()
     fault: str = ''
-    colours: str = ''
+    colors: str = ''
     other_size: str = ''
 
 
 def _look(read: Callable[[str], np.ndarray], image: str, path: str) -> _Look:
     try:
         labels = read(path)
-    except OtherColours as error:
-        return _Look(path, colours=str(error))
+    except UnknownColorError as error:
+        return _Look(path, colors=str(error))
     except UNREADABLE as error:
         return _Look(path, fault=f'{type(error).__name__}: {error}')
     if fault := fault_of(labels):
@@ -158,35 +158,35 @@ def fault_of(labels: np.ndarray) -> str:
     return '' if labels.dtype.kind in 'bui' else f'{labels.dtype} numbers'
 
 
-def read_colours(path: str, colours: LabelColours) -> np.ndarray | None:
-    """The classes (H, W) of a label map in colours, whatever its alpha; None, from the head alone, of one in numbers.
+def read_colors(path: str, colors: LabelColors) -> np.ndarray | None:
+    """The classes (H, W) of a label map in colors, whatever its alpha; None, from the head alone, of one in numbers.
 
     Raises:
-        OtherColours: it has colours that no class has.
+        UnknownColorError: it has colors that no class has.
         OSError, SyntaxError, ValueError: it cannot be read.
     """
     with Image.open(path) as file:
-        return colours.labels(np.asarray(file)[..., :3]) if file.mode in _COLOURED else None
+        return colors.labels(np.asarray(file)[..., :3]) if file.mode in _COLORED else None
 
 
 def reader_of(source: Source) -> Callable[[str], np.ndarray]:
-    """Reads a label map of a data set: the numbers that stand in it, or would if they were no colours."""
-    colours, reduced = colours_of(source), source.option('reduce_zero_label')
+    """Reads a label map of a data set: the numbers that stand in it, or would if they were no colors."""
+    colors, reduced = colors_of(source), source.option('reduce_zero_label')
 
     def read(path: str) -> np.ndarray:
-        labels = None if colours is None else read_colours(path, colours)
+        labels = None if colors is None else read_colors(path, colors)
         if labels is None:
             with Image.open(path) as file:
                 return np.asarray(file).squeeze()  # as mmseg's LoadAnnotations has it
-        return labels + (labels != IGNORED) if reduced else labels  # colours are not reduced
+        return labels + (labels != IGNORED) if reduced else labels  # colors are not reduced
     return read
 
 
-def colours_of(source: Source) -> LabelColours | None:
-    """The colours by which the pipeline of a data set reads its label maps."""
+def colors_of(source: Source) -> LabelColors | None:
+    """The colors by which the pipeline of a data set reads its label maps."""
     for step in dicts_in(source.option('pipeline')):
         if str(step.get('type')).endswith('LoadAnnotations') and step.get('palette'):
-            return LabelColours(step['palette'], step.get('ignored') or ())
+            return LabelColors(step['palette'], step.get('ignored') or ())
     return None
 
 

@@ -12,7 +12,7 @@ from mae_backbone.formats.dataset_spec import DataError, Source, sources
 
 
 def use_labels(cfg: Config, share: float, *, seed: int = 0) -> list[str]:
-    """Leaves `share` of the labelled training images in `cfg`; returns lines for the plan.
+    """Leaves `share` of the labeled training images in `cfg`; returns lines for the plan.
 
     Kept are the first images of an order that `seed` fixes, so that a smaller share is a part of a larger one. Of class
     folders the share is taken class by class, at least one image of each.
@@ -26,7 +26,7 @@ def use_labels(cfg: Config, share: float, *, seed: int = 0) -> list[str]:
         DataError: the share is no share, or a data set has no labels or is not understood.
     """
     if not 0 < share <= 1:
-        raise DataError(f'--labels {share:g}: wanted a share of the labelled images in (0, 1], such as 0.1 for 10 %')
+        raise DataError(f'--labels {share:g}: wanted a share of the labeled images in (0, 1], such as 0.1 for 10 %')
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         return [_use(source, share, seed) for source in sources(cfg, 'train')]
 

@@ -5,7 +5,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mae_backbone.checkpoints.files import INTERRUPTED, DiskFull
+from mae_backbone.checkpoints.files import INTERRUPTED, DiskFullError
 from mae_backbone.engine.optim_wrapper import between_steps
 from mae_backbone.registry import HOOKS
 
@@ -45,7 +45,7 @@ class WholeCheckpointHook(CheckpointHook):
             runner.save_checkpoint(self.out_dir, Path(path).name, save_optimizer=self.save_optimizer,
                                    save_param_scheduler=self.save_param_scheduler, meta=meta, by_epoch=self.by_epoch,
                                    **self.args)
-        except DiskFull as error:
+        except DiskFullError as error:
             if meta['iter'] >= runner.max_iters:
                 raise
             runner.logger.error(f'{error.strerror}. The training goes on, and saves again when it is due')

@@ -75,7 +75,7 @@ class ConfusionHook(Hook):
         if not is_main_process() or not len(answers):
             return
         names = [str(name) for name in (getattr(dataset, 'metainfo', None) or {}).get('classes', ())]
-        classes = max(self.classes, len(names), int(answers.max()) + 1)  # neighbours know those of their bank alone
+        classes = max(self.classes, len(names), int(answers.max()) + 1)  # neighbors know those of their bank alone
         names += [str(label) for label in range(len(names), classes)]
         matrix = confusion_matrix(answers.numpy(), classes=classes)
         write_confusion(matrix, names, Path(runner.work_dir), stage, pairs=self.pairs)

@@ -15,7 +15,7 @@ from mae_backbone.registry import HOOKS
 _FLOAT16_SEARCH = 16
 
 
-class NonFinite(ValueError):
+class NonFiniteError(ValueError):
     """A run whose losses or gradients are not finite, and that going back did not mend."""
 
     everywhere = True  # every process of the run says so: one message is enough
@@ -103,7 +103,7 @@ class GuardHook(Hook):
 
     def _go_back(self, runner: Runner) -> None:
         if self.state['returned'] >= self.returns:
-            raise NonFinite(self._report(runner))
+            raise NonFiniteError(self._report(runner))
         self.state['returned'] += 1
         found = [self._last_good(runner) if is_main_process() else None]
         broadcast_object_list(found)

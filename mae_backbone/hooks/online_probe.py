@@ -15,13 +15,13 @@ from mae_backbone.registry import DATASETS, HOOKS
 
 @HOOKS.register_module()
 class ProbeHook(MeasuringHook):
-    """Nearest neighbours and a linear classifier on the frozen features, as `mae_backbone.KNNLoop` has the former.
+    """Nearest neighbors and a linear classifier on the frozen features, as `mae_backbone.KNNLoop` has the former.
 
     In a config::
 
-        labelled = dict(type='mae_backbone.ClassFolder', data_root='data/imagenet', train=False)
-        custom_hooks = [dict(type='mae_backbone.ProbeHook', train=dict(labelled, split='train'),
-                             val=dict(labelled, split='val'))]
+        labeled = dict(type='mae_backbone.ClassFolder', data_root='data/imagenet', train=False)
+        custom_hooks = [dict(type='mae_backbone.ProbeHook', train=dict(labeled, split='train'),
+                             val=dict(labeled, split='val'))]
 
     The curves are `knn/mean`, `knn/class`, `linear/mean` and `linear/class`, in percent: of the mean of the patch
     tokens, and of the class token. The linear classifier has a closed form (see `ridge_predict`): it costs a second,
@@ -33,7 +33,7 @@ class ProbeHook(MeasuringHook):
             end.
         by_epoch: False counts the interval in iterations.
         images: at most that many of `train`, evenly drawn, and half as many of `val`.
-        k, temperature: of the nearest neighbours.
+        k, temperature: of the nearest neighbors.
         batch_size: images in a forward pass.
         workers: processes that load the images.
 
@@ -80,7 +80,7 @@ class ProbeHook(MeasuringHook):
 
 
 def probe(train: Features, val: Features, *, k: int = 20, temperature: float = 0.07) -> dict[str, float]:
-    """Labelled features to learn from and to judge by -> percent of right answers by name."""
+    """Labeled features to learn from and to judge by -> percent of right answers by name."""
     classes = int(train.labels.max()) + 1
     if int(val.labels.max()) >= classes:
         raise ValueError(f'ProbeHook.val has the class {int(val.labels.max())}, of which ProbeHook.train has no image: '
@@ -100,7 +100,7 @@ _STRENGTHS = tuple(10.0 ** (i / 2) for i in range(-10, 5))
 
 def ridge_predict(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int,
                   strengths: Sequence[float] = _STRENGTHS) -> Tensor:
-    """features (N, D), bank (M, D) of labels (M,) -> (N,) classes, by a linear classifier learnt from the bank.
+    """features (N, D), bank (M, D) of labels (M,) -> (N,) classes, by a linear classifier learned from the bank.
 
     Ridge regression of standardised features onto one-hot classes, in float64, whose strength is chosen by generalised
     cross-validation (Golub, Heath and Wahba, 1979): the mean squared error over (1 - degrees of freedom / M)**2. No

@@ -87,15 +87,15 @@ def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: 
 
 
 def to_pixels(image: Tensor, preprocessor: torch.nn.Module, channels: Sequence[int] | None = None) -> np.ndarray:
-    """Normalised image (C, H, W) -> (H, W, 3) uint8: undoes the mean and deviation of the data preprocessor.
+    """Normalized image (C, H, W) -> (H, W, 3) uint8: undoes the mean and deviation of the data preprocessor.
 
     Of pixels of 16 bits, which no screen shows, two deviations around the mean become the range from black to white.
     `channels` are those of `ReconstructionHook`.
     """
-    normalised = preprocessor._enable_normalize
-    if normalised and preprocessor.mean.max() > 255:
+    normalized = preprocessor._enable_normalize
+    if normalized and preprocessor.mean.max() > 255:
         pixels = 127.5 + 63.75 * image.float()
     else:
-        pixels = image.float() * preprocessor.std + preprocessor.mean if normalised else image.float()
+        pixels = image.float() * preprocessor.std + preprocessor.mean if normalized else image.float()
     shown = list(channels or ((0, 1, 2) if len(image) >= 3 else (0, 0, 0)))
     return pixels[shown].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()

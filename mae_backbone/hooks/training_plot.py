@@ -20,7 +20,7 @@ from mae_backbone.registry import HOOKS
 from mae_backbone.utils.atomic_write import write_bytes
 
 _POINTS = 300  # that a curve is drawn with; more cannot be told apart
-_COLOURS = ('#1f6fb4', '#d9822b', '#2f9e62', '#b5446e', '#6b5bb0', '#7a7a7a')
+_COLORS = ('#1f6fb4', '#d9822b', '#2f9e62', '#b5446e', '#6b5bb0', '#7a7a7a')
 _DRAWN_ELSEWHERE = ('images_per_s', 'waiting', 'memory', 'rank', 'spread')
 
 
@@ -140,11 +140,11 @@ def all_panels(hub: MessageHub, iteration: int) -> list[Panel]:
 
 def draw_panel(axes: Axes, panel: Panel, *, scale: float) -> None:
     """Draws lines over iterations / scale; those of many points as their mean and range."""
-    for line, colour in zip(panel.lines, _COLOURS * (1 + len(panel.lines) // len(_COLOURS)), strict=False):
+    for line, color in zip(panel.lines, _COLORS * (1 + len(panel.lines) // len(_COLORS)), strict=False):
         at, low, mean, high = thinned(line.at / scale, line.values * panel.scale)
         if len(at) < len(line.at):
-            axes.fill_between(at, low, high, color=colour, alpha=0.22, linewidth=0)
-        axes.plot(at, mean, color=colour, linewidth=1.4, marker='o' if len(at) <= 30 else '', markersize=3,
+            axes.fill_between(at, low, high, color=color, alpha=0.22, linewidth=0)
+        axes.plot(at, mean, color=color, linewidth=1.4, marker='o' if len(at) <= 30 else '', markersize=3,
                   label=line.label)
     axes.set_title(panel.title, fontsize=9, loc='left')
     axes.grid(color='#dddddd', linewidth=0.6)

@@ -18,8 +18,8 @@ class ViTClassifier(BaseModel):
 
     Args:
         backbone: arguments of `ViTBackbone`, `init_cfg` for pretrained weights among them.
-        num_classes: number of classes; 0 for a model that only gives features (nearest neighbours).
-        pool: 'mean' of the patch tokens, the 'class' token, or 'attention': one query that is learnt attends to all
+        num_classes: number of classes; 0 for a model that only gives features (nearest neighbors).
+        pool: 'mean' of the patch tokens, the 'class' token, or 'attention': one query that is learned attends to all
             tokens, with as many heads as the backbone (attentive probing, Chen et al., Context Autoencoder, 2022).
         probe: train a linear head on the frozen backbone, behind a BatchNorm without scale and shift (MAE paper,
             appendix A.1), instead of all weights; the pool 'attention' is trained too.
@@ -29,7 +29,7 @@ class ViTClassifier(BaseModel):
         label_smoothing: in [0, 1).
         mixup: arguments of `timm.data.Mixup`, such as dict(mixup_alpha=.8, cutmix_alpha=1.); None for none.
         random_erasing: probability that a rectangle of an image is replaced by noise in training.
-        data_preprocessor: config of what puts images on the device and normalises them.
+        data_preprocessor: config of what puts images on the device and normalizes them.
 
     Raises:
         ValueError: a pool or a number of blocks that does not exist, or a backbone without class token.
@@ -43,7 +43,7 @@ class ViTClassifier(BaseModel):
             raise ValueError(f"pool={pool!r}, wanted 'mean' (of the patch tokens), 'class' (token) or 'attention'")
         if not backbone.get('class_token', True):
             raise ValueError('backbone has class_token=False: a classifier needs the token, leave it out')
-        # Fine-tuning with the mean normalises after the pooling, in fc_norm (public MAE code, `models_vit.py`).
+        # Fine-tuning with the mean normalizes after the pooling, in fc_norm (public MAE code, `models_vit.py`).
         norm_last = pool == 'mean' and not probe and num_classes > 0
         self.backbone = ViTBackbone(**{'class_token': True, 'final_norm': not norm_last} | backbone
                                     | frozen_but(0 if probe else tuned_blocks, backbone.get('arch', 'base')))
@@ -60,7 +60,7 @@ class ViTClassifier(BaseModel):
             nn.init.zeros_(self.head.bias)
         self.label_smoothing = label_smoothing
         self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes) if mixup else None
-        # timm draws the noise of 'pixel' from a unit normal, which fits images that are normalised already.
+        # timm draws the noise of 'pixel' from a unit normal, which fits images that are normalized already.
         self.erase = RandomErasing(random_erasing, mode='pixel', device='cpu') if random_erasing else None
 
     def forward(self, inputs: Tensor, data_samples: list[int] | Tensor | None = None,

@@ -1,4 +1,4 @@
-"""From the bytes of a batch to normalised pixels, on the device."""
+"""From the bytes of a batch to normalized pixels, on the device."""
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +10,7 @@ from mae_backbone.registry import MODELS
 
 @MODELS.register_module()
 class PixelPreprocessor(BaseDataPreprocessor):
-    """Brings a batch to the device as it was decoded, and flips and normalises it there.
+    """Brings a batch to the device as it was decoded, and flips and normalizes it there.
 
     One byte a value crosses the bus instead of four, and the processes that load images are spared the arithmetic.
 
@@ -28,7 +28,7 @@ class PixelPreprocessor(BaseDataPreprocessor):
         if (mean is None) != (std is None) or (mean is not None and len(mean) != len(std)):
             raise ValueError(f'mean={mean} and std={std}: wanted both with a number for each channel, or neither')
         if std is not None and min(std) <= 0:
-            raise ValueError(f'std={std}: a channel that does not vary cannot be normalised, leave it out or give it 1')
+            raise ValueError(f'std={std}: a channel that does not vary cannot be normalized, leave it out or give it 1')
         self._enable_normalize = mean is not None
         if self._enable_normalize:
             self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).reshape(-1, 1, 1), persistent=False)

@@ -29,7 +29,7 @@ class MAEPretrainer(BaseModel):
             `masking.Masking` says, is registered in mmengine.registry.MODELS, and is imported by `custom_imports`.
         compile: whether torch.compile makes one program of the step: 'auto' where it pays, True, or False. The log says
             which it was. Names of parameters stay.
-        data_preprocessor: config of what puts images on the device and normalises them.
+        data_preprocessor: config of what puts images on the device and normalizes them.
     """
 
     def __init__(self, encoder: dict, *, decoder_width: int = 512, decoder_depth: int = 8, decoder_heads: int = 16,

@@ -93,7 +93,7 @@ class ConvNorm(nn.Conv2d):
 
     def __init__(self, in_channels: int, out_channels: int, **options) -> None:
         super().__init__(in_channels, out_channels, bias=False, **options)
-        # The initialisation of detectron2's pyramid (`c2_msra_fill`).
+        # The initialization of detectron2's pyramid (`c2_msra_fill`).
         nn.init.kaiming_normal_(self.weight, mode='fan_out', nonlinearity='relu')
         self.norm = LayerNorm2d(out_channels, eps=1e-6)
 

@@ -87,7 +87,7 @@ def fit_classes(cfg: Config) -> list[str]:
         for other in found:
             if other.kind == source.kind:
                 lines += _set_classes(other, classes)
-                lines += _use_colours(other)
+                lines += _use_colors(other)
         _set_num_classes(cfg.get('model'), len(classes))
         return list(dict.fromkeys(lines))
     return []
@@ -150,23 +150,23 @@ def _take_any_classes(source: Source) -> str:
     return f'{name} becomes BaseSegDataset, which takes any classes, with {options}'
 
 
-def _use_colours(source: Source) -> list[str]:
-    """Has label maps read by the colours of classes.txt, where it gives such; returns lines to print."""
+def _use_colors(source: Source) -> list[str]:
+    """Has label maps read by the colors of classes.txt, where it gives such; returns lines to print."""
     path = _class_file(source)
-    if source.kind != 'label maps' or not os.path.isfile(path) or not (colours := read_classes(path).colours):
+    if source.kind != 'label maps' or not os.path.isfile(path) or not (colors := read_classes(path).colors):
         return []
-    import_module('mae_backbone.segmentation')  # registers what reads colours
-    source.cfg.metainfo = ConfigDict(source.cfg.get('metainfo') or {}, classes=tuple(source.classes), palette=colours)
+    import_module('mae_backbone.segmentation')  # registers what reads colors
+    source.cfg.metainfo = ConfigDict(source.cfg.get('metainfo') or {}, classes=tuple(source.classes), palette=colors)
     for step in dicts_in(source.option('pipeline')):
         if str(step.get('type')).endswith('LoadAnnotations'):
-            step.update(type='mae_backbone.LoadAnnotations', palette=colours, ignored=read_classes(path).ignored)
-    return [f'label maps in colours are read by those of {path}']
+            step.update(type='mae_backbone.LoadAnnotations', palette=colors, ignored=read_classes(path).ignored)
+    return [f'label maps in colors are read by those of {path}']
 
 
 def palette(count: int) -> list[tuple[int, int, int]]:
-    """Colours (red, green, blue) in 0..255 that differ well: hues at steps of the golden ratio."""
-    colours = (colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.8, 0.6 + 0.4 * (i % 2)) for i in range(count))
-    return [tuple(round(255 * part) for part in colour) for colour in colours]
+    """Colors (red, green, blue) in 0..255 that differ well: hues at steps of the golden ratio."""
+    colors = (colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.8, 0.6 + 0.4 * (i % 2)) for i in range(count))
+    return [tuple(round(255 * part) for part in color) for color in colors]
 
 
 def _set_num_classes(model: object, count: int) -> None:

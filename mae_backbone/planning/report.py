@@ -1,4 +1,4 @@
-"""A look through all images of a labelled set: sizes, classes, small and large objects, errors, and some drawn."""
+"""A look through all images of a labeled set: sizes, classes, small and large objects, errors, and some drawn."""
 import json
 import os
 from collections import Counter
@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_rle
 
-from mae_backbone.data.decode import BadImage, read_image
-from mae_backbone.data.label_colors import IGNORED, OtherColours
-from mae_backbone.data.labeled import open_labelled
+from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.label_colors import IGNORED, UnknownColorError
+from mae_backbone.data.labeled import open_labeled
 from mae_backbone.formats.coco import image_file, is_used, mask_fault, read_coco
 from mae_backbone.formats.dataset_spec import DataError, Source, evenly, some
 from mae_backbone.formats.label_maps import UNREADABLE, fault_of, pairs_of, reader_of
@@ -66,9 +66,9 @@ def labels_of(source: Source) -> dict[str, str]:
     if source.kind == 'label maps':
         return dict(pairs_of(source))
     if source.kind == 'class folders':
-        found = open_labelled(Path(source.root), source.option('split') or '', source.classes or None)
+        found = open_labeled(Path(source.root), source.option('split') or '', source.classes or None)
         if found.shards is not None:
-            raise DataError(f'{source.split}: labelled shards are not looked through; what is packed may be looked at '
+            raise DataError(f'{source.split}: labeled shards are not looked through; what is packed may be looked at '
                             'before: tools/pack.py --verify decodes all of it')
         return {os.fsdecode(file): found.classes[label] for file, label in zip(found.files, found.labels, strict=True)}
     raise DataError(f'{source.split}: {source.cfg.get("type")} is not understood: wanted a data set in COCO\'s format, '
@@ -83,7 +83,7 @@ def samples(source: Source, count: int = 8, *, height: int = 256) -> list[np.nda
         try:
             image = read_image(path)
             picture = _DRAWN[source.kind](image, source, objects.get(path, []) if objects else labels[path])
-        except (BadImage, OSError):
+        except (BadImageError, OSError):
             continue
         picture = to_height(picture, height)
         drawn.append(np.concatenate([title_bar(os.path.basename(path), picture.shape[1]), picture]))
@@ -91,19 +91,19 @@ def samples(source: Source, count: int = 8, *, height: int = 256) -> list[np.nda
 
 
 def _read_labels(path: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
-    """A label map (H, W) uint8 by `reader_of` its data set. Raises BadImage."""
+    """A label map (H, W) uint8 by `reader_of` its data set. Raises BadImageError."""
     try:
         labels = read(path)
-    except OtherColours as error:
-        raise BadImage(f'{path} holds {error}') from error
+    except UnknownColorError as error:
+        raise BadImageError(f'{path} holds {error}') from error
     except UNREADABLE as error:
-        raise BadImage(f'{path} cannot be read as an image ({type(error).__name__}: {error}): copy it again, or save '
+        raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error}): copy it again, or save '
                        'it as PNG') from error
     fault = fault_of(labels)
     if not fault and labels.size and not 0 <= labels.min() <= labels.max() <= IGNORED:
         fault = f'numbers from {labels.min()} to {labels.max()}'
     if fault:
-        raise BadImage(f'{path} holds {fault}: wanted one number in 0..{IGNORED} a pixel, as in a PNG of 8 bits')
+        raise BadImageError(f'{path} holds {fault}: wanted one number in 0..{IGNORED} a pixel, as in a PNG of 8 bits')
     return labels.astype(np.uint8)
 
 
@@ -122,7 +122,7 @@ def _look(measure: Callable[[str], tuple[int, int] | np.ndarray],
     """The measure of a file, which is small so that results may wait, or what keeps it from being read."""
     try:
         return measure(path)
-    except (BadImage, OSError) as error:
+    except (BadImageError, OSError) as error:
         return error
 
 
@@ -227,16 +227,16 @@ def _objects(source: Source) -> dict[str, list[dict]]:
 def _draw_objects(image: np.ndarray, source: Source, objects: list[dict]) -> np.ndarray:
     """Boxes, outlines of polygons, and names; crowds in white."""
     categories = list(read_coco(source.annotations).categories.items())
-    colours = dict(zip((number for number, _ in categories), palette(len(categories)), strict=True))
+    colors = dict(zip((number for number, _ in categories), palette(len(categories)), strict=True))
     picture, width = image.copy(), max(1, min(image.shape[:2]) // 200)
     for one in objects:
-        colour = (255, 255, 255) if one.get('iscrowd') else colours[one['category_id']]
+        color = (255, 255, 255) if one.get('iscrowd') else colors[one['category_id']]
         x, y, w, h = one['bbox']
         (x, y), (right, foot) = _points([x, y, x + w, y + h], picture).tolist()
-        cv2.rectangle(picture, (x, y), (right, foot), colour, width)
-        cv2.polylines(picture, _outlines(one.get('segmentation'), picture), True, colour, width)
+        cv2.rectangle(picture, (x, y), (right, foot), color, width)
+        cv2.polylines(picture, _outlines(one.get('segmentation'), picture), True, color, width)
         cv2.putText(picture, str(dict(categories)[one['category_id']]), (x, max(10, y - 2)), cv2.FONT_HERSHEY_SIMPLEX,
-                    0.4 * width, colour, width)
+                    0.4 * width, color, width)
     return picture
 
 
@@ -261,15 +261,15 @@ def _outlines(segmentation: object, picture: np.ndarray) -> list[np.ndarray]:
 
 
 def _draw_map(image: np.ndarray, source: Source, path: str) -> np.ndarray:
-    """The image, its classes in colours over it, and their names where they have 1 % of the pixels."""
+    """The image, its classes in colors over it, and their names where they have 1 % of the pixels."""
     labels = _read_labels(path, reader_of(source))
     if labels.shape != image.shape[:2]:
         return image
     shift = 1 if source.option('reduce_zero_label') else 0
     own = (source.option('metainfo') or {}).get('palette') or getattr(source.cls, 'METAINFO', {}).get('palette')
-    colours = np.zeros((max(256, shift + len(source.classes)), 3), np.uint8)
-    colours[shift:shift + len(source.classes)] = own or palette(len(source.classes))
-    picture = (image // 2 + colours[labels] // 2).astype(np.uint8)
+    colors = np.zeros((max(256, shift + len(source.classes)), 3), np.uint8)
+    colors[shift:shift + len(source.classes)] = own or palette(len(source.classes))
+    picture = (image // 2 + colors[labels] // 2).astype(np.uint8)
     for label, name in enumerate(source.classes, start=shift):
         if (labels == label).mean() >= 0.01:
             _write_inside(picture, labels == label, name)
@@ -283,8 +283,8 @@ def _write_inside(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     scale, width = max(0.35, picture.shape[0] / 1000), max(1, picture.shape[0] // 400)
     (wide, high), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
     place = max(0, min(x - wide // 2, picture.shape[1] - wide)), y + high // 2
-    for colour, more in (((0, 0, 0), 2), ((255, 255, 255), 0)):  # white with a dark edge, legible on any colour
-        cv2.putText(picture, name, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, width + more, cv2.LINE_AA)
+    for color, more in (((0, 0, 0), 2), ((255, 255, 255), 0)):  # white with a dark edge, legible on any color
+        cv2.putText(picture, name, place, cv2.FONT_HERSHEY_SIMPLEX, scale, color, width + more, cv2.LINE_AA)
 
 
 def _draw_class(image: np.ndarray, source: Source, name: str) -> np.ndarray:

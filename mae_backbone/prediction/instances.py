@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_rle
 
 
-class PlacedMask(NamedTuple):
+class CroppedRLE(NamedTuple):
     """The pixels of an object, as the run lengths of the part of the image that they fill."""
 
     top: int
@@ -17,7 +17,7 @@ class PlacedMask(NamedTuple):
     rle: dict  # of pycocotools
 
     @classmethod
-    def of(cls, pixels: np.ndarray, top: int = 0, left: int = 0) -> 'PlacedMask':
+    def of(cls, pixels: np.ndarray, top: int = 0, left: int = 0) -> 'CroppedRLE':
         """pixels (H, W) bool, whose first one lies at (top, left) of the image."""
         rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
         if not len(rows):
@@ -29,10 +29,10 @@ class PlacedMask(NamedTuple):
         """(h, w) bool: the part of the image at (top, left)."""
         return coco_rle.decode(self.rle).astype(bool)
 
-    def shifted(self, top: int, left: int) -> 'PlacedMask':
-        return PlacedMask(self.top + top, self.left + left, self.rle)
+    def shifted(self, top: int, left: int) -> 'CroppedRLE':
+        return CroppedRLE(self.top + top, self.left + left, self.rle)
 
-    def joined(self, other: 'PlacedMask') -> 'PlacedMask':
+    def joined(self, other: 'CroppedRLE') -> 'CroppedRLE':
         """What is in one or the other."""
         parts = [(mask, mask.pixels()) for mask in (self, other)]
         top, left = min(self.top, other.top), min(self.left, other.left)
@@ -42,7 +42,7 @@ class PlacedMask(NamedTuple):
         for mask, inner in parts:
             y, x = mask.top - top, mask.left - left
             both[y:y + inner.shape[0], x:x + inner.shape[1]] |= inner
-        return PlacedMask.of(both, top, left)
+        return CroppedRLE.of(both, top, left)
 
     def in_image(self, height: int, width: int) -> dict:
         """The run lengths of a whole image of that size, as COCO's results have them; the image is never laid out."""
@@ -71,7 +71,7 @@ class Objects:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    masks: list[PlacedMask] | None = None
+    masks: list[CroppedRLE] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -86,7 +86,7 @@ class Objects:
         if 'masks' in found:
             pixels = found.masks.to_ndarray() if hasattr(found.masks, 'to_ndarray') else found.masks  # annotations
             pixels = torch.as_tensor(pixels, dtype=torch.bool)
-            masks = [PlacedMask.of(one.cpu().numpy()) for one in pixels[keep.to(pixels.device)]]
+            masks = [CroppedRLE.of(one.cpu().numpy()) for one in pixels[keep.to(pixels.device)]]
         return cls(*(part[keep].float().cpu().numpy() for part in (boxes, scores)),
                    found.labels[keep].cpu().numpy(), masks)
 

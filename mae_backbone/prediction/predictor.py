@@ -35,7 +35,7 @@ class Predictor:
         checkpoint: what tools/train.py wrote.
         threshold: objects with a lower score, in [0, 1], are left out.
         tile: side in pixels of the tiles in which images are looked at; None for images as a whole.
-        overlap: share of its side by which neighbouring tiles overlap.
+        overlap: share of its side by which neighboring tiles overlap.
         tta: test-time augmentation, as `use_tta` reads it from the config.
 
     Raises:
@@ -61,7 +61,7 @@ class Predictor:
         self.classes = _names(cfg, self.net, meta)
         given = meta.get('palette')
         fits = isinstance(given, (list, tuple)) and len(given) == len(self.classes)
-        self.colours = [tuple(colour) for colour in given] if fits else palette(len(self.classes))
+        self.colors = [tuple(color) for color in given] if fits else palette(len(self.classes))
         self.prepare = _classifier_input(cfg) if self.task == 'classification' else image_pipeline(cfg)
 
     @torch.inference_mode()
@@ -118,8 +118,8 @@ class Predictor:
         if self.task == 'classification':
             return _titled(image, self.describe(result))
         if self.task == 'segmentation':
-            return draw_labels(image, result, self.colours)
-        return draw_objects(image, result, self.classes, self.colours)
+            return draw_labels(image, result, self.colors)
+        return draw_objects(image, result, self.classes, self.colors)
 
     def draw_truth(self, dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
         """An image of a data set of this model's task (H, W, 3), and a picture of what its annotation says is there."""
@@ -130,8 +130,8 @@ class Predictor:
         image = np.ascontiguousarray(sample['inputs'].flip(0).permute(1, 2, 0).numpy())  # mmcv loads BGR
         truth = sample['data_samples']
         if self.task == 'segmentation':
-            return image, draw_labels(image, truth.gt_sem_seg.data[0].numpy(), self.colours)
-        return image, draw_objects(image, Objects.of(truth.gt_instances), self.classes, self.colours, with_scores=False)
+            return image, draw_labels(image, truth.gt_sem_seg.data[0].numpy(), self.colors)
+        return image, draw_objects(image, Objects.of(truth.gt_instances), self.classes, self.colors, with_scores=False)
 
 
 def task_of(model: nn.Module) -> str:

@@ -120,7 +120,7 @@ class Results:
             save_picture(str(path), self.predictor.draw(image, result))
         if self.predictor.task == 'segmentation':
             with written_whole(self.folder / 'labels' / name.with_name(name.name + '.png')) as path:
-                save_labels(path, result, self.predictor.colours)
+                save_labels(path, result, self.predictor.colors)
 
     def _image_id(self, name: str, frame: int | None = None, **_: object) -> int | str:
         """The number of the annotation file, or the next one that is not in it."""
@@ -150,11 +150,11 @@ def areas(labels: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
     return {'pixels': dict(found), 'share': {name: round(count / labels.size, 6) for name, count in found}}
 
 
-def save_labels(path: Path, labels: np.ndarray, colours: Sequence[tuple[int, int, int]]) -> None:
-    """labels (H, W) uint8 -> a PNG of them in which each has its colour; uint16, which PNG cannot colour, as grey."""
+def save_labels(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> None:
+    """labels (H, W) uint8 -> a PNG of them in which each has its color; uint16, which PNG cannot color, as gray."""
     picture = Image.fromarray(labels)
     if labels.dtype == np.uint8:
-        picture.putpalette([part for colour in colours for part in colour])
+        picture.putpalette([part for color in colors for part in color])
     picture.save(path, optimize=False)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from mae_backbone.data.decode import BadImage, read_image
+from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.data.files import list_images
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import Results, written_whole
@@ -75,7 +75,7 @@ def predict_images(files: Sequence[Path], path: str, predictor: Predictor, resul
         name = file.relative_to(root)
         try:
             image = read_image(file)
-        except (BadImage, OSError) as error:
+        except (BadImageError, OSError) as error:
             bad += 1
             say(f'[{number}/{len(files)}] skipped: {error}')
             continue
@@ -91,7 +91,7 @@ def predict_video(reader: VideoReader, predictor: Predictor, results: Results, *
     """Predicts for each frame, and writes a video of the same name with the predictions drawn (MPEG-4, no sound).
 
     Raises:
-        BadVideo: it cannot be written.
+        BadVideoError: it cannot be written.
     """
     name, number = Path(reader.path), 0
     target = results.folder / f'{name.stem}.mp4'

@@ -42,7 +42,7 @@ def grid(size: tuple[int, int], side: tuple[int, int], stride: tuple[int, int]) 
 
 
 def square_grid(size: tuple[int, int], side: int, overlap: float) -> list[Tile]:
-    """Tiles of `side` pixels, of which neighbours share at least that part of their side.
+    """Tiles of `side` pixels, of which neighbors share at least that part of their side.
 
     Raises:
         ValueError: a side or an overlap that leads nowhere.

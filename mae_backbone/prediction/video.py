@@ -10,7 +10,7 @@ VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpe
 _RATE = 25.0  # frames/s of a file that does not tell
 
 
-class BadVideo(ValueError):
+class BadVideoError(ValueError):
     """A file that cannot be read, or written, as a video."""
 
 
@@ -22,12 +22,12 @@ class VideoReader:
         count: of the frames, as the file says, which may be wrong; 0 where it does not say.
 
     Raises:
-        BadVideo: it cannot be read.
+        BadVideoError: it cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
-            raise BadVideo(f'{path} does not exist: pass an image, a folder of images, or a video')
+            raise BadVideoError(f'{path} does not exist: pass an image, a folder of images, or a video')
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # quiet: what is wrong is said below
         self.path, self._capture = path, cv2.VideoCapture(str(path))
         rate, count = (self._capture.get(what) for what in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
@@ -35,7 +35,7 @@ class VideoReader:
         self.count = max(int(count), 0)
         readable, self._first = self._capture.read()
         if not readable:
-            raise BadVideo(f'{path} cannot be read as a video ({Path(path).stat().st_size:,} bytes): it may be cut '
+            raise BadVideoError(f'{path} cannot be read as a video ({Path(path).stat().st_size:,} bytes): it may be cut '
                            'off, or in a format that OpenCV does not know; convert it, for example to .mp4 with H.264')
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -62,14 +62,14 @@ class VideoWriter:
         """frame (H, W, 3) uint8 RGB; an odd last row or column, which the format cannot hold, is left out.
 
         Raises:
-            BadVideo: OpenCV has no encoder for it here.
+            BadVideoError: OpenCV has no encoder for it here.
         """
         height, width = (side - side % 2 for side in frame.shape[:2])
         if self._writer is None:
             code = cv2.VideoWriter_fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self.path), code, self.rate, (width, height))
             if not self._writer.isOpened():
-                raise BadVideo(f'a video of {width}x{height} pixels cannot be written to {self.path.parent}: OpenCV '
+                raise BadVideoError(f'a video of {width}x{height} pixels cannot be written to {self.path.parent}: OpenCV '
                                'refuses it; install opencv-python, whose builds have FFmpeg, or take the frames out '
                                'and pass their folder')
         self._writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))
@@ -79,12 +79,12 @@ class VideoWriter:
         """Ends the file, and looks whether it can be read: OpenCV says nothing when it cannot write.
 
         Raises:
-            BadVideo: it cannot.
+            BadVideoError: it cannot.
         """
         if self._writer is None:
             return
         self._writer.release()
         written = int(cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT))
         if written < self.count:
-            raise BadVideo(f'{written} of {self.count} frames were written to {self.path.parent}: the disk may be '
+            raise BadVideoError(f'{written} of {self.count} frames were written to {self.path.parent}: the disk may be '
                            'full, free some space and run the same command again')

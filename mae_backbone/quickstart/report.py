@@ -54,7 +54,7 @@ def write_report(work_dir: Path, *, configs: Path, pretrained_on: Path) -> Path:
         save_picture(str(work_dir / name), draw_task(task, work_dir, configs=configs))
         pictures[name] = f'{task.name.capitalize()} on validation scenes that neither training saw.'
     title = 'What the pretraining is worth'
-    intro = (f'A small MAE was pretrained on {len(list_images(pretrained_on)):,} unlabelled images in '
+    intro = (f'A small MAE was pretrained on {len(list_images(pretrained_on)):,} unlabeled images in '
              f'{minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice with the same budget: from its '
              'weights, and from random ones. All values are percent, of one run each; those of frozen features are '
              'means over seeds.')
@@ -145,5 +145,5 @@ def _markdown(title: str, intro: str, rows: list[dict], pictures: dict[str, str]
 
 def _page(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
     figures = [figure(name, words) for name, words in pictures.items()]
-    more = link(f'{TRANSFER}/report.html', 'What the frozen features see: neighbours, attention, main directions.')
+    more = link(f'{TRANSFER}/report.html', 'What the frozen features see: neighbors, attention, main directions.')
     return page(title, [paragraph(intro), html_table(_HEAD, _cells(rows)), more, *figures])

@@ -13,15 +13,15 @@ from pycocotools import mask as rle
 from mae_backbone.quickstart import scenes
 from mae_backbone.quickstart.scenes import CLASSES, SEGMENTS, check_size, render_object, render_scene
 
-# full resolution of colours: the usual half changes such colourful textures by 8 of 255 in the mean
+# full resolution of colors: the usual half changes such colorful textures by 8 of 255 in the mean
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 STAMP = 'mae_backbone-scenes.json'  # by this name a folder is known to be ours, to be replaced
 
 
-def write_scenes(root: Path, *, unlabelled: int, train: int, val: int, size: int = 96, seed: int = 0) -> None:
+def write_scenes(root: Path, *, unlabeled: int, train: int, val: int, size: int = 96, seed: int = 0) -> None:
     """Write the data set of `tools/quickstart.py` to folder `root`; `train` and `val` count scenes as well as objects.
 
-        unlabelled/*.jpg                            scenes for pretraining
+        unlabeled/*.jpg                            scenes for pretraining
         images/{train,val}/*.jpg                    scenes for detection and segmentation
         annotations/instances_{train,val}.json      their boxes and masks, in COCO's format
         segments/{train,val}/*.png                  their segments, pixel value = line of classes.txt, from 0
@@ -33,15 +33,15 @@ def write_scenes(root: Path, *, unlabelled: int, train: int, val: int, size: int
     """
     root = Path(root)
     check_size(size)
-    _check_counts(unlabelled=unlabelled, train=train, val=val)
-    stamp = {'unlabelled': unlabelled, 'train': train, 'val': val, 'size': size, 'seed': seed,
+    _check_counts(unlabeled=unlabeled, train=train, val=val)
+    stamp = {'unlabeled': unlabeled, 'train': train, 'val': val, 'size': size, 'seed': seed,
              'source': _source()}
     if _stamp_of(root) == stamp:
         return
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f'.{root.name}-') as staging:
         new = Path(staging, 'new')
-        _write_unlabelled(new, _seeds(seed, 0), number=unlabelled, size=size)
+        _write_unlabeled(new, _seeds(seed, 0), number=unlabeled, size=size)
         for stream, (split, number) in enumerate({'train': train, 'val': val}.items(), start=1):
             _write_scenes(new, split, _seeds(seed, stream), number=number, size=size)
             _write_objects(new, split, _seeds(seed, stream + 2), number=number, size=size)
@@ -52,9 +52,9 @@ def write_scenes(root: Path, *, unlabelled: int, train: int, val: int, size: int
         new.rename(root)
 
 
-def _check_counts(*, unlabelled: int, train: int, val: int) -> None:
-    if unlabelled < 0 or min(train, val) < len(CLASSES):
-        raise ValueError(f'unlabelled={unlabelled}, train={train}, val={val}: take 0 or more unlabelled scenes, and '
+def _check_counts(*, unlabeled: int, train: int, val: int) -> None:
+    if unlabeled < 0 or min(train, val) < len(CLASSES):
+        raise ValueError(f'unlabeled={unlabeled}, train={train}, val={val}: take 0 or more unlabeled scenes, and '
                          f'at least {len(CLASSES)} for train and for val, one object of each class')
 
 
@@ -88,10 +88,10 @@ def _save(path: Path, image: np.ndarray) -> None:
     path.write_bytes(data.tobytes())  # not cv2.imwrite, which returns False where a full disk should raise
 
 
-def _write_unlabelled(root: Path, seeds: Iterator[int], *, number: int, size: int) -> None:
-    (root / 'unlabelled').mkdir(parents=True)
+def _write_unlabeled(root: Path, seeds: Iterator[int], *, number: int, size: int) -> None:
+    (root / 'unlabeled').mkdir(parents=True)
     for index, seed in enumerate(itertools.islice(seeds, number)):
-        _save(root / f'unlabelled/{index:06d}.jpg', render_scene(seed, size=size).image)
+        _save(root / f'unlabeled/{index:06d}.jpg', render_scene(seed, size=size).image)
 
 
 def _write_scenes(root: Path, split: str, seeds: Iterator[int], *, number: int, size: int) -> None:

@@ -6,8 +6,8 @@
 
 A class is a texture on a shape. Each texture and each shape belongs to two classes, and clutter wears the same textures
 on other shapes and the same shapes without texture: only texture and shape together tell the class. Each texture tends
-to a colour; sizes, directions and light are random. Textures repeat about once in an eighth of the side: patches of
-that size show what they are, and their neighbours tell how they go on, without which a MAE has nothing to learn.
+to a color; sizes, directions and light are random. Textures repeat about once in an eighth of the side: patches of
+that size show what they are, and their neighbors tell how they go on, without which a MAE has nothing to learn.
 
 Arrays are the same bytes on every machine: pictures are drawn in integers from random integers, because NumPy's `sin`,
 `normal` and `uniform` may differ in the last bit between processors, and so may OpenCV's means.
@@ -28,7 +28,7 @@ CLASSES = ('checked-disc', 'checked-triangle', 'dotted-cross', 'dotted-triangle'
            'speckled-cross', 'speckled-star', 'striped-disc', 'striped-star')
 SEGMENTS = STUFF + CLASSES
 
-# the mean colour (RGB) that each texture of a class tends to, as far from each other as corners of a cube can be
+# the mean color (RGB) that each texture of a class tends to, as far from each other as corners of a cube can be
 TINTS = {'checked': (178, 178, 178), 'dotted': (178, 78, 78), 'speckled': (78, 178, 78), 'striped': (78, 78, 178)}
 TINT_SPREAD = 30  # how far from it, in each channel: a third of the way to the next one
 
@@ -65,7 +65,7 @@ def _draw_scene(rng: Generator, size: int) -> Scene:
     canvas.paint_stuff()
     canvas.paint_clutter(2)
     for label in rng.integers(len(CLASSES), size=canvas.between(2, 5)):
-        canvas.paint_object(int(label), radius=(13, 27), centre=(10, 90))
+        canvas.paint_object(int(label), radius=(13, 27), center=(10, 90))
     canvas.paint_clutter(1)
     return Scene(canvas.develop(), *canvas.visible_objects())
 
@@ -81,7 +81,7 @@ def render_object(seed: int, label: int, *, size: int = 96) -> np.ndarray:
     canvas = _Canvas(np.random.default_rng([seed, label]), size)
     canvas.paint_stuff()
     canvas.paint_clutter(2)
-    canvas.paint_object(label, radius=(32, 46), centre=(42, 58))
+    canvas.paint_object(label, radius=(32, 46), center=(42, 58))
     canvas.paint_clutter(1)
     return canvas.develop()
 
@@ -93,7 +93,7 @@ def check_size(size: int) -> None:
 
 
 class Area(NamedTuple):
-    """A rectangle of pixels by their places from the centre of the picture."""
+    """A rectangle of pixels by their places from the center of the picture."""
 
     x: np.ndarray  # (1, W) int32
     y: np.ndarray  # (H, 1) int32
@@ -109,7 +109,7 @@ def _whole(size: int) -> Area:
     return Area(line[None, :], line[:, None])
 
 
-# Textures: (H, W) uint8 over an area, 0 to 255 from one colour to the other; `period` in 1/16 pixel.
+# Textures: (H, W) uint8 over an area, 0 to 255 from one color to the other; `period` in 1/16 pixel.
 
 def _turned(rng: Generator, area: Area, period: int) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates along and across a random direction, (H, W) int32 each, 256 a period."""
@@ -176,10 +176,10 @@ TEXTURES: dict[str, Callable[[Generator, Area, int], np.ndarray]] = {
     'cloud': _cloud, 'grass': _grass, 'water': _water, 'plain': _plain}
 
 
-# Shapes: vertices (V, 2) int64, within about ONE of the centre.
+# Shapes: vertices (V, 2) int64, within about ONE of the center.
 
 def _ring(*radii: int, vertices: int) -> np.ndarray:
-    """Vertices around the centre, at each of `radii` in turn."""
+    """Vertices around the center, at each of `radii` in turn."""
     return np.array([DIRECTIONS[256 * i // vertices] for i in range(vertices)]) * [
         [radii[i % len(radii)]] for i in range(vertices)] // ONE
 
@@ -197,14 +197,14 @@ SHAPES = {'disc': _ring(ONE, vertices=32), 'triangle': _ring(ONE * 5 // 4, verti
 
 
 def _inside(x: np.ndarray, y: np.ndarray, *, size: int) -> np.ndarray:
-    """Pixels (size, size) bool whose centre lies in the polygon with corners `x`, `y` (V,), in 1/16 pixel.
+    """Pixels (size, size) bool whose center lies in the polygon with corners `x`, `y` (V,), in 1/16 pixel.
 
     Not cv2.fillPoly: OpenCV 4.11 gives other pixels than 4.10.
     """
     next_x, next_y = np.roll(x, -1), np.roll(y, -1)
-    centre = np.arange(8, size * 16, 16)
-    row, edge = ((y <= centre[:, None]) != (next_y <= centre[:, None])).nonzero()  # each edge that crosses the row
-    crossing = x[edge] + (centre[row] - y[edge]) * (next_x - x)[edge] // (next_y - y)[edge]
+    center = np.arange(8, size * 16, 16)
+    row, edge = ((y <= center[:, None]) != (next_y <= center[:, None])).nonzero()  # each edge that crosses the row
+    crossing = x[edge] + (center[row] - y[edge]) * (next_x - x)[edge] // (next_y - y)[edge]
     first_right = ((crossing + 8) // 16).clip(0, size)
     crossings = np.bincount(row * (size + 1) + first_right, minlength=size * (size + 1)).reshape(size, size + 1)
     return (crossings[:, :size].cumsum(1) & 1).astype(bool)
@@ -238,64 +238,64 @@ class _Canvas:
             self._fill(region, STUFF[kind], owner=int(kind), contrast=(40, 160))  # quieter than objects
 
     def paint_clutter(self, most: int) -> None:
-        """1 to `most` things that are no object: textures of classes on other shapes, or any shape in one colour."""
+        """1 to `most` things that are no object: textures of classes on other shapes, or any shape in one color."""
         for _ in range(self.between(1, most)):
             textured = self.between(0, 1)
             shape = ('blob', 'bar', 'square')[self.between(0, 2)] if textured else [*SHAPES][self.between(0, 5)]
             texture = [*TEXTURES][self.between(0, 3)] if textured else 'plain'
-            region = self._outline(shape, radius=(6, 14), centre=(3, 97))  # some of it is inside
+            region = self._outline(shape, radius=(6, 14), center=(3, 97))  # some of it is inside
             self._fill(region, texture, owner=STUFF.index('clutter'), contrast=(150, 600))
 
-    def paint_object(self, label: int, *, radius: tuple[int, int], centre: tuple[int, int]) -> None:
-        """An object of class `label`; `radius` and both coordinates of its `centre` from ranges in percent."""
+    def paint_object(self, label: int, *, radius: tuple[int, int], center: tuple[int, int]) -> None:
+        """An object of class `label`; `radius` and both coordinates of its `center` from ranges in percent."""
         texture, shape = CLASSES[label].split('-')
-        region = self._outline(shape, radius=radius, centre=centre)
+        region = self._outline(shape, radius=radius, center=center)
         self._fill(region, texture, owner=len(STUFF) + len(self.objects), contrast=(150, 600))
         self.objects.append((label, int(region.sum())))
 
-    def _outline(self, shape: str, *, radius: tuple[int, int], centre: tuple[int, int]) -> np.ndarray:
+    def _outline(self, shape: str, *, radius: tuple[int, int], center: tuple[int, int]) -> np.ndarray:
         """Where a turned, squeezed, slightly dented `shape` lies, (H, W) bool; ranges in percent of the picture."""
         corners = self._blob() if shape == 'blob' else SHAPES[shape]
         dents = self.rng.integers(-60, 61, size=corners.shape)
         length = self.percent(*radius)
         x, y = ((corners + dents) * [length, length * self.between(70, 100) // 100] // ONE).T
         cos, sin = DIRECTIONS[self.between(0, 255)]
-        return _inside((x * cos - y * sin) // ONE + self.percent(*centre),
-                       (x * sin + y * cos) // ONE + self.percent(*centre), size=self.size)
+        return _inside((x * cos - y * sin) // ONE + self.percent(*center),
+                       (x * sin + y * cos) // ONE + self.percent(*center), size=self.size)
 
     def _blob(self) -> np.ndarray:
         """Corners of a shape without name, (9, 2)."""
         return _ring(*self.rng.integers(ONE * 2 // 5, ONE * 6 // 5, size=9).tolist(), vertices=9)
 
     def _fill(self, region: np.ndarray, texture: str, *, owner: int, contrast: tuple[int, int]) -> None:
-        """Paint `region` with a texture of random scale and direction, in two colours, under its own light.
+        """Paint `region` with a texture of random scale and direction, in two colors, under its own light.
 
-        The colours are random, but for a mean within TINT_SPREAD of the texture's in TINTS, where it has one.
+        The colors are random, but for a mean within TINT_SPREAD of the texture's in TINTS, where it has one.
         """
         covered = region.view(np.uint8)
         left, top, width, height = cv2.boundingRect(covered)
         box = np.s_[top:top + height, left:left + width]
         area = Area(_whole(self.size).x[:, box[1]], _whole(self.size).y[box[0]])
-        first, second = self._colours(*contrast)
+        first, second = self._colors(*contrast)
         if texture in TINTS:
             spread = self.rng.integers(-TINT_SPREAD, TINT_SPREAD + 1, size=3, dtype=np.int32)
             shift = np.array(TINTS[texture], np.int32) + spread - (first + second) // 2
             first, second = (first + shift).clip(5, 250), (second + shift).clip(5, 250)
         ramp = first + (second - first) * np.arange(256, dtype=np.int32)[:, None] // 255
         pattern = TEXTURES[texture](self.rng, area, self.percent(12, 18))
-        colours = np.take(ramp, pattern, axis=0)  # 3 x as fast as ramp[]
-        cv2.copyTo(_lit(colours, self._light(area, 40)), covered[box], self.image[box])
+        colors = np.take(ramp, pattern, axis=0)  # 3 x as fast as ramp[]
+        cv2.copyTo(_lit(colors, self._light(area, 40)), covered[box], self.image[box])
         self.owner[region] = owner
 
-    def _colours(self, low: int, high: int) -> np.ndarray:
-        """Two colours (2, 3) whose channels differ by `low` to `high` in sum."""
+    def _colors(self, low: int, high: int) -> np.ndarray:
+        """Two colors (2, 3) whose channels differ by `low` to `high` in sum."""
         while True:
             pair = self.rng.integers(15, 241, size=(2, 3), dtype=np.int32)
             if low <= abs(pair[0] - pair[1]).sum() <= high:
                 return pair
 
     def _light(self, area: Area, percent: int) -> np.ndarray:
-        """Light (H, W) int32 over `area`: 256 in the centre of the picture, up to `percent` more or less at the rim."""
+        """Light (H, W) int32 over `area`: 256 in the center of the picture, up to `percent` more or less at the rim."""
         cos, sin = DIRECTIONS[self.between(0, 255)]
         slope = self.between(0, percent) * 512 // 100
         return 256 + (area.x * cos + area.y * sin) * slope // (ONE * self.size)
@@ -322,6 +322,6 @@ class _Canvas:
         return np.array(masks, bool).reshape(-1, self.size, self.size), np.array(labels, np.int64), segments
 
 
-def _lit(colours: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """`colours` (H, W, 3) int32 under `light` (H, W), 256 for as they are -> uint8."""
-    return np.minimum(colours * light[..., None] >> 8, 255).astype(np.uint8)
+def _lit(colors: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """`colors` (H, W, 3) int32 under `light` (H, W), 256 for as they are -> uint8."""
+    return np.minimum(colors * light[..., None] >> 8, 255).astype(np.uint8)

@@ -12,7 +12,7 @@ from mae_backbone.utils.cpu import available_processors, threads_of_each
 from mae_backbone.utils.run_logs import DONE, progress, tail
 from mae_backbone.utils.subprocesses import environment_of_a_child
 
-SCENES = {'unlabelled': 3000, 'train': 400, 'val': 200, 'size': 64}
+SCENES = {'unlabeled': 3000, 'train': 400, 'val': 200, 'size': 64}
 
 
 class Step(NamedTuple):
@@ -46,7 +46,7 @@ def quickstart(work_dir: Path, *, root: Path, images: Path | None = None, option
     _keep_source(work_dir, images)
     say('1. scenes: generated, with exact boxes, masks, segments and classes')
     write_scenes(work_dir / 'scenes', **scenes)
-    source = images or work_dir / 'scenes' / 'unlabelled'
+    source = images or work_dir / 'scenes' / 'unlabeled'
     say(f'2. pretraining: a MAE on {source}')
     # The images of a user may not fit into memory.
     kept = options if images is None else (*options, 'train_dataloader.dataset.cache=False')

@@ -24,14 +24,14 @@ class SegmentationTTA(BaseTTAModel):
                 first, total = samples, shares
             else:
                 total = [so_far.add_(share) for so_far, share in zip(total, shares, strict=True)]
-        return [self._labelled(sample, share / len(data['inputs'])) for sample, share
+        return [self._labeled(sample, share / len(data['inputs'])) for sample, share
                 in zip(first, total, strict=True)]
 
     def merge_preds(self, data_samples_list: list) -> list[SegDataSample]:
         """Not used: `test_step` merges the views as they come."""
         raise NotImplementedError('SegmentationTTA merges views in test_step')
 
-    def _labelled(self, sample: SegDataSample, shares: Tensor) -> SegDataSample:
+    def _labeled(self, sample: SegDataSample, shares: Tensor) -> SegDataSample:
         """shares (C, H, W) -> the sample with the classes (1, H, W) of its pixels."""
         head = getattr(self.module, 'module', self.module).decode_head  # out of the wrapper of a distributed run
         labels = (shares > head.threshold).to(shares) if len(shares) == 1 else shares.argmax(0, keepdim=True)

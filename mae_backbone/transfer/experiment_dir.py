@@ -14,7 +14,7 @@ SPEC, RESULT, ERROR, LOG = 'cell.json', 'result.json', 'error.txt', 'output.log'
 LAST_LINES = 12  # of its log, which a failed cell is reported with
 
 
-class Taken(Exception):
+class LockedError(Exception):
     """Another living process works in the folder."""
 
 
@@ -26,14 +26,14 @@ def claim(folder: Path) -> Iterator[None]:
     left claims nothing. On network file systems it holds between machines where those lock files (NFS 4, Lustre).
 
     Raises:
-        Taken: another living process has it.
+        LockedError: another living process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / 'claim', timeout=0):
             yield
     except Timeout as error:
-        raise Taken(f'{folder} is worked on by another process') from error
+        raise LockedError(f'{folder} is worked on by another process') from error
 
 
 def is_claimed(folder: Path) -> bool:
@@ -41,7 +41,7 @@ def is_claimed(folder: Path) -> bool:
     try:
         with claim(folder):
             return False
-    except Taken:
+    except LockedError:
         return True
 
 

@@ -1,4 +1,4 @@
-"""Draws what a report shows: reconstructions, neighbours, attention, dense features, predictions."""
+"""Draws what a report shows: reconstructions, neighbors, attention, dense features, predictions."""
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -20,12 +20,12 @@ from mae_backbone.transfer.frozen_encoder import (
     build_frozen,
     build_pretrainer,
     class_attention,
-    normalised,
+    normalized,
     principal_maps,
 )
 from mae_backbone.utils.image_grid import save_picture, side_by_side
 
-IMAGES, NEIGHBOURS = 4, 5
+IMAGES, NEIGHBORS = 4, 5
 PATCHES = 24  # on the shorter side of images that are not of classes
 _VALIDATION = ('val', 'val2017', 'images/validation', 'images/val')
 _LABELS = ('annotations', 'segments', 'labels', 'masks')  # folders whose images are no photographs
@@ -71,7 +71,7 @@ def _encoders(spec: dict) -> list[Drawing]:
     images = cache(lambda: photographs(Path(spec['data_root']), IMAGES, classes=spec['classes']))
     drawings = [('attention.png', 'Where the class token looks in the last block, mean of the heads.',
                  lambda: _maps(encoders, images(), spec, _attention)),
-                ('principal.png', 'The three main directions of the features of patches, as colours; what they stand '
+                ('principal.png', 'The three main directions of the features of patches, as colors; what they stand '
                                   'for is another for each encoder.',
                  lambda: _maps(encoders, images(), spec, _principal))]
     for number, (encoder, checkpoint) in enumerate(encoders):
@@ -80,9 +80,9 @@ def _encoders(spec: dict) -> list[Drawing]:
                              f'{encoder["name"]}: the image, what the encoder saw, what the decoder made of it.',
                              lambda checkpoint=checkpoint: reconstructions(checkpoint, images())))
         if spec['classes']:
-            drawings.append((f'neighbours_{number}.png', f'{encoder["name"]}: validation images, and their nearest '
-                             'neighbours in the training set.',
-                             lambda encoder=encoder, checkpoint=checkpoint: _neighbours(encoder, checkpoint, spec)))
+            drawings.append((f'neighbors_{number}.png', f'{encoder["name"]}: validation images, and their nearest '
+                             'neighbors in the training set.',
+                             lambda encoder=encoder, checkpoint=checkpoint: _neighbors(encoder, checkpoint, spec)))
     return drawings
 
 
@@ -135,18 +135,18 @@ def _attention(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
     """Images (3, H, W) uint8 -> pictures (H, W, 3): bright where the class token looks."""
     pictures = []
     for image in images:
-        weights = class_attention(model.backbone, normalised(model, [image]))[0].cpu().numpy()
+        weights = class_attention(model.backbone, normalized(model, [image]))[0].cpu().numpy()
         weights = (weights - weights.min()) / max(float(np.ptp(weights)), 1e-8)
-        colours = cv2.applyColorMap((255 * weights).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-        pictures.append(_enlarge(colours[..., ::-1], image))
+        colors = cv2.applyColorMap((255 * weights).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+        pictures.append(_enlarge(colors[..., ::-1], image))
     return pictures
 
 
 def _principal(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
     """Images (3, H, W) uint8 -> pictures (H, W, 3) of their dense features."""
-    maps = principal_maps(model.backbone, [normalised(model, [image])[0] for image in images])
-    return [_enlarge((255 * colours.cpu().numpy()).astype(np.uint8), image)
-            for colours, image in zip(maps, images, strict=True)]
+    maps = principal_maps(model.backbone, [normalized(model, [image])[0] for image in images])
+    return [_enlarge((255 * colors.cpu().numpy()).astype(np.uint8), image)
+            for colors, image in zip(maps, images, strict=True)]
 
 
 def _enlarge(picture: np.ndarray, image: Tensor) -> np.ndarray:
@@ -154,7 +154,7 @@ def _enlarge(picture: np.ndarray, image: Tensor) -> np.ndarray:
     return cv2.resize(picture, (image.shape[2], image.shape[1]), interpolation=cv2.INTER_NEAREST)
 
 
-def _neighbours(encoder: dict, checkpoint: str | None, spec: dict) -> np.ndarray:
+def _neighbors(encoder: dict, checkpoint: str | None, spec: dict) -> np.ndarray:
     from mae_backbone.transfer.probes import class_features
     architecture, size = encoder['architecture'], spec['image_size'] or encoder['architecture']['image_size']
     model = build_frozen(architecture, checkpoint)
@@ -163,10 +163,10 @@ def _neighbours(encoder: dict, checkpoint: str | None, spec: dict) -> np.ndarray
     sets = [ClassFolder(spec['data_root'], split, train=False, image_size=size) for split in ('train', 'val')]
     chosen = _evenly(len(test.labels), IMAGES + 2)
     queries = normalize(test.values[chosen])
-    _, found = nearest(queries, train.values, min(NEIGHBOURS, len(train.labels)))
+    _, found = nearest(queries, train.values, min(NEIGHBORS, len(train.labels)))
     rows = [[_pixels(sets[1], query), *(_pixels(sets[0], int(i)) for i in near)]
             for query, near in zip(chosen, found, strict=True)]
-    return side_by_side(rows, ['image', *(f'neighbour {i}' for i in range(1, found.shape[1] + 1))], height=96)
+    return side_by_side(rows, ['image', *(f'neighbor {i}' for i in range(1, found.shape[1] + 1))], height=96)
 
 
 def _pixels(dataset: ClassFolder, index: int) -> np.ndarray:

@@ -55,7 +55,7 @@ def build_pretrainer(checkpoint: Path) -> MAEPretrainer:
         type='ImgDataPreprocessor', mean=architecture.mean, std=architecture.std))
 
 
-def normalised(model: ViTClassifier, images: Sequence[Tensor]) -> Tensor:
+def normalized(model: ViTClassifier, images: Sequence[Tensor]) -> Tensor:
     """Images (C, H, W) uint8 of one size -> (B, C, H, W) as the model takes them."""
     return model.data_preprocessor({'inputs': list(images)})['inputs']
 
@@ -90,11 +90,11 @@ def principal_maps(vit: ViT, images: Sequence[Tensor]) -> list[Tensor]:
     """
     maps = [vit.feature_maps(image[None])[0][0].permute(1, 2, 0).float() for image in images]  # each (h, w, D)
     patches = torch.cat([part.flatten(0, 1) for part in maps])
-    centred = patches - patches.mean(dim=0)
-    directions = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -3:].flip(1)
-    values = centred @ directions
+    centerd = patches - patches.mean(dim=0)
+    directions = torch.linalg.eigh(centerd.T @ centerd).eigenvectors[:, -3:].flip(1)
+    values = centerd @ directions
     values = values * torch.where(values.median(dim=0).values < 0, -1.0, 1.0)
     some = values[::max(1, len(values) // 100_000)]  # torch.quantile takes no more than 16 million
     low, high = torch.quantile(some, torch.tensor([0.02, 0.98], device=values.device), dim=0)
-    colours = ((values - low) / (high - low).clamp(min=1e-8)).clamp(0, 1).split([part[..., 0].numel() for part in maps])
-    return [colour.unflatten(0, part.shape[:2]) for colour, part in zip(colours, maps, strict=True)]
+    colors = ((values - low) / (high - low).clamp(min=1e-8)).clamp(0, 1).split([part[..., 0].numel() for part in maps])
+    return [color.unflatten(0, part.shape[:2]) for color, part in zip(colors, maps, strict=True)]

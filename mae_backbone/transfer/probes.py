@@ -56,7 +56,7 @@ def share_of_labels(data_root: str, share: float, seed: int) -> Tensor | None:
 
 
 def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07) -> dict:
-    """Nearest neighbours, `k` of them for the table, and DINO's numbers beside; nothing is drawn by `seed`."""
+    """Nearest neighbors, `k` of them for the table, and DINO's numbers beside; nothing is drawn by `seed`."""
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     k = min(k, len(train.labels))  # of few labels
     answers = knn_answers(test.values.to(get_device()), train.values, train.labels, classes=classes,

@@ -23,7 +23,7 @@ def work(folders: Sequence[str]) -> None:
             with experiment_dir.claim(folder):
                 if experiment_dir.result_of(folder) is None:
                     run_cell(folder)
-        except experiment_dir.Taken as taken:
+        except experiment_dir.LockedError as taken:
             print(taken, flush=True)
 
 

@@ -15,7 +15,7 @@ from mae_backbone.benchmark.loader import MEAN, STD, PlainImages, measure
 from mae_backbone.benchmark.synthetic_images import photograph, write_photographs
 from mae_backbone.data.sampler import Draw
 from mae_backbone.data.sources import open_source
-from mae_backbone.data.unlabeled import UnlabelledImages
+from mae_backbone.data.unlabeled import UnlabeledImages
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ def test_both_sides_load_the_same_crops(tmp_path):
     for i in range(3):
         save(tmp_path / f'{i}.png', cv2.GaussianBlur(photograph(90, 120, seed=i), (0, 0), 1))
     draws = [Draw(i % 3, 100 + i) for i in range(9)]
-    ours = UnlabelledImages(tmp_path, image_size=32).__getitems__(draws)
+    ours = UnlabeledImages(tmp_path, image_size=32).__getitems__(draws)
     plain = PlainImages(open_source(tmp_path), (32, 32))
     for image, flip, draw in zip(ours['inputs'], ours['flips'], draws, strict=True):
         wanted = plain[draw].permute(1, 2, 0) * torch.tensor(STD) + torch.tensor(MEAN)

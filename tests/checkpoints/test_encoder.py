@@ -87,7 +87,7 @@ def test_what_the_public_mae_publishes(tmp_path: Path, legacy: bool):
     fine_tuned = ViTClassifier(TINY | dict(init_cfg=dict(type='Pretrained', checkpoint=str(path))), num_classes=5)
     fine_tuned.init_weights()
     assert_loaded(fine_tuned.backbone, weights)
-    assert 'norm.weight' not in fine_tuned.backbone.state_dict()  # it normalises after the pooling, in fc_norm
+    assert 'norm.weight' not in fine_tuned.backbone.state_dict()  # it normalizes after the pooling, in fc_norm
     probe = ViTClassifier(TINY | dict(init_cfg=dict(type='Pretrained', checkpoint=path)), num_classes=5, probe=True)
     probe.init_weights()
     assert_loaded(probe.backbone, weights)
@@ -250,7 +250,7 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, content: object):
         load_encoder(tiny(), stored(tmp_path / 'file.pth', content))
 
 
-def test_a_missing_file_names_its_neighbours(tmp_path: Path):
+def test_a_missing_file_names_its_neighbors(tmp_path: Path):
     for name in ('epoch_1.pth', 'epoch_2.pth', 'log.txt'):
         (tmp_path / name).touch()
     for missing in ('epoch_3.pth', 'epoch_3.safetensors', '.'):

@@ -11,7 +11,7 @@ import torch
 
 from mae_backbone.checkpoints.encoder import CheckpointError
 from mae_backbone.checkpoints.files import (
-    DiskFull,
+    DiskFullError,
     damage,
     last_whole,
     remove_parts,
@@ -78,7 +78,7 @@ def test_where_there_is_no_room_nothing_is_touched_and_the_room_is_named(tmp_pat
                                                                         monkeypatch: pytest.MonkeyPatch):
     before = save(tmp_path, 'iter_1.pth', 5).read_bytes()
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: Usage(10**9, 0, 12_345_678))
-    with pytest.raises(DiskFull) as error:
+    with pytest.raises(DiskFullError) as error:
         write_whole(dict(x=torch.zeros(20_000_000, dtype=torch.uint8)), tmp_path / 'iter_1.pth')
     assert error.value.errno == errno.ENOSPC
     assert 'it needs 20 MB, and 12 MB are free' in error.value.strerror
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_the_last_good_one(tmp_path: Path,
         file.write(b'a part')
         raise error
     monkeypatch.setattr(torch, 'save', full)
-    with pytest.raises(DiskFull, match='needs'):
+    with pytest.raises(DiskFullError, match='needs'):
         write_whole({}, tmp_path / 'iter_1.pth')
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 

@@ -8,10 +8,10 @@ import torch
 from helpers.pretraining_runs import runner
 from mmengine.config import Config
 
-from mae_backbone.checkpoints.files import DiskFull
+from mae_backbone.checkpoints.files import DiskFullError
 from mae_backbone.cli import common as cli
-from mae_backbone.data.decode import BadImage
-from mae_backbone.hooks.nonfinite_guard import NonFinite
+from mae_backbone.data.decode import BadImageError
+from mae_backbone.hooks.nonfinite_guard import NonFiniteError
 from mae_backbone.hooks.preemption import Interrupted
 
 
@@ -95,19 +95,19 @@ def test_a_lost_process_is_one_line(monkeypatch):
 @pytest.mark.parametrize(('rank', 'says'), [('0', True), ('1', False)])
 def test_what_every_process_finds_is_said_once(monkeypatch, capsys, rank, says):
     monkeypatch.setenv('RANK', rank)
-    assert run(NonFinite('the training does not recover')) == 2
+    assert run(NonFiniteError('the training does not recover')) == 2
     assert ('does not recover' in capsys.readouterr().err) == says
 
 
 def test_no_room_for_a_checkpoint_says_how_much_is_needed():
-    assert cli.explain(DiskFull(errno.ENOSPC, 'it needs 3 MB')) == 'it needs 3 MB'
+    assert cli.explain(DiskFullError(errno.ENOSPC, 'it needs 3 MB')) == 'it needs 3 MB'
 
 
 def test_a_full_disk_is_named_however_torch_words_it():
     assert 'disk is full' in cli.explain(OSError(errno.ENOSPC, 'x'))
-    worker = ("Caught BadImage in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\n"
-              "    raise BadImage(f'{bad}')\nmae_backbone.data.decode.BadImage: 3 of 12: see\n  a.jpg\nRemove them")
-    assert cli.explain(BadImage(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
+    worker = ("Caught BadImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\n"
+              "    raise BadImageError(f'{bad}')\nmae_backbone.data.decode.BadImageError: 3 of 12: see\n  a.jpg\nRemove them")
+    assert cli.explain(BadImageError(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
     assert 'disk is full' in cli.explain(RuntimeError('write failed: No space left on device'))
 
 
@@ -119,12 +119,12 @@ def test_memory_that_does_not_suffice_is_no_defect():
 
 
 @pytest.mark.parametrize('key', ['optim_wraper', 'train_dataloder', 'param_schedular'])
-def test_a_misspelt_key_of_a_config_is_named(key):
+def test_a_misspelled_key_of_a_config_is_named(key):
     with pytest.raises(ValueError, match=rf'{key}.*did you mean'):
         cli.check_keys(Config({key: {}}), {})
 
 
-def test_a_misspelt_option_is_named():
+def test_a_misspelled_option_is_named():
     with pytest.raises(ValueError, match=r'did you mean .train_dataloader'):
         cli.check_keys(Config(dict(model={})), {'train_dataloder.batch_size': 2})
     cli.check_keys(Config(dict(model={}, own_variable=3)), {'own_variable': 4, 'train_cfg.max_epochs': 1})

@@ -60,7 +60,7 @@ def start(name: str, *arguments: object, cwd: Path) -> subprocess.Popen:
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('tools') / 'scenes'
-    write_scenes(root, unlabelled=12, train=16, val=16)
+    write_scenes(root, unlabeled=12, train=16, val=16)
     return root
 
 
@@ -68,7 +68,7 @@ def scenes(tmp_path_factory) -> Path:
 def mae(scenes) -> Path:
     """A checkpoint of tools/pretrain.py after two steps."""
     work = scenes.parent / 'mae'
-    said = run('pretrain', DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabelled', '--work-dir', work,
+    said = run('pretrain', DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabeled', '--work-dir', work,
                *PRETRAIN, cwd=scenes.parent)
     for wanted in ('M parameters', '12 images', 'effective batch 4', 'learning rate', 'device: ', 'results go to',
                    'eta: ', 'next: python tools/'):
@@ -114,14 +114,14 @@ def test_random_weights_are_those_that_a_training_starts_from(scenes, mae, tmp_p
 
 
 def test_reconstructions_are_drawn(scenes, mae, tmp_path):
-    run('visualize', DEMO / 'quickstart_mae.py', mae, scenes / 'unlabelled', '-o', tmp_path / 'seen.png', cwd=tmp_path)
+    run('visualize', DEMO / 'quickstart_mae.py', mae, scenes / 'unlabeled', '-o', tmp_path / 'seen.png', cwd=tmp_path)
     height, width, _ = read_image(tmp_path / 'seen.png').shape
     assert width > 3 * 192
     assert height > 8 * 192
 
 
 def test_a_killed_pretraining_goes_on_where_it_was(scenes, tmp_path):
-    arguments = (DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabelled', '--work-dir', tmp_path / 'run',
+    arguments = (DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabeled', '--work-dir', tmp_path / 'run',
                  '--resume', *PRETRAIN, 'train_cfg.max_iters=4')
     killed = start('pretrain', *arguments[:-1], 'train_cfg.max_iters=100000', cwd=tmp_path)
     deadline = time.time() + 300

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 import mae_backbone  # noqa: F401  must come before mmcv.ops
-from mae_backbone.compat.mmcv_ops import OpNotCompiled
+from mae_backbone.compat.mmcv_ops import OpNotCompiledError
 
 # isort: split
 import mmcv.ops
@@ -386,11 +386,11 @@ def test_every_name_of_mmcv_ops_is_there():
 def test_a_missing_op_names_itself_when_it_is_called():
     features = torch.zeros(1, 1, 4, 4)
     convolution = mmcv.ops.DeformConv2d(1, 1, 3, padding=1)
-    with pytest.raises(OpNotCompiled, match=re.escape('deform_conv_forward of mmcv.ops needs')):
+    with pytest.raises(OpNotCompiledError, match=re.escape('deform_conv_forward of mmcv.ops needs')):
         convolution(features, torch.zeros(1, 18, 4, 4))
-    with pytest.raises(OpNotCompiled, match="pool_mode='max'"):
+    with pytest.raises(OpNotCompiledError, match="pool_mode='max'"):
         mmcv.ops.RoIAlign((2, 2), pool_mode='max')(features, torch.zeros(1, 5))
-    with pytest.raises(OpNotCompiled, match='sigmoid_focal_loss with weights'):
+    with pytest.raises(OpNotCompiledError, match='sigmoid_focal_loss with weights'):
         mmcv.ops.SigmoidFocalLoss(2., .25, weight=torch.ones(4))(torch.zeros(7, 4), TARGET)
 
 

@@ -170,10 +170,10 @@ def test_metrics_are_logged_at_their_iteration(file: str):
     (SEGMENTATION, 'model.neck.norm_cfg.type'), (SEGMENTATION, 'val_evaluator.type'),
     (KNN, 'test_cfg.bank.sampler.type'), (FINETUNE, 'optim_wrapper.constructor'),
     (PRETRAIN, 'custom_hooks.0.type'), (PRETRAIN, 'param_scheduler.1.type')])
-def test_a_misspelt_type_is_found(file: str, key: str):
+def test_a_misspelled_type_is_found(file: str, key: str):
     cfg = load(file)
-    cfg.merge_from_dict({key: 'Misspelt'})
-    assert f'{key} = Misspelt' in unresolved_types(cfg)
+    cfg.merge_from_dict({key: 'Misspelled'})
+    assert f'{key} = Misspelled' in unresolved_types(cfg)
 
 
 @every_config
@@ -469,7 +469,7 @@ def batches(file: str, loader: str, world: Path, monkeypatch: pytest.MonkeyPatch
     (LINEAR, 'train_dataloader', (2, 3, 224, 224)), (KNN, 'test_cfg.bank', (2, 3, 224, 224)),
     (DETECTION, 'train_dataloader', (2, 3, 1024, 1024)), (DETECTION, 'val_dataloader', (1, 3, 1024, 1024)),
     (SEGMENTATION, 'val_dataloader', (1, 3, 512, 2048))])
-def test_red_arrives_normalised_in_the_first_channel(file: str, loader: str, shape: tuple[int, ...], world: Path,
+def test_red_arrives_normalized_in_the_first_channel(file: str, loader: str, shape: tuple[int, ...], world: Path,
                                                      monkeypatch: pytest.MonkeyPatch):
     images = next(batches(file, loader, world, monkeypatch))['inputs']
     images = torch.stack(images) if isinstance(images, list) else images

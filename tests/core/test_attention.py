@@ -31,7 +31,7 @@ def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def stretch(table: Tensor, size: int) -> Tensor:
-    """Linear interpolation between the centres of the entries, the ends held."""
+    """Linear interpolation between the centers of the entries, the ends held."""
     weights = torch.zeros(size, len(table), dtype=table.dtype)
     for i in range(size):
         place = min(max((i + 0.5) * len(table) / size - 0.5, 0), len(table) - 1)

@@ -5,9 +5,9 @@ from helpers.saved_tensors import held
 from torch import Tensor
 from torch.testing import assert_close
 
-from mae_backbone.core import chunked_attention
+from mae_backbone.core import chunked_attention as module
 from mae_backbone.core.attention import Attention
-from mae_backbone.core.chunked_attention import attend_in_parts
+from mae_backbone.core.chunked_attention import chunked_attention
 
 
 def inputs(B: int, heads: int, h: int, w: int, d: int, *, table: bool, dtype: torch.dtype = torch.float64
@@ -31,10 +31,10 @@ def formula(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns
 def test_it_is_the_formula_forwards_and_backwards_in_any_parts(table: bool, scores: int,
                                                                monkeypatch: pytest.MonkeyPatch):
     """Single queries, some queries of a head, some heads of an image, some images, all; with a rest that is smaller."""
-    monkeypatch.setattr(chunked_attention, 'SCORES', scores)
-    monkeypatch.setattr(chunked_attention, 'QUERIES', 1)
+    monkeypatch.setattr(module, 'SCORES', scores)
+    monkeypatch.setattr(module, 'QUERIES', 1)
     given = inputs(5, 3, 3, 4, 6, table=table)
-    found, wanted = attend_in_parts(**given), formula(**given)
+    found, wanted = chunked_attention(**given), formula(**given)
     assert_close(found, wanted, atol=1e-12, rtol=0)
     weights = torch.randn_like(found)
     for a, b in zip(*(torch.autograd.grad((out * weights).sum(), list(given.values())) for out in (found, wanted)),
@@ -46,16 +46,16 @@ def test_it_is_the_formula_forwards_and_backwards_in_any_parts(table: bool, scor
 def test_float32_is_exact_to_1e_5_and_large_scores_do_not_overflow(table: bool):
     given = inputs(1, 2, 8, 9, 16, table=table, dtype=torch.float32)
     given['q'] = (30 * given['q']).detach().requires_grad_()
-    assert_close(attend_in_parts(**given), formula(**given), atol=1e-5, rtol=0)
+    assert_close(chunked_attention(**given), formula(**given), atol=1e-5, rtol=0)
     given = {name: 1e4 * tensor.detach() for name, tensor in given.items()}
-    assert torch.isfinite(attend_in_parts(**given)).all()
+    assert torch.isfinite(chunked_attention(**given)).all()
 
 
 def test_bfloat16_is_rounded_once_at_the_end():
     given = {name: tensor.detach().bfloat16() for name, tensor in
              inputs(2, 2, 5, 5, 8, table=False, dtype=torch.float32).items()}
     wanted = formula(**{name: tensor.float() for name, tensor in given.items()})
-    assert_close(attend_in_parts(**given), wanted.bfloat16(), atol=0, rtol=2**-7)  # at most the neighbour
+    assert_close(chunked_attention(**given), wanted.bfloat16(), atol=0, rtol=2**-7)  # at most the neighbor
 
 
 def test_what_is_kept_grows_linearly_with_the_number_of_tokens():
@@ -73,5 +73,5 @@ def test_a_loss_that_is_not_finite_gives_gradients_that_are_not():
     given = inputs(1, 1, 2, 2, 3, table=False)
     with torch.no_grad():
         given['v'][0, 0, 0, 0] = float('nan')
-    attend_in_parts(**given).sum().backward()
+    chunked_attention(**given).sum().backward()
     assert given['q'].grad.isnan().any()

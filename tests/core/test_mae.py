@@ -150,7 +150,7 @@ def test_the_masking_is_the_one_that_was_given_and_its_ratio_may_change(masking:
 
 # ---- options that the paper does not have
 
-def test_a_target_normalised_over_the_image_has_channels_of_zero_mean_and_unit_variance():
+def test_a_target_normalized_over_the_image_has_channels_of_zero_mean_and_unit_variance():
     images = torch.randn(2, 4, 24, 16) * 7 + 3
     mean, deviation = image_statistics(patchify(images, 8), 4)
     target = unpatchify((patchify(images, 8) - mean) / deviation, 8, (3, 2)).double()

@@ -105,14 +105,14 @@ def test_noise_depends_on_the_seed_alone_not_on_the_batch_or_the_length():
     assert torch.equal(noise_from_seeds(seeds, 30), noise[:, :30])
 
 
-def test_noise_of_neighbouring_seeds_is_uniform_and_independent():
+def test_noise_of_neighboring_seeds_is_uniform_and_independent():
     noise = noise_from_seeds(torch.arange(4096), 64)
     assert 0 <= noise.min()
     assert noise.max() < 1
     counts = torch.histc(noise, bins=256, min=0, max=1)
     assert ((counts - 1024) ** 2 / 1024).sum() < 255 + 5 * (2 * 255) ** 0.5  # chi squared, five standard deviations
-    centred = (noise - 0.5) * 12**0.5
-    for a, b in ((centred[1:], centred[:-1]), (centred[:, 1:], centred[:, :-1]), (centred[1:, 1:], centred[:-1, :-1])):
+    centerd = (noise - 0.5) * 12**0.5
+    for a, b in ((centerd[1:], centerd[:-1]), (centerd[:, 1:], centerd[:, :-1]), (centerd[1:, 1:], centerd[:-1, :-1])):
         assert abs((a * b).mean()) < 5 / a.numel() ** 0.5
 
 
@@ -148,7 +148,7 @@ def test_every_kind_refuses_a_ratio_that_leaves_nothing(kind: type):
 
 
 def edges(hidden: Tensor) -> Tensor:
-    """hidden (B, h, w) -> (B,) the number of neighbours on different sides."""
+    """hidden (B, h, w) -> (B,) the number of neighbors on different sides."""
     return (hidden.diff(dim=1) != 0).sum((1, 2)) + (hidden.diff(dim=2) != 0).sum((1, 2))
 
 

@@ -51,7 +51,7 @@ def test_a_grid_or_patch_of_other_patches_is_refused(grid: tuple[int, int], patc
         unpatchify(torch.zeros(1, 4, 12), patch_size, grid)
 
 
-def test_normalisation_has_the_unbiased_variance_of_each_patch():
+def test_normalization_has_the_unbiased_variance_of_each_patch():
     patches = 5 + 3 * torch.randn(2, 7, 12)
     array = patches.double().numpy()
     wanted = (array - array.mean(-1, keepdims=True)) / np.sqrt(array.var(-1, ddof=1, keepdims=True) + 1e-6)
@@ -64,7 +64,7 @@ def test_denormalize_is_the_inverse_of_normalize():
     assert_close(normalized(patches) * deviation + mean, patches)
 
 
-def test_a_patch_of_one_colour_stays_finite():
+def test_a_patch_of_one_color_stays_finite():
     patches = torch.full((1, 1, 12), 0.7)
     assert_close(normalized(patches), torch.zeros(1, 1, 12), atol=1e-3, rtol=0)
     assert patch_statistics(patches)[1] > 0

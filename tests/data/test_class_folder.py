@@ -1,4 +1,4 @@
-"""Labelled images: the label of their folder, the transforms of timm, parts that grow."""
+"""Labeled images: the label of their folder, the transforms of timm, parts that grow."""
 import os
 import pickle
 import random
@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mae_backbone.data.class_folder import ClassFolder
-from mae_backbone.data.decode import BadImage
+from mae_backbone.data.decode import BadImageError
 from mae_backbone.registry import DATASETS
 
 
@@ -38,19 +38,19 @@ def test_items_carry_the_label_of_their_folder(tmp_path):
     (True, None), (True, {'auto_augment': 'rand-m9-mstd0.5-inc1', 'color_jitter': 0.4}), (True, {'no_aug': True}),
     (False, None), (False, {'crop_mode': 'squash', 'crop_pct': 0.5}),
 ])
-def test_labelled_items_are_uint8_planes_of_the_size_asked_for(tmp_path, image_size, train, augment):
+def test_labeled_items_are_uint8_planes_of_the_size_asked_for(tmp_path, image_size, train, augment):
     save(tmp_path / 'val/a/1.png')
     images = ClassFolder(tmp_path, 'val', train=train, image_size=image_size, augment=augment)
     item = images[0]['inputs']
     assert item.dtype == torch.uint8
     assert item.shape == (3, *([image_size] * 2 if isinstance(image_size, int) else image_size))
-    assert item.float().std() > 10  # not normalised
+    assert item.float().std() > 10  # not normalized
 
 
 @pytest.mark.parametrize(('image_size', 'augment', 'side'), [
     (224, None, 256), (32, None, 32), (384, None, 384), (160, None, 182), (32, {'crop_pct': 0.5}, 64),
 ])
-def test_evaluation_resizes_the_shorter_side_and_cuts_the_centre(tmp_path, image_size, augment, side):
+def test_evaluation_resizes_the_shorter_side_and_cuts_the_center(tmp_path, image_size, augment, side):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     save(tmp_path / 'val/a/1.png', pixels)
     item = ClassFolder(tmp_path, 'val', train=False, image_size=image_size, augment=augment)[0]['inputs']
@@ -74,7 +74,7 @@ def test_training_crops_and_flips_alone_by_default_and_seeds_fix_it(tmp_path):
     for dataset in (images, strong):
         assert twenty(dataset, 0).equal(twenty(dataset, 0))
         assert not twenty(dataset, 0).equal(twenty(dataset, 1))
-    assert twenty(images, 0)[:, 2].unique().tolist() == [100]  # blue is constant: the colours are as they were
+    assert twenty(images, 0)[:, 2].unique().tolist() == [100]  # blue is constant: the colors are as they were
     assert len(twenty(strong, 0)[:, 2].unique()) > 1
 
 
@@ -156,10 +156,10 @@ def test_splits_and_classes_that_do_not_fit_are_named(tmp_path):
         ClassFolder(tmp_path, 'flat', train=False)
 
 
-def test_a_bad_labelled_image_stops_with_its_name(tmp_path):
+def test_a_bad_labeled_image_stops_with_its_name(tmp_path):
     make_classes(tmp_path / 'train', a=1)
     (tmp_path / 'train/a/000.png').write_bytes(b'')
-    with pytest.raises(BadImage, match=r'000\.png is empty'):
+    with pytest.raises(BadImageError, match=r'000\.png is empty'):
         ClassFolder(tmp_path, train=False)[0]
 
 
@@ -168,7 +168,7 @@ def test_a_bad_labelled_image_stops_with_its_name(tmp_path):
 def test_configs_build_them_and_batches_reach_the_preprocessor(tmp_path):
     make_classes(tmp_path / 'train', a=2, b=2)
     augment = ConfigDict(auto_augment='rand-m9-mstd0.5-inc1')
-    for config in ({'type': 'mae_backbone.UnlabelledImages'},
+    for config in ({'type': 'mae_backbone.UnlabeledImages'},
                    {'type': 'mae_backbone.ClassFolder', 'train': True, 'augment': augment}):
         dataset = DATASETS.build(ConfigDict(config, data_root=str(tmp_path), image_size=[16, 24]))
         in_worker = pickle.loads(pickle.dumps(dataset))

@@ -11,7 +11,7 @@ from helpers.image_files import difference, jpeg, photograph, ramp, save
 from PIL import Image, ImageOps
 
 from mae_backbone.data import decode as decode_module
-from mae_backbone.data.decode import BadImage, Box, decode, decode_crop, image_size, read_image
+from mae_backbone.data.decode import BadImageError, Box, decode, decode_crop, image_size, read_image
 
 
 @pytest.mark.parametrize(('mode', 'suffix'), [
@@ -19,7 +19,7 @@ from mae_backbone.data.decode import BadImage, Box, decode, decode_crop, image_s
     ('RGB', '.png'), ('RGB', '.bmp'), ('RGB', '.ppm'), ('RGB', '.tif'), ('RGBA', '.png'), ('RGBA', '.bmp'),
     ('CMYK', '.jpg'), ('CMYK', '.tif'),
 ])
-def test_colour_models_become_rgb(tmp_path, mode, suffix):
+def test_color_models_become_rgb(tmp_path, mode, suffix):
     image = Image.fromarray(ramp()).convert(mode)
     if mode in ('LA', 'RGBA'):
         image.putalpha(Image.fromarray(ramp()[..., 1]))
@@ -64,7 +64,7 @@ def test_cut_off_files_are_bad(tmp_path, suffix, share):
     path = save(tmp_path / f'a{suffix}', noise)
     path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
     reason = {'.jpg': 'is a JPEG cut off', '.png': 'is a PNG cut off'}.get(suffix, '')
-    with pytest.raises(BadImage, match=rf'a{suffix} {reason}.*remove it'):
+    with pytest.raises(BadImageError, match=rf'a{suffix} {reason}.*remove it'):
         read_image(path)
 
 
@@ -81,10 +81,10 @@ def test_a_jpeg_is_whole_by_its_own_end_and_not_by_that_of_its_preview(tmp_path,
     for tail in (b'', bytes(5000), b'\xff\xda\xff\xda'):
         path.write_bytes(data + tail)
         assert difference(read_image(path), read_image(tmp_path / 'whole.jpg')) == 0
-    monkeypatch.setattr(cv2, 'imdecode', lambda *_: ramp())  # as versions of OpenCV do that paint the rest grey
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: ramp())  # as versions of OpenCV do that paint the rest gray
     for length in (len(data) - 1, len(data) - 300, len(data) - 900):
         path.write_bytes(data[:length])
-        with pytest.raises(BadImage, match=f'is a JPEG cut off after {length} bytes'):
+        with pytest.raises(BadImageError, match=f'is a JPEG cut off after {length} bytes'):
             read_image(path)
 
 
@@ -104,7 +104,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 def test_what_is_no_image_is_bad_and_named(tmp_path, data, reason):
     path = tmp_path / 'x.jpg'
     path.write_bytes(data)
-    with pytest.raises(BadImage, match=rf'x\.jpg .*{reason}'):
+    with pytest.raises(BadImageError, match=rf'x\.jpg .*{reason}'):
         read_image(path)
 
 
@@ -144,7 +144,7 @@ def test_a_crop_of_a_jpeg_is_the_one_of_pil(box, options):
 
 
 @pytest.mark.usefixtures('no_opencv')
-def test_a_grey_jpeg_has_three_equal_channels():
+def test_a_gray_jpeg_has_three_equal_channels():
     data = jpeg(photograph(150, 200)[..., 0])
     for box in BOXES:
         crop = decode_crop(data, box, (64, 48))
@@ -219,7 +219,7 @@ def test_crops_of_other_kinds_are_those_of_the_whole_image(tmp_path, mode, suffi
 
 def test_of_an_animation_comes_the_first_frame():
     file = io.BytesIO()
-    frames = [Image.fromarray(np.full((20, 30, 3), grey, np.uint8)) for grey in (40, 200)]
+    frames = [Image.fromarray(np.full((20, 30, 3), gray, np.uint8)) for gray in (40, 200)]
     frames[0].save(file, 'WEBP', save_all=True, append_images=frames[1:], lossless=True)
     assert (decode_crop(file.getvalue(), (0, 0, 20, 30), (8, 8)) == 40).all()
 
@@ -237,7 +237,7 @@ def test_30_000_pixels_wide(tmp_path, suffix):
 def test_crops_of_cut_off_jpegs_are_bad_even_where_their_rows_are_there(progressive, share):
     data = jpeg(photograph(150, 200), progressive=progressive)
     data = data[:int(share * len(data))]
-    with pytest.raises(BadImage, match=f'^is a JPEG cut off after {len(data)} bytes .no end marker.: replace'):
+    with pytest.raises(BadImageError, match=f'^is a JPEG cut off after {len(data)} bytes .no end marker.: replace'):
         decode_crop(data, (0, 0, 10, 10), (8, 8))
 
 
@@ -247,7 +247,7 @@ def test_a_crop_of_a_jpeg_with_previews_and_tails_is_that_of_the_jpeg(tmp_path):
     for tail in (b'', bytes(5000), b'\xff\xda\xff\xda'):
         np.testing.assert_array_equal(decode_crop(data + tail, (0, 0, 30, 60), (16, 16)), plain)
     for length in (len(data) - 1, len(data) - 300, len(data) - 900):
-        with pytest.raises(BadImage, match='is a JPEG cut off'):
+        with pytest.raises(BadImageError, match='is a JPEG cut off'):
             decode_crop(data[:length], (0, 0, 30, 60), (16, 16))
 
 
@@ -256,7 +256,7 @@ def test_a_crop_of_a_jpeg_with_previews_and_tails_is_that_of_the_jpeg(tmp_path):
                                   b'\xff\xd8\xff\xc0\0\x0b\x08\0\x08\0\x08\x01\x01\x11\0\xff\xd9'])
 def test_crops_and_sizes_of_what_is_no_image_are_refused(data):
     for ask in (image_size, lambda data: decode_crop(data, (0, 0, 1, 1), (8, 8))):
-        with pytest.raises(BadImage, match=r'or remove it$'):
+        with pytest.raises(BadImageError, match=r'or remove it$'):
             ask(data)
 
 
@@ -269,7 +269,7 @@ def test_no_bytes_at_all_bring_the_decoder_down():
         try:
             size = image_size(data.tobytes())
             assert decode_crop(data.tobytes(), (0, 0, min(size[0], 20), min(size[1], 20)), (8, 8)).shape == (8, 8, 3)
-        except BadImage:
+        except BadImageError:
             pass
 
 

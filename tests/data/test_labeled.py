@@ -1,4 +1,4 @@
-"""Labelled images in folders, lists and shards are the same images with the same labels."""
+"""Labeled images in folders, lists and shards are the same images with the same labels."""
 import pickle
 import tarfile
 from collections import Counter
@@ -13,8 +13,8 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 from mae_backbone.data.class_folder import ClassFolder
-from mae_backbone.data.decode import BadImage
-from mae_backbone.data.labeled import layout, open_labelled
+from mae_backbone.data.decode import BadImageError
+from mae_backbone.data.labeled import layout, open_labeled
 from mae_backbone.formats.check import check_data
 from mae_backbone.formats.dataset_spec import sources
 from mae_backbone.planning.adapt_config import fit_classes
@@ -92,7 +92,7 @@ def test_a_list_of_one_folder_of_shards_too(tmp_path: Path):
     (tmp_path / 'nested/train').mkdir(parents=True)
     for path in shards.glob('train-*.tar'):
         path.rename(tmp_path / 'nested/train' / path.name)
-    found = open_labelled(tmp_path / 'nested', 'train')
+    found = open_labeled(tmp_path / 'nested', 'train')
     assert np.bincount(found.labels).tolist() == [3, 2, 4]
     assert found.classes == ('0', '1', '2')  # without names
 
@@ -150,5 +150,5 @@ def test_a_bad_image_in_a_shard_is_named(tmp_path: Path):
     with tarfile.open(tmp_path / 'train.tar', 'w') as tar:
         add(tar, '1.png', b'no image')
         add(tar, '1.cls', b'0')
-    with pytest.raises(BadImage, match=r'train\.tar/1\.png is no image'):
+    with pytest.raises(BadImageError, match=r'train\.tar/1\.png is no image'):
         ClassFolder(tmp_path, 'train', train=False)[0]

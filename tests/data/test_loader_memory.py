@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mae_backbone.data.batch import as_is
 from mae_backbone.data.sampler import PretrainBatchSampler, PretrainSampler
-from mae_backbone.data.unlabeled import UnlabelledImages
+from mae_backbone.data.unlabeled import UnlabeledImages
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != 'linux', reason='memory is read from /proc')]
 
@@ -29,7 +29,7 @@ def test_memory_does_not_grow_over_epochs(tmp_path, persistent, record_property)
     for i in range(96):
         save(tmp_path / f'{i}.jpg', photograph(60 + i, 90, seed=i), quality=90)
     (tmp_path / 'empty.jpg').touch()
-    images = UnlabelledImages(tmp_path, image_size=64, max_bad_share=0.5)
+    images = UnlabeledImages(tmp_path, image_size=64, max_bad_share=0.5)
     images.bad.list_file = tmp_path / 'bad_images.txt'
     batches = PretrainBatchSampler(PretrainSampler(images, seed=0), 8, repeats=2)
     loader = DataLoader(images, batch_sampler=batches, collate_fn=as_is, num_workers=2, persistent_workers=persistent)

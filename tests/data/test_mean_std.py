@@ -8,7 +8,7 @@ import pytest
 from helpers.image_files import photograph, save
 
 from mae_backbone.data.mean_std import measure
-from mae_backbone.data.readers import ArrayReader, ColourReader
+from mae_backbone.data.readers import ArrayReader, ColorReader
 from mae_backbone.data.sources import open_source
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'measure_pixels.py'
@@ -30,15 +30,15 @@ def test_some_images_of_the_whole_set_are_looked_at_and_bad_ones_named(tmp_path)
     for i in range(10):
         save(tmp_path / f'{i}.png', np.full((4, 4, 3), 10 * i, np.uint8))
     source = open_source(tmp_path)
-    assert measure(source, ColourReader(), images=2).mean.tolist() == [45] * 3
+    assert measure(source, ColorReader(), images=2).mean.tolist() == [45] * 3
     (tmp_path / '0.png').write_bytes(b'')
-    found = measure(source, ColourReader(), images=2)
+    found = measure(source, ColorReader(), images=2)
     assert found.mean.tolist() == [90] * 3
     assert len(found.bad) == 1
     assert '0.png is empty' in found.bad[0]
     (tmp_path / '9.png').unlink()
     with pytest.raises(ValueError, match=r'none of 2 images could be read, .*0\.png is empty'):
-        measure(source, ColourReader(), images=2)
+        measure(source, ColorReader(), images=2)
 
 
 def test_the_tool_prints_lines_for_the_config(tmp_path, monkeypatch, capsys):

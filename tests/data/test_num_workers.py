@@ -28,7 +28,7 @@ def test_processors_and_memory_bound_them():
     assert choose(300, 1e6, BATCH, Machine(32, 0), pin=True)[:2] == (1, 1)
 
 
-def test_the_share_of_a_process_is_that_of_its_container_and_neighbours(monkeypatch):
+def test_the_share_of_a_process_is_that_of_its_container_and_neighbors(monkeypatch):
     files = {'/sys/fs/cgroup/cpu.max': '250000 100000\n', '/proc/meminfo': 'MemTotal: 9 kB\nMemAvailable: 4096 kB\n',
              '/sys/fs/cgroup/memory.max': '3000000\n', '/sys/fs/cgroup/memory.current': '1000000\n'}
     for module in (num_workers, cpu):
@@ -45,7 +45,7 @@ def loader(folder, **options) -> ConfigDict:
     for i in range(5):
         save(folder / f'{i}.jpg')
     return ConfigDict(num_workers='auto', batch_size=2, dataset=dict(
-        type='mae_backbone.UnlabelledImages', data_root=str(folder), image_size=16), **options)
+        type='mae_backbone.UnlabeledImages', data_root=str(folder), image_size=16), **options)
 
 
 def model() -> torch.nn.Module:

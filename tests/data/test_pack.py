@@ -15,7 +15,7 @@ from helpers.image_files import difference, jpeg, photograph, save
 from PIL import Image
 
 from mae_backbone.data import pack as pack_module
-from mae_backbone.data.decode import BadImage, decode
+from mae_backbone.data.decode import BadImageError, decode
 from mae_backbone.data.pack import Packing, pack, packed_image, verify
 from mae_backbone.data.sources import open_source
 
@@ -87,7 +87,7 @@ def test_only_larger_images_are_made_smaller():
     packed, anew = packed_image(file.getvalue(), packing)  # small, but no JPEG
     assert anew
     assert difference(decode(packed), np.full((20, 30, 3), 77)) <= 1
-    with pytest.raises(BadImage):
+    with pytest.raises(BadImageError):
         packed_image(jpeg(photograph(20, 20))[:-9], Packing())
 
 

@@ -8,13 +8,13 @@ import tifffile
 from helpers.image_files import difference, jpeg, photograph
 
 from mae_backbone.data import readers
-from mae_backbone.data.decode import BadImage, decode_crop
+from mae_backbone.data.decode import BadImageError, decode_crop
 from mae_backbone.data.readers import ArrayReader, TiffReader
 from mae_backbone.registry import TRANSFORMS
 
 
 def test_the_reader_of_photographs_is_the_decoder():
-    reader, data = TRANSFORMS.build({'type': 'mae_backbone.ColourReader'}), jpeg(photograph(60, 80))
+    reader, data = TRANSFORMS.build({'type': 'mae_backbone.ColorReader'}), jpeg(photograph(60, 80))
     assert (reader.channels, reader.dtype) == (3, np.uint8)
     assert reader.size(data) == (60, 80)
     out = np.empty((16, 24, 3), np.uint8)
@@ -24,8 +24,8 @@ def test_the_reader_of_photographs_is_the_decoder():
 
 def bands(channels: int, dtype: str = 'uint8') -> np.ndarray:
     """(60, 80, channels), no two channels alike."""
-    grey = photograph(60, 80)[..., :1].astype(dtype) * np.dtype(dtype).type(257 if dtype == 'uint16' else 1)
-    return np.concatenate([np.roll(grey, 5 * i, axis=0) for i in range(channels)], axis=-1)
+    gray = photograph(60, 80)[..., :1].astype(dtype) * np.dtype(dtype).type(257 if dtype == 'uint16' else 1)
+    return np.concatenate([np.roll(gray, 5 * i, axis=0) for i in range(channels)], axis=-1)
 
 
 def npy(pixels: np.ndarray, **options: object) -> bytes:
@@ -84,9 +84,9 @@ def test_channels_are_chosen_in_the_order_asked_for(kind):
 @pytest.mark.parametrize('kind', ['npy', 'tiff'])
 def test_an_image_without_a_third_axis_has_one_channel(kind):
     reader, _, write = WRITERS[kind]
-    grey = bands(1)[..., 0]
-    data = write(grey) if kind == 'npy' else tiff(grey)
-    np.testing.assert_array_equal(reader(1).crop(data, (0, 0, 60, 80), (60, 80))[..., 0], grey)
+    gray = bands(1)[..., 0]
+    data = write(gray) if kind == 'npy' else tiff(gray)
+    np.testing.assert_array_equal(reader(1).crop(data, (0, 0, 60, 80), (60, 80))[..., 0], gray)
 
 
 @pytest.mark.parametrize('kind', ['npy', 'tiff'])
@@ -100,16 +100,16 @@ def test_other_channels_and_depths_are_refused_with_what_to_set(kind):
             ((4,), bands(4).astype('int8'), '^holds int8 numbers, wanted uint8: scale them')):
         data = write(pixels)
         chosen = reader(*arguments)
-        with pytest.raises(BadImage, match=says):
+        with pytest.raises(BadImageError, match=says):
             chosen.size(data)
-        with pytest.raises(BadImage, match=says):
+        with pytest.raises(BadImageError, match=says):
             chosen.crop(data, (0, 0, 8, 8), (8, 8))
 
 
 def test_channels_first_is_named_where_it_would_fit():
-    with pytest.raises(BadImage, match=r'has 80 channels.*is channels_first=True meant\? Its shape is \(4, 60, 80\)'):
+    with pytest.raises(BadImageError, match=r'has 80 channels.*is channels_first=True meant\? Its shape is \(4, 60, 80\)'):
         ArrayReader(4).size(npy(np.moveaxis(bands(4), -1, 0)))
-    with pytest.raises(BadImage, match='or is channels_first=False meant'):
+    with pytest.raises(BadImageError, match='or is channels_first=False meant'):
         ArrayReader(4, channels_first=True).size(npy(bands(4)))
 
 
@@ -122,7 +122,7 @@ class Trap:
 
 def test_what_is_pickled_in_an_array_is_never_loaded():
     data = npy(np.array([[Trap(), Trap()]], dtype=object), allow_pickle=True)
-    with pytest.raises(BadImage, match='holds object numbers'):
+    with pytest.raises(BadImageError, match='holds object numbers'):
         ArrayReader(1).crop(data, (0, 0, 1, 1), (8, 8))
 
 
@@ -130,18 +130,18 @@ def test_what_is_pickled_in_an_array_is_never_loaded():
                                   npy(bands(3)).replace(b"'shape'", b"'shipe'"), npy(bands(3)).replace(b'}', b'('),
                                   npy(bands(3)).replace(b'|u1', b'|z1')])
 def test_what_is_no_array_is_refused(data):
-    with pytest.raises(BadImage, match=r'^is no NumPy file'):
+    with pytest.raises(BadImageError, match=r'^is no NumPy file'):
         ArrayReader(3).size(data)
 
 
 def test_arrays_of_other_shapes_and_cut_off_ones_are_refused():
     for pixels, says in ((bands(3)[None], r'is an array of shape \(1, 60, 80, 3\)'), (bands(3)[:0], 'is empty, 0x80')):
-        with pytest.raises(BadImage, match=says):
+        with pytest.raises(BadImageError, match=says):
             ArrayReader(3).size(npy(pixels))
     data = npy(bands(3))
-    with pytest.raises(BadImage, match='is a NumPy array cut off after'):
+    with pytest.raises(BadImageError, match='is a NumPy array cut off after'):
         ArrayReader(3).crop(data[:-1], (0, 0, 8, 8), (8, 8))
-    with pytest.raises(BadImage, match='is a NumPy array cut off after'):
+    with pytest.raises(BadImageError, match='is a NumPy array cut off after'):
         ArrayReader(3).size(data.replace(b'(60, 80, 3), }', b'(600000000, 800000000, 3), }'.ljust(14))[:200])
 
 
@@ -149,7 +149,7 @@ def test_arrays_of_other_shapes_and_cut_off_ones_are_refused():
 @pytest.mark.parametrize('share', [0, 0.001, 0.02, 0.5, 0.9])
 def test_cut_off_tiffs_are_refused(kind, share):
     data = WRITERS[kind][2](bands(4))
-    with pytest.raises(BadImage, match=r'^is (a TIFF cut off|no TIFF that tifffile can read).*: replace or remove it'):
+    with pytest.raises(BadImageError, match=r'^is (a TIFF cut off|no TIFF that tifffile can read).*: replace or remove it'):
         TiffReader(4).crop(data[:int(share * len(data))], (0, 0, 8, 8), (8, 8))
 
 

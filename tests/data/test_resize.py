@@ -21,8 +21,8 @@ def test_bytes_are_resized_as_by_pil(interpolation, size):
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 4, 13])
 def test_channels_do_not_mix_and_16_bits_are_kept(channels):
-    grey = photograph(60, 80)[..., :1]
-    shifted = np.concatenate([np.roll(grey, i, axis=0) for i in range(channels)], axis=-1)
+    gray = photograph(60, 80)[..., :1]
+    shifted = np.concatenate([np.roll(gray, i, axis=0) for i in range(channels)], axis=-1)
     shifted.flags.writeable = False  # as the pixels in a file's bytes are
     box, size = (5, 5, 50, 70), (24, 32)
     small, large = resize(shifted, box, size), resize(shifted * np.uint16(257), box, size)

@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader
 from mae_backbone.data.batch import as_is
 from mae_backbone.data.counter_rng import uniforms
 from mae_backbone.data.crops import CHANCES, random_box
-from mae_backbone.data.decode import BadImage, read_image
-from mae_backbone.data.readers import ColourReader
+from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.readers import ColorReader
 from mae_backbone.data.resize import resize
 from mae_backbone.data.sampler import Draw, PretrainBatchSampler, PretrainSampler
 from mae_backbone.data.sources import FileSource
-from mae_backbone.data.unlabeled import UnlabelledImages
+from mae_backbone.data.unlabeled import UnlabeledImages
 
 
 @pytest.mark.parametrize('image_size', [16, (16, 32), [40, 96]])
@@ -29,7 +29,7 @@ from mae_backbone.data.unlabeled import UnlabelledImages
 def test_items_are_uint8_planes_of_the_size_asked_for(tmp_path, image_size, interpolation):
     for i, size in enumerate([(48, 64), (1, 1), (1, 200), (200, 1), (16, 32)]):
         save(tmp_path / f'{i}.png', ramp(*size))
-    images = UnlabelledImages(tmp_path, image_size=image_size, interpolation=interpolation)
+    images = UnlabeledImages(tmp_path, image_size=image_size, interpolation=interpolation)
     assert len(images) == 5
     for item in images:
         assert list(item) == ['inputs']
@@ -39,7 +39,7 @@ def test_items_are_uint8_planes_of_the_size_asked_for(tmp_path, image_size, inte
 
 
 def test_a_seed_fixes_the_items_and_only_torch_is_drawn_from(tmp_path):
-    images = UnlabelledImages(save(tmp_path / 'a.png').parent, image_size=16)
+    images = UnlabeledImages(save(tmp_path / 'a.png').parent, image_size=16)
 
     def five(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
@@ -55,7 +55,7 @@ def test_a_seed_fixes_the_items_and_only_torch_is_drawn_from(tmp_path):
 @pytest.mark.parametrize('size', [(48, 64), (300, 200), (16, 16)])
 def test_an_item_is_the_crop_that_pil_would_give(tmp_path, size):
     pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8), (0, 0), 1)
-    images = UnlabelledImages(save(tmp_path / 'a.png', pixels).parent, image_size=(32, 40))
+    images = UnlabeledImages(save(tmp_path / 'a.png', pixels).parent, image_size=(32, 40))
     for seed in range(5):
         top, left, height, width = random_box(*size, uniforms([seed], 1 + CHANCES, stream=1)[0, 1:], (0.2, 1))
         crop = Image.fromarray(pixels[top:top + height, left:left + width]).resize((40, 32), Image.Resampling.BICUBIC)
@@ -65,7 +65,7 @@ def test_an_item_is_the_crop_that_pil_would_give(tmp_path, size):
 def test_a_batch_is_the_same_whoever_makes_it_in_whatever_company(tmp_path):
     for i in range(7):
         save(tmp_path / f'{i}.png', ramp(20 + i, 30))
-    images = UnlabelledImages(tmp_path, image_size=(16, 24))
+    images = UnlabeledImages(tmp_path, image_size=(16, 24))
     draws = [Draw(i % 7, 1000 + i, i / 4) for i in range(12)]
     batch = images.__getitems__(draws)
     assert list(batch) == ['inputs', 'seeds', 'flips', 'weights']
@@ -85,12 +85,12 @@ def test_a_batch_is_the_same_whoever_makes_it_in_whatever_company(tmp_path):
 
 
 def test_a_draw_may_ask_for_another_size(tmp_path):
-    images = UnlabelledImages(save(tmp_path / 'a.png').parent, image_size=16)
+    images = UnlabeledImages(save(tmp_path / 'a.png').parent, image_size=16)
     assert images.__getitems__([Draw(0, 1, size=(8, 24))] * 2)['inputs'].shape == (2, 8, 24, 3)
 
 
 def test_bare_indices_give_items(tmp_path):
-    images = UnlabelledImages(save(tmp_path / 'a.png').parent, image_size=16)
+    images = UnlabeledImages(save(tmp_path / 'a.png').parent, image_size=16)
     (items,) = DataLoader(images, batch_size=3, sampler=[0, 0, 0], collate_fn=as_is)
     assert [item['inputs'].shape for item in items] == [(3, 16, 16)] * 3
 
@@ -98,7 +98,7 @@ def test_bare_indices_give_items(tmp_path):
 def test_crops_keep_to_the_range_of_areas_and_fill_it(tmp_path):
     wide = save(tmp_path / 'a.png', ramp(256, 256)).parent
     for low, high in ((0.2, 1.0), (0.5, 0.6), (0.05, 0.1)):
-        images = UnlabelledImages(wide, image_size=64, scale=(low, high), flip=0)
+        images = UnlabeledImages(wide, image_size=64, scale=(low, high), flip=0)
         torch.manual_seed(0)
         crops = torch.stack([images[0]['inputs'] for _ in range(100)]).float()
         # Red and green are ramps: what they span is the width and height of the crop, less half a pixel on each side.
@@ -113,7 +113,7 @@ def test_flipped_items_are_mirror_images(tmp_path):
 
     def items(flip: float) -> torch.Tensor:
         torch.manual_seed(0)
-        images = UnlabelledImages(tmp_path, image_size=16, flip=flip)
+        images = UnlabeledImages(tmp_path, image_size=16, flip=flip)
         return torch.stack([images[0]['inputs'] for _ in range(200)])
 
     straight, mirrored, mixed = items(0), items(1), items(0.5)
@@ -124,7 +124,7 @@ def test_flipped_items_are_mirror_images(tmp_path):
 
 
 def make_set(root: Path, *, good: int, bad: int) -> Path:
-    """Good images of one grey each, 100 and up, behind bad ones."""
+    """Good images of one gray each, 100 and up, behind bad ones."""
     root.mkdir(exist_ok=True)
     for i in range(bad):
         (root / f'bad{i:03}.jpg').write_bytes(b'')
@@ -136,7 +136,7 @@ def make_set(root: Path, *, good: int, bad: int) -> Path:
 def test_a_bad_image_is_replaced_by_another_and_logged_once(tmp_path, caplog):
     make_set(tmp_path, good=100, bad=1)
     (tmp_path / 'good050.png').unlink()
-    images = UnlabelledImages(tmp_path, image_size=8)
+    images = UnlabeledImages(tmp_path, image_size=8)
     (tmp_path / 'good051.png').unlink()  # while training
 
     def epochs() -> list[int]:
@@ -155,34 +155,34 @@ def test_a_bad_image_is_replaced_by_another_and_logged_once(tmp_path, caplog):
 
 @pytest.mark.parametrize(('good', 'bad', 'share'), [(97, 3, 0.01), (0, 1, 0.5), (0, 9, 1.0), (9, 1, 0.0)])
 def test_too_many_bad_images_stop_the_run_with_examples(tmp_path, good, bad, share):
-    images = UnlabelledImages(make_set(tmp_path, good=good, bad=bad), image_size=8, max_bad_share=share)
+    images = UnlabeledImages(make_set(tmp_path, good=good, bad=bad), image_size=8, max_bad_share=share)
     for _ in range(2):  # a worker goes on after an error: it must not search for ever
-        with pytest.raises(BadImage, match=rf'(?s) of \d+ images .*max_bad_share={share}.*bad000.jpg is empty.*Remove'):
+        with pytest.raises(BadImageError, match=rf'(?s) of \d+ images .*max_bad_share={share}.*bad000.jpg is empty.*Remove'):
             list(images)
 
 
 def test_the_share_of_bad_images_holds_for_large_sets_and_spares_lucky_ones(tmp_path):
     make_set(tmp_path, good=280, bad=20)
-    assert len(list(UnlabelledImages(tmp_path, image_size=8, max_bad_share=1.0))) == 300
+    assert len(list(UnlabeledImages(tmp_path, image_size=8, max_bad_share=1.0))) == 300
     order = torch.randperm(300, generator=torch.Generator().manual_seed(0)).tolist()
-    enough, strict = (UnlabelledImages(tmp_path, image_size=8, max_bad_share=share) for share in (20 / 300, 0.01))
+    enough, strict = (UnlabeledImages(tmp_path, image_size=8, max_bad_share=share) for share in (20 / 300, 0.01))
     assert len([enough[i] for i in order]) == 300
-    with pytest.raises(BadImage, match=r'max_bad_share=0\.01'):
+    with pytest.raises(BadImageError, match=r'max_bad_share=0\.01'):
         [strict[i] for i in order]
 
 
 def test_indices_choose_images_from_the_whole_list(tmp_path):
     make_set(tmp_path, good=10, bad=0)
-    greys = [int(item['inputs'][0, 0, 0]) - 100 for item in UnlabelledImages(tmp_path, image_size=8, indices=4)]
-    assert greys == [0, 2, 5, 7]
+    grays = [int(item['inputs'][0, 0, 0]) - 100 for item in UnlabeledImages(tmp_path, image_size=8, indices=4)]
+    assert grays == [0, 2, 5, 7]
     for indices in (0, -1, 11):
         with pytest.raises(ValueError, match=rf'indices={indices}, but there are 10 images'):
-            UnlabelledImages(tmp_path, indices=indices)
+            UnlabeledImages(tmp_path, indices=indices)
 
 
 def test_the_cache_changes_nothing_but_the_reading(tmp_path, monkeypatch):
     make_set(tmp_path, good=3, bad=0)
-    plain, cached = (UnlabelledImages(tmp_path, image_size=8, cache=cache) for cache in (False, True))
+    plain, cached = (UnlabeledImages(tmp_path, image_size=8, cache=cache) for cache in (False, True))
     first = [item['inputs'] for item in cached]
     monkeypatch.setattr(FileSource, 'read', lambda *_: pytest.fail('read again'))
     assert torch.stack([item['inputs'] for item in cached]).equal(torch.stack(first))
@@ -198,7 +198,7 @@ def test_the_cache_changes_nothing_but_the_reading(tmp_path, monkeypatch):
 def test_arguments_out_of_range_are_named(tmp_path, arguments):
     save(tmp_path / 'a.png')
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        UnlabelledImages(tmp_path, **arguments)
+        UnlabeledImages(tmp_path, **arguments)
 
 
 @TRANSFORMS.register_module()
@@ -221,7 +221,7 @@ def test_a_reader_of_ones_own_gives_other_channels_and_depths(tmp_path):
     (tmp_path / 'b.bands').write_bytes(b'')
     (tmp_path / 'c.png').write_bytes(b'not looked at')
     reader = ConfigDict(type='FiveBands')
-    images = UnlabelledImages(tmp_path, image_size=8, scale=(1, 1), reader=reader, max_bad_share=1)
+    images = UnlabeledImages(tmp_path, image_size=8, scale=(1, 1), reader=reader, max_bad_share=1)
     assert len(images) == 2
     batch = images.__getitems__([Draw(0, seed) for seed in range(4)] + [Draw(1, 4)])['inputs']
     assert batch.shape == (5, 8, 8, 5)
@@ -236,17 +236,17 @@ def test_crops_of_one_image_are_decoded_once_and_are_those_of_the_whole(tmp_path
     pixels = photograph(90, 120)
     for name in 'ab':
         save(tmp_path / f'{name}.jpg', pixels, quality=95)
-    images = UnlabelledImages(tmp_path, image_size=24, scale=(0.2, 0.5))
+    images = UnlabeledImages(tmp_path, image_size=24, scale=(0.2, 0.5))
     draws = [Draw(index, 10 * index + i) for index in (0, 1) for i in range(4)]
     reads = count_calls(monkeypatch, FileSource, 'read')
-    decodes = count_calls(monkeypatch, ColourReader, 'crop')
+    decodes = count_calls(monkeypatch, ColorReader, 'crop')
     batch = images.__getitems__(draws)['inputs']
     assert (len(reads), len(decodes)) == (2, 2)
     whole = read_image(tmp_path / 'a.jpg')
     for crop, numbers in zip(batch, uniforms([draw.seed for draw in draws], 1 + CHANCES, stream=1), strict=True):
         wanted = resize(whole, random_box(90, 120, numbers[1:], (0.2, 0.5)), (24, 24))
         assert difference(crop, wanted) <= 2
-    # What fills a batch up is not decoded with its neighbour: its own crop would depend on the company.
+    # What fills a batch up is not decoded with its neighbor: its own crop would depend on the company.
     decodes.clear()
     images.__getitems__([Draw(0, 0), Draw(0, 1, 0.0), Draw(0, 2, 0.0)])
     assert len(decodes) == 3
@@ -265,7 +265,7 @@ def make_one_of_each(root: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     turned = Image.Exif()
     turned[0x0112] = 6  # its top is on the right
     good = {
-        'plain.jpg': (image, {'quality': 100, 'subsampling': 0}), 'grey.png': (image.convert('L'), {}),
+        'plain.jpg': (image, {'quality': 100, 'subsampling': 0}), 'gray.png': (image.convert('L'), {}),
         'palette.png': (image.quantize(256), {}), 'alpha.png': (image.convert('RGBA'), {}),
         'turned.jpg': (image, {'quality': 100, 'subsampling': 0, 'exif': turned}),
         'cmyk.jpg': (image.convert('CMYK'), {'quality': 100, 'subsampling': 0}),
@@ -284,7 +284,7 @@ def make_one_of_each(root: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     wanted |= {'deep.png': pixels, 'wide.png': wide}
     save(root / 'wide.png', wide)
     whole = (root / 'plain.jpg').read_bytes()
-    bad = {'cut.jpg': whole[:len(whole) // 2], 'cut.png': (root / 'grey.png').read_bytes()[:600], 'empty.jpg': b'',
+    bad = {'cut.jpg': whole[:len(whole) // 2], 'cut.png': (root / 'gray.png').read_bytes()[:600], 'empty.jpg': b'',
            'page.jpg': b'<html>404</html>', 'noise.png': bytes(range(256)) * 4}
     for name, data in bad.items():
         (root / name).write_bytes(data)
@@ -295,7 +295,7 @@ def make_one_of_each(root: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 def test_one_file_of_each_kind_is_decoded_rightly_or_skipped_counted_and_listed_once(tmp_path):
     root = tmp_path / 'images'
     wanted, bad = make_one_of_each(root)
-    images = UnlabelledImages(root, image_size=(40, 56), scale=(1, 1), max_bad_share=1.0)
+    images = UnlabeledImages(root, image_size=(40, 56), scale=(1, 1), max_bad_share=1.0)
     images.bad.list_file = tmp_path / 'bad_images.txt'
     names = [os.path.relpath(images.source.name(i), root) for i in range(len(images))]
     assert sorted(names) == sorted([*wanted, *bad])

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mae_backbone.checkpoints.encoder import CheckpointError
-from mae_backbone.checkpoints.files import DiskFull
+from mae_backbone.checkpoints.files import DiskFullError
 from mae_backbone.core.mae import MAE
 from mae_backbone.core.masking import Mask, random_mask
 from mae_backbone.core.vit import ViT
@@ -145,7 +145,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         file.write(b'a part')
         raise OSError(errno.ENOSPC, 'No space left on device')
     monkeypatch.setattr(torch, 'save', full)
-    with pytest.raises(DiskFull, match=r'no room for .*epoch_1.pth: it needs 0.\d\d MB, and [\d,]+ MB are free'):
+    with pytest.raises(DiskFullError, match=r'no room for .*epoch_1.pth: it needs 0.\d\d MB, and [\d,]+ MB are free'):
         runner.save_checkpoint(str(tmp_path), 'epoch_1.pth')
     assert set(tmp_path.iterdir()) == there
     assert before is None or (tmp_path / 'epoch_1.pth').read_bytes() == before

@@ -41,13 +41,13 @@ def test_the_seed_decides(name: str):
 
 
 def test_each_does_what_its_name_says():
-    grey = np.full((64, 64, 3), 100, np.uint8)
+    gray = np.full((64, 64, 3), 100, np.uint8)
     for name in ('defocus_blur', 'motion_blur', 'contrast', 'pixelate'):
-        assert (corrupt(grey, name, 5) == 100).all()  # there is nothing to lose
-    assert corrupt(grey, 'gaussian_noise', 2).std() == pytest.approx(0.12 * 255, rel=0.05)
-    assert corrupt(grey, 'gaussian_noise', 1).mean() == pytest.approx(100, abs=1)
-    assert corrupt(grey, 'shot_noise', 1).var() == pytest.approx(100 * 255 / 60, rel=0.1)  # as Poisson's
-    noisy = corrupt(grey, 'impulse_noise', 5)
+        assert (corrupt(gray, name, 5) == 100).all()  # there is nothing to lose
+    assert corrupt(gray, 'gaussian_noise', 2).std() == pytest.approx(0.12 * 255, rel=0.05)
+    assert corrupt(gray, 'gaussian_noise', 1).mean() == pytest.approx(100, abs=1)
+    assert corrupt(gray, 'shot_noise', 1).var() == pytest.approx(100 * 255 / 60, rel=0.1)  # as Poisson's
+    noisy = corrupt(gray, 'impulse_noise', 5)
     assert set(np.unique(noisy).tolist()) == {0, 100, 255}
     assert (noisy != 100).mean() == pytest.approx(0.27, abs=0.02)
     brighter = corrupt(np.full((2, 2, 3), [100, 50, 0], np.uint8), 'brightness', 2)[0, 0]

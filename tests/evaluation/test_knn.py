@@ -1,4 +1,4 @@
-"""Nearest neighbours against a loop in NumPy, and the loop that runs them over a dataset."""
+"""Nearest neighbors against a loop in NumPy, and the loop that runs them over a dataset."""
 import sys
 import time
 from pathlib import Path
@@ -91,7 +91,7 @@ def test_a_temperature_near_zero_leaves_the_nearest_alone():
 
 
 @pytest.mark.parametrize(('change', 'says'), [
-    ({'k': 51}, 'k=51 neighbours of a bank of 50 images: choose k from 1 to 50'),
+    ({'k': 51}, 'k=51 neighbors of a bank of 50 images: choose k from 1 to 50'),
     ({'k': 0}, 'k=0'),
     ({'temperature': 0.0}, 'temperature=0.0'),
     ({'classes': 3}, 'labels of the bank are from 0 to 3, wanted 0 to 2'),
@@ -113,9 +113,9 @@ class Images(Dataset):
 
     def __init__(self, seed: int, labels: list, noise: float = 0.2) -> None:
         generator = torch.Generator().manual_seed(seed)
-        centres = torch.randn(10, 3, 4, 4, generator=torch.Generator().manual_seed(99))
+        centers = torch.randn(10, 3, 4, 4, generator=torch.Generator().manual_seed(99))
         self.labels = labels
-        self.images = [centres[label or 0] + noise * torch.randn(3, 4, 4, generator=generator) for label in labels]
+        self.images = [centers[label or 0] + noise * torch.randn(3, 4, 4, generator=generator) for label in labels]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -215,7 +215,7 @@ def test_a_class_that_the_bank_lacks_is_missed(tmp_path: Path):
 
 @pytest.mark.parametrize(('queries', 'bank', 'options', 'says'), [
     ([0, None], [0, 1] * 4, {}, 'kNN needs the class of every image'),
-    ([0, 1], [0, 1] * 4, {'k': 11}, 'k=11 neighbours of a bank of 8 images'),
+    ([0, 1], [0, 1] * 4, {'k': 11}, 'k=11 neighbors of a bank of 8 images'),
     ([0, 1], [0, 1], {}, 'the bank of 2 images gives no batch'),
     ([0, 1], [0, 1] * 4, {'evaluator': []}, 'the evaluator has no metric'),
     ([0, 1], [0, 1] * 4, {'model': Flatten(dims=2)}, r"Flatten gives \(4, 3, 16\) for mode='tensor'"),

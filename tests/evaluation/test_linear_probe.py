@@ -17,11 +17,11 @@ from mae_backbone.evaluation.linear_probe import Setting, linear_probe, split_by
 
 
 def clouds(number: int, *, seed: int = 0, classes: int = 5, width: int = 24, spread: float = 3.0) -> Features:
-    """Classes around centres that overlap, in correlated features of very different sizes."""
+    """Classes around centers that overlap, in correlated features of very different sizes."""
     fixed, draw = (np.random.default_rng(s) for s in (99, seed))
-    centres, mixing = fixed.standard_normal((classes, width)), fixed.standard_normal((width, width))
+    centers, mixing = fixed.standard_normal((classes, width)), fixed.standard_normal((width, width))
     labels = draw.integers(0, classes, number)
-    values = (centres[labels] + spread * draw.standard_normal((number, width))) @ mixing
+    values = (centers[labels] + spread * draw.standard_normal((number, width))) @ mixing
     values = values * np.logspace(-1, 1, width) + 5
     return Features(torch.from_numpy(values).half(), torch.from_numpy(labels))
 
@@ -132,7 +132,7 @@ def test_a_class_that_only_the_test_set_has_is_missed():
 
 
 @pytest.mark.parametrize('share', [0.1, 0.5, 0.99])
-def test_every_class_is_held_out_from_and_learnt_from(share: float):
+def test_every_class_is_held_out_from_and_learned_from(share: float):
     labels = torch.tensor([0] * 20 + [1] * 2 + [2] + [3] * 7)[torch.randperm(30)]
     learn, choose = split_by_class(labels, share, seed=0)
     assert sorted([*learn.tolist(), *choose.tolist()]) == [*range(30)]

@@ -72,10 +72,10 @@ def test_only_the_splits_of_the_run_are_looked_at(tmp_path: Path) -> None:
     assert check_data(Config(dict(train_dataloader=None, model={}))) == []
 
 
-def test_unlabelled_images_are_counted(tmp_path: Path) -> None:
+def test_unlabeled_images_are_counted(tmp_path: Path) -> None:
     for name in ('a', 'b/c', 'b/d'):
         write_image(tmp_path / 'images' / f'{name}.png')
-    dataset = dict(type='mae_backbone.UnlabelledImages', data_root=str(tmp_path / 'images'))
+    dataset = dict(type='mae_backbone.UnlabeledImages', data_root=str(tmp_path / 'images'))
     cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
     assert fit_classes(cfg) == []
     assert check_data(cfg, splits=['train']) == ['train: 3 images']

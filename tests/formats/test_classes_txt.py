@@ -1,4 +1,4 @@
-"""classes.txt: names, colours, and what makes no sense."""
+"""classes.txt: names, colors, and what makes no sense."""
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ def written(folder: Path, content: bytes | str) -> Path:
 @pytest.mark.parametrize(('content', 'words'), [
     (b'', 'is empty'), (b'\n\n', 'is empty'), (b'a\n\nb\n', 'has empty lines'),
     (b'a\nb\na\n', 'names a more than once'), (b'\xff\xfe\x00', 'no text in UTF-8'),
-    ('a #010203\nb\n', 'has colours for 1 of its 2 classes'), ('a\nb\n- #000000\n', 'has colours for 0 of its 2'),
-    ('a #010203\nb #010203\n', 'the colour #010203 stands for more than one class'),
-    ('a #010203\n- #010203\n', 'the colour #010203 stands for more than one class'),
-    ('- #010203\n', 'has colours for 0 of its 0 classes')])
+    ('a #010203\nb\n', 'has colors for 1 of its 2 classes'), ('a\nb\n- #000000\n', 'has colors for 0 of its 2'),
+    ('a #010203\nb #010203\n', 'the color #010203 stands for more than one class'),
+    ('a #010203\n- #010203\n', 'the color #010203 stands for more than one class'),
+    ('- #010203\n', 'has colors for 0 of its 0 classes')])
 def test_lists_of_classes_that_make_no_sense(tmp_path: Path, content: bytes | str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         read_classes(written(tmp_path, content))
@@ -30,13 +30,13 @@ def test_lists_of_classes_from_any_editor(tmp_path: Path) -> None:
     assert found == (['sky', 'Straße'], [], [])
 
 
-def test_colours_follow_the_names(tmp_path: Path) -> None:
+def test_colors_follow_the_names(tmp_path: Path) -> None:
     found = read_classes(written(tmp_path, 'traffic light  #FFaa00\n- #000000\nC# code\t#010203\n-  #0a0B0c\n'))
     assert found.names == ['traffic light', 'C# code']
-    assert found.colours == [(255, 170, 0), (1, 2, 3)]
+    assert found.colors == [(255, 170, 0), (1, 2, 3)]
     assert found.ignored == [(0, 0, 0), (10, 11, 12)]
 
 
 @pytest.mark.parametrize('line', ['road #12345', 'road#123456', 'road #12345g', '#123456', 'road 1 2 3', '-'])
-def test_what_is_no_colour_is_a_name(tmp_path: Path, line: str) -> None:
+def test_what_is_no_color_is_a_name(tmp_path: Path, line: str) -> None:
     assert read_classes(written(tmp_path, line)) == ([line], [], [])

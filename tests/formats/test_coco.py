@@ -34,9 +34,9 @@ def mmdet_of(path: Path, **more) -> BaseDataset:
             metainfo=dict(classes=('cell', 'nucleus')), **more))
 
 
-def refused(path: Path, *, masks: bool = False, labelled: bool = True, **more) -> str:
+def refused(path: Path, *, masks: bool = False, labeled: bool = True, **more) -> str:
     with pytest.raises(DataError) as caught:
-        check_coco(source_of(path, **more), masks=masks, labelled=labelled)
+        check_coco(source_of(path, **more), masks=masks, labeled=labeled)
     return str(caught.value)
 
 
@@ -62,7 +62,7 @@ def test_counts_are_those_of_mmdet(tmp_path: Path, seed: int) -> None:
     assert file.crowds - sum(one['ignore_flag'] for one in instances) >= 0  # the third class has crowds too
     kept = mmdet_of(path, filter_cfg=dict(filter_empty_gt=True))
     assert len(file.annotated[7] | file.annotated[3]) == len(kept)
-    lines = check_coco(source_of(path), masks=False, labelled=True)
+    lines = check_coco(source_of(path), masks=False, labeled=True)
     assert lines[0] == f'train: 3 images, {len(instances)} boxes of 2 classes'
 
 
@@ -70,7 +70,7 @@ def test_counts_are_those_of_mmdet(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize('empty', [False, True])
 def test_images_are_left_out_as_by_mmdet(tmp_path: Path, side: int, empty: bool) -> None:
     path, filters = write_coco(tmp_path), dict(filter_empty_gt=empty, min_size=side)
-    lines = check_coco(source_of(path, filter_cfg=filters), masks=False, labelled=True)
+    lines = check_coco(source_of(path, filter_cfg=filters), masks=False, labeled=True)
     assert ('train: images without annotations, which training leaves out: 1' in lines) == empty
     small = sum(int(line.split()[-1]) for line in lines if line.startswith('train: images with a side below'))
     kept = mmdet_of(path, filter_cfg=filters)
@@ -112,7 +112,7 @@ def spoil(content: dict, chance: random.Random) -> None:
 
 
 def test_whole_sets_pass(tmp_path: Path) -> None:
-    lines = check_coco(source_of(write_coco(tmp_path)), masks=True, labelled=True)
+    lines = check_coco(source_of(write_coco(tmp_path)), masks=True, labeled=True)
     assert lines == ['train: 3 images, 4 boxes of 2 classes',
                      'train: images without annotations, which training leaves out: 1',
                      'train: boxes that stand for crowds, which count neither way: 1']
@@ -194,14 +194,14 @@ def test_masks_are_asked_for_where_they_are_needed(tmp_path: Path) -> None:
     content['annotations'][2]['segmentation'] = []
     path = write_coco(tmp_path, content)
     assert '2 annotations have no segmentation (id 1, 3)' in refused(path, masks=True)
-    check_coco(source_of(path), masks=False, labelled=True)
+    check_coco(source_of(path), masks=False, labeled=True)
 
 
 def test_a_test_set_needs_no_annotations_to_predict(tmp_path: Path) -> None:
     content = coco_content()
     del content['annotations']
     source = source_of(write_coco(tmp_path, content))
-    assert check_coco(source, masks=True, labelled=False) == ['train: 3 images, 0 boxes of 2 classes']
+    assert check_coco(source, masks=True, labeled=False) == ['train: 3 images, 0 boxes of 2 classes']
 
 
 def test_a_missing_folder_of_images_is_said_once(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_classes_that_a_config_chooses_are_counted_alone(tmp_path: Path) -> None
     content['categories'].append(dict(id=11, name='never'))
     source = source_of(write_coco(tmp_path, content))
     source.cfg.metainfo = dict(classes=('nucleus', 'never'))
-    assert check_coco(source, masks=False, labelled=True) == [
+    assert check_coco(source, masks=False, labeled=True) == [
         'train: 3 images, 2 boxes of 2 classes', 'train: images without annotations, which training leaves out: 1',
         'train: boxes that stand for crowds, which count neither way: 1', 'train: classes without a box (never): 1']
 
@@ -224,7 +224,7 @@ def test_images_may_lie_in_folders_below(tmp_path: Path) -> None:
     content = coco_content()
     for image, name in zip(content['images'], SIZES, strict=True):
         image['file_name'] = f'../train/{name}.png'
-    check_coco(source_of(write_coco(tmp_path, content)), masks=True, labelled=True)
+    check_coco(source_of(write_coco(tmp_path, content)), masks=True, labeled=True)
 
 
 SQUARE = [[2, 3, 10, 3, 10, 8, 2, 8]]
@@ -255,11 +255,11 @@ def test_masks_are_taken_passed_over_or_refused_as_mmdet_can(tmp_path: Path, seg
     content = coco_content()
     content['annotations'][0]['segmentation'] = segmentation  # of an image of 40 x 30
     path = write_coco(tmp_path, content)
-    check_coco(source_of(path), masks=False, labelled=True)  # boxes alone do not mind
+    check_coco(source_of(path), masks=False, labeled=True)  # boxes alone do not mind
     if fault == 'misfit':
         assert '1 annotations have a segmentation that is no mask of their image (id 1)' in refused(path, masks=True)
         return
-    lines = '\n'.join(check_coco(source_of(path), masks=True, labelled=True))
+    lines = '\n'.join(check_coco(source_of(path), masks=True, labeled=True))
     assert ('incomplete RLE, which count neither way: 1' in lines) == (fault == 'broken')
     assert ('some polygons have fewer than three points, and are left out: 1' in lines) == (fault == 'partial')
     if fault:  # at which pycocotools stops, or which it takes for something else than mmdet does
@@ -286,7 +286,7 @@ def test_masks_of_what_is_not_trained_on_are_not_asked_for(tmp_path: Path) -> No
     content['annotations'].append(dict(content['annotations'][0], id=9, category_id=9, segmentation=[]))
     content['annotations'].append(dict(content['annotations'][0], id=10, area=0, segmentation=[]))
     path = write_coco(tmp_path, content)
-    check_coco(source_of(path), masks=True, labelled=True)
+    check_coco(source_of(path), masks=True, labeled=True)
     assert '1 annotations have no segmentation (id 10)' in refused(path, masks=True, split='val')  # COCOeval reads it
 
 
@@ -301,9 +301,9 @@ def test_what_the_metric_cannot_count_is_refused_where_it_is_evaluated(
     if first.get('iscrowd', 0) is None:
         del first['iscrowd']
     path = write_coco(tmp_path, content)
-    check_coco(source_of(path), masks=False, labelled=True)
+    check_coco(source_of(path), masks=False, labeled=True)
     assert words in refused(path, split='val')
-    check_coco(source_of(path, split='val'), masks=False, labelled=False)
+    check_coco(source_of(path, split='val'), masks=False, labeled=False)
 
 
 @pytest.mark.parametrize('change', [{}, {'id': 0}])
@@ -325,14 +325,14 @@ def test_the_metric_counts_all_with_ids_from_1_alone(tmp_path: Path, change: dic
         metric.accumulate()
         metric.summarize()
     assert (metric.stats[0] == 1) == (not change)
-    lines = check_coco(source_of(path, split='val'), masks=True, labelled=True)
+    lines = check_coco(source_of(path, split='val'), masks=True, labeled=True)
     assert any('annotations of the id 0' in line and line.endswith(': 1') for line in lines) == bool(change)
 
 
 def test_boxes_beyond_their_image_are_counted(tmp_path: Path) -> None:
     content = coco_content()
     content['annotations'][0]['bbox'] = [35, 25, 40, 30]  # as if it were two corners, in an image of 40 x 30
-    lines = check_coco(source_of(write_coco(tmp_path, content)), masks=False, labelled=True)
+    lines = check_coco(source_of(write_coco(tmp_path, content)), masks=False, labeled=True)
     assert 'train: boxes that reach beyond their image, where they are cut (bbox is x, y, width, height): 1' in lines
 
 
@@ -345,7 +345,7 @@ def test_what_is_counted_is_what_mmdet_trains_on(tmp_path: Path) -> None:
                                for i, box in enumerate(boxes.values())]
     content['annotations'].append(dict(content['annotations'][0], id=200, area=0))
     path = write_coco(tmp_path, content)
-    lines = check_coco(source_of(path), masks=True, labelled=True)
+    lines = check_coco(source_of(path), masks=True, labeled=True)
     dataset = CocoDataset(ann_file=str(path), data_prefix=dict(img=str(tmp_path)), pipeline=[], test_mode=True,
                           metainfo=dict(classes=('cell', 'nucleus')))
     instances = [one for i in range(len(dataset)) for one in dataset.get_data_info(i)['instances']]

@@ -45,7 +45,7 @@ def test_wrappers_are_taken_off_and_parts_are_no_copies() -> None:
     assert cfg.train_dataloader.dataset.datasets[1].metainfo.classes == ('cell',)
 
 
-def test_the_bank_of_neighbours_is_read_in_testing() -> None:
+def test_the_bank_of_neighbors_is_read_in_testing() -> None:
     cfg = class_folder_config('data/x')
     assert [source.option('split') for source in sources(cfg, 'test')] == ['val', 'train']
     assert [source.option('split') for source in sources(cfg, 'val')] == ['val']
@@ -55,7 +55,7 @@ def test_the_bank_of_neighbours_is_read_in_testing() -> None:
     ('mmdet.CocoDataset', 'coco'), ('mmdet.CityscapesDataset', 'coco'),
     ('mmdet.CocoPanopticDataset', ''), ('mmdet.Objects365V1Dataset', ''), ('mmdet.VOCDataset', ''),
     ('mmseg.BaseSegDataset', 'label maps'), ('mmseg.ADE20KDataset', 'label maps'), ('mmseg.NYUDataset', ''),
-    ('mae_backbone.ClassFolder', 'class folders'), ('mae_backbone.UnlabelledImages', 'unlabelled'), ('Nothing', '')])
+    ('mae_backbone.ClassFolder', 'class folders'), ('mae_backbone.UnlabeledImages', 'unlabeled'), ('Nothing', '')])
 def test_only_what_reads_files_in_a_known_way_has_a_kind(name: str, kind: str) -> None:
     source, = sources(Config(dict(train_dataloader=dict(dataset=dict(type=name)))), 'train')
     assert source.kind == kind

@@ -8,11 +8,11 @@ from helpers.small_sets import SIZES, label_map_config, write_image, write_label
 from mmseg.registry import DATASETS
 from PIL import Image, UnidentifiedImageError
 
-from mae_backbone.data.decode import BadImage, read_image
-from mae_backbone.data.label_colors import LabelColours
+from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.label_colors import LabelColors
 from mae_backbone.formats import label_maps
 from mae_backbone.formats.dataset_spec import DataError, Source, sources
-from mae_backbone.formats.label_maps import check_label_maps, image_size, pairs_of, read_colours
+from mae_backbone.formats.label_maps import check_label_maps, image_size, pairs_of, read_colors
 from mae_backbone.planning.adapt_config import fit_classes
 
 ALL = '0..2 and 255 (ignored)'
@@ -233,17 +233,17 @@ def test_an_image_that_breaks_while_its_map_is_compared_is_named(tmp_path: Path)
     assert 'image cannot be read: ' in refused(tmp_path)
 
 
-# ---- colours
+# ---- colors
 
-COLOURS = 'sky #0000ff\nroad\t#808080\ncar #C80000\n- #000000\n- #ffffff\n'
+COLORS = 'sky #0000ff\nroad\t#808080\ncar #C80000\n- #000000\n- #ffffff\n'
 RGB = np.array([(0, 0, 255), (128, 128, 128), (200, 0, 0), (0, 0, 0), (255, 255, 255)], np.uint8)
 LABELS = np.array([0, 1, 2, 255, 255], np.uint8)
 
 
-def write_coloured(root: Path, *, alpha: bool = False) -> np.ndarray:
-    """The street scenes with maps in colours; returns the labels of b."""
+def write_colored(root: Path, *, alpha: bool = False) -> np.ndarray:
+    """The street scenes with maps in colors; returns the labels of b."""
     write_label_maps(root)
-    (root / 'classes.txt').write_text(COLOURS, encoding='utf-8')
+    (root / 'classes.txt').write_text(COLORS, encoding='utf-8')
     for name, (width, height) in SIZES.items():
         which = np.arange(height * width).reshape(height, width) % 5
         pixels = RGB[which]
@@ -254,49 +254,49 @@ def write_coloured(root: Path, *, alpha: bool = False) -> np.ndarray:
 
 @pytest.mark.parametrize('reduced', [False, True])
 @pytest.mark.parametrize('alpha', [False, True])
-def test_colours_become_the_numbers_of_the_classes(tmp_path: Path, alpha: bool, reduced: bool) -> None:
+def test_colors_become_the_numbers_of_the_classes(tmp_path: Path, alpha: bool, reduced: bool) -> None:
     """Whether zero is reduced is a question of numbers alone."""
-    labels = write_coloured(tmp_path, alpha=alpha)
+    labels = write_colored(tmp_path, alpha=alpha)
     source = source_of(tmp_path, reduce_zero_label=reduced)
     assert check_label_maps(source, pairs_of(source)) == [
         'train: 3 images with label maps of 3 classes, 3 looked at']
     theirs = DATASETS.build(dict(source.cfg))
     assert np.array_equal(theirs[1]['gt_seg_map'], labels)
     assert theirs.metainfo['classes'] == ('sky', 'road', 'car')
-    assert [tuple(colour) for colour in theirs.metainfo['palette']] == [(0, 0, 255), (128, 128, 128), (200, 0, 0)]
+    assert [tuple(color) for color in theirs.metainfo['palette']] == [(0, 0, 255), (128, 128, 128), (200, 0, 0)]
 
 
-def test_numbers_stay_numbers_beside_colours(tmp_path: Path) -> None:
-    write_coloured(tmp_path)
+def test_numbers_stay_numbers_beside_colors(tmp_path: Path) -> None:
+    write_colored(tmp_path)
     save_map(tmp_path, labels_like(2))
     source = source_of(tmp_path)
     assert len(check_label_maps(source, pairs_of(source))) == 1
     assert np.unique(DATASETS.build(dict(source.cfg))[1]['gt_seg_map']).tolist() == [2]
 
 
-def test_of_numbers_beside_colours_the_head_alone_is_read(tmp_path: Path) -> None:
+def test_of_numbers_beside_colors_the_head_alone_is_read(tmp_path: Path) -> None:
     """Once, and not twice, their pixels are decoded: by whom the numbers are for."""
     write_label_maps(tmp_path)
     path = map_path(tmp_path)
     path.write_bytes(path.read_bytes()[:60])
     with Image.open(path) as file, pytest.raises(OSError, match='truncated'):
         file.load()
-    assert read_colours(str(path), LabelColours([(0, 0, 255)])) is None
+    assert read_colors(str(path), LabelColors([(0, 0, 255)])) is None
 
 
-def test_a_colour_of_no_class_is_named_with_its_file(tmp_path: Path) -> None:
-    write_coloured(tmp_path)
+def test_a_color_of_no_class_is_named_with_its_file(tmp_path: Path) -> None:
+    write_colored(tmp_path)
     pixels = RGB[np.zeros(SIZES['b'][::-1], int)]
     pixels[3, 4:6] = 1, 2, 3
     save_map(tmp_path, pixels)
-    assert ('1 of 3 label maps looked at hold colours that no class has' in refused(tmp_path))
-    assert 'b.png: 1 colours of no class: #010203 (2 pixels))' in refused(tmp_path)
-    with pytest.raises(BadImage, match=r'b\.png holds 1 colours of no class: #010203'):
+    assert ('1 of 3 label maps looked at hold colors that no class has' in refused(tmp_path))
+    assert 'b.png: 1 colors of no class: #010203 (2 pixels))' in refused(tmp_path)
+    with pytest.raises(BadImageError, match=r'b\.png holds 1 colors of no class: #010203'):
         DATASETS.build(dict(source_of(tmp_path).cfg))[1]
 
 
-def test_a_set_of_mmseg_with_colours_takes_the_classes_of_the_file(tmp_path: Path) -> None:
-    labels = write_coloured(tmp_path)
+def test_a_set_of_mmseg_with_colors_takes_the_classes_of_the_file(tmp_path: Path) -> None:
+    labels = write_colored(tmp_path)
     cfg = label_map_config(tmp_path)
     cfg.train_dataloader.dataset.type = 'ADE20KDataset'
     fit_classes(cfg)

@@ -135,7 +135,7 @@ def test_shares_that_are_none_are_refused(tmp_path: Path, share: float, words: s
 
 
 def test_data_without_labels_are_refused(tmp_path: Path):
-    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='mae_backbone.UnlabelledImages', data_root='x'))))
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='mae_backbone.UnlabeledImages', data_root='x'))))
     with pytest.raises(DataError, match='has no labels'):
         use_labels(cfg, 0.1)
 

@@ -36,9 +36,9 @@ def photograph(height: int = 375, width: int = 500, seed: int = 0) -> np.ndarray
     """Noise with the spectrum of photographs, falling as 1/f: as hard to pack and to resize as they are."""
     spectrum = np.fft.rfft2(np.random.default_rng(seed).standard_normal((3, height, width)))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
-    grey, *colours = np.fft.irfft2(spectrum / np.maximum(frequency, 1 / max(height, width)), (height, width))
-    grey, *colours = ((plane - plane.mean()) / plane.std() for plane in (grey, *colours))
-    image = np.stack([grey + 0.15 * (a * colours[0] + b * colours[1]) for a, b in ((1, 0), (-1, 1), (0, -1))], axis=-1)
+    gray, *colors = np.fft.irfft2(spectrum / np.maximum(frequency, 1 / max(height, width)), (height, width))
+    gray, *colors = ((plane - plane.mean()) / plane.std() for plane in (gray, *colors))
+    image = np.stack([gray + 0.15 * (a * colors[0] + b * colors[1]) for a, b in ((1, 0), (-1, 1), (0, -1))], axis=-1)
     return (image * 50 + 120).clip(0, 255).round().astype(np.uint8)
 
 

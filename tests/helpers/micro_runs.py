@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 
 
 def write_images(folder: Path, count: int = 23) -> Path:
-    """Small colour images with a smooth pattern of their own each."""
+    """Small color images with a smooth pattern of their own each."""
     folder.mkdir(parents=True)
     chance = np.random.default_rng(0)
     for index in range(count):
@@ -42,7 +42,7 @@ def micro_config(work_dir: Path, images: Path, *, batch_size: int = 4, iteration
                    encoder=dict(arch=dict(width=16, depth=2, heads=2), image_size=16, patch_size=4, drop_path_rate=0.1),
                    data_preprocessor=dict(type='mae_backbone.PixelPreprocessor', mean=[127.5] * 3, std=[70.0] * 3)),
         train_dataloader=dict(
-            dataset=dict(type='mae_backbone.UnlabelledImages', data_root=str(images), image_size=16),
+            dataset=dict(type='mae_backbone.UnlabeledImages', data_root=str(images), image_size=16),
             sampler=dict(type='mae_backbone.PretrainSampler'), batch_size=batch_size, num_workers=workers,
             batch_sampler=dict(type='mae_backbone.PretrainBatchSampler'), collate_fn=dict(type='mae_backbone.as_is'),
             persistent_workers=workers > 0),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mae_backbone.planning.adapt_config import palette
-from mae_backbone.prediction.instances import Objects, PlacedMask
+from mae_backbone.prediction.instances import CroppedRLE, Objects
 from mae_backbone.prediction.predictor import Prediction, Predictor
 
 
@@ -12,7 +12,7 @@ class KnownPredictor(Predictor):
     """A predictor of a task that finds what a function says."""
 
     def __init__(self, task: str, classes: tuple[str, ...], predict: Callable[[np.ndarray], Prediction]) -> None:
-        self.task, self.classes, self.colours, self.predict = task, classes, palette(len(classes)), predict
+        self.task, self.classes, self.colors, self.predict = task, classes, palette(len(classes)), predict
 
     def __call__(self, image: np.ndarray) -> Prediction:
         return self.predict(image)
@@ -22,7 +22,7 @@ def one_object(image: np.ndarray) -> Objects:
     """A cell in the upper left quarter of the image, all of which it fills."""
     height, width = (side // 2 for side in image.shape[:2])
     return Objects(np.float32([[0, 0, width, height]]), np.float32([0.75]), np.array([1]),
-                   [PlacedMask.of(np.ones((height, width), bool))])
+                   [CroppedRLE.of(np.ones((height, width), bool))])
 
 
 DETECTOR = KnownPredictor('detection', ('nucleus', 'cell'), one_object)

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from mae_backbone.data.bad_images import BadImages
-from mae_backbone.data.decode import BadImage
+from mae_backbone.data.decode import BadImageError
 
 
 def test_each_is_listed_once_over_runs_and_objects(tmp_path):
@@ -54,7 +54,7 @@ def test_counts_are_shared_and_decide(tmp_path):
     assert bad.counts == (150, 20)
     bad.check(1000)  # 15 expected, 3.9 * 3 more allowed
     bad.saw(10, bad=10)
-    with pytest.raises(BadImage, match=r'30 of 160 images .*max_bad_share=0\.1 '):
+    with pytest.raises(BadImageError, match=r'30 of 160 images .*max_bad_share=0\.1 '):
         bad.check(1000)
 
 
@@ -77,7 +77,7 @@ def test_a_run_lists_them_in_its_work_directory_and_counts_them_in_its_log(tmp_p
     runner = Runner(
         model=Model(), work_dir=str(tmp_path), experiment_name=f'bad-images-{workers}',
         train_dataloader=dict(
-            dataset=dict(type='mae_backbone.UnlabelledImages', data_root=str(tmp_path / 'images'), image_size=8,
+            dataset=dict(type='mae_backbone.UnlabeledImages', data_root=str(tmp_path / 'images'), image_size=8,
                          max_bad_share=0.5),
             batch_size=2, num_workers=workers, persistent_workers=workers > 0,
             collate_fn=dict(type='mae_backbone.as_is'), sampler=dict(type='mae_backbone.PretrainSampler'),

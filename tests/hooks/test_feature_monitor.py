@@ -79,7 +79,7 @@ def test_an_interval_of_nothing_is_refused():
         Counting(interval=0)
 
 
-class Labelled(RandomCrops):
+class Labeled(RandomCrops):
     """Registered below, for configs of hooks."""
 
     def __init__(self, number: int) -> None:
@@ -88,10 +88,10 @@ class Labelled(RandomCrops):
 
 def test_weights_are_the_same_with_and_without_all_that_watches(tmp_path: Path):
     from mae_backbone.registry import DATASETS
-    DATASETS.register_module(module=Labelled, force=True)
-    labelled = dict(type='mae_backbone.Labelled', number=12)
+    DATASETS.register_module(module=Labeled, force=True)
+    labeled = dict(type='mae_backbone.Labeled', number=12)
     watching = [dict(type='mae_backbone.HealthHook', interval=1, images=4),
-                dict(type='mae_backbone.ProbeHook', interval=1, train=labelled, val=labelled, workers=1, images=12),
+                dict(type='mae_backbone.ProbeHook', interval=1, train=labeled, val=labeled, workers=1, images=12),
                 dict(type='mae_backbone.ReconstructionHook', interval=1), dict(type='mae_backbone.PlotHook'),
                 dict(type='mae_backbone.ThroughputHook')]
     weights, losses = [], []

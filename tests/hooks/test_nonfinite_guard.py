@@ -10,7 +10,7 @@ from helpers.micro_runs import losses, micro_config, train, write_images
 from mmengine.hooks import Hook
 
 from mae_backbone.engine.runner import Runner, read_run
-from mae_backbone.hooks.nonfinite_guard import GuardHook, NonFinite
+from mae_backbone.hooks.nonfinite_guard import GuardHook, NonFiniteError
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_without_a_checkpoint_it_goes_on_with_other_data(tmp_path: Path, images:
 
 
 def test_in_the_end_it_gives_up_with_what_it_knows(tmp_path: Path, images: Path):
-    with pytest.raises(NonFinite, match=r'not finite for 4 steps in a row at iteration 30, after 2 returns.*Learning '
+    with pytest.raises(NonFiniteError, match=r'not finite for 4 steps in a row at iteration 30, after 2 returns.*Learning '
                                         r'rate .*norm of the last finite gradients 0\.\d+; 15 of 30 steps.*max_norm'):
         run(tmp_path, images, {*range(3, 10), *range(11, 15), *range(26, 30)},
             **{'default_hooks.checkpoint.max_keep_ckpts': 20})

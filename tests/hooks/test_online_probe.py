@@ -47,10 +47,10 @@ def test_images_without_classes_stop_the_run_before_it_starts(tmp_path: Path):
 
 
 def clusters(number: int, classes: int, width: int, noise: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
+    centers = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (number,), generator=generator)
-    return centres[labels] + noise * torch.randn(number, width, generator=generator), labels
+    return centers[labels] + noise * torch.randn(number, width, generator=generator), labels
 
 
 def features(part: tuple[torch.Tensor, torch.Tensor]) -> Features:

@@ -62,7 +62,7 @@ def test_pictures_are_drawn_when_due_and_at_the_end(tmp_path: Path, hook: dict, 
     for before, after in itertools.pairwise(pictures):
         assert before.shape == after.shape == (24 + 3 * 196, 3 * 196, 3)
         assert (before[:, :2 * 196] == after[:, :2 * 196]).all()  # the same images under the same masks
-        assert (before[:, 2 * 196:] != after[:, 2 * 196:]).any()  # and what was learnt
+        assert (before[:, 2 * 196:] != after[:, 2 * 196:]).any()  # and what was learned
 
 
 def test_drawing_does_not_move_the_training(tmp_path: Path):
@@ -102,7 +102,7 @@ def test_pixels_come_back_as_they_went_in(channels: int):
     assert found.dtype == np.uint8
 
 
-def test_pixels_beyond_the_range_are_cut_and_those_without_normalisation_stay():
+def test_pixels_beyond_the_range_are_cut_and_those_without_normalization_stay():
     plain = MODELS.build(dict(type='ImgDataPreprocessor'))
     image = torch.tensor([-20.0, 100.4, 300.0])[:, None, None].expand(3, 2, 2)
     assert to_pixels(image, plain).tolist() == [[[0, 100, 255]] * 2] * 2

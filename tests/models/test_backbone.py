@@ -84,6 +84,6 @@ def test_options_that_do_not_exist_are_refused(options: dict, says: str):
         ViTBackbone(**TINY, **options)
 
 
-def test_a_misspelt_option_is_refused():
+def test_a_misspelled_option_is_refused():
     with pytest.raises(TypeError, match='windows'):
         ViTBackbone(**TINY, windows=14)

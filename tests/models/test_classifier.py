@@ -101,11 +101,11 @@ def test_an_attentive_probe_trains_its_query_and_head():
     assert_close(model(images), model.attention(tokens))
 
 
-def test_a_probe_normalises_each_feature_over_the_batch():
+def test_a_probe_normalizes_each_feature_over_the_batch():
     model, (images, labels) = build(probe=True).train(), images_and_labels()
     features = model.features(images)
-    normalised = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-6).sqrt()
-    logits = normalised @ model.head.weight.T
+    normalized = (features - features.mean(0)) / (features.var(0, unbiased=False) + 1e-6).sqrt()
+    logits = normalized @ model.head.weight.T
     assert_close(model.loss(images, labels), F.cross_entropy(logits, labels), atol=1e-4, rtol=0)
 
 
@@ -165,7 +165,7 @@ def test_a_backbone_without_class_token_is_refused():
 
 # ---- averaged weights
 
-class Labelled(Dataset):
+class Labeled(Dataset):
     """Eight random images of five classes."""
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ class Labelled(Dataset):
 
 def averaging(work_dir: Path, epochs: int, **more: object) -> Runner:
     """A run with the hook of configs/classification/vit-b_scratch_300e_in1k.py, its averages of a few steps."""
-    loader = {'dataset': Labelled(), 'batch_size': 4, 'num_workers': 0,
+    loader = {'dataset': Labeled(), 'batch_size': 4, 'num_workers': 0,
               'sampler': {'type': 'DefaultSampler', 'shuffle': False}}
     torch.manual_seed(0)
     return Runner(

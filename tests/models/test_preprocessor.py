@@ -14,7 +14,7 @@ def batch(channels: int = 3, dtype: torch.dtype = torch.uint8) -> Tensor:
 
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.uint16])
 @pytest.mark.parametrize('channels', [1, 3, 16])
-def test_images_are_mirrored_where_wanted_and_normalised_by_channel(channels: int, dtype: torch.dtype):
+def test_images_are_mirrored_where_wanted_and_normalized_by_channel(channels: int, dtype: torch.dtype):
     images, flips = batch(channels, dtype), torch.tensor([True, False, False, True])
     mean, std = torch.rand(channels) * 200, torch.rand(channels) * 50 + 1
     model = MODELS.build(dict(type='mae_backbone.PixelPreprocessor', mean=mean.tolist(), std=std.tolist()))

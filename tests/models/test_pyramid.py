@@ -31,7 +31,7 @@ def test_every_level_has_its_stride(input_stride: int, strides: tuple[int, ...],
                                                         for stride in strides]
 
 
-def test_it_takes_the_last_map_and_normalises_every_level_but_the_extra_ones():
+def test_it_takes_the_last_map_and_normalizes_every_level_but_the_extra_ones():
     pyramid = SimpleFeaturePyramid(32, out_channels=8)
     maps = [torch.randn(1, 32, 4, 4) for _ in range(2)]
     levels = pyramid(maps)

@@ -1,10 +1,13 @@
 """MMEngine finds our members by the prefix alone, from its own scope and from others."""
 import ast
+import importlib
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'mae_backbone'
@@ -61,3 +64,10 @@ def test_registry_imports_mmengine_registry_and_nothing_else():
     tree = ast.parse((PACKAGE / 'registry.py').read_text('utf-8'))
     imports = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
     assert imports == ['from mmengine import registry as mmengine_registry']
+
+
+@pytest.mark.parametrize(('registry', 'new', 'old'), [
+    ('DATASETS', 'UnlabeledImages', 'UnlabelledImages'), ('TRANSFORMS', 'ColorReader', 'ColourReader')])
+def test_config_types_of_version_0_1_keep_their_names(registry: str, new: str, old: str):
+    ours = getattr(importlib.import_module('mae_backbone.registry'), registry)
+    assert ours.get(old) is ours.get(new) is not None

@@ -91,7 +91,7 @@ def test_pixels_are_counted_by_class(tmp_path: Path):
     assert lines[-1].endswith('[1.00, 1.00, 1.00]')
 
 
-def test_maps_in_colours_are_counted_and_drawn_in_these(tmp_path: Path):
+def test_maps_in_colors_are_counted_and_drawn_in_these(tmp_path: Path):
     write_label_maps(tmp_path)
     (tmp_path / 'classes.txt').write_text('sky #0000ff\nroad #00ff00\ncar #ff0000\n- #000000\n')
     for path in (tmp_path / 'annotations' / 'training').iterdir():

@@ -7,14 +7,14 @@ from mae_backbone.prediction import comparison
 
 
 class Model:
-    """Finds a colour of its own in every image."""
+    """Finds a color of its own in every image."""
 
     def __init__(self, cfg: Config, checkpoint: str) -> None:
         assert cfg.data_root == 'data'
-        self.colour = {'a.pth': 50, 'b.pth': 100}[checkpoint]
+        self.color = {'a.pth': 50, 'b.pth': 100}[checkpoint]
 
     def __call__(self, image: np.ndarray) -> int:
-        return self.colour + int(image[0, 0, 0])
+        return self.color + int(image[0, 0, 0])
 
     def draw(self, image: np.ndarray, found: int) -> np.ndarray:
         return np.full_like(image, found)

@@ -7,7 +7,7 @@ from mmdet.structures.mask import BitmapMasks, PolygonMasks
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_rle
 
-from mae_backbone.prediction.instances import Objects, PlacedMask
+from mae_backbone.prediction.instances import CroppedRLE, Objects
 
 
 def blobs(seed: int, height: int = 40, width: int = 33) -> np.ndarray:
@@ -21,7 +21,7 @@ MASKS = [blobs(seed) for seed in range(8)] + [np.ones((5, 4), bool), np.zeros((5
 
 @pytest.mark.parametrize('pixels', MASKS)
 def test_the_run_lengths_of_an_image_are_those_of_pycocotools(pixels):
-    rle = PlacedMask.of(pixels).in_image(*pixels.shape)
+    rle = CroppedRLE.of(pixels).in_image(*pixels.shape)
     expected = coco_rle.encode(np.asfortranarray(pixels, np.uint8))
     assert rle == {'size': list(pixels.shape), 'counts': expected['counts'].decode()}
 
@@ -30,13 +30,13 @@ def test_the_run_lengths_of_an_image_are_those_of_pycocotools(pixels):
 def test_a_placed_mask_is_the_mask_laid_into_an_image(pixels):
     image = np.zeros((60, 70), bool)
     image[7:7 + pixels.shape[0], 11:11 + pixels.shape[1]] = pixels
-    rle = PlacedMask.of(pixels).shifted(7, 11).in_image(60, 70)
+    rle = CroppedRLE.of(pixels).shifted(7, 11).in_image(60, 70)
     assert (coco_rle.decode(rle) == image).all()
 
 
 @pytest.mark.parametrize('seed', range(4))
 def test_masks_are_joined_as_sets_of_pixels(seed):
-    first, second = (PlacedMask.of(blobs(number)).shifted(number, 2 * number) for number in (seed, seed + 4))
+    first, second = (CroppedRLE.of(blobs(number)).shifted(number, 2 * number) for number in (seed, seed + 4))
     both, one, other = (coco_rle.decode(mask.in_image(60, 70)) for mask in (first.joined(second), first, second))
     assert (both == one | other).all()
 

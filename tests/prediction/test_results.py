@@ -56,7 +56,7 @@ def test_images_and_classes_that_are_not_in_the_annotations_get_numbers_of_their
     assert 'order of the classes' in about['numbered_by']
 
 
-def test_a_segmenter_writes_labels_in_colours_and_areas(tmp_path):
+def test_a_segmenter_writes_labels_in_colors_and_areas(tmp_path):
     image = np.zeros((6, 5, 3), np.uint8)
     labels = SEGMENTER(image)
     with Results(tmp_path, SEGMENTER, NOTHING_KNOWN) as results:
@@ -65,7 +65,7 @@ def test_a_segmenter_writes_labels_in_colours_and_areas(tmp_path):
     stored = Image.open(tmp_path / 'labels' / 'b' / 'a.png')
     assert stored.mode == 'P'
     assert (np.array(stored) == labels).all()
-    assert tuple(np.array(stored.convert('RGB'))[0, 1]) == SEGMENTER.colours[1]
+    assert tuple(np.array(stored.convert('RGB'))[0, 1]) == SEGMENTER.colors[1]
     assert loaded(tmp_path, 'areas.json') == [
         dict(file_name='b/a.jpg', width=5, height=6, pixels=dict(sky=15, road=15), share=dict(sky=0.5, road=0.5))]
     assert read_image(tmp_path / 'b' / 'a.png').shape[0] >= 400

@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.run import predict_images, predict_video, refuse_overwriting, to_predict
-from mae_backbone.prediction.video import BadVideo, VideoReader
+from mae_backbone.prediction.video import BadVideoError, VideoReader
 
 NOTHING_KNOWN = Config(dict(test_dataloader=None))
 
@@ -139,6 +139,6 @@ def test_frames_are_not_kept(tmp_path):
 
 def test_a_file_that_is_no_video_is_refused_before_anything_is_written(tmp_path):
     (tmp_path / 'a.mp4').write_bytes(b'no video')
-    with pytest.raises(BadVideo):
+    with pytest.raises(BadVideoError):
         run(tmp_path / 'a.mp4', tmp_path / 'out')
     assert not (tmp_path / 'out').exists()

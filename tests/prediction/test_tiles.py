@@ -5,17 +5,17 @@ import cv2
 import numpy as np
 import pytest
 
-from mae_backbone.prediction.instances import Objects, PlacedMask
+from mae_backbone.prediction.instances import CroppedRLE, Objects
 from mae_backbone.prediction.tiles import Tile, grid, merge, predict_tiles, square_grid, starts
 
 
 def perfect(image: np.ndarray) -> Objects:
-    """image (H, W, 3) -> each of the rectangles, whose grey value says its class."""
+    """image (H, W, 3) -> each of the rectangles, whose gray value says its class."""
     count, names, stats, _ = cv2.connectedComponentsWithStats((image[..., 0] > 0).astype(np.uint8))
     stats = stats[1:]
     boxes = np.concatenate([stats[:, :2], stats[:, :2] + stats[:, 2:4]], 1).astype(np.float32).reshape(-1, 4)
     labels = np.array([image[..., 0][names == i].max() // 100 for i in range(1, count)], np.int64)
-    masks = [PlacedMask.of(names == i) for i in range(1, count)]
+    masks = [CroppedRLE.of(names == i) for i in range(1, count)]
     return Objects(boxes, np.linspace(0.9, 0.5, len(boxes), dtype=np.float32), labels, masks)
 
 
@@ -44,7 +44,7 @@ def test_windows_cover_every_pixel_and_stay_inside(length, side, stride):
 
 
 @pytest.mark.parametrize('overlap', [0.1, 0.25, 0.5])
-def test_neighbouring_tiles_share_at_least_the_overlap(overlap):
+def test_neighboring_tiles_share_at_least_the_overlap(overlap):
     tiles = square_grid((300, 220), 64, overlap)
     lefts = sorted({tile.left for tile in tiles})
     assert all(64 - (right - left) >= round(64 * overlap) for left, right in pairwise(lefts))
@@ -121,7 +121,7 @@ CUT_BESIDE_WHOLE = [[300, 100, 512, 200], [417, 100, 600, 200]]
 
 
 @pytest.mark.parametrize('boxes', [WHOLE_IN_BOTH, CUT_BESIDE_WHOLE])
-def test_neighbours_whose_parts_in_the_overlap_are_alike_are_two(boxes: list):
+def test_neighbors_whose_parts_in_the_overlap_are_alike_are_two(boxes: list):
     tiles = square_grid((512, 922), 512, 0.2)
     assert [tile.left for tile in tiles] == [0, 410]
     parts = [Objects(np.float32([box]), np.float32([score]), np.array([0]), None)

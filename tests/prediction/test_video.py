@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from helpers.videos import frames, write
 
-from mae_backbone.prediction.video import BadVideo, VideoReader, VideoWriter
+from mae_backbone.prediction.video import BadVideoError, VideoReader, VideoWriter
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -23,9 +23,9 @@ def test_an_odd_row_and_column_are_left_out(tmp_path):
 
 def test_a_file_that_is_no_video_is_refused(tmp_path):
     (tmp_path / 'a.mp4').write_bytes(b'no video')
-    with pytest.raises(BadVideo, match=r'a.mp4 cannot be read as a video \(8 bytes\)'):
+    with pytest.raises(BadVideoError, match=r'a.mp4 cannot be read as a video \(8 bytes\)'):
         VideoReader(tmp_path / 'a.mp4')
-    with pytest.raises(BadVideo, match='does not exist'):
+    with pytest.raises(BadVideoError, match='does not exist'):
         VideoReader(tmp_path / 'b.mp4')
 
 
@@ -33,12 +33,12 @@ def test_a_cut_video_is_refused(tmp_path):
     write(tmp_path / 'a.mp4', frames())
     data = (tmp_path / 'a.mp4').read_bytes()
     (tmp_path / 'cut.mp4').write_bytes(data[:len(data) // 2])
-    with pytest.raises(BadVideo, match='cut off'):
+    with pytest.raises(BadVideoError, match='cut off'):
         VideoReader(tmp_path / 'cut.mp4')
 
 
 def test_a_video_that_cannot_be_written_is_refused(tmp_path):
-    with pytest.raises(BadVideo, match='64x48 pixels cannot be written'):
+    with pytest.raises(BadVideoError, match='64x48 pixels cannot be written'):
         write(tmp_path / 'no' / 'such' / 'a.mp4', frames())
 
 
@@ -47,5 +47,5 @@ def test_frames_that_do_not_arrive_on_the_disk_are_noticed(tmp_path):
     for picture in frames():
         writer.add(picture)
     writer.count += 1  # as if one more had been given, which OpenCV did not write
-    with pytest.raises(BadVideo, match='6 of 7 frames were written'):
+    with pytest.raises(BadVideoError, match='6 of 7 frames were written'):
         writer.close()

@@ -1,8 +1,8 @@
-"""Predictions drawn: at the right place, in the right colour, and nothing else."""
+"""Predictions drawn: at the right place, in the right color, and nothing else."""
 import numpy as np
 import pytest
 
-from mae_backbone.prediction.instances import Objects, PlacedMask
+from mae_backbone.prediction.instances import CroppedRLE, Objects
 from mae_backbone.prediction.visualization import draw_labels, draw_objects, picture_scale
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -13,11 +13,11 @@ def objects(masks: bool) -> Objects:
     pixels = np.zeros((480, 600), bool)
     pixels[300:480, 400:600] = True
     return Objects(np.float32([[400, 300, 600, 480]]), np.float32([0.9]), np.array([1]),
-                   [PlacedMask.of(pixels)] if masks else None)
+                   [CroppedRLE.of(pixels)] if masks else None)
 
 
 @pytest.mark.parametrize('masks', [True, False])
-def test_an_object_is_drawn_where_it_is_in_the_colour_of_its_class(masks):
+def test_an_object_is_drawn_where_it_is_in_the_color_of_its_class(masks):
     image = np.full((480, 600, 3), 100, np.uint8)
     picture = draw_objects(image, objects(masks), ('a', 'b'), (RED, BLUE))
     assert picture.shape == image.shape
@@ -28,7 +28,7 @@ def test_an_object_is_drawn_where_it_is_in_the_colour_of_its_class(masks):
     assert (image == 100).all(), 'the image itself stays'
 
 
-def test_objects_of_a_single_class_have_colours_of_their_own():
+def test_objects_of_a_single_class_have_colors_of_their_own():
     image = np.zeros((480, 600, 3), np.uint8)
     two = Objects(np.float32([[10, 10, 100, 100], [200, 200, 300, 300]]), np.float32([0.9, 0.8]), np.array([0, 0]))
     picture = draw_objects(image, two, ('a',), (RED,))
@@ -52,7 +52,7 @@ def test_nothing_found_is_the_image():
     assert (draw_objects(image, none, ('a',), (RED,)) == image).all()
 
 
-def test_labels_are_mixed_in_and_those_without_colour_show_the_image():
+def test_labels_are_mixed_in_and_those_without_color_show_the_image():
     image = np.full((480, 500, 3), 100, np.uint8)
     labels = np.zeros((480, 500), np.uint8)
     labels[:, 200:] = 1
@@ -63,10 +63,10 @@ def test_labels_are_mixed_in_and_those_without_colour_show_the_image():
 
 
 @pytest.mark.parametrize('classes', [2, 255, 256, 300])
-def test_every_class_has_its_colour_however_many_there_are(classes):
-    image, colours = np.zeros((480, 500, 3), np.uint8), [(i % 200, i // 200, 250) for i in range(classes)]
+def test_every_class_has_its_color_however_many_there_are(classes):
+    image, colors = np.zeros((480, 500, 3), np.uint8), [(i % 200, i // 200, 250) for i in range(classes)]
     labels = np.full((480, 500), classes - 1, np.uint8 if classes <= 256 else np.uint16)
-    assert np.abs(draw_labels(image, labels, colours)[0, 0] - np.array(colours[-1]) / 2).max() <= 0.5
+    assert np.abs(draw_labels(image, labels, colors)[0, 0] - np.array(colors[-1]) / 2).max() <= 0.5
 
 
 @pytest.mark.parametrize('shape', [(1, 5000), (5000, 2), (9, 300), (1, 1)])

@@ -9,7 +9,7 @@ from pycocotools.coco import COCO
 
 from mae_backbone.quickstart import scene_files, scenes
 
-FEW = {'unlabelled': 3, 'train': 16, 'val': 8, 'size': 64}
+FEW = {'unlabeled': 3, 'train': 16, 'val': 8, 'size': 64}
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +77,7 @@ def test_no_image_is_in_two_places(written):
 def test_two_writes_are_equal_and_more_images_leave_the_first_as_they_are(written, tmp_path):
     scene_files.write_scenes(tmp_path / 'again', **FEW)
     assert contents(tmp_path / 'again') == contents(written)
-    scene_files.write_scenes(tmp_path / 'more', **{**FEW, 'unlabelled': 5, 'train': 24})
+    scene_files.write_scenes(tmp_path / 'more', **{**FEW, 'unlabeled': 5, 'train': 24})
     first = {name: data for name, data in contents(written).items() if name.endswith(('.jpg', '.png'))}
     assert first.items() <= contents(tmp_path / 'more').items()
 
@@ -117,9 +117,9 @@ def test_a_complete_folder_is_reused_and_one_of_other_parameters_replaced(tmp_pa
     monkeypatch.setattr(scene_files, 'render_scene', lambda seed, **more: drawn.append(seed) or render(seed, **more))
     scene_files.write_scenes(root, **FEW)
     assert drawn == []
-    scene_files.write_scenes(root, **{**FEW, 'unlabelled': 1})
+    scene_files.write_scenes(root, **{**FEW, 'unlabeled': 1})
     assert len(drawn) == 1 + 16 + 8
-    assert len(list((root / 'unlabelled').iterdir())) == 1
+    assert len(list((root / 'unlabeled').iterdir())) == 1
     assert list(tmp_path.iterdir()) == [root]
 
 
@@ -140,7 +140,7 @@ def test_an_empty_folder_is_filled(written, tmp_path):
 
 @pytest.mark.parametrize(('change', 'message'), [
     ({'train': 7}, 'train=7.*at least 8'), ({'val': 0}, 'val=0.*at least 8'),
-    ({'unlabelled': -1}, 'unlabelled=-1.*0 or more'), ({'size': 47}, 'size=47.*48 or more'),
+    ({'unlabeled': -1}, 'unlabeled=-1.*0 or more'), ({'size': 47}, 'size=47.*48 or more'),
     ({'seed': -1}, 'negative')])
 def test_wrong_numbers_are_refused_and_nothing_is_written(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):

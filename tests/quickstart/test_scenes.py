@@ -1,4 +1,4 @@
-"""Generated scenes: the same bytes everywhere, exact labels, colour alone does not tell the class."""
+"""Generated scenes: the same bytes everywhere, exact labels, color alone does not tell the class."""
 import hashlib
 
 import cv2
@@ -59,7 +59,7 @@ def test_objects_are_painted_where_their_masks_are():
     canvas = scenes._Canvas(np.random.default_rng(3), 96)
     canvas.paint_stuff()
     before = canvas.image.copy()
-    canvas.paint_object(0, radius=(20, 20), centre=(50, 50))
+    canvas.paint_object(0, radius=(20, 20), center=(50, 50))
     (mask,), _, _ = canvas.visible_objects()
     changed = (canvas.image != before).any(-1)
     assert not changed[~mask].any()
@@ -90,12 +90,12 @@ def nearest_centroid_accuracy(features: np.ndarray, labels: np.ndarray) -> float
     return (distance.argmin(1) == labels[half:]).mean()
 
 
-def test_mean_colour_is_a_hint_and_not_the_answer(many):
-    colours = np.stack([scene.image[mask].mean(0) for scene in many for mask in scene.masks])
+def test_mean_color_is_a_hint_and_not_the_answer(many):
+    colors = np.stack([scene.image[mask].mean(0) for scene in many for mask in scene.masks])
     labels = np.concatenate([scene.labels for scene in many])
     chance = 1 / len(scenes.CLASSES)
     assert len(labels) > 600
-    assert chance + 0.15 < nearest_centroid_accuracy(colours, labels) < 0.55
+    assert chance + 0.15 < nearest_centroid_accuracy(colors, labels) < 0.55
 
 
 def test_shape_and_texture_do_tell_the_class():
@@ -104,13 +104,13 @@ def test_shape_and_texture_do_tell_the_class():
     for seed in range(240):
         canvas = scenes._Canvas(np.random.default_rng(seed), 96)
         canvas.paint_stuff()
-        canvas.paint_object(seed % 8, radius=(26, 40), centre=(45, 55))
+        canvas.paint_object(seed % 8, radius=(26, 40), center=(45, 55))
         (mask,), _, _ = canvas.visible_objects()
         hull = cv2.convexHull(np.argwhere(mask).astype(np.int32))
         _, (width, height), _ = cv2.minAreaRect(hull)
-        grey = canvas.develop()[mask].mean(-1)
+        gray = canvas.develop()[mask].mean(-1)
         features.append((mask.sum() / cv2.contourArea(hull), cv2.contourArea(hull) / (width * height),
-                         abs(np.median(grey) - grey.mean()) / grey.std()))
+                         abs(np.median(gray) - gray.mean()) / gray.std()))
         labels.append(seed % 8)
     features = np.array(features)
     assert nearest_centroid_accuracy((features - features.mean(0)) / features.std(0), np.array(labels)) > 0.4

@@ -61,7 +61,7 @@ def test_the_whole_quickstart_on_a_handful_of_scenes(tmp_path):
     options = ('train_cfg.max_iters=2', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1',
                'default_hooks.checkpoint.interval=1', 'train_dataloader.batch_size=4')
     page = quickstart(tmp_path / 'q', root=ROOT, options=options,
-                      scenes={'unlabelled': 8, 'train': 16, 'val': 16, 'size': 64})
+                      scenes={'unlabeled': 8, 'train': 16, 'val': 16, 'size': 64})
     names = {file.name for file in page.parent.iterdir()}
     assert {'index.html', 'report.md', 'results.json', 'curves.png', 'detection.png', 'segmentation.png',
             'classification.png'} <= names

@@ -15,7 +15,7 @@ def head(**options) -> LinearHead:
                              dropout_ratio=0.0) | options)
 
 
-def test_it_is_a_linear_layer_on_normalised_patches():
+def test_it_is_a_linear_layer_on_normalized_patches():
     probe, maps = head().train(), [torch.randn(2, 5, 4, 4), 3 + 2 * torch.randn(2, 6, 4, 5)]
     mean, deviation = maps[1].mean((0, 2, 3)), maps[1].std((0, 2, 3), correction=0)
     patches = (maps[1].movedim(1, -1) - mean) / deviation

@@ -1,4 +1,4 @@
-"""Label maps in colours as a training reads them, on the way that tools/train.py goes."""
+"""Label maps in colors as a training reads them, on the way that tools/train.py goes."""
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from mmseg.datasets.transforms import LoadAnnotations as MMSegLoadAnnotations
 from PIL import Image
 
-from mae_backbone.data.decode import BadImage
+from mae_backbone.data.decode import BadImageError
 from mae_backbone.registry import TRANSFORMS
 from mae_backbone.segmentation.load_annotations import LoadAnnotations
 
@@ -29,7 +29,7 @@ def test_it_is_found_by_its_name():
 
 
 @pytest.mark.parametrize('reduce_zero_label', [False, True])
-def test_colours_are_classes(tmp_path: Path, reduce_zero_label: bool):
+def test_colors_are_classes(tmp_path: Path, reduce_zero_label: bool):
     path = save(tmp_path / 'a.png', [[(255, 0, 0), (0, 255, 0)], [(0, 0, 0), (255, 0, 0)]])
     labels = load(path, LoadAnnotations(PALETTE, NONE), reduce_zero_label=reduce_zero_label)
     assert labels.tolist() == [[0, 1], [255, 0]]
@@ -44,7 +44,7 @@ def test_numbers_are_read_as_mmseg_does(tmp_path: Path, palette: list | None, re
     assert np.array_equal(found, load(path, MMSegLoadAnnotations(), reduce_zero_label=reduce_zero_label))
 
 
-def test_other_colours_name_the_file(tmp_path: Path):
+def test_other_colors_name_the_file(tmp_path: Path):
     path = save(tmp_path / 'a.png', [[(255, 0, 1), (0, 255, 0)]])
-    with pytest.raises(BadImage, match=r'a\.png holds 1 colours of no class: #ff0001'):
+    with pytest.raises(BadImageError, match=r'a\.png holds 1 colors of no class: #ff0001'):
         load(path, LoadAnnotations(PALETTE))

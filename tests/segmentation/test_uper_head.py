@@ -10,7 +10,7 @@ from mae_backbone.segmentation.uper_head import UPerHead, convolve_enlarged
 pytestmark = pytest.mark.filterwarnings('ignore:When align_corners=True')  # mmseg's, of sizes that are no 2^n + 1
 
 
-@pytest.fixture(params=[False, True], ids=['centres', 'corners'])
+@pytest.fixture(params=[False, True], ids=['centers', 'corners'])
 def heads(request: pytest.FixtureRequest) -> tuple[UPerHead, uper_head.UPerHead]:
     torch.manual_seed(0)
     options = dict(in_channels=[6, 5, 4, 3], in_index=[0, 1, 2, 3], channels=8, num_classes=7,

@@ -45,12 +45,12 @@ def test_encoders_are_drawn_from_what_is_planned(tmp_path, monkeypatch):
     found = draw_pictures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
     assert found['faults'] == []
     assert len(built) == 6, 'each encoder once for each kind of picture'
-    assert list(found['pictures']) == ['attention.png', 'principal.png', 'reconstructions_0.png', 'neighbours_0.png',
-                                       'neighbours_1.png']
+    assert list(found['pictures']) == ['attention.png', 'principal.png', 'reconstructions_0.png', 'neighbors_0.png',
+                                       'neighbors_1.png']
     shapes = {name: cv2.imread(str(job.folders[0] / name)).shape for name in found['pictures']}
     assert shapes['attention.png'] == shapes['principal.png'] == shapes['reconstructions_0.png'] == (
         24 + 4 * 196, 3 * 196, 3)  # four images in three columns, below a line of titles
-    assert shapes['neighbours_0.png'] == (24 + 6 * 100, 6 * 100, 3)
+    assert shapes['neighbors_0.png'] == (24 + 6 * 100, 6 * 100, 3)
 
 
 def test_without_a_decoder_the_rest_is_drawn(tmp_path):
@@ -97,7 +97,7 @@ def test_whatever_a_picture_fails_by_the_others_are_drawn(tmp_path, monkeypatch,
     def broken(*_: object) -> None:
         raise KeyError('what is missing')
     monkeypatch.setattr(figures, 'principal_maps', broken)
-    monkeypatch.setattr(figures, '_neighbours', broken)
+    monkeypatch.setattr(figures, '_neighbors', broken)
     made = benchmark(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
     [job] = plan_pictures(made)
     found = draw_pictures(experiment_dir.read_spec(job.folders[0]), job.folders[0])

@@ -14,7 +14,7 @@ from mae_backbone.transfer.frozen_encoder import (
     build_frozen,
     build_pretrainer,
     class_attention,
-    normalised,
+    normalized,
     principal_maps,
 )
 
@@ -30,7 +30,7 @@ def test_a_frozen_encoder_has_the_weights_of_its_file(checkpoint):
     assert not model.training
     for name, value in model.backbone.state_dict().items():
         torch.testing.assert_close(value, stored[f'mae.encoder.{name}'])
-    pixels = normalised(model, [torch.full((3, 16, 16), 9, dtype=torch.uint8)])
+    pixels = normalized(model, [torch.full((3, 16, 16), 9, dtype=torch.uint8)])
     torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([8 / 4, 7 / 5, 6 / 6]))
 
 

@@ -20,7 +20,7 @@ def spec(tmp_path) -> dict:
             'where': {'checkpoint': str(checkpoint), 'features': str(tmp_path / 'features')}}
 
 
-def test_neighbours_are_those_of_the_features(spec, tmp_path):
+def test_neighbors_are_those_of_the_features(spec, tmp_path):
     found = run_probe({**spec, 'options': {'k': 3}}, tmp_path)
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'])
     train, test = (class_features(model, spec['data_root'], split, 16, spec['where']['features'])
@@ -50,7 +50,7 @@ def test_a_share_of_the_labels_is_that_of_class_folders(spec):
     assert share_of_labels(spec['data_root'], 1.0, 3) is None
 
 
-def test_other_numbers_of_neighbours_stand_beside(spec, tmp_path):
+def test_other_numbers_of_neighbors_stand_beside(spec, tmp_path):
     found = run_probe({**spec, 'options': {'k': 3}}, tmp_path)
     assert [*found['values']] == ['top-1']  # a line of the table for each
     assert found['top-1 by k'] == {k: run_probe({**spec, 'options': {'k': k}}, tmp_path)['values']['top-1']
@@ -68,5 +68,5 @@ def test_a_gpu_is_fed_by_the_processors_of_its_job(spec, monkeypatch: pytest.Mon
     assert given['workers'] == workers
 
 
-def test_fewer_labels_than_neighbours_are_all_asked(spec, tmp_path):
+def test_fewer_labels_than_neighbors_are_all_asked(spec, tmp_path):
     assert run_probe({**spec, 'labels': 0.1}, tmp_path)['k'] == 2
