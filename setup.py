@@ -40,6 +40,7 @@ setup(
     extras_require={
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval',
                  'scikit-learn', 'submitit'],
+        'docs': ['mkdocs-material>=9.5', 'mkdocstrings[python]>=0.27'],
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],
         'slurm': ['submitit>=1.5'],
