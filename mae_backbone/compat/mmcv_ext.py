@@ -36,7 +36,8 @@ def __getattr__(name: str) -> Callable[..., NoReturn]:
 
 
 def _refuse(op: str) -> NoReturn:
-    raise OpNotCompiledError(f'{op} of mmcv.ops needs an mmcv with compiled ops; this one has none, and mae_backbone no '
+    raise OpNotCompiledError(f'{op} of mmcv.ops needs an mmcv with compiled ops; this one has none, and '
+                             'mae_backbone no '
                         'stand-in for it: choose a model or option that does not call it, or build onedl-mmcv with its '
                         'ops (pip install --no-build-isolation, a long compile)')
 

@@ -72,7 +72,8 @@ class BadImages:
         if bad > allowed or len(self.known) == total:
             examples = '\n  '.join(self.examples)
             listed = f'All that were met are listed in {self.list_file}. ' if self.list_file else ''
-            raise BadImageError(f'{bad} of {seen} images could not be read, more than max_bad_share={self.max_share} of '
+            raise BadImageError(f'{bad} of {seen} images could not be read, more than '
+                                f'max_bad_share={self.max_share} of '
                            f'them:\n  {examples}\n{listed}Remove or repair them, or raise max_bad_share in the config')
 
     def _list(self, line: bytes) -> bool:

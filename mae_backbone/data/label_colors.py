@@ -48,7 +48,8 @@ class LabelColors:
         if other.any():
             found, counts = np.unique(codes[other], return_counts=True)
             names = [f'{written(code)} ({count:,} pixels)' for code, count in zip(found[:3], counts[:3], strict=True)]
-            raise UnknownColorError(f'{len(found)} colors of no class: ' + ', '.join(names) + ', ...' * (len(found) > 3))
+            raise UnknownColorError(f'{len(found)} colors of no class: {", ".join(names)}'
+                                    + ', ...' * (len(found) > 3))
         return self._labels[place]
 
 

@@ -30,7 +30,8 @@ class Reader(Protocol):
              interpolation: str = 'bicubic') -> np.ndarray:
         """The part in `box` (top, left, height, width), resized to `size` = (H, W): (H, W, channels).
 
-        It is written into `out` where that is given. Raises BadImageError with a message that follows the name of the file.
+        It is written into `out` where that is given. Raises BadImageError with a message that follows the name of the
+        file.
         """
 
 
@@ -100,7 +101,8 @@ class BandReader:
         if 0 in shape:
             raise BadImageError(f'is empty, {shape[0]}x{shape[1]} with {shape[2]} channels: remove it')
         if self.taken is None and shape[2] != self.channels:
-            raise BadImageError(f'has {shape[2]} channels, wanted {self.channels}: set channels={shape[2]} in the reader of '
+            raise BadImageError(f'has {shape[2]} channels, wanted {self.channels}: set channels={shape[2]} in '
+                                'the reader of '
                            f'the config, and in_channels in its model, or channels=[...] to take some of them')
         if self.taken is not None and max(self.taken) >= shape[2]:
             raise BadImageError(f'has {shape[2]} channels, counted from 0, wanted number {max(self.taken)}: correct '
@@ -126,7 +128,8 @@ class ArrayReader(BandReader):
     def pixels(self, data: bytes) -> np.ndarray:
         shape, by_columns, dtype, start = _array_header(data)
         if len(shape) not in (2, 3):
-            raise BadImageError(f'is an array of shape {shape}, wanted (H, W) or (H, W, C): save one image in each file')
+            raise BadImageError(f'is an array of shape {shape}, wanted (H, W) or (H, W, C): save one image in '
+                                'each file')
         # Shape and type are checked before numbers are looked at: an array of objects is refused here.
         planes = (*shape, 1) if len(shape) == 2 else shape
         first = self.channels_first and len(shape) == 3
@@ -135,7 +138,8 @@ class ArrayReader(BandReader):
         except BadImageError as error:
             swapped = planes[-1] if first else planes[0]
             hint = f'; or is channels_first={not first} meant? Its shape is {shape}'
-            raise BadImageError(f'{error}{hint}' if len(shape) == 3 and swapped == self.channels else str(error)) from error
+            message = f'{error}{hint}' if len(shape) == 3 and swapped == self.channels else str(error)
+            raise BadImageError(message) from error
         count = int(np.prod(shape, dtype=object))
         if len(data) < start + count * dtype.itemsize:
             raise BadImageError(f'is a NumPy array cut off after {len(data)} bytes: replace or remove it')
@@ -198,5 +202,6 @@ class TiffReader(BandReader):
         except BadImageError:
             raise
         except Exception as error:  # of a broken file any part of tifffile may fail, each in its own way
-            raise BadImageError(f'is no TIFF that tifffile can read ({type(error).__name__}: {error}): replace or remove '
+            raise BadImageError(f'is no TIFF that tifffile can read ({type(error).__name__}: {error}): replace '
+                                'or remove '
                            'it') from error

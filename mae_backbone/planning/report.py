@@ -97,7 +97,8 @@ def _read_labels(path: str, read: Callable[[str], np.ndarray]) -> np.ndarray:
     except UnknownColorError as error:
         raise BadImageError(f'{path} holds {error}') from error
     except UNREADABLE as error:
-        raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error}): copy it again, or save '
+        raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error}): copy it '
+                            'again, or save '
                        'it as PNG') from error
     fault = fault_of(labels)
     if not fault and labels.size and not 0 <= labels.min() <= labels.max() <= IGNORED:

@@ -35,7 +35,8 @@ class VideoReader:
         self.count = max(int(count), 0)
         readable, self._first = self._capture.read()
         if not readable:
-            raise BadVideoError(f'{path} cannot be read as a video ({Path(path).stat().st_size:,} bytes): it may be cut '
+            raise BadVideoError(f'{path} cannot be read as a video ({Path(path).stat().st_size:,} bytes): it '
+                                'may be cut '
                            'off, or in a format that OpenCV does not know; convert it, for example to .mp4 with H.264')
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -69,7 +70,8 @@ class VideoWriter:
             code = cv2.VideoWriter_fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self.path), code, self.rate, (width, height))
             if not self._writer.isOpened():
-                raise BadVideoError(f'a video of {width}x{height} pixels cannot be written to {self.path.parent}: OpenCV '
+                raise BadVideoError(f'a video of {width}x{height} pixels cannot be written to '
+                                    f'{self.path.parent}: OpenCV '
                                'refuses it; install opencv-python, whose builds have FFmpeg, or take the frames out '
                                'and pass their folder')
         self._writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))

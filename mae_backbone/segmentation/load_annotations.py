@@ -34,7 +34,8 @@ class LoadAnnotations(MMSegLoadAnnotations):
         try:
             labels = None if self.colors is None else read_colors(results['seg_map_path'], self.colors)
         except UnknownColorError as error:
-            raise BadImageError(f'{results["seg_map_path"]} holds {error}: add them to classes.txt or correct it') from error
+            raise BadImageError(f'{results["seg_map_path"]} holds {error}: add them to classes.txt or correct '
+                                'it') from error
         if labels is None:
             super()._load_seg_map(results)
             return

@@ -105,8 +105,10 @@ def test_no_room_for_a_checkpoint_says_how_much_is_needed():
 
 def test_a_full_disk_is_named_however_torch_words_it():
     assert 'disk is full' in cli.explain(OSError(errno.ENOSPC, 'x'))
-    worker = ("Caught BadImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\n"
-              "    raise BadImageError(f'{bad}')\nmae_backbone.data.decode.BadImageError: 3 of 12: see\n  a.jpg\nRemove them")
+    worker = ("Caught BadImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
+              "last):\n  File x\n"
+              "    raise BadImageError(f'{bad}')\nmae_backbone.data.decode.BadImageError: 3 of 12: see\n  "
+              "a.jpg\nRemove them")
     assert cli.explain(BadImageError(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
     assert 'disk is full' in cli.explain(RuntimeError('write failed: No space left on device'))
 

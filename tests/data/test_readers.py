@@ -107,7 +107,8 @@ def test_other_channels_and_depths_are_refused_with_what_to_set(kind):
 
 
 def test_channels_first_is_named_where_it_would_fit():
-    with pytest.raises(BadImageError, match=r'has 80 channels.*is channels_first=True meant\? Its shape is \(4, 60, 80\)'):
+    with pytest.raises(BadImageError, match=r'has 80 channels.*is channels_first=True meant\? Its shape is \(4, '
+                                            r'60, 80\)'):
         ArrayReader(4).size(npy(np.moveaxis(bands(4), -1, 0)))
     with pytest.raises(BadImageError, match='or is channels_first=False meant'):
         ArrayReader(4, channels_first=True).size(npy(bands(4)))
@@ -149,7 +150,8 @@ def test_arrays_of_other_shapes_and_cut_off_ones_are_refused():
 @pytest.mark.parametrize('share', [0, 0.001, 0.02, 0.5, 0.9])
 def test_cut_off_tiffs_are_refused(kind, share):
     data = WRITERS[kind][2](bands(4))
-    with pytest.raises(BadImageError, match=r'^is (a TIFF cut off|no TIFF that tifffile can read).*: replace or remove it'):
+    with pytest.raises(BadImageError, match=r'^is (a TIFF cut off|no TIFF that tifffile can read).*: replace or '
+                                            r'remove it'):
         TiffReader(4).crop(data[:int(share * len(data))], (0, 0, 8, 8), (8, 8))
 
 

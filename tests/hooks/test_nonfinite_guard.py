@@ -95,7 +95,8 @@ def test_without_a_checkpoint_it_goes_on_with_other_data(tmp_path: Path, images:
 
 
 def test_in_the_end_it_gives_up_with_what_it_knows(tmp_path: Path, images: Path):
-    with pytest.raises(NonFiniteError, match=r'not finite for 4 steps in a row at iteration 30, after 2 returns.*Learning '
+    with pytest.raises(NonFiniteError, match=r'not finite for 4 steps in a row at iteration 30, after 2 '
+                                             r'returns.*Learning '
                                         r'rate .*norm of the last finite gradients 0\.\d+; 15 of 30 steps.*max_norm'):
         run(tmp_path, images, {*range(3, 10), *range(11, 15), *range(26, 30)},
             **{'default_hooks.checkpoint.max_keep_ckpts': 20})

@@ -21,7 +21,8 @@ with claim(Path(sys.argv[1])):
 def test_a_claim_keeps_others_out_and_ends_with_its_block(tmp_path):
     with experiment_dir.claim(tmp_path / 'cell'):
         assert experiment_dir.is_claimed(tmp_path / 'cell')
-        with pytest.raises(experiment_dir.LockedError, match='another process'), experiment_dir.claim(tmp_path / 'cell'):
+        with pytest.raises(experiment_dir.LockedError, match='another process'), \
+                experiment_dir.claim(tmp_path / 'cell'):
             pass
     assert not experiment_dir.is_claimed(tmp_path / 'cell')
 
