@@ -35,7 +35,8 @@ setup(
         'matplotlib',
         'psutil',
         'scipy',  # which mmdet requires too
-        'filelock',  # which torch requires too
+        'filelock',  # torch requires it too
+        'jinja2',  # torch requires it too
     ],
     extras_require={
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6', 'tifffile', 'imagecodecs', 'faster-coco-eval',
