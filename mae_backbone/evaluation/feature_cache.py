@@ -1,93 +1,94 @@
-"""Features of a frozen encoder: extracted once, kept on the disk, mapped from there."""
-import contextlib
+"""Cache of features of a frozen encoder: extracted once, kept on the disk, memory-mapped from there."""
 import hashlib
-import io
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mae_backbone.checkpoints.files import write_line
+from mae_backbone.evaluation.feature_extractor import extract_features
 
 _LOG = logging.getLogger(__name__)
 POOLINGS = ('mean', 'class', 'tokens')
-_NOTE_EVERY = 20  # seconds between two notes of how far an extraction is: what a kill costs at most
+_SYNC_EVERY = 20  # seconds of extraction that a kill costs at most
 
 
 class Features(NamedTuple):
-    """Of N images, in the order of their data set; `values` is mapped from the disk and takes no memory of its own."""
+    """Features of N images, in the order of their data set. `values` is memory-mapped from a file."""
 
-    values: Tensor  # (N, D) float16, or (N, 1 + L, D) of all tokens
+    values: Tensor  # (N, D) float16, or (N, 1 + L, D) for all tokens
     labels: Tensor  # (N,) int64
 
-    def part(self, indices: Tensor) -> 'Features':
-        """The features of some of the images, in memory."""
+    def select(self, indices: Tensor) -> 'Features':
+        """Copies the features of some of the images into memory."""
         return Features(self.values[indices], self.labels[indices])
 
 
 def cached_features(model: nn.Module, dataset: Dataset, folder: str | Path, *, pooling: str = 'mean',
                     key: str | None = None, batch_size: int = 256, workers: int = 1,
                     dtype: str = 'float32') -> Features:
-    """The features of all images of a data set: from `folder` where they are there, otherwise extracted and kept.
+    """Reads the features of a data set from `folder`, or extracts them and keeps them there.
 
-    What is kept stands in a folder whose name depends on all that the features depend on: every weight and the shape
-    of the model, `key`, the number of images and `dtype`. It gets that name when it is whole. An extraction that was
-    killed goes on where it was; of several processes that want the same features one extracts them.
+    Features are kept in a folder named by a hash of all that they depend on: the weights and the architecture of the
+    model, `key`, the number of images and `dtype`. The folder is renamed into place once it is complete. An extraction
+    that was killed continues where it stopped. If several processes want the same features, one of them extracts.
 
     Args:
-        model: with a `backbone` that has a class token and a `data_preprocessor`, such as `ViTClassifier` with
-            num_classes=0. It is used where it is, and left as it was.
+        model: with a `backbone` that has a class token, a `data_preprocessor` and a forward with mode='tokens', such as
+            `ViTClassifier` with num_classes=0. It runs on the device that it is on, and keeps its mode.
         dataset: its items are dict(inputs=uint8 (C, H, W), data_samples=label), without augmentation.
-        folder: for all that is kept.
+        folder: of the cache.
         pooling: 'mean' of the patch tokens or the 'class' token, which are extracted together; or all 'tokens', which
-            take 2 * (1 + L) * D bytes an image (1.2 GB for 50,000 images of 65 tokens of width 192).
-        key: names the data and what is done to them; None: `dataset.fingerprint()`. Files that change their content
-            under the same name are not noticed.
+            take 2 * (1 + L) * D bytes per image (1.2 GB for 50,000 images of 65 tokens of width 192).
+        key: identifies the images and their transforms; None: `dataset.fingerprint()`. A file whose content changes
+            under the same name is not noticed.
         batch_size: images in a forward pass.
-        workers: processes that decode ahead.
-        dtype: 'float32', or what to compute in: 'bfloat16' or 'float16'.
+        workers: processes that load images.
+        dtype: 'float32', or the type to compute in: 'bfloat16' or 'float16'.
 
     Raises:
-        ValueError: a pooling that does not exist, no images, images without labels, a model that is not one for
-            features, or features that are not finite.
+        ValueError: unknown pooling, no images, images without labels, an unsuitable model, or features that are not
+            finite in float16.
+        OSError: the features do not fit on the disk.
     """
     if pooling not in POOLINGS:
-        raise ValueError(f'pooling={pooling!r}, wanted one of {", ".join(POOLINGS)}')
-    if not len(dataset):
-        raise ValueError('the data set has no images: nothing can be extracted')
+        raise ValueError(f'pooling={pooling!r}, expected one of {", ".join(POOLINGS)}')
+    if not len(dataset):  # type: ignore[arg-type]  # torch's Dataset declares no __len__
+        raise ValueError('the data set has no images, so there are no features to extract: check its data_root')
     if getattr(getattr(model, 'backbone', None), 'cls_token', None) is None or not hasattr(model, 'data_preprocessor'):
-        raise ValueError(f'{type(model).__name__} is no model for features: wanted one with a data_preprocessor and a '
-                         'backbone with a class token, such as mae_backbone.ViTClassifier with num_classes=0')
+        raise ValueError(f'{type(model).__name__} cannot extract features: expected a model with a data_preprocessor '
+                         'and a backbone with a class token, such as mae_backbone.ViTClassifier with num_classes=0')
     names = ('tokens',) if pooling == 'tokens' else ('mean', 'class')
-    about = {'weights': fingerprint(model), 'data': dataset.fingerprint() if key is None else key,
-             'images': len(dataset), 'dtype': dtype, 'parts': names}
-    text = json.dumps(about, sort_keys=True)
-    where = Path(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
-    where.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(where):
-        if not where.is_dir():
-            part = where.with_suffix('.part')
-            _extract(model, dataset, part, names, batch_size=batch_size, workers=workers, dtype=dtype)
-            (part / 'about.json').write_text(text, encoding='utf-8')
-            part.rename(where)
-            (where / 'rows').unlink()  # last: a kill before the renaming would cost the whole extraction
-    return Features(_mapped(where / f'{pooling}.npy'), _mapped(where / 'labels.npy'))
+    content = {'weights': model_fingerprint(model),
+               'data': dataset.fingerprint() if key is None else key,  # type: ignore[attr-defined]  # ClassFolder has it
+               'images': len(dataset), 'dtype': dtype, 'parts': names}  # type: ignore[arg-type]  # as above
+    text = json.dumps(content, sort_keys=True)
+    complete = Path(folder, hashlib.sha256(text.encode()).hexdigest()[:32])
+    complete.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(complete.with_suffix('.lock')):
+        if not complete.is_dir():
+            partial = complete.with_suffix('.part')
+            _extract(model, dataset, partial, names, batch_size=batch_size, workers=workers, dtype=dtype)
+            (partial / 'about.json').write_text(text, encoding='utf-8')
+            partial.rename(complete)
+            (complete / 'rows').unlink()  # last: a kill before the renaming would cost the whole extraction
+    return Features(_mapped(complete / f'{pooling}.npy'), _mapped(complete / 'labels.npy'))
 
 
-def fingerprint(model: nn.Module) -> str:
-    """What tells the weights and the shape of a model from any other: 64 hexadecimal digits."""
+def model_fingerprint(model: nn.Module) -> str:
+    """Hash of the weights, the buffers and the architecture of a model: 64 hexadecimal digits."""
     digest = hashlib.sha256(f'{model}{getattr(model.backbone, "arch", "")}'.encode())
-    # Buffers by themselves: a state dict lacks the mean and the deviation of the pixels.
+    # Buffers are added separately: a state dict lacks the mean and the standard deviation of the pixels.
     for name, tensor in [*model.state_dict().items(), *model.named_buffers()]:
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
@@ -95,138 +96,68 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _extract(model: nn.Module, dataset: Dataset, part: Path, names: Sequence[str], *, batch_size: int, workers: int,
+def _extract(model: nn.Module, dataset: Dataset, folder: Path, names: Sequence[str], *, batch_size: int, workers: int,
              dtype: str) -> None:
-    """Writes NAME.npy for each of `names`, and labels.npy, into the folder `part`."""
-    done = _resume(part, [*names, 'labels'], total=len(dataset))
-    start = noted = time.monotonic()
-    begun, total = done, len(dataset)
-    with ExitStack() as stack:
-        files: dict[str, _Rows] = {}
-        for batch in _batches(model, dataset, done, names, batch_size=batch_size, workers=workers, dtype=dtype):
-            for name, rows in batch.items():
-                if name not in files:
-                    files[name] = stack.enter_context(_Rows(part / f'{name}.npy', (total, *rows.shape[1:]), rows.dtype,
-                                                            done=done))
-                files[name].append(rows)
-            done += len(batch['labels'])
-            if time.monotonic() - noted > _NOTE_EVERY or done == total:
-                noted = time.monotonic()
-                for file in files.values():
-                    file.sync()
-                write_line(str(done), part / 'rows')
-                speed = (done - begun) / (noted - start)
-                _LOG.info('features: %d of %d images, %.0f images/s, %.0f s to go', done, total, speed,
-                          (total - done) / speed)
-
-
-def _batches(model: nn.Module, dataset: Dataset, first: int, names: Sequence[str], *, batch_size: int, workers: int,
-             dtype: str) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays by name of the images from `first` on, batch by batch."""
-    device = next(model.parameters()).device
-    # With a generator of its own: a DataLoader draws the seed of its workers from torch's.
-    loader = DataLoader(dataset, batch_size, sampler=range(first, len(dataset)), num_workers=workers,
-                        collate_fn=_collate, pin_memory=device.type == 'cuda',
-                        generator=torch.Generator().manual_seed(0))
+    """Writes NAME.npy for each of `names`, and labels.npy, into `folder`."""
+    total = len(dataset)  # type: ignore[arg-type]  # torch's Dataset declares no __len__
+    files = _partial_files(folder, [*names, 'labels'], total)
+    first = done = int((folder / 'rows').read_text(encoding='utf-8')) if files else 0
+    start = synced = time.monotonic()
     was_training = model.training
     model.eval()
     try:
-        for images, labels in loader:
-            # Not around the yield: the mode would hold in the caller too.
-            with torch.inference_mode(), torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != 'float32'):
-                images = list(images.to(device, non_blocking=True))
-                inputs = model.data_preprocessor({'inputs': images}, False)['inputs']
-                tokens = model.backbone.encode(model.backbone.embed(inputs))
-                found = {name: _POOL[name](tokens).half().cpu().numpy() for name in names}
-            if not all(np.isfinite(rows).all() for rows in found.values()):
-                raise ValueError('a feature is NaN, infinite or above 65,504: the model has diverged')
-            yield {**found, 'labels': labels.numpy()}
+        for features, labels in extract_features(model, dataset, range(first, total), poolings=names,
+                                                 batch_size=batch_size, workers=workers, dtype=dtype):
+            if labels is None:
+                raise ValueError('an image has no class: features are kept for labeled images only, such as those of '
+                                 'mae_backbone.ClassFolder')
+            rows = {name: values.half().cpu().numpy() for name, values in features.items()}
+            if not all(np.isfinite(values).all() for values in rows.values()):
+                raise ValueError('a feature is NaN, infinite or above 65,504: the model has diverged, take an earlier '
+                                 'checkpoint')
+            rows['labels'] = labels.numpy()
+            for name, values in rows.items():
+                if name not in files:
+                    files[name] = _create_file(folder / f'{name}.npy', (total, *values.shape[1:]), values.dtype)
+                files[name][done:done + len(values)] = values
+            done += len(labels)
+            if time.monotonic() - synced > _SYNC_EVERY or done == total:
+                synced = time.monotonic()
+                for file in files.values():
+                    file.flush()
+                write_line(str(done), folder / 'rows')  # after the rows themselves: it promises that they are there
+                speed = (done - first) / (synced - start)
+                _LOG.info('features: %d of %d images, %.0f images/s, %.0f s left', done, total, speed,
+                          (total - done) / speed)
     finally:
         model.train(was_training)
 
 
-_POOL = {'mean': lambda tokens: tokens[:, 1:].mean(dim=1), 'class': lambda tokens: tokens[:, 0],
-         'tokens': lambda tokens: tokens}
+def _create_file(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
+    """Creates an .npy file of the full size, mapped for writing. Raises OSError if it does not fit on the disk."""
+    file = np.lib.format.open_memmap(path, mode='w+', dtype=dtype, shape=shape)
+    if hasattr(os, 'posix_fallocate'):
+        # The file is sparse: without its blocks, a write to the map on a full disk kills the process (SIGBUS).
+        with open(path, 'r+b') as handle:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    return file
 
 
-def _collate(items: Sequence[dict]) -> tuple[Tensor, Tensor]:
-    """Items -> images (B, C, H, W) uint8 and labels (B,), each in one piece: a worker hands over two, not 2 * B."""
-    if any(item.get('data_samples') is None for item in items):
-        raise ValueError('an image has no class: features are kept for labeled images, such as those of '
-                         'mae_backbone.ClassFolder')
-    return torch.stack([item['inputs'] for item in items]), torch.tensor([int(item['data_samples']) for item in items])
-
-
-# ---- files
-
-class _Rows:
-    """An .npy file of known shape that is filled row by row, and goes on after `done` rows of an earlier run."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, *, done: int = 0) -> None:
-        self.file = open(path, 'r+b' if done else 'wb')  # noqa: SIM115  closed by __exit__
-        header = npy_header(shape, dtype)
-        self.file.truncate(len(header) + done * int(np.prod(shape[1:])) * dtype.itemsize)
-        self.file.write(header)
-        self.file.seek(0, os.SEEK_END)
-
-    def append(self, rows: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(rows))
-
-    def sync(self) -> None:
-        """Puts what was appended on the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-    def __enter__(self) -> '_Rows':
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
-
-
-def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
-    """The first bytes of an .npy file."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False,
-                                                  'shape': shape})
-    return header.getvalue()
-
-
-def _resume(part: Path, names: Sequence[str], *, total: int) -> int:
-    """How many rows of a killed extraction are kept, as it noted them; without any the folder is made anew."""
+def _partial_files(folder: Path, names: Sequence[str], total: int) -> dict[str, np.memmap]:
+    """Files by name of an extraction that was killed, mapped for writing; none, and a new folder, if unusable."""
     try:
-        noted = int((part / 'rows').read_text(encoding='utf-8'))
-        done = min(noted, *(_whole_rows(part / f'{name}.npy', total) for name in names))
+        if not 0 < int((folder / 'rows').read_text(encoding='utf-8')) <= total:
+            raise ValueError(f'{folder / "rows"} is damaged')
+        files = {name: np.lib.format.open_memmap(folder / f'{name}.npy', mode='r+') for name in names}
+        if any(len(file) != total for file in files.values()):
+            raise ValueError(f'{folder} holds another number of rows than {total}')
     except (OSError, ValueError):
-        done = 0
-    if not done:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-    return done
-
-
-def _whole_rows(path: Path, total: int) -> int:
-    """Rows in an .npy file that is to have `total` of them."""
-    with open(path, 'rb') as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        rows = (path.stat().st_size - file.tell()) // (int(np.prod(shape[1:])) * dtype.itemsize)
-    return rows if shape[0] == total else 0
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return {}
+    return files
 
 
 def _mapped(path: Path) -> Tensor:
-    """An .npy file as a tensor whose memory is the file's: what is written to it stays with this process."""
+    """Maps an .npy file as a tensor. Writing to the tensor changes memory of this process only, not the file."""
     return torch.from_numpy(np.load(path, mmap_mode='c'))
-
-
-@contextlib.contextmanager
-def _alone(where: Path) -> Iterator[None]:
-    """One process after the other."""
-    with ExitStack() as stack:
-        try:
-            import fcntl
-            handle = stack.enter_context(open(where.with_suffix('.lock'), 'wb'))
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # Windows, and file systems without locks: two may do the same work
-            pass
-        yield

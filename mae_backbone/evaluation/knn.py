@@ -1,5 +1,6 @@
-"""Nearest neighbors: how well the features of a backbone tell classes apart, with nothing trained on them."""
+"""k-nearest-neighbor classification on frozen features, which trains nothing."""
 import copy
+import logging
 import time
 from collections.abc import Sequence
 
@@ -7,125 +8,146 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import all_gather, get_world_size
 from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mae_backbone.evaluation.feature_extractor import forward_batch, labels_of
 from mae_backbone.registry import LOOPS
 
-KS = (10, 20, 100, 200)  # DINO's
+KS = (10, 20, 100, 200)  # those of DINO
 
 
-def knn_predict(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int, k: int = 20,
+def knn_predict(features: Tensor, bank: Tensor, labels: Tensor, *, num_classes: int, k: int = 20,
                 temperature: float = 0.07, chunk: int = 1024) -> Tensor:
-    """As `knn_answers` for one k: (N,) classes."""
-    return knn_answers(features, bank, labels, classes=classes, ks=[k], temperature=temperature, chunk=chunk)[k]
+    """Predicts classes (N,) by k nearest neighbors. Arguments and errors as in `knn_predictions`, for one k."""
+    return knn_predictions(features, bank, labels, num_classes=num_classes, ks=[k], temperature=temperature,
+                           chunk=chunk)[k]
 
 
-def knn_answers(features: Tensor, bank: Tensor, labels: Tensor, *, classes: int, ks: Sequence[int] = KS,
-                temperature: float = 0.07, chunk: int = 1024, bank_chunk: int = 32_768) -> dict[int, Tensor]:
-    """features (N, D), bank (M, D) of labels (M,) -> for each k (N,) the class that the k nearest of the bank vote for.
+def knn_predictions(features: Tensor, bank: Tensor, labels: Tensor, *, num_classes: int, ks: Sequence[int] = KS,
+                    temperature: float = 0.07, chunk: int = 1024, bank_chunk: int = 32_768) -> dict[int, Tensor]:
+    """Predicts classes by k nearest neighbors, for several k in one pass over the bank.
 
-    Nearest by cosine; a neighbor of similarity s votes with the weight exp(s / temperature) (Wu et al., CVPR 2018,
-    section 3.4; k and temperature as in DINO, Caron et al., ICCV 2021, section 4.1). Beside its arguments, which may be
-    float16 and mapped from the disk, it holds chunk * bank_chunk similarities, 134 MB.
+    Neighbors are the nearest by cosine similarity. A neighbor of similarity s votes with weight exp(s / temperature)
+    (Wu et al., CVPR 2018, section 3.4; k and temperature as in DINO, Caron et al., ICCV 2021, section 4.1). Besides
+    its arguments, which may be float16 and memory-mapped, it holds chunk * bank_chunk similarities, 134 MB.
 
     Args:
-        features: on the device to compute on; the bank comes there a chunk at a time.
-        classes: number of classes, above every label.
-        ks: numbers of neighbors.
-        chunk, bank_chunk: features compared with features of the bank at a time; the result does not depend on them.
+        features: (N, D), on the device to compute on. The bank is copied there chunk by chunk.
+        bank: (M, D) features of labeled images.
+        labels: (M,) classes of the bank.
+        num_classes: above every label.
+        ks: numbers of neighbors, each from 1 to M.
+        temperature: of the votes, above 0.
+        chunk, bank_chunk: features and bank features compared at a time; the result does not depend on them.
+
+    Returns:
+        For each k the predicted classes (N,).
 
     Raises:
         ValueError: shapes or labels that do not fit, a feature that is not finite, k above M, or a temperature <= 0.
     """
     for k in ks:
-        check_bank(bank, labels, classes=classes, k=k, temperature=temperature)
+        check_bank(bank, labels, num_classes=num_classes, k=k, temperature=temperature)
     if features.ndim != 2 or features.shape[1] != bank.shape[1]:
-        raise ValueError(f'features are {tuple(features.shape)}, wanted (N, {bank.shape[1]}) as those of the bank')
+        raise ValueError(f'features are {tuple(features.shape)}, expected (N, {bank.shape[1]}) like the bank')
     labels = labels.to(features.device)
-    answers: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part in features.split(chunk):
-        similarity, rows = nearest(normalize(part), bank, max(ks), chunk=bank_chunk)
+    predictions: dict[int, list[Tensor]] = {k: [] for k in ks}
+    for rows in features.split(chunk):
+        similarity, neighbors = nearest(normalize(rows), bank, max(ks), chunk=bank_chunk)
         for k in ks:
-            votes = knn_votes(similarity[:, :k], labels[rows[:, :k]], classes=classes, temperature=temperature)
-            answers[k].append(votes.argmax(dim=1))
-    return {k: torch.cat(parts) for k, parts in answers.items()}
+            votes = knn_votes(similarity[:, :k], labels[neighbors[:, :k]], num_classes=num_classes,
+                              temperature=temperature)
+            predictions[k].append(votes.argmax(dim=1))
+    return {k: torch.cat(chunks) for k, chunks in predictions.items()}
 
 
 def nearest(features: Tensor, bank: Tensor, k: int, *, chunk: int = 32_768,
             unit: bool = False) -> tuple[Tensor, Tensor]:
-    """features (B, D) of length 1, bank (M, D) -> similarities (B, k), the highest first, and rows (B, k) of the bank.
+    """Finds the k nearest neighbors by cosine similarity.
 
-    The bank is normalized a chunk at a time: a copy of 1.3 million features of width 768 would take 4 GB. With `unit`
-    it is of length 1 already.
+    The bank is normalized a chunk at a time: a copy of 1.3 million features of width 768 would take 4 GB.
+
+    Args:
+        features: (B, D) of length 1.
+        bank: (M, D).
+        k: number of neighbors; fewer are returned if M is smaller.
+        chunk: features of the bank compared at a time.
+        unit: the bank is of length 1 already.
+
+    Returns:
+        Similarities (B, k), the highest first, and indices (B, k) of the bank.
     """
     similarity = features.new_empty(len(features), 0)
-    rows = similarity.long()
+    neighbors = similarity.long()
     for start in range(0, len(bank), chunk):
-        others = bank[start:start + chunk].to(features.device)
-        others = others.float() if unit else normalize(others)
-        found, place = (features @ others.T).topk(min(k, len(others)), dim=1)
-        similarity, rows = torch.cat([similarity, found], dim=1), torch.cat([rows, place + start], dim=1)
+        rows = bank[start:start + chunk].to(features.device)
+        rows = rows.float() if unit else normalize(rows)
+        highest, index = (features @ rows.T).topk(min(k, len(rows)), dim=1)
+        similarity = torch.cat([similarity, highest], dim=1)
+        neighbors = torch.cat([neighbors, index + start], dim=1)
         similarity, order = similarity.topk(min(k, similarity.shape[1]), dim=1)
-        rows = rows.gather(1, order)
-    return similarity, rows
+        neighbors = neighbors.gather(1, order)
+    return similarity, neighbors
 
 
-def check_bank(bank: Tensor, labels: Tensor, *, classes: int, k: int, temperature: float) -> None:
-    """Raises ValueError where neighbors cannot be looked up in bank (M, D) of labels (M,)."""
+def check_bank(bank: Tensor, labels: Tensor, *, num_classes: int, k: int, temperature: float) -> None:
+    """Raises ValueError if k neighbors cannot be looked up in bank (M, D) with labels (M,)."""
     if bank.ndim != 2 or labels.shape != bank.shape[:1]:
-        raise ValueError(f'the bank is {tuple(bank.shape)} with labels {tuple(labels.shape)}, wanted (M, D) and (M,)')
+        raise ValueError(f'the bank is {tuple(bank.shape)} with labels {tuple(labels.shape)}, expected (M, D) and (M,)')
     if not 1 <= k <= len(bank):
         raise ValueError(f'k={k} neighbors of a bank of {len(bank)} images: '
                          f'choose k from 1 to {len(bank)}, or a larger bank')
     if temperature <= 0:
-        raise ValueError(f'temperature={temperature}, wanted a positive number such as 0.07')
-    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f'temperature={temperature}, expected a positive number such as 0.07')
+    if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f'labels of the bank are from {labels.min()} to {labels.max()}, '
-                         f'wanted 0 to {classes - 1} for {classes} classes')
+                         f'expected 0 to {num_classes - 1} for {num_classes} classes')
 
 
 def normalize(features: Tensor) -> Tensor:
-    """features (N, D) -> of length 1, in float32. Raises ValueError where one is not finite."""
+    """Scales features (N, D) to length 1, in float32. Raises ValueError if one is not finite."""
     if not features.isfinite().all():
         raise ValueError('a feature is NaN or infinite: the model has diverged, or overflows in half precision')
     return F.normalize(features.float(), dim=1)
 
 
-def knn_votes(similarity: Tensor, labels: Tensor, *, classes: int, temperature: float) -> Tensor:
-    """similarity (B, k) and labels (B, k) of neighbors -> share of the votes for each class (B, classes)."""
-    # exp(s / temperature) overflows at low temperatures; its share of the sum over the neighbors does not
+def knn_votes(similarity: Tensor, labels: Tensor, *, num_classes: int, temperature: float) -> Tensor:
+    """similarity (B, k), labels (B, k) of neighbors -> fraction of the votes for each class (B, num_classes)."""
+    # exp(s / temperature) overflows at low temperatures; its fraction of the sum over the neighbors does not.
     weights = (similarity / temperature).softmax(dim=1)
-    return weights.new_zeros(len(weights), classes).scatter_add_(1, labels.long(), weights)
+    return weights.new_zeros(len(weights), num_classes).scatter_add_(1, labels.long(), weights)
 
 
 @LOOPS.register_module()
 class KNNLoop(BaseLoop):
-    """Classifies the images of a test (or validation) set by their nearest neighbors in a labeled bank.
+    """Test or validation loop that classifies images by their nearest neighbors in a labeled bank.
 
-    In a config, beside the usual test_dataloader::
+    In a config, next to the usual test_dataloader::
 
         test_cfg = dict(type='mae_backbone.KNNLoop', bank=<config of a dataloader>, k=20, temperature=.07)
         test_evaluator = dict(type='mae_backbone.TopKAccuracy')
 
-    The model is called with mode='tensor' and must give features (B, D); batches are dict(inputs, data_samples), the
-    latter int labels. Each process extracts its share of the bank, then holds all of it, in float16. The votes go to
-    the evaluator as dict(scores, label) for each image; its metrics are named `knn/...`, whatever their prefix was, or
-    `knn10/...`, `knn20/...` where several k are asked for.
+    The model is called with mode='tensor' and must return features (B, D). Batches are dict(inputs, data_samples), the
+    latter int labels. Each process extracts its fraction of the bank, then holds the whole bank in float16. The votes
+    are passed to the evaluator as dict(scores, label) per image. Metrics are named `knn/...` for one k, whatever their
+    prefix was, and `knn10/...`, `knn20/...` for several.
 
     Args:
-        runner: of mmengine.
-        dataloader: the images to classify.
+        runner: of MMEngine.
+        dataloader: of the images to classify.
         evaluator: metrics of the votes.
-        bank: a dataloader, or its config, without augmentation: usually the training images.
-        k: number of neighbors, or several of them, such as (10, 20, 100, 200).
-        temperature: of their weights, see `knn_answers`.
+        bank: a dataloader or its config, without augmentation: usually the training images.
+        k: number of neighbors, or several of them, such as (10, 20, 100, 200). A k above the size of the bank is
+            lowered to it, with a warning; the metrics carry the lowered number.
+        temperature: of the votes, see `knn_predictions`.
 
     Raises:
-        ValueError: there is no metric. When run: for images without labels, features that are no vectors, a bank
-            without a batch, and what `knn_answers` refuses.
+        ValueError: there is no metric, or a k below 1. When run: images without labels, features that are not vectors,
+            a bank without a batch, and the errors of `knn_predictions`.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | list, *,
@@ -133,107 +155,123 @@ class KNNLoop(BaseLoop):
         super().__init__(runner, dataloader)
         self.bank = runner.build_dataloader(bank, seed=runner.seed) if isinstance(bank, dict) else bank
         self.ks, self.temperature = [k] if isinstance(k, int) else list(k), temperature
-        evaluator = evaluator if isinstance(evaluator, Evaluator) else runner.build_evaluator(evaluator)
-        if not evaluator.metrics:
+        if min(self.ks, default=0) < 1:
+            raise ValueError(f'k={k} neighbors: choose 1 or more')
+        self.evaluator = evaluator if isinstance(evaluator, Evaluator) else runner.build_evaluator(evaluator)
+        if not self.evaluator.metrics:
             raise ValueError("the evaluator has no metric: set it to dict(type='mae_backbone.TopKAccuracy')")
-        evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
-        self.evaluators = {k: copy.deepcopy(evaluator) for k in self.ks}
-        self.evaluator = self.evaluators[self.ks[0]]  # where MMEngine looks for one
-        for k, one in self.evaluators.items():
-            for metric in one.metrics:
-                metric.prefix = 'knn' if len(self.ks) == 1 else f'knn{k}'
+        self.evaluator.dataset_meta = getattr(self.dataloader.dataset, 'metainfo', None)
 
     def run(self) -> dict[str, float]:
-        """Metrics by name."""
+        """Returns metrics by name."""
         # The Runner builds test and validation loops alike, but hooks know them by name.
         stage = 'val' if self.runner._val_loop is self else 'test'
         self.runner.call_hook(f'before_{stage}')
         self.runner.call_hook(f'before_{stage}_epoch')  # averaged weights (EMAHook) are in place from here on
         self.runner.model.eval()
         bank, labels = self.extract_bank()
+        ks = clamp_ks(self.ks, len(bank))
+        check_bank(bank, labels, num_classes=int(labels.max()) + 1, k=max(ks), temperature=self.temperature)
+        evaluators = {k: copy.deepcopy(self.evaluator) for k in ks}
+        for k, evaluator in evaluators.items():
+            for metric in evaluator.metrics:
+                metric.prefix = 'knn' if len(self.ks) == 1 else f'knn{k}'
         for i, batch in enumerate(self.dataloader):
             self.runner.call_hook(f'before_{stage}_iter', batch_idx=i, data_batch=batch)
-            outputs = self.classify(batch, bank, labels)
-            for k, evaluator in self.evaluators.items():
+            outputs = self.classify(batch, bank, labels, ks)
+            for k, evaluator in evaluators.items():
                 evaluator.process(data_samples=outputs[k], data_batch=batch)
-            self.runner.call_hook(f'after_{stage}_iter', batch_idx=i, data_batch=batch,
-                                  outputs=outputs[self.ks[0]])
-        metrics = {name: value for evaluator in self.evaluators.values()
+            self.runner.call_hook(f'after_{stage}_iter', batch_idx=i, data_batch=batch, outputs=outputs[ks[0]])
+        metrics = {name: value for evaluator in evaluators.values()
                    for name, value in evaluator.evaluate(len(self.dataloader.dataset)).items()}
         self.runner.call_hook(f'after_{stage}_epoch', metrics=metrics)
         self.runner.call_hook(f'after_{stage}')
         return metrics
 
     def extract_bank(self) -> tuple[Tensor, Tensor]:
-        """Features (M, D), normalized, and labels (M,) of the whole bank, in every process."""
-        features, done, start, batches = None, 0, time.time(), len(self.bank)
-        for i, batch in zip(range(1, batches + 1), self.bank, strict=False):  # samplers for training may never end
-            found, true = self.extract(batch)
-            if features is None:  # room for all at once: a list of parts and their sum are twice as much
-                rows = batches * len(found)  # the first batch is a full one
+        """Extracts normalized features (M, D) float16 and labels (M,) of the whole bank, in every process."""
+        features, done, start, num_batches = None, 0, time.time(), len(self.bank)
+        for i, batch in zip(range(1, num_batches + 1), self.bank, strict=False):  # samplers for training may never end
+            rows, classes = self.extract(batch)
+            if features is None:  # allocated once: a list of batches and their concatenation take twice as much
+                capacity = num_batches * len(rows)  # the first batch is a full one
                 # Of length 1: in float16 a similarity changes by less than 0.001.
-                features, labels = found.new_empty(rows, found.shape[1], dtype=torch.half), true.new_empty(rows)
-            features[done:done + len(found)], labels[done:done + len(found)] = found, true
-            done += len(found)
-            # Not by hooks: their progress is out of the length of the test set.
-            if i % max(1, batches // 10) == 0:
-                left = (time.time() - start) / i * (batches - i)
-                self.runner.logger.info(f'kNN bank [{i}/{batches}]  eta: {left:.0f} s')
+                features = rows.new_empty(capacity, rows.shape[1], dtype=torch.half)
+                labels = classes.new_empty(capacity)
+            features[done:done + len(rows)], labels[done:done + len(rows)] = rows, classes
+            done += len(rows)
+            # Not logged by hooks: they compute their progress from the length of the test set.
+            if i % max(1, num_batches // 10) == 0:
+                eta = (time.time() - start) / i * (num_batches - i)
+                self.runner.logger.info(f'kNN bank [{i}/{num_batches}]  eta: {eta:.0f} s')
         if features is None:
             raise ValueError(f'the bank of {len(self.bank.dataset)} images gives no batch: '
                              'set drop_last=False or a smaller batch_size in its dataloader')
         size = len(self.bank.dataset)
-        bank, all_labels = gather(features[:done], size), gather(labels[:done], size)
-        check_bank(bank, all_labels, classes=int(all_labels.max()) + 1, k=max(self.ks), temperature=self.temperature)
-        return bank, all_labels
+        return gather(features[:done], size), gather(labels[:done], size)
 
-    @torch.no_grad()
     def extract(self, batch: dict) -> tuple[Tensor, Tensor]:
-        """A batch -> features (B, D), normalized, and labels (B,)."""
-        model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
-        data = model.data_preprocessor(batch, False)
-        features = model(**data, mode='tensor')
+        """A batch -> normalized features (B, D), labels (B,)."""
+        model = self.runner.model
+        # Unwrapped: DistributedDataParallel synchronizes buffers, and waits for processes that have fewer batches.
+        model = model.module if is_model_wrapper(model) else model
+        features, labels = forward_batch(model, batch, mode='tensor'), labels_of(batch)
         if not isinstance(features, Tensor) or features.ndim != 2:
-            came = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-            raise ValueError(f"{type(model).__name__} gives {came} for mode='tensor', kNN wants features (B, D): "
+            shape = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
+            raise ValueError(f"{type(model).__name__} returns {shape} for mode='tensor', kNN expects features (B, D): "
                              'use mae_backbone.ViTClassifier')
-        return normalize(features), _labels(data.get('data_samples'), features.device)
+        if labels is None:
+            raise ValueError('kNN needs the class of every image, of the bank and of the images to classify: '
+                             'use datasets that have labels (a folder per class)')
+        return normalize(features), labels.to(features.device)
 
-    def classify(self, batch: dict, bank: Tensor, labels: Tensor) -> dict[int, list[dict]]:
-        """A batch, features (M, D) and labels (M,) of the bank -> for each k dict(scores=(classes,), label=int) of
-        each image."""
+    def classify(self, batch: dict, bank: Tensor, labels: Tensor, ks: Sequence[int]) -> dict[int, list[dict]]:
+        """Classifies a batch by bank (M, D) with labels (M,).
+
+        Returns:
+            For each k a list of dict(scores=(num_classes,), label=int), one per image.
+        """
         features, true = self.extract(batch)
-        classes = int(torch.stack([labels.max(), true.max()]).max()) + 1  # a class the bank lacks is a miss, no error
-        similarity, rows = nearest(features, bank, max(self.ks), unit=True)
-        votes = {k: knn_votes(similarity[:, :k], labels[rows[:, :k]], classes=classes, temperature=self.temperature)
-                 for k in self.ks}
-        return {k: [{'scores': vote, 'label': label} for vote, label in zip(votes[k], true.tolist(), strict=True)]
-                for k in self.ks}
+        # A class that the bank lacks is an error of the prediction, not of the program.
+        num_classes = int(torch.stack([labels.max(), true.max()]).max()) + 1
+        similarity, neighbors = nearest(features, bank, max(ks), unit=True)
+        votes = {k: knn_votes(similarity[:, :k], labels[neighbors[:, :k]], num_classes=num_classes,
+                              temperature=self.temperature) for k in ks}
+        return {k: [{'scores': scores, 'label': label} for scores, label in zip(votes[k], true.tolist(), strict=True)]
+                for k in ks}
 
 
-def gather(part: Tensor, size: int, *, chunk: int = 32_768) -> Tensor:
-    """Rows (M / processes, ...) of each process -> (size, ...) of all, in the order of the dataset, in every process.
+def clamp_ks(ks: Sequence[int], bank_size: int) -> list[int]:
+    """Lowers each k to the number of images in the bank, once each, and warns if that changes one."""
+    clamped = [*dict.fromkeys(min(k, bank_size) for k in ks)]
+    if clamped != [*ks]:
+        print_log(f'k={", ".join(map(str, ks))} neighbors, but the bank has {bank_size} images: '
+                  f'k={", ".join(map(str, clamped))} is used', logger='current', level=logging.WARNING)
+    return clamped
 
-    mmengine's DefaultSampler deals indices out in turn, and repeats some so that all processes have equally many: the
-    repeated ones come last and are cut off. Beside both it holds `chunk` rows of each process.
+
+def gather(rows: Tensor, size: int, *, chunk: int = 32_768) -> Tensor:
+    """Gathers rows that were dealt out to processes in turn, in the order of the data set, in every process.
+
+    MMEngine's DefaultSampler deals out indices in turn, and repeats some so that all processes have equally many. The
+    repeated ones come last and are cut off. Besides input and result it holds `chunk` rows of each process.
+
+    Args:
+        rows: (M / world size, ...), the rows of this process.
+        size: number of rows of all processes.
+
+    Returns:
+        (size, ...).
     """
     if get_world_size() == 1:
-        return part[:size]
-    counts = torch.cat(all_gather(torch.tensor([len(part)], device=part.device)))
-    everything, done, most = part.new_empty(min(size, int(counts.sum())), *part.shape[1:]), 0, int(counts.max())
-    for start in range(0, most, chunk):
-        rows, own = min(chunk, most - start), part[start:start + chunk]
-        padded = torch.cat([own, own.new_zeros(rows - len(own), *own.shape[1:])])
-        present = torch.arange(start, start + rows, device=part.device)[:, None] < counts
-        found = torch.stack(all_gather(padded), dim=1)[present][:len(everything) - done]  # in turn, as dealt out
-        everything[done:done + len(found)] = found
-        done += len(found)
-    return everything
-
-
-def _labels(samples: Sequence[int | Tensor] | Tensor | None, device: torch.device) -> Tensor:
-    """What the dataloader gave for the labels of a batch -> (B,)."""
-    if samples is None or any(sample is None for sample in samples):
-        raise ValueError('kNN needs the class of every image, of the bank and to classify: '
-                         'use datasets that have labels (a folder per class)')
-    return torch.as_tensor(samples, device=device).long()
+        return rows[:size]
+    counts = torch.cat(all_gather(torch.tensor([len(rows)], device=rows.device)))
+    gathered, done, longest = rows.new_empty(min(size, int(counts.sum())), *rows.shape[1:]), 0, int(counts.max())
+    for start in range(0, longest, chunk):
+        length, own = min(chunk, longest - start), rows[start:start + chunk]
+        padded = torch.cat([own, own.new_zeros(length - len(own), *own.shape[1:])])
+        present = torch.arange(start, start + length, device=rows.device)[:, None] < counts
+        block = torch.stack(all_gather(padded), dim=1)[present][:len(gathered) - done]  # in turn, as dealt out
+        gathered[done:done + len(block)] = block
+        done += len(block)
+    return gathered

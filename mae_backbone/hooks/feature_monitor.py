@@ -5,14 +5,13 @@ from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_dist_info
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from mae_backbone.evaluation.feature_extractor import extract_features
 from mae_backbone.evaluation.knn import gather
 
 
@@ -67,12 +66,17 @@ def extract(runner: Runner, dataset: Dataset, indices: Sequence[int], *, batch_s
         dataset: its items are dict(inputs=uint8 (C, H, W)), with a class in data_samples where they have one. What they
             draw from torch's generator is the same in every call.
     """
+    rank, world_size = get_dist_info()
+    count = -(-len(indices) // world_size)  # the same in every process, as all call the model together
+    own = [indices[i % len(indices)] for i in range(rank, count * world_size, world_size)]
     with without_a_trace(runner):
-        parts = list(_batches(runner, dataset, indices, batch_size, workers))
-    mean, class_token, spread = (gather(torch.cat([part[i] for part in parts]), len(indices)).cpu() for i in range(3))
-    labels = [label for *_, labels in parts for label in labels]
-    known = all(label is not None for label in labels)
-    return Features(mean, class_token, spread, gather(torch.tensor(labels), len(indices)) if known else None)
+        batches = list(extract_features(runner.model, dataset, own, poolings=('mean', 'class', 'spread'),
+                                        batch_size=batch_size, workers=workers))
+    mean, class_token, spread = (gather(torch.cat([features[name] for features, _ in batches]), len(indices)).cpu()
+                                 for name in ('mean', 'class', 'spread'))
+    labels = [batch for _, batch in batches if batch is not None]
+    has_labels = len(labels) == len(batches)
+    return Features(mean, class_token, spread, gather(torch.cat(labels), len(indices)) if has_labels else None)
 
 
 @contextmanager
@@ -89,32 +93,6 @@ def without_a_trace(runner: Runner) -> Iterator[None]:
             yield
         finally:
             runner.model.train(was_training)
-
-
-def _batches(runner: Runner, dataset: Dataset, indices: Sequence[int], batch_size: int,
-             workers: int) -> Iterator[tuple[Tensor, Tensor, Tensor, list[int | None]]]:
-    """Mean and class token (B, D), spread (B,), labels of this process's share, batch by batch."""
-    rank, processes = get_dist_info()
-    share = len(indices) // processes + (len(indices) % processes > 0)  # as many for each: all call the model together
-    own = [indices[i % len(indices)] for i in range(rank, share * processes, processes)]
-    # With a generator of its own: a DataLoader draws the seed of its workers from torch's.
-    loader = DataLoader(dataset, batch_size=batch_size, sampler=own, num_workers=workers, collate_fn=pseudo_collate,
-                        generator=torch.Generator().manual_seed(0))
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    for batch in loader:
-        inputs = model.data_preprocessor({'inputs': batch['inputs']}, False)['inputs']
-        tokens = runner.model(inputs, mode='tokens').float()
-        yield (tokens[:, 1:].mean(dim=1), tokens[:, 0], token_spread(tokens[:, 1:]),
-               list(batch.get('data_samples', [None] * len(inputs))))
-
-
-def token_spread(tokens: Tensor) -> Tensor:
-    """tokens (B, L, D) of the patches -> (B,) in 0..1: 0 where all of an image are alike, near 1 where none are.
-
-    That is the root of the share of their energy that lies around their mean.
-    """
-    around = tokens - tokens.mean(dim=1, keepdim=True)
-    return (around.square().sum(dim=(1, 2)) / tokens.square().sum(dim=(1, 2)).clamp(min=1e-12)).sqrt()
 
 
 def spread_out(total: int, count: int) -> list[int]:

@@ -87,7 +87,7 @@ def probe(train: Features, val: Features, *, k: int = 20, temperature: float = 0
                          'both need the same classes; raise `images` where too few are drawn')
     percent = {}
     for name, features, bank in (('mean', val.mean, train.mean), ('class', val.class_token, train.class_token)):
-        knn = knn_predict(features, bank, train.labels, classes=classes, k=k, temperature=temperature)
+        knn = knn_predict(features, bank, train.labels, num_classes=classes, k=k, temperature=temperature)
         linear = ridge_predict(features, bank, train.labels, classes=classes)
         for kind, answers in (('knn', knn), ('linear', linear)):
             percent[f'{kind}/{name}'] = 100 * float((answers == val.labels).double().mean())

@@ -65,9 +65,15 @@ class ViTClassifier(BaseModel):
 
     def forward(self, inputs: Tensor, data_samples: list[int] | Tensor | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[dict]:
-        """inputs (B, C, H, W) -> features (B, D), a loss to train on, or for each image its scores and true label."""
+        """inputs (B, C, H, W) -> features (B, D), tokens (B, 1 + L, D), a loss to train on, or for each image its
+        scores and true label.
+
+        In this order mode is 'tensor', 'tokens', 'loss' and anything else.
+        """
         if mode == 'tensor':
             return self.features(inputs)
+        if mode == 'tokens':
+            return self.backbone.encode(self.backbone.embed(inputs))
         if mode == 'loss':
             return {'loss': self.loss(inputs, torch.as_tensor(data_samples, device=inputs.device))}
         scores = self.head(self.head_norm(self.features(inputs))).float().softmax(dim=1)

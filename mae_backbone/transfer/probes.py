@@ -10,7 +10,7 @@ from torch import Tensor
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.evaluation.attentive_probe import attentive_probe
 from mae_backbone.evaluation.feature_cache import Features, cached_features
-from mae_backbone.evaluation.knn import KS, knn_answers
+from mae_backbone.evaluation.knn import KS, knn_predictions
 from mae_backbone.evaluation.linear_probe import linear_probe
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer.frozen_encoder import build_frozen
@@ -29,7 +29,7 @@ def run_probe(spec: dict, folder: Path) -> dict:
                                   pooling=pooling) for split in ('train', 'val'))
     rows = share_of_labels(spec['data_root'], spec['labels'], spec['seed'])
     if rows is not None:
-        train = train.part(rows)
+        train = train.select(rows)
     return _PROBES[spec['probe']](train, test, seed=spec['seed'], **options)
 
 
@@ -59,9 +59,9 @@ def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature:
     """Nearest neighbors, `k` of them for the table, and DINO's numbers beside; nothing is drawn by `seed`."""
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     k = min(k, len(train.labels))  # of few labels
-    answers = knn_answers(test.values.to(get_device()), train.values, train.labels, classes=classes,
-                          ks=sorted({k, *(other for other in KS if other <= len(train.labels))}),
-                          temperature=temperature)
+    answers = knn_predictions(test.values.to(get_device()), train.values, train.labels, num_classes=classes,
+                              ks=sorted({k, *(other for other in KS if other <= len(train.labels))}),
+                              temperature=temperature)
     top1 = {other: 100 * float((found.cpu() == test.labels).double().mean()) for other, found in answers.items()}
     return {'values': {'top-1': top1[k]}, 'k': k, 'top-1 by k': top1}
 

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from torch.utils.data import Dataset
 
 from mae_backbone.data.class_folder import ClassFolder
-from mae_backbone.evaluation.feature_cache import cached_features, fingerprint
+from mae_backbone.evaluation.feature_cache import cached_features, model_fingerprint
 from mae_backbone.models.classifier import ViTClassifier
 
 TINY = dict(arch=dict(width=32, depth=2, heads=2), image_size=8, patch_size=4)
@@ -67,7 +67,7 @@ def test_they_are_those_of_the_model_and_extracted_once(tmp_path: Path, workers:
     assert images.taken() == [*range(10)] * 2  # mean and class in one pass
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
-    assert_close(found.part(torch.tensor([3, 1])).values, found.values[[3, 1]])
+    assert_close(found.select(torch.tensor([3, 1])).values, found.values[[3, 1]])
 
 
 def test_what_they_depend_on_decides_and_nothing_else(tmp_path: Path):
@@ -116,7 +116,7 @@ def _extract(folder: Path, stop_at: int | None) -> None:
 
 
 def test_a_killed_extraction_goes_on_and_was_never_taken_for_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr('mae_backbone.evaluation.feature_cache._NOTE_EVERY', 0)
+    monkeypatch.setattr('mae_backbone.evaluation.feature_cache._SYNC_EVERY', 0)
     fork = multiprocessing.get_context('fork')
     for stop_at, taken in ((5, 5), (8, 4)):  # batches of 2: 4 rows are kept, then 8
         log = tmp_path / 'log'
@@ -156,7 +156,7 @@ def test_a_kill_before_the_renaming_costs_nothing(tmp_path: Path, monkeypatch: p
     lambda part: np.save(part / 'class.npy', np.zeros((3, 32), np.float16))])
 def test_what_a_killed_one_left_is_not_trusted(tmp_path: Path, damage):
     model, images = build(), Counted(tmp_path / 'log')
-    wanted = cached_features(model, images, tmp_path / 'kept', batch_size=2, workers=0).part(torch.arange(10))
+    wanted = cached_features(model, images, tmp_path / 'kept', batch_size=2, workers=0).select(torch.arange(10))
     where = next(path for path in (tmp_path / 'kept').iterdir() if path.is_dir())
     part = where.rename(where.with_suffix('.part'))
     (part / 'rows').write_text('6')
@@ -186,10 +186,10 @@ def test_they_are_mapped_and_writing_to_them_leaves_the_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize(('change', 'says'), [
-    (dict(pooling='max'), "pooling='max', wanted one of mean, class, tokens"),
+    (dict(pooling='max'), "pooling='max', expected one of mean, class, tokens"),
     (dict(number=0), 'the data set has no images'),
     (dict(labels=False), 'an image has no class'),
-    (dict(model=torch.nn.Linear(1, 1)), 'Linear is no model for features'),
+    (dict(model=torch.nn.Linear(1, 1)), 'Linear cannot extract features'),
     (dict(weights=torch.inf), 'a feature is NaN'),
 ])
 def test_mistakes_are_named(tmp_path: Path, change: dict, says: str):
@@ -203,5 +203,5 @@ def test_mistakes_are_named(tmp_path: Path, change: dict, says: str):
 
 def test_fingerprints_are_of_values_not_of_objects():
     model = build()
-    assert fingerprint(model) == fingerprint(copy.deepcopy(model))
-    assert fingerprint(model) != fingerprint(build())
+    assert model_fingerprint(model) == model_fingerprint(copy.deepcopy(model))
+    assert model_fingerprint(model) != model_fingerprint(build())

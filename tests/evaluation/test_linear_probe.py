@@ -127,7 +127,7 @@ def test_one_setting_leaves_no_choice_and_learns_from_all():
 def test_a_class_that_only_the_test_set_has_is_missed():
     train, test = clouds(300, spread=0.1), clouds(100, seed=1, spread=0.1)
     known = train.labels < 3
-    found = linear_probe(train.part(known.nonzero()[:, 0]), test, lrs=[0.5])
+    found = linear_probe(train.select(known.nonzero()[:, 0]), test, lrs=[0.5])
     assert found.accuracy == pytest.approx(100 * (test.labels < 3).double().mean().item())
 
 

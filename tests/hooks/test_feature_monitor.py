@@ -7,7 +7,8 @@ from helpers.pretraining_runs import RandomCrops, runner
 from mmengine.runner import Runner
 from torch.testing import assert_close
 
-from mae_backbone.hooks.feature_monitor import MeasuringHook, extract, spread_out, token_spread
+from mae_backbone.evaluation.feature_extractor import token_spread
+from mae_backbone.hooks.feature_monitor import MeasuringHook, extract, spread_out
 from mae_backbone.registry import HOOKS
 
 ITERATIONS = dict(by_epoch=False, max_iters=4)
@@ -43,14 +44,6 @@ def test_random_numbers_and_mode_of_the_training_stay(run: Runner):
     assert torch.equal(torch.get_rng_state(), before)
     assert run.model.training
     assert torch.is_grad_enabled()
-
-
-def test_spread_is_0_for_equal_tokens_and_near_1_for_unlike_ones():
-    assert token_spread(torch.ones(2, 1, 8).expand(2, 9, 8)).tolist() == [0, 0]
-    assert (token_spread(torch.randn(3, 4000, 4)) > 0.99).all()
-    tokens = torch.randn(2, 5, 8) + 1
-    assert_close(token_spread(3 * tokens), token_spread(tokens))
-    assert token_spread(torch.zeros(1, 4, 2)).tolist() == [0]
 
 
 def test_images_are_drawn_evenly():

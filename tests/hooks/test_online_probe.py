@@ -60,7 +60,7 @@ def features(part: tuple[torch.Tensor, torch.Tensor]) -> Features:
 def test_probes_are_those_of_knn_predict_and_ridge_predict():
     train, val = clusters(200, 4, 8, 1.0, seed=1), clusters(100, 4, 8, 1.0, seed=2)
     found = probe(features(train), features(val), k=5)
-    knn = knn_predict(val[0], train[0], train[1], classes=4, k=5)
+    knn = knn_predict(val[0], train[0], train[1], num_classes=4, k=5)
     assert found['knn/mean'] == pytest.approx(100 * float((knn == val[1]).double().mean()))
     linear = ridge_predict(val[0], train[0], train[1], classes=4)
     assert found['linear/mean'] == found['linear/class'] == 100 * float((linear == val[1]).double().mean())

@@ -25,7 +25,7 @@ def test_neighbors_are_those_of_the_features(spec, tmp_path):
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'])
     train, test = (class_features(model, spec['data_root'], split, 16, spec['where']['features'])
                    for split in ('train', 'val'))
-    answers = knn_predict(test.values.float(), train.values.float(), train.labels, classes=2, k=3)
+    answers = knn_predict(test.values.float(), train.values.float(), train.labels, num_classes=2, k=3)
     assert found['values']['top-1'] == pytest.approx(100 * float((answers == test.labels).double().mean()))
     with torch.no_grad():
         image = ClassFolder(spec['data_root'], 'val', train=False, image_size=16)[0]['inputs']
