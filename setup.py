@@ -16,6 +16,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10,<3.13',
     packages=find_packages(include=['mae_backbone*']),
+    entry_points={'console_scripts': ['mae-backbone = mae_backbone.cli.main:console']},
     install_requires=[
         # The maintained line of OpenMMLab, pinned together. Their import names are those of the distributions that
         # stopped in 2023 to 2025 (mmengine, mmcv, mmdet, mmsegmentation), which must not stand beside them.

@@ -15,6 +15,8 @@ from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.run_logs import curve
 from mae_backbone.utils.subprocesses import end_with_parent
 
+METRICS = 'metrics.json'  # of a validation, in its work directory
+
 
 def work(folders: Sequence[str]) -> None:
     """Runs the cells one after the other, but for those that are done or that another process has."""
@@ -91,8 +93,7 @@ def _curves(run: Path, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]
 
 def _validate(config: str, run: Path, work: Path, common: Sequence[str], world: int) -> dict:
     """The metrics of the last checkpoint of a training that logged none at its end."""
-    from mae_backbone.transfer.validation import METRICS
-    _run(['-m', 'mae_backbone.transfer.validation'], [config, str(run), '--work-dir', str(work), *common], world)
+    _run(['-m', 'mae_backbone.cli.validate_run'], [config, str(run), '--work-dir', str(work), *common], world)
     return json.loads((work / METRICS).read_text(encoding='utf-8'))
 
 

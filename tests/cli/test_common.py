@@ -9,7 +9,10 @@ from helpers.pretraining_runs import runner
 from mmengine.config import Config
 
 from mae_backbone.checkpoints.files import DiskFullError
-from mae_backbone.cli import common as cli
+from mae_backbone.cli import config as cli_config
+from mae_backbone.cli import errors, plan
+from mae_backbone.cli.pretrain import add_options as pretrain_options
+from mae_backbone.cli.train import add_options as train_options
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.hooks.nonfinite_guard import NonFiniteError
 from mae_backbone.hooks.preemption import Interrupted
@@ -21,12 +24,16 @@ def config(**extra) -> Config:
         train_dataloader=dict(batch_size=32), launcher='none', work_dir='w', **extra))
 
 
+def parsed(add_options, *arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return parser.parse_args(arguments)
+
+
 def run(error: Exception) -> int:
     def main() -> None:
         raise error
-    with pytest.raises(SystemExit) as stop:
-        cli.tool(main)
-    return stop.value.code
+    return errors.run_cli(main, resume_hint='the same command with --resume continues')
 
 
 def test_the_learning_rate_follows_the_effective_batch_with_accumulation_and_processes(monkeypatch):
@@ -34,7 +41,7 @@ def test_the_learning_rate_follows_the_effective_batch_with_accumulation_and_pro
     cfg.optim_wrapper.accumulative_counts = 4
     cfg.launcher = 'pytorch'
     monkeypatch.setenv('WORLD_SIZE', '8')
-    line = cli.scale_learning_rate(cfg)
+    line = cli_config.scale_learning_rate(cfg)
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 32 * 4 * 8 / 256)
     assert 'effective batch 1024' in line
     assert not cfg.auto_scale_lr.enable, 'MMEngine would scale it once more'
@@ -42,7 +49,7 @@ def test_the_learning_rate_follows_the_effective_batch_with_accumulation_and_pro
 
 def test_without_scaling_the_learning_rate_stays():
     cfg = config(auto_scale_lr=dict(base_batch_size=256))
-    assert '0.00015' in cli.scale_learning_rate(cfg)
+    assert '0.00015' in cli_config.scale_learning_rate(cfg)
     assert cfg.optim_wrapper.optimizer.lr == 1.5e-4
 
 
@@ -80,14 +87,12 @@ def test_an_interrupt_says_how_to_go_on(capsys):
 def test_a_run_that_has_saved_ends_with_the_code_of_its_signal():
     def main() -> None:
         raise Interrupted(signal.SIGUSR1)
-    with pytest.raises(SystemExit) as stop:
-        cli.tool(main)
-    assert stop.value.code == 128 + signal.SIGUSR1
+    assert errors.run_cli(main) == 128 + signal.SIGUSR1
 
 
 def test_a_lost_process_is_one_line(monkeypatch):
     monkeypatch.setenv('RANK', '1')
-    said = cli.explain(RuntimeError('[../gloo/transport/tcp/pair.cc:1] Connection closed by peer [::1]:5\nmore'))
+    said = errors.explain(RuntimeError('[../gloo/transport/tcp/pair.cc:1] Connection closed by peer [::1]:5\nmore'))
     assert said.startswith('process 1: another process of this run has ended')
     assert '\n' not in said
 
@@ -100,51 +105,50 @@ def test_what_every_process_finds_is_said_once(monkeypatch, capsys, rank, says):
 
 
 def test_no_room_for_a_checkpoint_says_how_much_is_needed():
-    assert cli.explain(DiskFullError(errno.ENOSPC, 'it needs 3 MB')) == 'it needs 3 MB'
+    assert errors.explain(DiskFullError(errno.ENOSPC, 'it needs 3 MB')) == 'it needs 3 MB'
 
 
 def test_a_full_disk_is_named_however_torch_words_it():
-    assert 'disk is full' in cli.explain(OSError(errno.ENOSPC, 'x'))
-    worker = ("Caught BadImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
-              "last):\n  File x\n"
-              "    raise BadImageError(f'{bad}')\nmae_backbone.data.decode.BadImageError: 3 of 12: see\n  "
-              "a.jpg\nRemove them")
-    assert cli.explain(BadImageError(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
-    assert 'disk is full' in cli.explain(RuntimeError('write failed: No space left on device'))
+    assert 'disk is full' in errors.explain(OSError(errno.ENOSPC, 'x'))
+    worker = ('Caught BadImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
+              "  File x\n    raise BadImageError(f'{bad}')\n"
+              'mae_backbone.data.decode.BadImageError: 3 of 12: see\n  a.jpg\nRemove them')
+    assert errors.explain(BadImageError(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
+    assert 'disk is full' in errors.explain(RuntimeError('write failed: No space left on device'))
 
 
 def test_memory_that_does_not_suffice_is_no_defect():
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 50)
-    assert 'too little memory: lower the batch size' in cli.explain(error.value)
-    assert 'you tried to allocate 4503599627370496 bytes' in cli.explain(error.value)
+    assert 'too little memory: lower the batch size' in errors.explain(error.value)
+    assert 'you tried to allocate 4503599627370496 bytes' in errors.explain(error.value)
 
 
 @pytest.mark.parametrize('key', ['optim_wraper', 'train_dataloder', 'param_schedular'])
 def test_a_misspelled_key_of_a_config_is_named(key):
     with pytest.raises(ValueError, match=rf'{key}.*did you mean'):
-        cli.check_keys(Config({key: {}}), {})
+        cli_config.check_keys(Config({key: {}}), {})
 
 
 def test_a_misspelled_option_is_named():
     with pytest.raises(ValueError, match=r'did you mean .train_dataloader'):
-        cli.check_keys(Config(dict(model={})), {'train_dataloder.batch_size': 2})
-    cli.check_keys(Config(dict(model={}, own_variable=3)), {'own_variable': 4, 'train_cfg.max_epochs': 1})
+        cli_config.check_keys(Config(dict(model={})), {'train_dataloder.batch_size': 2})
+    cli_config.check_keys(Config(dict(model={}, own_variable=3)), {'own_variable': 4, 'train_cfg.max_epochs': 1})
 
 
 def test_amp_on_a_cpu_says_that_training_stays_float32(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     cfg = config()
-    assert 'float32' in cli.switch_amp_on(cfg)
+    assert 'float32' in cli_config.switch_amp_on(cfg)
     assert cfg.optim_wrapper.type == 'OptimWrapper'
 
 
 @pytest.mark.parametrize('has', [True, False])
 def test_amp_in_pretraining_takes_bfloat16_where_the_cpu_has_it(monkeypatch, has):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr(cli, 'cpu_has_bfloat16', lambda: has)
+    monkeypatch.setattr(cli_config, 'cpu_has_bfloat16', lambda: has)
     cfg = config(model=dict(type='mae_backbone.MAEPretrainer'))
-    said = cli.switch_amp_on(cfg)
+    said = cli_config.switch_amp_on(cfg)
     assert ('bfloat16 (autocast)' in said, 'slower' in said) == (has, not has)
     assert cfg.optim_wrapper.get('dtype') == ('bfloat16' if has else None)
     assert cfg.optim_wrapper.type == ('mae_backbone.GuardedOptimWrapper' if has else 'OptimWrapper')
@@ -156,7 +160,7 @@ def test_amp_in_pretraining_takes_bfloat16_where_the_cpu_has_it(monkeypatch, has
 def test_instructions_for_bfloat16_are_read_off_the_system(tmp_path, text, has):
     if text is not None:
         (tmp_path / 'cpuinfo').write_text(text)
-    assert cli.cpu_has_bfloat16(str(tmp_path / 'cpuinfo')) == has
+    assert cli_config.cpu_has_bfloat16(str(tmp_path / 'cpuinfo')) == has
 
 
 def test_amp_takes_bfloat16_where_the_gpu_has_it(monkeypatch):
@@ -164,24 +168,15 @@ def test_amp_takes_bfloat16_where_the_gpu_has_it(monkeypatch):
     for has, dtype, scale in ((True, 'bfloat16', 1.0), (False, 'float16', 'dynamic')):
         cfg = config()
         monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda has=has: has)
-        assert dtype in cli.switch_amp_on(cfg)
+        assert dtype in cli_config.switch_amp_on(cfg)
         assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', scale)
-
-
-def test_a_config_that_does_not_exist_is_refused_with_near_names(tmp_path, monkeypatch):
-    (tmp_path / 'configs').mkdir()
-    (tmp_path / 'configs' / 'mae_b.py').write_text('')
-    monkeypatch.chdir(tmp_path)
-    args = argparse.Namespace(config='configs/mae_c.py', local_rank=0)
-    with pytest.raises(FileNotFoundError, match=r'did you mean configs/mae_b\.py'):
-        cli.load_config(args)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(OSError, match=r'--work-dir .* cannot be written'):
-        cli.make_folder(str(tmp_path / 'file' / 'below'), '--work-dir')
-    cli.make_folder(str(tmp_path / 'new'), '--work-dir')
+        cli_config.make_folder(str(tmp_path / 'file' / 'below'), '--work-dir')
+    cli_config.make_folder(str(tmp_path / 'new'), '--work-dir')
     assert not list((tmp_path / 'new').iterdir())
 
 
@@ -191,8 +186,8 @@ def test_pretrained_goes_into_the_backbone_and_resume_into_the_run(tmp_path):
     (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
     cfg = config(model=dict(backbone=dict()))
     cfg.work_dir = str(tmp_path)
-    args = cli.training_parser('').parse_args(['c.py', '--pretrained', 'mae.pth', '--resume'])
-    lines = cli.prepare_training(cfg, args)
+    args = parsed(train_options, 'c.py', '--pretrained', 'mae.pth', '--resume')
+    lines = cli_config.prepare_training(cfg, args)
     assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='mae.pth')
     assert cfg.resume
     assert cfg.load_from == str(checkpoint)
@@ -202,7 +197,7 @@ def test_pretrained_goes_into_the_backbone_and_resume_into_the_run(tmp_path):
 def test_resuming_where_there_is_nothing_starts_anew(tmp_path):
     cfg = config(model=dict())
     cfg.work_dir = str(tmp_path / 'none')
-    lines = cli.prepare_training(cfg, cli.training_parser('').parse_args(['c.py', '--resume', 'auto']))
+    lines = cli_config.prepare_training(cfg, parsed(pretrain_options, 'c.py', '--resume', 'auto'))
     assert not cfg.resume
     assert any('resumes nothing' in line for line in lines)
 
@@ -211,19 +206,19 @@ def test_resuming_where_there_is_nothing_starts_anew(tmp_path):
     ('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE')])
 def test_processes_are_those_of_the_launcher(launcher, name, monkeypatch):
     monkeypatch.setenv(name, '6')
-    assert cli.processes_of(launcher) == 6
-    assert cli.processes_of('none') == 1
+    assert cli_config.processes_of(launcher) == 6
+    assert cli_config.processes_of('none') == 1
 
 
 def test_a_missing_package_that_the_config_asks_for_is_no_defect():
-    message = cli.explain(ImportError('Please run "pip install wandb" to install wandb'))
+    message = errors.explain(ImportError('Please run "pip install wandb" to install wandb'))
     assert 'not installed' in message
     assert 'pip install wandb' in message
 
 
 def test_the_plan_of_a_pretraining_has_its_steps_and_its_memory(tmp_path, capsys):
     run = runner(tmp_path, [], dict(by_epoch=True, max_epochs=3), images=22)
-    cli.print_plan(run, ['a line'])
+    plan.print_plan(run, ['a line'])
     said = capsys.readouterr().out
     assert 'a line' in said
     assert 'length: 3 epochs x 6 steps = 18 steps, on 22 images' in said
@@ -236,6 +231,6 @@ def test_an_estimate_that_fails_stops_no_run(tmp_path, monkeypatch):
     def looks_at_values(*_):
         raise RuntimeError('data-dependent')
     monkeypatch.setattr(run.model.mae, 'draw_mask', looks_at_values)
-    assert cli.length_and_memory(run) == [
+    assert plan.length_and_memory(run) == [
         'length: 3 steps, on 8 images; time to go: measured over the first 20 steps, then in the log',
         'memory: not estimated, RuntimeError: data-dependent']

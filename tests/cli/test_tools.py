@@ -71,7 +71,7 @@ def mae(scenes) -> Path:
     said = run('pretrain', DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabeled', '--work-dir', work,
                *PRETRAIN, cwd=scenes.parent)
     for wanted in ('M parameters', '12 images', 'effective batch 4', 'learning rate', 'device: ', 'results go to',
-                   'eta: ', 'next: python tools/'):
+                   'eta: ', 'next: mae-backbone '):
         assert wanted in said
     assert not list(work.glob('*.part'))
     return work / 'iter_2.pth'
@@ -84,14 +84,14 @@ def test_a_mae_becomes_a_model_that_is_tested_and_predicts(task, scenes, mae, tm
     said = run('train', DEMO / config, *data, '--pretrained', mae, '--work-dir', tmp_path / 'run', '--cfg-options',
                *TWO_STEPS, cwd=tmp_path)
     assert 'encoder tensors loaded' in said
-    assert 'next: python tools/test.py' in said
+    assert 'next: mae-backbone test' in said
     checkpoint = tmp_path / 'run' / 'iter_2.pth'
 
     trained = read_run(checkpoint)['state_dict']
     assert torch.isfinite(trained['backbone.blocks.0.attn.qkv.weight']).all()
 
     if task != 'detection':  # an untrained detector finds nothing, and says so for every class
-        assert 'next: python tools/predict.py' in run('test', DEMO / config, checkpoint, *data, '--work-dir',
+        assert 'next: mae-backbone predict' in run('test', DEMO / config, checkpoint, *data, '--work-dir',
                                                       tmp_path / 'test', cwd=tmp_path)
     shown = sorted((scenes / images).rglob('*.jpg'))[0]
     (tmp_path / 'images').mkdir()

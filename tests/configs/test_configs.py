@@ -31,7 +31,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mae_backbone.cli.common import RUN_KEYS, check_keys
+from mae_backbone.cli.config import RUN_KEYS, check_keys
 
 GOLDEN = json.loads((Path(__file__).parents[1] / 'golden' / 'optim.json').read_text())  # from the public code
 

@@ -9,7 +9,7 @@ from helpers.config_files import CONFIGS, load, look_up, rates, settings_of
 from helpers.config_files import DETECTION as BASE
 from helpers.shrink import shrink, write_coco
 
-from mae_backbone.cli.common import scale_learning_rate
+from mae_backbone.cli.config import scale_learning_rate
 from mae_backbone.engine.runner import Runner
 
 DETECTION = [file for file in CONFIGS if file.startswith('configs/detection/')]

@@ -9,7 +9,7 @@ from helpers.shrink import SIDE, shrink, write_label_maps
 from mmengine.config import Config
 from torch import Tensor
 
-from mae_backbone.cli import common as cli
+from mae_backbone.cli import config as cli
 from mae_backbone.engine.runner import Runner
 
 SEGMENTATION = [file for file in CONFIGS if file.startswith('configs/segmentation/')]

@@ -1,17 +1,12 @@
 """Statistics of pixels: those of all the numbers, of any reader; and the lines for the config."""
-import runpy
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from helpers.image_files import photograph, save
 
+from mae_backbone.cli.main import main
 from mae_backbone.data.mean_std import measure
 from mae_backbone.data.readers import ArrayReader, ColorReader
 from mae_backbone.data.sources import open_source
-
-TOOL = Path(__file__).parents[2] / 'tools' / 'measure_pixels.py'
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
@@ -41,11 +36,9 @@ def test_some_images_of_the_whole_set_are_looked_at_and_bad_ones_named(tmp_path)
         measure(source, ColorReader(), images=2)
 
 
-def test_the_tool_prints_lines_for_the_config(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_lines_for_the_config(tmp_path, capsys):
     np.save(tmp_path / 'a.npy', np.stack([photograph(20, 30)[..., 0].astype(np.uint16)] * 5, axis=-1))
-    monkeypatch.setattr(sys, 'argv', ['measure_pixels.py', str(tmp_path), '--reader', 'mae_backbone.ArrayReader',
-                                      'channels=[4, 0]', 'dtype=uint16'])
-    runpy.run_path(str(TOOL))['main']()
+    assert main(['measure', tmp_path, '--reader', 'mae_backbone.ArrayReader', 'channels=[4, 0]', 'dtype=uint16']) == 0
     said = capsys.readouterr().out
     lines = {}
     exec(said[said.index('\n\n'):], {}, lines)
@@ -53,6 +46,5 @@ def test_the_tool_prints_lines_for_the_config(tmp_path, monkeypatch, capsys):
     assert {name: len(values) for name, values in lines['model']['data_preprocessor'].items()} == dict(mean=2, std=2)
     assert lines['train_dataloader']['dataset']['reader'] == dict(type='mae_backbone.ArrayReader', channels=[4, 0],
                                                                   dtype='uint16')
-    monkeypatch.setattr(sys, 'argv', ['measure_pixels.py', str(tmp_path), '--reader', 'mae_backbone.ArrayReader', 'x'])
-    with pytest.raises(ValueError, match='wanted KEY=VALUE, such as channels=4'):
-        runpy.run_path(str(TOOL))['main']()
+    assert main(['measure', tmp_path, '--reader', 'mae_backbone.ArrayReader', 'x']) == 2
+    assert 'expected KEY=VALUE, such as channels=4' in capsys.readouterr().err

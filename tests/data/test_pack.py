@@ -185,7 +185,7 @@ def test_the_tool_killed_with_its_workers_at_work_gives_the_same_shards(images, 
     assert done.returncode == 0, said
     assert contents(tmp_path / 'out') == contents(tmp_path / 'whole')
     assert 'verified: all 14 images decode' in said
-    assert said.splitlines()[-1] == f'next: python tools/pretrain.py CONFIG --data-root {tmp_path / "out"}'
+    assert said.splitlines()[-1] == f'next: mae-backbone pretrain CONFIG --data-root {tmp_path / "out"}'
     manifest = json.loads((tmp_path / 'out/manifest.json').read_text())
     assert manifest['bad'] == 1
 

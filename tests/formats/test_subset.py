@@ -1,4 +1,5 @@
 """Shares of the labels: which images are kept, and that training reads those alone."""
+import argparse
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
-from mae_backbone.cli import common as cli
+from mae_backbone.cli import config as cli
+from mae_backbone.cli import train
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.formats.dataset_spec import DataError, sources
 from mae_backbone.formats.subset import order_of, use_labels
@@ -153,7 +155,9 @@ def test_the_tools_take_share_and_seed(tmp_path: Path):
     cfg.update(optim_wrapper=dict(optimizer=dict(lr=1e-3)), launcher='none', work_dir=str(tmp_path / 'w'))
     cfg.train_dataloader.batch_size = 2
     fit_classes(cfg)
-    args = cli.training_parser('').parse_args(['config.py', '--labels', '0.3', '--seed', '7'])
+    parser = argparse.ArgumentParser()
+    train.add_options(parser)
+    args = parser.parse_args(['config.py', '--labels', '0.3', '--seed', '7'])
     assert '(seed 7)' in cli.prepare_training(cfg, args)[0]
     assert cfg.randomness == dict(seed=7)
     assert len(trained_on(cfg)) == 6

@@ -1,0 +1,69 @@
+"""Check a labeled data set before training: read every image, count classes and objects, draw samples.
+
+example:
+  mae-backbone check mask-rcnn_vitdet-b_100e_coco --data-root coco -o samples.png
+"""
+import argparse
+import sys
+from collections.abc import Callable
+
+from mae_backbone.cli.options import add_config_options, positive_int
+from mae_backbone.utils.cpu import available_processors
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add_config_options(parser)
+    group = parser.add_argument_group('check')
+    group.add_argument('-o', '--out', default='samples.png', metavar='FILE',
+                       help='image file for the samples (default: %(default)s)')
+    group.add_argument('--samples', type=int, default=8, metavar='N',
+                       help='images of each split to draw (default: %(default)s)')
+    group.add_argument('--workers', type=positive_int, default=available_processors(), metavar='N',
+                       help='images to read at the same time (default: the number of CPUs, %(default)s here)')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    from mae_backbone.cli.config import fit_to_data, load_config
+    from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.formats.check import check_data
+    from mae_backbone.formats.dataset_spec import SPLITS, DataError, sources
+    from mae_backbone.planning.report import samples, survey
+    from mae_backbone.utils.image_grid import save_picture, side_by_side
+
+    cfg = load_config(args)
+    for line in fit_to_data(cfg):
+        log_rank0(line)
+    seen, problems, rows = set(), [], []
+    for source in [source for split in SPLITS for source in sources(cfg, split)]:
+        key = source.annotations or source.folder('img_path'), source.option('split')
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            check_data(cfg, splits=[source.split])
+        except DataError as error:
+            problems.append(str(error))
+        for line in survey(source, workers=args.workers, progress=_progress_bar(source.split)):
+            log_rank0(line)
+        rows.append(samples(source, args.samples))
+    if rows and any(rows):
+        width = max(map(len, rows))
+        blank = rows[0][0] * 0 + 255 if rows[0] else max(rows, key=len)[0] * 0 + 255
+        save_picture(args.out, side_by_side([row + [blank] * (width - len(row)) for row in rows], [''] * width,
+                                            height=280))
+        log_rank0(f'samples: {args.out}')
+    if problems:
+        raise DataError('; '.join(dict.fromkeys(problems)))
+    log_rank0('nothing that keeps from training')
+
+
+def _progress_bar(split: str) -> Callable[[int, int], None]:
+    """Shows (done, total) on a terminal."""
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            filled = 40 * done // total
+            print(f'\r{split} [{"#" * filled}{" " * (40 - filled)}] {done:,}/{total:,}', end='\n' * (done == total),
+                  file=sys.stderr, flush=True)
+    return show

@@ -1,0 +1,191 @@
+"""Runs a command: signals, exit codes, and one readable message for every mistake of a user."""
+import errno
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, ModuleType
+
+from mae_backbone.utils.subprocesses import end_with_parent
+
+# Messages of gloo and NCCL when another process of the run has ended.
+_LOST_PROCESS = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Connection refused',
+                 'NCCL error', 'NCCL communicator was aborted', 'Timed out waiting', 'remote process has terminated',
+                 'Watchdog caught')
+TRACEBACK = 'MAE_BACKBONE_TRACEBACK'  # environment variable: 1 prints tracebacks of mistakes too
+
+
+def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same command again') -> int:
+    """Runs a command and returns its exit code. Errors are printed to stderr.
+
+    The code is 0, 2 after a mistake of the user (one message, no traceback), 1 after a defect of the program, and 128 +
+    the number of the signal after SIGINT (Ctrl-C), SIGTERM and SIGUSR1.
+
+    Args:
+        command: the function to run.
+        resume_hint: what to do after an interruption.
+    """
+    with _signals_end_the_run():
+        try:
+            command()
+        except SystemExit as end:
+            return _exit_code(end)
+        except KeyboardInterrupt:
+            print(f'\ninterrupted: what was written stays; {resume_hint}', file=sys.stderr)
+            return 128 + signal.SIGINT
+        except Exception as error:
+            return _report(error)
+    return 0
+
+
+def exit_process(code: int) -> None:
+    """Ends this process with an exit code. Returns if the code is 0."""
+    dist = _distributed()
+    if dist is None:
+        if code:
+            sys.exit(code)
+    elif code in (1, 2, 130):
+        # Threads of a distributed run may wait for processes that have ended.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    else:
+        dist.destroy_process_group()
+        if code:
+            sys.exit(code)
+
+
+def log_rank0(line: str) -> None:
+    """Prints a line, once in a distributed run."""
+    if is_rank0():
+        print(line, flush=True)
+
+
+def is_rank0() -> bool:
+    """True in the process that prints and writes, known before the processes have joined."""
+    return os.environ.get('RANK', '0') == '0'
+
+
+def _report(error: Exception) -> int:
+    message = explain(error)
+    if message is None or os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    if message is None:
+        print('This is a defect of the program, not of your input: please report it with the lines above.',
+              file=sys.stderr)
+        return 1
+    # `everywhere` marks errors that all processes of a distributed run raise.
+    if is_rank0() or not getattr(error, 'everywhere', False):
+        print(f'error: {message}', file=sys.stderr)
+    return 2
+
+
+def _exit_code(end: SystemExit) -> int:
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
+
+
+@contextmanager
+def _signals_end_the_run() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 end the run like Ctrl-C, so that the processes which it started end too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = {signal.SIGTERM, getattr(signal, 'SIGUSR1', signal.SIGTERM)}
+    before = {number: signal.signal(number, _terminate) for number in numbers}
+    end_with_parent()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    print(f'\n{signal.Signals(number).name}: terminated, what was written stays', file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def _distributed() -> ModuleType | None:
+    """torch.distributed if this process is in a process group, None otherwise. Does not import torch."""
+    dist = sys.modules.get('torch.distributed')
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
+
+
+def explain(error: BaseException) -> str | None:
+    """Returns one readable message for what a user can correct, or None for a defect of the program."""
+    text = str(error)
+    for rule in (_lost_process, _no_space, _file_error, _out_of_memory, _config_error):
+        if (message := rule(error, text)) is not None:
+            return message
+    return explain(error.__cause__) if isinstance(error.__cause__, Exception) else None
+
+
+def _lost_process(error: BaseException, text: str) -> str | None:
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _LOST_PROCESS):
+        return (f'process {os.environ.get("RANK", "?")}: another process of this run has ended or does not answer, see '
+                f'its last lines. Checkpoints are kept; the same command with --resume continues ({first_line(text)})')
+    return None
+
+
+def _no_space(error: BaseException, text: str) -> str | None:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        from mae_backbone.checkpoints.files import DiskFullError  # imports torch
+        if isinstance(error, DiskFullError):
+            return error.strerror
+    if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left on device' in text:
+        return ('the disk is full: free some space or choose another --work-dir, then run the same command again, '
+                'training with --resume')
+    return None
+
+
+def _file_error(error: BaseException, text: str) -> str | None:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f'{error.filename}: {error.strerror or error}: check the path and its permissions'
+    if isinstance(error, (ValueError, OSError)):
+        return _without_worker_traceback(text, error)
+    return None
+
+
+def _out_of_memory(error: BaseException, text: str) -> str | None:
+    torch = sys.modules.get('torch')
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return f'the GPU is out of memory: lower train_dataloader.batch_size or use --amp ({text.splitlines()[0]})'
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in text:
+        return ('the machine has too little memory: lower the batch size or the size of the images '
+                f'({text[text.index("DefaultCPUAllocator"):].splitlines()[0]})')
+    if isinstance(error, RuntimeError) and 'DataLoader worker' in text and 'exited unexpectedly' in text:
+        return ('a process that loads data was killed, most often because memory ran out: lower '
+                'train_dataloader.num_workers or train_dataloader.batch_size')
+    return None
+
+
+def _config_error(error: BaseException, text: str) -> str | None:
+    """MMEngine's ways to say that a config names something that does not exist."""
+    if isinstance(error, KeyError) and 'registry' in text:
+        return f'the config names a type that does not exist: {text.strip(chr(34))}'
+    if isinstance(error, TypeError) and 'argument' in text and '__init__' in text:
+        return f'the config has a key that does not exist, or misses one: {text}'
+    if isinstance(error, TypeError) and 'inherit' in text:  # a dict where a base config has another value
+        return f'the config, or --cfg-options, puts a dict in the place of something else: {text}'
+    if isinstance(error, ImportError) and 'pip install' in text:  # such as the W&B backend
+        return f'the config asks for a package that is not installed: {text}'
+    if isinstance(error, SyntaxError):
+        return f'the config is not valid Python: {error.filename}, line {error.lineno}: {error.msg}'
+    return None
+
+
+def _without_worker_traceback(text: str, error: BaseException) -> str:
+    """The message of an error without the traceback that a DataLoader worker puts before it."""
+    return text.partition(f'{type(error).__name__}: ')[2] or text if 'in DataLoader worker' in text else text
+
+
+def first_line(text: str) -> str:
+    """The first line of a message, without the C++ source position that gloo and NCCL put before it."""
+    return re.sub(r'^\[[^]]*\]\s*', '', text.strip()).splitlines()[0][:160]

@@ -1,0 +1,77 @@
+"""Entry point of the command line: `mae-backbone COMMAND ...`."""
+import argparse
+import difflib
+import sys
+from importlib import import_module
+
+from mae_backbone import __version__
+from mae_backbone.cli.errors import exit_process, run_cli
+
+# Command -> what it does, in the order in which they are used.
+COMMANDS = {
+    'quickstart': 'run the whole path on generated images: pretraining, detection, segmentation, classification',
+    'check': 'check a labeled data set: read every image, count classes and objects, draw samples',
+    'measure': 'measure the mean and standard deviation of the pixels of a data set',
+    'pack': 'pack images into tar shards for faster loading',
+    'pretrain': 'pretrain a masked autoencoder on unlabeled images',
+    'visualize': 'draw reconstructions of a pretrained masked autoencoder',
+    'train': 'train a detector, a segmenter or a classifier',
+    'test': 'evaluate a checkpoint, or measure its speed',
+    'predict': 'predict on images, folders or videos',
+    'transfer': 'compare how well pretrained encoders transfer to a suite of tasks',
+    'robustness': 'evaluate a classifier on corrupted images and on ImageNet variants',
+    'benchmark': 'measure speed and memory against reference implementations',
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 0, 2 after a mistake of the user, 1 after a defect of ours.
+
+    Args:
+        argv: the command and its options, as on the command line (default: those of this process).
+    """
+    arguments = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
+    if not arguments or arguments[0].startswith('-'):
+        return run_cli(lambda: _no_command(arguments))
+    name, *options = arguments
+    if name not in COMMANDS:
+        similar = difflib.get_close_matches(name, COMMANDS, n=1)
+        print(f'error: there is no command {name!r}: '
+              + (f'did you mean {similar[0]!r}?' if similar else f'choose from {", ".join(COMMANDS)}'), file=sys.stderr)
+        return 2
+    command = import_module(f'mae_backbone.cli.{name}')
+
+    def run() -> None:
+        command.run(_parser(name).parse_args(options))
+    return run_cli(run, resume_hint=getattr(command, 'RESUME_HINT', 'run the same command again'))
+
+
+def console(command: str | None = None) -> None:
+    """Runs a command as the program of this process, which ends with its exit code.
+
+    Args:
+        command: name of the command whose options the command line has (default: the first argument).
+    """
+    exit_process(main([command, *sys.argv[1:]] if command else sys.argv[1:]))
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    command = import_module(f'mae_backbone.cli.{name}')
+    description, _, examples = (command.__doc__ or '').partition('\n\n')
+    parser = argparse.ArgumentParser(prog=f'mae-backbone {name}', description=description, epilog=examples.rstrip(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_options(parser)
+    return parser
+
+
+def _no_command(arguments: list[str]) -> None:
+    commands = '\n'.join(f'  {name:<12}{text}' for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog='mae-backbone', usage='mae-backbone COMMAND [options]',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description='From a folder of unlabeled images to a detector and a segmenter.',
+        epilog=f'commands:\n{commands}\n\nmae-backbone COMMAND --help lists the options of a command.')
+    parser.add_argument('--version', action='version', version=f'mae_backbone {__version__}')
+    parser.parse_args(arguments)
+    parser.print_help()
+    raise SystemExit(0 if not arguments else 2)

@@ -1,0 +1,36 @@
+"""Pretrain a masked autoencoder on unlabeled images.
+
+example:
+  mae-backbone pretrain mae_vit-b_800e_in1k --data-root YOUR/IMAGES
+"""
+import argparse
+
+from mae_backbone.cli.options import add_training_options
+
+RESUME_HINT = 'the same command with --resume continues'
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add_training_options(parser)
+    parser.add_argument('--pretrained', metavar='CHECKPOINT', help=argparse.SUPPRESS)  # refused with advice
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    if args.pretrained:
+        raise ValueError('--pretrained is an option of `mae-backbone train`; to continue a pretraining pass '
+                         '--resume CHECKPOINT')
+    from mae_backbone.cli.config import data_lines, last_checkpoint, load_config, prepare_training
+    from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.cli.plan import print_plan
+    from mae_backbone.engine.runner import Runner
+
+    cfg = load_config(args)
+    lines = data_lines(cfg, ['train']) + prepare_training(cfg, args)
+    runner = Runner.quietly_from_cfg(cfg)
+    print_plan(runner, [*lines, runner.tune_loader()])
+    runner.train()
+    checkpoint = last_checkpoint(cfg.work_dir)
+    log_rank0(f'\nnext: mae-backbone visualize {args.config} {checkpoint} IMAGE -o reconstruction.png\n'
+              f'then: mae-backbone train CONFIG --pretrained {checkpoint}')

@@ -1,0 +1,86 @@
+"""Evaluate a checkpoint with the metrics of its config, or measure its speed.
+
+CHECKPOINT may be `random`: the weights that a training starts from, with the `init_cfg` of the config.
+
+example:
+  mae-backbone test mask-rcnn_vitdet-b_100e_coco work_dirs/RUN/iter_184375.pth --data-root coco
+"""
+import argparse
+from typing import TYPE_CHECKING
+
+from mae_backbone.cli.options import add_config_options, add_launcher, add_work_dir, positive_int
+
+if TYPE_CHECKING:
+    from mae_backbone.engine.runner import Runner
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add_config_options(parser)
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='checkpoint of `mae-backbone train` (for nearest neighbors: any with a ViT), or `random`')
+    group = parser.add_argument_group('evaluation')
+    group.add_argument('--tta', action='store_true',
+                       help='test-time augmentation: flips, and the scales of the config (tta.ratios)')
+    group.add_argument('--speed', type=positive_int, nargs='?', const=50, metavar='IMAGES',
+                       help='measure the inference time on this many images (50) instead of the metrics')
+    add_work_dir(group)
+    add_launcher(group)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    if args.speed is not None and args.launcher != 'none':
+        raise ValueError(f'--speed measures one process: leave out --launcher {args.launcher}')
+    from mmengine.registry import MODELS
+
+    from mae_backbone.cli.config import data_lines, load_config, make_folder
+    from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.cli.plan import print_plan
+    from mae_backbone.engine.runner import Runner, is_encoder_only
+    from mae_backbone.prediction.tta import use_tta
+
+    cfg = load_config(args)
+    lines = data_lines(cfg, ['test'])
+    if args.tta:
+        lines.append(use_tta(cfg))
+    make_folder(cfg.work_dir, '--work-dir')
+    is_random = args.checkpoint == 'random'
+    cfg.load_from = None if is_random else args.checkpoint
+    runner = Runner.quietly_from_cfg(cfg)
+    print_plan(runner, [*lines, f'weights: {args.checkpoint}'])
+    if is_random:
+        runner._init_model_weights()  # MMEngine calls it only in train()
+    runner.load_or_resume()
+    encoder_only = is_encoder_only(runner.model)
+    if args.tta:
+        runner.model = MODELS.build({**cfg.tta_model, 'module': runner.model})
+    if args.speed is not None:
+        _measure_speed(runner, args.speed)
+        return
+    for name, value in runner.test().items():
+        log_rank0(f'{name}: {value:.4g}')
+    if is_random:
+        return
+    data = f' --data-root {args.data_root}' if args.data_root else ''
+    if encoder_only:
+        log_rank0(f'\nnext: mae-backbone train CONFIG --pretrained {args.checkpoint}{data}')
+    else:
+        log_rank0(f'\nnext: mae-backbone predict {args.config} {args.checkpoint} IMAGE|FOLDER -o predictions{data}')
+
+
+def _measure_speed(runner: 'Runner', num_images: int) -> None:
+    """Measures the inference time, prints it, and writes it to speed.json in the work directory."""
+    from pathlib import Path
+
+    from mae_backbone.benchmark import inference
+    from mae_backbone.benchmark.report import write_json
+    from mae_backbone.cli.errors import log_rank0
+
+    dataset = runner.build_dataloader(runner.cfg.test_dataloader).dataset
+    report = inference.measure(runner.model, dataset, images=num_images)
+    for line in inference.lines(report):
+        log_rank0(line)
+    path = Path(runner.work_dir, 'speed.json')
+    write_json(report, path)
+    log_rank0(f'written: {path}')

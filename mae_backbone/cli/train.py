@@ -1,0 +1,37 @@
+"""Train a detector, a segmenter or a classifier, from a pretrained encoder or from random weights.
+
+example:
+  mae-backbone train mask-rcnn_vitdet-b_100e_coco --data-root coco --pretrained MAE.pth
+"""
+import argparse
+
+from mae_backbone.cli.options import add_training_options
+
+RESUME_HINT = 'the same command with --resume continues'
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    add_training_options(parser)
+    group = parser.add_argument_group('training')
+    group.add_argument('--pretrained', metavar='CHECKPOINT', help='start the encoder from the weights of this file')
+    group.add_argument('--labels', type=float, metavar='FRACTION',
+                       help='train on this fraction of the labeled images, such as 0.1; --seed selects them')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    from mae_backbone.cli.config import data_lines, last_checkpoint, load_config, prepare_training
+    from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.cli.plan import print_plan
+    from mae_backbone.engine.runner import Runner
+
+    cfg = load_config(args)
+    lines = data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args)
+    runner = Runner.quietly_from_cfg(cfg)
+    print_plan(runner, lines)
+    runner.train()
+    data = f' --data-root {args.data_root}' if args.data_root else ''
+    checkpoint = last_checkpoint(cfg.work_dir)
+    log_rank0(f'\nnext: mae-backbone test {args.config} {checkpoint}{data}\n'
+              f'then: mae-backbone predict {args.config} {checkpoint} IMAGE|FOLDER -o predictions{data}')

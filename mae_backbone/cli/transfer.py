@@ -1,0 +1,59 @@
+"""Compare how well pretrained encoders transfer: run a suite of tasks and write a report.
+
+After an interruption the same command continues: finished cells are not run again. A cell that fails does not stop the
+others; the exit code is then 1.
+
+example:
+  mae-backbone transfer quick --checkpoint MAE.pth --against random --data-root cifar10
+"""
+import argparse
+import sys
+from pathlib import Path
+
+from mae_backbone.cli.options import positive_int
+
+RESUME_HINT = 'the same command continues'
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    parser.add_argument('suite', metavar='SUITE', help='quick, few-labels, paper, small-sets, or the path of a config')
+    group = parser.add_argument_group('encoders')
+    group.add_argument('--checkpoint', nargs='+', action='extend', required=True, metavar='FILE|RUN',
+                       help='what is evaluated: checkpoints, or a work directory with several of them')
+    group.add_argument('--against', nargs='+', action='extend', default=[], metavar='FILE|random',
+                       help='what it is compared with: other checkpoints, or random weights of the same architecture')
+    group = parser.add_argument_group('what is run')
+    group.add_argument('--data-root', type=Path, default='data', metavar='DIR',
+                       help='holds the folders of the data sets, or is the only one (default: %(default)s)')
+    group.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks of the suite')
+    group.add_argument('--data', nargs='+', metavar='NAME', help='only these data sets of the suite')
+    group.add_argument('--labels', nargs='+', type=float, metavar='FRACTION', help='only these fractions of the labels')
+    group.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds')
+    group = parser.add_argument_group('where it runs')
+    group.add_argument('--work-dir', type=Path, metavar='DIR', help='output folder (default: work_dirs/transfer_SUITE)')
+    group.add_argument('--gpus', metavar='0,1', help='run on these GPUs, one job on each (default: all)')
+    group.add_argument('--jobs', type=positive_int, metavar='N',
+                       help='run this many jobs at a time on CPUs (default without a GPU: one job per CPU)')
+    group.add_argument('--slurm', nargs='+', metavar='KEY=VALUE',
+                       help='run as Slurm jobs, such as slurm_partition=gpu gpus_per_node=1 timeout_min=600')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    from mae_backbone.cli.config import make_folder
+    from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.transfer.benchmark import run
+
+    out = args.work_dir or Path('work_dirs', f'transfer_{Path(args.suite).stem}')
+    make_folder(str(out), '--work-dir')
+    failed, page = run(args.suite, args.checkpoint, args.against, data_root=args.data_root, out=out,
+                       root=Path(__file__).resolve().parents[2], gpus=args.gpus, jobs=args.jobs, slurm=args.slurm,
+                       only={'tasks': args.tasks, 'data': args.data, 'labels': args.labels,
+                             'seeds': args.seeds})
+    for folder, text in failed.items():
+        log_rank0(f'\nfailed: {folder}\n' + '\n'.join('   ' + line for line in text.strip().splitlines()))
+    log_rank0(f'\nopen {page}')
+    if failed:
+        log_rank0(f'{len(failed)} cells failed; the same command tries them again')
+        sys.exit(1)

@@ -1,0 +1,47 @@
+"""Config files of the package: where they are, and how a name becomes a path."""
+import difflib
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SCOPE = 'mae_backbone::'
+
+
+def configs_root() -> Path:
+    """The folder of the config files: `configs/` of the repository, or the copy inside an installed wheel."""
+    repository = _PACKAGE.parent
+    if (repository / 'setup.py').is_file() and (repository / 'configs').is_dir():
+        return repository / 'configs'
+    return _PACKAGE / '.mim' / 'configs'
+
+
+def find_config(name: str | Path) -> Path:
+    """Returns the config file that `name` refers to.
+
+    Args:
+        name: a path; `mae_backbone::FOLDER/NAME.py`, as in MMEngine's `_base_`; or the name of one of our configs, such
+            as `mask-rcnn_vitdet-b_100e_coco`. The folder and `.py` are optional.
+
+    Raises:
+        FileNotFoundError: there is no such config; the message has similar names.
+    """
+    text = str(name)
+    if not text.startswith(_SCOPE) and Path(text).is_file():
+        return Path(text)
+    # `configs/` is what the folder is called in the repository, so that its commands also run next to a wheel.
+    inner = text.removeprefix(_SCOPE).removeprefix('configs/').removesuffix('.py')
+    root = configs_root()
+    exact = root / f'{inner}.py'
+    if not Path(inner).is_absolute() and exact.is_file():
+        return exact
+    known = {file.relative_to(root).with_suffix('').as_posix(): file for file in sorted(root.rglob('*.py'))
+             if '_base_' not in file.parts}
+    matches = [file for key, file in known.items() if key.split('/')[-1] == inner]
+    if len(matches) == 1:
+        return matches[0]
+    similar = difflib.get_close_matches(inner, known, n=3, cutoff=0.5)
+    similar += difflib.get_close_matches(Path(inner).name, [key.split('/')[-1] for key in known], n=3, cutoff=0.6)
+    if matches:
+        similar = [file.relative_to(root).with_suffix('').as_posix() for file in matches]
+    advice = f'did you mean {", ".join(dict.fromkeys(similar[:3]))}?' if similar else \
+        f'pass the path of a config file, or the name of one in {root}'
+    raise FileNotFoundError(f'config {name} does not exist: {advice}')
