@@ -2,14 +2,14 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from helpers.class_folders import write_classes
 from helpers.transfer_cells import write_job, write_tool
 
-from mae_backbone.transfer import experiment_dir, validation, worker
+from mae_backbone.cli import validate_run
+from mae_backbone.transfer import experiment_dir, worker
 from mae_backbone.transfer.environment import code, hardware, in_words
 from mae_backbone.transfer.executors import Job
 
@@ -61,12 +61,11 @@ def test_a_training_that_is_killed_in_its_last_validation_is_validated_again(tmp
     assert times == {path: path.stat().st_mtime_ns for path in (folder / 'run').glob('*.pth')}, 'trained again'
 
 
-def test_without_a_checkpoint_nothing_is_validated(tmp_path, monkeypatch):
+def test_without_a_checkpoint_nothing_is_validated(tmp_path):
     data = write_classes(tmp_path / 'data')
-    monkeypatch.setattr(sys, 'argv', ['validation', str(ROOT / 'configs' / EPOCHS[0]), str(tmp_path), '--data-root',
-                                      str(data), '--work-dir', str(tmp_path / 'out')])
     with pytest.raises(ValueError, match='no checkpoint to validate'):
-        validation.main()
+        validate_run.run([str(ROOT / 'configs' / EPOCHS[0]), str(tmp_path), '--data-root', str(data), '--work-dir',
+                          str(tmp_path / 'out')])
 
 
 def test_a_metric_that_a_training_does_not_have_is_named(tmp_path, monkeypatch):
