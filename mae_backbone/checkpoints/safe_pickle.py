@@ -1,104 +1,248 @@
-"""Pickles of NumPy arrays, as detectron2's model zoo has them, read without running code of theirs."""
-import pickle
-import re
-from collections import OrderedDict
-from collections.abc import Sequence
-from pickle import UnpicklingError
+"""Reads pickles as data, without importing or calling anything that they name.
+
+`pickle.loads` builds whatever a file asks for. An allow-list of functions is not enough: NumPy's own arrays and dtypes,
+built from a crafted file, read any address in memory. Here a pickle becomes a tree of plain values, in which a named
+object is a `Name` and a call is a `Call`. `mae_backbone.checkpoints.decoding` turns the few that it knows into tensors
+and numbers.
+"""
+import pickletools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
-import numpy as np
-import torch
-from torch import Tensor
+
+class UnsafePickleError(ValueError):
+    """A pickle names an object that is not known to be data; the message is that name."""
 
 
-class NotAnArrayError(UnpicklingError):
-    """Something in a pickle that is no array, by its name."""
+@dataclass(frozen=True, eq=False)
+class Name:
+    """A class or function that a pickle names, as text such as 'collections.OrderedDict'."""
+
+    path: str
 
 
-def load_arrays(file: BinaryIO) -> object:
-    """Dicts of names and numeric arrays -> the same with tensors; other plain values stay as they are.
+@dataclass(eq=False)
+class Call:
+    """A call or an instance that a pickle describes; `state` and `items` are what it sets on the result."""
 
-    Nothing of NumPy is handed to the pickle, as its arrays and types take what they are told to be, addresses too.
+    function: object
+    arguments: tuple
+    state: object = None
+    items: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class PersistentId:
+    """A reference to data outside the pickle, such as the storage of a tensor."""
+
+    content: object
+
+
+def load(file: BinaryIO) -> object:
+    """Reads the pickle at the position of `file` up to its end.
+
+    Every read is bounded by the size of the file if `file` is a `BytesIO` or an `mmap`, so that a length in a damaged
+    pickle allocates nothing.
 
     Raises:
-        NotAnArrayError: the pickle names something else.
-        Exception: anything, where it is damaged.
+        UnsafePickleError: the pickle uses the extension registry.
+        Exception: any other, if the pickle is damaged.
     """
-    return _tensors(_Unpickler(file).load())
+    machine = _Machine()
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == 'STOP':
+            break
+        machine.execute(opcode.name, argument)
+    return machine.pop()
 
 
-class _Type:
-    """Stands in for `numpy.dtype`: what a pickle says of it."""
-
-    def __init__(self, name: str, *_: object) -> None:
-        if not isinstance(name, str) or not re.fullmatch('f[248]|[iu][1248]|b1', name):
-            raise NotAnArrayError(f'an array of {name!r:.60}')
-        self.name, self.order = name, '|'
-
-    def __setstate__(self, state: tuple) -> None:
-        _, self.order, *fields = state[:5]
-        if self.order not in ('<', '>', '|', '=') or any(field is not None for field in fields):
-            raise NotAnArrayError('an array of a type with fields')
-
-    def read(self, content: bytes, shape: Sequence[int], order: str) -> Tensor:
-        """Raises ValueError where the bytes are not as many as the shape wants."""
-        array = np.frombuffer(content, np.dtype(self.order + self.name)).reshape(shape, order=order)
-        return torch.from_numpy(np.array(array, self.name, order='C'))  # in the order of bytes of this machine
-
-
-class _Array:
-    """Stands in for an array that is told later what it is."""
-
-    def __init__(self, *_: object) -> None:
-        self.content: Tensor | None = None
-
-    def __setstate__(self, state: tuple) -> None:
-        _, shape, kind, by_columns, content = state
-        if not isinstance(kind, _Type):
-            raise NotAnArrayError('an array without a type')
-        self.content = kind.read(_bytes(content), shape, 'F' if by_columns else 'C')
+def persistent_ids(tree: object) -> Iterator[PersistentId]:
+    """All references to data outside the pickle."""
+    nodes, seen = [tree], set()
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, PersistentId):
+            yield node
+        elif isinstance(node, Call):
+            nodes += [node.arguments, node.state, node.items]
+        elif isinstance(node, dict):
+            nodes += node.values()
+        elif isinstance(node, (list, tuple)):
+            nodes += node
 
 
-def _from_buffer(content: bytes, kind: _Type, shape: Sequence[int], order: str, *_: object) -> Tensor:
-    """Stands in for the function by which arrays are pickled from protocol 5 on."""
-    return kind.read(content, shape, order)
+_MARK = object()
+_Handler = Callable[['_Machine', object], None]
 
 
-def _scalar(kind: _Type, content: bytes) -> Tensor:
-    return kind.read(_bytes(content), (), 'C')
+class _Machine:
+    """The stack and the memo of an unpickler."""
+
+    def __init__(self) -> None:
+        self.stack: list = []
+        self.memo: dict = {}
+
+    def execute(self, opcode: str, argument: object) -> None:
+        """Executes one opcode of the pickle protocol."""
+        if opcode in _LITERALS:
+            self.push(argument)
+        elif opcode in _HANDLERS:
+            _HANDLERS[opcode](self, argument)
+        elif opcode not in ('PROTO', 'FRAME'):
+            raise UnsafePickleError(f'opcode {opcode}')
+
+    def push(self, value: object) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> object:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise ValueError('a mark instead of a value')
+        return value
+
+    def pop_to_mark(self) -> list:
+        values: list = []
+        while (value := self.stack.pop()) is not _MARK:
+            values.append(value)
+        return values[::-1]
+
+    def call(self, function: object, arguments: object) -> None:
+        if not isinstance(arguments, tuple):
+            raise TypeError('arguments of a call are not a tuple')
+        self.push(Call(function, arguments))
+
+    def set_items(self, pairs: Iterator[tuple]) -> None:
+        target = self.stack[-1]
+        items = target.items if isinstance(target, Call) else target
+        if not isinstance(items, dict):
+            raise TypeError('items of what is no dict')
+        for key, value in pairs:
+            items[_checked_key(key)] = value
+
+    def extend(self, values: list) -> None:
+        if not isinstance(self.stack[-1], list):
+            raise TypeError('elements of what is no list')
+        self.stack[-1].extend(values)
+
+    def add(self, values: list) -> None:
+        if not isinstance(self.stack[-1], set):
+            raise TypeError('elements of what is no set')
+        self.stack[-1].update(map(_checked_key, values))
+
+    def build(self, state: object) -> None:
+        """Keeps a state on the call that it belongs to; nothing else has one."""
+        if not isinstance(self.stack[-1], Call):
+            raise TypeError('a state of what is no object')
+        self.stack[-1].state = state
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Stands in for `_codecs.encode`, by which old pickles store bytes as text."""
-    if encoding not in ('latin1', 'latin-1'):
-        raise NotAnArrayError(f'_codecs.encode as {encoding}')
-    return text.encode('latin1')
+def _checked_key(key: object) -> object:
+    """Keys are plain values. A `Call` could be hashed too, but nothing could be looked up by it."""
+    if isinstance(key, tuple):
+        return tuple(map(_checked_key, key))
+    if key is not None and not isinstance(key, (str, bytes, int, float)):
+        raise TypeError(f'a key of type {type(key).__name__}')
+    return key
 
 
-def _bytes(content: bytes | str) -> bytes:
-    """Those of Python 2 come as text."""
-    return content.encode('latin1') if isinstance(content, str) else content
+def _pairs(values: list) -> Iterator[tuple]:
+    return zip(values[::2], values[1::2], strict=True)
 
 
-# By name of NumPy 1; what a pickle of numeric arrays names.
-_STAND_INS = {
-    ('numpy.core.multiarray', '_reconstruct'): _Array, ('numpy.core.multiarray', 'scalar'): _scalar,
-    ('numpy.core.numeric', '_frombuffer'): _from_buffer, ('numpy', 'ndarray'): 'ndarray', ('numpy', 'dtype'): _Type,
-    ('_codecs', 'encode'): _encode, ('collections', 'OrderedDict'): OrderedDict}
+def _name(machine: _Machine, module: object, name: object) -> None:
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise TypeError('a name that is no text')
+    machine.push(Name(f'{module}.{name}'))
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds dicts, lists, numbers, text and stand-ins, and refuses everything else before it is looked up."""
-
-    def find_class(self, module: str, name: str) -> object:
-        found = _STAND_INS.get((module.replace('numpy._core.', 'numpy.core.'), name))
-        if found is None:
-            raise NotAnArrayError(f'{module}.{name}')
-        return found
+def _global(machine: _Machine, argument: object) -> None:
+    module, _, name = str(argument).partition(' ')  # as pickletools joins the two lines of GLOBAL and INST
+    _name(machine, module, name)
 
 
-def _tensors(content: object) -> object:
-    """The same with tensors in the place of stand-ins."""
-    if isinstance(content, dict):
-        return {key: _tensors(value) for key, value in dict.items(content)}
-    return content.content if isinstance(content, _Array) else content
+def _stack_global(machine: _Machine, _: object) -> None:
+    name, module = machine.pop(), machine.pop()
+    _name(machine, module, name)
+
+
+def _reduce(machine: _Machine, _: object) -> None:
+    arguments = machine.pop()
+    machine.call(machine.pop(), arguments)
+
+
+def _new_object_with_keywords(machine: _Machine, _: object) -> None:
+    keywords, arguments = machine.pop(), machine.pop()
+    if keywords:
+        raise TypeError('a class that is called with keywords')
+    machine.call(machine.pop(), arguments)
+
+
+def _object(machine: _Machine, _: object) -> None:
+    function, *arguments = machine.pop_to_mark()
+    machine.call(function, tuple(arguments))
+
+
+def _instance(machine: _Machine, argument: object) -> None:
+    arguments = tuple(machine.pop_to_mark())
+    _global(machine, argument)
+    machine.call(machine.pop(), arguments)
+
+
+def _item(machine: _Machine, _: object) -> None:
+    value, key = machine.pop(), machine.pop()
+    machine.set_items(iter([(key, value)]))
+
+
+def _short_tuple(length: int) -> _Handler:
+    def handle(machine: _Machine, _: object) -> None:
+        machine.push(tuple([machine.pop() for _ in range(length)][::-1]))
+    return handle
+
+
+def _memoize(machine: _Machine, argument: object) -> None:
+    machine.memo[len(machine.memo) if argument is None else argument] = machine.stack[-1]
+
+
+_LITERALS = frozenset({
+    'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING', 'BINSTRING',
+    'SHORT_BINSTRING', 'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES',
+    'BINBYTES8', 'BYTEARRAY8'})
+
+_HANDLERS: dict[str, _Handler] = {
+    'NONE': lambda machine, _: machine.push(None),
+    'NEWTRUE': lambda machine, _: machine.push(True),
+    'NEWFALSE': lambda machine, _: machine.push(False),
+    'MARK': lambda machine, _: machine.push(_MARK),
+    'POP': lambda machine, _: machine.stack.pop(),
+    'POP_MARK': lambda machine, _: machine.pop_to_mark(),
+    'DUP': lambda machine, _: machine.push(machine.stack[-1]),
+    'EMPTY_LIST': lambda machine, _: machine.push([]),
+    'EMPTY_DICT': lambda machine, _: machine.push({}),
+    'EMPTY_SET': lambda machine, _: machine.push(set()),
+    'EMPTY_TUPLE': lambda machine, _: machine.push(()),
+    'LIST': lambda machine, _: machine.push(machine.pop_to_mark()),
+    'TUPLE': lambda machine, _: machine.push(tuple(machine.pop_to_mark())),
+    'TUPLE1': _short_tuple(1), 'TUPLE2': _short_tuple(2), 'TUPLE3': _short_tuple(3),
+    'FROZENSET': lambda machine, _: machine.push(frozenset(map(_checked_key, machine.pop_to_mark()))),
+    'DICT': lambda machine, _: machine.push({_checked_key(key): value
+                                             for key, value in _pairs(machine.pop_to_mark())}),
+    'APPEND': lambda machine, _: machine.extend([machine.pop()]),
+    'APPENDS': lambda machine, _: machine.extend(machine.pop_to_mark()),
+    'ADDITEMS': lambda machine, _: machine.add(machine.pop_to_mark()),
+    'SETITEM': _item,
+    'SETITEMS': lambda machine, _: machine.set_items(_pairs(machine.pop_to_mark())),
+    'PUT': _memoize, 'BINPUT': _memoize, 'LONG_BINPUT': _memoize, 'MEMOIZE': _memoize,
+    'GET': lambda machine, argument: machine.push(machine.memo[argument]),
+    'BINGET': lambda machine, argument: machine.push(machine.memo[argument]),
+    'LONG_BINGET': lambda machine, argument: machine.push(machine.memo[argument]),
+    'GLOBAL': _global, 'STACK_GLOBAL': _stack_global,
+    'REDUCE': _reduce, 'NEWOBJ': _reduce, 'NEWOBJ_EX': _new_object_with_keywords,
+    'OBJ': _object, 'INST': _instance,
+    'BUILD': lambda machine, _: machine.build(machine.pop()),
+    'BINPERSID': lambda machine, _: machine.push(PersistentId(machine.pop())),
+    'PERSID': lambda machine, argument: machine.push(PersistentId(argument)),
+}

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
 
-from mae_backbone.engine.runner import resume_path
+from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.utils.config_files import find_config
 
 # What mmengine's Runner reads of a config, and what our tools do.

@@ -136,7 +136,7 @@ def _lost_process(error: BaseException, text: str) -> str | None:
 
 def _no_space(error: BaseException, text: str) -> str | None:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        from mae_backbone.checkpoints.files import DiskFullError  # imports torch
+        from mae_backbone.checkpoints.run_files import DiskFullError  # imports torch
         if isinstance(error, DiskFullError):
             return error.strerror
     if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left on device' in text:

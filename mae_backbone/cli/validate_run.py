@@ -23,8 +23,9 @@ def run(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     from mmengine.dist import is_main_process
 
+    from mae_backbone.checkpoints.run_files import resume_path
     from mae_backbone.cli.config import data_lines, load_config
-    from mae_backbone.engine.runner import Runner, resume_path
+    from mae_backbone.engine.runner import Runner
     from mae_backbone.utils.atomic_write import write_text
 
     cfg = load_config(args)

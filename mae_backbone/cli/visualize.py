@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> None:
 
     from mmengine.registry import MODELS
 
+    from mae_backbone.checkpoints.run_files import load_model, read_run
     from mae_backbone.cli.config import load_config
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.data.decode import read_image
     from mae_backbone.data.files import list_images
-    from mae_backbone.engine.runner import load_whole, read_run
     from mae_backbone.hooks.reconstruction import draw_reconstructions
     from mae_backbone.utils.image_grid import save_picture
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     model = MODELS.build(cfg.model)
     if not hasattr(model, 'mae'):
         raise ValueError(f'{args.config} is not a pretraining config: pass the config of the checkpoint')
-    load_whole(model, read_run(args.checkpoint), args.checkpoint)
+    load_model(model, read_run(args.checkpoint), args.checkpoint)
     files = list_images(args.image)[:MAX_IMAGES] if Path(args.image).is_dir() else [args.image]
     images = [_resize(read_image(file), model.mae.encoder) for file in files]
     save_picture(args.out, draw_reconstructions(model, images, seed=args.seed, mask_ratio=args.mask_ratio))

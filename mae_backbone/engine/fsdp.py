@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mae_backbone.registry import MODEL_WRAPPERS
 
@@ -76,22 +75,3 @@ class FullyShard(nn.Module):
     def test_step(self, data: dict | tuple | list) -> list:
         """Predictions."""
         return self.module.test_step(data)
-
-
-def gathered(tree: object) -> object:
-    """The same nested dicts and lists with every shard whole; all processes must call this in the same order."""
-    if isinstance(tree, DTensor):
-        return tree.full_tensor()
-    if isinstance(tree, dict):
-        return type(tree)((key, gathered(value)) for key, value in tree.items())
-    if isinstance(tree, (list, tuple)) and not hasattr(tree, '_fields'):
-        return type(tree)(gathered(value) for value in tree)
-    return tree
-
-
-def scattered(whole: object, like: Tensor) -> object:
-    """The part of a tensor that this process holds where `like` is sharded; anything else as it is."""
-    if not isinstance(like, DTensor) or not isinstance(whole, Tensor) or whole.shape != like.shape:
-        return whole
-    # src_data_rank=None: every process has read the file, nothing is sent.
-    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from mae_backbone.engine.fsdp import gathered, scattered
+from mae_backbone.checkpoints.sharding import gather_shards, scatter_shard
 from mae_backbone.registry import OPTIM_WRAPPERS
 from mae_backbone.utils import device_scalars
 
@@ -106,7 +106,7 @@ class GuardedOptimWrapper(OptimWrapper):
 
     def state_dict(self) -> dict:
         """The state of the optimizer, whole in every process where the parameters are sharded: all must call this."""
-        state = gathered(super().state_dict())
+        state = gather_shards(super().state_dict())
         if self.scaler is not None:
             state['loss_scaler'] = self.scaler.state_dict()
         return state
@@ -119,7 +119,7 @@ class GuardedOptimWrapper(OptimWrapper):
         for group in state_dict['param_groups']:
             group.update({key: self.optimizer.defaults[key] for key in ('fused', 'foreach') if key in group})
         parameters = [p for group in self.optimizer.param_groups for p in group['params']]
-        state_dict['state'] = {index: {name: scattered(value, parameters[index]) for name, value in values.items()}
+        state_dict['state'] = {index: {name: scatter_shard(value, parameters[index]) for name, value in values.items()}
                                for index, values in state_dict['state'].items()}
         super().load_state_dict(state_dict)
 
@@ -134,7 +134,7 @@ class GuardedOptimWrapper(OptimWrapper):
 def gradient_norm(parameters: list[nn.Parameter], norm_type: float = 2.0) -> Tensor:
     """Norm () in float32 of all gradients together, whole where they are sharded, without waiting for the device."""
     norm = nn.utils.get_total_norm([p.grad for p in parameters], norm_type)
-    return gathered(norm).float()
+    return gather_shards(norm).float()
 
 
 def fuse(optimizer: Optimizer) -> bool:

@@ -15,8 +15,8 @@ from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mae_backbone.checkpoints.files import write_line
 from mae_backbone.evaluation.feature_extractor import extract_features
+from mae_backbone.utils.atomic_write import write_text
 
 _LOG = logging.getLogger(__name__)
 POOLINGS = ('mean', 'class', 'tokens')
@@ -125,7 +125,8 @@ def _extract(model: nn.Module, dataset: Dataset, folder: Path, names: Sequence[s
                 synced = time.monotonic()
                 for file in files.values():
                     file.flush()
-                write_line(str(done), folder / 'rows')  # after the rows themselves: it promises that they are there
+                # After the rows themselves: it promises that they are there.
+                write_text(folder / 'rows', str(done), durable=True)
                 speed = (done - first) / (synced - start)
                 _LOG.info('features: %d of %d images, %.0f images/s, %.0f s left', done, total, speed,
                           (total - done) / speed)

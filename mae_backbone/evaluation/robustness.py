@@ -9,9 +9,9 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mae_backbone.checkpoints.files import write_line
 from mae_backbone.evaluation.imagenet_variants import EXTRA, STRENGTHS
 from mae_backbone.evaluation.metrics import label_ranks
+from mae_backbone.utils.atomic_write import write_text
 
 
 def accuracies(net: nn.Module, dataset: Dataset, labels: Sequence[int], *, batch_size: int = 64,
@@ -64,7 +64,7 @@ class Table:
         if old != images:
             self.rows = {other: row for other, row in self.rows.items() if old is None or row['of'] != old}
             self.rows[name] = {**measure(), 'of': images}
-            write_line(json.dumps({'about': self.about, 'rows': self.rows}, indent=1), self.path)
+            write_text(self.path, json.dumps({'about': self.about, 'rows': self.rows}, indent=1), durable=True)
         return self.rows[name]
 
 

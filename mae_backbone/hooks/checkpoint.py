@@ -5,7 +5,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mae_backbone.checkpoints.files import INTERRUPTED, DiskFullError
+from mae_backbone.checkpoints.run_files import INTERRUPTED, DiskFullError
 from mae_backbone.engine.optim_wrapper import between_steps
 from mae_backbone.registry import HOOKS
 

@@ -5,9 +5,8 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mae_backbone.checkpoints.files import damage, saved_checkpoints
+from mae_backbone.checkpoints.run_files import find_corruption, read_run, saved_checkpoints
 from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper, between_steps
-from mae_backbone.engine.runner import read_run
 from mae_backbone.hooks.device_scalars import bring_over
 from mae_backbone.registry import HOOKS
 
@@ -121,7 +120,7 @@ class GuardHook(Hook):
         """The latest whole checkpoint from before the trouble; another than last time where there is one."""
         good = []
         for path in saved_checkpoints(runner.work_dir):
-            if damage(path) is None:
+            if find_corruption(path) is None:
                 content = read_run(path)
                 # Later ones are of a run that went on from here before, and was given up for an earlier checkpoint.
                 if content['meta']['iter'] <= runner.iter and not content.get('guard', {}).get('streak'):

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch import distributed as dist
 
-from mae_backbone.checkpoints.files import INTERRUPTED
+from mae_backbone.checkpoints.run_files import INTERRUPTED
 from mae_backbone.engine.optim_wrapper import between_steps
 from mae_backbone.registry import HOOKS
 

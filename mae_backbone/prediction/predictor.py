@@ -12,8 +12,8 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
-from mae_backbone.engine.runner import load_whole, read_run
 from mae_backbone.formats.dataset_spec import sources
 from mae_backbone.planning.adapt_config import palette
 from mae_backbone.prediction import chunked_logits
@@ -54,7 +54,7 @@ class Predictor:
         if tile is not None:
             _check_tiles(self.task, tile, overlap, tta)
         run = read_run(checkpoint)
-        load_whole(self.net, run, checkpoint)
+        load_model(self.net, run, checkpoint)
         self.net.to(get_device()).eval()
         self.model = MODELS.build({**cfg.tta_model, 'module': self.net}) if tta else self.net
         meta = run['meta'].get('dataset_meta') or {}

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mae_backbone.checkpoints.encoder import CheckpointError, encoder_weights, read_content, weights_in
+from mae_backbone.checkpoints.encoder import encoder_weights
+from mae_backbone.checkpoints.reading import CheckpointError, read_content
+from mae_backbone.checkpoints.state_dicts import weights_in
 from mae_backbone.core.vit import ARCHS
 
 _LOG = logging.getLogger(__name__)

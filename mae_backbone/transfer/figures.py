@@ -179,10 +179,10 @@ def reconstructions(checkpoint: str, images: Sequence[np.ndarray]) -> np.ndarray
     Raises:
         CheckpointError: it holds no decoder, or does not say how it was built.
     """
-    from mae_backbone.engine.runner import load_whole, read_run
+    from mae_backbone.checkpoints.run_files import load_model, read_run
     from mae_backbone.hooks.reconstruction import draw_reconstructions
     model = build_pretrainer(Path(checkpoint))
-    load_whole(model, read_run(checkpoint), checkpoint)
+    load_model(model, read_run(checkpoint), checkpoint)
     encoder = model.mae.encoder
     height, width = (side * encoder.patch_size for side in encoder.grid)
     resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]

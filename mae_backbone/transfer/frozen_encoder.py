@@ -6,7 +6,7 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor, nn
 
-from mae_backbone.checkpoints.encoder import CheckpointError, read_content
+from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.core.vit import ViT
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.models.pretrainer import MAEPretrainer

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mae_backbone.checkpoints.detectron2 import from_detectron2, is_detectron2
-from mae_backbone.checkpoints.encoder import CheckpointError, load_encoder
-from mae_backbone.engine.runner import load_whole, read_run
+from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.models.backbone import ViTBackbone
 
 LEVELS = [(2, 32, 12, 8), (2, 32, 6, 4), (2, 32, 3, 2)]
@@ -115,7 +116,7 @@ def assert_near(found: Tensor, wanted: Tensor) -> None:
 def test_the_whole_detector_computes_what_detectron2_computes(name: str, protocol: int, tmp_path: Path):
     source, model = detector(name), detector(name)
     weights = in_detectron2(source)
-    load_whole(model, read_run(stored(tmp_path / 'model_final.pkl', weights, protocol)), 'model_final.pkl')
+    load_model(model, read_run(stored(tmp_path / 'model_final.pkl', weights, protocol)), 'model_final.pkl')
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
 
     there, regions = Heads(weights), torch.randn(5, 32, 7, 7)
@@ -162,7 +163,7 @@ def test_names_that_it_does_not_know_stop_the_loading(tmp_path: Path):
     weights = in_detectron2(source) | {'roi_heads.keypoint_head.weight': np.zeros(3, np.float32)}
     del weights['roi_heads.box_predictor.bbox_pred.bias']
     with pytest.raises(CheckpointError, match=r'1 in the file, not in the model: roi_heads.keypoint_head.weight') as e:
-        load_whole(source, read_run(stored(tmp_path / 'model.pkl', weights)), 'model.pkl')
+        load_model(source, read_run(stored(tmp_path / 'model.pkl', weights)), 'model.pkl')
     assert '1 in the model, not in the file: roi_head.bbox_head.fc_reg.bias' in str(e.value)
 
 

@@ -8,7 +8,7 @@ import torch
 from helpers.pretraining_runs import runner
 from mmengine.config import Config
 
-from mae_backbone.checkpoints.files import DiskFullError
+from mae_backbone.checkpoints.run_files import DiskFullError
 from mae_backbone.cli import config as cli_config
 from mae_backbone.cli import errors, plan
 from mae_backbone.cli.pretrain import add_options as pretrain_options

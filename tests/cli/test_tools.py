@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from mae_backbone.checkpoints.run_files import read_run, resume_path
 from mae_backbone.data.decode import read_image
-from mae_backbone.engine.runner import read_run, resume_path
 from mae_backbone.quickstart.scene_files import write_scenes
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,8 @@ from timm.layers.pos_embed_rel import resize_rel_pos_bias_table_simple
 from torch import Tensor
 from torch.testing import assert_close
 
-from mae_backbone.checkpoints.encoder import CheckpointError, load_encoder
+from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.core.attention import Attention
 from mae_backbone.core.relative_bias import bias_of, bias_table, resized
 from mae_backbone.core.vit import ViT

@@ -12,7 +12,8 @@ from helpers.driven_runs import drive
 from helpers.micro_runs import free_port, write_images
 from torch import distributed as dist
 
-from mae_backbone.engine.runner import resume_path, start_on_cpus
+from mae_backbone.checkpoints.run_files import resume_path
+from mae_backbone.engine.distributed import init_on_cpus
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -100,11 +101,11 @@ def test_slurm_tells_by_its_environment(monkeypatch: pytest.MonkeyPatch):
     for name, value in (('SLURM_PROCID', '0'), ('SLURM_NTASKS', '1'), ('SLURM_LOCALID', '0')):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv('MASTER_PORT', str(free_port()))
-    start_on_cpus('slurm')
+    init_on_cpus('slurm')
     try:
         assert (dist.get_backend(), dist.get_world_size()) == ('gloo', 1)
         assert (os.environ['RANK'], os.environ['WORLD_SIZE'], os.environ['LOCAL_RANK']) == ('0', '1', '0')
     finally:
         dist.destroy_process_group()
     with pytest.raises(ValueError, match='start the run with torchrun'):
-        start_on_cpus('mpi')
+        init_on_cpus('mpi')

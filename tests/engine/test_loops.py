@@ -8,7 +8,8 @@ import torch
 from helpers.micro_runs import losses, micro_config, train, write_images
 from mmengine.hooks import Hook
 
-from mae_backbone.engine.runner import Runner, read_run
+from mae_backbone.checkpoints.run_files import read_run
+from mae_backbone.engine.runner import Runner
 
 
 @pytest.fixture(autouse=True)

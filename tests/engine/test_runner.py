@@ -17,12 +17,12 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone.checkpoints.encoder import CheckpointError
-from mae_backbone.checkpoints.files import DiskFullError
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.run_files import DiskFullError, read_run, resume_path
 from mae_backbone.core.mae import MAE
 from mae_backbone.core.masking import Mask, random_mask
 from mae_backbone.core.vit import ViT
-from mae_backbone.engine.runner import Runner, read_run, resume_path
+from mae_backbone.engine.runner import Runner
 
 ENCODER = dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=8)
 PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[127.0] * 3, std=[60.0] * 3)

@@ -19,7 +19,8 @@ import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from PIL import Image
 
-from mae_backbone.engine.runner import Runner, read_run, resume_path
+from mae_backbone.checkpoints.run_files import read_run, resume_path
+from mae_backbone.engine.runner import Runner
 
 torch.set_num_threads(1)
 

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mae_backbone.engine.runner import read_run
+from mae_backbone.checkpoints.run_files import read_run
 from mae_backbone.hooks.device_scalars import DeviceLogHook
 from mae_backbone.utils import device_scalars
 

@@ -9,7 +9,8 @@ import torch
 from helpers.micro_runs import losses, micro_config, train, write_images
 from mmengine.hooks import Hook
 
-from mae_backbone.engine.runner import Runner, read_run
+from mae_backbone.checkpoints.run_files import read_run
+from mae_backbone.engine.runner import Runner
 from mae_backbone.hooks.nonfinite_guard import GuardHook, NonFiniteError
 
 

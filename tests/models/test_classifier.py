@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.data import Dataset
 
-from mae_backbone.engine.runner import Runner, read_run
+from mae_backbone.checkpoints.run_files import read_run
+from mae_backbone.engine.runner import Runner
 from mae_backbone.models.classifier import ViTClassifier
 
 TINY = dict(arch=dict(width=32, depth=2, heads=2), image_size=32, patch_size=8)

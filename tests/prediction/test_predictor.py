@@ -10,7 +10,7 @@ from helpers.tta_models import IMAGE, detector, segmenter_config
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mae_backbone.checkpoints.encoder import CheckpointError
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.prediction.predictor import Predictor
 
 

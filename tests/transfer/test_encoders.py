@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers.encoder_files import CONFIG, save
 
-from mae_backbone.checkpoints.encoder import CheckpointError, read_content
+from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.core.vit import ViT
 from mae_backbone.transfer.encoders import (
     config_in,

@@ -5,9 +5,9 @@ import pytest
 import torch
 from helpers.encoder_files import CONFIG, save
 
-from mae_backbone.checkpoints.encoder import CheckpointError
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.run_files import load_model
 from mae_backbone.core.vit import ViT
-from mae_backbone.engine.runner import load_whole
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.transfer.encoders import read_architecture
 from mae_backbone.transfer.frozen_encoder import (
@@ -87,7 +87,7 @@ def test_a_pretrainer_is_built_from_numbers_alone(tmp_path):
     content = dict(state_dict=model.state_dict(), meta=dict(cfg=text))
     torch.save(content, tmp_path / 'mae.pth')
     built = build_pretrainer(tmp_path / 'mae.pth')
-    load_whole(built, content, 'mae.pth')
+    load_model(built, content, 'mae.pth')
     assert built.mae.norm_pix is False
     assert built.mae.encoder.arch.heads == 4
 

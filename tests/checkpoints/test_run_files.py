@@ -9,18 +9,18 @@ from typing import BinaryIO, NamedTuple
 import pytest
 import torch
 
-from mae_backbone.checkpoints.encoder import CheckpointError
-from mae_backbone.checkpoints.files import (
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.run_files import (
     DiskFullError,
-    damage,
-    last_whole,
-    remove_parts,
+    find_corruption,
+    latest_intact,
+    remove_partial_files,
+    resume_path,
     saved_checkpoints,
     size_of,
-    write_line,
-    write_whole,
+    write_checkpoint,
+    write_note,
 )
-from mae_backbone.engine.runner import resume_path
 
 
 class Usage(NamedTuple):
@@ -35,7 +35,7 @@ def save(folder: Path, name: str, age: int, *, noted: bool = False) -> Path:
     torch.save(dict(x=torch.arange(1000.0)), path)
     os.utime(path, ns=(0, 10**18 - age * 10**9))
     if noted:
-        write_line(str(path), folder / 'last_checkpoint')
+        write_note(path, folder)
         os.utime(folder / 'last_checkpoint', ns=(0, 10**18 - age * 10**9))
     return path
 
@@ -57,12 +57,12 @@ def spoil(path: Path, how: str) -> Path:
 
 
 def test_what_was_written_is_read(tmp_path: Path):
-    write_whole(dict(x=torch.arange(5)), tmp_path / 'a.pth')
-    assert damage(tmp_path / 'a.pth') is None
+    write_checkpoint(dict(x=torch.arange(5)), tmp_path / 'a.pth')
+    assert find_corruption(tmp_path / 'a.pth') is None
     assert torch.load(tmp_path / 'a.pth', weights_only=True)['x'].tolist() == [0, 1, 2, 3, 4]
-    write_line('over', tmp_path / 'note')
-    assert (tmp_path / 'note').read_text() == 'over'
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pth', 'note']
+    write_note(tmp_path / 'a.pth', tmp_path)
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'a.pth')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pth', 'last_checkpoint']
 
 
 def test_a_file_has_its_name_only_once_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -70,7 +70,7 @@ def test_a_file_has_its_name_only_once_it_is_on_the_disk(tmp_path: Path, monkeyp
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, 'fsync', lambda file: (calls.append('fsync'), fsync(file)))
     monkeypatch.setattr(os, 'replace', lambda *names: (calls.append('replace'), replace(*names)))
-    write_whole({}, tmp_path / 'a.pth')
+    write_checkpoint({}, tmp_path / 'a.pth')
     assert calls == ['fsync', 'replace', 'fsync']  # the file, its name, the folder
 
 
@@ -79,7 +79,7 @@ def test_where_there_is_no_room_nothing_is_touched_and_the_room_is_named(tmp_pat
     before = save(tmp_path, 'iter_1.pth', 5).read_bytes()
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: Usage(10**9, 0, 12_345_678))
     with pytest.raises(DiskFullError) as error:
-        write_whole(dict(x=torch.zeros(20_000_000, dtype=torch.uint8)), tmp_path / 'iter_1.pth')
+        write_checkpoint(dict(x=torch.zeros(20_000_000, dtype=torch.uint8)), tmp_path / 'iter_1.pth')
     assert error.value.errno == errno.ENOSPC
     assert 'it needs 20 MB, and 12 MB are free' in error.value.strerror
     assert 'iter_1.pth stays as it is' in error.value.strerror
@@ -96,7 +96,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_the_last_good_one(tmp_path: Path,
         raise error
     monkeypatch.setattr(torch, 'save', full)
     with pytest.raises(DiskFullError, match='needs'):
-        write_whole({}, tmp_path / 'iter_1.pth')
+        write_checkpoint({}, tmp_path / 'iter_1.pth')
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 
@@ -124,7 +124,7 @@ def test_checkpoints_elsewhere_are_found_by_the_note(tmp_path: Path):
     save(tmp_path / 'there', 'epoch_1.pth', 9)
     path = save(tmp_path / 'there', 'epoch_2.pth', 5)
     assert saved_checkpoints(tmp_path) == []
-    write_line(str(path), tmp_path / 'last_checkpoint')
+    write_note(path, tmp_path)
     assert [path.name for path in saved_checkpoints(tmp_path)] == ['epoch_2.pth', 'epoch_1.pth']
 
 
@@ -132,7 +132,7 @@ def test_checkpoints_elsewhere_are_found_by_the_note(tmp_path: Path):
 def test_a_damaged_latest_one_is_passed_over_aloud(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture):
     good = save(tmp_path, 'iter_1.pth', 9)
     bad = spoil(save(tmp_path, 'iter_2.pth', 5, noted=True), how)
-    assert damage(bad) is not None
+    assert find_corruption(bad) is not None
     assert resume_path('auto', tmp_path) == str(good)
     assert f'{bad} is damaged' in caplog.text
     assert str(good) in caplog.text
@@ -141,12 +141,12 @@ def test_a_damaged_latest_one_is_passed_over_aloud(tmp_path: Path, how: str, cap
 def test_a_run_with_damaged_ones_alone_does_not_start_anew(tmp_path: Path):
     spoil(save(tmp_path, 'iter_1.pth', 9), 'cut')
     with pytest.raises(CheckpointError, match=r'every checkpoint is damaged: .*iter_1.pth'):
-        last_whole(tmp_path, {})
-    assert last_whole(tmp_path / 'absent', {}) is None
+        latest_intact(tmp_path, {})
+    assert latest_intact(tmp_path / 'absent', {}) is None
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path):
     save(tmp_path, 'iter_1.pth', 9)
-    (tmp_path / 'iter_2.pth.part').write_bytes(b'x')
-    assert remove_parts(tmp_path) == [tmp_path / 'iter_2.pth.part']
+    (tmp_path / '.iter_2.pth.0a1b.part').write_bytes(b'x')
+    assert remove_partial_files(tmp_path) == [tmp_path / '.iter_2.pth.0a1b.part']
     assert [path.name for path in tmp_path.iterdir()] == ['iter_1.pth']

@@ -1,0 +1,145 @@
+"""Reads a checkpoint file of any kind, without running code of it.
+
+Known are archives of `torch.save` (zip, and the format before torch 1.6), pickles of NumPy arrays (detectron2's model
+zoo), and safetensors. Whatever the file holds, the content is made of plain values, tensors on the CPU and log
+histories (`decoding.History`), or CheckpointError is raised.
+"""
+import io
+import mmap
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import torch
+from torch import Tensor
+
+from mae_backbone.checkpoints.decoding import decode, element_size
+from mae_backbone.checkpoints.safe_pickle import UnsafePickleError, load, persistent_ids
+
+# What damaged bytes raise in the readers below: no list of them is documented anywhere.
+_DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, StopIteration,
+            AssertionError, OverflowError, MemoryError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error)
+# The first pickle of a file of torch before 1.6.
+_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read, or that belongs to another model."""
+
+
+def read_content(path: str | Path) -> object:
+    """Reads all of a checkpoint file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is no checkpoint, is damaged, or names code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbors(path))
+    try:
+        return _read(path)
+    except UnsafePickleError as error:
+        raise CheckpointError(f'{path} names code to run ({error}), which this program refuses to do: save only its '
+                              'state_dict, or convert it to safetensors where you trust it') from error
+    except _DAMAGED as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f'{path} is not a checkpoint, or is damaged or cut off ({reason[:200]}): check the path, '
+                              'or copy the file again') from error
+
+
+def _read(path: Path) -> object:
+    with open(path, 'rb') as file:
+        start = file.read(9)
+        if path.suffix == '.safetensors' or start[8:] == b'{':
+            return _read_safetensors(path)
+        if zipfile.is_zipfile(file):
+            return _read_zip(file)
+        if not start:
+            raise EOFError('the file is empty')
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _read_pickles(content)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f'cannot be read as safetensors: {error}') from error
+
+
+# --- zip archives of torch
+
+def _read_zip(file: IO[bytes]) -> object:
+    with zipfile.ZipFile(file) as archive:
+        entries = _checked_entries(archive, size=file.seek(0, 2))
+        pickles = [name for name in entries if name.endswith('/data.pkl')]
+        if len(pickles) != 1:
+            raise ValueError(f'{len(pickles)} files data.pkl in the archive')
+        root = pickles[0].removesuffix('data.pkl')
+        order = archive.read(entries[root + 'byteorder']) if root + 'byteorder' in entries else b'little'
+        if order != b'little':
+            raise ValueError('written on a big-endian machine')
+        storages: dict[str, Tensor] = {}
+
+        def storage(key: str) -> Tensor:
+            if key not in storages:
+                storages[key] = _read_entry(archive, entries[f'{root}data/{key}'])
+            return storages[key]
+
+        return decode(load(io.BytesIO(archive.read(pickles[0]))), storage)
+
+
+def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The entries by name. torch compresses none; a compressed or overlapping one could unpack to any size."""
+    entries = archive.infolist()
+    for entry in entries:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+            raise ValueError(f'{entry.filename} is compressed')
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError('the archive holds more than the file')
+    return {entry.filename: entry for entry in entries}
+
+
+def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
+    """The bytes of an entry, uint8 (n,). Its checksum is compared, which torch leaves out."""
+    data = torch.empty(entry.file_size, dtype=torch.uint8)
+    with archive.open(entry) as stored:
+        if stored.readinto(memoryview(data.numpy())) != entry.file_size:
+            raise EOFError(f'{entry.filename} is cut off')
+        stored.read(1)  # at the end of an entry zipfile compares the checksum
+    return data
+
+
+# --- pickles: of arrays, and of torch before 1.6
+
+def _read_pickles(content: mmap.mmap) -> object:
+    first = load(content)
+    if first != _MAGIC:
+        return decode(first)
+    version, system, tree, keys = (load(content) for _ in range(4))
+    if version != 1001 or not isinstance(system, dict) or not system.get('little_endian'):
+        raise ValueError('written by another version of torch, or on a big-endian machine')
+    if not isinstance(keys, list):
+        raise TypeError('no list of storages')
+    sizes = dict(element_size(reference) for reference in persistent_ids(tree))
+    storages: dict[str, Tensor] = {}
+    for key in keys:
+        count, = struct.unpack('<q', content.read(8))
+        if count < 0 or count * sizes[key] > len(content) - content.tell():
+            raise EOFError('cut off')
+        data = bytearray(content.read(count * sizes[key]))
+        storages[key] = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+    return decode(tree, storages.__getitem__)
+
+
+
+def _neighbors(path: Path) -> str:
+    """Names checkpoints in the folder of a file that does not exist."""
+    folder = path if path.is_dir() else path.parent
+    names = sorted(file.name for file in folder.glob('*.pth')) if folder.is_dir() else []
+    return f'; {folder} holds {", ".join(names[:5])}' if names else ''

@@ -1,0 +1,287 @@
+"""Checkpoint files of a run: written whole, found after a crash, told from damaged ones, read back."""
+import errno
+import logging
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.logging import HistoryBuffer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mae_backbone.checkpoints.decoding import History
+from mae_backbone.checkpoints.detectron2 import from_detectron2
+from mae_backbone.checkpoints.reading import CheckpointError, read_content
+from mae_backbone.checkpoints.sharding import scatter_shard
+from mae_backbone.checkpoints.state_dicts import check_finite, few, is_finite, mismatches, weights_in
+from mae_backbone.utils.atomic_write import atomic_path, partial_files, write_text
+
+INTERRUPTED = 'interrupted.pth'  # what a run saves when it is told to stop
+_PATTERNS = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LOG = logging.getLogger(__name__)
+
+
+class DiskFullError(OSError):
+    """There is no room for a checkpoint; `errno` is ENOSPC."""
+
+
+# --- writing
+
+def write_checkpoint(content: dict, path: Path) -> None:
+    """Saves `content` at `path`, through a temporary file that is flushed to the disk before it is renamed.
+
+    Whatever happens meanwhile, a file at `path` is complete, either the old one or the new one.
+
+    Raises:
+        DiskFullError: there is no room; the old file is still there.
+    """
+    needed = size_of(content)
+    if shutil.disk_usage(path.parent).free < needed:
+        raise _disk_full(path, needed)
+    try:
+        with atomic_path(path, durable=True) as temporary, open(temporary, 'wb') as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError for some errors of the disk
+        if getattr(error, 'errno', None) in _FULL or shutil.disk_usage(path.parent).free < needed:
+            raise _disk_full(path, needed) from error
+        raise
+
+
+def write_note(path: Path, work_dir: str | Path) -> None:
+    """Writes which checkpoint of a run is the last one, under the file name that MMEngine reads."""
+    write_text(Path(work_dir, 'last_checkpoint'), str(path), durable=True)
+
+
+def size_of(content: object) -> int:
+    """Bytes that `content` takes in a file, within a few thousand."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, dict):
+        return sum(size_of(value) for value in content.values())
+    if isinstance(content, (list, tuple)):
+        return sum(size_of(value) for value in content)
+    if isinstance(content, HistoryBuffer):
+        return sum(array.nbytes for array in content.data)
+    return 0
+
+
+def remove_partial_files(folder: str | Path) -> list[Path]:
+    """Removes the checkpoints that a killed run was writing; returns their paths."""
+    paths = partial_files(folder, '*.pth')
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return paths
+
+
+def _disk_full(path: Path, needed: int) -> DiskFullError:
+    free = shutil.disk_usage(path.parent).free
+    kept = next(_complete_archives(path.parent), None)
+    return DiskFullError(errno.ENOSPC, f'no room for the checkpoint {path}: it needs {_megabytes(needed)}, and '
+                         f'{_megabytes(free)} are free. '
+                         + (f'{kept} stays as it is' if kept else 'No earlier one is there')
+                         + '. Free some space, or choose another --work-dir; then continue with the same command and '
+                         '--resume')
+
+
+def _complete_archives(folder: Path) -> Iterator[Path]:
+    return (path for path in saved_checkpoints(folder) if zipfile.is_zipfile(path))
+
+
+def _megabytes(number: int) -> str:
+    return f'{number / 1e6:,.0f} MB' if number >= 1e7 else f'{number / 1e6:,.2f} MB'
+
+
+# --- finding
+
+def resume_path(resume: str | None, work_dir: str | Path) -> str | None:
+    """The checkpoint that `--resume` asks for: 'auto' is the latest intact one of the work directory, if there is any.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all are damaged.
+    """
+    if resume != 'auto':
+        return resume
+    damaged: dict[Path, str] = {}
+    latest = latest_intact(work_dir, damaged)
+    for path, problem in damaged.items() if os.environ.get('RANK', '0') == '0' else ():
+        _LOG.warning('%s is damaged (%s): resuming from %s instead', path, problem, latest)
+    return None if latest is None else str(latest)
+
+
+def latest_intact(work_dir: str | Path, damaged: dict[Path, str]) -> Path | None:
+    """The latest checkpoint of a run that can be read; None if the run has saved none.
+
+    Args:
+        work_dir: of the run.
+        damaged: receives the later ones that are damaged, each with the reason.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all are damaged.
+    """
+    for path in saved_checkpoints(work_dir):
+        problem = find_corruption(path)
+        if problem is None:
+            return path
+        damaged[path] = problem
+    if damaged:
+        raise CheckpointError('every checkpoint is damaged: ' + '; '.join(f'{path} ({problem})' for path, problem
+                                                                          in damaged.items())
+                              + '. Copy one again from elsewhere, or remove them to start from the beginning')
+    return None
+
+
+def saved_checkpoints(work_dir: str | Path) -> list[Path]:
+    """The checkpoints that a run could continue from, intact or damaged, in the order in which they are to be tried.
+
+    The one named in `last_checkpoint` comes first, then the others from the latest on. What was saved after that note
+    comes before all of them: a run may be killed between the two.
+    """
+    note = Path(work_dir, 'last_checkpoint')
+    noted = Path(note.read_text(encoding='utf-8').strip()) if note.is_file() else None
+    folders = {Path(work_dir)} if noted is None else {Path(work_dir), noted.parent}
+    saved = sorted((file for folder in folders for pattern in _PATTERNS for file in folder.glob(pattern)),
+                   key=_age, reverse=True)
+    if noted is None or not noted.is_file():
+        return saved
+    return ([file for file in saved if file != noted and _age(file) > _age(note)] + [noted]
+            + [file for file in saved if file != noted and _age(file) <= _age(note)])
+
+
+def _age(file: Path) -> int:
+    return file.stat().st_mtime_ns
+
+
+def find_corruption(path: Path) -> str | None:
+    """Why the bytes of a checkpoint are not those that were written; None if they are, by their checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        return str(error) or type(error).__name__
+    return None if bad is None else f'checksum of {bad}'
+
+
+# --- reading
+
+def read_run(path: str | Path) -> dict:
+    """Reads a checkpoint of MMEngine with its optimizer and log history, or of detectron2 (only `state_dict`).
+
+    The text of the config in it is dropped: MMEngine would execute it on resuming.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file cannot be read, or is not a checkpoint of a run.
+    """
+    content = read_content(path)
+    if Path(path).suffix == '.pkl':
+        return dict(state_dict=from_detectron2(weights_in(content, path)), meta={})
+    if not isinstance(content, dict) or 'state_dict' not in content or 'meta' not in content:
+        raise CheckpointError(f'{path} holds no run of tools/train.py or tools/pretrain.py (no state_dict and meta): '
+                              'pass one of those; weights of other origin go to --pretrained')
+    _check_run(content, path)
+    for key in ('cfg', 'config'):
+        content['meta'].pop(key, None)
+    if 'message_hub' in content:
+        scalars = content['message_hub']['log_scalars']
+        scalars.update({name: HistoryBuffer(*value) for name, value in scalars.items() if isinstance(value, History)})
+    return content
+
+
+def _check_run(content: dict, path: str | Path) -> None:
+    """Raises CheckpointError if a part of a checkpoint is not of the type that MMEngine relies on."""
+    hub, optimizer = content.get('message_hub', {}), content.get('optimizer', {})
+    dicts = {'state_dict': content['state_dict'], 'meta': content['meta'], 'message_hub': hub, 'optimizer': optimizer}
+    for name in ('log_scalars', 'runtime_info', 'resumed_keys') if hub else ():
+        dicts[f'message_hub.{name}'] = hub.get(name) if isinstance(hub, dict) else None
+    bad = [name for name, value in dicts.items() if not isinstance(value, dict)]
+    if not bad:
+        bad = [f'state_dict.{name}' for name, value in content['state_dict'].items()
+               if not isinstance(name, str) or not isinstance(value, Tensor)]
+        bad += [f'meta.{name}' for name in ('epoch', 'iter')
+                if not isinstance(content['meta'].get(name, 0), int) or content['meta'].get(name, 0) < 0]
+        schedulers = content.get('param_schedulers', [])
+        several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+        if not all(isinstance(states, list) and all(isinstance(state, dict) for state in states) for states in several):
+            bad.append('param_schedulers')
+    if bad:
+        raise CheckpointError(f'{path} is no checkpoint of a run: {few(bad)} not as MMEngine writes it. It was changed '
+                              'or damaged: copy the file again')
+
+
+def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -> None:
+    """Raises CheckpointError unless the state of an optimizer in a checkpoint belongs to the parameters of `optimizer`.
+
+    torch takes moments of any shape and fails in the first step.
+    """
+    groups, stored = state.get('param_groups'), state.get('state')
+    advice = 'Resume with the config that the run was started with, or start a new run from its weights (load_from)'
+    if not isinstance(groups, list) or not isinstance(stored, dict) or not all(
+            isinstance(group, dict) and isinstance(group.get('params'), list) for group in groups):
+        raise CheckpointError(f'{path}: its optimizer has no groups of parameters, the file was changed or damaged: '
+                              'copy it again')
+    sizes, expected = [len(group['params']) for group in groups], [len(g['params']) for g in optimizer.param_groups]
+    if sizes != expected:
+        raise CheckpointError(f'{path}: its optimizer has {sum(sizes)} parameters in {len(sizes)} groups, the model of '
+                              f'this config has {sum(expected)} in {len(expected)}. {advice}')
+    parameters = [parameter for group in optimizer.param_groups for parameter in group['params']]
+    indices = [index for group in groups for index in group['params']]
+    names = _state_names(optimizer)
+    problems = []
+    for index, parameter in zip(indices, parameters, strict=True):
+        values = stored.get(index)
+        if values is None:
+            continue  # a parameter without a step so far
+        if not isinstance(values, dict) or (names is not None and values.keys() != names.keys()):
+            problems.append(f'state of parameter {index}: other entries than {type(optimizer).__name__} keeps')
+            continue
+        for name, value in values.items():
+            expected_shape = tuple(parameter.shape) if names is None or names[name] else ()
+            shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+            if (names is not None or shape) and shape != expected_shape:
+                problems.append(f'{name} of parameter {index}: {shape} in the file, {expected_shape} expected')
+            elif isinstance(value, Tensor) and not is_finite(value):
+                problems.append(f'{name} of parameter {index}: NaN or infinite')
+    if problems or not set(stored) <= set(indices):
+        raise CheckpointError(f'{path}: its optimizer does not belong to the model of this config. '
+                              f'{few(problems) or "It has states of unknown parameters"}. {advice}')
+
+
+def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:
+    """Names of what an optimizer keeps for a parameter, and whether each has its shape, found by a step on a small one.
+
+    None for an optimizer that takes no such step, or that keeps tensors of other shapes.
+    """
+    parameter = nn.Parameter(torch.zeros(3, 5))
+    parameter.grad = torch.ones_like(parameter)
+    settings = {key: value for key, value in optimizer.defaults.items() if key not in ('fused', 'foreach')}
+    try:
+        same = type(optimizer)([dict(settings, params=[parameter])], lr=1e-3)
+        same.step()
+    except (TypeError, RuntimeError, ValueError):
+        return None
+    shapes = {name: tuple(value.shape) if isinstance(value, Tensor) else () for name, value
+              in same.state[parameter].items()}
+    if not set(shapes.values()) <= {(), (3, 5)}:
+        return None
+    return {name: shape == (3, 5) for name, shape in shapes.items()}
+
+
+def load_model(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
+    """Loads the weights of a checkpoint of tools/train.py or tools/pretrain.py into `model`, sharded or not.
+
+    Raises:
+        CheckpointError: a name or a shape does not fit, or a weight is not finite. The model is not changed.
+    """
+    weights = {name.removeprefix('module.'): value for name, value in checkpoint['state_dict'].items()}
+    expected = model.state_dict()
+    problem = mismatches(weights, expected)
+    if problem:
+        raise CheckpointError(f'{path} does not fit the model of this config.\n{problem}'
+                              'Pass the config that the checkpoint was trained with (it lies in its work directory).')
+    check_finite(weights, path)
+    model.load_state_dict({name: scatter_shard(value, expected[name]) for name, value in weights.items()})

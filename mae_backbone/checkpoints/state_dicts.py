@@ -1,0 +1,75 @@
+"""Named weights: found in the content of a checkpoint, compared with a model, checked to be finite."""
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mae_backbone.checkpoints.reading import CheckpointError, read_content
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Names and tensors of a checkpoint file, from `state_dict`, `model` or the top level, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file cannot be read, or holds no weights.
+    """
+    return weights_in(read_content(path), path)
+
+
+def weights_in(content: object, path: str | Path) -> dict[str, Tensor]:
+    """Names and tensors in the content of the file at `path`; raises CheckpointError if there are none."""
+    for key in ('state_dict', 'model'):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f'{path} holds no names with tensors but a {type(content).__name__}: pass a checkpoint')
+    weights = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name.removeprefix('module.'): value for name, value in weights.items()}
+
+
+def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raises CheckpointError if a weight is NaN or infinite, with the names of the tensors."""
+    bad = sorted(name for name, value in weights.items() if not is_finite(value))
+    if bad:
+        raise CheckpointError(f'{path} holds NaN or infinite values in {len(bad)} of {len(weights)} tensors '
+                              f'({few(bad)}): its training has diverged or the file was damaged before it was saved. '
+                              'Pass an earlier checkpoint')
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether a tensor has neither NaN nor infinite elements; integers never have."""
+    if not (value.is_floating_point() or value.is_complex()):
+        return True
+    if value.dtype.itemsize == 1:  # float8, which isfinite does not take
+        value = value.float()
+    return bool(torch.isfinite(value).all())
+
+
+def mismatches(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *,
+               may_miss: tuple[str, ...] = ()) -> str:
+    """Lists why `weights` do not fit `expected`, one line for each kind; empty if they fit.
+
+    Names that end in one of `may_miss` need not be in `weights`.
+    """
+    missing = {name for name in expected.keys() - weights.keys() if not name.endswith(may_miss)}
+    shapes = [f'{name}: {tuple(weights[name].shape)} in the file, {tuple(expected[name].shape)} in the model'
+              for name in weights.keys() & expected.keys() if weights[name].shape != expected[name].shape]
+    dtypes = [f'{name}: {weights[name].dtype} in the file, {expected[name].dtype} in the model'
+              for name in weights.keys() & expected.keys()
+              if weights[name].is_floating_point() != expected[name].is_floating_point()]
+    return (_listing('in the file, not in the model', weights.keys() - expected.keys())
+            + _listing('in the model, not in the file', missing) + _listing('of another shape', shapes)
+            + _listing('of another dtype', dtypes))
+
+
+def _listing(title: str, names: Iterable[str]) -> str:
+    names = sorted(names)
+    return f'  {len(names)} {title}: {few(names)}\n' if names else ''
+
+
+def few(names: Iterable[str]) -> str:
+    """The first eight names, and how many more there are."""
+    names = list(names)
+    return ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')

@@ -1,0 +1,38 @@
+"""Start of distributed runs on CPUs, which MMEngine starts only on GPUs."""
+import datetime
+import os
+import subprocess
+
+from torch import distributed as dist
+
+
+def init_on_cpus(launcher: str, *, backend: str = 'gloo', timeout: float | None = None, **_: object) -> None:
+    """Joins a run of several processes on CPUs, as described by the environment that torchrun or Slurm sets.
+
+    Args:
+        launcher: 'pytorch' or 'slurm'.
+        backend: of torch.distributed; gloo in the place of nccl.
+        timeout: of a collective operation, in seconds.
+
+    Raises:
+        ValueError: another launcher.
+    """
+    if launcher == 'slurm':
+        _set_environment_from_slurm()
+    elif launcher != 'pytorch':
+        raise ValueError(f'--launcher {launcher} on CPUs: start the run with torchrun and --launcher pytorch, or with '
+                         'srun and --launcher slurm')
+    dist.init_process_group('gloo' if backend == 'nccl' else backend,
+                            timeout=None if timeout is None else datetime.timedelta(seconds=timeout))
+
+
+def _set_environment_from_slurm() -> None:
+    """Sets the variables that torch reads from those of Slurm, under the same names and defaults as MMEngine."""
+    environment = os.environ
+    if 'MASTER_ADDR' not in environment:
+        hosts = subprocess.run(['scontrol', 'show', 'hostname', environment['SLURM_NODELIST']], check=True, text=True,
+                               capture_output=True).stdout
+        environment['MASTER_ADDR'] = hosts.split()[0]
+    environment.setdefault('MASTER_PORT', '29500')
+    environment.update(RANK=environment['SLURM_PROCID'], WORLD_SIZE=environment['SLURM_NTASKS'],
+                       LOCAL_RANK=environment.get('SLURM_LOCALID', '0'))
