@@ -26,7 +26,7 @@ from mae_backbone import registry
 
 PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'paper'}
 FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, pip and Slurm
-PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'mkdocs', 'torchrun', 'export', 'srun', '.', '['}
+PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'mkdocs', 'torchrun', 'export', 'srun', 'scontrol', '.', '['}
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 
 
