@@ -19,10 +19,10 @@ from helpers.doc_blocks import (
     prose,
     shell_lines,
 )
-from mae_backbone.utils.config_files import find_config
 from mmengine.config import Config
 
 from mae_backbone import registry
+from mae_backbone.utils.config_files import find_config
 
 PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'paper'}
 FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, pip and Slurm
