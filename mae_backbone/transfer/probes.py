@@ -69,7 +69,7 @@ def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature:
 def trained(probe: Callable, train: Features, test: Features, *, seed: int, **options: object) -> dict:
     """A probe that is trained, its learning rate chosen on a part of the training images."""
     classes = int(max(train.labels.max(), test.labels.max())) + 1
-    found = probe(train, test, seed=seed, classes=classes, device=get_device(), **options)
+    found = probe(train, test, seed=seed, num_classes=classes, device=get_device(), **options)
     return {'values': {'top-1': found.accuracy}, 'chosen': found.chosen._asdict()}
 
 

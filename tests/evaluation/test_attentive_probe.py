@@ -1,4 +1,4 @@
-"""The attentive probe: what it finds that no mean of the tokens has, and what it shares with the linear one."""
+"""Attentive probe: finds what the mean of the tokens lacks, and is selected like the linear probe."""
 import pytest
 import torch
 
@@ -9,7 +9,7 @@ from mae_backbone.models.classifier import ViTClassifier
 
 
 def marked(number: int, *, seed: int) -> Features:
-    """Of 6 tokens one has a mark, and the sign of the class; the others have signs of their own, without a mark."""
+    """Six tokens, one of which has a mark and the sign of the class; the others have random signs and no mark."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(number, 6, 8, generator=generator) * 0.1
     signs = torch.randint(2, (number, 6), generator=generator)
@@ -19,50 +19,51 @@ def marked(number: int, *, seed: int) -> Features:
     return Features(values.half(), signs[torch.arange(number), place])
 
 
-def test_it_looks_where_the_class_is():
+def test_probe_attends_to_the_token_with_the_class():
     train, test = marked(1000, seed=0), marked(500, seed=1)
-    found = attentive_probe(train, test, heads=2, lrs=[1e-2], batch_size=64)
+    result = attentive_probe(train, test, heads=2, lrs=[1e-2], batch_size=64)
     mean = linear_probe(*(Features(part.values.float().mean(dim=1), part.labels) for part in (train, test)), lrs=[0.1])
-    assert found.accuracy > 95
+    assert result.accuracy > 95
     assert mean.accuracy < 75
-    assert found.held_out == {}
+    assert result.held_out == {}
 
 
-def test_it_is_chosen_and_seeded_as_the_linear_one():
+def test_selection_and_seed_are_those_of_the_linear_probe():
     train, test = marked(200, seed=0), marked(100, seed=1)
     options = dict(heads=2, lrs=[1e-5, 1e-2], epochs=8, batch_size=64)
     torch.manual_seed(1)
-    one = attentive_probe(train, test, **options)
+    first = attentive_probe(train, test, **options)
     torch.manual_seed(2)
-    two = attentive_probe(train, Features(test.values, test.labels.flip(0)), **options)
-    assert one.chosen.lr == 1e-2 == two.chosen.lr
-    assert one.held_out == two.held_out
-    assert torch.equal(one.answers, two.answers)
-    assert not torch.equal(attentive_probe(train, test, seed=3, **options).answers, one.answers)
+    second = attentive_probe(train, Features(test.values, test.labels.flip(0)), **options)
+    assert first.chosen.lr == 1e-2 == second.chosen.lr
+    assert first.held_out == second.held_out
+    assert torch.equal(first.predictions, second.predictions)
+    other = attentive_probe(train, test, seed=3, **options)
+    assert not torch.equal(other.predictions, first.predictions)
 
 
-def test_it_is_the_head_of_the_classifier():
+def test_head_equals_the_head_of_the_classifier():
     torch.manual_seed(0)
     model = ViTClassifier(dict(arch=dict(width=8, depth=1, heads=2), image_size=8, patch_size=4), num_classes=3,
                           pool='attention', probe=True).eval()
-    head = AttentiveHead(8, heads=2, classes=3, seed=0).eval()
+    head = AttentiveHead(8, heads=2, num_classes=3, seed=0).eval()
     head.load_state_dict({name.replace('head_norm', 'norm'): value for name, value in model.state_dict().items()
                           if not name.startswith('backbone.')})
     images = torch.randn(2, 3, 8, 8)
     tokens = model.backbone.encode(model.backbone.embed(images))
-    scores = torch.stack([one['scores'] for one in model(images, mode='predict')])
+    scores = torch.stack([output['scores'] for output in model(images, mode='predict')])
     torch.testing.assert_close(head(tokens).softmax(dim=1), scores)
 
 
 @pytest.mark.parametrize(('shape', 'heads', 'says'), [
-    ((4, 8), 2, r"features are \(4, 8\) and .*pooling='tokens'"), ((4, 6, 8), 3, 'heads=3 do not divide the width 8')])
-def test_mistakes_are_named(shape: tuple, heads: int, says: str):
+    ((4, 8), 2, r"features are \(4, 8\) and .*pooling='tokens'"), ((4, 6, 8), 3, 'heads=3 does not divide the width 8')])
+def test_features_that_are_not_tokens_are_refused(shape: tuple, heads: int, says: str):
     features = Features(torch.zeros(shape), torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=says):
         attentive_probe(features, features, heads=heads)
 
 
-def test_labels_beyond_the_classes_are_refused():
+def test_labels_above_num_classes_are_refused():
     features = Features(torch.randn(6, 5, 8), torch.arange(6))
-    with pytest.raises(ValueError, match='labels are from 0 to 5, wanted 0 to 2 for 3 classes'):
-        attentive_probe(features, features, heads=2, classes=3)
+    with pytest.raises(ValueError, match='labels are from 0 to 5, expected 0 to 2 for 3 classes'):
+        attentive_probe(features, features, heads=2, num_classes=3)

@@ -1,5 +1,4 @@
-"""Linear probes: each head of a sweep is what it would be alone, and what torch's own parts make it; against
-scikit-learn."""
+"""Linear probe against torch's own layers and optimizer, and against scikit-learn."""
 import math
 
 import numpy as np
@@ -27,8 +26,8 @@ def clouds(number: int, *, seed: int = 0, classes: int = 5, width: int = 24, spr
 
 
 @pytest.mark.parametrize('batch_size', [64, 1000])
-def test_each_head_of_a_sweep_is_what_it_would_be_alone(batch_size: int):
-    train, options = clouds(200), dict(classes=5, epochs=9, batch_size=batch_size)
+def test_heads_of_a_sweep_equal_heads_trained_separately(batch_size: int):
+    train, options = clouds(200), dict(num_classes=5, epochs=9, batch_size=batch_size)
     settings = [Setting(0.01), Setting(0.3, 0.05), Setting(3e38), Setting(0.05)]  # one of them diverges
     together = train_heads(train, settings, **options)
     assert not together.weight[:, 2].isfinite().all()
@@ -36,10 +35,10 @@ def test_each_head_of_a_sweep_is_what_it_would_be_alone(batch_size: int):
         alone = train_heads(train, [settings[k]], **options)
         assert_close(together.weight[:, k], alone.weight[:, 0], atol=1e-5, rtol=1e-5)
         assert_close(together.bias[k], alone.bias[0], atol=1e-5, rtol=1e-5)
-        assert torch.equal(together.answers(train.values)[:, k], alone.answers(train.values)[:, 0])
+        assert torch.equal(together.predict(train.values)[:, k], alone.predict(train.values)[:, 0])
 
 
-def test_a_sweep_reads_features_as_often_as_one_rate():
+def test_sweep_reads_features_as_often_as_one_rate():
     class Counted:
         """Features that count the rows which are taken."""
 
@@ -53,14 +52,14 @@ def test_a_sweep_reads_features_as_often_as_one_rate():
     reads = []
     for settings in ([Setting(0.01)], [Setting(0.01 * i) for i in range(12)]):
         values, labels = clouds(200)
-        train_heads(Features(counted := Counted(values), labels), settings, classes=5, epochs=9, batch_size=64)
+        train_heads(Features(counted := Counted(values), labels), settings, num_classes=5, epochs=9, batch_size=64)
         reads.append(counted.read)
     assert reads == [(2 + 9) * 200] * 2  # mean and moments, then the epochs
 
 
-def test_a_head_is_what_torch_trains():
+def test_head_equals_torch_sgd():
     train, setting = clouds(200), Setting(0.2, 0.01)
-    found = train_heads(train, [setting], classes=5, epochs=18, batch_size=1000)
+    result = train_heads(train, [setting], num_classes=5, epochs=18, batch_size=1000)
     inputs = F.batch_norm(train.values.double(), None, None, training=True, eps=1e-6)
     inputs = inputs @ torch.from_numpy(inv(sqrtm((inputs.T @ inputs / 200 + 0.01 * torch.eye(24)).numpy())))
     head = nn.Linear(24, 5).double()
@@ -70,41 +69,41 @@ def test_a_head_is_what_torch_trains():
     optimizer = torch.optim.SGD([dict(params=[head.weight], weight_decay=0.01), dict(params=[head.bias])], lr=0.2,
                                 momentum=0.9)
     for epoch in range(18):
-        share = (epoch + 1) / 3 if epoch < 2 else (1 + math.cos(math.pi * (epoch - 2) / 16)) / 2
+        fraction = (epoch + 1) / 3 if epoch < 2 else (1 + math.cos(math.pi * (epoch - 2) / 16)) / 2
         for group in optimizer.param_groups:
-            group['lr'] = 0.2 * share
+            group['lr'] = 0.2 * fraction
         optimizer.zero_grad()
         F.cross_entropy(head(inputs), train.labels).backward()
         optimizer.step()
-    assert_close(found.weight[:, 0], head.weight.detach().T.float(), atol=1e-4, rtol=1e-4)
-    assert_close(found.bias[0], head.bias.detach().float(), atol=1e-4, rtol=1e-4)
-    assert_close(found.scores(train.values)[:, 0], head(inputs).detach().float(), atol=1e-3, rtol=1e-3)
+    assert_close(result.weight[:, 0], head.weight.detach().T.float(), atol=1e-4, rtol=1e-4)
+    assert_close(result.bias[0], head.bias.detach().float(), atol=1e-4, rtol=1e-4)
+    assert_close(result.scores(train.values)[:, 0], head(inputs).detach().float(), atol=1e-3, rtol=1e-3)
 
 
-def test_it_is_as_good_as_the_best_logistic_regression_of_scikit_learn():
+def test_probe_reaches_best_logistic_regression_of_scikit_learn():
     train, test = clouds(2000), clouds(4000, seed=1)
     scaler = StandardScaler().fit(train.values.double().numpy())
     inputs, others = (scaler.transform(part.values.double().numpy()) for part in (train, test))
     best = max(100 * LogisticRegression(C=strength, max_iter=2000).fit(inputs, train.labels.numpy())
                .score(others, test.labels.numpy()) for strength in (1e-3, 1e-2, 0.1, 1.0, 100.0))
-    found = linear_probe(train, test)
+    result = linear_probe(train, test)
     assert 40 < best < 95
-    assert found.accuracy >= best - 0.3
-    assert found.accuracy == pytest.approx(100 * (found.answers == test.labels).double().mean().item())
+    assert result.accuracy >= best - 0.3
+    assert result.accuracy == pytest.approx(100 * (result.predictions == test.labels).double().mean().item())
 
 
-def test_the_test_set_has_no_part_in_the_choice():
+def test_test_set_does_not_influence_the_selection():
     train, test = clouds(300), clouds(100, seed=1)
-    found = linear_probe(train, test, epochs=9)
-    assert found.chosen == max(found.held_out, key=found.held_out.get)
-    assert len(found.held_out) == 12
+    result = linear_probe(train, test, epochs=9)
+    assert result.chosen == max(result.held_out, key=result.held_out.get)
+    assert len(result.held_out) == 12
     for other in (Features(test.values, test.labels.flip(0)), Features(test.values[:1], test.labels[:1])):
         again = linear_probe(train, other, epochs=9)
-        assert (again.chosen, again.held_out) == (found.chosen, found.held_out)
-        assert torch.equal(again.answers, found.answers[:len(other.labels)])
+        assert (again.chosen, again.held_out) == (result.chosen, result.held_out)
+        assert torch.equal(again.predictions, result.predictions[:len(other.labels)])
 
 
-def test_the_seed_decides_all():
+def test_same_seed_gives_same_result():
     train, test = clouds(300), clouds(100, seed=1)
     torch.manual_seed(1)
     one = linear_probe(train, test, epochs=9, weight_decays=(0.0, 1e-3))
@@ -115,45 +114,45 @@ def test_the_seed_decides_all():
     assert linear_probe(train, test, epochs=9, seed=1).held_out != linear_probe(train, test, epochs=9).held_out
 
 
-def test_one_setting_leaves_no_choice_and_learns_from_all():
+def test_single_setting_learns_from_all_images():
     train = clouds(5)._replace(labels=torch.arange(5))  # an image of each class
-    found = linear_probe(train, train, lrs=[0.5])
-    assert found.held_out == {}
-    assert found.accuracy == 100
+    result = linear_probe(train, train, lrs=[0.5])
+    assert result.held_out == {}
+    assert result.accuracy == 100
     with pytest.raises(ValueError, match='no class has two images'):
         linear_probe(train, train)
 
 
-def test_a_class_that_only_the_test_set_has_is_missed():
+def test_class_missing_in_training_counts_as_error():
     train, test = clouds(300, spread=0.1), clouds(100, seed=1, spread=0.1)
     known = train.labels < 3
-    found = linear_probe(train.select(known.nonzero()[:, 0]), test, lrs=[0.5])
-    assert found.accuracy == pytest.approx(100 * (test.labels < 3).double().mean().item())
+    result = linear_probe(train.select(known.nonzero()[:, 0]), test, lrs=[0.5])
+    assert result.accuracy == pytest.approx(100 * (test.labels < 3).double().mean().item())
 
 
-@pytest.mark.parametrize('share', [0.1, 0.5, 0.99])
-def test_every_class_is_held_out_from_and_learned_from(share: float):
+@pytest.mark.parametrize('fraction', [0.1, 0.5, 0.99])
+def test_split_keeps_and_holds_out_images_of_every_class(fraction: float):
     labels = torch.tensor([0] * 20 + [1] * 2 + [2] + [3] * 7)[torch.randperm(30)]
-    learn, choose = split_by_class(labels, share, seed=0)
+    learn, choose = split_by_class(labels, fraction, seed=0)
     assert sorted([*learn.tolist(), *choose.tolist()]) == [*range(30)]
     assert labels[learn].unique().tolist() == [0, 1, 2, 3]
     assert labels[choose].unique().tolist() == [0, 1, 3]
-    assert torch.equal(learn, split_by_class(labels, share, seed=0)[0])
-    assert not torch.equal(learn, split_by_class(labels, share, seed=1)[0]) or share == 0.99
+    assert torch.equal(learn, split_by_class(labels, fraction, seed=0)[0])
+    assert not torch.equal(learn, split_by_class(labels, fraction, seed=1)[0]) or fraction == 0.99
 
 
 @pytest.mark.parametrize(('change', 'says'), [
-    (dict(values=torch.zeros(5, 2, 3)), r'features are \(5, 2, 3\) with labels \(5,\), wanted \(N, D\)'),
-    (dict(classes=4), 'labels are from 0 to 4, wanted 0 to 3 for 4 classes'),
-    (dict(held_out=1.0), r'held_out=1\.0, wanted a share'),
+    (dict(values=torch.zeros(5, 2, 3)), r'features are \(5, 2, 3\) with labels \(5,\), expected \(N, D\)'),
+    (dict(num_classes=4), 'labels are from 0 to 4, expected 0 to 3 for 4 classes'),
+    (dict(held_out=1.0), r'held_out=1\.0, expected a fraction'),
 ])
-def test_mistakes_are_named(change: dict, says: str):
+def test_invalid_arguments_are_refused(change: dict, says: str):
     train = Features(change.pop('values', torch.randn(5, 3)), torch.arange(5))
     with pytest.raises(ValueError, match=says):
         linear_probe(train, train, **{'lrs': [0.1] if 'held_out' not in change else [0.1, 0.2]} | change)
 
 
-def test_features_of_another_width_are_refused_before_the_training():
+def test_features_of_another_width_are_refused_before_training():
     train, test = Features(torch.randn(6, 3), torch.arange(6) % 2), Features(torch.randn(4, 5), torch.arange(4) % 2)
-    with pytest.raises(ValueError, match=r'learn from are \(6, 3\), those to judge by \(4, 5\)'):
+    with pytest.raises(ValueError, match=r'training features are \(6, 3\), test features \(4, 5\)'):
         linear_probe(train, test, lrs=[0.1])
