@@ -1,5 +1,6 @@
-"""A classifier on one set after the other: rows of a table that a killed run goes on with."""
+"""Table of a classifier's accuracy on many image sets, kept so that a killed run continues."""
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,91 +10,121 @@ from mmengine.dataset import pseudo_collate
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from mae_backbone.evaluation.imagenet_variants import EXTRA, STRENGTHS
+from mae_backbone.evaluation.imagenet_c import ALEXNET_ERRORS, EXTRA_CORRUPTIONS, STRENGTHS, mean_corruption_error
+from mae_backbone.evaluation.imagenet_variants import STRENGTH_FOLDERS
 from mae_backbone.evaluation.metrics import label_ranks
 from mae_backbone.utils.atomic_write import write_text
 
 
 def accuracies(net: nn.Module, dataset: Dataset, labels: Sequence[int], *, batch_size: int = 64,
                workers: int = 1) -> dict[str, float]:
-    """Top-1 and top-5 in percent of a classifier on labeled images.
+    """Top-1 and top-5 accuracy of a classifier in percent, and the numbers of images and classes.
 
-    Guesses are restricted to the classes that occur in the set, as ImageNet-A and -R, which have 200 of the 1,000
+    Predictions are restricted to the classes that occur in the set, as ImageNet-A and -R, which have 200 of the 1,000
     classes, are evaluated.
 
     Args:
         net: `ViTClassifier` in evaluation mode.
         dataset: its items are dict(inputs=uint8 (3, H, W), data_samples=label).
         labels: of all its images.
-        batch_size, workers: of the loader.
+        batch_size, workers: of the data loader.
     """
-    among = torch.from_numpy(np.unique(labels))
+    classes = torch.from_numpy(np.unique(labels))
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=pseudo_collate)
     ranks = []
     with torch.inference_mode():
         for batch in loader:
-            outputs = net.test_step(batch)
-            scores = torch.stack([output['scores'] for output in outputs]).cpu()[:, among]
+            outputs = net.test_step(batch)  # type: ignore[operator]  # of MMEngine's BaseModel
+            scores = torch.stack([output['scores'] for output in outputs]).cpu()[:, classes]
             true = torch.tensor([output['label'] for output in outputs])
-            ranks.append(label_ranks(scores, torch.searchsorted(among, true)))
-    found = torch.cat(ranks)
-    return {'top-1': 100 * float((found < 1).double().mean()), 'top-5': 100 * float((found < 5).double().mean()),
-            'images': len(found), 'classes': len(among)}
+            ranks.append(label_ranks(scores, torch.searchsorted(classes, true)))
+    rank = torch.cat(ranks)
+    return {'top-1': 100 * float((rank < 1).double().mean()), 'top-5': 100 * float((rank < 5).double().mean()),
+            'images': len(rank), 'classes': len(classes)}
 
 
 class Table:
-    """Rows by name in a JSON file, which is written after each of them.
+    """Rows by name in a JSON file, written after each of them.
 
     Args:
         path: of the file.
-        about: what all rows depend on; rows of something else are thrown away.
+        settings: what all rows depend on. Rows of other settings are dropped.
     """
 
-    def __init__(self, path: Path, about: dict) -> None:
-        self.path, self.about, self.rows = path, about, {}
+    def __init__(self, path: Path, settings: dict) -> None:
+        self.path, self.settings = path, settings
+        self.rows: dict[str, dict] = {}
         if path.is_file():
             try:
                 kept = json.loads(path.read_text(encoding='utf-8'))
-                self.rows = dict(kept['rows']) if kept['about'] == about else {}
-            except (ValueError, KeyError, TypeError):  # not ours: written anew
+                self.rows = dict(kept['rows']) if kept['about'] == settings else {}
+            except (ValueError, KeyError, TypeError):  # not ours: overwritten
                 pass
 
     def add(self, name: str, images: dict[str, str], measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """The row of that name, measured where it is not there yet, or of other images; what these gave goes too."""
+        """Returns the row of that name, measured if it is missing or of other images.
+
+        If a set's images have changed, all rows of the old images are dropped.
+        """
         old = self.rows.get(name, {}).get('of')
         if old != images:
             self.rows = {other: row for other, row in self.rows.items() if old is None or row['of'] != old}
             self.rows[name] = {**measure(), 'of': images}
-            write_text(self.path, json.dumps({'about': self.about, 'rows': self.rows}, indent=1), durable=True)
+            write_text(self.path, json.dumps({'about': self.settings, 'rows': self.rows}, indent=1), durable=True)
         return self.rows[name]
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Raises ValueError for two rows of one name, of which the table would keep the later one."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f'several sets are called {", ".join(twice)}: pass the folder above each, which then stands '
-                         'in its name, or rename one')
+    """Raises ValueError if two sets have the same name: the table would keep the later one only."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f'several sets are called {", ".join(repeated)}: pass the parent folder of each, whose name '
+                         'is then part of theirs, or rename one')
 
 
-def as_markdown(rows: dict[str, dict]) -> str:
-    """Rows -> a table; of SET/CORRUPTION/1 to SET/CORRUPTION/5 there is one row with their mean."""
+def is_imagenet(classes: Sequence[str]) -> bool:
+    """Whether class names are the 1,000 WordNet ids of ImageNet."""
+    return len(classes) == 1000 and all(re.fullmatch(r'n\d{8}', name) for name in classes)
+
+
+def as_markdown(rows: dict[str, dict], *, imagenet: bool = False) -> str:
+    """Formats rows as a table; SET/CORRUPTION/1 to SET/CORRUPTION/5 become one row with their mean.
+
+    A line for each corrupted set follows: ImageNet-C's mCE if all of its 15 corruptions were measured at five strengths
+    on the 1,000 classes of ImageNet (`imagenet`), otherwise the mean error.
+    """
     groups: dict[str, list[dict]] = {}
     for name, row in rows.items():
-        above, _, last = name.rpartition('/')
-        groups.setdefault(f'{above}/' if above and last in STRENGTHS else name, []).append(row)
-    lines, corrupted = ['| set | images | classes | top-1 | top-5 | error |', '|---|---|---|---|---|---|'], {}
+        parent, _, last = name.rpartition('/')
+        groups.setdefault(f'{parent}/' if parent and last in STRENGTH_FOLDERS else name, []).append(row)
+    lines = ['| set | images | classes | top-1 | top-5 | error |', '|---|---|---|---|---|---|']
+    corrupted: dict[str, dict[str, list[dict]]] = {}
     for name, group in groups.items():
-        top1, top5 = (float(np.mean([row[key] for row in group])) for key in ('top-1', 'top-5'))
+        top1, top5 = (_mean(group, key) for key in ('top-1', 'top-5'))
         if name.endswith('/'):
-            corrupted.setdefault(name.split('/')[0], {})[name.split('/')[-2]] = 100 - top1
+            corrupted.setdefault(name.split('/')[0], {})[name.split('/')[-2]] = group
             name = f'{name[:-1]}, {len(group)} strengths'
         lines.append(f'| {name} | {group[0]["images"]:,} | {group[0]["classes"]:,} | {top1:.1f} | {top5:.1f} | '
                      f'{100 - top1:.1f} |')
-    for name, errors in corrupted.items():
-        counted, extra = [errors[one] for one in errors if one not in EXTRA], [one for one in errors if one in EXTRA]
-        without = f', without {", ".join(extra)}, which are none of the 15 of ImageNet-C' if extra else ''
-        if counted:
-            lines += ['', f'{name}: mean error over {len(counted)} corruptions {np.mean(counted):.1f}{without}. It is '
-                      'the plain mean; the mCE of ImageNet-C divides each error by that of AlexNet.']
+    for name, corruptions in corrupted.items():
+        if not corruptions.keys() <= set(EXTRA_CORRUPTIONS):
+            lines += ['', _summary(name, corruptions, imagenet=imagenet)]
     return '\n'.join(lines) + '\n'
+
+
+def _summary(name: str, corruptions: dict[str, list[dict]], *, imagenet: bool) -> str:
+    """One line about the rows of each corruption of a set."""
+    errors = {corruption: 100 - _mean(group, 'top-1') for corruption, group in corruptions.items()}
+    extra = [corruption for corruption in errors if corruption in EXTRA_CORRUPTIONS]
+    counted = [error for corruption, error in errors.items() if corruption not in extra]
+    text = f'{name}: mean error {np.mean(counted):.1f} over {len(counted)} corruptions'
+    text += f', without {", ".join(extra)}, which are not among the 15 of ImageNet-C' if extra else ''
+    complete = all(len(corruptions.get(corruption, [])) == len(STRENGTHS) for corruption in ALEXNET_ERRORS)
+    if imagenet and complete and all(row['classes'] == 1000 for group in corruptions.values() for row in group):
+        return f'{text}; mCE {mean_corruption_error(errors):.1f} (errors divided by those of AlexNet, as ImageNet-C)'
+    return (f"{text}. ImageNet-C's mCE needs its 15 corruptions at five strengths on the 1,000 classes of ImageNet, "
+            'named by their WordNet ids')
+
+
+def _mean(rows: Sequence[dict], key: str) -> float:
+    return float(np.mean([row[key] for row in rows]))

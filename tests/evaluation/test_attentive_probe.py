@@ -56,7 +56,8 @@ def test_head_equals_the_head_of_the_classifier():
 
 
 @pytest.mark.parametrize(('shape', 'heads', 'says'), [
-    ((4, 8), 2, r"features are \(4, 8\) and .*pooling='tokens'"), ((4, 6, 8), 3, 'heads=3 does not divide the width 8')])
+    ((4, 8), 2, r"features are \(4, 8\) and .*pooling='tokens'"),
+    ((4, 6, 8), 3, 'heads=3 does not divide the width 8')])
 def test_features_that_are_not_tokens_are_refused(shape: tuple, heads: int, says: str):
     features = Features(torch.zeros(shape), torch.zeros(4, dtype=torch.long))
     with pytest.raises(ValueError, match=says):
