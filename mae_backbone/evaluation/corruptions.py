@@ -1,7 +1,7 @@
 """Image corruptions of ImageNet-C at five strengths, seeded per image.
 
-The corruptions are those of the package `imagecorruptions`, which mmdet's dependency imaug installs. Corrupting a set on
-the fly gives numbers close to, but not the same as, the published files, which were cropped and stored as JPEG.
+The corruptions are those of the package `imagecorruptions`, which mmdet's dependency imaug installs. Corrupting a set
+on the fly gives numbers close to, but not the same as, the published files, which were cropped and stored as JPEG.
 """
 import contextlib
 import io
@@ -53,7 +53,7 @@ def corrupt(image: np.ndarray, name: str, strength: int, *, seed: int = 0, index
                                             **{'seed': image_seed} if name in _SEEDED else {})
     finally:
         np.random.set_state(state)
-    return np.asarray(corrupted)
+    return np.array(corrupted)  # a copy: some of them are read-only
 
 
 def _import_corruptions() -> ModuleType:
