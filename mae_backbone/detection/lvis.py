@@ -8,7 +8,7 @@ from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
 
-from mae_backbone.formats.coco import image_file
+from mae_backbone.formats.coco_file import image_file
 from mae_backbone.registry import DATASETS, METRICS
 
 

@@ -1,1 +1,1 @@
-"""Data sets on disk: one module per format."""
+"""Formats of labeled data sets on disk: one class per format, listed in `registry.FORMATS`."""

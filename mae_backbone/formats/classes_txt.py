@@ -1,57 +1,61 @@
-"""classes.txt: the names of the classes of label maps, and their colors."""
+"""classes.txt: names of the classes of label maps, and their colors."""
 import re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from mae_backbone.data.label_colors import Color, LabelColors
-from mae_backbone.formats.dataset_spec import DataError, some
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.messages import first_few
 
-_COLORED = re.compile(r'(?P<name>.*\S)\s+#(?P<color>[0-9a-fA-F]{6})')
-NONE = '-'  # what stands in the place of a name for pixels of no class
+_NAME_AND_COLOR = re.compile(r'(?P<name>.*\S)\s+#(?P<red>[0-9a-fA-F]{2})(?P<green>[0-9a-fA-F]{2})(?P<blue>[0-9a-fA-F]{2})')
+NO_CLASS = '-'  # takes the place of a name for the color of pixels of no class
 
 
 class ClassFile(NamedTuple):
-    """What a classes.txt says."""
+    """Content of a classes.txt."""
 
-    names: list[str]  # in the order of the labels, from 0
-    colors: list[Color]  # of each, empty where the file has none
+    names: list[str]      # in the order of the labels, from 0
+    colors: list[Color]   # of each class; empty if the file has none
     ignored: list[Color]  # of pixels of no class
 
 
 def read_classes(path: str | Path) -> ClassFile:
-    """Reads a class a line, the first for label 0: its name, then its color as #rrggbb or nothing.
+    """Reads a file with one class per line, the first for label 0: its name, optionally followed by #rrggbb.
 
-    Where one class has a color all have. A line with the name `-` gives a color of pixels of no class.
+    Either all classes have a color or none has. A line with the name `-` gives a color of pixels of no class.
 
     Raises:
-        DataError: it is no text, is empty, has a gap, a name or a color twice, or colors for some classes only.
+        DataError: the file is not text, is empty, has empty lines, repeats a name or a color, or has colors for some
+            classes only.
     """
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding='utf-8-sig').rstrip().splitlines()]
     except UnicodeDecodeError as error:
-        raise DataError(f'{path} is no text in UTF-8 (byte {error.start}): wanted one class name a line') from error
+        raise DataError(f'{path} is not text in UTF-8 (byte {error.start}): expected one class name per line'
+                        ) from error
     if not lines or not all(lines):
-        raise DataError(f'{path} {"has empty lines" if lines else "is empty"}: wanted one class name a line, the first '
-                        'for label 0')
-    entries = [_entry(line) for line in lines]
-    ignored = [color for name, color in entries if name == NONE and color]
-    classes = [(name, color) for name, color in entries if name != NONE or not color]
+        raise DataError(f'{path} {"has empty lines" if lines else "is empty"}: expected one class name per line, the '
+                        'first for label 0')
+    entries = [_parse_line(line) for line in lines]
+    ignored = [color for name, color in entries if name == NO_CLASS and color]
+    classes = [(name, color) for name, color in entries if name != NO_CLASS or not color]
     names, colors = [name for name, _ in classes], [color for _, color in classes if color]
     _check(path, names, colors, ignored)
     return ClassFile(names, colors, ignored)
 
 
-def _entry(line: str) -> tuple[str, Color | None]:
-    found = _COLORED.fullmatch(line)
-    if found is None:
+def _parse_line(line: str) -> tuple[str, Color | None]:
+    match = _NAME_AND_COLOR.fullmatch(line)
+    if match is None:
         return line, None
-    return found['name'], tuple(bytes.fromhex(found['color']))
+    return match['name'], (int(match['red'], 16), int(match['green'], 16), int(match['blue'], 16))
 
 
 def _check(path: str | Path, names: list[str], colors: list[Color], ignored: list[Color]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f'{path} names {some(twice)} more than once: give each label a name of its own')
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise DataError(f'{path} names {first_few(repeated)} more than once: give every label a name of its own')
     if (colors or ignored) and len(colors) != max(1, len(names)):
         raise DataError(f'{path} has colors for {len(colors)} of its {len(names)} classes: write a color such as '
                         '#804080 after every name, or after none')

@@ -1,266 +1,261 @@
-"""Label maps of mmseg's data sets: image files with the number of a class in each pixel."""
+"""Label maps of mmseg's data sets: image files with the label of a class in each pixel."""
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from functools import cached_property, partial
+from importlib import import_module
+from typing import ClassVar
 
-import cv2
 import numpy as np
-from mmengine.fileio import list_dir_or_file
-from PIL import Image, UnidentifiedImageError
+from mmengine.config import ConfigDict
+from mmengine.dataset import BaseDataset
 
-from mae_backbone.data.decode import read_image
-from mae_backbone.data.label_colors import IGNORED, LabelColors, UnknownColorError
-from mae_backbone.formats.dataset_spec import DataError, Source, absent, dicts_in, does_not_exist, evenly, some
+from mae_backbone.data.label_colors import IGNORED
+from mae_backbone.formats.classes_txt import ClassFile, read_classes
+from mae_backbone.formats.data_format import ClassNames, DataFormat
+from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
+from mae_backbone.formats.drawing import draw_label_map
+from mae_backbone.formats.files import decode_sample, evenly_spaced
+from mae_backbone.formats.label_map_files import (
+    LabelMapSummary,
+    Reader,
+    image_label_pairs,
+    label_map_reader,
+    read_labels,
+    summarize,
+)
+from mae_backbone.formats.messages import first_few
+from mae_backbone.formats.subset import subset_by_indices
+from mae_backbone.formats.tables import frequency_table
+from mae_backbone.utils.palette import palette
 
-LOOKED_AT = 500  # label maps of a split whose pixels are read; of a larger set so many at even distances
-_COLORED = ('RGB', 'RGBA', 'RGBX')  # modes of PIL; of an image with a palette ('P') the indices count, as with mmseg
-UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what PIL raises, on broken PNG too
-_EXIF_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # those that exchange width and height
+NUM_INSPECTED = 500  # label maps per split whose pixels are read before the start, evenly spaced in the list
 
 
-def check_label_maps(source: Source, pairs: list[tuple[str, str]]) -> list[str]:
-    """Refuses label maps that do not belong to the images or to the classes; returns lines that say what there is.
+class LabelMaps(DataFormat):
+    """Images and label maps of mmseg's BaseSegDataset and its subclasses, such as ADE20KDataset."""
 
-    Args:
-        source: of kind 'label maps'.
-        pairs: what `pairs_of` gives for it.
+    dataset_types: ClassVar = {'BaseSegDataset': ('load_data_list',)}
 
-    Raises:
-        DataError: see there; images are not decoded, of label maps at most `LOOKED_AT`.
+    # ---- classes
+
+    @property
+    def class_file(self) -> str:
+        """Path of classes.txt, which may not exist."""
+        return os.path.join(self.spec.root, 'classes.txt')
+
+    def _read_class_file(self) -> ClassFile | None:
+        return read_classes(self.class_file) if os.path.isfile(self.class_file) else None
+
+    def classes(self) -> ClassNames:
+        """Returns the names in classes.txt, or else the names in the config."""
+        class_file = self._read_class_file()
+        return ClassNames(class_file.names, self.class_file) if class_file else (
+            ClassNames(self.spec.class_names, 'the config'))
+
+    def set_classes(self, names: list[str]) -> list[str]:
+        """Writes class names, and the colors in classes.txt, into the config of the data set."""
+        spec, class_file, lines = self.spec, self._read_class_file(), []
+        metainfo = spec.cfg.get('metainfo') or {}
+        if spec.class_names != names or isinstance(metainfo.get('classes'), str):
+            spec.cfg.metainfo = ConfigDict(metainfo, classes=tuple(names), palette=palette(len(names)))
+            # Without classes.txt, the config chooses some of the classes of the type: mmseg maps their labels.
+            if spec.default_class_names and class_file:
+                lines.append(self._take_any_classes())
+        if class_file and class_file.colors:
+            lines.append(self._read_by_colors(class_file))
+        return lines
+
+    def _take_any_classes(self) -> str:
+        """Turns a data set that mmseg makes for certain classes, such as ADE20KDataset, into one for any classes."""
+        name = self.spec.type_name
+        options = {key: self.spec.option(key) for key in ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')}
+        self.spec.cfg.update(options, type='mmseg.BaseSegDataset')
+        return f'{name} becomes BaseSegDataset, which takes any classes, with {options}'
+
+    def _read_by_colors(self, class_file: ClassFile) -> str:
+        """Makes the pipeline read label maps by the colors of classes.txt."""
+        import_module('mae_backbone.segmentation')  # registers mae_backbone.LoadAnnotations
+        self.spec.cfg.metainfo = ConfigDict(self.spec.cfg.get('metainfo') or {}, classes=tuple(self.spec.class_names),
+                                            palette=class_file.colors)
+        for step in dicts_in(self.spec.option('pipeline')):
+            if str(step.get('type')).endswith('LoadAnnotations'):
+                step.update(type='mae_backbone.LoadAnnotations', palette=class_file.colors, ignored=class_file.ignored)
+        return f'label maps in colors are read by the colors in {self.class_file}'
+
+    # ---- checks
+
+    def check(self, *, masks: bool, labels: bool) -> list[str]:
+        """Refuses label maps that do not fit the images or the classes. Reads at most `NUM_INSPECTED` of them."""
+        if not labels:
+            return super().check(masks=masks, labels=labels)
+        self.check_root()
+        decode_sample(self.spec.split, self.images())
+        self._check_config()
+        valid, summaries = ValidLabels(self.spec), self._summaries()
+        self._refuse(summaries, lambda summary: summary.fault, 'cannot be read as one number per pixel',
+                     'save them as 8-bit PNG with one channel that holds the label of the class, or write the colors '
+                     'of the classes into classes.txt, as #rrggbb after each name')
+        self._refuse(summaries, lambda summary: summary.unknown_colors, 'have colors that no class has',
+                     'add them to classes.txt (with the name - for pixels of no class), or correct the maps, which '
+                     'must not be smoothed or saved as JPEG')
+        self._refuse(summaries, lambda summary: summary.size_mismatch, 'have another size than their image',
+                     'resize each label map to the size of its image, without smoothing (nearest neighbor)')
+        self._refuse(summaries, lambda summary: first_few(sorted(summary.labels - valid.all)),
+                     f'have labels outside of {valid}', 'map the labels to these numbers' + valid.hint(summaries))
+        return self._lines(summaries, valid)
+
+    def _summaries(self) -> list[LabelMapSummary]:
+        images, maps = zip(*evenly_spaced(self._pairs, NUM_INSPECTED), strict=True)
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(partial(summarize, self._reader), images, maps))
+
+    def _check_config(self) -> None:
+        """Refuses settings at which mmseg would fail in the middle of a run, or which it would misread."""
+        spec = self.spec
+        if not spec.class_names:
+            raise DataError(f'the classes of {spec.root} have no names: write them into {spec.root}/classes.txt, one '
+                            'per line, the first for label 0')
+        count = len(spec.default_class_names or spec.class_names)
+        limit = IGNORED - bool(spec.option('reduce_zero_label'))
+        if count > limit:  # LoadAnnotations casts labels to 8 bits, of which 255 marks pixels of no class.
+            raise DataError(f'{spec.root} has {count} classes, expected at most {limit}: mmseg reads label maps with 8 '
+                            'bits per pixel, so that larger labels would turn into labels of other classes. Merge or '
+                            'drop classes')
+        settings = {step['reduce_zero_label'] for step in dicts_in(spec.option('pipeline'))
+                    if step.get('reduce_zero_label') is not None}
+        if settings - {spec.option('reduce_zero_label')}:
+            raise DataError(f'the {spec.split} set has reduce_zero_label={spec.option("reduce_zero_label")}, but '
+                            f'LoadAnnotations in its pipeline has {first_few(settings)}: remove it from '
+                            'LoadAnnotations')
+
+    def _refuse(self, summaries: list[LabelMapSummary], fault_of: Callable[[LabelMapSummary], str], what: str,
+                advice: str) -> None:
+        faults = [f'{summary.path}: {fault}' for summary in summaries if (fault := fault_of(summary))]
+        if faults:
+            raise DataError(f'{self.spec.split}: {len(faults):,} of {len(summaries):,} inspected label maps {what} '
+                            f'({"; ".join(faults[:3])}): {advice}')
+
+    def _lines(self, summaries: list[LabelMapSummary], valid: 'ValidLabels') -> list[str]:
+        split, names, present = self.spec.split, valid.names, valid.present(summaries)
+        absent = [name for label, name in enumerate(names, start=valid.first) if label not in present]
+        if split == 'train' and len(names) > 1 and len(absent) >= len(names) - 1:
+            raise DataError(f'the {len(summaries):,} inspected label maps of training contain only {sorted(present)}, '
+                            f'so that there is nothing to tell apart: expected the labels {valid}; in masks of 0 and '
+                            '255, replace 255 by 1')
+        lines = [f'{split}: {len(self._pairs):,} images with label maps of {len(names)} classes, {len(summaries):,} '
+                 'inspected']
+        if absent:
+            lines.append(f'{split}: classes without a pixel ({first_few(absent)}): {len(absent)}')
+        if valid.first and 0 in present and len(names) not in present:
+            lines.append(f'{split}: label 0 is ignored (reduce_zero_label=True), and no pixel has label {len(names)}: '
+                         f'if 0 is {names[0]}, set reduce_zero_label=False in all data sets, and remove it from '
+                         'LoadAnnotations')
+        return lines
+
+    # ---- a part of the labels
+
+    def subset(self, fraction: float, seed: int) -> str:
+        """Keeps the label maps of a fraction of the images."""
+        loading = [step for step in self.spec.option('pipeline') or []
+                   if str(step.get('type')).endswith('LoadAnnotations')]
+        return subset_by_indices(self.spec, _labels_shown, fraction, seed, pipeline=loading)
+
+    # ---- survey
+
+    @cached_property
+    def _pairs(self) -> list[tuple[str, str]]:
+        return image_label_pairs(self.spec)
+
+    @cached_property
+    def _map_of_image(self) -> dict[str, str]:
+        return dict(self._pairs)
+
+    @cached_property
+    def _reader(self) -> Reader:
+        return label_map_reader(self.spec)
+
+    def images(self) -> list[str]:
+        """Lists the paths of all images."""
+        return [image for image, _ in self._pairs]
+
+    def label_maps(self) -> list[str]:
+        """Lists the paths of all label maps."""
+        return [path for _, path in self._pairs]
+
+    def count_pixels(self, path: str) -> np.ndarray:
+        """Counts the pixels of each label in a label map: (256,) int64."""
+        return np.bincount(read_labels(path, self._reader).ravel(), minlength=IGNORED + 1)
+
+    def statistics(self, pixel_counts: np.ndarray) -> list[str]:
+        """Counts the pixels of each class, and suggests class weights."""
+        names, first = self.spec.class_names, bool(self.spec.option('reduce_zero_label'))
+        by_label = dict(enumerate(names, start=first)) | {IGNORED: '(no class)'}
+        counts = {by_label.get(label, f'label {label}, of no class'): int(count)
+                  for label, count in enumerate(pixel_counts) if count}
+        lines = frequency_table(dict.fromkeys(names, 0) | counts, 'pixels')
+        of_classes = pixel_counts[first:first + len(names)]
+        if self.spec.split == 'train' and of_classes.any():
+            weights = ', '.join(f'{weight:.2f}' for weight in class_weights(of_classes))
+            lines.append(f'class_weight for loss_decode, if rare classes matter as much as frequent ones: [{weights}]')
+        return lines
+
+    def draw(self, image: np.ndarray, path: str) -> np.ndarray:
+        """Blends the colors of the classes into the image, and writes their names."""
+        labels = read_labels(self._map_of_image[path], self._reader)
+        if labels.shape != image.shape[:2]:
+            return image
+        names, first = self.spec.class_names, bool(self.spec.option('reduce_zero_label'))
+        metainfo = self.spec.option('metainfo') or {}
+        own = metainfo.get('palette') or getattr(self.spec.cls, 'METAINFO', {}).get('palette')
+        colors = np.zeros((max(IGNORED + 1, first + len(names)), 3), np.uint8)
+        colors[first:first + len(names)] = own or palette(len(names))
+        return draw_label_map(image, labels, dict(enumerate(names, start=first)), colors)
+
+
+class ValidLabels:
+    """Labels that the label maps of a data set may have.
+
+    Attributes:
+        names: class names in the order of the labels.
+        first: label of the first class, 1 with `reduce_zero_label`.
+        ignored: label of pixels of no class.
+        all: labels of the classes, 0, and `ignored`.
     """
-    _check_config(source)
-    values, drawn = _Values(source), evenly(pairs, LOOKED_AT)
-    with ThreadPoolExecutor(8) as pool:
-        looks = list(pool.map(partial(_look, reader_of(source)), *zip(*drawn, strict=True)))
-    _refuse(source, looks, lambda look: look.fault, 'cannot be read as one number a pixel',
-            'save them as PNG with one channel of 8 bits, which holds the number of the class, or give the colors of '
-            'the classes in classes.txt, as #rrggbb after each name')
-    _refuse(source, looks, lambda look: look.colors, 'hold colors that no class has',
-            'add them to classes.txt, with the name - where they stand for no class, or correct the maps, which must '
-            'not be smoothed nor be JPEG')
-    _refuse(source, looks, lambda look: look.other_size, 'have another size than their image',
-            'make each label map as large as its image, without smoothing (nearest neighbor)')
-    _refuse(source, looks, values.not_allowed, f'hold numbers outside of {values}',
-            'map the labels onto these numbers' + values.hint(looks))
-    return _lines(source, len(pairs), looks, values)
 
-
-def pairs_of(source: Source) -> list[tuple[str, str]]:
-    """Paths of each image and its label map, as mmseg's BaseSegDataset finds them.
-
-    Raises:
-        DataError: there are none, or one of a pair is missing.
-    """
-    folders = source.folder('img_path'), source.folder('seg_map_path')
-    suffixes = str(source.option('img_suffix')), str(source.option('seg_map_suffix'))
-    for folder, word in zip(folders, ('images', 'label maps'), strict=True):
-        if not os.path.isdir(folder):
-            raise DataError(f'folder of {word} {does_not_exist(folder)}: set data_prefix of the {source.split} set, or '
-                            'give the folder of the data with --data-root DIR')
-    if source.annotations and not os.path.isdir(source.annotations):
-        return _listed(source, folders, suffixes)
-    images, maps = (_stems(folder, suffix) for folder, suffix in zip(folders, suffixes, strict=True))
-    if not images:
-        raise DataError(f'{folders[0]} has no images that end with {suffixes[0]!r}, it holds {_endings(folders[0])}: '
-                        f'set img_suffix of the {source.split} set')
-    for i, word, (these, those) in ((0, 'images', (images, maps)), (1, 'label maps', (maps, images))):
-        alone = sorted(these - those)
-        if alone:
-            other = folders[1 - i]
-            raise DataError(f'{len(alone):,} of {len(these):,} {word} in {folders[i]} have no partner '
-                            f'{other}/NAME{suffixes[1 - i]} ({some(name + suffixes[i] for name in alone)}); {other} '
-                            f'holds {_endings(other)}: add or remove files, or set img_suffix and seg_map_suffix')
-    return [(os.path.join(folders[0], name + suffixes[0]), os.path.join(folders[1], name + suffixes[1]))
-            for name in sorted(images)]
-
-
-def _stems(folder: str, suffix: str) -> set[str]:
-    names = list_dir_or_file(folder, list_dir=False, suffix=suffix, recursive=True)
-    return {name.removesuffix(suffix) for name in names}
-
-
-def _endings(folder: str) -> str:
-    """How many files of which suffix a folder holds."""
-    suffixes = [os.path.splitext(name)[1] for name in list_dir_or_file(folder, list_dir=False, recursive=True)]
-    counts = [f'{suffixes.count(suffix):,} {suffix or "without suffix"}' for suffix in sorted(set(suffixes))]
-    return some(counts) or 'no files'
-
-
-def _listed(source: Source, folders: tuple[str, str], suffixes: tuple[str, str]) -> list[tuple[str, str]]:
-    """The pairs that a text file with a name a line chooses."""
-    if not os.path.isfile(source.annotations):
-        raise DataError(f'list of images {does_not_exist(source.annotations, suffix=".txt")}: set ann_file of the '
-                        f'{source.split} set')
-    names = [line.strip() for line in Path(source.annotations).read_text(encoding='utf-8').splitlines()]
-    if not names:
-        raise DataError(f'{source.annotations} is empty: wanted the name of an image a line, without suffix')
-    pairs = [tuple(os.path.join(folder, name + suffix) for folder, suffix in zip(folders, suffixes, strict=True))
-             for name in names]
-    missing = absent(path for pair in pairs for path in pair)
-    if missing:
-        raise DataError(f'{len(missing):,} files for the {len(names):,} names in {source.annotations} do not exist '
-                        f'({some(missing)}): correct the list, img_suffix or seg_map_suffix')
-    return pairs
-
-
-def _check_config(source: Source) -> None:
-    """What mmseg would find out in the middle of a run."""
-    if not source.classes:
-        raise DataError(f'the classes of {source.root} have no names: write them into {source.root}/classes.txt, one a '
-                        'line, the first for label 0')
-    count, most = len(source.default_classes or source.classes), IGNORED - bool(source.option('reduce_zero_label'))
-    if count > most:  # LoadAnnotations casts what it reads to 8 bits, in which 255 stands for no class
-        raise DataError(f'{source.root} has {count} classes, wanted at most {most}: mmseg reads label maps with 8 bits '
-                        'a pixel, so that larger numbers would become those of other classes; join or drop classes')
-    said = {step['reduce_zero_label'] for step in dicts_in(source.option('pipeline'))
-            if step.get('reduce_zero_label') is not None}
-    if said - {source.option('reduce_zero_label')}:
-        raise DataError(f'the {source.split} set has reduce_zero_label={source.option("reduce_zero_label")}, '
-                        f'LoadAnnotations of its pipeline {some(said)}: remove it from LoadAnnotations')
-
-
-# ---- pixels
-
-@dataclass(frozen=True)
-class _Look:
-    """What there is to say about a label map: its path, the values in it, what is wrong."""
-    path: str
-    values: frozenset[int] = frozenset()
-    fault: str = ''
-    colors: str = ''
-    other_size: str = ''
-
-
-def _look(read: Callable[[str], np.ndarray], image: str, path: str) -> _Look:
-    try:
-        labels = read(path)
-    except UnknownColorError as error:
-        return _Look(path, colors=str(error))
-    except UNREADABLE as error:
-        return _Look(path, fault=f'{type(error).__name__}: {error}')
-    if fault := fault_of(labels):
-        return _Look(path, fault=fault)
-    try:
-        size = image_size(image)
-    except (OSError, ValueError) as error:
-        raise DataError(f'image cannot be read: {error}') from error
-    other = '' if labels.shape[::-1] == size else '{}x{}, the image is {}x{}'.format(*labels.shape[::-1], *size)
-    return _Look(path, _values(labels), other_size=other)
-
-
-def fault_of(labels: np.ndarray) -> str:
-    """Why what was read from a file is no label map: it is not one whole number a pixel. '' where it is."""
-    if labels.ndim != 2:
-        return f'{labels.shape[-1]} channels' if labels.ndim == 3 else f'shape {labels.shape}'
-    return '' if labels.dtype.kind in 'bui' else f'{labels.dtype} numbers'
-
-
-def read_colors(path: str, colors: LabelColors) -> np.ndarray | None:
-    """The classes (H, W) of a label map in colors, whatever its alpha; None, from the head alone, of one in numbers.
-
-    Raises:
-        UnknownColorError: it has colors that no class has.
-        OSError, SyntaxError, ValueError: it cannot be read.
-    """
-    with Image.open(path) as file:
-        return colors.labels(np.asarray(file)[..., :3]) if file.mode in _COLORED else None
-
-
-def reader_of(source: Source) -> Callable[[str], np.ndarray]:
-    """Reads a label map of a data set: the numbers that stand in it, or would if they were no colors."""
-    colors, reduced = colors_of(source), source.option('reduce_zero_label')
-
-    def read(path: str) -> np.ndarray:
-        labels = None if colors is None else read_colors(path, colors)
-        if labels is None:
-            with Image.open(path) as file:
-                return np.asarray(file).squeeze()  # as mmseg's LoadAnnotations has it
-        return labels + (labels != IGNORED) if reduced else labels  # colors are not reduced
-    return read
-
-
-def colors_of(source: Source) -> LabelColors | None:
-    """The colors by which the pipeline of a data set reads its label maps."""
-    for step in dicts_in(source.option('pipeline')):
-        if str(step.get('type')).endswith('LoadAnnotations') and step.get('palette'):
-            return LabelColors(step['palette'], step.get('ignored') or ())
-    return None
-
-
-def _values(labels: np.ndarray) -> frozenset[int]:
-    if labels.dtype == np.uint8:  # counting is many times faster than sorting, and OpenCV does it without a copy
-        counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256])
-        return frozenset(np.flatnonzero(counts).tolist())
-    return frozenset(np.unique(labels).astype(int).tolist())
-
-
-def image_size(path: str) -> tuple[int, int]:
-    """Width and height of an image as `read_image` gives it, from the head of its file where that says it."""
-    try:
-        with Image.open(path) as file:
-            # Asking a PNG for EXIF data that are not in its head would decode all of it.
-            has_exif = file.format != 'PNG' or 'exif' in file.info
-            if not (has_exif and file.getexif().get(_EXIF_ORIENTATION) in _TURNED):
-                return file.size
-    except UnidentifiedImageError:
-        pass  # OpenCV knows a few formats more
-    height, width, _ = read_image(path).shape
-    return width, height
-
-
-# ---- against the classes
-
-class _Values:
-    """The numbers that the label maps of a data set may hold."""
-
-    def __init__(self, source: Source) -> None:
-        # A config may choose some of the classes of a type of data set: the maps hold the numbers of all of them.
-        self.names = source.default_classes or source.classes
-        self.reduced = bool(source.option('reduce_zero_label'))
-        self.ignored = int(source.option('ignore_index'))
-        self.allowed = {*range(len(self.names) + self.reduced), self.ignored}
+    def __init__(self, spec: DatasetSpec) -> None:
+        # If a config chooses some classes of a type of data set, the maps still have the labels of all of them.
+        self.names = spec.default_class_names or spec.class_names
+        self.first = int(bool(spec.option('reduce_zero_label')))
+        self.ignored = int(spec.option('ignore_index'))
+        self.all = {*range(len(self.names) + self.first), self.ignored}
 
     def __str__(self) -> str:
-        zero = ' (0 is ignored: reduce_zero_label=True)' if self.reduced else ''
-        return f'0..{len(self.names) - 1 + self.reduced}{zero} and {self.ignored} (ignored)'
+        zero = ' (0 is ignored: reduce_zero_label=True)' if self.first else ''
+        return f'0..{len(self.names) - 1 + self.first}{zero} and {self.ignored} (ignored)'
 
-    def seen(self, looks: Iterable[_Look]) -> set[int]:
-        return set().union(*(look.values for look in looks))
+    def present(self, summaries: Iterable[LabelMapSummary]) -> set[int]:
+        """Returns the labels that any of the maps has."""
+        return set().union(*(summary.labels for summary in summaries))
 
-    def not_allowed(self, look: _Look) -> str:
-        return some(sorted(look.values - self.allowed))
-
-    def hint(self, looks: Iterable[_Look]) -> str:
-        """Names the commonest mistake where the numbers look like it."""
-        more = ', or add the missing classes to classes.txt'
-        if not self.reduced and self.seen(looks) - self.allowed == {len(self.names)}:
-            more += '; if 0 stands for no class, set reduce_zero_label=True of the data sets'
-        return more
+    def hint(self, summaries: Iterable[LabelMapSummary]) -> str:
+        """Returns further advice, with the most common mistake if the labels look like it."""
+        advice = ', or add the missing classes to classes.txt'
+        if not self.first and self.present(summaries) - self.all == {len(self.names)}:
+            advice += '; if 0 marks pixels of no class, set reduce_zero_label=True in the data sets'
+        return advice
 
 
-def _refuse(source: Source, looks: list[_Look], fault_of: Callable[[_Look], str], what: str, advice: str) -> None:
-    wrong = [(look, fault_of(look)) for look in looks if fault_of(look)]
-    if wrong:
-        examples = '; '.join(f'{look.path}: {fault}' for look, fault in wrong[:3])
-        raise DataError(f'{source.split}: {len(wrong):,} of {len(looks):,} label maps looked at {what} ({examples}): '
-                        f'{advice}')
+def class_weights(pixels: np.ndarray) -> list[float]:
+    """Pixels of each class (C,) -> weights sqrt(median frequency / frequency); 1 for a class without pixels.
+
+    Median frequency balancing (Eigen & Fergus, ICCV 2015), but with frequencies over all pixels instead of over the
+    images that show the class. The square root, which softens the weights, is our choice.
+    """
+    frequencies = pixels / max(1, pixels.sum())
+    median = np.median(frequencies[frequencies > 0]) if frequencies.any() else 0.0
+    return [float(np.sqrt(median / frequency)) if frequency else 1.0 for frequency in frequencies]
 
 
-def _lines(source: Source, pairs: int, looks: list[_Look], values: _Values) -> list[str]:
-    seen, names = values.seen(looks), values.names
-    unseen = [name for label, name in enumerate(names, start=values.reduced) if label not in seen]
-    if source.split == 'train' and len(names) > 1 and len(unseen) >= len(names) - 1:
-        raise DataError(f'the {len(looks):,} label maps of training looked at hold only {some(sorted(seen))}, so '
-                        f'there is nothing to tell apart: wanted the numbers {values}; masks of 0 and 255 must become '
-                        '0 and 1')
-    lines = [f'{source.split}: {pairs:,} images with label maps of {len(names)} classes, {len(looks):,} looked at']
-    if unseen:
-        lines.append(f'{source.split}: classes without a pixel there ({some(unseen)}): {len(unseen)}')
-    if values.reduced and 0 in seen and len(names) not in seen:
-        lines.append(f'{source.split}: label 0 is ignored (reduce_zero_label=True), and there is no label '
-                     f'{len(names)}: if 0 is {names[0]}, set reduce_zero_label=False of all data sets, and none in '
-                     'LoadAnnotations')
-    return lines
+def _labels_shown(dataset: BaseDataset, index: int) -> set[int]:
+    return set(np.unique(dataset[index]['gt_seg_map']).tolist())

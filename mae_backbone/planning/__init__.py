@@ -1,1 +1,1 @@
-"""A config adapted to a user's data."""
+"""Adaptation of configs to a user's data, and reports about data."""

@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mae_backbone.planning.adapt_config import fit_classes, use_data_root
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.utils.image_grid import side_by_side
 
@@ -24,8 +24,8 @@ def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_ro
         ValueError: the validation set is empty, or a checkpoint does not fit.
     """
     for cfg, _ in models.values():
-        use_data_root(cfg, str(data_root))
-        fit_classes(cfg)
+        replace_data_root(cfg, str(data_root))
+        adapt_classes(cfg)
     predictors = [Predictor(*model) for model in models.values()]
     first, _ = next(iter(models.values()))
     dataset = DATASETS.build(first.test_dataloader.dataset)

@@ -14,14 +14,14 @@ from torch.utils.data import Dataset
 
 from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
-from mae_backbone.formats.dataset_spec import sources
-from mae_backbone.planning.adapt_config import palette
+from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.prediction import chunked_logits
 from mae_backbone.prediction.instances import Objects
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
 from mae_backbone.prediction.visualization import draw_labels, draw_objects
 from mae_backbone.utils.image_grid import title_bar, to_height
+from mae_backbone.utils.palette import palette
 
 # What a detector finds, the labels (H, W) of a segmenter, or the scores (classes,) of a classifier.
 Prediction = Objects | np.ndarray
@@ -161,7 +161,7 @@ def _check_tiles(task: str, tile: int, overlap: float, tta: bool) -> None:
 
 def _names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
     """Names of the classes: of the checkpoint, else of the data of the config, else numbers, as many as there are."""
-    from_data = [source.classes for source in sources(cfg, 'test')][:1]
+    from_data = [spec.class_names for spec in dataset_specs(cfg, 'test')][:1]
     names = meta.get('classes') or (from_data[0] if from_data else None)
     counts = [part.num_classes for part in model.modules() if isinstance(getattr(part, 'num_classes', None), int)]
     return tuple(map(str, names or (f'class {i}' for i in range(max(counts, default=0)))))
@@ -180,7 +180,7 @@ def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:
 
 def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:
     """The test pipeline of a config, from an image (H, W, 3) RGB in memory on and without annotations."""
-    steps = _without_annotations(sources(cfg, 'test')[0].cfg.pipeline)
+    steps = _without_annotations(dataset_specs(cfg, 'test')[0].cfg.pipeline)
     compose = Compose([{'type': 'LoadImageFromNDArray'}, *steps[1:]])
     return lambda image: compose({'img': np.ascontiguousarray(image[..., ::-1]), 'img_id': 0})  # mmcv loads BGR
 

@@ -10,8 +10,8 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from mae_backbone.formats.coco import read_coco
-from mae_backbone.formats.dataset_spec import sources
+from mae_backbone.formats.coco import CocoFormat
+from mae_backbone.formats.registry import formats_in
 from mae_backbone.prediction.instances import Objects
 from mae_backbone.prediction.predictor import Prediction, Predictor
 from mae_backbone.utils.image_grid import save_picture
@@ -164,11 +164,11 @@ def _rounded(scores: np.ndarray) -> list[float]:
 
 def _numbers(cfg: Config, classes: Sequence[str]) -> tuple[dict[str, int | str], list[int | str], str]:
     """Numbers of images by file name, of the classes in their order, and where they are from."""
-    for source in sources(cfg, 'test'):
-        if source.kind == 'coco' and os.path.isfile(source.annotations):
-            file = read_coco(source.annotations)
+    for data_format in formats_in(cfg, ['test']):
+        if isinstance(data_format, CocoFormat) and os.path.isfile(data_format.spec.annotations):
+            file = data_format.file
             numbers = {name: number for number, name in file.categories.items()}
             if set(classes) <= set(numbers):
-                return ({name: number for number, (name, _, _) in file.images.items()},
-                        [numbers[name] for name in classes], source.annotations)
+                return ({image.file_name: number for number, image in file.images.items()},
+                        [numbers[name] for name in classes], file.path)
     return {}, list(range(1, len(classes) + 1)), 'the order of the classes and of the images, from 1'

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
 
-from mae_backbone.formats.dataset_spec import sources
+from mae_backbone.formats.dataset_spec import dataset_specs
 
 # What merges the views, and the folder that registers it, by the scope of a config.
 _MERGED_BY = {'mmdet': ('DetectionTTA', 'mae_backbone.detection'),
@@ -36,9 +36,9 @@ def use_tta(cfg: Config) -> str:
                                                                       for r in ratios):
         raise ValueError(f'tta.ratios is {ratios!r}: wanted a list of numbers above 0, such as [0.75,1.0,1.25]')
     cfg.test_dataloader = copy.deepcopy(cfg.test_dataloader)  # that of the validation may be the same
-    for source in sources(cfg, 'test'):
-        source.cfg.pipeline = cfg.get('tta_pipeline') or views(source.cfg.pipeline, ratios, flip)
-        count = len(source.cfg.pipeline[-1]['transforms'])
+    for spec in dataset_specs(cfg, 'test'):
+        spec.cfg.pipeline = cfg.get('tta_pipeline') or views(spec.cfg.pipeline, ratios, flip)
+        count = len(spec.cfg.pipeline[-1]['transforms'])
     if 'tta_pipeline' in cfg:
         return f'test-time augmentation: the {count} lists of tta_pipeline'
     return (f'test-time augmentation: sizes x {", ".join(f"{ratio:g}" for ratio in ratios)}'

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mae_backbone.planning.adapt_config import palette
+from mae_backbone.utils.palette import palette
 from mae_backbone.prediction.instances import CroppedRLE, Objects
 
 SMALLEST = 480  # ours: pixels near which the shorter side of a picture comes, where the image is smaller

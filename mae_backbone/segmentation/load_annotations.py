@@ -5,7 +5,7 @@ from mmseg.datasets.transforms import LoadAnnotations as MMSegLoadAnnotations
 
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.label_colors import Color, LabelColors, UnknownColorError
-from mae_backbone.formats.label_maps import read_colors
+from mae_backbone.formats.label_map_files import read_colors
 from mae_backbone.registry import TRANSFORMS
 
 

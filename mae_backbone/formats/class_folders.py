@@ -1,0 +1,130 @@
+"""Images labeled by class: folders named after classes, a list of paths and classes, or labeled shards."""
+import os
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from mae_backbone.data.files import list_images
+from mae_backbone.data.labeled import Labeled, class_names, layout, open_labeled
+from mae_backbone.formats.data_format import ClassNames, DataFormat
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.drawing import draw_class_name
+from mae_backbone.formats.files import decode_sample
+from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.tables import frequency_table
+
+
+class ClassFolders(DataFormat):
+    """Images of `mae_backbone.ClassFolder`."""
+
+    dataset_types: ClassVar = {'ClassFolder': ()}
+
+    @property
+    def split_name(self) -> str:
+        """Name of the folder, list or shards of the split; '' if the class folders are in the root itself."""
+        return self.spec.option('split') or ''
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the class folders."""
+        return Path(self.spec.root, self.split_name)
+
+    # ---- classes
+
+    def classes(self) -> ClassNames:
+        """Returns the names of the class folders, or of the classes in a list or shards."""
+        names, config_names = self.names_on_disk(), self.spec.config_class_names
+        if names and set(config_names) == set(names):
+            return ClassNames(config_names, 'the config')
+        return ClassNames(names, str(self.folder))
+
+    def names_on_disk(self) -> list[str]:
+        """Returns the class names of this split's files; empty if there are none."""
+        return class_names(Path(self.spec.root), self.split_name)
+
+    def set_classes(self, names: list[str]) -> list[str]:
+        """Writes class names into the config of the data set. There is nothing to report."""
+        self.spec.cfg.classes = list(names)
+        return []
+
+    # ---- checks
+
+    def check(self, *, masks: bool, labels: bool) -> list[str]:
+        """Refuses splits without images, with other classes than training, or with images that cannot be read."""
+        if not labels:
+            return super().check(masks=masks, labels=labels)
+        self.check_root()
+        if layout(Path(self.spec.root), self.split_name) != 'folders':
+            return self._check_list_or_shards()
+        paths = self._images_in_folders()
+        decode_sample(self.spec.split, paths)
+        return [f'{self.spec.split}: {len(paths):,} images of {len(self.names_on_disk())} classes']
+
+    def _images_in_folders(self) -> list[str]:
+        folder, names = self.folder, self.names_on_disk()
+        if not folder.is_dir():
+            raise DataError(f'the {self.spec.split} split {does_not_exist(str(folder))}: set split of the data set, or '
+                            'pass the folder of the data with --data-root DIR')
+        if not names:
+            raise DataError(f'{folder} has no class folders: put the images of each class into a folder named after it')
+        expected = self.spec.class_names
+        missing, extra = sorted(set(expected) - set(names)), sorted(set(names) - set(expected))
+        if expected and (missing or extra):
+            raise DataError(f'{folder} has other class folders than training: {len(missing)} are missing '
+                            f'({first_few(missing)}), {len(extra)} are unknown ({first_few(extra)}): add, rename or '
+                            'remove folders')
+        images = {name: _images(folder / name) for name in names}
+        empty = [name for name, paths in images.items() if not paths]
+        if empty:
+            raise DataError(f'{len(empty)} of the {len(names)} class folders in {folder} contain no images '
+                            f'({first_few(empty)}): add images, or remove these folders from all splits')
+        return [str(path) for name in names for path in images[name]]
+
+    def _check_list_or_shards(self) -> list[str]:
+        # `open_labeled` refuses classes that training does not have.
+        if self._labeled.shards is None:
+            decode_sample(self.spec.split, [os.fsdecode(name) for name in self._labeled.files])
+        num_classes = len(set(self._labeled.labels.tolist()))
+        return [f'{self.spec.split}: {len(self._labeled.labels):,} images of {num_classes} classes']
+
+    def subset(self, fraction: float, seed: int) -> str:
+        """Restricts the data set to a fraction of the images of each class, at least one of each."""
+        self.spec.cfg.update(fraction=fraction, seed=seed)
+        return f'labels: {fraction:.4g} of the images of each class in {self.spec.root} (seed {seed})'
+
+    # ---- survey
+
+    @cached_property
+    def _labeled(self) -> Labeled:
+        return open_labeled(Path(self.spec.root), self.split_name, self.spec.class_names or None)
+
+    @cached_property
+    def _class_of_image(self) -> dict[str, str]:
+        labeled = self._labeled
+        return {os.fsdecode(file): labeled.classes[label]
+                for file, label in zip(labeled.files, labeled.labels, strict=True)}
+
+    def images(self) -> list[str]:
+        """Lists the paths of all images. Raises DataError for shards, which hold no image files."""
+        if self._labeled.shards is not None:
+            raise DataError(f'{self.spec.split}: labeled shards cannot be surveyed: run tools/pack.py --verify, which '
+                            'decodes every image of a shard')
+        return list(self._class_of_image)
+
+    def statistics(self, pixel_counts: np.ndarray) -> list[str]:
+        """Counts the images of each class."""
+        return frequency_table(Counter(self._class_of_image.values()), 'images')
+
+    def draw(self, image: np.ndarray, path: str) -> np.ndarray:
+        """Writes the class name above the image."""
+        return draw_class_name(image, self._class_of_image[path])
+
+
+def _images(folder: Path) -> list[Path]:
+    try:
+        return list_images(folder)
+    except ValueError:  # The folder contains no images.
+        return []

@@ -1,0 +1,281 @@
+"""Annotation files in COCO's format, read and validated once, and kept as a small summary."""
+import gc
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from mae_backbone.formats.coco_masks import is_finite, mask_fault
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.messages import does_not_exist, first_few
+
+Id = int | str
+# Fields that mmdet's CocoDataset and pycocotools read without a default.
+_FIELDS = {'images': ('id', 'file_name', 'width', 'height'),
+           'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
+           'categories': ('id', 'name')}
+NO_ISCROWD = "no 'iscrowd'"
+TEXT_ID = 'an id that is text'
+
+
+class CocoImage(NamedTuple):
+    """An entry of `images`, its size in pixels."""
+
+    file_name: str
+    width: float
+    height: float
+
+
+class MaskFault(NamedTuple):
+    """A kind of fault of segmentations."""
+
+    kind: str       # 'missing', 'partial', 'broken' or 'misfit', see `mask_fault`
+    category: Id    # of the objects
+    trained: bool   # whether mmdet trains on these objects
+
+
+@dataclass
+class CocoFile:
+    """Summary of an annotation file.
+
+    Attributes:
+        path: path of the file.
+        categories: names by id, in the order of the file, by which mmdet numbers its labels.
+        images: images by id.
+        has_annotations: whether there is a list of annotations; COCO's test sets have none.
+        num_boxes: number of boxes that mmdet trains on, by category id.
+        annotated_images: ids of the images with any annotation, by category id.
+        num_crowds: number of these boxes that mark a crowd.
+        num_skipped: number of boxes that mmdet skips: without area, outside their image, or marked "ignore".
+        num_out_of_bounds: number of trained boxes that reach more than a pixel beyond their image.
+        mask_faults: ids of the annotations with a faulty segmentation, by fault.
+        metric_faults: ids of the annotations that pycocotools cannot evaluate, by fault.
+        has_id_zero: whether an annotation has the id 0, which pycocotools counts as not detected.
+        num_images_by_url: number of images that are named by their URL only, as in LVIS.
+    """
+    path: str
+    categories: dict[Id, str]
+    images: dict[Id, CocoImage]
+    has_annotations: bool
+    num_boxes: Counter[Id] = field(default_factory=Counter)
+    annotated_images: dict[Id, set[Id]] = field(default_factory=lambda: defaultdict(set))
+    num_crowds: int = 0
+    num_skipped: int = 0
+    num_out_of_bounds: int = 0
+    mask_faults: dict[MaskFault, list[Id]] = field(default_factory=lambda: defaultdict(list))
+    metric_faults: dict[str, list[Id]] = field(default_factory=lambda: defaultdict(list))
+    has_id_zero: bool = False
+    num_images_by_url: int = 0
+
+    def faulty_masks(self, kind: str, categories: Collection[Id], *, trained_only: bool) -> list[Id]:
+        """Returns the ids of annotations of some categories whose segmentation has a fault of this kind.
+
+        Args:
+            kind: see `mask_fault`.
+            categories: category ids.
+            trained_only: whether annotations that mmdet skips are left out.
+        """
+        return [annotation for fault, ids in self.mask_faults.items() for annotation in ids
+                if fault.kind == kind and fault.category in categories and (fault.trained or not trained_only)]
+
+
+def read_coco(path: str) -> CocoFile:
+    """Reads an annotation file. A second call for the same, unchanged file returns the cached summary.
+
+    Raises:
+        DataError: the file is missing, is not JSON, is not in COCO's format, or contradicts itself.
+    """
+    if not os.path.isfile(path):
+        raise DataError(f'annotation file {does_not_exist(path, suffix=".json")}: set ann_file of the data set, '
+                        'or pass the folder of the data with --data-root DIR')
+    status = os.stat(path)
+    return _read(path, status.st_mtime_ns, status.st_size)
+
+
+def read_content(path: str) -> dict:
+    """Reads the JSON object of an annotation file that `read_coco` accepts."""
+    content = _parse(path, os.path.getsize(path))
+    assert isinstance(content, dict), 'read_coco accepts objects only'
+    return content
+
+
+def image_file(image: dict) -> str | None:
+    """Returns the file name of an entry of `images`.
+
+    LVIS names images by `coco_url` only: the file name is then the last folder and name of the URL.
+    """
+    if 'file_name' in image or not isinstance(image.get('coco_url'), str):
+        return image.get('file_name')
+    return '/'.join(image['coco_url'].split('/')[-2:])
+
+
+def is_trained(annotation: dict, image: CocoImage) -> bool:
+    """Whether mmdet trains on an annotation (`CocoDataset.parse_data_info`)."""
+    x, y, width, height = annotation['bbox']
+    inside = min(x + width, image.width) - max(x, 0) > 0 and min(y + height, image.height) - max(y, 0) > 0
+    return inside and not annotation.get('ignore') and annotation['area'] > 0 and width >= 1 and height >= 1
+
+
+# ---- reading
+
+@lru_cache(maxsize=16)
+def _read(path: str, modified: int, size: int) -> CocoFile:
+    """Reads a file; `modified` and `size` are part of the cache key."""
+    was_enabled = gc.isenabled()
+    gc.disable()  # Traversing millions of JSON objects again and again takes half of the time with COCO.
+    try:
+        content = _with_lists(path, _parse(path, size))
+        num_images_by_url = _fill_file_names(content['images'])
+        for key in _FIELDS:
+            _check_entries(path, key, content.get(key, []))
+        _check_references(path, content)
+        return _summarize(path, content, num_images_by_url)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _parse(path: str, size: int) -> Any:
+    if not size:
+        raise DataError(f'{path} is empty (0 bytes): copy it again')
+    text = ''
+    try:
+        with open(path, encoding='utf-8') as file:
+            text = file.read()
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        raise DataError(f'{path} is not JSON: byte {error.start} is not text: expected annotations in COCO\'s format, '
+                        'uncompressed and in UTF-8') from error
+    except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith('{') and not text.rstrip().endswith('}'):
+            raise DataError(f'{path} is truncated after {size:,} bytes, it ends with {text[-20:]!r}: '
+                            'copy it again') from error
+        raise DataError(f'{path} is not JSON ({error}), it starts with {text[:40]!r}: expected annotations in COCO\'s '
+                        'format') from error
+
+
+# ---- validation
+
+def _with_lists(path: str, content: Any) -> dict:
+    """Returns the content of a file if it has the lists of COCO's format."""
+    contains = f'the keys {first_few(content) or "(none)"}' if isinstance(content, dict) else (
+        f'a {type(content).__name__}')
+    for key in ('images', 'categories'):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f'{path} has no list {key!r}, it contains {contains}: expected COCO\'s format, an object '
+                            'with the lists images, annotations and categories')
+        if not content[key]:
+            raise DataError(f'{path}: the list {key!r} is empty: expected at least one entry')
+    return content
+
+
+def _fill_file_names(images: list) -> int:
+    """Gives images that are named by URL a `file_name`. Returns their number."""
+    by_url = [image for image in images
+              if isinstance(image, dict) and 'file_name' not in image and image_file(image)]
+    for image in by_url:
+        image['file_name'] = image_file(image)
+    return len(by_url)
+
+
+def _check_entries(path: str, key: str, entries: Any) -> None:
+    """Refuses entries of a list that lack a field or have a value of the wrong type."""
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise DataError(f'{path}: {key!r} contains something other than objects: expected a list of objects with '
+                        f'{", ".join(_FIELDS[key])}')
+    for name in _FIELDS[key]:
+        advice = ('add it, width * height of the box if there is no mask' if name == 'area' else
+                  'add them, or remove these entries')
+        _refuse(path, key, entries, [entry for entry in entries if name not in entry], f'have no {name!r}', advice)
+        wrong = [entry for entry in entries if not _VALID[name](entry[name])]
+        _refuse(path, key, entries, wrong, f'have a {name!r} that is not {_EXPECTED[name]}', 'correct or remove them',
+                show=name)
+    if key == 'annotations':
+        wrong = [entry for entry in entries if entry.get('iscrowd', 0) not in (0, 1)]
+        _refuse(path, key, entries, wrong, "have an 'iscrowd' that is neither 0 nor 1", 'correct them', show='iscrowd')
+    repeated = [number for number, count in Counter(entry['id'] for entry in entries).items() if count > 1]
+    if repeated:
+        raise DataError(f'{path}: {len(repeated)} ids in {key!r} occur more than once ({first_few(repeated)}): '
+                        'give every entry an id of its own')
+
+
+def _check_references(path: str, content: dict) -> None:
+    annotations = content.get('annotations', [])
+    for name, key in (('image_id', 'images'), ('category_id', 'categories')):
+        known = {entry['id'] for entry in content[key]}
+        _refuse(path, 'annotations', annotations, [entry for entry in annotations if entry[name] not in known],
+                f'refer to {key} that the file does not list', f'add these {key}, or remove these annotations',
+                show=name)
+
+
+def _refuse(path: str, key: str, entries: Sequence[dict], wrong: Sequence[dict], fault: str, advice: str, *,
+            show: str = 'id') -> None:
+    if wrong:
+        examples = first_few(f'{show} {entry.get(show)!r:.60}' for entry in wrong)
+        raise DataError(f'{path}: {len(wrong):,} of {len(entries):,} {key} {fault} ({examples}): {advice}')
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (int, str))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ''
+
+
+def _is_length(value: Any) -> bool:
+    return is_finite(value) and value > 0
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value))
+
+
+_VALID: dict[str, Callable[[object], bool]] = {
+    'id': _is_id, 'image_id': _is_id, 'category_id': _is_id, 'file_name': _is_text, 'name': _is_text,
+    'width': _is_length, 'height': _is_length, 'area': is_finite, 'bbox': _is_box}
+_EXPECTED = {'id': 'an integer or text', 'image_id': 'an integer or text', 'category_id': 'an integer or text',
+             'file_name': 'text', 'name': 'text', 'width': 'a positive number', 'height': 'a positive number',
+             'area': 'a finite number', 'bbox': 'a list of four finite numbers (x, y, width, height)'}
+
+
+# ---- summary
+
+def _summarize(path: str, content: dict, num_images_by_url: int) -> CocoFile:
+    images = {image['id']: CocoImage(image['file_name'], image['width'], image['height'])
+              for image in content['images']}
+    file = CocoFile(path, {category['id']: category['name'] for category in content['categories']}, images,
+                    'annotations' in content, num_images_by_url=num_images_by_url)
+    for annotation in content.get('annotations', []):
+        _add(file, annotation)
+    return file
+
+
+def _add(file: CocoFile, annotation: dict) -> None:
+    number, category, image = annotation['id'], annotation['category_id'], file.images[annotation['image_id']]
+    trained = is_trained(annotation, image)
+    file.annotated_images[category].add(annotation['image_id'])
+    file.has_id_zero |= number == 0
+    if fault := mask_fault(annotation.get('segmentation'), image.width, image.height):
+        file.mask_faults[MaskFault(fault, category, trained)].append(number)
+    if fault := _metric_fault(annotation):
+        file.metric_faults[fault].append(number)
+    if not trained:
+        file.num_skipped += 1
+        return
+    file.num_boxes[category] += 1
+    file.num_crowds += bool(annotation.get('iscrowd'))
+    file.num_out_of_bounds += _is_out_of_bounds(annotation['bbox'], image)
+
+
+def _metric_fault(annotation: dict) -> str:
+    """Returns why pycocotools (`COCOeval`) would fail at an annotation; '' if it would not."""
+    return TEXT_ID if isinstance(annotation['id'], str) else '' if 'iscrowd' in annotation else NO_ISCROWD
+
+
+def _is_out_of_bounds(box: list[float], image: CocoImage) -> bool:
+    x, y, width, height = box
+    return min(x, y) < -1 or x + width > image.width + 1 or y + height > image.height + 1

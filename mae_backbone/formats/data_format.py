@@ -1,0 +1,148 @@
+"""Base class of the formats of labeled data sets."""
+import os
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from mmengine.config import ConfigDict
+
+from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
+from mae_backbone.formats.messages import does_not_exist
+
+UNDERSTOOD = ("a data set in COCO's format (CocoDataset), label maps (BaseSegDataset), or class folders "
+              '(mae_backbone.ClassFolder)')
+
+
+class ClassNames(NamedTuple):
+    """Class names of a data set in the order of the labels, and where they come from."""
+
+    names: list[str]
+    origin: str
+
+
+class DataFormat:
+    """A data set of a config whose files are in one format.
+
+    The base class itself stands for data sets whose format is not understood: it names no classes, checks nothing, and
+    refuses to choose a subset or to list images. To add a format, subclass it, override what the format supports, and
+    add the class to `registry.FORMATS`.
+
+    Args:
+        spec: settings of the data set.
+    """
+
+    # Names of data set classes that read this format, each with the methods that decide how files are read.
+    # A subclass that overrides one of these methods reads files in its own way and is not understood.
+    dataset_types: ClassVar[dict[str, tuple[str, ...]]] = {}
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def detect(cls, spec: DatasetSpec) -> bool:
+        """Whether the class of a data set reads this format."""
+        return any(base.__name__ in cls.dataset_types
+                   and all(getattr(spec.cls, method) is getattr(base, method)
+                           for method in cls.dataset_types[base.__name__])
+                   for base in (spec.cls.__mro__ if spec.cls else ()))
+
+    # ---- classes
+
+    def classes(self) -> ClassNames:
+        """Returns the class names that the data have; no names if the data are absent or name no classes.
+
+        Raises:
+            DataError: the file with the class names is damaged.
+        """
+        return ClassNames([], '')
+
+    def set_classes(self, names: list[str]) -> list[str]:
+        """Writes class names into the config of the data set. Returns lines for the plan."""
+        return []
+
+    # ---- checks
+
+    def check(self, *, masks: bool, labels: bool) -> list[str]:
+        """Refuses data that cannot be used. Returns lines for the plan.
+
+        Args:
+            masks: whether the run needs segmentations of objects.
+            labels: whether the run needs labels; False if predictions are only written to a file.
+
+        Raises:
+            DataError: the data cannot be trained on or tested with.
+        """
+        return [f'{self.spec.split}: {self.spec.type_name} in {self.spec.root}: not checked']
+
+    def check_evaluator(self, evaluator: ConfigDict, name: str) -> None:
+        """Refuses an evaluator of the config, called `name` there, that reads other data than this data set.
+
+        Raises:
+            DataError: the evaluator would compare predictions with labels of other images.
+        """
+
+    def check_root(self) -> None:
+        """Refuses a root that is not a folder.
+
+        Raises:
+            DataError: the root does not exist or is a file.
+        """
+        root = self.spec.root
+        if not root or os.path.isdir(root):
+            return
+        if os.path.exists(root.rstrip('/')):
+            raise DataError(f'{root} is a file, expected the folder of the data: unpack it if it is an archive, and '
+                            'pass the folder with --data-root DIR')
+        raise DataError(f'{does_not_exist(root)}: pass the folder of the data with --data-root DIR')
+
+    # ---- a part of the labels
+
+    def subset(self, fraction: float, seed: int) -> str:
+        """Restricts the data set in the config to a fraction of its labeled images. Returns a line for the plan.
+
+        Args:
+            fraction: in (0, 1].
+            seed: seed of the choice; a smaller fraction is a subset of a larger one with the same seed.
+
+        Raises:
+            DataError: the data set has no labels, or is not understood.
+        """
+        raise DataError(f'--labels {fraction:g}: {self.spec.type_name} has no labels or is not understood: expected '
+                        f'{UNDERSTOOD}')
+
+    # ---- survey
+
+    def images(self) -> list[str]:
+        """Lists the paths of all images.
+
+        Raises:
+            DataError: the format is not understood, or the files cannot be listed.
+        """
+        raise DataError(f'{self.spec.split}: {self.spec.type_name} is not understood: expected {UNDERSTOOD}')
+
+    def stated_sizes(self) -> dict[str, tuple[float, float]]:
+        """Returns the (width, height) that the annotations state for each image path; empty if they state none."""
+        return {}
+
+    def label_maps(self) -> list[str]:
+        """Lists the paths of all label maps; empty for formats without any."""
+        return []
+
+    def count_pixels(self, path: str) -> np.ndarray:
+        """Counts the pixels of each label in a label map: (256,) int64.
+
+        Raises:
+            BadImageError: the file cannot be read as a label map.
+        """
+        raise NotImplementedError
+
+    def statistics(self, pixel_counts: np.ndarray) -> list[str]:
+        """Describes the labels: objects, pixels or images of each class. Returns lines for a report.
+
+        Args:
+            pixel_counts: (256,) pixels of each label over all label maps.
+        """
+        return []
+
+    def draw(self, image: np.ndarray, path: str) -> np.ndarray:
+        """Draws the labels of the image at `path` onto its pixels (H, W, 3) uint8 RGB. Returns (H', W', 3)."""
+        return image

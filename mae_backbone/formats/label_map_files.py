@@ -1,0 +1,192 @@
+"""Files of label maps: pairs of an image and its map, their pixels, and what is wrong with them."""
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.fileio import list_dir_or_file
+from PIL import Image
+
+from mae_backbone.data.decode import BadImageError
+from mae_backbone.data.label_colors import IGNORED, LabelColors, UnknownColorError
+from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
+from mae_backbone.formats.files import image_size, missing_files
+from mae_backbone.formats.messages import does_not_exist, first_few
+
+Reader = Callable[[str], np.ndarray]
+# Modes of PIL that hold colors. In an image with a palette ('P'), the indices are the labels, as mmseg reads them.
+_COLOR_MODES = ('RGB', 'RGBA', 'RGBX')
+# Errors of PIL for files that are not images; SyntaxError comes from broken PNG files.
+_PIL_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+# ---- pairs
+
+def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
+    """Lists the paths of each image and its label map, as mmseg's BaseSegDataset finds them.
+
+    Raises:
+        DataError: there are none, or one of a pair is missing.
+    """
+    folders = spec.folder('img_path'), spec.folder('seg_map_path')
+    suffixes = str(spec.option('img_suffix')), str(spec.option('seg_map_suffix'))
+    for folder, word in zip(folders, ('image', 'label map'), strict=True):
+        if not os.path.isdir(folder):
+            raise DataError(f'{word} folder {does_not_exist(folder)}: set data_prefix of the {spec.split} set, or '
+                            'pass the folder of the data with --data-root DIR')
+    if spec.annotations and not os.path.isdir(spec.annotations):
+        return _listed_pairs(spec, folders, suffixes)
+    images, maps = (_stems(folder, suffix) for folder, suffix in zip(folders, suffixes, strict=True))
+    if not images:
+        raise DataError(f'{folders[0]} has no images that end with {suffixes[0]!r}, it contains '
+                        f'{_suffix_counts(folders[0])}: set img_suffix of the {spec.split} set')
+    for i, word, stems, partners in ((0, 'images', images, maps), (1, 'label maps', maps, images)):
+        unpaired, other = sorted(stems - partners), folders[1 - i]
+        if unpaired:
+            raise DataError(f'{len(unpaired):,} of {len(stems):,} {word} in {folders[i]} have no partner '
+                            f'{other}/NAME{suffixes[1 - i]} ({first_few(stem + suffixes[i] for stem in unpaired)}); '
+                            f'{other} contains {_suffix_counts(other)}: add or remove files, or set img_suffix and '
+                            'seg_map_suffix')
+    return [(os.path.join(folders[0], stem + suffixes[0]), os.path.join(folders[1], stem + suffixes[1]))
+            for stem in sorted(images)]
+
+
+def _stems(folder: str, suffix: str) -> set[str]:
+    names = list_dir_or_file(folder, list_dir=False, suffix=suffix, recursive=True)
+    return {name.removesuffix(suffix) for name in names}
+
+
+def _suffix_counts(folder: str) -> str:
+    """Returns the number of files of each suffix in a folder."""
+    suffixes = [os.path.splitext(name)[1] for name in list_dir_or_file(folder, list_dir=False, recursive=True)]
+    return first_few(f'{suffixes.count(suffix):,} {suffix or "without suffix"}'
+                     for suffix in sorted(set(suffixes))) or 'no files'
+
+
+def _listed_pairs(spec: DatasetSpec, folders: tuple[str, str], suffixes: tuple[str, str]) -> list[tuple[str, str]]:
+    """Returns the pairs in a text file with one name per line."""
+    if not os.path.isfile(spec.annotations):
+        raise DataError(f'list of images {does_not_exist(spec.annotations, suffix=".txt")}: set ann_file of the '
+                        f'{spec.split} set')
+    names = [line.strip() for line in Path(spec.annotations).read_text(encoding='utf-8').splitlines()]
+    if not names:
+        raise DataError(f'{spec.annotations} is empty: expected the name of one image per line, without suffix')
+    pairs = [(os.path.join(folders[0], name + suffixes[0]), os.path.join(folders[1], name + suffixes[1]))
+             for name in names]
+    missing = missing_files(path for pair in pairs for path in pair)
+    if missing:
+        raise DataError(f'{len(missing):,} files of the {len(names):,} names in {spec.annotations} do not exist '
+                        f'({first_few(missing)}): correct the list, img_suffix or seg_map_suffix')
+    return pairs
+
+
+# ---- pixels
+
+def label_map_reader(spec: DatasetSpec) -> Reader:
+    """Returns a function that reads a label map of a data set: path -> labels (H, W) before `reduce_zero_label`."""
+    return partial(_read_labels, colors=_colors_of(spec), reduce_zero_label=bool(spec.option('reduce_zero_label')))
+
+
+def _read_labels(path: str, colors: LabelColors | None, reduce_zero_label: bool) -> np.ndarray:
+    labels = None if colors is None else read_colors(path, colors)
+    if labels is None:
+        with Image.open(path) as file:
+            return np.asarray(file).squeeze()  # as mmseg's LoadAnnotations does
+    # With `reduce_zero_label`, mmseg subtracts one from labels in numbers but not from labels in colors. Adding one here
+    # makes both the same: labels before the subtraction.
+    return labels + (labels != IGNORED) if reduce_zero_label else labels
+
+
+def _colors_of(spec: DatasetSpec) -> LabelColors | None:
+    """Returns the colors by which the pipeline of a data set reads its label maps."""
+    for step in dicts_in(spec.option('pipeline')):
+        if str(step.get('type')).endswith('LoadAnnotations') and step.get('palette'):
+            return LabelColors(step['palette'], step.get('ignored') or ())
+    return None
+
+
+def read_colors(path: str, colors: LabelColors) -> np.ndarray | None:
+    """Reads the labels (H, W) of a label map in colors, without its alpha channel.
+
+    Returns None for a label map in numbers, of which only the header is read.
+
+    Raises:
+        UnknownColorError: the map has colors that no class has.
+        OSError, SyntaxError, ValueError: the file cannot be read.
+    """
+    with Image.open(path) as file:
+        return colors.labels(np.asarray(file)[..., :3]) if file.mode in _COLOR_MODES else None
+
+
+def read_labels(path: str, read: Reader) -> np.ndarray:
+    """Reads a label map (H, W) uint8 with the reader of its data set.
+
+    Raises:
+        BadImageError: the file does not hold one number in 0..255 per pixel.
+    """
+    try:
+        labels = read(path)
+    except UnknownColorError as error:
+        raise BadImageError(f'{path} has {error}') from error
+    except _PIL_ERRORS as error:
+        raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error}): copy it again, or '
+                            'save it as PNG') from error
+    fault = _type_fault(labels)
+    if not fault and labels.size and not 0 <= labels.min() <= labels.max() <= IGNORED:
+        fault = f'numbers from {labels.min()} to {labels.max()}'
+    if fault:
+        raise BadImageError(f'{path} has {fault}: expected one number in 0..{IGNORED} per pixel, as in an 8-bit PNG')
+    return labels.astype(np.uint8)
+
+
+def _type_fault(labels: np.ndarray) -> str:
+    """Returns why an array is not a label map of one integer per pixel; '' if it is one."""
+    if labels.ndim != 2:
+        return f'{labels.shape[-1]} channels' if labels.ndim == 3 else f'shape {labels.shape}'
+    return '' if labels.dtype.kind in 'bui' else f'{labels.dtype} numbers'
+
+
+# ---- inspection
+
+@dataclass(frozen=True)
+class LabelMapSummary:
+    """Content of a label map: its labels, or what is wrong with it."""
+
+    path: str
+    labels: frozenset[int] = frozenset()
+    fault: str = ''             # why it cannot be read
+    unknown_colors: str = ''
+    size_mismatch: str = ''     # its size and the size of the image, if they differ
+
+
+def summarize(read: Reader, image: str, path: str) -> LabelMapSummary:
+    """Reads a label map and compares it with the header of its image.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    try:
+        labels = read(path)
+    except UnknownColorError as error:
+        return LabelMapSummary(path, unknown_colors=str(error))
+    except _PIL_ERRORS as error:
+        return LabelMapSummary(path, fault=f'{type(error).__name__}: {error}')
+    if fault := _type_fault(labels):
+        return LabelMapSummary(path, fault=fault)
+    try:
+        width, height = image_size(image)
+    except (OSError, ValueError) as error:
+        raise DataError(f'image cannot be read: {error}') from error
+    mismatch = '' if labels.shape == (height, width) else (
+        f'{labels.shape[1]}x{labels.shape[0]}, the image is {width}x{height}')
+    return LabelMapSummary(path, _unique(labels), size_mismatch=mismatch)
+
+
+def _unique(labels: np.ndarray) -> frozenset[int]:
+    if labels.dtype == np.uint8:  # OpenCV's histogram is many times faster than sorting, and copies nothing.
+        counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256])
+        return frozenset(np.flatnonzero(counts).tolist())
+    return frozenset(np.unique(labels).astype(int).tolist())

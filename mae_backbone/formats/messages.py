@@ -1,0 +1,28 @@
+"""Parts of messages about data: short lists, and paths that do not exist."""
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def first_few(items: Iterable[object]) -> str:
+    """Joins the first three items, with an ellipsis if there are more."""
+    names = [str(item) for item in items]
+    return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+
+
+def does_not_exist(path: str, *, suffix: str = '/') -> str:
+    """Says that a path does not exist, and lists the contents of its nearest existing parent folder.
+
+    Args:
+        path: file or folder.
+        suffix: suffix of the files to list; '/' lists folders only.
+    """
+    folder = Path(path).absolute().parent
+    while not folder.is_dir():
+        folder = folder.parent
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name + '/' * entry.is_dir() for entry in entries if not entry.name.startswith('.'))
+    listed = [name for name in names if name.endswith(('/', suffix))]
+    more = f' and {len(listed) - 8} more' if len(listed) > 8 else ''
+    kind = 'folders' if suffix == '/' else f'folders or {suffix} files'
+    return f'{path} does not exist; {folder} contains {", ".join(listed[:8]) + more or f"no {kind}"}'
