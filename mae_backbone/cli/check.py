@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.config import fit_to_data, load_config
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.formats.check import check_data
-    from mae_backbone.formats.dataset_spec import SPLITS, DataError, sources
+    from mae_backbone.formats.dataset_spec import SPLITS, DataError, dataset_specs
     from mae_backbone.planning.report import samples, survey
     from mae_backbone.utils.image_grid import save_picture, side_by_side
 
@@ -36,18 +36,18 @@ def run(args: argparse.Namespace) -> None:
     for line in fit_to_data(cfg):
         log_rank0(line)
     seen, problems, rows = set(), [], []
-    for source in [source for split in SPLITS for source in sources(cfg, split)]:
-        key = source.annotations or source.folder('img_path'), source.option('split')
+    for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:
+        key = spec.annotations or spec.folder('img_path'), spec.option('split')
         if key in seen:
             continue
         seen.add(key)
         try:
-            check_data(cfg, splits=[source.split])
+            check_data(cfg, splits=[spec.split])
         except DataError as error:
             problems.append(str(error))
-        for line in survey(source, workers=args.workers, progress=_progress_bar(source.split)):
+        for line in survey(spec, workers=args.workers, progress=_progress_bar(spec.split)):
             log_rank0(line)
-        rows.append(samples(source, args.samples))
+        rows.append(samples(spec, args.samples))
     if rows and any(rows):
         width = max(map(len, rows))
         blank = rows[0][0] * 0 + 255 if rows[0] else max(rows, key=len)[0] * 0 + 255

@@ -37,8 +37,8 @@ def load_config(args: argparse.Namespace) -> Config:
     check_keys(cfg, options)
     cfg.merge_from_dict(options)
     if args.data_root:
-        from mae_backbone.planning.adapt_config import use_data_root
-        use_data_root(cfg, args.data_root)
+        from mae_backbone.planning.adapt_config import replace_data_root
+        replace_data_root(cfg, args.data_root)
     cfg.launcher = getattr(args, 'launcher', 'none')
     cfg.work_dir = getattr(args, 'work_dir', None) or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     return cfg
@@ -67,8 +67,8 @@ def check_keys(cfg: Config, options: dict) -> None:
 
 def fit_to_data(cfg: Config) -> list[str]:
     """Fits the config to the classes of the data; returns lines for the plan."""
-    from mae_backbone.planning.adapt_config import fit_classes
-    return fit_classes(cfg)
+    from mae_backbone.planning.adapt_config import adapt_classes
+    return adapt_classes(cfg)
 
 
 def data_lines(cfg: Config, splits: list[str]) -> list[str]:
@@ -83,8 +83,8 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     if args.seed is not None:
         cfg.merge_from_dict({'randomness.seed': args.seed})
     if getattr(args, 'labels', None) is not None:
-        from mae_backbone.formats.subset import use_labels
-        lines += use_labels(cfg, args.labels, seed=(cfg.get('randomness') or {}).get('seed') or 0)
+        from mae_backbone.planning.adapt_config import subset_labels
+        lines += subset_labels(cfg, args.labels, seed=(cfg.get('randomness') or {}).get('seed') or 0)
     if args.amp:
         lines.append(switch_amp_on(cfg))
     if getattr(args, 'pretrained', None):

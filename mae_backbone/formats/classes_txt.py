@@ -8,7 +8,8 @@ from mae_backbone.data.label_colors import Color, LabelColors
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.messages import first_few
 
-_NAME_AND_COLOR = re.compile(r'(?P<name>.*\S)\s+#(?P<red>[0-9a-fA-F]{2})(?P<green>[0-9a-fA-F]{2})(?P<blue>[0-9a-fA-F]{2})')
+_HEX = '[0-9a-fA-F]{2}'
+_NAME_AND_COLOR = re.compile(rf'(?P<name>.*\S)\s+#(?P<red>{_HEX})(?P<green>{_HEX})(?P<blue>{_HEX})')
 NO_CLASS = '-'  # takes the place of a name for the color of pixels of no class
 
 

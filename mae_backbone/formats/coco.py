@@ -120,9 +120,9 @@ class CocoFormat(DataFormat):
             raise DataError(f'{path}: {len(missing):,} annotations have no segmentation (id {first_few(missing)}), but '
                             f'the config trains or tests masks: add the masks, {otherwise}')
         if misfit:
-            raise DataError(f'{path}: {len(misfit):,} annotations have a segmentation that is not a mask of their image '
-                            f'(id {first_few(misfit)}): expected a list of polygons [[x, y, ...], ...], or RLE whose '
-                            'size is the height and width of the image and whose counts add up to all of its pixels. '
+            raise DataError(f'{path}: {len(misfit):,} annotations have a segmentation that is not a mask of their '
+                            f'image (id {first_few(misfit)}): expected a list of polygons [[x, y, ...], ...], or '
+                            'RLE whose size is the height and width of the image and whose counts add up to all of its pixels. '
                             f'Correct or remove them, {otherwise}')
         if evaluated and (broken or partial):
             raise DataError(f'{path}: {len(broken + partial):,} annotations have polygons with fewer than three points '
@@ -133,8 +133,8 @@ class CocoFormat(DataFormat):
     def _check_metric(self) -> None:
         for fault, ids in self.file.metric_faults.items():
             if fault != NO_ISCROWD or self.metric_reads_iscrowd:
-                raise DataError(f'{self.file.path}: {len(ids):,} annotations have {fault} (id {first_few(ids)}). COCO\'s '
-                                f'metric, which evaluates the {self.spec.split} set, requires integer ids, and '
+                raise DataError(f'{self.file.path}: {len(ids):,} annotations have {fault} (id {first_few(ids)}). '
+                                f'COCO\'s metric, which evaluates the {self.spec.split} set, requires integer ids, and '
                                 '"iscrowd": 0 for objects that are not crowds: correct them')
 
     def _check_image_files(self) -> None:
@@ -144,9 +144,9 @@ class CocoFormat(DataFormat):
                             'pass the folder of the data with --data-root DIR')
         missing = missing_files(self.images())
         if missing:
-            raise DataError(f'{len(missing):,} of the {len(self.file.images):,} images in {self.file.path} do not exist '
-                            f'({first_few(missing)}): copy them there, correct file_name, or set data_prefix of the '
-                            f'{self.spec.split} set')
+            raise DataError(f'{len(missing):,} of the {len(self.file.images):,} images in {self.file.path} do not '
+                            f'exist ({first_few(missing)}): copy them there, correct file_name, or set data_prefix of '
+                            f'the {self.spec.split} set')
 
     def _check_image_sizes(self) -> None:
         """Decodes some images and compares their sizes with the annotation file."""
@@ -178,12 +178,11 @@ class CocoFormat(DataFormat):
         notes = [
             (len(empty), 'images without annotations' + ', which training filters out' * drops_empty),
             (len(small), f'images with a side below {min_size} pixels, which training filters out'),
-            (file.num_crowds, 'boxes that mark crowds, which count neither as objects nor as background'),
+            (file.num_crowds, 'boxes that mark crowds, which are ignored'),
             (file.num_skipped, 'annotations without area, outside their image or marked "ignore", which are skipped'),
-            (file.num_out_of_bounds, 'boxes that reach beyond their image, where they are clipped (expected bbox: x, y, '
-                                     'width, height)'),
-            (broken, 'annotations with polygons of fewer than three points or incomplete RLE, which count neither as '
-                     'objects nor as background'),
+            (file.num_out_of_bounds,
+             'boxes that reach beyond their image, where they are clipped (expected bbox: x, y, width, height)'),
+            (broken, 'annotations with polygons of fewer than three points or incomplete RLE, which are ignored'),
             (partial, 'annotations with some polygons of fewer than three points, which are dropped'),
             (file.has_id_zero * (self.spec.split != 'train'),
              "annotations with the id 0, which COCO's metric always counts as not detected (number them from 1)"),

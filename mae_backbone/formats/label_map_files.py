@@ -95,8 +95,8 @@ def _read_labels(path: str, colors: LabelColors | None, reduce_zero_label: bool)
     if labels is None:
         with Image.open(path) as file:
             return np.asarray(file).squeeze()  # as mmseg's LoadAnnotations does
-    # With `reduce_zero_label`, mmseg subtracts one from labels in numbers but not from labels in colors. Adding one here
-    # makes both the same: labels before the subtraction.
+    # With `reduce_zero_label`, mmseg subtracts one from labels in numbers but not from labels in colors. Adding one
+    # here makes both the same: labels before the subtraction.
     return labels + (labels != IGNORED) if reduce_zero_label else labels
 
 

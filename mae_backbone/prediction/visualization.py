@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mae_backbone.utils.palette import palette
 from mae_backbone.prediction.instances import CroppedRLE, Objects
+from mae_backbone.utils.palette import palette
 
 SMALLEST = 480  # ours: pixels near which the shorter side of a picture comes, where the image is smaller
 LARGEST = 4096  # ours: pixels up to which the longer side of a picture is enlarged

@@ -16,9 +16,9 @@ from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.labeled import layout, open_labeled
 from mae_backbone.formats.check import check_data
-from mae_backbone.formats.dataset_spec import sources
-from mae_backbone.planning.adapt_config import fit_classes
-from mae_backbone.planning.report import labels_of
+from mae_backbone.formats.dataset_spec import dataset_specs
+from mae_backbone.formats.registry import format_of
+from mae_backbone.planning.adapt_config import adapt_classes
 
 
 @pytest.fixture(autouse=True)
@@ -76,15 +76,15 @@ def test_they_are_the_images_and_labels_of_the_folders(tmp_path: Path, kind: str
 def test_a_config_is_fitted_to_them_and_checks_them(tmp_path: Path, kind: str):
     root = LAYOUTS[kind](tmp_path / 'other', in_folders(tmp_path / 'folders'))
     cfg = class_folder_config(root)
-    assert 'classes: 3 (a dog, cat, emu)' in fit_classes(cfg)[0]
+    assert 'classes: 3 (a dog, cat, emu)' in adapt_classes(cfg)[0]
     assert cfg.model.num_classes == 3
     assert check_data(cfg, splits=['train', 'val']) == ['train: 9 images of 3 classes', 'val: 9 images of 3 classes']
-    source = sources(cfg, 'val')[0]
+    spec = dataset_specs(cfg, 'val')[0]
     if 'list' in kind:
-        assert Counter(labels_of(source).values()) == COUNTS
+        assert Counter(format_of(spec)._class_of_image.values()) == COUNTS
     else:
-        with pytest.raises(ValueError, match='shards are not looked through'):
-            labels_of(source)
+        with pytest.raises(ValueError, match='shards cannot be surveyed'):
+            format_of(spec).images()
 
 
 def test_a_list_of_one_folder_of_shards_too(tmp_path: Path):

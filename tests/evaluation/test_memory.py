@@ -11,7 +11,7 @@ from mmengine.runner import Runner as MMEngineRunner
 from mmseg.evaluation import IoUMetric
 
 from mae_backbone.engine.runner import Runner
-from mae_backbone.planning.adapt_config import fit_classes, use_data_root
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'demo' / 'upernet_vit-micro_camvid.py'
 TIMES, IMAGES, CLASSES = 8, 3, 3  # how often the set is gone through, of how many images and classes
@@ -44,8 +44,8 @@ def test_images_and_predictions_of_a_segmenter_are_not_kept(tmp_path, kept):
     for split in ('training', 'validation'):
         write_label_maps(tmp_path, split=split, labels=(0, 1, 2))
     cfg = Config.fromfile(CONFIG)
-    use_data_root(cfg, str(tmp_path))
-    fit_classes(cfg)
+    replace_data_root(cfg, str(tmp_path))
+    adapt_classes(cfg)
     cfg.merge_from_dict({
         'model.backbone': dict(arch=dict(width=16, depth=1, heads=2), global_blocks=(0,)), 'work_dir': str(tmp_path),
         'model.neck.in_channels': 16, 'test_dataloader': dict(num_workers=0, persistent_workers=False),

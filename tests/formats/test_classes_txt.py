@@ -15,7 +15,7 @@ def written(folder: Path, content: bytes | str) -> Path:
 
 @pytest.mark.parametrize(('content', 'words'), [
     (b'', 'is empty'), (b'\n\n', 'is empty'), (b'a\n\nb\n', 'has empty lines'),
-    (b'a\nb\na\n', 'names a more than once'), (b'\xff\xfe\x00', 'no text in UTF-8'),
+    (b'a\nb\na\n', 'names a more than once'), (b'\xff\xfe\x00', 'not text in UTF-8'),
     ('a #010203\nb\n', 'has colors for 1 of its 2 classes'), ('a\nb\n- #000000\n', 'has colors for 0 of its 2'),
     ('a #010203\nb #010203\n', 'the color #010203 stands for more than one class'),
     ('a #010203\n- #010203\n', 'the color #010203 stands for more than one class'),

@@ -6,28 +6,29 @@ import numpy as np
 import pytest
 from helpers.small_sets import SIZES, label_map_config, write_image, write_label_maps
 from mmseg.registry import DATASETS
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.label_colors import LabelColors
 from mae_backbone.formats import label_maps
-from mae_backbone.formats.dataset_spec import DataError, Source, sources
-from mae_backbone.formats.label_maps import check_label_maps, image_size, pairs_of, read_colors
-from mae_backbone.planning.adapt_config import fit_classes
+from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dataset_specs
+from mae_backbone.formats.label_map_files import image_label_pairs, read_colors
+from mae_backbone.formats.label_maps import LabelMaps, class_weights
+from mae_backbone.planning.adapt_config import adapt_classes
 
 ALL = '0..2 and 255 (ignored)'
 
 
-def source_of(root: Path, **options) -> Source:
+def spec_of(root: Path, **options) -> DatasetSpec:
     cfg = label_map_config(root, **options)
-    fit_classes(cfg)
-    source, = sources(cfg, 'train')
-    return source
+    adapt_classes(cfg)
+    spec, = dataset_specs(cfg, 'train')
+    return spec
 
 
 def lines_of(root: Path, **options) -> list[str]:
-    source = source_of(root, **options)
-    return check_label_maps(source, pairs_of(source))
+    spec = spec_of(root, **options)
+    return LabelMaps(spec).check(masks=False, labels=True)
 
 
 def refused(root: Path, **options) -> str:
@@ -50,31 +51,31 @@ def labels_like(value: int, dtype: type = np.uint8, name: str = 'b') -> np.ndarr
     return np.full((height, width), value, dtype)
 
 
-def test_whole_sets_pass(tmp_path: Path) -> None:
+def test_valid_data_pass(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
-    assert lines_of(tmp_path) == ['train: 3 images with label maps of 3 classes, 3 looked at']
+    assert lines_of(tmp_path) == ['train: 3 images with label maps of 3 classes, 3 inspected']
 
 
 @pytest.mark.parametrize('listed', [False, True])
-def test_pairs_are_those_of_mmseg(tmp_path: Path, listed: bool) -> None:
+def test_pairs_equal_mmsegs(tmp_path: Path, listed: bool) -> None:
     write_label_maps(tmp_path)
     for folder, suffix in (('images', '.jpg'), ('annotations', '.png')):
         below = tmp_path / folder / 'training' / 'below'
         below.mkdir()
         shutil.copy(tmp_path / folder / 'training' / f'a{suffix}', below / f'd{suffix}')
     (tmp_path / 'list.txt').write_text('b\nbelow/d\n', encoding='utf-8')
-    source = source_of(tmp_path, **({'ann_file': 'list.txt'} if listed else {}))
-    theirs = DATASETS.build({**source.cfg, 'pipeline': []})
+    spec = spec_of(tmp_path, **({'ann_file': 'list.txt'} if listed else {}))
+    theirs = DATASETS.build({**spec.cfg, 'pipeline': []})
     assert len(theirs) == (2 if listed else 4)
-    assert pairs_of(source) == [(info['img_path'], info['seg_map_path']) for info in theirs]
+    assert image_label_pairs(spec) == [(info['img_path'], info['seg_map_path']) for info in theirs]
 
 
 @pytest.mark.parametrize('reduced', [False, True])
-def test_what_passes_has_the_labels_that_mmseg_gives_to_the_loss(tmp_path: Path, reduced: bool) -> None:
+def test_accepted_labels_are_those_that_mmseg_passes_to_the_loss(tmp_path: Path, reduced: bool) -> None:
     """Of all numbers in a map, exactly those pass that mmseg turns into a class or into ignore_index."""
     write_label_maps(tmp_path)
-    source = source_of(tmp_path, reduce_zero_label=reduced)
-    theirs = DATASETS.build(dict(source.cfg))
+    spec = spec_of(tmp_path, reduce_zero_label=reduced)
+    theirs = DATASETS.build(dict(spec.cfg))
     for value in (*range(8), *range(248, 256)):
         save_map(tmp_path, labels_like(value))
         label, = np.unique(theirs[1]['gt_seg_map'])
@@ -84,7 +85,7 @@ def test_what_passes_has_the_labels_that_mmseg_gives_to_the_loss(tmp_path: Path,
             assert f'b.png: {value})' in refused(tmp_path, reduce_zero_label=reduced)
 
 
-def test_a_palette_counts_by_its_indices(tmp_path: Path) -> None:
+def test_palette_images_are_read_by_their_indices(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     labels = Image.fromarray(labels_like(2)).convert('P')
     labels.putpalette([90, 80, 70] * 256)
@@ -94,19 +95,19 @@ def test_a_palette_counts_by_its_indices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('labels', 'words'), [
-    (np.zeros((32, 24, 3), np.uint8), 'b.png: 3 channels): save them as PNG with one channel of 8 bits'),
+    (np.zeros((32, 24, 3), np.uint8), 'b.png: 3 channels): save them as 8-bit PNG with one channel'),
     (np.zeros((32, 24, 4), np.uint8), '4 channels'),
-    (labels_like(300, np.uint16), f'hold numbers outside of {ALL} ('),
-    (labels_like(7), '1 of 3 label maps looked at hold numbers outside of'),
+    (labels_like(300, np.uint16), f'have labels outside of {ALL} ('),
+    (labels_like(7), '1 of 3 inspected label maps have labels outside of'),
     (np.zeros((16, 12), np.uint8), 'have another size than their image ('),
     (np.zeros((24, 32), np.uint8), 'b.png: 32x24, the image is 24x32)')])
-def test_maps_that_cannot_be_trained_on(tmp_path: Path, labels: np.ndarray, words: str) -> None:
+def test_unusable_maps_are_refused(tmp_path: Path, labels: np.ndarray, words: str) -> None:
     write_label_maps(tmp_path)
     save_map(tmp_path, labels)
     assert words in refused(tmp_path)
 
 
-def test_numbers_with_a_fraction_are_refused(tmp_path: Path) -> None:
+def test_floating_point_maps_are_refused(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     for path in (tmp_path / 'annotations/training').iterdir():
         path.unlink()
@@ -116,34 +117,34 @@ def test_numbers_with_a_fraction_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('content', [b'', b'no image', None])
-def test_maps_that_cannot_be_read_are_named(tmp_path: Path, content: bytes | None) -> None:
+def test_unreadable_maps_are_named(tmp_path: Path, content: bytes | None) -> None:
     write_label_maps(tmp_path)
     path = map_path(tmp_path)
     path.write_bytes(path.read_bytes()[:60] if content is None else content)
     assert 'b.png: ' in refused(tmp_path)
 
 
-def test_one_number_too_many_suggests_that_zero_is_no_class(tmp_path: Path) -> None:
+def test_one_label_too_many_suggests_reduce_zero_label(tmp_path: Path) -> None:
     write_label_maps(tmp_path, labels=(0, 1, 2, 3))
-    assert 'if 0 stands for no class, set reduce_zero_label=True' in refused(tmp_path)
-    assert lines_of(tmp_path, reduce_zero_label=True) == ['train: 3 images with label maps of 3 classes, 3 looked at']
+    assert 'if 0 marks pixels of no class, set reduce_zero_label=True' in refused(tmp_path)
+    assert lines_of(tmp_path, reduce_zero_label=True) == ['train: 3 images with label maps of 3 classes, 3 inspected']
 
 
-def test_zero_ignored_by_mistake_is_said(tmp_path: Path) -> None:
+def test_ignored_label_zero_is_reported(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     assert lines_of(tmp_path, reduce_zero_label=True)[1:] == [
-        'train: classes without a pixel there (car): 1',
-        'train: label 0 is ignored (reduce_zero_label=True), and there is no label 3: if 0 is sky, set '
-        'reduce_zero_label=False of all data sets, and none in LoadAnnotations']
+        'train: classes without a pixel (car): 1',
+        'train: label 0 is ignored (reduce_zero_label=True), and no pixel has label 3: if 0 is sky, set '
+        'reduce_zero_label=False in all data sets, and remove it from LoadAnnotations']
 
 
 @pytest.mark.parametrize('labels', [(0, 255), (0,), (255,)])
-def test_maps_without_a_difference_are_refused(tmp_path: Path, labels: tuple[int, ...]) -> None:
+def test_maps_of_one_class_are_refused(tmp_path: Path, labels: tuple[int, ...]) -> None:
     write_label_maps(tmp_path, labels=labels)
-    assert 'masks of 0 and 255 must become 0 and 1' in refused(tmp_path)
+    assert 'in masks of 0 and 255, replace 255 by 1' in refused(tmp_path)
 
 
-def test_partners_that_are_missing_are_counted(tmp_path: Path) -> None:
+def test_missing_partners_are_counted(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     map_path(tmp_path, 'a').unlink()
     message = refused(tmp_path)
@@ -153,84 +154,65 @@ def test_partners_that_are_missing_are_counted(tmp_path: Path) -> None:
     (tmp_path / 'images/training/c.jpg').rename(tmp_path / 'images/training/c.jpeg')
     message = refused(tmp_path)
     assert '1 of 3 label maps in' in message
-    assert 'holds 1 .jpeg, 2 .jpg' in message
+    assert 'contains 1 .jpeg, 2 .jpg' in message
 
 
-def test_no_images_says_which_there_are(tmp_path: Path) -> None:
+def test_wrong_suffix_names_the_suffixes_present(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
-    assert "no images that end with '_rgb.png', it holds 3 .jpg" in refused(tmp_path, img_suffix='_rgb.png')
+    assert "no images that end with '_rgb.png', it contains 3 .jpg" in refused(tmp_path, img_suffix='_rgb.png')
 
 
-def test_missing_folders_and_lists_are_said(tmp_path: Path) -> None:
+def test_missing_folders_and_lists_are_refused(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     assert 'list of images' in refused(tmp_path, ann_file='none.txt')
     (tmp_path / 'list.txt').write_text('a\nx\n', encoding='utf-8')
-    assert '2 files for the 2 names in' in refused(tmp_path, ann_file='list.txt')
+    assert '2 files of the 2 names in' in refused(tmp_path, ann_file='list.txt')
     shutil.rmtree(tmp_path / 'annotations')
-    assert 'folder of label maps' in refused(tmp_path)
+    assert 'label map folder' in refused(tmp_path)
 
 
-def test_two_voices_on_the_zero_label_are_refused(tmp_path: Path) -> None:
+def test_contradicting_reduce_zero_label_is_refused(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', reduce_zero_label=True)]
-    source = source_of(tmp_path)
-    source.cfg.pipeline = pipeline
+    spec = spec_of(tmp_path)
+    spec.cfg.pipeline = pipeline
     with pytest.raises(DataError, match='remove it from LoadAnnotations'):
-        check_label_maps(source, pairs_of(source))
+        LabelMaps(spec).check(masks=False, labels=True)
 
 
-def test_classes_without_names_are_asked_for(tmp_path: Path) -> None:
+def test_classes_without_names_are_refused(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     (tmp_path / 'classes.txt').unlink()
-    assert 'classes.txt, one a line' in refused(tmp_path)
+    assert 'classes.txt, one per line' in refused(tmp_path)
 
 
 @pytest.mark.parametrize(('reduced', 'most'), [(False, 255), (True, 254)])
-def test_as_many_classes_are_allowed_as_mmseg_can_tell_apart(tmp_path: Path, reduced: bool, most: int) -> None:
+def test_num_classes_is_limited_by_8_bits(tmp_path: Path, reduced: bool, most: int) -> None:
     write_label_maps(tmp_path)
     for count in (most, most + 1):
         (tmp_path / 'classes.txt').write_text('\n'.join(f'c{i}' for i in range(count)))
-        source = source_of(tmp_path, reduce_zero_label=reduced)
+        spec = spec_of(tmp_path, reduce_zero_label=reduced)
         save_map(tmp_path, labels_like(count - 1 + reduced))
-        label, = np.unique(DATASETS.build(dict(source.cfg))[1]['gt_seg_map'])
+        label, = np.unique(DATASETS.build(dict(spec.cfg))[1]['gt_seg_map'])
         assert (label == count - 1 and label != 255) == (count == most)
         if count == most:
-            assert f'{most} classes, 3 looked at' in lines_of(tmp_path, reduce_zero_label=reduced)[0]
+            assert f'{most} classes, 3 inspected' in lines_of(tmp_path, reduce_zero_label=reduced)[0]
         else:
-            assert f'has {most + 1} classes, wanted at most {most}' in refused(tmp_path, reduce_zero_label=reduced)
+            assert f'has {most + 1} classes, expected at most {most}' in refused(tmp_path, reduce_zero_label=reduced)
 
 
-def test_of_large_sets_some_maps_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_a_large_set_is_inspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_label_maps(tmp_path)
-    monkeypatch.setattr(label_maps, 'LOOKED_AT', 2)
-    assert lines_of(tmp_path) == ['train: 3 images with label maps of 3 classes, 2 looked at']
+    monkeypatch.setattr(label_maps, 'NUM_INSPECTED', 2)
+    assert lines_of(tmp_path) == ['train: 3 images with label maps of 3 classes, 2 inspected']
 
 
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp', '.bmp', '.jp2'])
-@pytest.mark.parametrize('orientation', [None, 1, 3, 6, 8])
-def test_sizes_are_those_of_the_image_as_read(tmp_path: Path, suffix: str, orientation: int | None) -> None:
-    path = tmp_path / f'image{suffix}'
-    exif = Image.Exif()
-    if orientation is not None and suffix not in ('.bmp', '.jp2'):
-        exif[0x0112] = orientation
-    Image.new('RGB', (40, 30)).save(path, exif=exif)
-    assert image_size(str(path)) == read_image(path).shape[1::-1]
-
-
-def test_sizes_without_pillow_come_from_opencv(tmp_path: Path) -> None:
-    path = tmp_path / 'image.pam'
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-    path.write_bytes(cv2.imencode('.pam', pixels)[1].tobytes())
-    with pytest.raises(UnidentifiedImageError):
-        Image.open(path)
-    assert image_size(str(path)) == (40, 30)
-
-
-def test_an_image_that_breaks_while_its_map_is_compared_is_named(tmp_path: Path) -> None:
+def test_image_that_breaks_during_the_comparison_is_named(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     write_image(tmp_path / 'images/training/b.jpg', SIZES['b'])
     (tmp_path / 'images/training/b.jpg').write_bytes(b'nothing')
-    assert 'image cannot be read: ' in refused(tmp_path)
+    with pytest.raises(DataError, match='image cannot be read: '):
+        LabelMaps(spec_of(tmp_path))._summaries()
 
 
 # ---- colors
@@ -254,27 +236,27 @@ def write_colored(root: Path, *, alpha: bool = False) -> np.ndarray:
 
 @pytest.mark.parametrize('reduced', [False, True])
 @pytest.mark.parametrize('alpha', [False, True])
-def test_colors_become_the_numbers_of_the_classes(tmp_path: Path, alpha: bool, reduced: bool) -> None:
+def test_colors_become_labels(tmp_path: Path, alpha: bool, reduced: bool) -> None:
     """Whether zero is reduced is a question of numbers alone."""
     labels = write_colored(tmp_path, alpha=alpha)
-    source = source_of(tmp_path, reduce_zero_label=reduced)
-    assert check_label_maps(source, pairs_of(source)) == [
-        'train: 3 images with label maps of 3 classes, 3 looked at']
-    theirs = DATASETS.build(dict(source.cfg))
+    spec = spec_of(tmp_path, reduce_zero_label=reduced)
+    assert LabelMaps(spec).check(masks=False, labels=True) == [
+        'train: 3 images with label maps of 3 classes, 3 inspected']
+    theirs = DATASETS.build(dict(spec.cfg))
     assert np.array_equal(theirs[1]['gt_seg_map'], labels)
     assert theirs.metainfo['classes'] == ('sky', 'road', 'car')
     assert [tuple(color) for color in theirs.metainfo['palette']] == [(0, 0, 255), (128, 128, 128), (200, 0, 0)]
 
 
-def test_numbers_stay_numbers_beside_colors(tmp_path: Path) -> None:
+def test_maps_in_numbers_are_read_next_to_maps_in_colors(tmp_path: Path) -> None:
     write_colored(tmp_path)
     save_map(tmp_path, labels_like(2))
-    source = source_of(tmp_path)
-    assert len(check_label_maps(source, pairs_of(source))) == 1
-    assert np.unique(DATASETS.build(dict(source.cfg))[1]['gt_seg_map']).tolist() == [2]
+    spec = spec_of(tmp_path)
+    assert len(LabelMaps(spec).check(masks=False, labels=True)) == 1
+    assert np.unique(DATASETS.build(dict(spec.cfg))[1]['gt_seg_map']).tolist() == [2]
 
 
-def test_of_numbers_beside_colors_the_head_alone_is_read(tmp_path: Path) -> None:
+def test_read_colors_reads_only_the_header_of_maps_in_numbers(tmp_path: Path) -> None:
     """Once, and not twice, their pixels are decoded: by whom the numbers are for."""
     write_label_maps(tmp_path)
     path = map_path(tmp_path)
@@ -284,21 +266,28 @@ def test_of_numbers_beside_colors_the_head_alone_is_read(tmp_path: Path) -> None
     assert read_colors(str(path), LabelColors([(0, 0, 255)])) is None
 
 
-def test_a_color_of_no_class_is_named_with_its_file(tmp_path: Path) -> None:
+def test_unknown_color_is_named_with_its_file(tmp_path: Path) -> None:
     write_colored(tmp_path)
     pixels = RGB[np.zeros(SIZES['b'][::-1], int)]
     pixels[3, 4:6] = 1, 2, 3
     save_map(tmp_path, pixels)
-    assert ('1 of 3 label maps looked at hold colors that no class has' in refused(tmp_path))
+    assert ('1 of 3 inspected label maps have colors that no class has' in refused(tmp_path))
     assert 'b.png: 1 colors of no class: #010203 (2 pixels))' in refused(tmp_path)
     with pytest.raises(BadImageError, match=r'b\.png holds 1 colors of no class: #010203'):
-        DATASETS.build(dict(source_of(tmp_path).cfg))[1]
+        DATASETS.build(dict(spec_of(tmp_path).cfg))[1]
 
 
-def test_a_set_of_mmseg_with_colors_takes_the_classes_of_the_file(tmp_path: Path) -> None:
+def test_ade20k_data_set_with_colors_takes_the_classes_of_the_file(tmp_path: Path) -> None:
     labels = write_colored(tmp_path)
     cfg = label_map_config(tmp_path)
     cfg.train_dataloader.dataset.type = 'ADE20KDataset'
-    fit_classes(cfg)
-    source, = sources(cfg, 'train')
-    assert np.array_equal(DATASETS.build(dict(source.cfg))[1]['gt_seg_map'], labels)
+    adapt_classes(cfg)
+    spec, = dataset_specs(cfg, 'train')
+    assert np.array_equal(DATASETS.build(dict(spec.cfg))[1]['gt_seg_map'], labels)
+
+
+def test_class_weights_are_square_roots_of_inverse_frequencies():
+    weights = class_weights(np.array([400, 100, 25, 0]))
+    assert weights == pytest.approx([0.5, 1, 2, 1])
+    assert class_weights(np.array([400, 100, 25, 0]) * 7) == weights
+    assert class_weights(np.zeros(2)) == [1.0, 1.0]

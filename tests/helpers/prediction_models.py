@@ -3,9 +3,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mae_backbone.planning.adapt_config import palette
 from mae_backbone.prediction.instances import CroppedRLE, Objects
 from mae_backbone.prediction.predictor import Prediction, Predictor
+from mae_backbone.utils.palette import palette
 
 
 class KnownPredictor(Predictor):

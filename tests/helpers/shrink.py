@@ -9,7 +9,7 @@ from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as rle
 
-from mae_backbone.planning.adapt_config import fit_classes, use_data_root
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 
 SIDE = 64  # pixels of the images
 DEPTH, WIDTH = 4, 32
@@ -26,8 +26,8 @@ SIZES = {'scale', 'crop_size', 'size', 'stride'}
 def shrink(cfg: Config, data_root: Path) -> Config:
     """A config like `cfg`, with the data at `data_root` and a model, images and a schedule that are small."""
     cfg = Config({key: small(value) for key, value in cfg.to_dict().items()})
-    use_data_root(cfg, str(data_root))
-    fit_classes(cfg)
+    replace_data_root(cfg, str(data_root))
+    adapt_classes(cfg)
     if cfg.train_cfg.get('type') == 'EpochBasedTrainLoop':
         cfg.train_cfg.update(max_epochs=1)
     else:

@@ -16,8 +16,8 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmseg.registry import DATASETS as SEG_DATASETS
 
-from mae_backbone.formats.dataset_spec import DataError, sources
-from mae_backbone.planning.adapt_config import fit_classes, use_data_root
+from mae_backbone.formats.dataset_spec import DataError, dataset_specs
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 from mae_backbone.registry import DATASETS
 
 
@@ -29,25 +29,25 @@ def text_of(cfg: Config) -> str:
 
 @pytest.mark.parametrize('root', ['/mnt/my data', '/mnt/my data/', 'x', 'data/coco/small'])
 @pytest.mark.parametrize('name', ['mask_rcnn/mask-rcnn_r50_fpn_1x_coco', 'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco'])
-def test_all_of_a_config_of_mmdet_moves(name: str, root: str) -> None:
-    """As if the root stood in the text of the config."""
+def test_all_paths_of_an_mmdet_config_are_replaced(name: str, root: str) -> None:
+    """The result equals a replacement in the text of the config."""
     cfg = get_config(f'mmdet::{name}.py')
     before = text_of(cfg)
-    use_data_root(cfg, root)
+    replace_data_root(cfg, root)
     root = root.rstrip('/')
     assert text_of(cfg) == before.replace('"data/coco/', f'"{root}/')
     assert cfg.train_dataloader.dataset.data_root == f'{root}/'
 
 
-def test_moving_there_and_back_changes_nothing() -> None:
+def test_replacing_twice_restores_the_config() -> None:
     cfg = coco_config('data/coco')
-    use_data_root(cfg, '/mnt/x')
+    replace_data_root(cfg, '/mnt/x')
     assert 'data/coco' not in text_of(cfg)
-    use_data_root(cfg, 'data/coco')
+    replace_data_root(cfg, 'data/coco')
     assert text_of(cfg) == text_of(coco_config('data/coco'))
 
 
-def test_only_paths_of_data_move() -> None:
+def test_only_paths_of_data_are_replaced() -> None:
     cfg = Config(dict(
         data_root='coco', load_from='coco/start.pth', work_dir='coco/runs',
         default_hooks=dict(checkpoint=dict(save_best='coco/bbox_mAP')),
@@ -58,7 +58,7 @@ def test_only_paths_of_data_move() -> None:
         val_dataloader=dict(dataset=dict(data_root='elsewhere', sizes=(1, 2), ann_file='elsewhere/val.json')),
         test_cfg=dict(bank=dict(dataset=dict(data_root='coco/bank')))))
     before = cfg.to_dict()
-    use_data_root(cfg, '/x')
+    replace_data_root(cfg, '/x')
     for key in ('load_from', 'work_dir', 'default_hooks', 'model'):
         assert cfg[key] == before[key]
     assert cfg.val_evaluator[0] == before['val_evaluator'][0] | dict(ann_file='/x/val.json')
@@ -68,16 +68,16 @@ def test_only_paths_of_data_move() -> None:
     assert cfg.test_cfg.bank.dataset.data_root == '/x/bank'
 
 
-def test_the_home_folder_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('HOME', '/home/me')
     cfg = coco_config('data/coco')
-    use_data_root(cfg, '~/cells')
+    replace_data_root(cfg, '~/cells')
     assert cfg.val_evaluator.ann_file == '/home/me/cells/annotations/val.json'
 
 
-def test_a_config_without_data_says_so() -> None:
+def test_config_without_data_root_is_refused() -> None:
     with pytest.raises(DataError, match='no data_root'):
-        use_data_root(Config(dict(model={})), 'x')
+        replace_data_root(Config(dict(model={})), 'x')
 
 
 # ---- classes
@@ -86,29 +86,29 @@ def test_categories_become_the_classes_of_all_splits_and_heads(tmp_path: Path) -
     for split in ('train', 'val'):
         path = write_coco(tmp_path, split=split)
     cfg = coco_config(tmp_path)
-    assert fit_classes(cfg) == [f'classes: 2 (cell, nucleus), from {path.with_name("train.json")}']
+    assert adapt_classes(cfg) == [f'classes: 2 (cell, nucleus), from {path.with_name("train.json")}']
     heads = cfg.model.roi_head
     assert [head.num_classes for head in heads.bbox_head] == [2, 2]
     assert (heads.mask_head.num_classes, heads.mask_head.loss.num_classes) == (2, 2)
     assert (cfg.model.backbone.num_classes, cfg.model.rpn_head.num_classes) == (1000, 1)
     for split in ('train', 'val', 'test'):
-        source, = sources(cfg, split)
-        theirs = DET_DATASETS.build({**source.cfg, 'pipeline': []})
+        spec, = dataset_specs(cfg, split)
+        theirs = DET_DATASETS.build({**spec.cfg, 'pipeline': []})
         assert theirs.metainfo['classes'] == ('cell', 'nucleus')
         assert len(set(theirs.metainfo['palette'])) == 2
         assert [theirs.cat2label[number] for number in (7, 3)] == [0, 1]
     again = cfg.to_dict()
-    fit_classes(cfg)
+    adapt_classes(cfg)
     assert cfg.to_dict() == again
 
 
-def test_the_classes_of_coco_stay_as_they_are(tmp_path: Path) -> None:
+def test_classes_of_coco_are_kept(tmp_path: Path) -> None:
     cfg = coco_config(tmp_path)
-    names = sources(cfg, 'train')[0].default_classes
+    names = dataset_specs(cfg, 'train')[0].default_class_names
     content = coco_content() | dict(categories=[dict(id=i, name=name) for i, name in enumerate(names)])
     write_coco(tmp_path, content)
     before = cfg.to_dict()
-    assert fit_classes(cfg)[0].startswith('classes: 80 (person, bicycle, car, ')
+    assert adapt_classes(cfg)[0].startswith('classes: 80 (person, bicycle, car, ')
     assert cfg.to_dict() == before
 
 
@@ -116,45 +116,45 @@ def test_the_classes_of_coco_stay_as_they_are(tmp_path: Path) -> None:
     (('nucleus',), ('nucleus',)), ('nucleus', ('nucleus',)), (('nucleus', 'cell'), ('cell', 'nucleus')),
     (('person', 'cell'), ('cell', 'nucleus')), (('person',), ('cell', 'nucleus'))])
 def test_a_config_may_choose_some_categories(tmp_path: Path, said: object, classes: tuple[str, ...]) -> None:
-    """Whatever stands there, names and numbers of mmdet's labels belong together afterwards."""
+    """For any classes in the config, names and numbers of mmdet's labels agree afterwards."""
     write_coco(tmp_path)
     cfg = coco_config(tmp_path)
     cfg.train_dataloader.dataset.dataset.dataset.metainfo = dict(classes=said)
-    fit_classes(cfg)
+    adapt_classes(cfg)
     assert cfg.val_dataloader.dataset.metainfo.classes == classes
     assert cfg.model.roi_head.mask_head.num_classes == len(classes)
-    theirs = DET_DATASETS.build({**sources(cfg, 'train')[0].cfg, 'pipeline': []})
+    theirs = DET_DATASETS.build({**dataset_specs(cfg, 'train')[0].cfg, 'pipeline': []})
     assert theirs.metainfo['classes'] == classes
     assert tuple({7: 'cell', 3: 'nucleus'}[number] for number in theirs.cat_ids) == classes
 
 
-def test_without_training_data_the_test_set_names_the_classes(tmp_path: Path) -> None:
+def test_test_set_names_the_classes_without_training_data(tmp_path: Path) -> None:
     path = write_coco(tmp_path, split='val')
     cfg = coco_config(tmp_path)
-    assert fit_classes(cfg) == [f'classes: 2 (cell, nucleus), from {path}']
+    assert adapt_classes(cfg) == [f'classes: 2 (cell, nucleus), from {path}']
     assert cfg.train_dataloader.dataset.dataset.dataset.metainfo.classes == ('cell', 'nucleus')
 
 
 @pytest.mark.parametrize('make', [coco_config, class_folder_config])
-def test_without_any_data_the_config_stays(tmp_path: Path, make) -> None:
+def test_config_is_unchanged_without_data(tmp_path: Path, make) -> None:
     cfg = make(tmp_path)
     before = cfg.to_dict()
-    assert fit_classes(cfg) == []
+    assert adapt_classes(cfg) == []
     assert cfg.to_dict() == before
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+def test_damaged_file_is_refused(tmp_path: Path) -> None:
     write_coco(tmp_path).write_text('{', encoding='utf-8')
-    with pytest.raises(DataError, match='cut off'):
-        fit_classes(coco_config(tmp_path))
+    with pytest.raises(DataError, match='truncated'):
+        adapt_classes(coco_config(tmp_path))
 
 
-def test_long_lists_are_cut_in_the_line_alone(tmp_path: Path) -> None:
+def test_long_lists_are_shortened_only_in_the_line(tmp_path: Path) -> None:
     content = coco_content()
     content['categories'] += [dict(id=i, name=f'class {i}') for i in range(10, 30)]
     write_coco(tmp_path, content)
     cfg = coco_config(tmp_path)
-    line, = fit_classes(cfg)
+    line, = adapt_classes(cfg)
     assert line.startswith('classes: 22 (cell, nucleus, class 10, ')
     assert 'class 15, ...), from' in line
     assert len(cfg.val_dataloader.dataset.metainfo.classes) == 22
@@ -164,10 +164,10 @@ def test_classes_txt_names_the_classes_of_label_maps(tmp_path: Path) -> None:
     for split in ('training', 'validation'):
         write_label_maps(tmp_path, split)
     cfg = label_map_config(tmp_path)
-    assert fit_classes(cfg) == [f'classes: 3 (sky, road, car), from {tmp_path}/classes.txt']
+    assert adapt_classes(cfg) == [f'classes: 3 (sky, road, car), from {tmp_path}/classes.txt']
     assert (cfg.model.decode_head.num_classes, cfg.model.auxiliary_head[0].num_classes) == (3, 3)
     for split in ('train', 'val', 'test'):
-        theirs = SEG_DATASETS.build(dict(sources(cfg, split)[0].cfg))
+        theirs = SEG_DATASETS.build(dict(dataset_specs(cfg, split)[0].cfg))
         assert theirs.metainfo['classes'] == ('sky', 'road', 'car')
         assert len(theirs.metainfo['palette']) == 3
 
@@ -178,22 +178,22 @@ def test_classes_txt_names_the_classes_of_label_maps(tmp_path: Path) -> None:
     (('a', 'b'), [1.0, 2.0], None),
     (('a', 'b'), [1.0, 1.0, 0.1], [1.0, 1.0, 1.0, 0.1]),  # and no object
 ])
-def test_weights_of_other_classes_are_left_out(tmp_path: Path, config: tuple, weights: list, kept: list | None) -> None:
+def test_weights_of_other_classes_are_removed(tmp_path: Path, config: tuple, weights: list, kept: list | None) -> None:
     write_label_maps(tmp_path)
     cfg = label_map_config(tmp_path, metainfo=dict(classes=config))
     cfg.model.decode_head = dict(num_classes=len(config), loss_decode=[dict(class_weight=weights)])
-    lines = fit_classes(cfg)
+    lines = adapt_classes(cfg)
     assert cfg.model.decode_head.loss_decode[0].class_weight == kept
-    assert ('left out: tools/check_data.py' in lines[-1]) == (kept is None)
+    assert ('are removed: tools/check_data.py' in lines[-1]) == (kept is None)
 
 
-def test_a_set_made_for_its_own_classes_becomes_one_for_any(tmp_path: Path) -> None:
+def test_ade20k_data_set_takes_other_classes(tmp_path: Path) -> None:
     for split in ('training', 'validation'):
         write_label_maps(tmp_path, split)
     cfg = label_map_config(tmp_path)
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].dataset.type = 'ADE20KDataset'
-    lines = fit_classes(cfg)
+    lines = adapt_classes(cfg)
     assert len(lines) == 2
     assert lines[1].startswith('ADE20KDataset becomes BaseSegDataset')
     theirs = SEG_DATASETS.build(dict(cfg.train_dataloader.dataset))
@@ -202,62 +202,62 @@ def test_a_set_made_for_its_own_classes_becomes_one_for_any(tmp_path: Path) -> N
     assert theirs[0]['gt_seg_map'].ravel()[:4].tolist() == [255, 0, 1, 255]
 
 
-def test_a_choice_of_the_classes_of_a_set_stays_with_mmseg(tmp_path: Path) -> None:
+def test_chosen_classes_of_ade20k_are_mapped_by_mmseg(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     (tmp_path / 'classes.txt').unlink()
     cfg = label_map_config(tmp_path)
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].dataset.type = 'ADE20KDataset'
     cfg.train_dataloader.dataset.metainfo = dict(classes=('sky', 'wall'))
-    assert fit_classes(cfg) == ['classes: 2 (sky, wall), from the config']
+    assert adapt_classes(cfg) == ['classes: 2 (sky, wall), from the config']
     theirs = SEG_DATASETS.build({**cfg.val_dataloader.dataset, 'lazy_init': True})
     assert theirs.label_map[2] == 0  # ADE20K: wall, building, sky
     assert len(theirs.metainfo['palette']) == 2
 
 
-def test_without_classes_txt_the_heads_follow_the_config(tmp_path: Path) -> None:
+def test_heads_follow_the_config_without_classes_txt(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     (tmp_path / 'classes.txt').unlink()
     cfg = label_map_config(tmp_path, metainfo=dict(classes=('a', 'b')))
-    assert fit_classes(cfg) == ['classes: 2 (a, b), from the config']
+    assert adapt_classes(cfg) == ['classes: 2 (a, b), from the config']
     assert cfg.model.decode_head.num_classes == 2
     cfg = label_map_config(tmp_path)
     before = cfg.to_dict()
-    assert fit_classes(cfg) == []
+    assert adapt_classes(cfg) == []
     assert cfg.to_dict() == before
 
 
-def test_folders_are_classes(tmp_path: Path) -> None:
+def test_class_folders_name_the_classes(tmp_path: Path) -> None:
     write_class_folders(tmp_path, 'train', ('dog', 'cat'))
     write_class_folders(tmp_path, 'val', ('dog', 'cat'))
     cfg = class_folder_config(tmp_path)
-    assert fit_classes(cfg) == [f'classes: 2 (cat, dog), from {tmp_path}/train']
+    assert adapt_classes(cfg) == [f'classes: 2 (cat, dog), from {tmp_path}/train']
     assert cfg.model.num_classes == 2
     for dataset in (cfg.train_dataloader.dataset, cfg.test_dataloader.dataset, cfg.test_cfg.bank.dataset):
         assert DATASETS.build(dict(dataset)).metainfo['classes'] == ('cat', 'dog')
 
 
-def test_the_order_of_classes_that_a_config_gives_is_kept(tmp_path: Path) -> None:
+def test_order_of_classes_in_the_config_is_kept(tmp_path: Path) -> None:
     write_class_folders(tmp_path, 'train')
     cfg = class_folder_config(tmp_path)
     cfg.train_dataloader.dataset.classes = ['dog', 'cat']
-    assert fit_classes(cfg) == ['classes: 2 (dog, cat), from the config']
+    assert adapt_classes(cfg) == ['classes: 2 (dog, cat), from the config']
     assert cfg.val_dataloader.dataset.classes == ['dog', 'cat']
 
 
-def test_a_model_without_a_head_gets_none(tmp_path: Path) -> None:
+def test_model_without_head_is_unchanged(tmp_path: Path) -> None:
     write_class_folders(tmp_path, 'train')
     cfg = class_folder_config(tmp_path)
     cfg.model.num_classes = 0
-    fit_classes(cfg)
+    adapt_classes(cfg)
     assert cfg.model.num_classes == 0
 
 
-def test_fitted_configs_can_be_written_and_read(tmp_path: Path) -> None:
+def test_adapted_configs_can_be_written_and_read(tmp_path: Path) -> None:
     content = coco_content()
     content['categories'][0]['name'] = "it's \"é\"\n"
     write_coco(tmp_path, content)
     cfg = coco_config(tmp_path)
-    fit_classes(cfg)
+    adapt_classes(cfg)
     cfg.dump(tmp_path / 'config.py')
     assert Config.fromfile(tmp_path / 'config.py').to_dict() == cfg.to_dict()

@@ -27,7 +27,7 @@ class Model:
 def draw(monkeypatch):
     def run(count: int, **options) -> np.ndarray:
         monkeypatch.setattr(comparison, 'Predictor', Model)
-        monkeypatch.setattr(comparison, 'fit_classes', lambda cfg: [])
+        monkeypatch.setattr(comparison, 'adapt_classes', lambda cfg: [])
         monkeypatch.setattr(comparison.DATASETS, 'build', lambda cfg: range(count))
         models = {name: (Config(dict(data_root='elsewhere', test_dataloader=dict(dataset=dict(data_root='elsewhere')))),
                          checkpoint) for name, checkpoint in (('one', 'a.pth'), ('two', 'b.pth'))}
