@@ -122,8 +122,8 @@ class CocoFormat(DataFormat):
         if misfit:
             raise DataError(f'{path}: {len(misfit):,} annotations have a segmentation that is not a mask of their '
                             f'image (id {first_few(misfit)}): expected a list of polygons [[x, y, ...], ...], or '
-                            'RLE whose size is the height and width of the image and whose counts add up to all of its pixels. '
-                            f'Correct or remove them, {otherwise}')
+                            'RLE whose size is the height and width of the image and whose counts add up to all '
+                            f'of its pixels. Correct or remove them, {otherwise}')
         if evaluated and (broken or partial):
             raise DataError(f'{path}: {len(broken + partial):,} annotations have polygons with fewer than three points '
                             'or an odd number of coordinates, or RLE without counts and size '

@@ -253,7 +253,8 @@ def test_boxes_beyond_their_image_are_counted(tmp_path: Path) -> None:
     content = coco_content()
     content['annotations'][0]['bbox'] = [35, 25, 40, 30]  # as if it were two corners, in an image of 40 x 30
     lines = check(write_coco(tmp_path, content))
-    assert 'train: boxes that reach beyond their image, where they are clipped (expected bbox: x, y, width, height): 1' in lines
+    assert ('train: boxes that reach beyond their image, where they are clipped (expected bbox: x, y, width, height): 1'
+            in lines)
 
 
 def test_counted_boxes_are_those_that_mmdet_trains_on(tmp_path: Path) -> None:
