@@ -1,8 +1,9 @@
-"""How detection runs log, save and start: iterations are counted."""
+"""Logging, checkpoints and environment of detection runs, which count iterations."""
 _base_ = ['./runtime.py']
 
 default_scope = 'mmdet'
-custom_imports = dict(imports=['mae_backbone', 'mae_backbone.detection'])  # the op stand-ins, before mmdet is imported
+# mae_backbone comes first: it installs the stand-ins for mmcv's compiled ops, which mmdet imports.
+custom_imports = dict(imports=['mae_backbone', 'mae_backbone.detection'])
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=5000, save_best='coco/bbox_mAP', rule='greater'),

@@ -1,8 +1,9 @@
-"""How segmentation runs log, save and start: iterations are counted."""
+"""Logging, checkpoints and environment of segmentation runs, which count iterations."""
 _base_ = ['./runtime.py']
 
 default_scope = 'mmseg'
-custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])  # the op stand-ins, before mmseg
+# mae_backbone comes first: it installs the stand-ins for mmcv's compiled ops, which mmseg imports.
+custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=16_000, save_best='mIoU', rule='greater'),

@@ -1,12 +1,14 @@
-"""Attentive probe of a ViT-B/16 that MAE pretrained, ImageNet-1K, 90 epochs: one query looks at all tokens.
+"""Attentive probe of ViT-B/16 with MAE weights, ImageNet-1K, 90 epochs: one query attends to all tokens.
 
 Run     python tools/train.py configs/classification/vit-b_attentive_90e_in1k.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
-Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
-Costs   those of the linear probe, and a little more
-Expect  no published figure for this recipe: the probe is that of Context Autoencoder (Chen et al., 2022), AdamW and its
-        constants are ours, length and augmentation those of the linear probe. Ours: not measured yet.
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
+Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
+Costs   slightly more than the linear probe
+Expect  no published figure of this recipe. Ours: not measured yet.
+
+The probe is from Context Autoencoder (Chen et al., 2022). AdamW and its constants are ours. Length and augmentation are
+those of the linear probe.
 """
 _base_ = ['./vit-b_linear_90e_in1k.py']
 

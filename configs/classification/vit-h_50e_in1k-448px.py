@@ -1,10 +1,12 @@
 """Fine-tuning of ViT-H/14 from MAE weights at 448 pixels, ImageNet-1K, 50 epochs.
 
 Run     python tools/train.py configs/classification/vit-h_50e_in1k-448px.py --amp
-        on 8 nodes of 8 GPUs, each: torchrun --nnodes 8 --nproc_per_node 8 ... tools/train.py CONFIG --launcher pytorch
-Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, pretrained at 224: positions are resized, which the log says
-Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
-Costs   not published; 1,024 patches an image are more than 4 times the arithmetic of 256. Less memory:
+        on 8 nodes with 8 GPUs each: torchrun --nnodes 8 --nproc_per_node 8 ... tools/train.py CONFIG --launcher pytorch
+        --amp
+Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, pretrained at 224 pixels. Position embeddings are resized, which
+        the log reports.
+Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
+Costs   not published. An image has 1,024 patches instead of 256, more than 4 times the arithmetic. To save memory:
         --cfg-options model.backbone.checkpointing=True
 Expect  87.8 top-1 (MAE paper), 87.3 (mmpretrain). Ours: not measured yet.
 """
@@ -14,6 +16,6 @@ image_size = 448
 
 model = dict(backbone=dict(image_size=image_size))
 train_dataloader = dict(batch_size=16, dataset=dict(image_size=image_size))
-# 512 pixels, then the center 448 (mmpretrain), where above 224 nothing would be cut off otherwise.
+# Short side 512, center crop 448 (mmpretrain). By default, nothing is cropped above 224 pixels.
 val_dataloader = dict(batch_size=32, dataset=dict(image_size=image_size, augment=dict(crop_pct=0.875)))
 test_dataloader = val_dataloader

@@ -2,12 +2,16 @@
 
 Run     python tools/train.py configs/classification/vit-h_50e_in1k.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
-Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
+Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
+Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   13 h 9 min on 64 V100 (public MAE code, FINETUNE.md)
 Expect  86.9 top-1 (public MAE code, FINETUNE.md). Ours: not measured yet.
 """
-_base_ = ['./vit-l_50e_in1k.py']
+_base_ = [
+    '../_base_/models/vit-b_finetune.py',
+    '../_base_/datasets/in1k_randaug.py',
+    '../_base_/schedules/finetune_50e.py',
+]
 
 model = dict(backbone=dict(
     arch='huge', patch_size=14, drop_path_rate=0.3,

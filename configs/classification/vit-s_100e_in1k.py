@@ -2,10 +2,10 @@
 
 Run     python tools/train.py configs/classification/vit-s_100e_in1k.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-Weights work_dirs/mae_vit-s_800e_in1k/epoch_800.pth; any others: --pretrained FILE
-Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
-Costs   not published; a step takes about a quarter of the arithmetic of ViT-B
-Expect  no published figure: the MAE paper begins with ViT-B, whose recipe this is. Ours: not measured yet.
+Weights work_dirs/mae_vit-s_800e_in1k/epoch_800.pth, or any other: --pretrained FILE
+Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
+Costs   not published. A step takes about a quarter of the arithmetic of ViT-B.
+Expect  no published figure. The MAE paper starts at ViT-B, whose recipe this is. Ours: not measured yet.
 """
 _base_ = ['./vit-b_100e_in1k.py']
 

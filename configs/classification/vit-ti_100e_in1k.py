@@ -2,11 +2,11 @@
 
 Run     python tools/train.py configs/classification/vit-ti_100e_in1k.py --amp --pretrained FILE
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp --pretrained FILE
-Weights of python tools/pretrain.py configs/pretrain/mae_vit-s_800e_in1k.py --cfg-options model.encoder.arch=tiny
-Data    data/imagenet/{train,val}/CLASS/*.JPEG; of your own in the same layout: --data-root DIR
-Costs   not published; a step takes about a fourteenth of the arithmetic of ViT-B
-Expect  no published figure: the MAE paper begins with ViT-B, whose recipe this is without dropped paths.
-        Ours: not measured yet.
+Weights from python tools/pretrain.py configs/pretrain/mae_vit-s_800e_in1k.py --cfg-options model.encoder.arch=tiny
+Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
+Costs   not published. A step takes about a fourteenth of the arithmetic of ViT-B.
+Expect  no published figure. The MAE paper starts at ViT-B, whose recipe this is, without drop path. Ours: not measured
+        yet.
 """
 _base_ = ['./vit-b_100e_in1k.py']
 

@@ -1,13 +1,13 @@
 """Dense linear probe: one linear layer on the patches of a frozen 1.2 M parameter ViT, street scenes in 11 classes.
 
 Run     python tools/train.py configs/demo/dense-linear_vit-micro_camvid.py --data-root camvid --pretrained MAE.pth
-Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 to
-        ignore, classes.txt with a name a line
+Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
+        unlabeled pixels, classes.txt with one name per line
 Expect  the table in the README
 """
-_base_ = ['upernet_vit-micro_camvid.py']
+_base_ = ['./upernet_vit-micro_camvid.py']
 
-# As in pretraining: with a class token and a norm at the end, without windows and relative positions.
+# As in pretraining: with class token and final norm, without windows and relative positions.
 model = dict(
     backbone=dict(
         _delete_=True, type='mae_backbone.ViTBackbone', arch=dict(width=128, depth=6, heads=4), patch_size=8,

@@ -1,11 +1,11 @@
-"""MAE pretraining of a 1.4 M parameter ViT on multispectral images: 12 channels of 16 bits, such as Sentinel-2's.
+"""MAE pretraining of a 1.4 M parameter ViT on multispectral images: 12 channels of 16 bits, such as Sentinel-2.
 
 Run     python tools/pretrain.py configs/demo/mae_vit-micro_multispectral.py --data-root sentinel2
-Data    sentinel2/**/*.npy, each of shape (H, W, 12) and uint16; for GeoTIFF set reader.type='mae_backbone.TiffReader',
-        and for other channels in_channels, reader.channels, mean and std below
-Expect  nothing published; the config shows what any number of channels needs
+Data    sentinel2/**/*.npy, each of shape (H, W, 12) and uint16. For GeoTIFF set reader.type='mae_backbone.TiffReader'.
+        For other channels change in_channels, reader.channels, mean and std below.
+Expect  no published figure. The config shows what images with any number of channels need.
 """
-_base_ = ['../_base_/demo_mae.py']
+_base_ = ['../_base_/models/mae_vit-micro.py', '../_base_/datasets/unlabeled.py', '../_base_/schedules/mae_micro.py']
 
 image_size = 96
 channels = 12
@@ -13,7 +13,7 @@ max_epochs = 50
 
 model = dict(
     encoder=dict(image_size=image_size, patch_size=8, in_channels=channels), decoder_width=128,
-    # Take those of your own images, channel by channel: these are of no set in particular.
+    # Placeholders of no particular set: replace them by the mean and std of your own images, per channel.
     data_preprocessor=dict(mean=[1500.0] * channels, std=[800.0] * channels))
 train_dataloader = dict(
     batch_size=64, num_workers=2,

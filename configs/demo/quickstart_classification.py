@@ -5,7 +5,7 @@ Run     python tools/train.py configs/demo/quickstart_classification.py --data-r
 Data    what tools/quickstart.py generates, or any class folders; the classes are the folders of train
 Expect  the table in the README
 """
-_base_ = ['../_base_/demo_cifar10.py']
+_base_ = ['../_base_/models/vit-micro_classifier.py', '../_base_/datasets/cifar10.py', '../_base_/runtime_demo.py']
 
 data_root = 'work_dirs/quickstart/scenes/classes'
 image_size = 64

@@ -4,7 +4,7 @@ Run     python tools/pretrain.py configs/demo/quickstart_mae.py --data-root work
 Data    what tools/quickstart.py generates, or any folder of images
 Expect  the table in the README
 """
-_base_ = ['../_base_/demo_mae.py']
+_base_ = ['../_base_/models/mae_vit-micro.py', '../_base_/datasets/unlabeled.py', '../_base_/schedules/mae_micro.py']
 
 image_size = 64
 max_iters = 1600

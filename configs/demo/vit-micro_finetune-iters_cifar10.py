@@ -1,18 +1,19 @@
-"""Fine-tuning a 1.2 M parameter ViT on CIFAR-10 for 600 iterations, however many labels there are.
+"""Fine-tuning of a 1.2 M parameter ViT on CIFAR-10 for 600 iterations, for any number of labels.
 
 Run     python tools/train.py configs/demo/vit-micro_finetune-iters_cifar10.py --data-root cifar10 --labels 0.01
         --pretrained MAE.pth
-Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders; the classes are the folders of train
+Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  the table in the README
 """
-_base_ = ['vit-micro_finetune_cifar10.py']
+_base_ = ['./vit-micro_finetune_cifar10.py']
 
 max_iters = 600
-warmup = 60
+warmup_iters = 60
+
 train_dataloader = dict(sampler=dict(type='InfiniteSampler', shuffle=True), dataset=dict(fraction=1.0))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False),
-    dict(type='CosineAnnealingLR', begin=warmup, end=max_iters, T_max=max_iters - warmup, by_epoch=False),
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup_iters, by_epoch=False),
+    dict(type='CosineAnnealingLR', begin=warmup_iters, end=max_iters, T_max=max_iters - warmup_iters, by_epoch=False),
 ]
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(logger=dict(log_metric_by_epoch=False), checkpoint=dict(by_epoch=False, interval=200))

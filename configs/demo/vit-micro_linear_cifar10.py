@@ -1,12 +1,13 @@
 """Linear probe of a frozen 1.2 M parameter ViT on a fifth of CIFAR-10's labels.
 
 Run     python tools/train.py configs/demo/vit-micro_linear_cifar10.py --data-root cifar10 --pretrained MAE.pth
-Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders; the classes are the folders of train
+Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  the table in the README
 """
-_base_ = ['../_base_/demo_cifar10.py']
+_base_ = ['../_base_/models/vit-micro_classifier.py', '../_base_/datasets/cifar10.py', '../_base_/runtime_demo.py']
 
 max_epochs = 3
+
 model = dict(probe=True)
 train_dataloader = dict(dataset=dict(fraction=0.2))
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.0))

@@ -2,19 +2,20 @@
 
 Run     python tools/train.py configs/detection/fcos_vitdet-b_25e_coco.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-            --cfg-options train_dataloader.batch_size=8 (64 images a step; with fewer it is not 25 epochs)
-Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+            --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
-Costs   not measured yet; backbone and pyramid are those of ViTDet-B, the head works at five strides
-Expect  no published figure of this pair. Ours: not measured yet.
+Costs   not measured yet. Backbone and pyramid are those of ViTDet-B, the head runs on five strides.
+Expect  no published figure of this combination. Ours: not measured yet.
 
-The pyramid has the strides 8 to 128 that FCOS wants. Head and losses are mmdet's fcos_r50-caffe_fpn_gn-head; data,
-optimizer and schedule those of ViTDet.
+The pyramid has the strides 8 to 128 that FCOS needs. Head and losses are those of mmdet's fcos_r50-caffe_fpn_gn-head.
+Data, optimizer and schedule are those of ViTDet.
 """
-_base_ = ['./faster-rcnn_vitdet-b_100e_coco.py']
-
-max_iters = 184_375 // 4
-milestones = [163_889 // 4, 177_546 // 4]
+_base_ = [
+    '../_base_/models/mask-rcnn_vitdet-b.py',
+    '../_base_/datasets/coco-lsj_boxes.py',
+    '../_base_/schedules/vitdet_25e.py',
+]
 
 model = dict(
     _delete_=True, type='FCOS', data_preprocessor=_base_.model.data_preprocessor, backbone=_base_.model.backbone,
@@ -29,8 +30,3 @@ model = dict(
                   max_per_img=100))
 
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(_delete_=True, pos_embed=dict(decay_mult=0.0), neck=dict())))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
-]
-train_cfg = dict(max_iters=max_iters)

@@ -2,33 +2,27 @@
 
 Run     python tools/train.py configs/detection/mask-rcnn_vitdet-b_100e_lvis.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-            --cfg-options train_dataloader.batch_size=8 (64 images a step; with fewer it is not 100 epochs)
-Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
-Data    data/lvis_v1/{train2017,val2017}/*.jpg (those of COCO), data/lvis_v1/annotations/lvis_v1_{train,val}.json
-        LVIS's metric: python -m pip install -e ".[lvis]"
-Costs   about 880 GPU hours: .317 s an image, 14.4 GB (detectron2, projects/ViTDet) x 64 x 156,250 steps
-Expect  40.2 box AP, 38.2 mask AP (detectron2, projects/ViTDet, same recipe, runs differ by .3). Ours: not
-        measured yet.
+            --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
+Data    data/lvis_v1/{train2017,val2017}/*.jpg (COCO's images), data/lvis_v1/annotations/lvis_v1_{train,val}.json
+        for the LVIS metric: python -m pip install -e ".[lvis]"
+Costs   about 880 GPU hours = 0.317 s per image (14.4 GB) x 64 images x 156,250 steps (detectron2, projects/ViTDet, GPU
+        not named)
+Expect  40.2 box AP, 38.2 mask AP (detectron2, projects/ViTDet, same recipe, runs differ by 0.3). Ours: not measured
+        yet.
 
-LVIS names for each image which classes it surely has and has not, and leaves the rest open: the loss takes the classes
-of the batch and some drawn by their frequency (federated loss, sigmoid cross entropy), images with rare classes are
-repeated (oversampled below a frequency of .001), and the metric counts no box of a class that was left open.
+LVIS lists for each image which classes are present and which are absent. All others are unknown. The loss uses the
+classes of the batch and some drawn by their frequency (federated loss with sigmoid cross entropy), images with rare
+classes are repeated (those below a frequency of 0.001), and the metric ignores boxes of unknown classes.
 """
-_base_ = ['../_base_/vitdet.py', '../_base_/lvis_lsj.py']
-
-max_iters = 156_250  # 100 epochs * 100_000 images / 64 a step
-milestones = [138_889, 150_463]
+_base_ = [
+    '../_base_/models/mask-rcnn_vitdet-b.py',
+    '../_base_/datasets/lvis-lsj.py',
+    '../_base_/schedules/vitdet_100e_lvis.py',
+]
 
 model = dict(
     roi_head=dict(
         bbox_head=dict(num_classes=1203, loss_cls=dict(_delete_=True, type='mae_backbone.FederatedLoss')),
         mask_head=dict(num_classes=1203)),
     test_cfg=dict(rcnn=dict(score_thr=0.02, max_per_img=300)))
-
-optim_wrapper = dict(optimizer=dict(lr=2e-4))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
-]
-train_cfg = dict(max_iters=max_iters)
-default_hooks = dict(checkpoint=dict(save_best='lvis/bbox_AP'))

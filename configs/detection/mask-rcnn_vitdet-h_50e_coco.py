@@ -1,20 +1,19 @@
-"""Mask R-CNN, ViTDet-H from MAE weights, COCO, 50 epochs: the schedule of 100 epochs, half as long.
+"""Mask R-CNN, ViTDet-H from MAE weights, COCO, 50 epochs: half of the schedule of 100 epochs.
 
 Run     python tools/train.py configs/detection/mask-rcnn_vitdet-h_50e_coco.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-            --cfg-options train_dataloader.batch_size=8 (64 images a step; with fewer it is not 50 epochs)
-Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+            --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
+Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
-Costs   about 1,800 GPU hours: 1.098 s an image, 31.5 GB (detectron2, projects/ViTDet) x 64 x 92,187 steps
-Expect  no published figure of this recipe after 50 epochs; 56.7 box AP, 50.2 mask AP after 75 (detectron2,
+Costs   about 1,800 GPU hours = 1.098 s per image (31.5 GB) x 64 images x 92,187 steps (detectron2, projects/ViTDet, GPU
+        not named)
+Expect  no published figure for 50 epochs of this recipe, 56.7 box AP and 50.2 mask AP after 75 (detectron2,
         projects/ViTDet). Ours: not measured yet.
 """
-_base_ = ['./mask-rcnn_vitdet-h_75e_coco.py']
-
-max_iters = 184_375 // 2
-milestones = [163_889 // 2, 177_546 // 2]
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
+_base_ = [
+    '../_base_/models/mask-rcnn_vitdet-h.py',
+    '../_base_/datasets/coco-lsj.py',
+    '../_base_/schedules/vitdet_50e.py',
 ]
-train_cfg = dict(max_iters=max_iters)
+
+optim_wrapper = dict(paramwise_cfg=dict(_delete_=True, layer_decay=0.9))  # norms and positions decay too

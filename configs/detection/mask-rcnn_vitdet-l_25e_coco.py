@@ -1,20 +1,19 @@
-"""Mask R-CNN, ViTDet-L from MAE weights, COCO, 25 epochs: all of the 100 epochs, a quarter as long.
+"""Mask R-CNN, ViTDet-L from MAE weights, COCO, 25 epochs: a quarter of the schedule of 100 epochs.
 
 Run     python tools/train.py configs/detection/mask-rcnn_vitdet-l_25e_coco.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-            --cfg-options train_dataloader.batch_size=8 (64 images a step; with fewer it is not 25 epochs)
-Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+            --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
+Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
-Costs   about 494 GPU hours: .603 s an image, 20.9 GB (detectron2, projects/ViTDet) x 64 x 46,093 steps
-Expect  no published figure of this recipe after 25 epochs; 55.5 box AP, 49.2 mask AP after 100 (detectron2,
+Costs   about 494 GPU hours = 0.603 s per image (20.9 GB) x 64 images x 46,093 steps (detectron2, projects/ViTDet, GPU
+        not named)
+Expect  no published figure for 25 epochs of this recipe, 55.5 box AP and 49.2 mask AP after 100 (detectron2,
         projects/ViTDet). Ours: not measured yet.
 """
-_base_ = ['./mask-rcnn_vitdet-l_100e_coco.py']
-
-max_iters = 184_375 // 4
-milestones = [163_889 // 4, 177_546 // 4]
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
-    dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
+_base_ = [
+    '../_base_/models/mask-rcnn_vitdet-l.py',
+    '../_base_/datasets/coco-lsj.py',
+    '../_base_/schedules/vitdet_25e.py',
 ]
-train_cfg = dict(max_iters=max_iters)
+
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay=0.8))

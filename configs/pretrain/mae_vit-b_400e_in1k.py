@@ -3,9 +3,9 @@
 Run     python tools/pretrain.py configs/pretrain/mae_vit-b_400e_in1k.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/pretrain.py CONFIG --launcher pytorch --amp
 Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of images: --data-root DIR
-Costs   about 35 h on 8 A100 (half of those of mae_vit-b_800e_in1k.py)
-Expect  83.3 top-1 after fine-tuning, 62.5 by a linear probe (mmpretrain, 400 epochs). Ours: not measured yet.
+Costs   about 35 h on 8 A100 (half of mae_vit-b_800e_in1k.py)
+Expect  83.3 top-1 after fine-tuning, 62.5 with a linear probe (mmpretrain, 400 epochs). Ours: not measured yet.
 """
-_base_ = ['../_base_/mae_pretrain.py']
+_base_ = ['../_base_/models/mae_vit-b.py', '../_base_/datasets/in1k_unlabeled.py', '../_base_/schedules/mae_800e.py']
 
 train_cfg = dict(max_epochs=400)

@@ -3,10 +3,10 @@
 Run     python tools/pretrain.py configs/pretrain/mae_vit-h_300e_in1k.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/pretrain.py CONFIG --launcher pytorch --amp
 Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of images: --data-root DIR
-Costs   about 12.9 h on 128 TPUv3 cores (3/8 of those of mae_vit-h_800e_in1k.py)
+Costs   about 12.9 h on 128 TPUv3 cores (3/8 of mae_vit-h_800e_in1k.py)
 Expect  no published figure; after 1,600 epochs and fine-tuning 86.9 top-1 (MAE paper, table 3). Ours: not measured yet.
 """
-_base_ = ['../_base_/mae_pretrain.py']
+_base_ = ['../_base_/models/mae_vit-b.py', '../_base_/datasets/in1k_unlabeled.py', '../_base_/schedules/mae_800e.py']
 
 model = dict(encoder=dict(arch='huge', patch_size=14))
 train_cfg = dict(max_epochs=300)

@@ -6,7 +6,6 @@ Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of im
 Costs   about 34.5 h on 128 TPUv3 cores (reported in the MAE paper, table 2)
 Expect  no published figure; after 1,600 epochs and fine-tuning 86.9 top-1 (MAE paper, table 3). Ours: not measured yet.
 """
-_base_ = ['../_base_/mae_pretrain.py']
+_base_ = ['../_base_/models/mae_vit-b.py', '../_base_/datasets/in1k_unlabeled.py', '../_base_/schedules/mae_800e.py']
 
 model = dict(encoder=dict(arch='huge', patch_size=14))
-train_cfg = dict(max_epochs=800)

@@ -3,10 +3,10 @@
 Run     python tools/pretrain.py configs/pretrain/mae_vit-l_300e_in1k.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/pretrain.py CONFIG --launcher pytorch --amp
 Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of images: --data-root DIR
-Costs   about 15.8 h on 64 V100 (3/8 of those of mae_vit-l_800e_in1k.py)
+Costs   about 15.8 h on 64 V100 (3/8 of mae_vit-l_800e_in1k.py)
 Expect  no published figure; after 400 epochs and fine-tuning 85.2 top-1 (mmpretrain). Ours: not measured yet.
 """
-_base_ = ['../_base_/mae_pretrain.py']
+_base_ = ['../_base_/models/mae_vit-b.py', '../_base_/datasets/in1k_unlabeled.py', '../_base_/schedules/mae_800e.py']
 
 model = dict(encoder=dict(arch='large'))
 train_cfg = dict(max_epochs=300)

@@ -1,15 +1,19 @@
-"""FCN head on the frozen ViT-B/16 of a MAE, ADE20K, crops of 512, 40,000 iterations: a probe of two convolutions.
+"""FCN head on a frozen ViT-B/16 with MAE weights, ADE20K, crops of 512, 40,000 iterations: a probe of two convolutions.
 
 Run     python tools/train.py configs/segmentation/fcn_vit-b_40k_ade20k-512x512.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}/ (150 classes)
-Costs   the backbone runs forwards only; not measured yet
+Costs   not measured yet. The backbone has no backward pass.
 Expect  no published figure. Ours: not measured yet.
 
-Ours: all but the head is that of linear_vit-b_40k_ade20k-512x512.py.
+Ours: everything but the head is as in linear_vit-b_40k_ade20k-512x512.py.
 """
-_base_ = ['../_base_/frozen_vit-b.py', '../_base_/ade20k.py']
+_base_ = [
+    '../_base_/models/linear_vit-b.py',
+    '../_base_/datasets/ade20k-512x512.py',
+    '../_base_/schedules/dense-probe_40k.py',
+]
 
 model = dict(decode_head=dict(
     type='FCNHead', channels=256, num_convs=2, concat_input=False, dropout_ratio=0.1,

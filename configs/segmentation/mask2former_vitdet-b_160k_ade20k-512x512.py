@@ -2,19 +2,19 @@
 
 Run     python tools/train.py configs/segmentation/mask2former_vitdet-b_160k_ade20k-512x512.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}/ (150 classes)
 Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
-Head, losses, schedule and clipping are those of mmseg's Mask2Former (configs/mask2former, R50, 160,000 iterations),
-backbone, pyramid and layer decay those of upernet_vitdet-b_160k_ade20k-512x512.py, which takes the place of its lr / 10
-in the backbone. Without mmcv's compiled ops its deformable attention runs in PyTorch.
+Head, losses, schedule and gradient clipping are those of mmseg's Mask2Former (configs/mask2former, R50, 160,000
+iterations). Backbone, pyramid and layer decay are those of upernet_vitdet-b_160k_ade20k-512x512.py; layer decay
+replaces mmseg's tenth of the learning rate for the backbone. Without mmcv's compiled ops its deformable attention runs
+in PyTorch.
 """
 _base_ = ['./upernet_vitdet-b_160k_ade20k-512x512.py']
 
 num_classes = 150
-max_iters = 160_000
 custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation', 'mmdet.models'])
 attention = dict(embed_dims=256, num_heads=8, batch_first=True)
 positions = dict(num_feats=128, normalize=True)
@@ -36,7 +36,7 @@ model = dict(
                 ffn_cfg=dict(embed_dims=256, feedforward_channels=2048, num_fcs=2, ffn_drop=0.0))),
         loss_cls=dict(
             type='mmdet.CrossEntropyLoss', use_sigmoid=False, loss_weight=2.0, reduction='mean',
-            class_weight=[1.0] * num_classes + [0.1]),  # of no object
+            class_weight=[1.0] * num_classes + [0.1]),  # 0.1 for "no object"
         loss_mask=dict(type='mmdet.CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=5.0),
         loss_dice=dict(
             type='mmdet.DiceLoss', use_sigmoid=True, activate=True, reduction='mean', naive_dice=True, eps=1.0,
@@ -52,4 +52,4 @@ model = dict(
 
 optim_wrapper = dict(clip_grad=dict(max_norm=0.01, norm_type=2), paramwise_cfg=dict(custom_keys=dict(
     query_embed=dict(decay_mult=0.0), query_feat=dict(decay_mult=0.0), level_embed=dict(decay_mult=0.0))))
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=max_iters)]
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, by_epoch=False, begin=0, end=_base_.max_iters)]

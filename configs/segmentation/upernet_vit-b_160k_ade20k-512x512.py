@@ -2,12 +2,16 @@
 
 Run     python tools/train.py configs/segmentation/upernet_vit-b_160k_ade20k-512x512.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}/ (150 classes)
 Costs   9.96 GB on each of 8 GPUs with 2 images (mmseg, configs/mae)
 Expect  48.1 mIoU (MAE paper, table 5; mmseg and implus/mae_segmentation: 48.13 and 48.15). Ours: not measured yet.
 
-Different from those on purpose: there is no layer scale (1.0 at its start there), and absolute positions and tables of
-relative ones do not decay.
+Two differences on purpose: there is no layer scale (1.0 at the start in those), and absolute positions and tables of
+relative positions do not decay.
 """
-_base_ = ['../_base_/upernet_vit-b.py', '../_base_/ade20k.py']
+_base_ = [
+    '../_base_/models/upernet_vit-b.py',
+    '../_base_/datasets/ade20k-512x512.py',
+    '../_base_/schedules/upernet_160k.py',
+]

@@ -1,18 +1,22 @@
-"""UPerNet on the simple feature pyramid of ViTDet, ViT-L/16 from MAE weights, ADE20K, crops of 512, 160,000 iterations.
+"""UPerNet on the simple feature pyramid of ViTDet, ViT-L/16 from MAE weights, ADE20K, crops of 512.
 
 Run     python tools/train.py configs/segmentation/upernet_vitdet-l_160k_ade20k-512x512.py --amp
         on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
-Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth; any others, public MAE files among them: --pretrained FILE
+Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}/ (150 classes)
 Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
-Ours, as there is no such recipe: backbone and pyramid of ViTDet (windows of 14 patches, four global blocks, decomposed
-relative positions, levels of 256 channels from the last map alone), UPerNet's own 512 channels, and all else of
-upernet_vit-l_160k_ade20k-512x512.py, so that the two differ in that alone. A detector of configs/detection and this
-share one backbone.
+Ours, because no such recipe is published: backbone and pyramid of ViTDet (windows of 14 patches, four global blocks,
+decomposed relative positions, levels of 256 channels from the last feature map), 512 channels in UPerNet, everything
+else as in upernet_vit-l_160k_ade20k-512x512.py, so that the two are comparable. It shares its backbone with the
+detectors of configs/detection.
 """
-_base_ = ['./upernet_vitdet-b_160k_ade20k-512x512.py']
+_base_ = [
+    '../_base_/models/upernet_vitdet-b.py',
+    '../_base_/datasets/ade20k-512x512.py',
+    '../_base_/schedules/upernet-vitdet_160k.py',
+]
 
 model = dict(
     backbone=dict(

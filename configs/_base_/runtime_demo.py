@@ -1,0 +1,14 @@
+"""Logging, checkpoints and environment of the small runs of configs/demo, for one CPU or GPU."""
+# Installs the stand-ins for mmcv's compiled ops before mmdet or mmseg are imported.
+custom_imports = dict(imports=['mae_backbone'])
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # Two, because MMEngine deletes the oldest file before it writes the next: a run killed in between finds the other.
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+)
+env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+randomness = dict(seed=0)
+log_processor = dict(window_size=50)

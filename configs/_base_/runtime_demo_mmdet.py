@@ -1,0 +1,9 @@
+"""Small detection runs: mmdet's scope, hooks and visualizer, iterations counted."""
+_base_ = ['./runtime_demo.py']
+
+default_scope = 'mmdet'
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False), checkpoint=dict(by_epoch=False),
+    visualization=dict(type='DetVisualizationHook'))
+log_processor = dict(by_epoch=False)
+visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')

@@ -1,0 +1,10 @@
+"""Small segmentation runs: mmseg's scope, hooks and visualizer, iterations counted."""
+_base_ = ['./runtime_demo.py']
+
+default_scope = 'mmseg'
+custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False), checkpoint=dict(by_epoch=False),
+    visualization=dict(type='SegVisualizationHook'))
+log_processor = dict(by_epoch=False)
+visualizer = dict(type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
