@@ -26,7 +26,7 @@ from mae_backbone.benchmark.synthetic_images import write_photographs
 from mae_backbone.data import decode
 from mae_backbone.data.batch import as_is
 from mae_backbone.data.counter_rng import uniforms
-from mae_backbone.data.crops import CHANCES, random_box
+from mae_backbone.data.crops import NUM_UNIFORMS, random_box
 from mae_backbone.data.sampler import Draw, PretrainBatchSampler, PretrainSampler
 from mae_backbone.data.sources import Source, open_source
 from mae_backbone.data.unlabeled import UnlabeledImages
@@ -47,12 +47,12 @@ class PlainImages(Dataset):
 
     def __getitem__(self, draw: Draw) -> Tensor:
         clock = [time.process_time()]
-        flip, *chances = uniforms([draw.seed], 1 + CHANCES, stream=1)[0]
+        flip, *numbers = uniforms([draw.seed], 1 + NUM_UNIFORMS, stream=1)[0]
         data = self.source.read(draw.index)
         clock.append(time.process_time())
         image = Image.open(io.BytesIO(data)).convert('RGB')
         clock.append(time.process_time())
-        box = random_box(image.height, image.width, chances, (0.2, 1.0))
+        box = random_box(image.height, image.width, numbers, (0.2, 1.0))
         image = F.resized_crop(image, *box, list(self.image_size), F.InterpolationMode.BICUBIC)
         image = F.hflip(image) if flip < 0.5 else image
         clock.append(time.process_time())

@@ -1,34 +1,29 @@
-"""Images that cannot be read: counted over all workers, listed once each, the end of the run where they are many."""
+"""Unreadable images: counted over all workers, listed once each, and an error when there are too many."""
 import logging
 import math
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from torch.utils.data import get_worker_info
 
 from mae_backbone.data.decode import BadImageError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from mae_backbone.utils.file_lock import locked
 
 _LOG = logging.getLogger(__name__)
 _ROWS = 1024
+_EXAMPLES = 5  # reasons that the final error shows
 
 
 class BadImages:
-    """What is known of the images of a data set that cannot be read.
+    """Unreadable images of a data set.
 
     Args:
-        max_share: share of bad ones among the images drawn at which to stop, in [0, 1]. Three standard deviations more
-            are allowed, so that an unlucky start does not end a run.
+        max_share: fraction of unreadable images among those drawn, in [0, 1], at which training stops. Three standard
+            deviations are added, so that an unlucky start does not end a run.
 
     Attributes:
-        list_file: text file to list them in, a line each (name, tab, reason), or None. It may be shared by any number
-            of processes, and goes on where an earlier run ended.
+        list_file: text file that lists the images, one per line (name, tab, reason), or None. Any number of processes
+            may share it, and a resumed run appends to it.
     """
 
     def __init__(self, max_share: float) -> None:
@@ -38,48 +33,49 @@ class BadImages:
         self.examples: list[str] = []
         self._listed: set[bytes] = set()
         self._read_until = 0
-        # A row for each worker, and the first for the process itself: nobody waits for anybody. All images met, bad
-        # ones among them.
+        # (images drawn, unreadable among them) in one row per worker, so that no process waits for another. Row 0
+        # belongs to the process itself.
         self._counts = torch.zeros(_ROWS, 2, dtype=torch.int64).share_memory_()
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Images drawn until now by this process and its workers, and how many of these draws met a bad one."""
-        seen, bad = self._counts.sum(dim=0).tolist()
-        return seen, bad
+        """Images drawn so far by this process and its workers, and how many of them were unreadable."""
+        drawn, bad = self._counts.sum(dim=0).tolist()
+        return drawn, bad
 
-    def saw(self, images: int = 1, *, bad: int = 0) -> None:
+    def count(self, images: int = 1, *, bad: int = 0) -> None:
+        """Counts drawn images."""
         worker = get_worker_info()
         row = self._counts.numpy()[0 if worker is None else 1 + worker.id % (_ROWS - 1)]
         row[0] += images
         row[1] += bad
 
     def add(self, index: int, name: str, reason: str) -> None:
-        """Notes an image that was met and could not be read; warns of it and lists it, once."""
+        """Records an unreadable image. The first call for an image lists it and logs a warning."""
         if index in self.known:
             return
         self.known.add(index)
-        if len(self.examples) < 5:
+        if len(self.examples) < _EXAMPLES:
             self.examples.append(reason)
-        if self.list_file is None or self._list(f'{_printable(name)}\t{_printable(reason)}\n'.encode()):
+        if self.list_file is None or self._list(self.list_file, f'{_printable(name)}\t{_printable(reason)}\n'.encode()):
             _LOG.warning('skipped: %s', reason)
 
     def check(self, total: int) -> None:
-        """Raises BadImageError where too many of the images were bad, or each of all `total`."""
-        seen, bad = self.counts
-        expected = self.max_share * seen
+        """Raises BadImageError if too many of the drawn images, or all `total` images, are unreadable."""
+        drawn, bad = self.counts
+        expected = self.max_share * drawn
         allowed = expected + 3 * math.sqrt(expected) + 1 if self.max_share else 0
         if bad > allowed or len(self.known) == total:
             examples = '\n  '.join(self.examples)
-            listed = f'All that were met are listed in {self.list_file}. ' if self.list_file else ''
-            raise BadImageError(f'{bad} of {seen} images could not be read, more than '
-                                f'max_bad_share={self.max_share} of '
-                           f'them:\n  {examples}\n{listed}Remove or repair them, or raise max_bad_share in the config')
+            listed = f'{self.list_file} lists all of them. ' if self.list_file else ''
+            raise BadImageError(f'{bad} of {drawn} drawn images could not be read, more than max_bad_share='
+                                f'{self.max_share} allows:\n  {examples}\n{listed}Remove or repair them, or raise '
+                                'max_bad_share in the config')
 
-    def _list(self, line: bytes) -> bool:
-        """Appends a line unless its name is there already; says whether it was new."""
+    def _list(self, list_file: Path, line: bytes) -> bool:
+        """Appends a line unless its name is listed already; returns whether it was new."""
         name = line.split(b'\t')[0]
-        with open(self.list_file, 'a+b') as file, _locked(file):
+        with locked(list_file.with_name(f'.{list_file.name}.lock')), open(list_file, 'a+b') as file:
             file.seek(self._read_until)
             self._listed |= {other.split(b'\t')[0] for other in file}
             is_new = name not in self._listed
@@ -91,19 +87,6 @@ class BadImages:
         return is_new
 
 
-@contextmanager
-def _flock(file: BinaryIO):
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def _locked(file: BinaryIO):
-    return nullcontext() if fcntl is None else _flock(file)
-
-
 def _printable(text: str) -> str:
-    """In one line, and in UTF-8 even where a name on the disk is not."""
+    """Text in one line, encodable in UTF-8 even if a file name is not."""
     return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)

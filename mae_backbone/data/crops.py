@@ -5,26 +5,26 @@ from collections.abc import Sequence
 import numpy as np
 
 ATTEMPTS = 10  # as torchvision
-CHANCES = 2 * ATTEMPTS + 2  # uniform numbers that a box takes
+NUM_UNIFORMS = 2 * ATTEMPTS + 2  # uniform numbers that a box takes
 Box = tuple[int, int, int, int]  # top, left, height, width
 
 
-def random_box(height: int, width: int, chances: np.ndarray, scale: Sequence[float],
+def random_box(height: int, width: int, numbers: np.ndarray, scale: Sequence[float],
                ratio: Sequence[float] = (3 / 4, 4 / 3)) -> Box:
     """A box of a share `scale` of the area, with width / height in `ratio`, of the distribution that torchvision has.
 
     Args:
         height, width: of the image, in pixels.
-        chances: (CHANCES,) numbers, uniform in [0, 1).
+        numbers: (NUM_UNIFORMS,) numbers, uniform in [0, 1).
         scale, ratio: smallest and largest.
     """
     area, logs = height * width, (math.log(ratio[0]), math.log(ratio[1]))
     for attempt in range(ATTEMPTS):
-        wanted = area * _between(scale, chances[2 * attempt])
-        aspect = math.exp(_between(logs, chances[2 * attempt + 1]))
+        wanted = area * _between(scale, numbers[2 * attempt])
+        aspect = math.exp(_between(logs, numbers[2 * attempt + 1]))
         w, h = round(math.sqrt(wanted * aspect)), round(math.sqrt(wanted / aspect))
         if 0 < w <= width and 0 < h <= height:
-            return int(chances[-2] * (height - h + 1)), int(chances[-1] * (width - w + 1)), h, w
+            return int(numbers[-2] * (height - h + 1)), int(numbers[-1] * (width - w + 1)), h, w
     return central_box(height, width, ratio)
 
 

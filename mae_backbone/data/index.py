@@ -1,33 +1,39 @@
-"""What a source holds, found once and kept on disk: tables that all processes of a machine map into memory."""
+"""Tables of what a data source holds, built once, cached on disk and memory-mapped by all processes of a machine."""
 import contextlib
 import hashlib
 import json
-import mmap
 import os
-import tempfile
 import time
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-KEEP_FROM = 10_000  # entries; fewer are found again in less time than it takes to check what was kept
-_MAGIC = b'mae_backbone index 1\n'.ljust(24)
-_DTYPES = ('u1', 'u4', 'i8')
-_TOO_YOUNG = 2_000_000_000  # ns; a folder may change again without a new time, as clocks of file systems are coarse
+from mae_backbone.utils.atomic_write import atomic_path, write_text
+from mae_backbone.utils.file_lock import locked
+
+KEEP_FROM = 10_000  # entries; smaller tables are built in less time than it takes to check a cached one
+_HEADER = 'header.json'
+_DTYPES = ('uint8', 'uint32', 'int64')
+# Nanoseconds. A folder that changed this recently may change again without a new time: clocks of file systems are
+# coarse.
+_TOO_YOUNG = 2_000_000_000
 _UNKNOWN = -1  # a time that no folder has
-_LONG = 5  # seconds, after which one wants to know what is going on
+_LONG = 5  # seconds, after which progress is printed
 
 
 class Names:
-    """Strings without an object for each, which forked workers would copy as their counts change.
+    """Strings in two arrays.
+
+    A list would hold one object per string. Forked workers would copy the pages of these objects as their reference
+    counts change.
 
     Args:
-        text: all strings one after the other, in the encoding of file names, uint8.
-        ends: where each one ends, int64.
+        text: all strings concatenated, in the encoding of file names, uint8.
+        ends: end of each string in `text`, int64.
     """
 
     def __init__(self, text: np.ndarray, ends: np.ndarray) -> None:
@@ -35,6 +41,7 @@ class Names:
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> 'Names':
+        """Packs strings."""
         text, ends = bytearray(), array('q')
         for string in strings:
             text += os.fsencode(string)
@@ -50,25 +57,30 @@ class Names:
         start = int(self.ends[index - 1]) if index else 0
         return os.fsdecode(self.text[start:int(self.ends[index])].tobytes())
 
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
 
 class Stamp(NamedTuple):
-    """A file or folder that a table was made from, and what tells that it has changed."""
+    """State of a file or folder that a table was built from, to detect changes."""
 
     path: str
-    time: int  # of its last change, ns
-    size: int  # of a file; 0 for a folder
+    time: int  # of the last change, in ns
+    size: int  # of a file in bytes; 0 for a folder
 
     @classmethod
     def of_file(cls, path: str | Path) -> 'Stamp':
+        """The current state of a file."""
         status = os.stat(path)
         return cls(os.fspath(path), status.st_mtime_ns, status.st_size)
 
     @classmethod
     def of_folder(cls, path: str | Path, changed: int) -> 'Stamp':
-        """`changed`: its time before it was read."""
+        """The state of a folder; `changed` is its modification time (ns) before it was read."""
         return cls(os.fspath(path), changed if time.time_ns() - changed > _TOO_YOUNG else _UNKNOWN, 0)
 
     def holds(self) -> bool:
+        """Whether the file or folder is unchanged."""
         try:
             status = os.stat(self.path)
         except OSError:
@@ -77,64 +89,70 @@ class Stamp(NamedTuple):
 
 
 class Table:
-    """Arrays by name. One from a file is pickled as the name of the file, and shared by all who open it."""
+    """Arrays by name. A table from the cache is pickled as the path of its folder, and its pages are shared.
 
-    def __init__(self, arrays: dict[str, np.ndarray], *, file: Path | None = None, crc: int = 0) -> None:
-        self.arrays, self.file, self.crc = arrays, file, crc
+    Args:
+        folder: folder of the table in the cache, None for a table in memory.
+        crc: checksum of the arrays.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], *, folder: Path | None = None, crc: int = 0) -> None:
+        self.arrays, self.folder, self.crc = arrays, folder, crc
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
 
     def names(self, name: str) -> Names:
+        """A column of strings that `columns` made."""
         return Names(self.arrays[name], self.arrays[f'{name}_ends'])
 
     def __reduce__(self) -> tuple:
-        return (_reopen, (self.file, self.crc)) if self.file else (Table, (self.arrays,))
+        return (_reopen, (self.folder, self.crc)) if self.folder else (Table, (self.arrays,))
 
 
 def columns(name: str, strings: Iterable[str]) -> dict[str, np.ndarray]:
-    """Strings as two arrays of a table."""
+    """Strings as two arrays of a table; `Table.names` reads them."""
     names = Names.of(strings)
     return {name: names.text, f'{name}_ends': names.ends}
 
 
 def kept_table(key: str, build: Callable[[], tuple[dict[str, np.ndarray], list[Stamp]]]) -> Table:
-    """The table of a key: from the cache where all that it was made from is unchanged, otherwise built and kept.
+    """Returns the table of a key: from the cache if everything it was built from is unchanged, otherwise built.
 
     Args:
-        key: what the table depends on, absolute paths among it; its first line is what messages call it.
-        build: gives the arrays, and the files and folders that they came from. The longest array decides, by KEEP_FROM,
-            whether the table is worth a file.
+        key: everything that the table depends on, including absolute paths. Messages show its first line.
+        build: returns the arrays, and the files and folders that they were read from. The table is cached if its
+            longest array has at least KEEP_FROM entries.
     """
-    file = cache_folder() / f'{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.index'
-    with _alone(file):
+    folder = cache_folder() / f'{hashlib.sha256(os.fsencode(key)).hexdigest()[:32]}.table'
+    with _one_process_at_a_time(folder):
         what = key.split('\n')[0]
-        if file.exists():
+        if folder.exists():
             try:
-                table = load(file, key=key)
+                table = load(folder, key=key)
                 changed = next((stamp for stamp in _stamps(table) if not stamp.holds()), None)
                 if changed is None:
                     return table
-                say(f'the list of {what} is out of date, {changed.path} has changed: it is made anew')
+                say(f'the cached list of {what} is out of date because {changed.path} has changed: building it again')
             except (OSError, ValueError) as error:
-                say(f'the list of {what} in {file} is damaged ({error}): it is made anew')
+                say(f'the cached list of {what} in {folder} is damaged ({error}): building it again')
         start = time.monotonic()
         arrays, stamps = build()
         entries = max(len(column) for column in arrays.values() if column.dtype != np.uint8)
         if entries < KEEP_FROM:
             return Table(arrays)
         try:
-            save(file, {**arrays, **columns('stamps', (stamp.path for stamp in stamps)),
-                        'times': np.array([stamp.time for stamp in stamps], 'i8'),
-                        'sizes': np.array([stamp.size for stamp in stamps], 'i8')}, key=key)
-            table = load(file, key=key)
-            if time.monotonic() - start > _LONG:
-                say(f'{what}: {entries:,} entries in {time.monotonic() - start:.0f} s, kept in {file} for the next run')
-            return table
+            save(folder, {**arrays, **columns('stamps', (stamp.path for stamp in stamps)),
+                          'times': np.array([stamp.time for stamp in stamps], 'i8'),
+                          'sizes': np.array([stamp.size for stamp in stamps], 'i8')}, key=key)
+            table = load(folder, key=key)
         except OSError as error:
-            say(f'the list of {what} cannot be kept in {file.parent} ({error.strerror}): it will be made anew each '
-                'time, and each worker may hold a copy. Set MAE_BACKBONE_CACHE to a folder with room')
+            say(f'the list of {what} cannot be cached in {folder.parent} ({error.strerror}): it will be built again in '
+                'each run, and each worker may hold a copy. Set MAE_BACKBONE_CACHE to a folder with free space')
             return Table(arrays)
+        if time.monotonic() - start > _LONG:
+            say(f'{what}: {entries:,} entries in {time.monotonic() - start:.0f} s, cached in {folder} for the next run')
+        return table
 
 
 def _stamps(table: Table) -> Iterator[Stamp]:
@@ -143,6 +161,7 @@ def _stamps(table: Table) -> Iterator[Stamp]:
 
 
 def cache_folder() -> Path:
+    """The cache: $MAE_BACKBONE_CACHE, else $XDG_CACHE_HOME/mae_backbone, else ~/.cache/mae_backbone."""
     chosen = os.environ.get('MAE_BACKBONE_CACHE')
     if chosen:
         return Path(chosen).expanduser()
@@ -152,84 +171,86 @@ def cache_folder() -> Path:
 
 # ---- files
 
-def save(file: Path, arrays: dict[str, np.ndarray], *, key: str) -> None:
-    """Writes a table beside `file` and renames it, so that who opens it has the old one or the new one whole."""
-    layout, at = {}, 0
+def save(folder: Path, arrays: Mapping[str, np.ndarray], *, key: str) -> None:
+    """Writes a table: one .npy file per array, then the header that names them.
+
+    The header is replaced last and atomically. Until then the folder holds the old table, whatever happens.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    crc = _checksum(arrays)
+    layout = {}
     for name, column in arrays.items():
-        dtype = column.dtype.newbyteorder('<').str.lstrip('<|')
-        layout[name] = [dtype, at, len(column)]
-        at += -(-column.nbytes // 64) * 64
-    head = json.dumps({'key': key, 'crc': _checksum(arrays), 'bytes': at, 'arrays': layout}).encode()
-    head = _MAGIC + len(head).to_bytes(8, 'little') + head
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f'{file.name}.', delete=False) as beside:
-        try:
-            beside.write(head.ljust(-(-len(head) // 64) * 64))
-            for column in arrays.values():
-                beside.write(column)
-                beside.write(bytes(-column.nbytes % 64))
-            beside.flush()
-            os.fsync(beside.fileno())
-            os.replace(beside.name, file)
-        except BaseException:
-            os.unlink(beside.name)
-            raise
+        path = folder / f'{name}-{crc:08x}.npy'
+        with atomic_path(path, durable=True) as temporary, open(temporary, 'wb') as file:
+            np.save(file, column, allow_pickle=False)
+        layout[name] = {'file': path.name, 'bytes': path.stat().st_size, 'dtype': column.dtype.name}
+    write_text(folder / _HEADER, json.dumps({'key': key, 'crc': crc, 'arrays': layout}, indent=1), durable=True)
+    for path in {*folder.glob('*.npy')} - {folder / entry['file'] for entry in layout.values()}:
+        # The old table. Processes that mapped it keep it on POSIX; Windows refuses to delete it, and the next save
+        # tries again.
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
-def load(file: Path, *, key: str | None = None, check: bool = True) -> Table:
+def load(folder: Path, *, key: str | None = None, check: bool = True) -> Table:
     """Maps a table into memory.
 
+    Args:
+        key: the key that the table must have, None for any.
+        check: also compare the checksum of all arrays, which reads them once.
+
     Raises:
-        ValueError: it is not what `save` wrote for `key`; with `check` down to the last bit.
+        OSError: a file is missing or cannot be read.
+        ValueError: the folder does not hold what `save` wrote for `key`.
     """
-    with open(file, 'rb') as opened:
-        try:
-            data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError as error:
-            raise ValueError('it is empty') from error
-    if data[:len(_MAGIC)] != _MAGIC:
-        raise ValueError('it begins otherwise')
-    length = int.from_bytes(data[len(_MAGIC):len(_MAGIC) + 8], 'little')
-    start = len(_MAGIC) + 8
     try:
-        head = json.loads(data[start:start + length])
-        named, crc, size, layout = (head[field] for field in ('key', 'crc', 'bytes', 'arrays'))
-        start = -(-(start + length) // 64) * 64
-        if key not in (None, named):
-            raise ValueError('it belongs to something else')
-        if len(data) != start + size:
-            raise ValueError(f'it has {len(data):,} bytes instead of {start + size:,}')
-        if any(dtype not in _DTYPES for dtype, _, _ in layout.values()):
-            raise ValueError('it holds other types')
-        arrays = {name: np.frombuffer(data, f'<{dtype}', count, start + at)
-                  for name, (dtype, at, count) in layout.items()}
+        header = json.loads((folder / _HEADER).read_bytes())
+        saved_key, crc, layout = header['key'], header['crc'], header['arrays']
+        if key not in (None, saved_key):
+            raise ValueError('it belongs to another data set')
+        arrays = {name: _mapped(folder, **entry) for name, entry in layout.items()}
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f'its head cannot be understood: {error}') from error
+        raise ValueError(f'its header is malformed: {error}') from error
     if check and crc != _checksum(arrays):
         raise ValueError('its checksum is wrong')
-    return Table(arrays, file=file, crc=crc)
+    return Table(arrays, folder=folder, crc=crc)
 
 
-def _checksum(arrays: dict[str, np.ndarray]) -> int:
+def _mapped(folder: Path, *, file: str, bytes: int, dtype: str) -> np.ndarray:
+    if os.path.basename(file) != file or dtype not in _DTYPES:
+        raise ValueError(f'its header names {file!r} with {dtype!r} numbers')
+    size = (folder / file).stat().st_size
+    if size != bytes:
+        raise ValueError(f'{file} has {size:,} bytes instead of {bytes:,}')
+    # As a plain array: slices of np.memmap are several times slower.
+    column = np.asarray(np.load(folder / file, mmap_mode='r', allow_pickle=False))
+    if column.dtype != np.dtype(dtype) or column.ndim != 1:
+        raise ValueError(f'{file} holds {column.dtype} numbers of shape {column.shape}')
+    return column
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
     crc = 0
     for column in arrays.values():
-        crc = zlib.crc32(column, crc)
+        crc = zlib.crc32(np.ascontiguousarray(column), crc)
     return crc
 
 
-def _reopen(file: Path, crc: int) -> Table:
-    """In a worker: the same table, and not one that another run has put in its place since."""
-    table = load(file, check=False)
-    if table.crc != crc:
-        raise ValueError(f'{file} was made anew by another run since this one began, as the data have changed: '
-                         'start this run again')
+def _reopen(folder: Path, crc: int) -> Table:
+    """Opens in a worker the same table, and not one that another run has written since."""
+    try:
+        table = load(folder, check=False)
+    except FileNotFoundError:  # deleted between header and arrays
+        table = None
+    if table is None or table.crc != crc:
+        raise ValueError(f'{folder} was replaced by another run because the data have changed: start this run again')
     return table
 
 
-# ---- while it takes long
+# ---- progress
 
 def progress(items: Iterable[str], what: str) -> Iterator[str]:
-    """The items, with a line every few seconds on how many there were so far."""
+    """The items; prints every few seconds how many there were so far."""
     start = due = time.monotonic()
     for count, item in enumerate(items):
         if count % 1000 == 0 and time.monotonic() - due > _LONG:
@@ -245,18 +266,10 @@ def say(line: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """In a distributed run one process after the other: the first makes what the others then find."""
+def _one_process_at_a_time(folder: Path) -> Iterator[None]:
+    """Serializes the processes of a distributed run: the first one builds what the others then load."""
     if int(os.environ.get('WORLD_SIZE', 1)) == 1:
         yield
         return
-    lock = file.with_suffix('.lock')
-    with contextlib.ExitStack() as stack:
-        try:
-            import fcntl
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            handle = stack.enter_context(open(lock, 'wb'))
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # Windows, file systems without locks, a folder that cannot be written to:
-            pass                        # each process looks for itself
+    with locked(folder.with_suffix('.lock')):
         yield

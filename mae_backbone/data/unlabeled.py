@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from mae_backbone.data.bad_images import BadImages
 from mae_backbone.data.batch import as_batch, empty_pixels
 from mae_backbone.data.counter_rng import hashed, uniforms
-from mae_backbone.data.crops import CHANCES, Box, random_box
+from mae_backbone.data.crops import NUM_UNIFORMS, Box, random_box
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.files import checked_size
 from mae_backbone.data.resize import INTERPOLATIONS, resize
@@ -81,44 +81,44 @@ class UnlabeledImages(Dataset):
         """The batch of these draws; of bare indices, as other samplers give them, a list of items."""
         if not isinstance(draws[0], Draw):
             return [self[index] for index in draws]
-        chances = uniforms([draw.seed for draw in draws], 1 + CHANCES, stream=_CROP)
+        numbers = uniforms([draw.seed for draw in draws], 1 + NUM_UNIFORMS, stream=_CROP)
         pixels = empty_pixels(len(draws), *(draws[0].size or self.image_size), self.reader.channels,
                               dtype=self.reader.dtype)
         outs = pixels.numpy()
         for crops in _of_one_image(draws):
-            self._fill(draws[crops.start], chances[crops, 1:], outs[crops])
-        return as_batch(pixels, draws, chances[:, 0] < self.flip)
+            self._fill(draws[crops.start], numbers[crops, 1:], outs[crops])
+        return as_batch(pixels, draws, numbers[:, 0] < self.flip)
 
-    def _fill(self, draw: Draw, chances: np.ndarray, outs: np.ndarray) -> None:
+    def _fill(self, draw: Draw, numbers: np.ndarray, outs: np.ndarray) -> None:
         """Fills outs (k, H, W, C) with crops of one image, or of the first one after it that can be read."""
         index, attempt = draw.index, 0
-        while not self._crop(index, chances, outs):
+        while not self._crop(index, numbers, outs):
             self.bad.check(len(self))
             # Not the neighbor: bad files lie together (a folder of previews), and would be met one after the other.
             index = int(hashed(draw.seed, _OTHER_IMAGE, attempt)[0] % np.uint64(len(self)))
             attempt += 1
 
-    def _crop(self, index: int, chances: np.ndarray, outs: np.ndarray) -> bool:
+    def _crop(self, index: int, numbers: np.ndarray, outs: np.ndarray) -> bool:
         """Fills outs (k, H, W, C) with crops of an image; says whether that could be read."""
         if index in self.bad.known:
-            self.bad.saw(bad=1)
+            self.bad.count(bad=1)
             return False
         place = index * len(self.source) // len(self)
         try:
-            self._crop_file(place, index, chances, outs)
+            self._crop_file(place, index, numbers, outs)
         except Exception as error:  # a decoder's surprise at a strange file must not end a run of weeks
             self.bad.add(index, *_reason(self.source.name(place), error))
-            self.bad.saw(bad=1)
+            self.bad.count(bad=1)
             return False
-        self.bad.saw()
+        self.bad.count()
         return True
 
-    def _crop_file(self, place: int, index: int, chances: np.ndarray, outs: np.ndarray) -> None:
+    def _crop_file(self, place: int, index: int, numbers: np.ndarray, outs: np.ndarray) -> None:
         size = outs.shape[1:3]
         pixels = None if self.cache is None else self.cache.get(index)
         data = self.source.read(place) if pixels is None else b''
         whole = self.reader.size(data) if pixels is None else pixels.shape[:2]
-        boxes = [random_box(*whole, numbers, self.scale) for numbers in chances]
+        boxes = [random_box(*whole, row, self.scale) for row in numbers]
         if self.cache is None and len(boxes) == 1:
             self.reader.crop(data, boxes[0], size, outs[0], interpolation=self.interpolation)
             return

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from mae_backbone.data.counter_rng import hashed
 from mae_backbone.data.sampler import PretrainBatchSampler
-from mae_backbone.hooks.preemption import start_worker
+from mae_backbone.engine.signals import start_worker
 from mae_backbone.registry import LOOPS
 
 

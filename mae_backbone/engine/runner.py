@@ -29,7 +29,7 @@ from mae_backbone.checkpoints.run_files import (
     write_note,
 )
 from mae_backbone.checkpoints.sharding import gather_shards
-from mae_backbone.data.num_workers import tune
+from mae_backbone.data.num_workers import resolve_num_workers
 from mae_backbone.engine.distributed import init_on_cpus
 from mae_backbone.engine.fsdp import FullyShard
 
@@ -192,8 +192,8 @@ class Runner(mmengine.runner.Runner):
         return super().train()
 
     def tune_loader(self) -> str:
-        """Measures how many processes should load images if the config says 'auto'; returns a line for the plan."""
-        return tune(self._train_dataloader, self.model)
+        """Replaces `num_workers='auto'` of the train_dataloader by a number; returns a line for the plan."""
+        return resolve_num_workers(self._train_dataloader, device=next(self.model.parameters()).device)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Sets up the environment; joins a distributed run on CPUs, which MMEngine does only on GPUs."""

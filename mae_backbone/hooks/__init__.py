@@ -1,1 +1,1 @@
-"""What a run does beside its training steps."""
+"""Hooks: everything that happens around the training steps."""

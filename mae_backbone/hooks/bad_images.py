@@ -1,4 +1,4 @@
-"""Says which images a pretraining run leaves out, and how many."""
+"""Reports the images that a pretraining run skips because they cannot be read."""
 from pathlib import Path
 
 import torch
@@ -11,23 +11,23 @@ from mae_backbone.registry import HOOKS
 
 @HOOKS.register_module()
 class BadImagesHook(Hook):
-    """Lists images that cannot be read in `bad_images.txt` of the work directory, and counts them after each epoch.
+    """Lists unreadable images in `bad_images.txt` of the work directory and logs their number after each epoch.
 
-    All processes write into the one list; what they count is added up.
+    All processes append to the same list. Their counts are summed.
     """
 
     priority = 'LOW'
 
     def before_train(self, runner: Runner) -> None:
-        """Before the workers start, which inherit the name of the list."""
+        """Sets the path of the list, before the workers start and inherit it."""
         runner.train_dataloader.dataset.bad.list_file = Path(runner.work_dir, 'bad_images.txt')
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """A line in the log where there were any."""
+        """Logs the counts if there are unreadable images."""
         bad = runner.train_dataloader.dataset.bad
         counts = torch.tensor(bad.counts)
         all_reduce(counts)
-        seen, met = counts.tolist()
-        if met:
-            runner.logger.info(f'{met} of {seen} images drawn until now could not be read, others took their place: '
-                               f'{bad.list_file} has the names')
+        drawn, unreadable = counts.tolist()
+        if unreadable:
+            runner.logger.info(f'{unreadable} of {drawn} drawn images could not be read and were replaced by others; '
+                               f'{bad.list_file} lists them')

@@ -1,4 +1,4 @@
-"""When a run saves, and which of its checkpoints stay."""
+"""Saves checkpoints so that the latest one is always complete."""
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -12,31 +12,32 @@ from mae_backbone.registry import HOOKS
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook; our Runner takes it in its place. All options are the same.
+    """mmengine's CheckpointHook with complete files; our Runner uses it instead. It takes the same options.
 
-    It differs in three ways. An old checkpoint is deleted after the new one is whole, not before. While gradients are
-    accumulated it waits for the step, which would be lost. Where the disk is full it says so and goes on training,
-    to try again when the next checkpoint is due; only the last one ends the run.
+    It differs in three ways. An old checkpoint is deleted after the new one is complete, not before. During gradient
+    accumulation saving waits for the optimizer step, since accumulated gradients are not saved. When the disk is full
+    it logs an error, and training continues until the next checkpoint is due; only the last checkpoint of a run raises.
     """
 
-    waiting: int | None = None  # number of the epoch whose checkpoint waits for the step
+    # Epoch or iteration of a checkpoint that is due and waits for the optimizer step.
+    delayed_step: int | None = None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Saves where an iteration, or a checkpoint that waited, says so."""
+        """Saves if a checkpoint is due in this iteration or was delayed to it."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if self.waiting is not None and not between_steps(runner.optim_wrapper):
-            step = self.waiting if self.by_epoch else runner.iter + 1
+        if self.delayed_step is not None and not between_steps(runner.optim_wrapper):
+            step = self.delayed_step if self.by_epoch else runner.iter + 1
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def _save_checkpoint(self, runner: Runner) -> None:
         if between_steps(runner.optim_wrapper):
-            self.waiting = runner.epoch + 1 if self.by_epoch else runner.iter + 1
+            self.delayed_step = runner.epoch + 1 if self.by_epoch else runner.iter + 1
         else:
             super()._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        self.waiting = None
+        self.delayed_step = None
         before = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         surplus = self._keep(runner, step)
         path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
@@ -48,7 +49,7 @@ class WholeCheckpointHook(CheckpointHook):
         except DiskFullError as error:
             if meta['iter'] >= runner.max_iters:
                 raise
-            runner.logger.error(f'{error.strerror}. The training goes on, and saves again when it is due')
+            runner.logger.error(f'{error.strerror}. Training continues and saves again at the next interval')
             self._remember(runner, before)
             return
         self.last_ckpt = path
@@ -61,15 +62,15 @@ class WholeCheckpointHook(CheckpointHook):
             self._remember(runner, before[len(surplus):] + [step] * (step not in before))
 
     def _keep(self, runner: Runner, step: int) -> list[int]:
-        """Counts `step` among the checkpoints that are there; returns those that are then too many.
+        """Adds `step` to the list of kept checkpoints and returns those to delete.
 
-        They stay in the list that is saved: killed before they are deleted, the run deletes them when it goes on.
+        They stay in the list until they are deleted: if the run is killed in between, the resumed run deletes them.
         """
         if self.max_keep_ckpts <= 0:
             return []
-        there = [*self.keep_ckpt_ids, *([] if step in self.keep_ckpt_ids else [step])]
-        runner.message_hub.update_info('keep_ckpt_ids', there)
-        return there[:max(0, len(there) - self.max_keep_ckpts)]
+        kept = [*self.keep_ckpt_ids, *([] if step in self.keep_ckpt_ids else [step])]
+        runner.message_hub.update_info('keep_ckpt_ids', kept)
+        return kept[:max(0, len(kept) - self.max_keep_ckpts)]
 
     def _remember(self, runner: Runner, steps: list[int]) -> None:
         self.keep_ckpt_ids.clear()

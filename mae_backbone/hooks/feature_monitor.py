@@ -1,4 +1,4 @@
-"""What the encoder makes of chosen images while it is pretrained: over all processes, without a trace in the run."""
+"""Extracts features of fixed images during pretraining, on all processes, without changing the run."""
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,27 +16,30 @@ from mae_backbone.evaluation.knn import gather
 
 
 class Features(NamedTuple):
-    """Of N images, none of their patches hidden; on the CPU, in float32."""
+    """Features of N images without masking, on the CPU in float32."""
 
     mean: Tensor              # (N, D) mean of the patch tokens
     class_token: Tensor       # (N, D)
-    spread: Tensor            # (N,) how far the patch tokens of an image differ, see `token_spread`
-    labels: Tensor | None     # (N,) where the images have them
+    spread: Tensor            # (N,) how much the patch tokens of an image differ, see `token_spread`
+    labels: Tensor | None     # (N,) classes, None for images without
 
 
 class MeasuringHook(Hook):
-    """A hook that measures every now and then: at the start of a run, after every interval, and at its end.
+    """Base of hooks that measure at intervals: at the start of a run, after every interval, and at the end.
 
     Args:
         interval: epochs between two measurements.
-        by_epoch: False counts the interval in iterations.
+        by_epoch: False to count the interval in iterations.
+
+    Raises:
+        ValueError: the interval is below 1.
     """
 
     priority = 'LOW'
 
     def __init__(self, *, interval: int = 10, by_epoch: bool = True) -> None:
         if interval < 1:
-            raise ValueError(f'interval={interval}, wanted 1 or more {"epochs" if by_epoch else "iterations"}')
+            raise ValueError(f'interval={interval}, expected at least 1 {"epochs" if by_epoch else "iterations"}')
         self.interval, self.by_epoch = interval, by_epoch
 
     def measure(self, runner: Runner, at: int) -> None:
@@ -44,32 +47,37 @@ class MeasuringHook(Hook):
         raise NotImplementedError
 
     def before_train(self, runner: Runner) -> None:
-        """A run that goes on from a checkpoint has its start behind it."""
+        """Measures at the start, but not in a resumed run."""
         if runner.iter == 0:
             self.measure(runner, 0)
 
     def after_train_epoch(self, runner: Runner) -> None:
+        """Measures if the interval or training ends with this epoch."""
         if self.by_epoch and (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             self.measure(runner, runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
+        """Measures if the interval or training ends with this iteration."""
         if not self.by_epoch and (self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)):
             self.measure(runner, runner.iter + 1)
 
 
 def extract(runner: Runner, dataset: Dataset, indices: Sequence[int], *, batch_size: int = 64,
             workers: int = 0) -> Features:
-    """Features of these images of a data set, in their order; every process does its share and gets them all.
+    """Features of some images of a data set, in their order. Each process computes a part and gets all of them.
 
     Args:
-        dataset: its items are dict(inputs=uint8 (C, H, W)), with a class in data_samples where they have one. What they
-            draw from torch's generator is the same in every call.
+        dataset: items are dict(inputs=uint8 (C, H, W)), with the class in `data_samples` if there is one. Random
+            transforms that use torch's generator give the same result in every call.
+        indices: items to take.
+        batch_size: images in a forward pass.
+        workers: processes that load the images.
     """
     rank, world_size = get_dist_info()
     count = -(-len(indices) // world_size)  # the same in every process, as all call the model together
     own = [indices[i % len(indices)] for i in range(rank, count * world_size, world_size)]
-    with without_a_trace(runner):
+    with side_effect_free(runner):
         batches = list(extract_features(runner.model, dataset, own, poolings=('mean', 'class', 'spread'),
                                         batch_size=batch_size, workers=workers))
     mean, class_token, spread = (gather(torch.cat([features[name] for features, _ in batches]), len(indices)).cpu()
@@ -80,11 +88,11 @@ def extract(runner: Runner, dataset: Dataset, indices: Sequence[int], *, batch_s
 
 
 @contextmanager
-def without_a_trace(runner: Runner) -> Iterator[None]:
-    """The model in evaluation mode, without gradients or compilation, the same random numbers after as before."""
+def side_effect_free(runner: Runner) -> Iterator[None]:
+    """Context with the model in evaluation mode, without gradients or compilation; restores random state and mode."""
     was_training = runner.model.training
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    # Where nothing is compiled, the compiler is not even imported, which takes seconds.
+    # Importing the compiler takes seconds: skip it if nothing is compiled.
     eager = torch.compiler.set_stance('force_eager') if 'torch._dynamo' in sys.modules else nullcontext()
     with torch.random.fork_rng(devices=devices), torch.no_grad(), eager:
         torch.manual_seed(0)
@@ -96,6 +104,6 @@ def without_a_trace(runner: Runner) -> Iterator[None]:
 
 
 def spread_out(total: int, count: int) -> list[int]:
-    """`count` of the indices 0..total - 1, at even distances; all where there are not so many."""
+    """`count` evenly spaced indices of 0..total - 1, or all of them if there are fewer."""
     count = min(count, total)
     return [i * total // count for i in range(count)]

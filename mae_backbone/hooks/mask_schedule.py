@@ -1,4 +1,4 @@
-"""How much is hidden, as the training goes on."""
+"""Changes the mask ratio over the course of training."""
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -8,19 +8,22 @@ from mae_backbone.registry import HOOKS
 
 @HOOKS.register_module()
 class MaskRatioHook(Hook):
-    """Moves the mask ratio of a MAE from one value to another over the training, in equal steps an iteration.
+    """Moves the mask ratio of a MAE linearly from `start` to `end` over all iterations.
 
-    A pure function of the iteration: a resumed run goes on where it was. The number of visible patches changes with the
-    ratio, and a compiled model is compiled anew for some of them. The paper keeps .75; masking ratios that decay are
-    from Yang et al., ACL 2023 (language), and ones that grow make an easy start.
+    The ratio is a function of the iteration, so a resumed run continues where it stopped. The number of visible patches
+    changes with the ratio, and a compiled model is compiled again for some of these numbers. The paper keeps 0.75.
+    Decaying ratios are from Yang et al., ACL 2023 (language models); growing ratios make an easy start.
 
     Args:
-        start, end: the ratios of the first and the last iteration, in (0, 1).
+        start, end: ratios of the first and the last iteration, in (0, 1).
+
+    Raises:
+        ValueError: a ratio is out of range.
     """
 
     def __init__(self, *, start: float, end: float) -> None:
         if not (0 < start < 1 and 0 < end < 1):
-            raise ValueError(f'start={start} and end={end} of the mask ratio must be in (0, 1)')
+            raise ValueError(f'mask ratios start={start} and end={end}: both must be in (0, 1)')
         self.start, self.end = start, end
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
@@ -29,5 +32,5 @@ class MaskRatioHook(Hook):
         model.mae.mask_ratio = self.ratio(runner.iter, runner.max_iters)
 
     def ratio(self, iteration: int, iterations: int) -> float:
-        """The ratio of an iteration, counted from 0, of so many."""
+        """Ratio of an iteration, counted from 0, out of `iterations`."""
         return self.start + (self.end - self.start) * iteration / max(iterations - 1, 1)

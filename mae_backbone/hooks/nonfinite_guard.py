@@ -1,4 +1,4 @@
-"""What happens when losses or gradients are not finite again and again."""
+"""Rolls back to the last good checkpoint after repeated non-finite losses or gradients."""
 import math
 
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -7,58 +7,63 @@ from mmengine.runner import Runner
 
 from mae_backbone.checkpoints.run_files import find_corruption, read_run, saved_checkpoints
 from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper, between_steps
-from mae_backbone.hooks.device_scalars import bring_over
+from mae_backbone.hooks.device_scalars import publish_scalars
 from mae_backbone.registry import HOOKS
 
-# Steps in a row that float16 may skip while it looks for the scale of its loss: from 2**16, GradScaler's first, to 1.
+# Steps in a row that float16 may skip while it searches the scale of its loss: from 2**16, GradScaler's first, to 1.
 _FLOAT16_SEARCH = 16
+_MAX_STEPS_SHOWN = 5
 
 
 class NonFiniteError(ValueError):
-    """A run whose losses or gradients are not finite, and that going back did not mend."""
+    """Losses or gradients of a run stay non-finite, even after rolling back."""
 
-    everywhere = True  # every process of the run says so: one message is enough
+    everywhere = True  # every process of the run raises it: one message is enough
 
 
 @HOOKS.register_module()
 class GuardHook(Hook):
-    """Counts the steps that `GuardedOptimWrapper` skipped, goes back when too many follow one another, and gives up.
+    """Counts the steps that `GuardedOptimWrapper` skipped, rolls back after too many in a row, and finally raises.
 
-    Going back is to the weights and the moments of the last checkpoint that was not saved amid skipped steps, a
-    second time to an older one where there is one. Data, learning rate and log go on from where they are: the batches
-    after the failing ones come next, not these again.
+    A rollback restores weights and optimizer moments of the last checkpoint that was not saved during a series of
+    skipped steps; a second rollback takes an older one if there is one. Data, learning rate and log are not rolled
+    back: training continues with the batches after the failing ones.
 
     Args:
-        patience: so many skipped steps in a row lead back. One is chance, such as an outlier of an image; after five
-            the cause is in the weights. With float16 it is 16 more, which the scale of the loss may need.
-        returns: how often that may happen before the run stops with an error.
-        interval: iterations between two looks at the device, which wait for it once. Skipped steps do no harm
-            meanwhile.
+        patience: skipped steps in a row that cause a rollback. One may be an outlier among the images; after five the
+            cause is in the weights. float16 gets 16 more, which the scale of its loss may need.
+        returns: number of rollbacks before the run stops with an error.
+        interval: iterations between two checks. A check waits for the device. Skipped steps do no harm in between.
+
+    Raises:
+        NonFiniteError: the losses or gradients are still non-finite after all rollbacks.
+        ValueError: an argument is out of range, or the optimizer wrapper is not a `GuardedOptimWrapper`.
     """
 
     priority = 'BELOW_NORMAL'
 
     def __init__(self, *, patience: int = 5, returns: int = 2, interval: int = 20) -> None:
         if patience < 1 or returns < 0 or interval < 1:
-            raise ValueError(f'patience={patience}, returns={returns}, interval={interval}: wanted at least 1, 0 and 1')
+            raise ValueError(f'patience={patience}, returns={returns}, interval={interval}: expected at least 1, 0 and '
+                             '1')
         self.patience, self.returns, self.interval = patience, returns, interval
         self.state = dict(steps=0, skipped=0, streak=0, longest=0, returned=0)
-        self.norm = math.nan            # of the last gradients that were finite
-        self.news: list[int] = []       # steps skipped since the last look
-        self.gone_to: list[str] = []
+        self.norm = math.nan  # of the last finite gradients
+        self.newly_skipped: list[int] = []  # steps since the last check
+        self.rolled_back_to: list[str] = []
         self.training = False
 
     def before_train(self, runner: Runner) -> None:
-        """Checks that there is something to guard."""
+        """Checks the optimizer wrapper."""
         if not isinstance(runner.optim_wrapper, GuardedOptimWrapper):
-            raise ValueError(f'GuardHook counts what a GuardedOptimWrapper skips, but the optim_wrapper is '
+            raise ValueError(f'GuardHook counts the steps that a GuardedOptimWrapper skips, but the optim_wrapper is '
                              f'{type(runner.optim_wrapper).__name__}: set optim_wrapper.type='
                              "'mae_backbone.GuardedOptimWrapper', or remove the hook")
         self.training = True
         self.patience += _FLOAT16_SEARCH * (runner.optim_wrapper.scaler is not None)
 
     def after_device_log(self, runner: Runner, numbers: dict[str, list[float]]) -> None:
-        """Takes in what the steps recorded."""
+        """Counts skipped steps among the recorded ones."""
         state = self.state
         for norm, skipped in zip(numbers.get('grad_norm', ()), numbers.get('skipped', ()), strict=True):
             state['steps'] += 1
@@ -66,72 +71,73 @@ class GuardHook(Hook):
             state['longest'] = max(state['longest'], state['streak'])
             if skipped:
                 state['skipped'] += 1
-                self.news.append(state['steps'])
+                self.newly_skipped.append(state['steps'])
             else:
                 self.norm = norm
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Looks, every so many iterations, and acts."""
-        # In iterations of the run, not since its last start: a resumed run decides where the first would have.
+        """Checks every `interval` iterations, and rolls back if needed."""
+        # By the iteration of the run, not since its last start, so that a resumed run checks in the same iterations.
         if (runner.iter + 1) % self.interval or between_steps(runner.optim_wrapper):
             return
-        bring_over(runner)
-        self._say(runner)
+        publish_scalars(runner)
+        self._log_skipped(runner)
         if self.state['longest'] >= self.patience:
-            self._go_back(runner)
+            self._roll_back(runner)
             self.state.update(streak=0, longest=0)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keeps the counts in the checkpoint."""
-        bring_over(runner)
+        """Saves the counts."""
+        publish_scalars(runner)
         checkpoint['guard'] = dict(self.state)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Takes the counts up again where a run is resumed."""
+        """Restores the counts of a resumed run."""
         if not self.training and runner._resume:
             self.state.update(checkpoint.get('guard', {}))
 
-    def _say(self, runner: Runner) -> None:
-        if self.news:
-            shown = ', '.join(str(step) for step in self.news[:5]) + (', ...' if len(self.news) > 5 else '')
-            runner.logger.warning(f'{len(self.news)} steps skipped since the last look, because the loss or a gradient '
+    def _log_skipped(self, runner: Runner) -> None:
+        steps = self.newly_skipped
+        if steps:
+            shown = ', '.join(map(str, steps[:_MAX_STEPS_SHOWN])) + (', ...' if len(steps) > _MAX_STEPS_SHOWN else '')
+            runner.logger.warning(f'{len(steps)} steps skipped since the last check, because the loss or a gradient '
                                   f'was not finite: steps {shown}; {self.state["skipped"]} of '
-                                  f'{self.state["steps"]} in all')
-            self.news = []
+                                  f'{self.state["steps"]} in total')
+            self.newly_skipped = []
 
-    def _go_back(self, runner: Runner) -> None:
+    def _roll_back(self, runner: Runner) -> None:
         if self.state['returned'] >= self.returns:
             raise NonFiniteError(self._report(runner))
         self.state['returned'] += 1
-        found = [self._last_good(runner) if is_main_process() else None]
-        broadcast_object_list(found)
-        path = found[0]
+        chosen = [self._last_good(runner) if is_main_process() else None]
+        broadcast_object_list(chosen)
+        path = chosen[0]
         if path is None:
-            runner.logger.warning(f'{self.state["longest"]} skipped steps in a row, and no checkpoint to go back to: '
-                                  'going on with other data')
+            runner.logger.warning(f'{self.state["longest"]} skipped steps in a row, and no checkpoint to roll back to: '
+                                  'continuing with other data')
             return
-        self.gone_to.append(path)
-        runner.logger.warning(f'{self.state["longest"]} skipped steps in a row: back to the weights of {path}, on with '
-                              f'other data ({self.state["returned"]} of {self.returns} times)')
+        self.rolled_back_to.append(path)
+        runner.logger.warning(f'{self.state["longest"]} skipped steps in a row: rolled back to the weights of {path}, '
+                              f'continuing with other data (rollback {self.state["returned"]} of {self.returns})')
         runner.return_to(path)
 
     def _last_good(self, runner: Runner) -> str | None:
-        """The latest whole checkpoint from before the trouble; another than last time where there is one."""
+        """The latest complete checkpoint from before the failure; another than last time if there is one."""
         good = []
         for path in saved_checkpoints(runner.work_dir):
             if find_corruption(path) is None:
                 content = read_run(path)
-                # Later ones are of a run that went on from here before, and was given up for an earlier checkpoint.
+                # Checkpoints of later iterations belong to an earlier attempt, which was rolled back from there.
                 if content['meta']['iter'] <= runner.iter and not content.get('guard', {}).get('streak'):
                     good.append(str(path))
-        return next((path for path in good if path not in self.gone_to), good[-1] if good else None)
+        return next((path for path in good if path not in self.rolled_back_to), good[-1] if good else None)
 
     def _report(self, runner: Runner) -> str:
         state, lr = self.state, runner.optim_wrapper.get_lr()['lr'][0]
-        return (f'the training does not recover: losses or gradients are not finite for {state["longest"]} steps in a '
-                f'row at iteration {runner.iter + 1}, after {self.returns} returns to a checkpoint. Learning rate '
-                f'{lr:.3g}; norm of the last finite gradients {self.norm:.3g}; {state["skipped"]} of {state["steps"]} '
-                f'steps skipped ({state["skipped"] / state["steps"]:.1%}). Lower optim_wrapper.optimizer.lr or '
-                'lengthen the warm-up; set optim_wrapper.clip_grad.max_norm=1.0; with --amp try without; and see that '
-                'the images hold no nan (arrays of floats). Checkpoints stay: --resume goes on from the last one')
+        return (f'training does not recover: losses or gradients are not finite for {state["longest"]} steps in a row '
+                f'at iteration {runner.iter + 1}, after {self.returns} rollbacks. Learning rate {lr:.3g}; norm of the '
+                f'last finite gradients {self.norm:.3g}; {state["skipped"]} of {state["steps"]} steps skipped '
+                f'({state["skipped"] / state["steps"]:.1%}). Lower optim_wrapper.optimizer.lr or use a longer warm-up; '
+                'set optim_wrapper.clip_grad.max_norm=1.0; try without --amp; check that the images contain no nan '
+                '(float arrays). Checkpoints are kept: --resume continues from the last one')

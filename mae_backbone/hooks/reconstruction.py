@@ -1,4 +1,4 @@
-"""What is looked at while a run goes on."""
+"""Draws reconstructions of fixed images during pretraining."""
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -18,13 +18,14 @@ from mae_backbone.utils.image_grid import save_picture, side_by_side
 
 @HOOKS.register_module()
 class ReconstructionHook(Hook):
-    """Draws original | masked | reconstruction of the same images under the same masks while a MAE is pretrained.
+    """Draws original | masked | reconstruction of the same images with the same masks at intervals.
 
     Args:
-        interval: epochs between two pictures; one is drawn at the end too.
-        by_epoch: False counts the interval in iterations.
-        images: how many of the training images, evenly drawn, are shown.
-        channels: the three that are shown as red, green and blue; None: the first three, or the first alone of fewer.
+        interval: epochs between two pictures. There is also one at the end.
+        by_epoch: False to count the interval in iterations.
+        images: number of training images to show, evenly spaced.
+        channels: three channels to show as red, green and blue. None takes the first three, or the first channel as
+            gray if there are fewer than three.
     """
 
     priority = 'LOW'
@@ -35,7 +36,7 @@ class ReconstructionHook(Hook):
         self.images: list[Tensor] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Fixes the images, without moving the random numbers of the training."""
+        """Chooses the images, without changing the random numbers of training."""
         dataset = runner.train_dataloader.dataset
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -43,20 +44,20 @@ class ReconstructionHook(Hook):
             self.images = [dataset[int(i)]['inputs'] for i in steps]
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Draws where the interval, or the last epoch, says so."""
+        """Draws if the interval or training ends with this epoch."""
         if self.by_epoch and (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
             self.draw(runner, f'epoch_{runner.epoch + 1}.png')
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Draws where the interval, or the last iteration, says so."""
+        """Draws if the interval or training ends with this iteration."""
         if not self.by_epoch and (self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)):
             self.draw(runner, f'iter_{runner.iter + 1}.png')
 
     def draw(self, runner: Runner, name: str) -> None:
-        """Writes the picture `name` into the folder `reconstructions` of the work directory.
+        """Writes the picture `name` to the folder `reconstructions` of the work directory.
 
-        All processes draw, as each may hold a part of the weights; the first writes.
+        All processes compute it, since each may hold a part of the weights. The first one writes it.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         picture = draw_reconstructions(model, self.images, channels=self.channels)
@@ -69,7 +70,7 @@ class ReconstructionHook(Hook):
 @torch.no_grad()
 def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: int = 0,
                          mask_ratio: float | None = None, channels: Sequence[int] | None = None) -> np.ndarray:
-    """Images (C, H, W) of one size through an `MAEPretrainer` -> picture (H, W, 3) uint8, a row for each."""
+    """images (C, H, W) of equal size, an `MAEPretrainer` -> picture (H, W, 3) uint8 RGB with one row per image."""
     was_training, mae = model.training, model.mae
     model.eval()
     inputs = model.data_preprocessor({'inputs': images})['inputs']
@@ -87,15 +88,15 @@ def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: 
 
 
 def to_pixels(image: Tensor, preprocessor: torch.nn.Module, channels: Sequence[int] | None = None) -> np.ndarray:
-    """Normalized image (C, H, W) -> (H, W, 3) uint8: undoes the mean and deviation of the data preprocessor.
+    """normalized image (C, H, W) -> (H, W, 3) uint8 RGB: inverts the normalization of the data preprocessor.
 
-    Of pixels of 16 bits, which no screen shows, two deviations around the mean become the range from black to white.
-    `channels` are those of `ReconstructionHook`.
+    For 16-bit pixels, two standard deviations around the mean are mapped to the range from black to white. `channels`
+    is explained in `ReconstructionHook`.
     """
     normalized = preprocessor._enable_normalize
     if normalized and preprocessor.mean.max() > 255:
         pixels = 127.5 + 63.75 * image.float()
     else:
         pixels = image.float() * preprocessor.std + preprocessor.mean if normalized else image.float()
-    shown = list(channels or ((0, 1, 2) if len(image) >= 3 else (0, 0, 0)))
-    return pixels[shown].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    rgb = list(channels or ((0, 1, 2) if len(image) >= 3 else (0, 0, 0)))
+    return pixels[rgb].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()

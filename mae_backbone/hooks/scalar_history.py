@@ -1,35 +1,35 @@
-"""Numbers that are taken now and then, each with its iteration, in the message hub: checkpoints carry them on."""
+"""Scalars that are measured at intervals, with their iterations, in the message hub that checkpoints contain."""
 import numpy as np
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
-# Not 'train/...', all of which MMEngine writes into every line of the log.
-_VALUE, _AT = 'curve/{}', 'curve_at/{}'
+# Not 'train/...': MMEngine writes all of those into every log line.
+_VALUE, _ITERATION = 'curve/{}', 'curve_at/{}'
 
 
-def note(runner: Runner, numbers: dict[str, float], *, at: int) -> None:
-    """Keeps numbers after `at` iterations of the run, and sends them to TensorBoard and its like."""
-    for name, number in numbers.items():
-        runner.message_hub.update_scalar(_VALUE.format(name), float(number))
-        runner.message_hub.update_scalar(_AT.format(name), at)
-    runner.visualizer.add_scalars(numbers, step=at)
+def record(runner: Runner, scalars: dict[str, float], *, at: int) -> None:
+    """Stores scalars measured after `at` iterations, and sends them to TensorBoard and other visualizers."""
+    for name, value in scalars.items():
+        runner.message_hub.update_scalar(_VALUE.format(name), float(value))
+        runner.message_hub.update_scalar(_ITERATION.format(name), at)
+    runner.visualizer.add_scalars(scalars, step=at)
 
 
-def noted(hub: MessageHub) -> list[str]:
-    """Names of all that was noted."""
+def recorded_names(hub: MessageHub) -> list[str]:
+    """Names of all recorded scalars."""
     prefix = _VALUE.format('')
     return [name.removeprefix(prefix) for name in hub.log_scalars if name.startswith(prefix)]
 
 
-def curve(hub: MessageHub, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations (N,), counted from 1, and values (N,) of what was noted under `name`; empty where nothing was."""
+def history(hub: MessageHub, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations (N,), counted from 1, and values (N,) recorded under `name`; empty if there are none."""
     if _VALUE.format(name) not in hub.log_scalars:
         return np.empty(0), np.empty(0)
-    return hub.get_scalar(_AT.format(name)).data[0], hub.get_scalar(_VALUE.format(name)).data[0]
+    return hub.get_scalar(_ITERATION.format(name)).data[0], hub.get_scalar(_VALUE.format(name)).data[0]
 
 
-def step_curve(hub: MessageHub, name: str, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `curve` for what the hub has of every iteration, such as 'loss', whose latest is of iteration `last`."""
+def step_history(hub: MessageHub, name: str, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """Like `history`, for scalars that the hub has of every iteration, such as 'loss', up to iteration `last`."""
     key = f'train/{name}'
     values = hub.get_scalar(key).data[0] if key in hub.log_scalars else np.empty(0)
     return np.arange(last - len(values) + 1, last + 1), values

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
-from mae_backbone.utils.cpu import available_processors, threads_of_each
+from mae_backbone.utils.cpu import available_cpus, threads_per_process
 from mae_backbone.utils.run_logs import DONE, progress, tail
 from mae_backbone.utils.subprocesses import environment_of_a_child
 
@@ -100,13 +100,13 @@ def run_together(steps: Sequence[Step]) -> None:
         if step not in waiting:
             say(f'   {step.name}: finished before')
     # Two processes that share one processor only get in each other's way.
-    together = len(waiting) if available_processors() >= len(waiting) else 1
+    together = len(waiting) if available_cpus() >= len(waiting) else 1
     for first in range(0, len(waiting), max(1, together)):
         _run(waiting[first:first + together])
 
 
 def _run(steps: Sequence[Step]) -> None:
-    threads = str(threads_of_each(len(steps)))
+    threads = str(threads_per_process(len(steps)))
     begin, running, ended = time.time(), {}, {}
     try:
         for step in steps:

@@ -17,7 +17,7 @@ from mae_backbone.transfer.planning import Benchmark, known_names, plan
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.scheduler import run_jobs, say
 from mae_backbone.transfer.suite import load_suite
-from mae_backbone.utils.cpu import available_processors
+from mae_backbone.utils.cpu import available_cpus
 
 
 def run(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_root: Path, out: Path, root: Path,
@@ -89,7 +89,7 @@ def place_of(jobs: Sequence[Job], out: Path, gpus: str | None, together: int | N
     found = visible_gpus() if together is None else []
     if found:
         return Processes(found, out / 'jobs')
-    return Processes([''] * max(1, min(together or available_processors(), len(jobs))), out / 'jobs')
+    return Processes([''] * max(1, min(together or available_cpus(), len(jobs))), out / 'jobs')
 
 
 def visible_gpus() -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from mae_backbone.utils.cpu import available_processors, system_file
+from mae_backbone.utils.cpu import available_cpus, read_system_file
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
              'onedl-mmsegmentation', 'numpy', 'scipy', 'scikit-learn')
@@ -31,8 +31,8 @@ def in_words(found: dict) -> str:
 
 def hardware() -> dict[str, str]:
     """Processor, memory, and GPUs where torch is in use: it is not imported for their sake, which takes seconds."""
-    names = re.findall(r'^model name\s*: (.+)', system_file('/proc/cpuinfo'), re.MULTILINE)
-    found = {'processor': f'{available_processors()} x {names[0] if names else platform.machine()}',
+    names = re.findall(r'^model name\s*: (.+)', read_system_file('/proc/cpuinfo'), re.MULTILINE)
+    found = {'processor': f'{available_cpus()} x {names[0] if names else platform.machine()}',
              'memory': f'{psutil.virtual_memory().total / 2**30:.0f} GB'}
     cuda = sys.modules['torch'].cuda if 'torch' in sys.modules else None
     gpus = [cuda.get_device_name(i) for i in range(cuda.device_count())] if cuda else []

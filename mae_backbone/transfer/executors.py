@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mae_backbone.utils.cpu import threads_of_each
+from mae_backbone.utils.cpu import threads_per_process
 from mae_backbone.utils.run_logs import tail
 from mae_backbone.utils.subprocesses import environment_of_a_child
 
@@ -55,7 +55,7 @@ class Processes:
 
     def __init__(self, slots: Sequence[str], logs: Path) -> None:
         self.slots, self.logs = list(slots), logs
-        self.threads = threads_of_each(len(slots))
+        self.threads = threads_per_process(len(slots))
         self.all_gpus = len(slots) if all(slots) else 0
         self.words = (f'GPUs {", ".join(slots)}' if self.all_gpus else f'CPUs, up to {len(slots)} jobs at a time with '
                       f'{self.threads} threads each')

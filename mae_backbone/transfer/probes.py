@@ -14,7 +14,7 @@ from mae_backbone.evaluation.knn import KS, knn_predictions
 from mae_backbone.evaluation.linear_probe import linear_probe
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer.frozen_encoder import build_frozen
-from mae_backbone.utils.cpu import threads_of_each
+from mae_backbone.utils.cpu import threads_per_process
 
 
 def run_probe(spec: dict, folder: Path) -> dict:
@@ -38,7 +38,7 @@ def class_features(model: ViTClassifier, data_root: str, split: str, image_size:
     """Features of all images of a split, kept in `folder`; on a GPU all the processors of this process decode."""
     dataset = ClassFolder(data_root, split, train=False, image_size=image_size)
     # As many as it has threads: of jobs that run side by side each has its share.
-    workers = min(threads_of_each(1), torch.get_num_threads()) if get_device() == 'cuda' else 1
+    workers = min(threads_per_process(1), torch.get_num_threads()) if get_device() == 'cuda' else 1
     return cached_features(model, dataset, folder, pooling=pooling, workers=workers)
 
 

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import RandomResizedCrop
 
 from mae_backbone.data.counter_rng import uniforms
-from mae_backbone.data.crops import ATTEMPTS, CHANCES, random_box
+from mae_backbone.data.crops import ATTEMPTS, NUM_UNIFORMS, random_box
 
 
 @pytest.mark.parametrize(('size', 'scale'), [((375, 500), (0.2, 1)), ((40, 400), (0.2, 1)), ((300, 60), (0.05, 0.5))])
@@ -15,7 +15,8 @@ def test_boxes_have_the_distribution_of_torchvision(size, scale):
     torch.manual_seed(0)
     image = torch.zeros(1).expand(3, *size)
     theirs = np.array([RandomResizedCrop.get_params(image, scale, (3 / 4, 4 / 3)) for _ in range(2000)])
-    ours = np.array([random_box(*size, chances, scale) for chances in uniforms(np.arange(2000), CHANCES, stream=1)])
+    numbers = uniforms(np.arange(2000), NUM_UNIFORMS, stream=1)
+    ours = np.array([random_box(*size, row, scale) for row in numbers])
     for one, two in zip(ours.T, theirs.T, strict=True):
         assert distance(one, two) < 1.95 * (2 / 2000)**.5  # Kolmogorov-Smirnov, one in a thousand
     assert (ours[:, :2] >= 0).all()
@@ -42,9 +43,9 @@ def test_a_box_is_torchvisions_for_the_same_numbers(monkeypatch):
     for size in [(375, 500), (64, 48), (1, 1), (1, 200), (200, 1), (60, 130), (130, 60)] * 30:
         shares.clear(), places.clear()
         theirs = RandomResizedCrop.get_params(torch.zeros(1).expand(3, *size), (0.2, 1), (3 / 4, 4 / 3))
-        chances = np.zeros(CHANCES)
-        chances[:len(shares)], chances[2 * ATTEMPTS:] = shares, places or 0
-        assert random_box(*size, chances, (0.2, 1)) == tuple(theirs)
+        numbers = np.zeros(NUM_UNIFORMS)
+        numbers[:len(shares)], numbers[2 * ATTEMPTS:] = shares, places or 0
+        assert random_box(*size, numbers, (0.2, 1)) == tuple(theirs)
         fallbacks += not places
     assert 30 < fallbacks < 180
 

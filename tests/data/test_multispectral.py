@@ -7,7 +7,7 @@ import pytest
 from mmengine.config import Config
 
 from mae_backbone.engine.runner import Runner
-from mae_backbone.hooks.scalar_history import curve
+from mae_backbone.hooks.scalar_history import history
 
 CONFIG = Path(__file__).parents[2] / 'configs/demo/mae_vit-micro_multispectral.py'
 
@@ -29,6 +29,6 @@ def test_a_step_on_arrays_of_twelve_channels(tmp_path: Path):
     losses = runner.message_hub.get_scalar('train/loss').data[0]
     assert len(losses) == 2
     assert np.isfinite(losses).all()
-    assert curve(runner.message_hub, 'rank')[0].tolist() == [0, 2]
+    assert history(runner.message_hub, 'rank')[0].tolist() == [0, 2]
     assert cv2.imread(str(tmp_path / 'run' / 'training.png')) is not None
     assert cv2.imread(str(tmp_path / 'run' / 'reconstructions' / 'epoch_1.png')).std() > 10

@@ -128,7 +128,7 @@ def test_an_index_is_kept_until_a_shard_changes(tmp_path, monkeypatch, capsys):
         assert len(pickle.dumps(again)) < 1000
     tar(path, {'other.jpg': b'new'})
     assert ShardSource.open([path]).read(0) == b'new'
-    assert 'a.tar has changed: it is made anew' in capsys.readouterr().out
+    assert 'a.tar has changed: building it again' in capsys.readouterr().out
 
 
 def test_a_folder_is_one_of_shards_if_it_holds_neither_images_nor_folders(tmp_path):

@@ -101,7 +101,7 @@ def test_a_large_folder_is_listed_once_until_it_changes(images, tmp_path, monkey
             open_source(images, suffixes=('.png',))  # is another list
     save(images / 'b/d.png')
     assert len(open_source(images)) == 4
-    assert f'{images / "b"} has changed: it is made anew' in capsys.readouterr().out.replace('b/ ', 'b ')
+    assert f'{images / "b"} has changed: building it again' in capsys.readouterr().out.replace('b/ ', 'b ')
 
 
 def test_long_searches_say_how_far_they_are(images, monkeypatch, capsys):

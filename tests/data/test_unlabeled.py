@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mae_backbone.data.batch import as_is
 from mae_backbone.data.counter_rng import uniforms
-from mae_backbone.data.crops import CHANCES, random_box
+from mae_backbone.data.crops import NUM_UNIFORMS, random_box
 from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.data.readers import ColorReader
 from mae_backbone.data.resize import resize
@@ -57,7 +57,7 @@ def test_an_item_is_the_crop_that_pil_would_give(tmp_path, size):
     pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8), (0, 0), 1)
     images = UnlabeledImages(save(tmp_path / 'a.png', pixels).parent, image_size=(32, 40))
     for seed in range(5):
-        top, left, height, width = random_box(*size, uniforms([seed], 1 + CHANCES, stream=1)[0, 1:], (0.2, 1))
+        top, left, height, width = random_box(*size, uniforms([seed], 1 + NUM_UNIFORMS, stream=1)[0, 1:], (0.2, 1))
         crop = Image.fromarray(pixels[top:top + height, left:left + width]).resize((40, 32), Image.Resampling.BICUBIC)
         assert difference(images.__getitems__([Draw(0, seed)])['inputs'][0], crop) <= 2
 
@@ -229,7 +229,7 @@ def test_a_reader_of_ones_own_gives_other_channels_and_depths(tmp_path):
     assert batch.dtype == torch.uint16
     assert images[0]['inputs'].dtype == torch.uint16
     assert images.bad.examples == [f'{tmp_path}/b.bands: IndexError: index out of range']
-    boxes = [random_box(30, 40, numbers, (1, 1)) for numbers in uniforms(range(4), 1 + CHANCES, stream=1)[:, 1:]]
+    boxes = [random_box(30, 40, numbers, (1, 1)) for numbers in uniforms(range(4), 1 + NUM_UNIFORMS, stream=1)[:, 1:]]
     assert (batch[:4].numpy() == [resize(pixels, box, (8, 8)) for box in boxes]).all()
 
 
@@ -244,7 +244,7 @@ def test_crops_of_one_image_are_decoded_once_and_are_those_of_the_whole(tmp_path
     batch = images.__getitems__(draws)['inputs']
     assert (len(reads), len(decodes)) == (2, 2)
     whole = read_image(tmp_path / 'a.jpg')
-    for crop, numbers in zip(batch, uniforms([draw.seed for draw in draws], 1 + CHANCES, stream=1), strict=True):
+    for crop, numbers in zip(batch, uniforms([draw.seed for draw in draws], 1 + NUM_UNIFORMS, stream=1), strict=True):
         wanted = resize(whole, random_box(90, 120, numbers[1:], (0.2, 0.5)), (24, 24))
         assert difference(crop, wanted) <= 2
     # What fills a batch up is not decoded with its neighbor: its own crop would depend on the company.
@@ -309,7 +309,7 @@ def test_one_file_of_each_kind_is_decoded_rightly_or_skipped_counted_and_listed_
     draws = [draw for batch in loader.batch_sampler for draw in batch]
     crops = torch.cat([batch['inputs'] for batch in epochs[0]])
     replaced = 0
-    for draw, crop, numbers in zip(draws, crops, uniforms([draw.seed for draw in draws], 1 + CHANCES, stream=1),
+    for draw, crop, numbers in zip(draws, crops, uniforms([draw.seed for draw in draws], 1 + NUM_UNIFORMS, stream=1),
                                    strict=True):
         candidates = wanted.values() if names[draw.index] in bad else [wanted[names[draw.index]]]
         replaced += names[draw.index] in bad

@@ -47,14 +47,14 @@ def test_processes_that_meet_the_same_at_once_write_whole_lines_once(tmp_path):
 
 def test_counts_are_shared_and_decide(tmp_path):
     bad = BadImages(0.1)
-    bad.saw(100)
-    process = get_context('fork').Process(target=bad.saw, args=(50,), kwargs={'bad': 20})
+    bad.count(100)
+    process = get_context('fork').Process(target=bad.count, args=(50,), kwargs={'bad': 20})
     process.start()
     process.join()
     assert bad.counts == (150, 20)
     bad.check(1000)  # 15 expected, 3.9 * 3 more allowed
-    bad.saw(10, bad=10)
-    with pytest.raises(BadImageError, match=r'30 of 160 images .*max_bad_share=0\.1 '):
+    bad.count(10, bad=10)
+    with pytest.raises(BadImageError, match=r'30 of 160 drawn images .*max_bad_share=0\.1 '):
         bad.check(1000)
 
 
@@ -88,6 +88,6 @@ def test_a_run_lists_them_in_its_work_directory_and_counts_them_in_its_log(tmp_p
     line, = (tmp_path / 'bad_images.txt').read_text().splitlines()
     assert line.split('\t')[0] == str(tmp_path / 'images/empty.jpg')
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert re.findall(r'(\d+) of (\d+) images drawn until now could not be read', log) in [
+    assert re.findall(r'(\d+) of (\d+) drawn images could not be read', log) in [
         [(str(met), str(met + 10)), (str(two), str(two + 20))] for met in range(1, 5) for two in range(met + 1, 9)]
-    assert 'bad_images.txt has the names' in log
+    assert 'bad_images.txt lists them' in log

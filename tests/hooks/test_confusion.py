@@ -20,8 +20,8 @@ def answers(number: int = 200, classes: int = 4, seed: int = 0) -> np.ndarray:
 
 def test_the_matrix_is_scikit_learns():
     pairs = answers()
-    assert (confusion_matrix(pairs, classes=4) == theirs(*pairs.T)).all()
-    assert confusion_matrix(pairs[:0], classes=4).shape == (4, 4)
+    assert (confusion_matrix(pairs, num_classes=4) == theirs(*pairs.T)).all()
+    assert confusion_matrix(pairs[:0], num_classes=4).shape == (4, 4)
 
 
 def test_the_summary_counts_classes_and_pairs():
@@ -75,7 +75,7 @@ def test_a_run_writes_table_picture_and_summary(tmp_path: Path, stage: str):
     metrics = [getattr(runner, stage)() for _ in range(2)][-1]  # the second is not added to the first
     table = list(csv.reader((tmp_path / f'confusion_{stage}.csv').read_text().splitlines()))
     assert table[0] == ['true / guess', 'cat', 'dog, wild', 'emu']
-    assert [[int(cell) for cell in row[1:]] for row in table[1:]] == confusion_matrix(pairs, classes=3).tolist()
+    assert [[int(cell) for cell in row[1:]] for row in table[1:]] == confusion_matrix(pairs, num_classes=3).tolist()
     written = json.loads((tmp_path / f'classes_{stage}.json').read_text())
     assert written['accuracy'] == pytest.approx(metrics['accuracy/top1'])
     assert list(written['classes']) == ['cat', 'dog, wild', 'emu']

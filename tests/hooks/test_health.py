@@ -8,7 +8,7 @@ from helpers.pretraining_runs import log_of, runner
 from mmengine.logging import MMLogger
 
 from mae_backbone.hooks.health import HealthHook, effective_rank, verdict
-from mae_backbone.hooks.scalar_history import curve
+from mae_backbone.hooks.scalar_history import history
 
 
 @pytest.mark.parametrize('directions', [1, 3, 8])
@@ -56,8 +56,8 @@ def test_a_run_is_measured_and_warned_of_tokens_that_are_alike(tmp_path: Path, m
     monkeypatch.setattr(encoder, 'encode', lambda tokens: torch.ones(len(tokens), 1 + tokens.shape[1], 16)
                         + 0 * type(encoder).encode(encoder, tokens))
     run.train()
-    assert curve(run.message_hub, 'rank')[0].tolist() == [0, 2, 4]
-    assert curve(run.message_hub, 'spread')[1].tolist() == [0, 0, 0]
+    assert history(run.message_hub, 'rank')[0].tolist() == [0, 2, 4]
+    assert history(run.message_hub, 'spread')[1].tolist() == [0, 0, 0]
     said = log_of(tmp_path)
     assert 'health: effective rank 1.0 of at most 6 (RankMe), spread of the tokens within an image 0.00' in said
     assert 'the encoder has collapsed' in said

@@ -8,7 +8,7 @@ from helpers.pretraining_runs import RandomCrops, log_of, runner
 from mae_backbone.evaluation.knn import knn_predict
 from mae_backbone.hooks.feature_monitor import Features
 from mae_backbone.hooks.online_probe import probe, ridge_predict
-from mae_backbone.hooks.scalar_history import curve
+from mae_backbone.hooks.scalar_history import history
 from mae_backbone.registry import DATASETS
 
 
@@ -29,10 +29,10 @@ def test_a_run_is_probed_from_its_start_and_says_what_it_costs(tmp_path: Path):
     run = runner(tmp_path, [hook], dict(by_epoch=True, max_epochs=2))
     run.train()
     for name in ('knn/mean', 'knn/class', 'linear/mean', 'linear/class'):
-        at, percent = curve(run.message_hub, name)
+        at, percent = history(run.message_hub, name)
         assert at.tolist() == [0, 2, 4]
         assert ((percent >= 0) & (percent <= 100)).all()
-    assert (curve(run.message_hub, 'linear/mean')[1] > 90).all()  # brightness is there in random features
+    assert (history(run.message_hub, 'linear/mean')[1] > 90).all()  # brightness is there in random features
     said = log_of(tmp_path)
     assert said.count('24 + 12 images') == 3
     assert '% of the run so far' in said

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.pretraining_runs import RandomCrops, log_of, runner
 
-from mae_backbone.hooks.scalar_history import curve
+from mae_backbone.hooks.scalar_history import history
 from mae_backbone.hooks.throughput import ThroughputHook, count_images, duration, loader_advice, memory_in_use
 
 HOOK = dict(type='mae_backbone.ThroughputHook')
@@ -18,10 +18,10 @@ def test_images_and_waiting_are_those_of_a_slow_loader(tmp_path: Path, monkeypat
     monkeypatch.setattr(RandomCrops, '__getitem__', lambda self, i: (time.sleep(0.02), plain(self, i))[1])
     run = runner(tmp_path, [HOOK], dict(by_epoch=False, max_iters=30), interval=5)
     run.train()
-    at, speed = curve(run.message_hub, 'images_per_s')
+    at, speed = history(run.message_hub, 'images_per_s')
     assert at.tolist() == [5, 10, 15, 20, 25, 30]
     assert (speed[1:] < 50).all()  # 4 images take 80 ms to load
-    assert (curve(run.message_hub, 'waiting')[1] > 0.3).all()
+    assert (history(run.message_hub, 'waiting')[1] > 0.3).all()
     said = log_of(tmp_path)
     assert said.count('the loader limits this run') == 1
     assert 'images_per_s: ' in said
@@ -43,13 +43,13 @@ def test_what_other_hooks_and_epochs_take_is_no_waiting(tmp_path: Path):
 
     run = runner(tmp_path, [HOOK, Slow()], dict(by_epoch=True, max_epochs=3), interval=2, images=24)
     run.train()
-    assert (curve(run.message_hub, 'waiting')[1] < 0.5).all()
+    assert (history(run.message_hub, 'waiting')[1] < 0.5).all()
 
 
 def test_an_epoch_shorter_than_the_interval_is_measured_too(tmp_path: Path):
     run = runner(tmp_path, [HOOK], dict(by_epoch=True, max_epochs=2), interval=50)
     run.train()
-    assert curve(run.message_hub, 'images_per_s')[0].tolist() == [2, 4]
+    assert history(run.message_hub, 'images_per_s')[0].tolist() == [2, 4]
 
 
 def test_advice_is_given_again_only_after_the_loader_has_caught_up(tmp_path: Path):

@@ -85,7 +85,7 @@ def test_two_machines_do_not_plan_at_the_same_time(tmp_path, monkeypatch):
 
 def test_a_single_job_has_all_processors(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    monkeypatch.setattr('mae_backbone.transfer.benchmark.available_processors', lambda: 4)
-    monkeypatch.setattr('mae_backbone.utils.cpu.available_processors', lambda: 4)
+    monkeypatch.setattr('mae_backbone.transfer.benchmark.available_cpus', lambda: 4)
+    monkeypatch.setattr('mae_backbone.utils.cpu.available_cpus', lambda: 4)
     job = Job('a', (tmp_path,))
     assert [place_of([job] * number, tmp_path, None, None, None).threads for number in (1, 2, 9)] == [4, 2, 1]

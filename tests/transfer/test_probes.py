@@ -61,7 +61,7 @@ def test_other_numbers_of_neighbors_stand_beside(spec, tmp_path):
 def test_a_gpu_is_fed_by_the_processors_of_its_job(spec, monkeypatch: pytest.MonkeyPatch, device: str, workers: int):
     given = {}
     monkeypatch.setattr('mae_backbone.transfer.probes.get_device', lambda: device)
-    monkeypatch.setattr('mae_backbone.transfer.probes.threads_of_each', lambda _: 8)
+    monkeypatch.setattr('mae_backbone.transfer.probes.threads_per_process', lambda _: 8)
     monkeypatch.setattr('torch.get_num_threads', lambda: 3)
     monkeypatch.setattr('mae_backbone.transfer.probes.cached_features', lambda *_, **options: given.update(options))
     class_features(None, spec['data_root'], 'val', 16, '')
