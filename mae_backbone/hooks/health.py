@@ -93,8 +93,8 @@ def verdict(ranks: Sequence[float], spreads: Sequence[float], losses: Sequence[f
                       'since the last measurement: a collapse may have begun. Look at the gradient norm in '
                       'training.png; lower the learning rate or clip the gradients (optim_wrapper.clip_grad)'))
     if spread < _ALIKE:
-        lines.append((logging.WARNING, f'the tokens of an image are nearly equal (spread {spread:.2f}): the MAE is on its '
-                      'first plateau, where it predicts the mean of an image and does not yet predict a patch from '
+        lines.append((logging.WARNING, f'the tokens of an image are nearly equal (spread {spread:.2f}): the MAE is on '
+                      'its first plateau, where it predicts the mean of an image and does not yet predict a patch from '
                       'its neighbors. Runs leave the plateau sooner with more steps at the full learning rate, with '
                       'smaller crops (fewer patches), or with a decoder as wide as the encoder'))
     elif len(spreads) > 2 and spreads[-2] < _ALIKE:

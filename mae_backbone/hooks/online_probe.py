@@ -23,9 +23,9 @@ class ProbeHook(MeasuringHook):
         custom_hooks = [dict(type='mae_backbone.ProbeHook', train=dict(labeled, split='train'),
                              val=dict(labeled, split='val'))]
 
-    It records `knn/mean`, `knn/class`, `linear/mean` and `linear/class` in percent, for the mean of the patch tokens and
-    for the class token. The linear classifier is a fast ridge regression (see `ridge_predict`): it takes a second, and
-    its accuracy is below that of the 90-epoch linear probe that papers report. Use both to compare epochs and runs.
+    It records `knn/mean`, `knn/class`, `linear/mean` and `linear/class` in percent, for the mean of the patch tokens
+    and for the class token. The linear classifier is a fast ridge regression (see `ridge_predict`): it takes a second,
+    and its accuracy is below that of the 90-epoch linear probe that papers report. Use both to compare epochs and runs.
 
     Args:
         train, val: configs of data sets without augmentation, whose items have the class in `data_samples`.

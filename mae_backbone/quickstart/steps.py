@@ -10,7 +10,7 @@ from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
 from mae_backbone.utils.cpu import available_cpus, threads_per_process
 from mae_backbone.utils.run_logs import DONE, progress, tail
-from mae_backbone.utils.subprocesses import environment_of_a_child
+from mae_backbone.utils.subprocesses import child_environment
 
 SCENES = {'unlabeled': 3000, 'train': 400, 'val': 200, 'size': 64}
 
@@ -113,7 +113,7 @@ def _run(steps: Sequence[Step]) -> None:
             step.folder.mkdir(parents=True, exist_ok=True)
             with open(_log(step), 'ab') as log:
                 running[step.name] = subprocess.Popen(step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                      env=environment_of_a_child() | {'OMP_NUM_THREADS': threads})
+                                                      env=child_environment() | {'OMP_NUM_THREADS': threads})
         ended = _watch(steps, running)
     finally:
         for step in steps:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from mae_backbone.utils.cpu import threads_per_process
 from mae_backbone.utils.run_logs import tail
-from mae_backbone.utils.subprocesses import environment_of_a_child
+from mae_backbone.utils.subprocesses import child_environment
 
 
 class Job(NamedTuple):
@@ -77,7 +77,7 @@ class _Process:
     def __init__(self, job: Job, slots: list[str], place: Processes) -> None:
         self.slots, self.place, self.log = slots, place, place.logs / f'{job.name}.log'
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = environment_of_a_child() | {
+        environment = child_environment() | {
             'OMP_NUM_THREADS': str(place.threads), 'CUDA_VISIBLE_DEVICES': ','.join(slots)}  # '' hides all GPUs
         with open(self.log, 'ab') as log:
             self.child = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -146,7 +146,7 @@ class Work:
         self.command = list(command)
 
     def __call__(self) -> None:
-        subprocess.run(self.command, check=True, stdin=subprocess.DEVNULL, env=environment_of_a_child())
+        subprocess.run(self.command, check=True, stdin=subprocess.DEVNULL, env=child_environment())
 
     def checkpoint(self) -> object:
         """Asked by submitit before such an end."""

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of models or data."""
+"""Helpers that depend on neither models nor data."""

@@ -1,9 +1,50 @@
-"""Reports: tables in Markdown and HTML, figures, and the page around them."""
+"""Reports: tables in Markdown and HTML, figures, and the HTML page that contains them.
+
+All text is escaped. Functions that return HTML return `Markup`; a plain string among the parts of a page is escaped.
+"""
 import base64
-import html
 from collections.abc import Iterable, Mapping, Sequence
 
-_STYLE = '''
+from jinja2 import Environment
+from markupsafe import Markup
+
+_TEMPLATE = '''\
+{% macro table(head, rows) -%}
+<div class="wide"><table><thead><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr></thead><tbody>
+{%- for row in rows -%}
+<tr>
+{%- if row | length == 1 -%}
+<th class="group" colspan="{{ head | length }}">{{ row[0] }}</th>
+{%- else -%}
+{% for cell in row %}<td>{{ cell }}</td>{% endfor %}
+{%- endif -%}
+</tr>
+{%- endfor -%}
+</tbody></table></div>
+{%- endmacro %}
+
+{% macro heading(text, level) -%} <h{{ level }}>{{ text }}</h{{ level }}> {%- endmacro %}
+
+{% macro paragraph(text) -%} <p>{{ text }}</p> {%- endmacro %}
+
+{% macro link(address, text) -%} <p><a href="{{ address }}">{{ text }}</a></p> {%- endmacro %}
+
+{% macro preformatted(text) -%} <pre>{{ text }}</pre> {%- endmacro %}
+
+{% macro figure(source, caption) -%}
+<figure><img src="{{ source }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
+{%- endmacro %}
+
+{% macro gallery(pictures, caption) -%}
+<figure><div class="side">
+{%- for name, source in pictures.items() -%} <img src="{{ source }}" alt="{{ name }}"> {%- endfor -%}
+</div><figcaption>{{ caption }}</figcaption></figure>
+{%- endmacro %}
+
+{% macro page(title, parts) -%}
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title><style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left; white-space: nowrap; }
@@ -13,69 +54,69 @@ figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { c
 pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: .85rem; }
 p, h2, h3, li, figcaption { overflow-wrap: anywhere; }
 @media (max-width: 40rem) { th, td { padding: .3rem .4rem; font-size: .85rem; } h1 { font-size: 1.5rem; } }
+</style></head><body><h1>{{ title }}</h1>
+{% for part in parts %}{{ part }}
+{% endfor -%}
+</body></html>
+{% endmacro %}
 '''
+_MACROS = Environment(autoescape=True, keep_trailing_newline=True).from_string(_TEMPLATE).module
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of Markdown; what would end a cell is written so that it does not."""
+    """Table in Markdown; line ends and '|' in cells are replaced or escaped."""
     def line(cells: Sequence[str]) -> str:
         return '| ' + ' | '.join(' '.join(cell.replace('|', r'\|').split()) for cell in cells) + ' |'
     return '\n'.join([line(head), line(('---',) * len(head)), *map(line, rows)])
 
 
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The same for a page, in a box of its own that scrolls where the page is narrow.
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+    """Table in HTML, in a box that scrolls on narrow pages.
 
-    A row of one cell is the headline of those below it, as wide as the table.
+    A row of one cell is a heading of the rows below it, as wide as the table.
     """
-    cells = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
-    body = ''.join('<tr>' + (f'<th class="group" colspan="{len(head)}">{html.escape(row[0])}</th>' if len(row) == 1 else
-                             ''.join(f'<td>{html.escape(cell)}</td>' for cell in row)) + '</tr>' for row in rows)
-    return (f'<div class="wide"><table><thead><tr>{cells}</tr></thead>'
-            f'<tbody>{body}</tbody></table></div>')
+    return _MACROS.table(head, rows)  # type: ignore[attr-defined]  # macros of the template
 
 
-def heading(words: str, level: int = 2) -> str:
-    return f'<h{level}>{html.escape(words)}</h{level}>'
+def heading(text: str, level: int = 2) -> Markup:
+    """Heading of level 1 to 6."""
+    return _MACROS.heading(text, level)  # type: ignore[attr-defined]
 
 
-def paragraph(words: str) -> str:
-    return f'<p>{html.escape(words)}</p>'
+def paragraph(text: str) -> Markup:
+    """Paragraph of text."""
+    return _MACROS.paragraph(text)  # type: ignore[attr-defined]
 
 
-def link(address: str, words: str) -> str:
-    """A paragraph that leads to another page."""
-    return f'<p><a href="{html.escape(address)}">{html.escape(words)}</a></p>'
+def link(address: str, text: str) -> Markup:
+    """Paragraph with a link to another page."""
+    return _MACROS.link(address, text)  # type: ignore[attr-defined]
 
 
-def preformatted(text: str) -> str:
-    """Lines as they are, such as those of a log."""
-    return f'<pre>{html.escape(text)}</pre>'
+def preformatted(text: str) -> Markup:
+    """Lines with their white space, such as those of a log."""
+    return _MACROS.preformatted(text)  # type: ignore[attr-defined]
 
 
-def figure(source: str, words: str) -> str:
-    """A picture, by its address or as `data_uri`, with a caption."""
-    return (f'<figure><img src="{html.escape(source)}" alt="{html.escape(words)}">'
-            f'<figcaption>{html.escape(words)}</figcaption></figure>')
+def figure(source: str, caption: str) -> Markup:
+    """Picture with a caption; `source` is an address or a `data_uri`."""
+    return _MACROS.figure(source, caption)  # type: ignore[attr-defined]
 
 
-def gallery(pictures: Mapping[str, str], words: str) -> str:
-    """Pictures, their addresses by what they show, with one caption: side by side where there is room for that."""
-    images = ''.join(f'<img src="{html.escape(source)}" alt="{html.escape(shown)}">'
-                     for shown, source in pictures.items())
-    return f'<figure><div class="side">{images}</div><figcaption>{html.escape(words)}</figcaption></figure>'
+def gallery(pictures: Mapping[str, str], caption: str) -> Markup:
+    """Pictures with one caption, side by side if there is room; `pictures` maps alternative texts to sources."""
+    return _MACROS.gallery(pictures, caption)  # type: ignore[attr-defined]
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """A file as part of the page; `kind` is such as 'image/png'."""
+    """A file as an address that contains it; `kind` is its media type, such as 'image/png'."""
     return f'data:{kind};base64,{base64.b64encode(content).decode()}'
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """A whole page of HTML that needs nothing from elsewhere; `parts` are HTML, what is in them escaped already."""
-    return f'''<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>
-{chr(10).join(parts)}
-</body></html>
-'''
+    """Complete HTML page that loads nothing from other places.
+
+    Args:
+        parts: results of the functions of this module; plain strings are escaped.
+    """
+    return str(_MACROS.page(title, parts))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Pictures for people: rows of images, and words on them."""
+"""Grids of images with titles."""
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def side_by_side(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, height: int = 192) -> np.ndarray:
-    """rows of images (H, W, 3) uint8 RGB -> one picture, a row each, with a title over every column.
+    """rows of images (H, W, 3) uint8 RGB -> one picture with the same rows, and a title above each column.
 
-    Each image is scaled to `height` pixels; small ones keep hard pixel edges, so that patches can be seen.
+    Images are scaled to `height` pixels. Small ones are enlarged with hard pixel edges, so that patches stay visible.
     """
     scaled = [[to_height(image, height) for image in row] for row in rows]
     widths = [max(row[column].shape[1] for row in scaled) for column in range(len(titles))]
@@ -22,7 +22,7 @@ def side_by_side(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *,
 
 
 def title_bar(title: str, width: int) -> np.ndarray:
-    """A white bar (24, width, 3) with a title on it, shrunk until it fits."""
+    """White bar (24, width, 3) with a title, shrunk to fit."""
     bar = np.full((24, width, 3), 255, np.uint8)
     scale = 0.5
     while scale > 0.2 and cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > width - 8:
@@ -31,17 +31,16 @@ def title_bar(title: str, width: int) -> np.ndarray:
 
 
 def save_picture(path: str, picture: np.ndarray) -> None:
-    """Writes a picture (H, W, 3) uint8 RGB; raises OSError where that cannot be done."""
+    """Writes a picture (H, W, 3) uint8 RGB. Raises OSError if it cannot be written."""
     suffix = Path(path).suffix
     if not suffix or not cv2.haveImageWriter(path):
-        raise OSError(f'{path} cannot be written as an image: choose a name that ends in .png or .jpg')
+        raise OSError(f'{path} cannot be written as an image: choose a file name that ends in .png or .jpg')
     _, data = cv2.imencode(suffix, picture[..., ::-1])
-    with open(path, 'wb') as file:  # not cv2.imwrite, which fails without a word
-        file.write(data.tobytes())
+    Path(path).write_bytes(data.tobytes())  # cv2.imwrite only returns False when it fails
 
 
 def to_height(image: np.ndarray, height: int) -> np.ndarray:
-    """image (H, W, 3) -> (height, W', 3) of the same shape."""
+    """image (H, W, 3) -> (height, W', 3) with the same aspect ratio."""
     scale = height / image.shape[0]
     size = max(1, round(image.shape[1] * scale)), height
     return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)

@@ -1,13 +1,13 @@
-"""What a program knows of the tools that it starts: how far they are, what they logged, their last lines."""
+"""Logs of tools that another program started: progress, logged scalars, last lines."""
 import json
 import re
 from pathlib import Path
 
-DONE = 'done'  # in the folder of a step: it is finished, and took that many seconds
+DONE = 'done'  # file in the folder of a finished step, with the seconds that it took
 
 
 def tail(path: Path, characters: int = 4000) -> str:
-    """The end of a log, nothing where there is none."""
+    """The end of a log file; empty if there is none."""
     if not path.is_file():
         return ''
     with open(path, 'rb') as file:
@@ -16,16 +16,16 @@ def tail(path: Path, characters: int = 4000) -> str:
 
 
 def progress(log: str) -> str:
-    """The end of a log of MMEngine -> how far it is, and when it will be done."""
-    found = re.findall(r'\((train|val)\)\s+\[\s*(\d+)/(\d+)\].*?eta: (\S+)', log)
-    return f'{found[-1][0]} {found[-1][1]}/{found[-1][2]}, {found[-1][3]} left' if found else 'starting'
+    """The end of an MMEngine log -> iteration and remaining time, as text."""
+    matches = re.findall(r'\((train|val)\)\s+\[\s*(\d+)/(\d+)\].*?eta: (\S+)', log)
+    return f'{matches[-1][0]} {matches[-1][1]}/{matches[-1][2]}, {matches[-1][3]} left' if matches else 'starting'
 
 
 def curve(folder: Path, key: str) -> list[tuple[int, float]]:
-    """(step, value) of what a run of MMEngine logged under `key`, over all its attempts.
+    """(step, value) of everything that an MMEngine run logged under `key`, over all its attempts.
 
     Raises:
-        ValueError: it logged nothing of that name.
+        ValueError: the run logged no such key.
     """
     values = {}
     for file in sorted(folder.glob('*/vis_data/scalars.json')):
@@ -39,7 +39,7 @@ def curve(folder: Path, key: str) -> list[tuple[int, float]]:
 
 
 def _entry(line: str) -> dict:
-    """A line of the log; what a killed run was writing is none."""
+    """A line of the log; empty for a line that a killed run did not complete."""
     try:
         return json.loads(line)
     except ValueError:

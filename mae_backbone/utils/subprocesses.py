@@ -1,4 +1,4 @@
-"""Programs that another one starts and that end with it, even when it is killed without a word."""
+"""Child processes that end with their parent, even when the parent is killed."""
 import os
 import signal
 import threading
@@ -7,20 +7,20 @@ import time
 _VARIABLE = 'MAE_BACKBONE_PARENT'
 
 
-def environment_of_a_child() -> dict[str, str]:
-    """What a program started from here finds in its environment, for `end_with_parent`."""
+def child_environment() -> dict[str, str]:
+    """Environment of a child process that calls `end_with_parent`."""
     return {**os.environ, _VARIABLE: str(os.getpid())}
 
 
 def end_with_parent(every: float = 1.0) -> None:
-    """Gives this process SIGTERM when the one that started it through `environment_of_a_child` is gone.
+    """Sends SIGTERM to this process when its parent ends, if the parent started it with `child_environment`.
 
-    Does nothing in a process that was started otherwise, and on Windows, which does not tell when a parent is gone.
+    Has no effect in other processes, nor on Windows, which does not report the end of a parent.
 
     Args:
-        every: seconds between two looks.
+        every: seconds between two checks.
     """
-    parent = int(os.environ.pop(_VARIABLE, 0))  # taken out: what this process starts has another parent
+    parent = int(os.environ.pop(_VARIABLE, 0))  # removed: children of this process have another parent
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -157,7 +157,7 @@ def test_a_bad_image_is_replaced_by_another_and_logged_once(tmp_path, caplog):
 def test_too_many_bad_images_stop_the_run_with_examples(tmp_path, good, bad, share):
     images = UnlabeledImages(make_set(tmp_path, good=good, bad=bad), image_size=8, max_bad_share=share)
     for _ in range(2):  # a worker goes on after an error: it must not search for ever
-        with pytest.raises(BadImageError, match=rf'(?s) of \d+ images .*max_bad_share={share}.*bad000.jpg is '
+        with pytest.raises(BadImageError, match=rf'(?s) of \d+ drawn images .*max_bad_share={share}.*bad000.jpg is '
                                                 r'empty.*Remove'):
             list(images)
 

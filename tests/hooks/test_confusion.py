@@ -1,4 +1,4 @@
-"""Which classes are taken for which, against scikit-learn, and as a run writes it."""
+"""Confusion matrices equal those of scikit-learn, and a run writes them."""
 import csv
 import json
 from pathlib import Path
@@ -14,17 +14,17 @@ from sklearn.metrics import confusion_matrix as theirs
 from mae_backbone.hooks.confusion import confusion_matrix, draw, summary
 
 
-def answers(number: int = 200, classes: int = 4, seed: int = 0) -> np.ndarray:
+def random_pairs(number: int = 200, classes: int = 4, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, classes, (number, 2))
 
 
-def test_the_matrix_is_scikit_learns():
-    pairs = answers()
+def test_matrix_equals_scikit_learn():
+    pairs = random_pairs()
     assert (confusion_matrix(pairs, num_classes=4) == theirs(*pairs.T)).all()
     assert confusion_matrix(pairs[:0], num_classes=4).shape == (4, 4)
 
 
-def test_the_summary_counts_classes_and_pairs():
+def test_summary_counts_classes_and_pairs():
     matrix = np.array([[3, 1, 0], [0, 0, 0], [5, 2, 1]])
     found = summary(matrix, 'abc', pairs=2)
     assert found['accuracy'] == pytest.approx(100 * 4 / 12)
@@ -35,22 +35,22 @@ def test_the_summary_counts_classes_and_pairs():
     assert summary(np.zeros((2, 2), int), 'ab') == {'accuracy': 0.0, 'classes': {}, 'mixed_up': []}
 
 
-@pytest.mark.parametrize('classes', [1, 3, 50])
-def test_the_picture_is_dark_where_the_answers_are(classes: int):
+@pytest.mark.parametrize('num_classes', [1, 3, 50])
+def test_picture_is_dark_at_the_predictions(num_classes: int):
     def darkness(matrix: np.ndarray) -> float:
-        picture = cv2.imdecode(np.frombuffer(draw(matrix, [f'class {i}' for i in range(classes)]), np.uint8), 0)
+        picture = cv2.imdecode(np.frombuffer(draw(matrix, [f'class {i}' for i in range(num_classes)]), np.uint8), 0)
         return float((picture < 100).mean())
-    assert darkness(np.eye(classes, dtype=int)) > darkness(np.zeros((classes, classes), int))
+    assert darkness(np.eye(num_classes, dtype=int)) > darkness(np.zeros((num_classes, num_classes), int))
 
 
-class Answering(BaseModel):
-    """Its scores are its inputs."""
+class Identity(BaseModel):
+    """Returns its inputs as scores."""
 
     def forward(self, inputs: list, data_samples: list, mode: str) -> list[dict]:
         return [{'scores': score, 'label': label} for score, label in zip(inputs, data_samples, strict=True)]
 
 
-class Answers(torch.utils.data.Dataset):
+class Pairs(torch.utils.data.Dataset):
     metainfo = {'classes': ('cat', 'dog, wild', 'emu')}  # noqa: RUF012
 
     def __init__(self, pairs: np.ndarray) -> None:
@@ -64,17 +64,17 @@ class Answers(torch.utils.data.Dataset):
 
 
 @pytest.mark.parametrize('stage', ['val', 'test'])
-def test_a_run_writes_table_picture_and_summary(tmp_path: Path, stage: str):
-    pairs = answers(classes=3)
-    loader = {'dataset': Answers(pairs), 'batch_size': 7, 'num_workers': 0,
+def test_run_writes_table_picture_and_summary(tmp_path: Path, stage: str):
+    pairs = random_pairs(classes=3)
+    loader = {'dataset': Pairs(pairs), 'batch_size': 7, 'num_workers': 0,
               'sampler': {'type': 'DefaultSampler', 'shuffle': False}}
-    runner = Runner(Answering(), str(tmp_path), custom_hooks=[{'type': 'mae_backbone.ConfusionHook'}],
+    runner = Runner(Identity(), str(tmp_path), custom_hooks=[{'type': 'mae_backbone.ConfusionHook'}],
                     experiment_name=f'confusion-{stage}', **{
                         f'{stage}_dataloader': loader, f'{stage}_cfg': {},
                         f'{stage}_evaluator': [{'type': 'mae_backbone.TopKAccuracy', 'topk': [1]}]})
-    metrics = [getattr(runner, stage)() for _ in range(2)][-1]  # the second is not added to the first
+    metrics = [getattr(runner, stage)() for _ in range(2)][-1]  # the second one starts from zero
     table = list(csv.reader((tmp_path / f'confusion_{stage}.csv').read_text().splitlines()))
-    assert table[0] == ['true / guess', 'cat', 'dog, wild', 'emu']
+    assert table[0] == ['true / predicted', 'cat', 'dog, wild', 'emu']
     assert [[int(cell) for cell in row[1:]] for row in table[1:]] == confusion_matrix(pairs, num_classes=3).tolist()
     written = json.loads((tmp_path / f'classes_{stage}.json').read_text())
     assert written['accuracy'] == pytest.approx(metrics['accuracy/top1'])

@@ -1,4 +1,4 @@
-"""Numbers recorded on the device reach the message hub: all, in their order, without a wait in between."""
+"""Scalars recorded on the device all reach the message hub in order, without waiting in between."""
 import itertools
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from mae_backbone.utils import device_scalars
 COUNT = itertools.count()
 
 
-def test_what_is_recorded_comes_out_once_in_its_order():
+def test_recorded_values_are_drained_once_in_order():
     device_scalars.drain()
     for step in range(3):
         device_scalars.record('loss', torch.tensor(step + 0.5, requires_grad=True) * 1)
@@ -26,44 +26,44 @@ def test_what_is_recorded_comes_out_once_in_its_order():
     assert device_scalars.drain() == {}
 
 
-def test_values_are_those_of_the_moment_of_recording():
+def test_values_are_copied_when_recorded():
     value = torch.zeros(())
     device_scalars.record('norm', value)
     value.fill_(7)
     assert device_scalars.drain() == {'norm': [0.0]}
 
 
-def test_infinities_and_half_precision_come_out():
+def test_infinity_and_bfloat16_are_kept():
     device_scalars.record('loss', torch.tensor(float('inf')))
     device_scalars.record('loss', torch.tensor(1.5, dtype=torch.bfloat16))
     assert device_scalars.drain() == {'loss': [float('inf'), 1.5]}
 
 
-def test_nothing_reads_a_value_before_the_drain():
-    with torch.device('meta'):  # has no values to read: `.item()` fails
+def test_values_are_not_read_before_the_drain():
+    with torch.device('meta'):  # without values: `.item()` raises
         device_scalars.record('loss', torch.zeros(()))
     with pytest.raises(RuntimeError):
         device_scalars.drain()
     assert device_scalars.drain() == {}
 
 
-def test_more_than_a_number_is_refused():
-    with pytest.raises(ValueError, match=r'loss has the shape \(4,\)'):
+def test_tensor_of_several_elements_raises():
+    with pytest.raises(ValueError, match=r'loss has shape \(4,\)'):
         device_scalars.record('loss', torch.zeros(4))
 
 
-def test_where_nobody_drains_memory_does_not_grow():
+def test_memory_is_bounded_without_drain():
     for step in range(device_scalars.LIMIT + 5):
         device_scalars.record('loss', torch.tensor(float(step)))
     values = device_scalars.drain()['loss']
     assert (len(values), values[0]) == (device_scalars.LIMIT, 5.0)
 
 
-def test_the_mean_over_processes_is_recorded(tmp_path: Path):
+def test_mean_over_processes_is_recorded(tmp_path: Path):
     code = f'''
 import sys, torch
 from torch import distributed as dist
-from mae_backbone import device_log
+from mae_backbone.utils import device_scalars
 rank = int(sys.argv[1])
 dist.init_process_group('gloo', init_method='file://{tmp_path}/store', rank=rank, world_size=2)
 for step in range(3):
@@ -80,7 +80,7 @@ dist.destroy_process_group()
 
 
 class Recording(BaseModel):
-    """Its loss is the number of the step."""
+    """A model whose loss is the number of the step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,20 +114,20 @@ def losses(history: dict) -> list[float]:
 
 
 @pytest.mark.parametrize('train_cfg', [dict(by_epoch=True, max_epochs=2), dict(by_epoch=False, max_iters=14)])
-def test_all_losses_of_a_run_are_in_the_message_hub(tmp_path: Path, train_cfg: dict):
+def test_all_losses_reach_the_message_hub(tmp_path: Path, train_cfg: dict):
     run = runner(tmp_path, interval=4, train_cfg=train_cfg, save_every=100)
     run.train()
     assert losses(run.message_hub.log_scalars) == [float(i) for i in range(1, 15)]
 
 
-def test_the_line_of_the_log_has_the_loss_of_its_step(tmp_path: Path):
+def test_log_line_shows_the_loss_of_its_step(tmp_path: Path):
     run = runner(tmp_path, interval=4, train_cfg=dict(by_epoch=False, max_iters=8), save_every=100)
     run.train()
     lines = [line for line in next(tmp_path.glob('*/*.log')).read_text().splitlines() if 'Iter(train)' in line]
     assert [line.split('loss: ')[1][:6] for line in lines] == ['4.0000', '8.0000']
 
 
-def test_a_checkpoint_between_two_lines_holds_every_loss_before_it(tmp_path: Path):
+def test_checkpoint_between_log_lines_has_all_losses(tmp_path: Path):
     run = runner(tmp_path, interval=100, train_cfg=dict(by_epoch=False, max_iters=8), save_every=3)
     run.train()
     for step in (3, 6):
@@ -135,14 +135,14 @@ def test_a_checkpoint_between_two_lines_holds_every_loss_before_it(tmp_path: Pat
         assert losses(history) == [float(i) for i in range(1, step + 1)]
 
 
-def test_what_an_earlier_run_left_is_not_of_this_one(tmp_path: Path):
+def test_values_of_an_earlier_run_are_discarded(tmp_path: Path):
     device_scalars.record('loss', torch.tensor(99.0))
     run = runner(tmp_path, interval=100, train_cfg=dict(by_epoch=False, max_iters=2), save_every=100)
     run.train()
     assert losses(run.message_hub.log_scalars) == [1.0, 2.0]
 
 
-def test_the_wait_for_the_device_counts_as_time_of_the_step():
+def test_waiting_for_the_device_counts_as_step_time():
     from mmengine.hooks import IterTimerHook, LoggerHook
     from mmengine.runner import get_priority
     assert get_priority(DeviceLogHook.priority) < get_priority(IterTimerHook.priority)

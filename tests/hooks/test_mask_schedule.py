@@ -1,4 +1,4 @@
-"""The mask ratio over a training."""
+"""The mask ratio changes linearly over training."""
 from types import SimpleNamespace
 
 import pytest
@@ -10,13 +10,13 @@ from mae_backbone.core.vit import ViT
 from mae_backbone.hooks.mask_schedule import MaskRatioHook
 
 
-def test_the_ratio_goes_from_one_value_to_the_other_and_depends_on_the_iteration_alone():
+def test_ratio_is_linear_in_the_iteration():
     hook = HOOKS.build(dict(type='mae_backbone.MaskRatioHook', start=0.9, end=0.5))
     assert [hook.ratio(i, 5) for i in (0, 2, 4)] == pytest.approx([0.9, 0.7, 0.5])
     assert hook.ratio(0, 1) == 0.9
 
 
-def test_the_model_hides_what_the_schedule_says():
+def test_model_masks_by_the_schedule():
     mae = MAE(ViT(dict(width=32, depth=1, heads=2), image_size=32, patch_size=8), decoder_width=16, decoder_depth=1,
               decoder_heads=2)
     runner = SimpleNamespace(model=SimpleNamespace(mae=mae), iter=0, max_iters=3)
@@ -28,6 +28,6 @@ def test_the_model_hides_what_the_schedule_says():
 
 
 @pytest.mark.parametrize(('start', 'end'), [(0.0, 0.5), (0.5, 1.0)])
-def test_ratios_out_of_range_are_refused(start: float, end: float):
+def test_ratio_out_of_range_raises(start: float, end: float):
     with pytest.raises(ValueError, match='must be in'):
         MaskRatioHook(start=start, end=end)

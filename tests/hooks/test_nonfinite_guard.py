@@ -1,4 +1,4 @@
-"""What is not finite: counted and said, answered by going back, and after that by giving up with what is known."""
+"""Non-finite steps are counted and logged; many in a row cause rollbacks, and finally an error."""
 import logging
 import math
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Poison(Hook):
-    """Makes the weights of the loss nan in some iterations, as a bad image of floats would."""
+    """Sets the weights of the loss to nan in some iterations, as a bad float image would."""
 
     def __init__(self, iterations: set[int]) -> None:
         self.iterations, self.seen = iterations, []
@@ -53,17 +53,17 @@ def log(folder: Path) -> str:
     return ''.join(path.read_text('utf-8') for path in sorted(folder.glob('*/*.log')))
 
 
-def test_a_bad_step_is_skipped_counted_and_said(tmp_path: Path, images: Path):
+def test_nonfinite_step_is_skipped_counted_and_logged(tmp_path: Path, images: Path):
     runner, _ = run(tmp_path, images, {11})
     hub = runner.message_hub
     assert hub.get_scalar('train/skipped').data[0].tolist() == [float(i == 11) for i in range(30)]
     assert math.isnan(losses(runner)[11])
-    assert '1 steps skipped since the last look' in log(tmp_path)
-    assert 'steps 12; 1 of 15 in all' in log(tmp_path)
+    assert '1 steps skipped since the last check' in log(tmp_path)
+    assert 'steps 12; 1 of 15 in total' in log(tmp_path)
     assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values())
 
 
-def test_several_in_a_row_lead_back_to_the_last_good_checkpoint_and_on_with_other_data(tmp_path: Path, images: Path):
+def test_skipped_steps_in_a_row_roll_back_to_the_last_good_checkpoint(tmp_path: Path, images: Path):
     bad = {11, 12, 13}
     kept = {}
 
@@ -80,8 +80,9 @@ def test_several_in_a_row_lead_back_to_the_last_good_checkpoint_and_on_with_othe
     runner.register_hook(poison)
     runner.register_hook(Keep())
     runner.train()
-    # The checkpoint of iteration 12 was saved amid the skipped steps, that of 9 was not.
-    assert f'back to the weights of {tmp_path}/iter_9.pth, on with other data (1 of 2 times)' in log(tmp_path)
+    # The checkpoint of iteration 12 was saved during the skipped steps, iteration 9 before them.
+    assert (f'rolled back to the weights of {tmp_path}/iter_9.pth, continuing with other data (rollback 1 of 2)'
+            in log(tmp_path))
     assert all(torch.equal(kept[9][name], value) for name, value in kept[15].items())
     plain, whole = run(tmp_path / 'plain', images, set())
     assert poison.seen == whole.seen, 'the batches after the failing ones come next'
@@ -89,24 +90,24 @@ def test_several_in_a_row_lead_back_to_the_last_good_checkpoint_and_on_with_othe
     assert len(losses(runner)) == 30
 
 
-def test_without_a_checkpoint_it_goes_on_with_other_data(tmp_path: Path, images: Path):
+def test_training_continues_without_a_checkpoint(tmp_path: Path, images: Path):
     runner, _ = run(tmp_path, images, {1, 2, 3}, **{'default_hooks.checkpoint.interval': 30})
-    assert 'no checkpoint to go back to' in log(tmp_path)
+    assert 'no checkpoint to roll back to' in log(tmp_path)
     assert runner.iter == 30
 
 
-def test_in_the_end_it_gives_up_with_what_it_knows(tmp_path: Path, images: Path):
-    with pytest.raises(NonFiniteError, match=r'not finite for 4 steps in a row at iteration 30, after 2 '
-                                             r'returns.*Learning '
-                                        r'rate .*norm of the last finite gradients 0\.\d+; 15 of 30 steps.*max_norm'):
+def test_run_stops_with_a_report_after_all_rollbacks(tmp_path: Path, images: Path):
+    with pytest.raises(NonFiniteError, match=r'not finite for 4 steps in a row at iteration 30, after '
+                                             r'2 rollbacks.*Learning rate .*norm of the last finite gradients '
+                                             r'0\.\d+; 15 of 30 steps.*max_norm'):
         run(tmp_path, images, {*range(3, 10), *range(11, 15), *range(26, 30)},
             **{'default_hooks.checkpoint.max_keep_ckpts': 20})
     said = log(tmp_path)
-    assert '(1 of 2 times)' in said
-    assert '(2 of 2 times)' in said
+    assert '(rollback 1 of 2)' in said
+    assert '(rollback 2 of 2)' in said
 
 
-def test_what_was_counted_outlives_a_crash(tmp_path: Path, images: Path):
+def test_counts_survive_a_crash(tmp_path: Path, images: Path):
     bad = {4, 11, 12, 13, 22}
     whole, _ = run(tmp_path / 'whole', images, bad)
     options = {'default_hooks.checkpoint.max_keep_ckpts': 20}
@@ -120,11 +121,11 @@ def test_what_was_counted_outlives_a_crash(tmp_path: Path, images: Path):
 
 
 @pytest.mark.parametrize('options', [dict(patience=0), dict(returns=-1), dict(interval=0)])
-def test_arguments_out_of_range_are_refused(options: dict):
-    with pytest.raises(ValueError, match='wanted at least 1, 0 and 1'):
+def test_arguments_out_of_range_raise(options: dict):
+    with pytest.raises(ValueError, match='expected at least 1, 0 and 1'):
         GuardHook(**options)
 
 
-def test_there_must_be_something_to_guard(tmp_path: Path, images: Path):
-    with pytest.raises(ValueError, match='GuardHook counts what a GuardedOptimWrapper skips'):
+def test_other_optim_wrapper_raises(tmp_path: Path, images: Path):
+    with pytest.raises(ValueError, match='GuardHook counts the steps that a GuardedOptimWrapper skips'):
         train(micro_config(tmp_path, images, **{'optim_wrapper.type': 'OptimWrapper'}))

@@ -1,4 +1,4 @@
-"""Labels, where there are some, say how well the features tell classes apart."""
+"""k-NN and linear accuracy of the features are measured during pretraining."""
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ def data(number: int, **options: object) -> dict:
     return dict(type='mae_backbone.TwoBrightnesses', number=number, **options)
 
 
-def test_a_run_is_probed_from_its_start_and_says_what_it_costs(tmp_path: Path):
+def test_run_is_probed_from_the_start_and_logs_the_cost(tmp_path: Path):
     hook = dict(type='mae_backbone.ProbeHook', train=data(40), val=data(20), interval=1, images=24, workers=0)
     run = runner(tmp_path, [hook], dict(by_epoch=True, max_epochs=2))
     run.train()
@@ -32,13 +32,13 @@ def test_a_run_is_probed_from_its_start_and_says_what_it_costs(tmp_path: Path):
         at, percent = history(run.message_hub, name)
         assert at.tolist() == [0, 2, 4]
         assert ((percent >= 0) & (percent <= 100)).all()
-    assert (history(run.message_hub, 'linear/mean')[1] > 90).all()  # brightness is there in random features
+    assert (history(run.message_hub, 'linear/mean')[1] > 90).all()  # random features contain the brightness
     said = log_of(tmp_path)
     assert said.count('24 + 12 images') == 3
     assert '% of the run so far' in said
 
 
-def test_images_without_classes_stop_the_run_before_it_starts(tmp_path: Path):
+def test_images_without_classes_raise_before_training(tmp_path: Path):
     hook = dict(type='mae_backbone.ProbeHook', train=data(8, labels=False), val=data(8), workers=0)
     run = runner(tmp_path, [hook], dict(by_epoch=True, max_epochs=2))
     with pytest.raises(ValueError, match=r'ProbeHook\.train: the images have no classes'):
@@ -53,20 +53,20 @@ def clusters(number: int, classes: int, width: int, noise: float, seed: int) -> 
     return centers[labels] + noise * torch.randn(number, width, generator=generator), labels
 
 
-def features(part: tuple[torch.Tensor, torch.Tensor]) -> Features:
-    return Features(part[0], -part[0].flip(1), torch.zeros(len(part[0])), part[1])
+def features(data: tuple[torch.Tensor, torch.Tensor]) -> Features:
+    return Features(data[0], -data[0].flip(1), torch.zeros(len(data[0])), data[1])
 
 
-def test_probes_are_those_of_knn_predict_and_ridge_predict():
+def test_probe_equals_knn_predict_and_ridge_predict():
     train, val = clusters(200, 4, 8, 1.0, seed=1), clusters(100, 4, 8, 1.0, seed=2)
-    found = probe(features(train), features(val), k=5)
+    accuracies = probe(features(train), features(val), k=5)
     knn = knn_predict(val[0], train[0], train[1], num_classes=4, k=5)
-    assert found['knn/mean'] == pytest.approx(100 * float((knn == val[1]).double().mean()))
+    assert accuracies['knn/mean'] == pytest.approx(100 * float((knn == val[1]).double().mean()))
     linear = ridge_predict(val[0], train[0], train[1], classes=4)
-    assert found['linear/mean'] == found['linear/class'] == 100 * float((linear == val[1]).double().mean())
+    assert accuracies['linear/mean'] == accuracies['linear/class'] == 100 * float((linear == val[1]).double().mean())
 
 
-def test_ridge_is_that_of_the_normal_equations():
+def test_ridge_equals_the_normal_equations():
     bank, labels = clusters(60, 3, 5, 1.0, seed=1)
     new, _ = clusters(40, 3, 5, 1.0, seed=2)
     mean, deviation = bank.mean(0), bank.std(0, correction=0)
@@ -77,25 +77,27 @@ def test_ridge_is_that_of_the_normal_equations():
     assert torch.equal(ridge_predict(new, bank, labels, classes=3, strengths=[0.1]), wanted)
 
 
-def test_the_strength_is_chosen_as_if_each_image_had_been_left_out():
-    """Few images of many noisy features: without shrinking the answers are chance, and cross-validation sees it."""
+def test_cross_validation_chooses_a_good_strength():
+    """With few images of many noisy features, predictions without regularization are random."""
     train, val = clusters(80, 2, 76, 3.0, seed=1), clusters(2000, 2, 76, 3.0, seed=2)
-    right = {strength: float((ridge_predict(val[0], *train, classes=2, strengths=[strength]) == val[1]).double().mean())
-             for strength in (1e-5, 1.0)}
+    accuracy = {}
+    for strength in (1e-5, 1.0):
+        predictions = ridge_predict(val[0], *train, classes=2, strengths=[strength])
+        accuracy[strength] = float((predictions == val[1]).double().mean())
     chosen = float((ridge_predict(val[0], *train, classes=2) == val[1]).double().mean())
-    assert right[1e-5] + 0.1 < right[1.0]
-    assert chosen > right[1.0] - 0.03
+    assert accuracy[1e-5] + 0.1 < accuracy[1.0]
+    assert chosen > accuracy[1.0] - 0.03
 
 
 @pytest.mark.parametrize('number', [5, 50])
-def test_fewer_images_than_features_and_constant_features_are_no_trouble(number: int):
+def test_few_images_and_constant_features_work(number: int):
     bank, labels = clusters(number, 2, 20, 0.1, seed=1)
     bank[:, 3] = 7.0
     assert torch.equal(ridge_predict(bank, bank, labels, classes=2), labels)
 
 
-def test_a_class_that_the_bank_lacks_is_refused():
+def test_class_missing_in_the_bank_raises():
     train = clusters(20, 2, 4, 1.0, seed=1)
     val = (train[0], torch.full((20,), 5))
-    with pytest.raises(ValueError, match=r'ProbeHook\.val has the class 5'):
+    with pytest.raises(ValueError, match=r'ProbeHook\.val has class 5'):
         probe(features(train), features(val))

@@ -1,4 +1,4 @@
-"""A run that is told to stop saves, says how to go on, and leaves; what follows is the run that nobody stopped."""
+"""A run saves and exits on a signal; resuming it gives the losses of an uninterrupted run."""
 import os
 import re
 import signal
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_signals_save_and_change_no_bit_of_any_loss(tmp_path: Path):
+def test_signals_save_and_resuming_gives_equal_losses(tmp_path: Path):
     answer = drive('stop', tmp_path, signals=[signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], iterations=150,
                    accumulate=2, save_every=1000)
     said = (tmp_path / 'stopped.log').read_text()
@@ -29,7 +29,7 @@ def test_signals_save_and_change_no_bit_of_any_loss(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_run_that_hangs_leaves_within_its_grace(tmp_path: Path):
+def test_hanging_run_exits_within_its_grace(tmp_path: Path):
     code = ('import time, os, signal\nfrom mae_backbone.hooks.preemption import PreemptionHook\n'
             'hook = PreemptionHook(grace=0.3)\nhook.before_train(None)\nprint("ready", flush=True)\ntime.sleep(60)')
     run = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, text=True,

@@ -1,4 +1,4 @@
-"""The pictures of a pretraining: the same images under the same masks, drawn when due, without a trace in it."""
+"""Reconstructions show the same images with the same masks, and drawing them does not change training."""
 import itertools
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def run(work_dir: Path, hooks: list[dict], train_cfg: dict) -> Runner:
     (dict(interval=2), dict(by_epoch=True, max_epochs=5), ['epoch_2.png', 'epoch_4.png', 'epoch_5.png']),
     (dict(interval=4, by_epoch=False), dict(by_epoch=False, max_iters=6), ['iter_4.png', 'iter_6.png']),
 ])
-def test_pictures_are_drawn_when_due_and_at_the_end(tmp_path: Path, hook: dict, train_cfg: dict, names: list[str]):
+def test_pictures_are_drawn_at_intervals_and_at_the_end(tmp_path: Path, hook: dict, train_cfg: dict, names: list[str]):
     run(tmp_path, [dict(type='mae_backbone.ReconstructionHook', images=3, **hook)], train_cfg)
     files = sorted((tmp_path / 'reconstructions').iterdir())
     assert [file.name for file in files] == names
@@ -65,14 +65,14 @@ def test_pictures_are_drawn_when_due_and_at_the_end(tmp_path: Path, hook: dict, 
         assert (before[:, 2 * 196:] != after[:, 2 * 196:]).any()  # and what was learned
 
 
-def test_drawing_does_not_move_the_training(tmp_path: Path):
+def test_drawing_does_not_change_training(tmp_path: Path):
     hook, train_cfg = dict(type='mae_backbone.ReconstructionHook', interval=1), dict(by_epoch=True, max_epochs=2)
     drawn, plain = run(tmp_path / 'drawn', [hook], train_cfg), run(tmp_path / 'plain', [], train_cfg)
     for name, value in plain.model.state_dict().items():
         assert torch.equal(drawn.model.state_dict()[name], value), name
 
 
-def test_a_picture_has_a_row_for_each_image_and_depends_on_the_seed_alone():
+def test_picture_has_one_row_per_image_and_depends_on_the_seed():
     model, shown = MODELS.build(model_config()).train(), images(3)
     before = torch.get_rng_state()
     picture = draw_reconstructions(model, shown)
@@ -86,14 +86,14 @@ def test_a_picture_has_a_row_for_each_image_and_depends_on_the_seed_alone():
 
 
 @pytest.mark.parametrize('ratio', [0.25, 0.5])
-def test_the_share_that_is_hidden_can_be_chosen(ratio: float):
+def test_mask_ratio_can_be_chosen(ratio: float):
     picture = draw_reconstructions(MODELS.build(model_config()), images(1), mask_ratio=ratio)
     masked = picture[24:24 + 192, 292:292 + 288]
     assert (masked == 120).all(-1).mean() == pytest.approx(ratio, abs=1e-3)  # hidden is zero, that is the mean
 
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 4])
-def test_pixels_come_back_as_they_went_in(channels: int):
+def test_pixels_survive_normalization_and_back(channels: int):
     model: MAEPretrainer = MODELS.build(model_config(channels))
     image = images(1, channels)[0]
     found = to_pixels(model.data_preprocessor({'inputs': [image]})['inputs'][0], model.data_preprocessor)
@@ -102,13 +102,13 @@ def test_pixels_come_back_as_they_went_in(channels: int):
     assert found.dtype == np.uint8
 
 
-def test_pixels_beyond_the_range_are_cut_and_those_without_normalization_stay():
+def test_pixels_are_clamped_and_kept_without_normalization():
     plain = MODELS.build(dict(type='ImgDataPreprocessor'))
     image = torch.tensor([-20.0, 100.4, 300.0])[:, None, None].expand(3, 2, 2)
     assert to_pixels(image, plain).tolist() == [[[0, 100, 255]] * 2] * 2
 
 
-def test_chosen_channels_of_16_bits_are_stretched_around_their_mean():
+def test_channels_of_16_bits_are_stretched_around_the_mean():
     preprocessor = MODELS.build(dict(type='mae_backbone.PixelPreprocessor', mean=[2000.0] * 5, std=[500.0] * 5))
     image = torch.tensor([-2.0, 0, 2, 5, -5])[:, None, None].expand(5, 2, 2)
     assert to_pixels(image, preprocessor, channels=[2, 1, 0])[0, 0].tolist() == [255, 128, 0]

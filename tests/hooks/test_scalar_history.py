@@ -1,4 +1,4 @@
-"""Numbers taken now and then keep their iterations, and go where the log goes."""
+"""Scalars measured at intervals keep their iterations and reach all visualizers."""
 import json
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from mmengine.logging import MessageHub
 from mae_backbone.hooks.scalar_history import history, record, recorded_names, step_history
 
 
-def test_what_is_noted_comes_back_with_its_iterations_and_goes_to_the_visualizer(tmp_path: Path):
+def test_recorded_scalars_keep_iterations_and_reach_the_visualizer(tmp_path: Path):
     run = runner(tmp_path, [], dict(by_epoch=False, max_iters=1))
     record(run, {'rank': 3.0, 'knn/mean': 50.0}, at=10)
     record(run, {'rank': 4.5}, at=20)
     assert recorded_names(run.message_hub) == ['rank', 'knn/mean']
     at, values = history(run.message_hub, 'rank')
     assert (at.tolist(), values.tolist()) == ([10, 20], [3.0, 4.5])
-    assert [len(part) for part in history(run.message_hub, 'spread')] == [0, 0]
+    assert [len(array) for array in history(run.message_hub, 'spread')] == [0, 0]
     written = [json.loads(line) for line in next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     assert written == [{'rank': 3.0, 'knn/mean': 50.0, 'step': 10}, {'rank': 4.5, 'step': 20}]
 
 
-def test_the_latest_value_of_every_step_is_of_the_last_one():
+def test_step_history_ends_at_the_last_iteration():
     hub = MessageHub.get_instance('curves')
     for value in (0.5, 0.25, 0.125):
         hub.update_scalar('train/loss', value)

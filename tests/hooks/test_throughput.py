@@ -1,4 +1,4 @@
-"""Speed, memory and waiting are measured over all processes; a loader that limits is named once."""
+"""Speed, memory and waiting are measured over all processes; a slow data loader is reported once."""
 import os
 import time
 from pathlib import Path
@@ -13,7 +13,7 @@ from mae_backbone.hooks.throughput import ThroughputHook, count_images, duration
 HOOK = dict(type='mae_backbone.ThroughputHook')
 
 
-def test_images_and_waiting_are_those_of_a_slow_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_slow_loader_is_measured_and_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plain = RandomCrops.__getitem__
     monkeypatch.setattr(RandomCrops, '__getitem__', lambda self, i: (time.sleep(0.02), plain(self, i))[1])
     run = runner(tmp_path, [HOOK], dict(by_epoch=False, max_iters=30), interval=5)
@@ -23,13 +23,13 @@ def test_images_and_waiting_are_those_of_a_slow_loader(tmp_path: Path, monkeypat
     assert (speed[1:] < 50).all()  # 4 images take 80 ms to load
     assert (history(run.message_hub, 'waiting')[1] > 0.3).all()
     said = log_of(tmp_path)
-    assert said.count('the loader limits this run') == 1
+    assert said.count('the data loader limits this run') == 1
     assert 'images_per_s: ' in said
     assert 'waiting: ' in said
     assert said.count('measured over 19 steps: ') == 1
 
 
-def test_what_other_hooks_and_epochs_take_is_no_waiting(tmp_path: Path):
+def test_time_of_other_hooks_is_not_waiting(tmp_path: Path):
     from mmengine.hooks import Hook
 
     class Slow(Hook):
@@ -46,13 +46,13 @@ def test_what_other_hooks_and_epochs_take_is_no_waiting(tmp_path: Path):
     assert (history(run.message_hub, 'waiting')[1] < 0.5).all()
 
 
-def test_an_epoch_shorter_than_the_interval_is_measured_too(tmp_path: Path):
+def test_epoch_shorter_than_the_interval_is_measured(tmp_path: Path):
     run = runner(tmp_path, [HOOK], dict(by_epoch=True, max_epochs=2), interval=50)
     run.train()
     assert history(run.message_hub, 'images_per_s')[0].tolist() == [2, 4]
 
 
-def test_advice_is_given_again_only_after_the_loader_has_caught_up(tmp_path: Path):
+def test_warning_repeats_only_after_the_loader_caught_up(tmp_path: Path):
     run, hook = runner(tmp_path, [], dict(by_epoch=False, max_iters=1)), ThroughputHook(waiting=0.2)
     said = []
     for waiting in (0.1, 0.3, 0.31, 0.15, 0.32, 0.05, 0.33):  # MMEngine logs equal warnings once
@@ -62,12 +62,12 @@ def test_advice_is_given_again_only_after_the_loader_has_caught_up(tmp_path: Pat
     assert said == [0, 1, 0, 0, 0, 0, 1]
 
 
-def test_images_that_fill_a_batch_up_do_not_count():
+def test_padding_images_do_not_count():
     assert count_images(dict(inputs=torch.zeros(4, 2, 2, 3), weights=torch.tensor([4 / 3, 4 / 3, 4 / 3, 0]))) == 3
     assert count_images(dict(inputs=[torch.zeros(3, 2, 2)] * 5)) == 5
 
 
-def test_memory_counts_the_processes_below_and_shared_pages_once():
+def test_memory_includes_children_and_counts_shared_pages_once():
     before = memory_in_use()
     block = torch.ones(64 * 2**20, dtype=torch.uint8)
     child = os.fork()
@@ -79,22 +79,22 @@ def test_memory_counts_the_processes_below_and_shared_pages_once():
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
-    assert before + 50 < with_child < before + 64 + 80  # as long as nobody writes, both share the block
+    assert before + 50 < with_child < before + 64 + 80  # both share the block until one writes to it
     assert block.sum() == len(block)
 
 
 @pytest.mark.parametrize(('seconds', 'text'), [
     (0.4, '0 s'), (59, '59 s'), (61, '1 min 1 s'), (3600, '1 h 0 min'), (3 * 86400 + 4 * 3600 + 100, '3 d 4 h')])
-def test_durations_are_for_people(seconds: float, text: str):
+def test_duration_is_readable(seconds: float, text: str):
     assert duration(seconds) == text
 
 
-def test_more_workers_are_advised_where_there_are_cores():
-    assert 'num_workers (2 now, 8 cores for 1 processes)' in loader_advice(0.4, 2, 8, 1)
+def test_more_workers_are_advised_if_cpus_are_free():
+    assert 'num_workers (now 2, with 8 CPUs for 1 processes)' in loader_advice(0.4, 2, 8, 1)
     assert 'num_workers' not in loader_advice(0.4, 4, 8, 2)
     assert '40%' in loader_advice(0.4, 4, 8, 2)
 
 
-def test_a_share_out_of_range_is_refused():
-    with pytest.raises(ValueError, match=r'waiting=2, wanted a share'):
+def test_fraction_out_of_range_raises():
+    with pytest.raises(ValueError, match=r'waiting=2, expected a fraction'):
         ThroughputHook(waiting=2)

@@ -1,4 +1,4 @@
-"""Processors: of the affinity and of the quota of a container, and shared among processes."""
+"""CPUs are limited by affinity and container quota, and divided among processes."""
 import os
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from mae_backbone.utils import cpu
 from mae_backbone.utils.cpu import available_cpus, read_system_file, threads_per_process
 
 
-def test_a_quota_counts_where_it_is_below_the_affinity(monkeypatch: pytest.MonkeyPatch):
+def test_quota_below_the_affinity_limits_the_cpus(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cpu.os, 'sched_getaffinity', lambda _: set(range(16)), raising=False)
     for text, wanted in (('250000 100000', 2), ('10000 100000', 1), ('9900000 100000', 16), ('max 100000', 16),
                          ('', 16)):
@@ -17,22 +17,22 @@ def test_a_quota_counts_where_it_is_below_the_affinity(monkeypatch: pytest.Monke
         assert available_cpus() == wanted
 
 
-def test_processes_together_have_no_more_threads_than_there_are_processors(monkeypatch: pytest.MonkeyPatch):
-    for there in (1, 2, 7, 64):
-        monkeypatch.setattr(cpu, 'available_cpus', lambda there=there: there)
-        for processes in range(1, there + 1):
-            assert 1 <= threads_per_process(processes) <= min(8, there // processes)
-        assert threads_per_process(there + 1) == 1
+def test_threads_of_all_processes_do_not_exceed_the_cpus(monkeypatch: pytest.MonkeyPatch):
+    for cpus in (1, 2, 7, 64):
+        monkeypatch.setattr(cpu, 'available_cpus', lambda cpus=cpus: cpus)
+        for processes in range(1, cpus + 1):
+            assert 1 <= threads_per_process(processes) <= min(8, cpus // processes)
+        assert threads_per_process(cpus + 1) == 1
 
 
-def test_a_file_that_no_system_has_says_nothing(tmp_path):
+def test_missing_system_file_is_empty(tmp_path):
     assert read_system_file(str(tmp_path / 'none')) == ''
     (tmp_path / 'file').write_text('max 100000\n')
     assert read_system_file(str(tmp_path / 'file')) == 'max 100000\n'
 
 
-@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='Linux alone lets a process choose its processors')
-def test_the_affinity_of_a_process_bounds_them():
+@pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='only Linux has CPU affinity')
+def test_affinity_limits_the_cpus():
     code = ('import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n'
             'from mae_backbone.utils.cpu import available_cpus; print(available_cpus())')
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout == '1\n'

@@ -1,31 +1,36 @@
-"""Tables and pages: whatever comes from data stays text."""
-
+"""Text from data is escaped in tables and pages."""
 from helpers.html_reader import Reader
 
 from mae_backbone.utils import html_report
 
-NASTY = '<script>alert(1)</script> "quoted" | & \'s\nnext'
+NASTY = '<script>alert(1)</script> "quoted" | & \'s\nnext {{ 7 * 7 }}'
 
 
-
-
-def test_text_from_data_stays_text_on_a_page():
-    read = Reader(html_report.page(NASTY, [
-        html_report.heading(NASTY), html_report.paragraph(NASTY),
+def test_text_is_escaped_on_a_page():
+    reader = Reader(html_report.page(NASTY, [
+        html_report.heading(NASTY), html_report.paragraph(NASTY), html_report.preformatted(NASTY),
         html_report.figure(NASTY, NASTY), html_report.html_table([NASTY], [[NASTY]]),
-        html_report.gallery({NASTY: NASTY}, NASTY)]))
-    assert 'script' not in read.tags
-    assert read.text.count(NASTY) == 8  # title, headline, heading, paragraph, two captions and both cells
-    assert read.values.count(NASTY) == 4  # the addresses of both pictures and the words in their place
+        html_report.html_table([NASTY, NASTY], iter([[NASTY, NASTY], (NASTY,)])),
+        html_report.link(NASTY, NASTY), html_report.gallery({NASTY: NASTY}, NASTY)]))
+    assert 'script' not in reader.tags
+    assert reader.text.count(NASTY) == 15  # title, headline, heading, paragraph, lines, link, two captions, seven cells
+    assert reader.values.count(NASTY) == 5  # addresses and alternative texts of both pictures, address of the link
+    assert reader.values.count('2') == 1  # columns that the heading row spans
 
 
-def test_a_cell_of_markdown_ends_where_it_should():
+def test_plain_string_on_a_page_is_escaped():
+    reader = Reader(html_report.page('title', ['<script>']))
+    assert 'script' not in reader.tags
+    assert any('<script>' in text for text in reader.text)
+
+
+def test_markdown_cells_are_escaped():
     head, rule, row = html_report.markdown_table(['a', 'b'], [[NASTY, 'c']]).splitlines()
     assert (head, rule) == ('| a | b |', '| --- | --- |')
     assert row.replace(r'\|', '').count('|') == 3
 
 
-def test_a_page_names_nothing_of_elsewhere():
+def test_page_loads_nothing_from_other_places():
     picture = html_report.data_uri(b'abc', 'image/png')
     assert picture == 'data:image/png;base64,YWJj'
     assert '://' not in html_report.page('title', [html_report.figure(picture, 'words')])

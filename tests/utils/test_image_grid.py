@@ -1,4 +1,4 @@
-"""Pictures for people: nothing is cut off, nothing is blurred, failures are said."""
+"""Grids of images keep every pixel, and saving failures raise."""
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
 
 
-def test_every_image_stands_in_its_row_and_column():
+def test_images_are_placed_in_rows_and_columns():
     small, large = picture(32, 48), picture(64, 64)
     found = side_by_side([[small, large], [large, small]], ['left', 'right'], height=64)
     # Columns of 96 (48 scaled by 2) with a gap of 4, a title of 24, two rows with a gap of 4.
@@ -26,14 +26,14 @@ def test_every_image_stands_in_its_row_and_column():
     assert (found[24:88, 164:] == 255).all()
 
 
-def test_large_images_are_reduced_by_averaging():
+def test_large_images_are_averaged_down():
     board = np.indices((128, 128)).sum(0) % 2 * 254
     found = side_by_side([[board[..., None].repeat(3, 2).astype(np.uint8)]], ['board'], height=64)
     assert (found[24:88, :64] == 127).all()
 
 
 @pytest.mark.parametrize('width', [40, 100, 400])
-def test_a_title_is_shrunk_until_it_fits(width: int):
+def test_title_is_shrunk_to_fit(width: int):
     bar = title_bar('75% hidden', width)
     assert bar.shape == (24, width, 3)
     assert bar.min() < 128
@@ -41,7 +41,7 @@ def test_a_title_is_shrunk_until_it_fits(width: int):
 
 
 @pytest.mark.parametrize('name', ['picture.png', 'folder.with.dots/picture.png', 'größe.png'])
-def test_a_picture_comes_back_as_it_was_written(tmp_path: Path, name: str):
+def test_saved_picture_is_read_back(tmp_path: Path, name: str):
     wanted, path = picture(8, 9), tmp_path / name
     path.parent.mkdir(exist_ok=True)
     save_picture(str(path), wanted)
@@ -50,7 +50,7 @@ def test_a_picture_comes_back_as_it_was_written(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize('name', ['picture.xyz', 'picture', 'folder.with.dots/picture', 'no/folder/picture.png'])
-def test_a_picture_that_cannot_be_written_is_an_oserror_with_its_name(tmp_path: Path, name: str):
+def test_unwritable_picture_raises_an_oserror_with_its_name(tmp_path: Path, name: str):
     (tmp_path / 'folder.with.dots').mkdir()
     with pytest.raises(OSError, match=name):
         save_picture(str(tmp_path / name), picture(8, 9))

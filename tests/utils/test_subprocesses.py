@@ -1,4 +1,4 @@
-"""A child of a killed process ends; one of a living process stays."""
+"""The child of a killed process ends, the child of a running process does not."""
 import os
 import signal
 import subprocess
@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from mae_backbone.utils.subprocesses import end_with_parent, environment_of_a_child
+from mae_backbone.utils.subprocesses import child_environment, end_with_parent
 
 CHILD = '''
 import time
@@ -19,28 +19,28 @@ time.sleep(60)
 '''
 PARENT = f'''
 import subprocess, sys
-from mae_backbone.utils.subprocesses import environment_of_a_child
-child = subprocess.Popen([sys.executable, '-c', {CHILD!r}], env=environment_of_a_child(), stdout=subprocess.PIPE)
+from mae_backbone.utils.subprocesses import child_environment
+child = subprocess.Popen([sys.executable, '-c', {CHILD!r}], env=child_environment(), stdout=subprocess.PIPE)
 child.stdout.readline()
 print(child.pid, flush=True)
 child.wait()
 '''
-pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows does not tell when a parent is gone')
+pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows does not report the end of a parent')
 
 
 def is_running(pid: int) -> bool:
-    """Not so for a process that has ended and that nobody has asked about yet."""
+    """False for zombies, too."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def test_the_child_of_a_killed_process_ends():
+def test_child_of_a_killed_process_ends():
     with subprocess.Popen([sys.executable, '-c', PARENT], stdout=subprocess.PIPE, text=True) as parent:
         child = int(parent.stdout.readline())
         time.sleep(0.3)
-        assert is_running(child), 'its parent lives'
+        assert is_running(child), 'its parent is running'
         parent.send_signal(signal.SIGKILL)
     until = time.monotonic() + 20
     while is_running(child) and time.monotonic() < until:
@@ -48,8 +48,8 @@ def test_the_child_of_a_killed_process_ends():
     assert not is_running(child)
 
 
-def test_only_the_child_itself_is_meant(monkeypatch: pytest.MonkeyPatch):
+def test_grandchild_is_not_affected(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv('MAE_BACKBONE_PARENT', str(os.getppid()))
     end_with_parent(60)
     assert 'MAE_BACKBONE_PARENT' not in os.environ
-    assert environment_of_a_child()['MAE_BACKBONE_PARENT'] == str(os.getpid())
+    assert child_environment()['MAE_BACKBONE_PARENT'] == str(os.getpid())
