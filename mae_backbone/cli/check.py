@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from mae_backbone.cli.options import add_config_options, positive_int
-from mae_backbone.utils.cpu import available_processors
+from mae_backbone.utils.cpu import available_cpus
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help='image file for the samples (default: %(default)s)')
     group.add_argument('--samples', type=int, default=8, metavar='N',
                        help='images of each split to draw (default: %(default)s)')
-    group.add_argument('--workers', type=positive_int, default=available_processors(), metavar='N',
+    group.add_argument('--workers', type=positive_int, default=available_cpus(), metavar='N',
                        help='images to read at the same time (default: the number of CPUs, %(default)s here)')
 
 

@@ -8,7 +8,7 @@ example:
 import argparse
 
 from mae_backbone.cli.options import positive_int
-from mae_backbone.utils.cpu import available_processors
+from mae_backbone.utils.cpu import available_cpus
 
 RESUME_HINT = 'the same command continues'
 
@@ -27,7 +27,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help='quality of resized JPEGs (default: %(default)s)')
     group.add_argument('--classes', action='store_true', help='keep the class folders as labels (.cls members)')
     group = parser.add_argument_group('run')
-    group.add_argument('--workers', type=positive_int, default=available_processors(), metavar='N',
+    group.add_argument('--workers', type=positive_int, default=available_cpus(), metavar='N',
                        help='processes (default: the number of CPUs, %(default)s here)')
     group.add_argument('--verify', action='store_true', help='decode everything that was packed and compare checksums')
 
