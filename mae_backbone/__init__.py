@@ -1,14 +1,65 @@
-"""From a folder of unlabeled images to a detector and a segmenter, on Masked Autoencoders (MAE) and plain ViTs.
+"""From a folder of unlabeled images to a detector and a segmenter, with masked autoencoders (MAE) and plain ViTs.
 
 One alphabet of shapes for the whole package:
 
     B images in a batch      L patches of an image       K visible patches of an image
     D width of a token       P = patch_size**2 * C pixels of a patch (C channels)
     H W image in pixels      h w image in patches, L = h * w
+
+The names of `__all__` are imported when they are first used: `import mae_backbone` itself imports no torch.
 """
-from mae_backbone.compat import install_check, mmcv_ops
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from mae_backbone.compat import config_scope, install_check, mmcv_ops
+
+if TYPE_CHECKING:
+    from mae_backbone.checkpoints.encoder import load_encoder
+    from mae_backbone.core.mae import MAE
+    from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking, random_mask
+    from mae_backbone.core.vit import ViT
+    from mae_backbone.models.backbone import ViTBackbone
+    from mae_backbone.models.classifier import ViTClassifier
+    from mae_backbone.models.pretrainer import MAEPretrainer
+    from mae_backbone.models.pyramid import SimpleFeaturePyramid
 
 __version__ = '0.1.0'
 
+__all__ = [
+    'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'ViT',
+    'ViTBackbone', 'ViTClassifier', 'load_encoder', 'random_mask',
+]
+
+# Public name -> the module that defines it.
+_MODULES = {
+    'MAE': 'core.mae',
+    'ViT': 'core.vit',
+    'Mask': 'core.masking',
+    'RandomMasking': 'core.masking',
+    'BlockMasking': 'core.masking',
+    'GridMasking': 'core.masking',
+    'random_mask': 'core.masking',
+    'ViTBackbone': 'models.backbone',
+    'SimpleFeaturePyramid': 'models.pyramid',
+    'MAEPretrainer': 'models.pretrainer',
+    'ViTClassifier': 'models.classifier',
+    'load_encoder': 'checkpoints.encoder',
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
 install_check.warn_of_clashes()
-mmcv_ops.install()  # before mmdet or mmseg is imported: both bind mmcv's ops at import
+config_scope.install()
+# Before mmdet or mmseg is imported: both bind the ops of mmcv when they are imported.
+mmcv_ops.install()

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from mae_backbone.benchmark.measurement import add_common_arguments, describe, memory_left, peak_memory, seconds
+from mae_backbone.benchmark.measurement import describe, memory_left, peak_memory, seconds
 from mae_backbone.benchmark.report import Report, Side, bytes_text, in_turns, spread, table
 from mae_backbone.core.attention import Attention, relative
 from mae_backbone.core.vit import ARCHS
@@ -38,15 +38,6 @@ class PlainAttention(Attention):
         scores = scores.reshape(B, self.heads, h, w, h, w) + rows[..., :, None] + columns[..., None, :]
         mixed = scores.reshape(B, self.heads, N, N).softmax(dim=-1) @ v
         return self.proj(mixed.transpose(1, 2).reshape(B, N, D))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    add_common_arguments(parser, rounds=2)
-    parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the model (default: %(default)s)')
-    parser.add_argument('--sizes', '--image-size', type=int, nargs='+', default=[512, 1024, 1536, 2048],
-                        metavar='PIXELS', help='sides of square images (default: 512 1024 1536 2048)')
-    parser.add_argument('--batch', type=int, default=1, help='images in a step (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:

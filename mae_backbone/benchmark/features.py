@@ -9,25 +9,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch.utils.data import Dataset, Subset
 
-from mae_backbone.benchmark.measurement import add_common_arguments, describe, peak_memory, seconds
+from mae_backbone.benchmark.measurement import describe, peak_memory, seconds
 from mae_backbone.benchmark.report import Report, Side, in_turns, spread, table
 from mae_backbone.benchmark.synthetic_images import write_photographs
-from mae_backbone.core.vit import ARCHS
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.evaluation.feature_cache import cached_features
 from mae_backbone.models.classifier import ViTClassifier
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    add_common_arguments(parser, rounds=3)
-    parser.add_argument('--data-root', metavar='DIR', help='train/CLASS/*.jpg (default: made-up photographs)')
-    parser.add_argument('--images', type=int, default=2048, help='how many a round takes (default: %(default)s)')
-    parser.add_argument('--arch', choices=ARCHS, default='tiny', help='size of the model (default: %(default)s)')
-    parser.add_argument('--patch-size', type=int, default=4, help='side in pixels (default: %(default)s)')
-    parser.add_argument('--image-size', type=int, default=32, help='side in pixels (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=256, help='images in a forward pass (default: %(default)s)')
-    parser.add_argument('--workers', type=int, default=1, help='processes that decode (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:

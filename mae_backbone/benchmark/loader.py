@@ -63,19 +63,6 @@ class PlainImages(Dataset):
         return image
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    parser.add_argument('--data-root', metavar='DIR', help='folder, list or shards (default: made-up photographs)')
-    parser.add_argument('--baseline-root', metavar='DIR',
-                        help='images for the baseline, where --data-root are shards made of them (default: the same)')
-    parser.add_argument('--generate', type=int, default=256, metavar='N',
-                        help='how many photographs of 500x375 are made up without --data-root (default: %(default)s)')
-    parser.add_argument('--image-size', type=int, default=224, help='side of the crops (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=64, help='images in a batch (default: %(default)s)')
-    parser.add_argument('--images', type=int, default=512, help='how many a round loads at most (default: %(default)s)')
-    parser.add_argument('--rounds', type=int, default=5, help='each times both sides (default: %(default)s)')
-
-
 def run(args: argparse.Namespace) -> tuple[dict, str]:
     """-> what was found, and a table of it."""
     report = measure(args.data_root, baseline_root=args.baseline_root, generate=args.generate,

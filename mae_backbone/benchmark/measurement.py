@@ -1,5 +1,4 @@
 """The machine: what it is, how fast it multiplies matrices, how much memory a piece of work takes at its peak."""
-import argparse
 import platform
 import sys
 import time
@@ -14,15 +13,6 @@ import psutil
 import torch
 
 _SIGKILL = 9  # which the module signal lacks on Windows
-
-
-def add_common_arguments(parser: argparse.ArgumentParser, *, rounds: int = 5) -> None:
-    """The options of the benchmarks that run a model."""
-    parser.add_argument('--threads', type=int, help='threads of torch; those of the machine without it')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu',
-                        help='cpu or cuda (default: %(default)s)')
-    parser.add_argument('--rounds', type=int, default=rounds, help='each times both sides (default: %(default)s)')
-    parser.add_argument('--warmup', type=int, default=1, help='rounds before that count for nothing (default: 1)')
 
 
 def describe(device: torch.device) -> dict:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mae_backbone.benchmark.measurement import add_common_arguments, describe, matmul_peak, peak_memory, synchronize
+from mae_backbone.benchmark.measurement import describe, matmul_peak, peak_memory, synchronize
 from mae_backbone.benchmark.reference_mae import PlainMAE
 from mae_backbone.benchmark.report import Report, Side, in_turns, median_parts, spread, table
 from mae_backbone.core.vit import ARCHS
@@ -18,24 +18,6 @@ from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper
 from mae_backbone.models.pretrainer import MAEPretrainer
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-DTYPES = ('float32', 'bfloat16')
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    add_common_arguments(parser)
-    parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the encoder (default: %(default)s)')
-    parser.add_argument('--batch', type=int, default=16, help='images in a step (default: %(default)s)')
-    parser.add_argument('--image-size', type=int, nargs='+', default=[224], metavar='PIXELS',
-                        help='height and width, or one number for both (default: 224)')
-    parser.add_argument('--patch-size', type=int, default=16, help='default: %(default)s')
-    parser.add_argument('--mask-ratio', type=float, default=0.75, help='share that is hidden (default: %(default)s)')
-    parser.add_argument('--decoder', type=int, nargs=3, default=[512, 8, 16], metavar=('WIDTH', 'DEPTH', 'HEADS'),
-                        help='size of the decoder (default: 512 8 16)')
-    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='of our side (default: %(default)s)')
-    parser.add_argument('--baseline-dtype', choices=DTYPES, default='float32', help='default: %(default)s')
-    parser.add_argument('--compile', choices=('auto', 'yes', 'no'), default='auto',
-                        help='torch.compile on our side; auto: where the pretraining does (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:

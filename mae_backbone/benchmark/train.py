@@ -14,24 +14,12 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mae_backbone.benchmark.batches import Shape, synthetic_batch
-from mae_backbone.benchmark.measurement import Worker, add_common_arguments, describe
+from mae_backbone.benchmark.measurement import Worker, describe
 from mae_backbone.benchmark.report import Report, Side, in_turns, median_parts, spread, table
 from mae_backbone.benchmark.step import Clock
+from mae_backbone.utils.config_files import find_config
 
 Answer = tuple[dict[str, float], dict[str, float]]  # seconds of the parts of a step, other numbers
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    parser.add_argument('config', help='a config, such as one of configs/')
-    parser.add_argument('--against', metavar='CONFIG', required=True,
-                        help='the baseline: a file, or mmdet::PATH or mmseg::PATH for one that comes with them')
-    add_common_arguments(parser)
-    parser.add_argument('--batch', type=int, help="images in a step (default: the first config's)")
-    parser.add_argument('--image-size', type=int, nargs='+', metavar='PIXELS',
-                        help="height and width, or one number for both (default: the first config's crops)")
-    parser.add_argument('--num-classes', type=int,
-                        help='how many classes the labels have (default: the smaller number of the two models)')
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
@@ -64,16 +52,18 @@ def measure(args: argparse.Namespace) -> Report:
 
 
 def find(name: str) -> str:
-    """A path, or 'mmseg::PATH' of a config that comes with an installed package -> its file.
+    """A name or path of a config, or 'mmseg::PATH' of one that comes with an installed package -> its file.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
     package, _, inside = name.rpartition('::')
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    path = Path(name) if spec is None else Path(spec.origin).parent / '.mim' / 'configs' / inside
+    if spec is None or package == 'mae_backbone':
+        return str(find_config(name))
+    path = Path(spec.origin).parent / '.mim' / 'configs' / inside
     if not path.is_file():
-        raise FileNotFoundError(f'config {name} does not exist' + f', it would be {path}' * (spec is not None))
+        raise FileNotFoundError(f'config {name} does not exist, it would be {path}')
     return str(path)
 
 

@@ -9,20 +9,20 @@ examples:
 """
 import argparse
 from importlib import import_module
-from types import ModuleType
 
-KINDS = {'step': 'a step of MAE pretraining', 'backbone': 'forward and backward pass of the ViTDet backbone',
-         'train': 'a training step of any two configs', 'loader': 'images from files or shards to batches',
-         'features': 'frozen features from files to disk'}
+from mae_backbone.cli.options import positive_int
+
+ARCHS = ('tiny', 'small', 'base', 'large', 'huge')  # of core/vit.py, which imports torch
+DTYPES = ('float32', 'bfloat16')
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
-    kinds = parser.add_subparsers(dest='kind', required=True, metavar='|'.join(KINDS))
-    for kind, text in KINDS.items():
-        subparser = kinds.add_parser(kind, help=text, description=text)
+    kinds = parser.add_subparsers(dest='kind', required=True, metavar='|'.join(_KINDS))
+    for kind, (text, add) in _KINDS.items():
+        subparser = kinds.add_parser(kind, help=text, description=f'Measure {text}.')
+        add(subparser)
         subparser.add_argument('--json', metavar='FILE', help='also write the result to this file')
-        _module(kind).add_arguments(subparser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,12 +34,115 @@ def run(args: argparse.Namespace) -> None:
 
     if getattr(args, 'threads', None):
         torch.set_num_threads(args.threads)
-    result, text = _module(args.kind).run(args)
+    if getattr(args, 'device', '') is None:
+        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    result, text = import_module(f'mae_backbone.benchmark.{args.kind}').run(args)
     log_rank0(text)
     if args.json:
         write_json(result, args.json)
         log_rank0(f'written: {args.json}')
 
 
-def _module(kind: str) -> ModuleType:
-    return import_module(f'mae_backbone.benchmark.{kind}')
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('model')
+    _add_arch(group, 'base')
+    group.add_argument('--patch-size', type=positive_int, default=16, metavar='PIXELS', help='default: %(default)s')
+    group.add_argument('--mask-ratio', type=float, default=0.75, metavar='RATIO',
+                       help='fraction of the patches that is masked (default: %(default)s)')
+    group.add_argument('--decoder', type=positive_int, nargs=3, default=[512, 8, 16],
+                       metavar=('WIDTH', 'DEPTH', 'HEADS'), help='size of the decoder (default: 512 8 16)')
+    group = parser.add_argument_group('step')
+    _add_batch(group, 16)
+    group.add_argument('--image-size', type=positive_int, nargs='+', default=[224], metavar='PIXELS',
+                       help='height and width, or one number for both (default: 224)')
+    group.add_argument('--dtype', choices=DTYPES, default='float32', help='of our side (default: %(default)s)')
+    group.add_argument('--baseline-dtype', choices=DTYPES, default='float32',
+                       help='of the reference (default: %(default)s)')
+    group.add_argument('--compile', choices=('auto', 'yes', 'no'), default='auto',
+                       help='torch.compile on our side; auto: as in pretraining (default: %(default)s)')
+    _add_measurement(parser, rounds=5)
+
+
+def _add_backbone(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('model')
+    _add_arch(group, 'base')
+    group.add_argument('--sizes', '--image-size', type=positive_int, nargs='+', default=[512, 1024, 1536, 2048],
+                       metavar='PIXELS', help='sides of square images (default: 512 1024 1536 2048)')
+    _add_batch(group, 1)
+    _add_measurement(parser, rounds=2)
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', metavar='CONFIG', help='name or path of a config')
+    parser.add_argument('--against', metavar='CONFIG', required=True,
+                        help='the reference: a file, or mmdet::PATH or mmseg::PATH for one that comes with them')
+    group = parser.add_argument_group('step')
+    group.add_argument('--batch', type=positive_int, metavar='N',
+                       help='images per step (default: as in the first config)')
+    group.add_argument('--image-size', type=positive_int, nargs='+', metavar='PIXELS',
+                       help='height and width, or one number for both (default: the crops of the first config)')
+    group.add_argument('--num-classes', type=positive_int, metavar='N',
+                       help='classes of the labels (default: the smaller number of the two models)')
+    _add_measurement(parser, rounds=5)
+
+
+def _add_loader(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('data')
+    group.add_argument('--data-root', metavar='DIR', help='folder, list or shards (default: synthetic images)')
+    group.add_argument('--baseline-root', metavar='DIR',
+                       help='images for the reference if --data-root holds shards of them (default: the same)')
+    group.add_argument('--generate', type=positive_int, default=256, metavar='N',
+                       help='synthetic images of 500x375 without --data-root (default: %(default)s)')
+    group.add_argument('--image-size', type=positive_int, default=224, metavar='PIXELS',
+                       help='side of the crops (default: %(default)s)')
+    _add_batch(group, 64)
+    group = parser.add_argument_group('measurement')
+    group.add_argument('--images', type=positive_int, default=512, metavar='N',
+                       help='images per round, at most (default: %(default)s)')
+    group.add_argument('--rounds', type=positive_int, default=5, metavar='N',
+                       help='each round measures both sides (default: %(default)s)')
+
+
+def _add_features(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('data')
+    group.add_argument('--data-root', metavar='DIR', help='train/CLASS/*.jpg (default: synthetic images)')
+    group.add_argument('--images', type=positive_int, default=2048, metavar='N',
+                       help='images per round (default: %(default)s)')
+    group.add_argument('--image-size', type=positive_int, default=32, metavar='PIXELS',
+                       help='side of the images (default: %(default)s)')
+    _add_batch(group, 256)
+    group.add_argument('--workers', type=int, default=1, metavar='N',
+                       help='processes that decode (default: %(default)s)')
+    group = parser.add_argument_group('model')
+    _add_arch(group, 'tiny')
+    group.add_argument('--patch-size', type=positive_int, default=4, metavar='PIXELS', help='default: %(default)s')
+    _add_measurement(parser, rounds=3)
+
+
+def _add_arch(group: argparse._ActionsContainer, default: str) -> None:
+    group.add_argument('--arch', choices=ARCHS, default=default, help='size of the encoder (default: %(default)s)')
+
+
+def _add_batch(group: argparse._ActionsContainer, default: int) -> None:
+    group.add_argument('--batch', type=positive_int, default=default, metavar='N',
+                       help='images per batch (default: %(default)s)')
+
+
+def _add_measurement(parser: argparse.ArgumentParser, *, rounds: int) -> None:
+    group = parser.add_argument_group('measurement')
+    group.add_argument('--device', metavar='cpu|cuda', help='default: cuda if there is a GPU')
+    group.add_argument('--threads', type=positive_int, metavar='N', help="PyTorch's threads (default: as PyTorch sets)")
+    group.add_argument('--rounds', type=positive_int, default=rounds, metavar='N',
+                       help='each round measures both sides (default: %(default)s)')
+    group.add_argument('--warmup', type=int, default=1, metavar='N',
+                       help='rounds before the measurement (default: %(default)s)')
+
+
+# Kind -> what it measures, and its options.
+_KINDS = {
+    'step': ('a step of MAE pretraining', _add_step),
+    'backbone': ('the forward and backward pass of the ViTDet backbone', _add_backbone),
+    'train': ('a training step of any two configs', _add_train),
+    'loader': ('loading: from image files or shards to batches', _add_loader),
+    'features': ('feature extraction: from image files to features on disk', _add_features),
+}

@@ -33,6 +33,7 @@ def load_config(args: argparse.Namespace) -> Config:
     path = find_config(args.config)
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
     cfg = Config.fromfile(path)
+    _drop_scope(cfg._cfg_dict)
     options = parse_options(args.cfg_options or [])
     check_keys(cfg, options)
     cfg.merge_from_dict(options)
@@ -42,6 +43,19 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = getattr(args, 'launcher', 'none')
     cfg.work_dir = getattr(args, 'work_dir', None) or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     return cfg
+
+
+def _drop_scope(node: object) -> None:
+    """Removes the `_scope_` that MMEngine puts into a base of `mae_backbone::`: our configs name types of mmdet and
+    mmseg, which are found from the default scope.
+    """
+    if isinstance(node, dict):
+        if node.get('_scope_') == 'mae_backbone':
+            del node['_scope_']
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            _drop_scope(child)
 
 
 def parse_options(options: list[str]) -> dict[str, object]:

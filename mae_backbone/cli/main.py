@@ -5,7 +5,8 @@ import sys
 from importlib import import_module
 
 from mae_backbone import __version__
-from mae_backbone.cli.errors import exit_process, run_cli
+from mae_backbone.cli.errors import exit_process, is_rank0, run_cli
+from mae_backbone.compat.install_check import newer_than_tested
 
 # Command -> what it does, in the order in which they are used.
 COMMANDS = {
@@ -42,7 +43,10 @@ def main(argv: list[str] | None = None) -> int:
     command = import_module(f'mae_backbone.cli.{name}')
 
     def run() -> None:
-        command.run(_parser(name).parse_args(options))
+        args = _parser(name).parse_args(options)
+        for line in newer_than_tested() if is_rank0() else ():
+            print(f'note: {line}', file=sys.stderr)
+        command.run(args)
     return run_cli(run, resume_hint=getattr(command, 'RESUME_HINT', 'run the same command again'))
 
 

@@ -24,7 +24,7 @@ def registered() -> list[tuple[str, str, str]]:
         for node in classes:
             decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
             found += [(decorator.split('.')[0], file, node.name) for decorator in decorators
-                      if decorator.endswith('.register_module()')]
+                      if '.register_module(' in decorator]
     return found
 
 

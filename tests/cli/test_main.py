@@ -1,0 +1,89 @@
+"""The command line as a whole: its commands, their help, and its exit codes."""
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import mae_backbone
+from mae_backbone.cli import benchmark
+from mae_backbone.cli.main import COMMANDS, main
+from mae_backbone.core.vit import ARCHS
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {'torch', 'mmengine', 'mmdet', 'mmseg', 'timm', 'cv2', 'numpy', 'scipy', 'matplotlib'}
+
+
+def run_python(code: str) -> str:
+    """What `code` prints in a new interpreter."""
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])}
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], env=environment, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_of_every_command_imports_nothing_heavy():
+    """An import of torch takes 3 s, of mmdet 7 s; with neither, help is printed in a tenth of a second."""
+    benchmarks = [['benchmark', kind] for kind in benchmark._KINDS]
+    assert run_python(f'''
+import sys
+from contextlib import redirect_stdout
+from io import StringIO
+from mae_backbone.cli.main import COMMANDS, main
+for arguments in [[], *([name] for name in COMMANDS), *{benchmarks}]:
+    with redirect_stdout(StringIO()) as printed:
+        code = main([*arguments, '--help'])
+    assert code == 0 and 'usage: mae-backbone' in printed.getvalue(), arguments
+    heavy = {HEAVY} & sys.modules.keys()
+    assert not heavy, (arguments, heavy)
+print('light')
+''') == 'light\n'
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_ends_with_an_example(name: str, capsys):
+    assert main([name, '--help']) == 0
+    lines = capsys.readouterr().out.rstrip().splitlines()
+    assert f'  mae-backbone {name}' in lines[-1]
+    assert any(line in ('example:', 'examples:') for line in lines)
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_every_command_has_a_file_in_tools(name: str):
+    files = {'check': 'check_data', 'measure': 'measure_pixels'}
+    text = (ROOT / 'tools' / f'{files.get(name, name)}.py').read_text(encoding='utf-8')
+    assert f"console('{name}')" in text
+    assert (import_module(f'mae_backbone.cli.{name}').__doc__ or '')[0].isupper()
+
+
+def test_without_a_command_the_commands_are_listed(capsys):
+    assert main([]) == 0
+    printed = capsys.readouterr().out
+    assert all(f'\n  {name} ' in printed for name in COMMANDS)
+
+
+def test_version_is_printed(capsys):
+    assert main(['--version']) == 0
+    assert capsys.readouterr().out == f'mae_backbone {mae_backbone.__version__}\n'
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['pretrian'], "there is no command 'pretrian': did you mean 'pretrain'?"),
+    (['xyz'], "there is no command 'xyz': choose from quickstart"),
+    (['train'], 'arguments are required: CONFIG'),
+    (['train', 'x', '--cfg-options', 'lr'], 'expected KEY=VALUE'),
+    (['predict', 'x', 'y', 'z', '--tile', '0'], 'expected an integer of 1 or more'),
+    (['pretrain', 'quickstart_mae', '--pretrained', 'x'], 'option of `mae-backbone train`'),
+])
+def test_mistake_in_the_command_is_one_message_and_exit_code_2(arguments: list[str], message: str, capsys):
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert 'Traceback' not in printed
+
+
+def test_architectures_of_the_benchmarks_are_those_of_the_encoder():
+    assert benchmark.ARCHS == tuple(ARCHS)
