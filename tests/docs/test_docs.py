@@ -191,6 +191,13 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f'{page.name}: {link}'
 
 
+@every_page
+def test_extras_exist(page):
+    known = re.findall(r"^        '(\w+)': \[", (ROOT / 'setup.py').read_text(encoding='utf-8'), re.M)
+    for extras in re.findall(r'"\.\[([\w,]+)\]"', page.read_text(encoding='utf-8')):
+        assert set(extras.split(',')) <= set(known), f'{page.name}: {extras}'
+
+
 def test_readme_is_short_and_has_both_commands():
     text = (ROOT / 'README.md').read_text(encoding='utf-8')
     assert len(text.splitlines()) <= 150
