@@ -1,4 +1,4 @@
-"""Parts of detectors that mmdet lacks. They subclass mmdet's, so that only configs of detection import them.
+"""Parts of detectors that mmdet lacks. They subclass mmdet's classes, so only configs of detection import this package.
 
 `custom_imports = dict(imports=['mae_backbone', 'mae_backbone.detection'])` in a config registers them.
 """

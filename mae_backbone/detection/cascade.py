@@ -1,5 +1,6 @@
-"""Cascade R-CNN as detectron2 trains ViTDet with it, where mmdet's differs."""
+"""Cascade R-CNN as in detectron2's ViTDet, where it differs from mmdet's."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmdet.models.roi_heads import CascadeRoIHead as MMDetCascadeRoIHead
@@ -11,35 +12,40 @@ from torch import Tensor, nn
 
 from mae_backbone.registry import MODELS
 
-_TINY = 1e-12  # keeps logarithms finite
+_EPSILON = 1e-12  # keeps logarithms finite
 
 
 @MODELS.register_module()
 class CascadeRoIHead(MMDetCascadeRoIHead):
-    """mmdet's head with detectron2's habits (`CascadeROIHeads`); its config is that of Mask R-CNN but for the boxes.
+    """mmdet's `CascadeRoIHead` with the behavior of detectron2's `CascadeROIHeads`.
 
-    Of mmdet's it differs in four points. There is one mask head, trained on the boxes of the first stage, not three
-    whose masks are averaged. The losses of all stages count alike, and instead the gradient that a stage sends into the
-    features is divided by their number. In testing the probabilities of the stages are averaged, not their logits. The
-    config has samplers that leave all boxes of the first stage to the later ones (`PseudoSampler`). One difference
-    stays: annotated boxes that are mixed into the proposals do not go on to the second stage.
+    It differs from mmdet's in four points:
+
+    - One mask head is trained on the boxes of the first stage, instead of three mask heads whose masks are averaged.
+    - The losses of all stages have equal weights. Instead, the gradient that each stage sends into the features is
+      divided by the number of stages.
+    - In testing, the probabilities of the stages are averaged, not their logits.
+    - The samplers in the config pass all boxes of the first stage on to the later stages (`PseudoSampler`).
+
+    One difference to detectron2 remains: annotated boxes that are added to the proposals of the first stage are not
+    passed on to the second stage.
 
     Args:
-        num_stages: of box heads.
-        options: as in mmdet's; `mask_roi_extractor` and `mask_head` are one each.
+        num_stages: number of box heads.
+        options: arguments of mmdet's `CascadeRoIHead`, with a single `mask_roi_extractor` and `mask_head`.
     """
 
-    def __init__(self, num_stages: int = 3, **options) -> None:
+    def __init__(self, num_stages: int = 3, **options: Any) -> None:
         super().__init__(num_stages=num_stages, stage_loss_weights=[1.0] * num_stages, **options)
 
     def init_mask_head(self, mask_roi_extractor: dict, mask_head: dict) -> None:
-        """Builds the one mask head."""
+        """Builds the single mask head."""
         self.mask_head = MODELS.build(mask_head)
         self.mask_roi_extractor = MODELS.build(mask_roi_extractor)
 
     def mask_loss(self, stage: int, x: tuple[Tensor, ...], sampling_results: list[SamplingResult],
                   batch_gt_instances: list[InstanceData]) -> dict:
-        """Loss of the masks of the first stage's boxes; nothing for the other stages."""
+        """Computes the mask loss for the boxes of the first stage; an empty dict for the other stages."""
         if stage:
             return dict(loss_mask={})
         predictions = self._mask_forward(stage, x, bbox2roi([result.pos_priors for result in sampling_results]))
@@ -49,7 +55,7 @@ class CascadeRoIHead(MMDetCascadeRoIHead):
 
     def predict_mask(self, x: tuple[Tensor, ...], batch_img_metas: list[dict], results_list: list[InstanceData],
                      rescale: bool = False) -> list[InstanceData]:
-        """Adds masks to the boxes found in each image."""
+        """Adds masks to the detected boxes of each image."""
         rois = bbox2roi([result.bboxes for result in results_list])
         if not len(rois):
             return empty_instances(batch_img_metas, rois.device, task_type='mask', instance_results=results_list,
@@ -60,56 +66,58 @@ class CascadeRoIHead(MMDetCascadeRoIHead):
                                               rescale=rescale)
 
     def _bbox_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        """Scores and deltas of one stage for rois (N, 5) of an image index and a box."""
+        """Returns scores and deltas of a stage for rois (N, 5), each an image index and a box."""
         extractor = self.bbox_roi_extractor[stage]
         features = _ScaleGradient.apply(extractor(x[:extractor.num_inputs], rois), 1 / self.num_stages)
         scores, deltas = self.bbox_head[stage](features)
         return dict(cls_score=scores, bbox_pred=deltas, bbox_feats=features)
 
     def _mask_forward(self, stage: int, x: tuple[Tensor, ...], rois: Tensor) -> dict:
-        """Masks for rois (N, 5), the same head for all stages."""
+        """Returns mask logits for rois (N, 5); all stages share one mask head."""
         return dict(mask_preds=self.mask_head(self.mask_roi_extractor(x[:self.mask_roi_extractor.num_inputs], rois)))
 
     def _refine_roi(self, x: tuple[Tensor, ...], rois: Tensor, batch_img_metas: list[dict],
                     num_proposals_per_img: Sequence[int],
                     ) -> tuple[tuple[Tensor, ...], list[Tensor], tuple[Tensor, ...]]:
-        """rois (N, 5) of all images -> for each image its last rois, scores over all stages, and last deltas.
+        """rois (N, 5) of all images -> per image: its rois in the last stage, scores over all stages, last deltas.
 
-        The scores are such that the last head's own activation makes of them the mean probability of the stages.
+        The activation of the last head turns the scores into the mean probability over the stages.
         """
-        total, counts = 0.0, list(num_proposals_per_img)
+        totals: list[Tensor] = []  # sums of probabilities after each stage
+        counts = list(num_proposals_per_img)
         for stage, head in enumerate(self.bbox_head):
             results = self._bbox_forward(stage, x, rois)
-            total = total + _probabilities(head, results['cls_score'])
+            probabilities = _probabilities(head, results['cls_score'])
+            totals.append(totals[-1] + probabilities if totals else probabilities)
             split, deltas = rois.split(counts), results['bbox_pred'].split(counts)
             if stage < self.num_stages - 1:
-                labels = total[:, :-1].argmax(1).split(counts)  # of use to heads with boxes for each class alone
+                labels = totals[-1][:, :-1].argmax(1).split(counts)  # read by heads with boxes per class only
                 rois = torch.cat([
                     torch.cat([roi[:, :1], head.regress_by_class(roi[:, 1:], label, delta, meta)], dim=1)
                     for roi, label, delta, meta in zip(split, labels, deltas, batch_img_metas, strict=True)
                     if len(roi)])
-        return split, list(_scores(self.bbox_head[-1], total / self.num_stages).split(counts)), deltas
+        return split, list(_scores(self.bbox_head[-1], totals[-1] / self.num_stages).split(counts)), deltas
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a number."""
+    """Identity whose gradient is multiplied by a factor."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, features: Tensor, factor: float) -> Tensor:
+    def forward(ctx: Any, features: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
         return features.view_as(features)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.factor, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0] * ctx.factor, None
 
 
-def _probabilities(head: nn.Module, scores: Tensor) -> Tensor:
-    """scores (N, classes + 1) of a head -> probabilities of the same shape."""
+def _probabilities(head: Any, scores: Tensor) -> Tensor:
+    """Scores (N, num_classes + 1) of a box head -> probabilities of the same shape."""
     return head.loss_cls.get_activation(scores) if head.custom_activation else scores.softmax(1)
 
 
 def _scores(head: nn.Module, probabilities: Tensor) -> Tensor:
-    """The inverse of `_probabilities`: logits of a sigmoid where the head has an activation of its own."""
-    log = probabilities.clamp(min=_TINY).log()
-    return log - (1 - probabilities).clamp(min=_TINY).log() if head.custom_activation else log
+    """Inverts `_probabilities`: logits of a sigmoid if the head has its own activation, else of a softmax."""
+    log = probabilities.clamp(min=_EPSILON).log()
+    return log - (1 - probabilities).clamp(min=_EPSILON).log() if head.custom_activation else log

@@ -1,4 +1,4 @@
-"""The loss of classes for LVIS, which says of an image's classes only some that it surely has or has not."""
+"""Federated loss for LVIS, which annotates only some classes of each image exhaustively."""
 from collections import Counter
 
 import torch
@@ -14,84 +14,89 @@ from mae_backbone.registry import HOOKS, MODELS
 
 @MODELS.register_module()
 class FederatedLoss(nn.Module):
-    """Sigmoid cross entropy over the classes of a batch and some others.
+    """Sigmoid cross entropy over the classes in a batch and some sampled other classes.
 
-    The others (Zhou et al., Probabilistic two-stage detection, 2021) are drawn without repetition, with a probability
-    that grows with the square root of how many images have the class (detectron2, `FastRCNNOutputLayers` with
-    use_sigmoid_ce and use_fed_loss). `ClassFrequencyHook` tells it.
+    The other classes are sampled without replacement, with probabilities proportional to a power of the number of
+    images that show each class (Zhou et al., Probabilistic two-stage detection, 2021; detectron2's
+    `FastRCNNOutputLayers` with use_sigmoid_ce and use_fed_loss). `ClassFrequencyHook` sets these numbers.
 
-    The background has a column of scores that is trained by nothing, as there, for mmdet's heads to leave out.
+    As in detectron2, scores have an untrained column for the background, which mmdet's heads drop.
 
     Args:
-        sampled: how many classes the loss is taken over.
-        power: of the number of images of a class, that its probability is proportional to.
-        loss_weight: what the loss is multiplied by.
+        sampled: number of classes over which the loss is computed.
+        power: exponent of the number of images of a class in its sampling probability.
+        loss_weight: factor of the loss.
     """
 
-    custom_cls_channels = custom_activation = custom_accuracy = True  # mmdet's heads ask for them
+    custom_cls_channels = custom_activation = custom_accuracy = True  # read by mmdet's heads
 
     def __init__(self, sampled: int = 50, *, power: float = 0.5, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.sampled, self.power, self.loss_weight = sampled, power, loss_weight
-        self.image_counts: Tensor | None = None  # (classes,), of the training set
+        self.image_counts: Tensor | None = None  # (num_classes,) images of the training set that show each class
 
     def forward(self, scores: Tensor, labels: Tensor, weight: Tensor | None = None, avg_factor: float | None = None,
                 reduction_override: str | None = None) -> Tensor:
-        """scores (N, classes + 1), labels (N,), the last of them background -> loss (), a sum over classes.
+        """Scores (N, num_classes + 1), labels (N,), of which num_classes is background -> loss (), summed over classes.
 
         Raises:
-            ValueError: the frequency of the classes is not known.
+            ValueError: the class frequencies are not known.
         """
-        classes = scores.shape[1] - 1
-        if self.image_counts is None or len(self.image_counts) != classes:
-            raise ValueError(f'FederatedLoss with {classes} classes knows how many images have each of them for '
-                             f'{0 if self.image_counts is None else len(self.image_counts)}: add '
-                             "custom_hooks = [dict(type='mae_backbone.ClassFrequencyHook')] to the config")
-        target = F.one_hot(labels, classes + 1)[:, :-1].to(scores.dtype)
+        num_classes = scores.shape[1] - 1
+        target = F.one_hot(labels, num_classes + 1)[:, :-1].to(scores.dtype)
         losses = F.binary_cross_entropy_with_logits(scores[:, :-1], target, reduction='none')
-        losses = losses * self.draw(labels, classes)
+        losses = losses * self.draw(labels, num_classes)
         if weight is not None:
             losses = losses * weight[:, None]
         return self.loss_weight * losses.sum() / (avg_factor or len(labels))
 
-    def draw(self, labels: Tensor, classes: int) -> Tensor:
-        """labels (N,) -> (classes,) bool: those among the labels, filled up to `sampled` by chance."""
-        chosen = torch.bincount(labels, minlength=classes + 1)[:classes] > 0
-        probability = self.image_counts.to(labels.device, torch.float32) ** self.power * ~chosen
+    def draw(self, labels: Tensor, num_classes: int) -> Tensor:
+        """Labels (N,) -> (num_classes,) bool: the classes among them, filled up to `sampled` with random classes.
+
+        Raises:
+            ValueError: the class frequencies are not known.
+        """
+        counts = self.image_counts
+        if counts is None or len(counts) != num_classes:
+            raise ValueError(f'FederatedLoss with {num_classes} classes has class frequencies for '
+                             f'{0 if counts is None else len(counts)}: add '
+                             "custom_hooks = [dict(type='mae_backbone.ClassFrequencyHook')] to the config")
+        chosen = torch.bincount(labels, minlength=num_classes + 1)[:num_classes] > 0
+        probability = counts.to(labels.device, torch.float32) ** self.power * ~chosen
         missing = min(self.sampled - int(chosen.sum()), int(probability.count_nonzero()))
         if missing > 0:
             chosen[torch.multinomial(probability, missing)] = True
         return chosen
 
     def get_cls_channels(self, num_classes: int) -> int:
-        """How many scores a head gives."""
+        """Returns the number of scores that a head predicts."""
         return num_classes + 1
 
     def get_activation(self, scores: Tensor) -> Tensor:
-        """scores (N, classes + 1) -> probabilities; that of the background is of no meaning."""
+        """Scores (N, num_classes + 1) -> probabilities; the column of the background has no meaning."""
         return scores.sigmoid()
 
     def get_accuracy(self, scores: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """None: without a probability of the background there is none."""
+        """Returns no accuracy, which is undefined without a probability of the background."""
         return {}
 
 
 @HOOKS.register_module()
 class ClassFrequencyHook(Hook):
-    """Counts before the training how many images of the training set have each class, for every `FederatedLoss`."""
+    """Counts the images of the training set that show each class, for every `FederatedLoss` of the model."""
 
     def before_train(self, runner: Runner) -> None:
-        """Counts, and tells the losses."""
+        """Counts the images and sets `image_counts` of the losses."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        losses = [part for part in model.modules() if isinstance(part, FederatedLoss)]
+        losses = [module for module in model.modules() if isinstance(module, FederatedLoss)]
         if losses:
-            counts = images_of_classes(runner.train_dataloader.dataset)
+            counts = count_images_per_class(runner.train_dataloader.dataset)
             for loss in losses:
                 loss.image_counts = counts
 
 
-def images_of_classes(dataset: BaseDataset) -> Tensor:
-    """How many images of a data set have each class (classes,); oversampling around it does not count."""
+def count_images_per_class(dataset: BaseDataset) -> Tensor:
+    """Counts the images of a data set that show each class: (num_classes,). Wrappers that repeat images are skipped."""
     while hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
     images = Counter(label for i in range(len(dataset)) for label in set(dataset.get_cat_ids(i)))

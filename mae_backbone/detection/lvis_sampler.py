@@ -1,4 +1,4 @@
-"""The order of LVIS's images in a training: those of rare classes come more often."""
+"""Repeat factor sampling for LVIS: images of rare classes are drawn more often."""
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -11,16 +11,17 @@ from mae_backbone.registry import DATA_SAMPLERS
 
 @DATA_SAMPLERS.register_module()
 class RepeatFactorSampler(InfiniteSampler):
-    """Epoch after epoch without end, in each an image as often as its repeat factor says, on average.
+    """Endless epochs in which each image occurs as often as its repeat factor, on average.
 
-    With a factor of 2.3 it comes twice, and once more with a probability of .3, drawn anew in each epoch, as in
-    detectron2; MMEngine's `ClassBalancedDataset` repeats it three times. An epoch depends on the seed and its number
-    alone. Processes take turns in one order, and resumed runs go on in it, as with any `InfiniteSampler`.
+    An image with a repeat factor of 2.3 occurs twice, and a third time with probability 0.3, drawn again in every
+    epoch, as in detectron2. MMEngine's `ClassBalancedDataset` would repeat it three times. The order of an epoch
+    depends only on the seed and the number of the epoch. As with any `InfiniteSampler`, processes take turns in one
+    order, and resumed runs continue in it.
 
     Args:
-        dataset: what tells the classes of its images (`get_cat_ids`).
-        threshold: share of the images, below which a class is rare.
-        seed: of the run, the same in all processes; None: drawn by process 0.
+        dataset: data set that returns the classes of its images (`get_cat_ids`).
+        threshold: fraction of the images below which a class is rare.
+        seed: random seed, the same in all processes; None: drawn by process 0.
     """
 
     def __init__(self, dataset: BaseDataset, *, threshold: float, seed: int | None = None) -> None:
@@ -28,11 +29,11 @@ class RepeatFactorSampler(InfiniteSampler):
         self.factors = repeat_factors(dataset, threshold)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Indices of all images of an epoch, shuffled."""
-        chance = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((self.seed, epoch))))
-        times = self.factors.astype(int) + (chance.random_sample(self.size) < self.factors % 1)
-        order = np.arange(self.size).repeat(times)
-        chance.shuffle(order)
+        """Returns the shuffled image indices of an epoch."""
+        rng = np.random.RandomState(np.random.MT19937(np.random.SeedSequence((self.seed, epoch))))
+        repeats = self.factors.astype(int) + (rng.random_sample(self.size) < self.factors % 1)
+        order = np.arange(self.size).repeat(repeats)
+        rng.shuffle(order)
         return order
 
     def _infinite_indices(self) -> Iterator[int]:
@@ -41,11 +42,11 @@ class RepeatFactorSampler(InfiniteSampler):
 
 
 def repeat_factors(dataset: BaseDataset, threshold: float) -> np.ndarray:
-    """How often each image (N,) is to come: sqrt(threshold / share of images with its rarest class), at least 1.
+    """Returns the repeat factor of each image (N,): sqrt(threshold / fraction of images with its rarest class), >= 1.
 
     Gupta et al., LVIS, CVPR 2019.
     """
     classes = [set(dataset.get_cat_ids(i)) for i in range(len(dataset))]
-    images = Counter(itertools.chain.from_iterable(classes))
-    rarest = [min((images[label] for label in image), default=len(dataset)) for image in classes]
+    num_images = Counter(itertools.chain.from_iterable(classes))
+    rarest = [min((num_images[label] for label in labels), default=len(dataset)) for labels in classes]
     return np.sqrt(threshold * len(dataset) / np.array(rarest)).clip(min=1)

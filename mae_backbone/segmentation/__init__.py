@@ -1,4 +1,4 @@
-"""Parts of segmenters that mmseg lacks. They subclass mmseg's, so that only configs of segmentation import them.
+"""Parts of segmenters that mmseg lacks. They subclass mmseg's classes, so only configs of segmentation import them.
 
 `custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])` in a config registers them.
 """

@@ -1,5 +1,6 @@
-"""Label maps as training reads them: numbers of classes, or colors that stand for them."""
+"""Loading of label maps for training: labels in numbers, or colors that are mapped to labels."""
 from collections.abc import Sequence
+from typing import Any
 
 from mmseg.datasets.transforms import LoadAnnotations as MMSegLoadAnnotations
 
@@ -11,31 +12,31 @@ from mae_backbone.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(MMSegLoadAnnotations):
-    """mmseg's `LoadAnnotations`, which also reads label maps in colors.
+    """mmseg's `LoadAnnotations`, extended by label maps in colors.
 
-    Maps with one number a pixel, those with a palette of their own among them, are read as mmseg does. The classes of
-    colors are numbered by their place in `palette`; `reduce_zero_label` is for numbers alone.
+    Maps with one number per pixel, including images with a palette, are read as mmseg does. The label of a color is its
+    index in `palette`; `reduce_zero_label` applies to numbers only.
 
     Args:
-        palette: (red, green, blue) of each class; None where there are no colors.
+        palette: (red, green, blue) of each class; None if there are no colors.
         ignored: colors of pixels of no class.
-        options: as in mmseg's.
+        options: arguments of mmseg's `LoadAnnotations`.
 
     Raises:
-        BadImageError: a map has colors of no class, when it is read.
-        ValueError: the palette makes no sense.
+        BadImageError: a map has colors that no class has; raised when the map is read.
+        ValueError: the palette is invalid.
     """
 
-    def __init__(self, palette: Sequence[Color] | None = None, ignored: Sequence[Color] = (), **options) -> None:
+    def __init__(self, palette: Sequence[Color] | None = None, ignored: Sequence[Color] = (), **options: Any) -> None:
         super().__init__(**options)
         self.colors = LabelColors(palette, ignored) if palette else None
 
     def _load_seg_map(self, results: dict) -> None:
+        path = results['seg_map_path']
         try:
-            labels = None if self.colors is None else read_colors(results['seg_map_path'], self.colors)
+            labels = None if self.colors is None else read_colors(path, self.colors)
         except UnknownColorError as error:
-            raise BadImageError(f'{results["seg_map_path"]} holds {error}: add them to classes.txt or correct '
-                                'it') from error
+            raise BadImageError(f'{path} has {error}: add them to classes.txt, or correct the map') from error
         if labels is None:
             super()._load_seg_map(results)
             return

@@ -1,4 +1,4 @@
-"""The cascade against what detectron2 does in its place: probabilities averaged, gradients divided, one mask head."""
+"""Cascade as in detectron2: averaged probabilities, divided gradients, one mask head."""
 import pytest
 import torch
 from helpers.config_files import load
@@ -18,7 +18,7 @@ META = {'img_shape': (64, 64), 'ori_shape': (64, 64), 'scale_factor': (1.0, 1.0)
 
 
 def head_of(name: str = 'cascade-mask-rcnn_vitdet-b_100e_coco') -> nn.Module:
-    """The RoI head of a config, small."""
+    """A small version of the RoI head of a config."""
     model = ConfigDict(small(load(f'configs/detection/{name}.py').model.to_dict()))
     model.roi_head.update(train_cfg=model.train_cfg.rcnn, test_cfg=model.test_cfg.rcnn)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -39,23 +39,23 @@ def boxes(count: int) -> Tensor:
 
 @torch.no_grad()
 @pytest.mark.parametrize('name', ['cascade-mask-rcnn_vitdet-b_100e_coco', 'cascade-mask-rcnn_vitdet-b_100e_lvis'])
-def test_the_score_of_a_box_is_the_mean_probability_of_the_stages(name: str):
+def test_score_is_the_mean_probability_of_the_stages(name: str):
     head, x = head_of(name).eval(), features()
     rois = torch.cat([torch.tensor([0, 0, 0, 1, 1.0])[:, None], boxes(5)], dim=1)
     activation = nn.Softmax(1) if 'coco' in name else nn.Sigmoid()
     refined, scores, _ = head._refine_roi(x, rois, [META, META], [3, 2])
-    probabilities, now = [], rois
+    probabilities, current = [], rois
     for stage in range(3):
-        logits, deltas = head.bbox_head[stage](head.bbox_roi_extractor[stage](x[:4], now))
+        logits, deltas = head.bbox_head[stage](head.bbox_roi_extractor[stage](x[:4], current))
         probabilities.append(activation(logits))
-        last = now
-        now = torch.cat([rois[:, :1], head.bbox_head[stage].bbox_coder.decode(now[:, 1:], deltas,
-                                                                               max_shape=(64, 64))], dim=1)
+        last = current
+        decoded = head.bbox_head[stage].bbox_coder.decode(current[:, 1:], deltas, max_shape=(64, 64))
+        current = torch.cat([rois[:, :1], decoded], dim=1)
     assert_close(torch.cat(refined), last, atol=1e-4, rtol=0)
     assert_close(activation(torch.cat(scores)), torch.stack(probabilities).mean(0), atol=1e-5, rtol=0)
 
 
-def test_the_gradient_of_a_stage_into_the_features_is_divided():
+def test_gradient_of_a_stage_into_the_features_is_divided():
     x = torch.randn(3, 4, requires_grad=True)
     y = _ScaleGradient.apply(x, 1 / 3)
     assert torch.equal(x, y)
@@ -63,7 +63,7 @@ def test_the_gradient_of_a_stage_into_the_features_is_divided():
     assert_close(x.grad, torch.arange(4.0).expand(3, 4) / 3)
 
 
-def test_stages_count_alike_and_masks_are_those_of_the_first():
+def test_stages_have_equal_weights_and_only_the_first_has_a_mask_loss():
     head, truth, samples, proposals = head_of().train(), boxes(2), [], []
     for _ in range(2):
         masks = torch.zeros(2, 64, 64, dtype=torch.uint8)
@@ -83,11 +83,11 @@ def test_stages_count_alike_and_masks_are_those_of_the_first():
     assert all(parameter.grad is not None for parameter in head.parameters())
 
 
-def test_images_without_boxes_are_none_to_it():
+def test_images_without_boxes_have_no_predictions():
     head, x = head_of().eval(), features()
     nothing = [InstanceData(bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long))
                for _ in range(2)]
-    assert [len(one.masks) for one in head.predict_mask(x, [META, META], nothing)] == [0, 0]
+    assert [len(result.masks) for result in head.predict_mask(x, [META, META], nothing)] == [0, 0]
     with torch.no_grad():
         refined, scores, _ = head._refine_roi(x, torch.cat([torch.ones(2, 1), boxes(2)], dim=1), [META, META], [0, 2])
-    assert [len(one) for one in refined] == [len(one) for one in scores] == [0, 2]
+    assert [*map(len, refined)] == [*map(len, scores)] == [0, 2]

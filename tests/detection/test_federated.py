@@ -1,4 +1,4 @@
-"""The federated loss: over which classes it is taken, and its value; the counting before a training."""
+"""Federated loss: its sampled classes, its value, and the class frequencies."""
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from mae_backbone.detection.federated import ClassFrequencyHook, FederatedLoss, images_of_classes
+from mae_backbone.detection.federated import ClassFrequencyHook, FederatedLoss, count_images_per_class
 
 LABELS = torch.tensor([4, 9, 4, 0, 9])  # 9 is the background
 
@@ -18,16 +18,16 @@ def loss_of(sampled: int, counts: list[int] | None = None, **options) -> Federat
     return loss
 
 
-def test_with_all_classes_it_is_the_sum_of_binary_cross_entropies():
+def test_loss_over_all_classes_is_the_sum_of_binary_cross_entropies():
     scores = torch.randn(5, 10)
     target = torch.zeros(5, 9)
     target[[0, 2, 3], [4, 4, 0]] = 1
-    wanted = F.binary_cross_entropy(scores[:, :9].sigmoid(), target, reduction='sum') / 5
-    assert_close(loss_of(9)(scores, LABELS, torch.ones(5), avg_factor=5.0), wanted)
-    assert_close(loss_of(9, loss_weight=2.0)(scores, LABELS), 2 * wanted)
+    expected = F.binary_cross_entropy(scores[:, :9].sigmoid(), target, reduction='sum') / 5
+    assert_close(loss_of(9)(scores, LABELS, torch.ones(5), avg_factor=5.0), expected)
+    assert_close(loss_of(9, loss_weight=2.0)(scores, LABELS), 2 * expected)
 
 
-def test_only_classes_that_are_drawn_get_a_gradient_and_the_background_never():
+def test_only_sampled_classes_have_a_gradient():
     scores = torch.randn(5, 10, requires_grad=True)
     loss_of(4)(scores, LABELS).backward()
     trained = scores.grad.abs().sum(0) > 0
@@ -37,7 +37,7 @@ def test_only_classes_that_are_drawn_get_a_gradient_and_the_background_never():
     assert not trained[9]
 
 
-def test_others_are_drawn_by_the_root_of_their_number_of_images():
+def test_other_classes_are_sampled_by_the_square_root_of_their_frequency():
     loss, drawn = loss_of(3, [5, 0, 100, 400, 5, 0, 0, 0, 0]), torch.zeros(9)
     for _ in range(2000):
         drawn += loss.draw(LABELS, 9)
@@ -46,18 +46,18 @@ def test_others_are_drawn_by_the_root_of_their_number_of_images():
     assert drawn.sum() == 6000
 
 
-def test_it_takes_what_there_is():
+def test_num_sampled_classes_is_clamped():
     assert loss_of(50).draw(LABELS, 9).all()
-    assert loss_of(1).draw(LABELS, 9).nonzero().flatten().tolist() == [0, 4]  # those of the batch always
+    assert loss_of(1).draw(LABELS, 9).nonzero().flatten().tolist() == [0, 4]  # always the classes of the batch
 
 
-def test_without_counts_it_says_what_is_missing():
+def test_unknown_frequencies_are_refused():
     with pytest.raises(ValueError, match=r'9 classes .* for 0: add custom_hooks.*ClassFrequencyHook'):
         FederatedLoss()(torch.zeros(5, 10), LABELS)
 
 
 class Images:
-    """Three images of four classes, as mmdet's data sets tell of them."""
+    """Three images of four classes, with the interface of mmdet's data sets."""
     labels = ([0, 0, 3], [3], [])
 
     @property
@@ -71,8 +71,8 @@ class Images:
         return self.labels[i]
 
 
-def test_the_hook_counts_images_within_wrappers():
-    assert images_of_classes(SimpleNamespace(dataset=SimpleNamespace(dataset=Images()))).tolist() == [1, 0, 0, 2]
+def test_hook_counts_images_inside_wrappers():
+    assert count_images_per_class(SimpleNamespace(dataset=SimpleNamespace(dataset=Images()))).tolist() == [1, 0, 0, 2]
     model = nn.ModuleList([FederatedLoss(), nn.Linear(1, 1)])
     loader = SimpleNamespace(dataset=Images())
     ClassFrequencyHook().before_train(SimpleNamespace(model=model, train_dataloader=loader))

@@ -1,4 +1,4 @@
-"""LVIS: images named by their address and repeated for rare classes, AP that leaves open what the annotations do."""
+"""LVIS: images named by URL, repeat factor sampling, and AP with classes that are not annotated exhaustively."""
 import itertools
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ CLASSES = ('rare', 'frequent')
 
 
 def write_truth(path: Path, *, negative: list[int], incomplete: list[int] = ()) -> Path:
-    """One image with a box of class 1; class 2 is absent where it is in `negative`, else left open."""
+    """One image with a box of class 1; class 2 is absent if it is in `negative`, else unknown."""
     box = [10, 10, 20, 20]
     path.write_text(json.dumps({
         'images': [{'id': 7, 'width': 64, 'height': 64, 'neg_category_ids': negative,
@@ -32,8 +32,8 @@ def write_truth(path: Path, *, negative: list[int], incomplete: list[int] = ()) 
     return path
 
 
-def measured(path: Path, found: dict[int, list[tuple[int, float, list[int]]]]) -> dict[str, float]:
-    """The metric of boxes (label, score, x1 y1 x2 y2) by image."""
+def evaluate(path: Path, detections: dict[int, list[tuple[int, float, list[int]]]]) -> dict[str, float]:
+    """Returns the metrics of boxes (label, score, x1 y1 x2 y2) by image id."""
     metric = LVISMetric(str(path))
     metric.dataset_meta = {'classes': CLASSES}
     metric.process({}, [{
@@ -41,7 +41,7 @@ def measured(path: Path, found: dict[int, list[tuple[int, float, list[int]]]]) -
             'bboxes': torch.tensor([box for *_, box in boxes], dtype=torch.float32).reshape(-1, 4),
             'scores': torch.tensor([score for _, score, _ in boxes]),
             'labels': torch.tensor([label for label, *_ in boxes], dtype=torch.long)}}
-        for image, boxes in found.items()])
+        for image, boxes in detections.items()])
     return metric.compute_metrics(metric.results)
 
 
@@ -49,24 +49,24 @@ RIGHT, ELSEWHERE = [10, 10, 30, 30], [40, 40, 60, 60]
 
 
 @pytest.mark.parametrize(('negative', 'ap'), [([], 1.0), ([2], 0.5)])
-def test_a_box_of_a_class_that_is_left_open_does_not_count(negative: list[int], ap: float, tmp_path: Path):
+def test_detections_of_unknown_classes_are_ignored(negative: list[int], ap: float, tmp_path: Path):
     truth = write_truth(tmp_path / 'truth.json', negative=negative)
-    found = {7: [(0, 0.9, RIGHT), (1, 0.8, ELSEWHERE)], 8: [(1, 0.7, RIGHT)]}
-    values = measured(truth, found)
+    detections = {7: [(0, 0.9, RIGHT), (1, 0.8, ELSEWHERE)], 8: [(1, 0.7, RIGHT)]}
+    values = evaluate(truth, detections)
     assert values['bbox_APf'] == pytest.approx(ap, abs=0.01)
     assert values['bbox_APr'] == pytest.approx(1.0)
     assert values['bbox_AP'] == pytest.approx((1 + ap) / 2, abs=0.01)
 
 
 @pytest.mark.parametrize(('incomplete', 'ap'), [([1], 1.0), ([], 0.5)])
-def test_nor_does_a_second_one_where_not_all_are_annotated(incomplete: list[int], ap: float, tmp_path: Path):
+def test_unmatched_detections_of_incomplete_classes_are_ignored(incomplete: list[int], ap: float, tmp_path: Path):
     truth = write_truth(tmp_path / 'truth.json', negative=[], incomplete=incomplete)
-    values = measured(truth, {7: [(0, 0.9, ELSEWHERE), (0, 0.8, RIGHT)], 8: []})
+    values = evaluate(truth, {7: [(0, 0.9, ELSEWHERE), (0, 0.8, RIGHT)], 8: []})
     assert values['bbox_APr'] == pytest.approx(ap, abs=0.01)
 
 
-def test_nothing_found_is_an_ap_of_zero(tmp_path: Path):
-    values = measured(write_truth(tmp_path / 'truth.json', negative=[]), {7: [], 8: []})
+def test_ap_without_detections_is_zero(tmp_path: Path):
+    values = evaluate(write_truth(tmp_path / 'truth.json', negative=[]), {7: [], 8: []})
     assert set(values.values()) == {0.0}
 
 
@@ -77,7 +77,7 @@ def lvis_config(root: Path, name: str = 'mae_backbone.LVISDataset') -> Config:
     return Config(dict(default_scope='mmdet', train_dataloader=dict(dataset=dataset)))
 
 
-def test_files_are_those_of_the_address(tmp_path: Path):
+def test_file_names_come_from_urls(tmp_path: Path):
     write_coco(tmp_path, lvis=True)
     options = lvis_config(tmp_path).train_dataloader.dataset
     options.pop('type')
@@ -87,7 +87,7 @@ def test_files_are_those_of_the_address(tmp_path: Path):
     assert len(LVISDataset.METAINFO['classes']) == 1203
 
 
-def test_the_check_of_data_understands_it(tmp_path: Path):
+def test_check_data_reads_lvis(tmp_path: Path):
     write_coco(tmp_path, lvis=True)
     assert check_data(lvis_config(tmp_path), splits=['train'])[0] == 'train: 4 images, 4 boxes of 2 classes'
     with pytest.raises(DataError, match=r"4 of 4 images have no 'file_name'.*mae_backbone.LVISDataset"):
@@ -97,10 +97,10 @@ def test_the_check_of_data_understands_it(tmp_path: Path):
         check_data(lvis_config(tmp_path), splits=['train'])
 
 
-# ---- the order of a training
+# ---- sampler
 
 class Images:
-    """Eight images with class 0 but for the last, which has none; class 1 is in two of them, class 2 in one."""
+    """Eight images: all but the last show class 0, two show class 1, one shows class 2, the last shows none."""
 
     def __len__(self) -> int:
         return 8
@@ -109,7 +109,7 @@ class Images:
         return [[0, 0, 2, 1], [1, 0], [0], [0], [0], [0], [0], []][i]
 
 
-FACTORS = [6 ** 0.5, 3 ** 0.5, 1, 1, 1, 1, 1, 1]  # sqrt(threshold / share)
+FACTORS = [6 ** 0.5, 3 ** 0.5, 1, 1, 1, 1, 1, 1]  # sqrt(threshold / fraction)
 
 
 def sampler(seed: int = 0) -> RepeatFactorSampler:
@@ -120,7 +120,7 @@ def first(indices: Sequence[int], number: int = 40) -> list[int]:
     return [*itertools.islice(indices, number)]
 
 
-def test_an_image_comes_as_often_as_its_rarest_class_demands():
+def test_images_repeat_by_the_factor_of_their_rarest_class():
     ours = sampler()
     np.testing.assert_allclose(ours.factors, FACTORS)
     counts = np.array([np.bincount(ours.order(epoch), minlength=8) for epoch in range(2000)])
@@ -129,17 +129,17 @@ def test_an_image_comes_as_often_as_its_rarest_class_demands():
     np.testing.assert_allclose(counts.mean(0), FACTORS, atol=0.04)
 
 
-def test_an_epoch_depends_on_the_seed_and_its_number_alone():
+def test_epoch_depends_only_on_seed_and_number():
     epochs = [sampler(seed).order(epoch).tolist() for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
     assert len({*map(tuple, epochs)}) == 4
     assert first(sampler(), len(epochs[0] + epochs[1])) == epochs[0] + epochs[1]
 
 
-def test_processes_take_turns_and_a_resumed_one_goes_on():
+def test_processes_take_turns_and_continue_after_a_resume():
     ranks = [sampler() for _ in range(3)]
-    for rank, ours in enumerate(ranks):
-        ours.rank, ours.world_size = rank, 3
-    dealt = [first(ours) for ours in ranks]
+    for rank, rank_sampler in enumerate(ranks):
+        rank_sampler.rank, rank_sampler.world_size = rank, 3
+    dealt = [first(rank_sampler) for rank_sampler in ranks]
     assert [*itertools.chain.from_iterable(zip(*dealt, strict=True))] == first(sampler(), 120)
     ranks[2].skip(25)
     assert first(ranks[2], 15) == dealt[2][25:]

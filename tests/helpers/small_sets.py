@@ -1,4 +1,4 @@
-"""Small sets of data on the disk, and configs that read them, for the tests of what looks at data."""
+"""Small data sets on disk, and configs that read them."""
 import json
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def write_image(path: Path, size: tuple[int, int] = (40, 30)) -> None:
 
 
 def coco_content() -> dict:
-    """Three images: two cells and a nucleus, a crowd, and nothing."""
+    """Three images: two cells and a nucleus; a crowd; no objects."""
     def annotation(number: int, image: int, category: int, **more) -> dict:
         return dict(id=number, image_id=image, category_id=category, bbox=[2, 3, 8, 5], area=40, iscrowd=0,
                     segmentation=[[2, 3, 10, 3, 10, 8]]) | more
@@ -28,7 +28,7 @@ def coco_content() -> dict:
 
 
 def write_coco(root: Path, content: dict | None = None, split: str = 'train') -> Path:
-    """A split in mmdet's layout; returns its annotation file."""
+    """Writes a split in mmdet's layout. Returns its annotation file."""
     for name, size in SIZES.items():
         write_image(root / split / f'{name}.png', size)
     path = root / 'annotations' / f'{split}.json'
@@ -38,7 +38,7 @@ def write_coco(root: Path, content: dict | None = None, split: str = 'train') ->
 
 
 def coco_config(root: Path | str, *, masks: bool = True) -> Config:
-    """Train, val and test in the way of mmdet's own configs: with wrappers, and an evaluator with a file of its own."""
+    """A config like mmdet's own: with wrappers, and an evaluator with its own annotation file."""
     root = f'{root}/'
 
     def dataset(split: str, **more) -> dict:
@@ -59,15 +59,15 @@ def coco_config(root: Path | str, *, masks: bool = True) -> Config:
 
 
 def write_label_maps(root: Path, split: str = 'training', labels: tuple[int, ...] = (0, 1, 2, 255)) -> None:
-    """Three street scenes in mmseg's layout, of three classes."""
+    """Writes three street scenes of three classes in mmseg's layout."""
     (root / 'classes.txt').parent.mkdir(parents=True, exist_ok=True)
     (root / 'classes.txt').write_text('sky\nroad\ncar\n', encoding='utf-8')
     for name, (width, height) in SIZES.items():
         write_image(root / 'images' / split / f'{name}.jpg', (width, height))
-        labels_of = np.resize(np.array(labels, np.uint8), (height, width))
+        label_map = np.resize(np.array(labels, np.uint8), (height, width))
         path = root / 'annotations' / split / f'{name}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(path), labels_of)
+        assert cv2.imwrite(str(path), label_map)
 
 
 def label_map_config(root: Path | str, **options) -> Config:

@@ -1,4 +1,4 @@
-"""Our model of backbone and head against mmseg's: the same classes, for images of any size, in bounded memory."""
+"""EncoderDecoder compared with mmseg's: the same classes, for images of any size, in bounded memory."""
 import numpy as np
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mmseg.models.segmentors import EncoderDecoder as MMSegEncoderDecoder
 from mmseg.structures import SegDataSample
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import mae_backbone.segmentation  # noqa: F401  registers it
+import mae_backbone.segmentation  # noqa: F401  registers the models
 from mae_backbone.prediction import chunked_logits
 
 CLASSES, MANY = 5, 100
@@ -40,7 +40,7 @@ def data(size: tuple[int, int], ori_shape: tuple[int, int] | None = None) -> dic
 
 @torch.no_grad()
 def margin_and_labels(segmenter: MMSegEncoderDecoder, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
-    """By how much the best class is ahead of the next one, and which it is."""
+    """Returns the margin between the two best logits, and the predicted labels."""
     result = segmenter.test_step(batch)[0]
     best = result.seg_logits.data.topk(2, dim=0).values if len(result.seg_logits.data) > 1 else None
     return (torch.ones(()) if best is None else best[0] - best[1]), result.pred_sem_seg.data
@@ -51,38 +51,38 @@ SIZES = [((64, 80), None), ((64, 80), (50, 100)), ((40, 48), (81, 63))]
 
 @pytest.mark.parametrize(('size', 'ori_shape'), SIZES)
 @pytest.mark.parametrize(('mode', 'size_divisor'), [('slide', 1), ('whole', 1), ('whole', 32), ('slide', 32)])
-def test_the_classes_are_those_of_mmseg(mode, size_divisor, size, ori_shape, monkeypatch):
+def test_labels_equal_mmsegs(mode, size_divisor, size, ori_shape, monkeypatch):
     monkeypatch.setattr(chunked_logits, 'BAND', 7 * 100 * CLASSES)  # several bands
     options = dict(mode=mode, size_divisor=size_divisor)
     margin, expected = margin_and_labels(model(kind='mmseg.EncoderDecoder', **options), data(size, ori_shape))
     with torch.no_grad():
-        found = model(**options, logit_bytes=0).test_step(data(size, ori_shape))[0]
-    assert 'seg_logits' not in found
-    assert found.pred_sem_seg.data.shape == expected.shape == (1, *(ori_shape or size))
+        result = model(**options, logit_bytes=0).test_step(data(size, ori_shape))[0]
+    assert 'seg_logits' not in result
+    assert result.pred_sem_seg.data.shape == expected.shape == (1, *(ori_shape or size))
     certain = margin > 1e-4
     assert certain.float().mean() > 0.98
-    assert found.pred_sem_seg.data[0][certain].equal(expected[0][certain])
+    assert result.pred_sem_seg.data[0][certain].equal(expected[0][certain])
     assert expected.unique().numel() > 2, 'a map of one class would prove nothing'
 
 
-def test_one_logit_of_two_classes_is_compared_with_the_threshold_of_mmseg():
+def test_single_logit_is_compared_with_mmsegs_threshold():
     _, expected = margin_and_labels(model(kind='mmseg.EncoderDecoder', out_channels=1), data((64, 80)))
     with torch.no_grad():
-        found = model(out_channels=1, logit_bytes=0).test_step(data((64, 80)))[0].pred_sem_seg.data
-    assert (found == expected).float().mean() > 0.999
+        result = model(out_channels=1, logit_bytes=0).test_step(data((64, 80)))[0].pred_sem_seg.data
+    assert (result == expected).float().mean() > 0.999
     assert 0 < expected.float().mean() < 1
 
 
 @pytest.mark.parametrize('mode', ['slide', 'whole'])
 @pytest.mark.parametrize('size', [(20, 50), (33, 71), (7, 9)])
-def test_images_of_any_size_have_classes(mode, size):
+def test_images_of_any_size_are_segmented(mode, size):
     for logit_bytes in (0, 2 ** 29):
         with torch.no_grad():
-            found = model(mode=mode, logit_bytes=logit_bytes).test_step(data(size))[0].pred_sem_seg.data
-        assert found.shape == (1, *size)
+            result = model(mode=mode, logit_bytes=logit_bytes).test_step(data(size))[0].pred_sem_seg.data
+        assert result.shape == (1, *size)
 
 
-def test_small_images_and_views_of_an_augmentation_keep_their_logits():
+def test_small_images_and_augmented_views_keep_their_logits():
     with torch.no_grad():
         assert 'seg_logits' in model().test_step(data((64, 80)))[0]
         view = data((64, 80))
@@ -91,30 +91,30 @@ def test_small_images_and_views_of_an_augmentation_keep_their_logits():
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many numbers the largest tensor has that is made meanwhile."""
+    """Records the number of elements of the largest tensor that any operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.numbers = 0
+        self.numel = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        made = [one for one in (result if isinstance(result, (list, tuple)) else [result]) if torch.is_tensor(one)]
-        self.numbers = max([self.numbers, *(one.numel() for one in made)])
+        outputs = result if isinstance(result, (list, tuple)) else [result]
+        self.numel = max([self.numel, *(output.numel() for output in outputs if torch.is_tensor(output))])
         return result
 
 
 @pytest.mark.parametrize('mode', ['slide', 'whole'])
-def test_the_logits_of_an_image_are_never_laid_out(mode, monkeypatch):
-    """No more than those of a row of windows, or of a band."""
+def test_logits_of_a_whole_image_are_never_in_memory(mode, monkeypatch):
+    """The largest tensor holds the logits of a row of windows or of a band."""
     monkeypatch.setattr(chunked_logits, 'BAND', 10 * 48 * MANY)
-    size, numbers = (400, 48), {}
+    size, numel = (400, 48), {}
     for kind, options in (('mae_backbone.EncoderDecoder', dict(logit_bytes=0)), ('mmseg.EncoderDecoder', {})):
         segmenter = model(kind=kind, mode=mode, **options)
         segmenter.decode_head.conv_seg = torch.nn.Conv2d(16, MANY, 1)
         segmenter.out_channels = segmenter.decode_head.out_channels = MANY
         with torch.no_grad(), Largest() as largest:
             segmenter.test_step(data(size))
-        numbers[kind] = largest.numbers
-    assert numbers['mmseg.EncoderDecoder'] >= MANY * 400 * 48
-    assert numbers['mae_backbone.EncoderDecoder'] <= MANY * 32 * 48, 'the windows are 32 pixels high'
+        numel[kind] = largest.numel
+    assert numel['mmseg.EncoderDecoder'] >= MANY * 400 * 48
+    assert numel['mae_backbone.EncoderDecoder'] <= MANY * 32 * 48, 'the windows are 32 pixels high'

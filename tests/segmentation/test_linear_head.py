@@ -1,4 +1,4 @@
-"""The head of a dense linear probe."""
+"""Head of a dense linear probe."""
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -15,18 +15,18 @@ def head(**options) -> LinearHead:
                              dropout_ratio=0.0) | options)
 
 
-def test_it_is_a_linear_layer_on_normalized_patches():
+def test_output_is_a_linear_layer_on_normalized_patches():
     probe, maps = head().train(), [torch.randn(2, 5, 4, 4), 3 + 2 * torch.randn(2, 6, 4, 5)]
     mean, deviation = maps[1].mean((0, 2, 3)), maps[1].std((0, 2, 3), correction=0)
     patches = (maps[1].movedim(1, -1) - mean) / deviation
-    wanted = nn.functional.linear(patches, probe.conv_seg.weight[:, :, 0, 0], probe.conv_seg.bias)
-    assert_close(probe(maps), wanted.movedim(-1, 1), atol=1e-5, rtol=1e-5)
+    expected = nn.functional.linear(patches, probe.conv_seg.weight[:, :, 0, 0], probe.conv_seg.bias)
+    assert_close(probe(maps), expected.movedim(-1, 1), atol=1e-5, rtol=1e-5)
 
 
-def test_it_trains_one_layer():
+def test_only_the_linear_layer_has_parameters():
     assert {name for name, _ in head().named_parameters()} == {'conv_seg.weight', 'conv_seg.bias'}
 
 
-def test_other_channels_than_those_of_the_map_are_refused():
-    with pytest.raises(ValueError, match='channels=8 of a linear head, its map has in_channels=6'):
+def test_channels_that_differ_from_the_map_are_refused():
+    with pytest.raises(ValueError, match='channels=8, but its feature map has in_channels=6'):
         LinearHead(in_channels=6, channels=8, num_classes=3)

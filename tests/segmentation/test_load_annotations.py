@@ -1,4 +1,4 @@
-"""Label maps in colors as a training reads them, on the way that tools/train.py goes."""
+"""Label maps in colors, as training reads them."""
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,10 @@ PALETTE, NONE = [(255, 0, 0), (0, 255, 0)], [(0, 0, 0)]
 
 
 def load(path: Path, transform: MMSegLoadAnnotations, *, reduce_zero_label: bool = False) -> np.ndarray:
-    found = transform(dict(seg_map_path=str(path), reduce_zero_label=reduce_zero_label, label_map=None, seg_fields=[]))
-    assert found['seg_fields'] == ['gt_seg_map']
-    return found['gt_seg_map']
+    results = transform(dict(seg_map_path=str(path), reduce_zero_label=reduce_zero_label, label_map=None,
+                             seg_fields=[]))
+    assert results['seg_fields'] == ['gt_seg_map']
+    return results['gt_seg_map']
 
 
 def save(path: Path, pixels: list) -> Path:
@@ -24,12 +25,12 @@ def save(path: Path, pixels: list) -> Path:
     return path
 
 
-def test_it_is_found_by_its_name():
+def test_transform_is_registered():
     assert isinstance(TRANSFORMS.build(dict(type='mae_backbone.LoadAnnotations', palette=PALETTE)), LoadAnnotations)
 
 
 @pytest.mark.parametrize('reduce_zero_label', [False, True])
-def test_colors_are_classes(tmp_path: Path, reduce_zero_label: bool):
+def test_colors_become_labels(tmp_path: Path, reduce_zero_label: bool):
     path = save(tmp_path / 'a.png', [[(255, 0, 0), (0, 255, 0)], [(0, 0, 0), (255, 0, 0)]])
     labels = load(path, LoadAnnotations(PALETTE, NONE), reduce_zero_label=reduce_zero_label)
     assert labels.tolist() == [[0, 1], [255, 0]]
@@ -38,13 +39,13 @@ def test_colors_are_classes(tmp_path: Path, reduce_zero_label: bool):
 
 @pytest.mark.parametrize('palette', [None, PALETTE])
 @pytest.mark.parametrize('reduce_zero_label', [False, True])
-def test_numbers_are_read_as_mmseg_does(tmp_path: Path, palette: list | None, reduce_zero_label: bool):
+def test_numbers_are_read_as_by_mmseg(tmp_path: Path, palette: list | None, reduce_zero_label: bool):
     path = save(tmp_path / 'a.png', [[0, 1], [2, 255]])
-    found = load(path, LoadAnnotations(palette), reduce_zero_label=reduce_zero_label)
-    assert np.array_equal(found, load(path, MMSegLoadAnnotations(), reduce_zero_label=reduce_zero_label))
+    labels = load(path, LoadAnnotations(palette), reduce_zero_label=reduce_zero_label)
+    assert np.array_equal(labels, load(path, MMSegLoadAnnotations(), reduce_zero_label=reduce_zero_label))
 
 
-def test_other_colors_name_the_file(tmp_path: Path):
+def test_unknown_colors_name_the_file(tmp_path: Path):
     path = save(tmp_path / 'a.png', [[(255, 0, 1), (0, 255, 0)]])
-    with pytest.raises(BadImageError, match=r'a\.png holds 1 colors of no class: #ff0001'):
+    with pytest.raises(BadImageError, match=r'a\.png has 1 colors of no class: #ff0001'):
         load(path, LoadAnnotations(PALETTE))
