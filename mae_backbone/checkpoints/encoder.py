@@ -40,7 +40,6 @@ def load_encoder(model: ViT, path: str | Path) -> None:
     unused = {name for name in weights.keys() - expected.keys() if _is_unused(name, model)}
     weights = {name: value for name, value in weights.items() if name not in unused}
     _check_architecture(weights, expected, path)
-    check_finite(weights, path)
     for name in sorted(weights.keys() & expected.keys()):
         weights[name] = _fit(name, weights[name], expected[name], model)
     problem = mismatches(weights, expected, may_miss=_NEW_TABLES + _NEW_CONVOLUTION)
@@ -60,7 +59,7 @@ def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[s
         Its names without their prefix, with their tensors; and that prefix.
 
     Raises:
-        CheckpointError: there is no ViT, or more than one.
+        CheckpointError: there is no ViT, or more than one, or a weight is not finite.
     """
     anchor = 'patch_embed.proj.weight'
     prefixes = [name.removesuffix(anchor) for name in stored if name == anchor or name.endswith('.' + anchor)]
@@ -69,7 +68,9 @@ def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[s
         raise CheckpointError(f'{path} holds {content}; wanted exactly one {anchor}: pass a checkpoint of '
                               'tools/pretrain.py, of tools/train.py, or of the public MAE code')
     prefix = prefixes[0]
-    return {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}, prefix
+    weights = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
+    check_finite(weights, path)
+    return weights, prefix
 
 
 def _norm_of_classifier(weights: dict[str, Tensor], stored: dict[str, Tensor],

@@ -6,6 +6,7 @@ object is a `Name` and a call is a `Call`. `mae_backbone.checkpoints.decoding` t
 and numbers.
 """
 import pickletools
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -50,10 +51,12 @@ def load(file: BinaryIO) -> object:
         Exception: any other, if the pickle is damaged.
     """
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name == 'STOP':
-            break
-        machine.execute(opcode.name, argument)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)  # of a damaged text with an invalid escape sequence
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == 'STOP':
+                break
+            machine.execute(opcode.name, argument)
     return machine.pop()
 
 
