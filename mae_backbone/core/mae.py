@@ -14,16 +14,16 @@ class MAE(nn.Module):
     """Masked Autoencoder (He et al., CVPR 2022).
 
     Args:
-        encoder: sees the visible patches; kept after pretraining.
-        decoder_width, decoder_depth, decoder_heads: size of the decoder, thrown away after pretraining.
-        mask_ratio: share of the patches that is hidden, in (0, 1).
-        masking: chooses the patches to hide, with its own ratio: any `Masking`; None for RandomMasking(mask_ratio).
-        norm_pix: what is predicted. True: pixels normalized within their patch (paper section 4.1; all released
-            weights); False: the pixels that come in; 'image': each channel normalized over its image (instance
-            normalization, Ulyanov et al., 2016), for images whose brightness says nothing (microscopes, radar).
-        predict_share: share of the hidden patches that the decoder gets and the loss counts, drawn for each image, in
-            (0, 1]. Less is faster: VideoMAE V2 (Wang et al., CVPR 2023) gives the decoder half of them, CrossMAE (Fu et
-            al., 2024) a part too. The paper predicts all.
+        encoder: encodes the visible patches; kept after pretraining.
+        decoder_width, decoder_depth, decoder_heads: size of the decoder, which is discarded after pretraining.
+        mask_ratio: fraction of the patches that is hidden, in (0, 1).
+        masking: draws the masks, with its own ratio: any `Masking`. None for RandomMasking(mask_ratio).
+        norm_pix: the target. True: pixels normalized within their patch (paper section 4.1; all released weights).
+            False: the pixels as they are. 'image': each channel normalized over its image (instance normalization,
+            Ulyanov et al., 2016), for images whose absolute brightness carries no information (microscopes, radar).
+        predict_ratio: fraction of the hidden patches that is decoded and counts in the loss, in (0, 1], drawn for each
+            image. Less is faster: VideoMAE V2 (Wang et al., CVPR 2023) decodes half of them, CrossMAE (Fu et al., 2024)
+            a fraction too. The paper predicts all.
 
     Raises:
         ValueError: the encoder has no class token, or an option is out of its range.
@@ -31,49 +31,49 @@ class MAE(nn.Module):
 
     def __init__(self, encoder: ViT, *, decoder_width: int = 512, decoder_depth: int = 8, decoder_heads: int = 16,
                  mask_ratio: float = 0.75, masking: Masking | None = None, norm_pix: bool | str = True,
-                 predict_share: float = 1.0) -> None:
+                 predict_ratio: float = 1.0) -> None:
         super().__init__()
         if encoder.cls_token is None:
             raise ValueError('the encoder has class_token=False: MAE has a class token, leave it out')
         if norm_pix not in (True, False, 'image'):
             raise ValueError(f"norm_pix={norm_pix!r}, wanted True (within each patch), False or 'image'")
-        if not 0 < predict_share <= 1:
-            raise ValueError(f'predict_share={predict_share} must be in (0, 1], the paper predicts all: 1')
+        if not 0 < predict_ratio <= 1:
+            raise ValueError(f'predict_ratio={predict_ratio}, wanted a number in (0, 1]: the paper predicts all, 1')
         self.encoder = encoder
         self.decoder = MAEDecoder(encoder.arch.width, patch_pixels=encoder.patch_size**2 * encoder.in_channels,
                                   grid=encoder.grid, width=decoder_width, depth=decoder_depth, heads=decoder_heads)
-        self.masking = RandomMasking(mask_ratio) if masking is None else masking
-        self.norm_pix, self.predict_share = norm_pix, predict_share
+        self.masking: Masking = RandomMasking(mask_ratio) if masking is None else masking
+        self.norm_pix, self.predict_ratio = norm_pix, predict_ratio
 
     def forward(self, images: Tensor, mask: Mask | None = None, *, seeds: Tensor | None = None,
                 weights: Tensor | None = None) -> tuple[Tensor, Tensor, Mask]:
         """images (B, C, H, W) -> loss (), pixels (B, L - K, P) predicted for the hidden patches, mask.
 
-        With a `predict_share` the hidden patches of the mask that is returned, `mask.drop`, are those predicted.
+        With `predict_ratio` below 1, `ids_hidden` of the returned mask are only the patches that were predicted.
 
         Args:
             images: normalized pixels.
-            mask: what to hide; None: drawn by `masking`.
-            seeds: (B,) int64, the chance of each image's mask; None: from torch's generator.
-            weights: (B,) of each image in the loss, sum_i w_i * loss_i / B; None: all 1, the plain mean.
+            mask: the mask to apply; None to draw one by `masking`.
+            seeds: (B,) int64, per-image seed of the mask; None for torch's generator.
+            weights: (B,), weight of each image in the loss, sum_i w_i * loss_i / B; None for the plain mean.
         """
         grid = self.encoder.check(images)
         patches = patchify(images, self.encoder.patch_size)           # (B, L, P)
         mask = self.draw_mask(patches, grid, seeds) if mask is None else mask
-        if self.predict_share < 1:
-            mask = mask.part(math.ceil(self.predict_share * mask.drop.shape[1]))
+        if self.predict_ratio < 1:
+            mask = mask.first_hidden(math.ceil(self.predict_ratio * mask.ids_hidden.shape[1]))
         pixels = self.predict(patches, mask, grid)                    # (B, L - K, P)
         return self.loss(patches, pixels, mask, weights), pixels, mask
 
     def predict(self, patches: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
-        """patches (B, L, P) of a grid (h, w) -> pixels (B, L - K, P) of the hidden ones, of which nothing is seen."""
+        """patches (B, L, P) of a grid (h, w) -> pixels (B, L - K, P) predicted for the hidden ones from the others."""
         tokens = self.encoder.embed_visible(patches, mask, grid)      # (B, K, D)
         latent = self.encoder.encode(tokens)                          # (B, 1 + K, D)
         return self.decoder(latent, mask, grid)
 
     @property
     def mask_ratio(self) -> float:
-        """Share of the patches that is hidden, in (0, 1); it may change while a model is trained."""
+        """Fraction of the patches that is hidden, in (0, 1); it may change during training."""
         return self.masking.ratio
 
     @mask_ratio.setter
@@ -81,32 +81,37 @@ class MAE(nn.Module):
         self.masking.ratio = ratio
 
     def draw_mask(self, patches: Tensor, grid: tuple[int, int], seeds: Tensor | None = None) -> Mask:
-        """patches (B, L, P) of a grid (h, w), seeds (B,) or None for torch's generator -> what is hidden of each."""
+        """Draws the masks of patches (B, L, P) of a grid (h, w), from seeds (B,) or else from torch's generator."""
         B, L, _ = patches.shape
         noise = torch.rand(B, L, device=patches.device) if seeds is None else noise_from_seeds(seeds, L)
         return self.masking(noise, grid)
 
     def loss(self, patches: Tensor, pixels: Tensor, mask: Mask, weights: Tensor | None = None) -> Tensor:
-        """Mean squared error () over the hidden patches alone.
+        """Mean squared error () over the hidden patches.
 
-        patches (B, L, P) of all, pixels (B, L - K, P) predicted for those of `mask.drop`, weights (B,) of the images.
+        Args:
+            patches: (B, L, P), all patches.
+            pixels: (B, L - K, P), predicted for `mask.ids_hidden`.
+            mask: of the images.
+            weights: as in `forward`.
         """
         mean, deviation = self.statistics(patches, mask)
-        error = (pixels.float() - (mask.concealed(patches) - mean) / deviation).square()
+        target = (mask.take_hidden(patches) - mean) / deviation
+        error = (pixels.float() - target).square()  # float32, as autocast would lose small errors
         return error.mean() if weights is None else (error.mean(dim=(1, 2)) * weights).mean()
 
     def statistics(self, patches: Tensor, mask: Mask) -> tuple[Tensor | float, Tensor | float]:
-        """Mean and deviation that make the target of the hidden patches, to go with (B, L - K, P)."""
+        """Mean and standard deviation that normalize the target, broadcastable to (B, L - K, P)."""
         if self.norm_pix == 'image':
             return image_statistics(patches, self.encoder.in_channels)
-        return patch_statistics(mask.concealed(patches)) if self.norm_pix else (0.0, 1.0)
+        return patch_statistics(mask.take_hidden(patches)) if self.norm_pix else (0.0, 1.0)
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, mask: Mask | None = None) -> tuple[Tensor, Tensor]:
-        """images (B, C, H, W) -> masked images, zero where hidden, and images whose hidden patches are predicted.
+        """images (B, C, H, W) -> masked images, zero in hidden patches; and images with the hidden patches predicted.
 
-        With `norm_pix` each predicted patch gets the mean and deviation of the true one back, which a viewer needs and
-        the model never sees.
+        With `norm_pix` each predicted patch gets the true mean and deviation of its pixels. The model does not see
+        them; they only make the picture comparable to the original.
         """
         grid, patch_size = self.encoder.check(images), self.encoder.patch_size
         patches = patchify(images, patch_size)
@@ -114,5 +119,5 @@ class MAE(nn.Module):
         mean, deviation = self.statistics(patches, mask)
         pixels = self.predict(patches, mask, grid) * deviation + mean
         masked = patches.masked_fill(mask.hidden[..., None], 0)
-        filled = mask.unshuffle(mask.visible(patches), pixels.to(patches.dtype))
+        filled = mask.unshuffle(mask.take_visible(patches), pixels.to(patches.dtype))
         return unpatchify(masked, patch_size, grid), unpatchify(filled, patch_size, grid)

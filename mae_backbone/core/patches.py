@@ -6,10 +6,10 @@ from torch import Tensor
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """images (B, C, H, W) -> patches (B, L, P), row by row; the pixels of a patch are ordered (y, x, channel).
 
-    The order is that of the public MAE code, so that `decoder_pred` of its checkpoints fits.
+    The public MAE code has the same order, so that `decoder_pred` of its checkpoints fits.
 
     Raises:
-        ValueError: the patch does not divide the image.
+        ValueError: a side of the image is not a multiple of the patch size.
     """
     B, C, H, W = images.shape
     h, w = grid_size((H, W), patch_size)
@@ -29,7 +29,7 @@ def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tenso
 
 
 def grid_size(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
-    """(H, W) in pixels -> (h, w) in patches. Raises ValueError where the patch does not divide the image."""
+    """(H, W) in pixels -> (h, w) in patches. Raises ValueError if a side is not a multiple of the patch size."""
     H, W = image_size
     if H < patch_size or W < patch_size or H % patch_size or W % patch_size:
         raise ValueError(f'image is {H}x{W}, both sides must be multiples of patch_size={patch_size}: '
@@ -42,7 +42,7 @@ _EPS = 1e-6
 
 
 def patch_statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
-    """patches (..., P) -> mean and standard deviation (..., 1) of each, in the form that the MAE loss uses."""
+    """patches (..., P) -> mean and standard deviation (..., 1) of each patch, as the MAE loss uses them."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, unbiased=True)
     return mean, (variance + _EPS).sqrt()
 
@@ -56,10 +56,13 @@ def image_statistics(patches: Tensor, channels: int) -> tuple[Tensor, Tensor]:
 
 
 def sincos_positions(grid: tuple[int, int], width: int, *, class_token: bool = False) -> Tensor:
-    """Fixed sin-cos table (1, L, D) of patch positions, or (1, 1 + L, D) with a zero row for the class token.
+    """Fixed sin-cos position embeddings (1, L, D) of patches, or (1, 1 + L, D) with a zero row for the class token.
 
-    The first half of D holds the column x, the second half the row y, each as sines then cosines of geometric
+    The first half of D encodes the column x, the second half the row y, each by sines and then cosines of geometric
     frequencies to base 10,000 (public MAE code, `util/pos_embed.py`: the w axis comes first).
+
+    Raises:
+        ValueError: the width is not a multiple of 4.
     """
     if width % 4:
         raise ValueError(f'width={width}: sin-cos positions need a multiple of 4, half of it for each axis')

@@ -1,4 +1,4 @@
-"""Layers that keep less for the backward pass: what is cheap to make is made again there."""
+"""Layers that recompute cheap inputs in the backward pass instead of storing them."""
 import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -7,50 +7,57 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-Maker = Callable[[], Tensor]  # makes the same whenever it is called, and cheaply
+MakeInput = Callable[[], Tensor]  # cheap, and returns the same values whenever it is called
 
 
-def linear_of(linear: nn.Module, cheap: Callable[[Tensor], Tensor], x: Tensor, *, recompute: bool = True) -> Tensor:
-    """linear(cheap(x)), of which x is kept for the backward pass and cheap(x), such as a norm of it, is not."""
+def recompute_linear_input(linear: nn.Module, before: Callable[[Tensor], Tensor], x: Tensor, *,
+                           recompute: bool = True) -> Tensor:
+    """linear(before(x)); the backward pass stores x and recomputes before(x), such as a norm or an activation."""
     dtype = autocast_dtype(x)
-    # In the type that autocast would make of it for `linear`, which keeps what came out of that.
-    return on_made(linear, lambda: cheap(x) if dtype is None else cheap(x).to(dtype), recompute=recompute)
+    # Autocast would cast the input for `linear`, and store the cast copy: the recomputed one must have that type.
+    return recompute_inputs(linear, lambda: before(x) if dtype is None else before(x).to(dtype), recompute=recompute)
 
 
-def on_made(function: Callable[..., Tensor], *makers: Maker, recompute: bool = True) -> Tensor:
-    """function(*[make() for make in makers]), bit for bit, of which what is made is not kept for the backward pass.
+def recompute_inputs(function: Callable[..., Tensor], *make_inputs: MakeInput, recompute: bool = True) -> Tensor:
+    """function(*[make() for make in make_inputs]), bit for bit; the backward pass calls `make` again for its inputs.
 
-    The same could be had of torch.utils.checkpoint, whose early end spares `function`, for ten times the overhead. Not
-    to be used inside of it, where what the makers need would be kept. A compiler decides itself what it keeps.
+    torch.utils.checkpoint would recompute `function` as well, at ten times the overhead. Do not use this inside of it:
+    there the inputs of `make` would be stored. Under torch.compile the compiler decides what to store.
+
+    Args:
+        function: a differentiable function that stores its inputs, such as a matrix product.
+        make_inputs: one for each input.
+        recompute: False stores the inputs as usual.
     """
-    made = [make() for make in makers]
+    inputs = [make() for make in make_inputs]
     if not recompute or not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return function(*made)
-    kind, dtype = made[0].device.type, autocast_dtype(made[0])
+        return function(*inputs)
+    device_type, dtype = inputs[0].device.type, autocast_dtype(inputs[0])
 
-    # Hooks live as long as what they packed: they must not hold what was made.
-    pairs = [(weakref.ref(tensor.untyped_storage()), make) for tensor, make in zip(made, makers, strict=True)]
+    # The hooks live as long as the graph. A strong reference to the inputs would keep what is not to be stored.
+    pairs = [(weakref.ref(tensor.untyped_storage()), make) for tensor, make in zip(inputs, make_inputs, strict=True)]
 
-    def pack(saved: Tensor) -> Tensor | tuple[Maker, torch.Size]:
+    def pack(saved: Tensor) -> Tensor | tuple[MakeInput, torch.Size]:
         storage = saved.untyped_storage()
-        make = next((make for made, make in pairs if made() is storage), None)
+        make = next((make for reference, make in pairs if reference() is storage), None)
         return saved if make is None else (make, saved.shape)
 
-    def unpack(packed: Tensor | tuple[Maker, torch.Size]) -> Tensor:
+    def unpack(packed: Tensor | tuple[MakeInput, torch.Size]) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
         make, shape = packed
-        available = torch.amp.is_autocast_available(kind)
-        same = torch.autocast(kind, dtype, enabled=dtype is not None) if available else nullcontext()
+        # The backward pass runs outside of the autocast of the forward pass.
+        available = torch.amp.is_autocast_available(device_type)
+        same = torch.autocast(device_type, dtype, enabled=dtype is not None) if available else nullcontext()
         with torch.no_grad(), same:
             return make().reshape(shape)
 
     with saved_tensors_hooks(pack, unpack):
-        return function(*made)
+        return function(*inputs)
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """What autocast makes of the numbers of x; None where it is off, or the device (such as meta) has none."""
-    kind = x.device.type
-    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.get_autocast_dtype(kind) if enabled else None
+    """The dtype to which autocast casts x; None if autocast is off or does not know the device, such as meta."""
+    device_type = x.device.type
+    enabled = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
+    return torch.get_autocast_dtype(device_type) if enabled else None

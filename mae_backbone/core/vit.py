@@ -1,4 +1,4 @@
-"""The Vision Transformer that is pretrained by MAE, then serves as classifier and as dense backbone."""
+"""The Vision Transformer that MAE pretrains, and that then serves as classifier and as dense backbone."""
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from mae_backbone.core.attention import Attention
 from mae_backbone.core.masking import Mask
 from mae_backbone.core.patches import grid_size, sincos_positions
-from mae_backbone.core.recompute import linear_of
+from mae_backbone.core.recompute import recompute_linear_input
 from mae_backbone.core.relative_bias import RelativeBias
 from mae_backbone.core.windows import Windows
 
@@ -39,24 +39,25 @@ class ViT(nn.Module):
 
     Args:
         arch: a name in `ARCHS`, or dict(width=, depth=, heads=).
-        image_size: pixels, (H, W) or one number, that the model is built for. Any other size is served at run time:
-            absolute positions are interpolated bicubically, relative ones linearly, as detectron2 does.
-        pretrain_image_size: that of the pretraining, for which absolute positions are stored; None: as `image_size`.
+        image_size: (H, W) in pixels or one number, that the model is built for. Images of any other size are taken at
+            run time: absolute positions are interpolated bicubically, relative ones linearly, as in detectron2.
+        pretrain_image_size: image size of the pretraining, for which absolute positions are stored; None: `image_size`.
         patch_size: side of a patch in pixels.
         in_channels: C of the images.
-        class_token: whether a class token goes first.
-        final_norm: whether a LayerNorm ends it (MAE yes, ViTDet no).
-        fixed_positions: keep the sin-cos positions out of training (MAE pretraining).
-        drop_path_rate: of the last block, in [0, 1); it grows linearly from 0 at the first, and drops whole images.
+        class_token: prepend a class token.
+        final_norm: end with a LayerNorm (MAE does, ViTDet does not).
+        fixed_positions: do not train the sin-cos positions (MAE pretraining).
+        drop_path_rate: probability of dropping a branch of the last block, in [0, 1). It grows linearly from 0 at the
+            first block, and drops whole images.
         window_size: side in patches of the windows that attention is confined to; 0 for none.
         global_blocks: indices of the blocks that attend to all patches nevertheless.
-        shifted_windows: move the windows of every second block by half their side, as Swin does, so that they pass
-            information on without global blocks.
-        conv_blocks: indices of the blocks that end in a residual convolution, which passes it on as well.
+        shifted_windows: shift the windows of every second block by half their side, as Swin does, so that information
+            crosses windows without global blocks.
+        conv_blocks: indices of the blocks that end in a residual convolution, which also carries it across windows.
         relative_positions: add detectron2's decomposed relative positions in every block.
-        relative_bias: add relative positions of BEiT's kind, a number for each distance and head: 'block' has a table
-            in every block (MAE's segmentation), 'shared' one for all; None for none. They go with a class token too.
-        checkpointing: recompute the blocks in the backward pass instead of keeping what is inside of them.
+        relative_bias: add the relative positions of BEiT, a number for each distance and head: 'block' has a table in
+            every block (MAE's segmentation), 'shared' one for all blocks. None for none. They allow a class token.
+        checkpointing: recompute whole blocks in the backward pass instead of storing what is inside of them.
 
     Raises:
         ValueError: an arch or a combination that does not exist.
@@ -72,7 +73,7 @@ class ViT(nn.Module):
         self.arch = width, depth, heads = find_arch(arch)
         self.patch_size, self.in_channels, self.checkpointing = patch_size, in_channels, checkpointing
         grid = grid_size(_pair(image_size), patch_size)
-        self.grid = grid_size(_pair(pretrain_image_size or image_size), patch_size)  # of the stored positions
+        self.grid = grid_size(_pair(pretrain_image_size or image_size), patch_size)  # that positions are stored for
         if class_token and (window_size or relative_positions or conv_blocks):
             raise ValueError('windows, relative positions and convolutions are defined between patches: '
                              'set class_token=False')
@@ -88,7 +89,7 @@ class ViT(nn.Module):
 
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
-        # Public checkpoints have a row for the class token first, even where (detectron2) there is no such token.
+        # The first row is the class token's. Public checkpoints have it even if (detectron2) there is no such token.
         self.pos_embed = nn.Parameter(sincos_positions(self.grid, width, class_token=True),
                                       requires_grad=not fixed_positions)
         rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
@@ -109,34 +110,34 @@ class ViT(nn.Module):
         """images (B, C, H, W) -> tokens (B, L, D) with their positions.
 
         Raises:
-            ValueError: the patch does not divide the image, or the channels are not those of the model.
+            ValueError: a side of the images is not a multiple of the patch size, or the channels do not fit.
         """
         grid = self.check(images)
         return self.patch_embed(images) + self.positions(grid)[:, 1:]
 
     def embed_visible(self, patches: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
-        """patches (B, L, P) as `patchify` cuts them -> tokens (B, K, D) of the visible ones alone."""
+        """patches (B, L, P) of `patchify` -> tokens (B, K, D) of the visible ones, with their positions."""
         # The projection is a convolution (D, C, p, p); patchify orders the pixels of a patch as (p, p, C).
         weight = self.patch_embed.proj.weight.permute(0, 2, 3, 1).flatten(1)
-        tokens = F.linear(mask.visible(patches), weight, self.patch_embed.proj.bias)
-        return tokens + mask.visible(self.positions(grid)[:, 1:])
+        tokens = F.linear(mask.take_visible(patches), weight, self.patch_embed.proj.bias)
+        return tokens + mask.take_visible(self.positions(grid)[:, 1:])
 
     def encode(self, tokens: Tensor) -> Tensor:
         """tokens (B, N, D) of any patches, with positions -> (B, 1 + N, D) after all blocks, class token first.
 
         Raises:
-            ValueError: there are relative positions, which need a grid of patches.
+            ValueError: the model has `relative_bias`, which needs a full grid of patches.
         """
         if self.relative_bias:
-            raise ValueError(f'relative_bias={self.relative_bias!r} needs the grid of all patches, which is not known '
-                             'here: pretrain and classify without it, it is for feature maps')
+            raise ValueError(f'relative_bias={self.relative_bias!r} needs all patches of a grid, but the encoder gets '
+                             'single patches here: pretrain and classify without it, use it for feature maps')
         tokens = self._prepend_class_token(tokens)
         for block in self.blocks:
             tokens = self._run(block, tokens, None)
         return self.norm(tokens)
 
     def feature_maps(self, images: Tensor, out_indices: Sequence[int] = (-1,)) -> list[Tensor]:
-        """images (B, C, H, W) -> output (B, D, h, w) of each of the blocks `out_indices`, normed if `final_norm`."""
+        """images (B, C, H, W) -> maps (B, D, h, w), one for each block in `out_indices`, normed if `final_norm`."""
         grid = self.check(images)
         wanted = {i % len(self.blocks) for i in out_indices}
         tokens, maps = self._prepend_class_token(self.embed(images)), {}
@@ -148,21 +149,21 @@ class ViT(nn.Module):
         return [maps[i % len(self.blocks)] for i in out_indices]
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Positions (1, 1 + h*w, D) for a grid of (h, w) patches, the class token's first."""
+        """Position embeddings (1, 1 + h*w, D) for a grid of (h, w) patches, after that of the class token."""
         if tuple(grid) == self.grid:
             return self.pos_embed
         return resample_abs_pos_embed(self.pos_embed, list(grid), list(self.grid), num_prefix_tokens=1,
                                       interpolation='bicubic', antialias=False)
 
     def check(self, images: Tensor) -> tuple[int, int]:
-        """images (B, C, H, W) -> their grid (h, w). Raises ValueError where the model cannot take them."""
+        """images (B, C, H, W) -> their grid (h, w). Raises ValueError if the images do not fit the model."""
         if images.ndim != 4 or images.shape[1] != self.in_channels:
             raise ValueError(f'images are {tuple(images.shape)}, wanted (B, {self.in_channels}, H, W): '
                              'set in_channels of the model to the channels of your images')
-        return grid_size(tuple(images.shape[2:]), self.patch_size)
+        return grid_size((images.shape[2], images.shape[3]), self.patch_size)
 
     def _prepend_class_token(self, tokens: Tensor) -> Tensor:
-        """tokens (B, N, D) -> (B, 1 + N, D), or as they were where the model has no class token."""
+        """tokens (B, N, D) -> (B, 1 + N, D); unchanged if the model has no class token."""
         if self.cls_token is None:
             return tokens
         first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
@@ -185,9 +186,9 @@ class Block(nn.Module):
     Args:
         width: D.
         heads: number of heads of attention.
-        drop_path: how often each of the two branches is left out, in [0, 1).
-        window_size: side in patches of the windows that attention stays within; 0 for none.
-        shift: patches by which the windows are moved to the lower right, in [0, window_size).
+        drop_path: probability of dropping each of the two branches, in [0, 1).
+        window_size: side in patches of the windows that attention is confined to; 0 for none.
+        shift: patches by which the windows are shifted to the lower right, in [0, window_size).
         convolve: end in a residual convolution.
         table_size, bias_size, recompute: as in `Attention`.
     """
@@ -207,10 +208,13 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int] | None = None, *, last: int | None = None,
                 bias: Tensor | None = None) -> Tensor:
-        """tokens (B, N, D) -> (B, N, D); `grid` (h, w) is needed for windows, positions and convolutions.
+        """tokens (B, N, D) -> (B, N, D).
 
-        A `bias` (heads, N, N) is added to the scores of attention, in a block without windows.
-        With `last` = M, in a block without any of these, only the outcome (B, M, D) of the last M tokens is computed.
+        Args:
+            tokens: of the block.
+            grid: (h, w), needed for windows, relative positions and convolutions.
+            last: M; compute only the last M tokens, (B, M, D), in a block without any of these.
+            bias: (heads, N, N), added to the scores of attention in a block without windows.
         """
         if last is not None:
             tokens = tokens[:, -last:] + self.drop_path(self.attn(tokens, before=self.norm1, last=last))
@@ -220,18 +224,22 @@ class Block(nn.Module):
         return self.residual(tokens, grid) if hasattr(self, 'residual') else tokens
 
     def attend(self, tokens: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
-        """tokens (B, N, D) -> (B, N, D), normed and attended to, in windows where the block has them."""
-        windows = Windows(grid, self.window_size, self.shift) if self.window_size else None
+        """tokens (B, N, D) -> (B, N, D): norm and attention, in windows if the block has them."""
+        windows = None
+        if self.window_size:
+            if grid is None:
+                raise ValueError('a block with windows needs the grid of the patches')
+            windows = Windows(grid, self.window_size, self.shift)
         return self.attn(tokens, grid, before=self.norm1, bias=bias, windows=windows)
 
     def expand(self, tokens: Tensor) -> Tensor:
-        """tokens (B, N, D) -> (B, N, D), normed and through the MLP."""
-        inner = linear_of(self.mlp.fc1, self.norm2, tokens, recompute=self.recompute)
-        return linear_of(self.mlp.fc2, self.mlp.act, inner, recompute=self.recompute)
+        """tokens (B, N, D) -> (B, N, D): norm and MLP."""
+        inner = recompute_linear_input(self.mlp.fc1, self.norm2, tokens, recompute=self.recompute)
+        return recompute_linear_input(self.mlp.fc2, self.mlp.act, inner, recompute=self.recompute)
 
 
 class ConvBottleneck(nn.Module):
-    """detectron2's `ResBottleneckBlock`, its names included: convolutions of 1, 3 and 1, that start as the identity."""
+    """detectron2's `ResBottleneckBlock` with its names: 1x1, 3x3 and 1x1 convolutions, initialized to the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -255,7 +263,7 @@ class ConvBottleneck(nn.Module):
 
 
 def find_arch(arch: str | dict) -> Arch:
-    """A name in `ARCHS` or dict(width=, depth=, heads=) -> Arch. Raises ValueError for anything else."""
+    """Returns the Arch of a name in `ARCHS` or of dict(width=, depth=, heads=); raises ValueError for anything else."""
     if isinstance(arch, str) and arch in ARCHS:
         return ARCHS[arch]
     if isinstance(arch, dict) and set(arch) == set(Arch._fields):
@@ -264,14 +272,15 @@ def find_arch(arch: str | dict) -> Arch:
 
 
 def initialize(module: nn.Module) -> None:
-    """The initialization of the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02)."""
-    for name, part in module.named_modules():
-        if isinstance(part, nn.Linear):
-            nn.init.xavier_uniform_(part.weight)
-            nn.init.zeros_(part.bias)
-        elif name.endswith('patch_embed.proj'):  # as the linear layer that it is
-            nn.init.xavier_uniform_(part.weight.data.flatten(1))
-            nn.init.zeros_(part.bias)
+    """Initializes as the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02)."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Conv2d) and name.endswith('patch_embed.proj'):
+            nn.init.xavier_uniform_(layer.weight.data.flatten(1))  # as a linear layer on the pixels of a patch
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     for name, parameter in module.named_parameters():
         if name.endswith(('cls_token', 'mask_token')):
             nn.init.normal_(parameter, std=0.02)

@@ -27,7 +27,7 @@ def explicit(q: Tensor, k: Tensor, v: Tensor, table_h: Tensor, table_w: Tensor, 
 @pytest.fixture(params=['in parts', 'folded'])
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to add the bias, of which a CPU would take the first alone."""
-    monkeypatch.setattr(attention, 'in_parts', lambda q: request.param == 'in parts')
+    monkeypatch.setattr(attention, 'takes_chunks', lambda q: request.param == 'in parts')
 
 
 def stretch(table: Tensor, size: int) -> Tensor:

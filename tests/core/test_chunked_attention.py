@@ -31,8 +31,8 @@ def formula(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns
 def test_it_is_the_formula_forwards_and_backwards_in_any_parts(table: bool, scores: int,
                                                                monkeypatch: pytest.MonkeyPatch):
     """Single queries, some queries of a head, some heads of an image, some images, all; with a rest that is smaller."""
-    monkeypatch.setattr(module, 'SCORES', scores)
-    monkeypatch.setattr(module, 'QUERIES', 1)
+    monkeypatch.setattr(module, 'CHUNK_SCORES', scores)
+    monkeypatch.setattr(module, 'MIN_QUERIES', 1)
     given = inputs(5, 3, 3, 4, 6, table=table)
     found, wanted = chunked_attention(**given), formula(**given)
     assert_close(found, wanted, atol=1e-12, rtol=0)

@@ -15,7 +15,7 @@ def decoder(grid: tuple[int, int] = (3, 4)) -> MAEDecoder:
 
 def latent_and_mask(grid: tuple[int, int] = (3, 4)) -> tuple[Tensor, Mask]:
     mask = random_mask(torch.zeros(2, grid[0] * grid[1], 1), 0.5)
-    return torch.randn(2, 1 + mask.keep.shape[1], 12), mask
+    return torch.randn(2, 1 + mask.ids_visible.shape[1], 12), mask
 
 
 def in_the_order_of_the_image(model: MAEDecoder, latent: Tensor, mask: Mask, positions: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def in_the_order_of_the_image(model: MAEDecoder, latent: Tensor, mask: Mask, pos
     known = model.decoder_embed(latent)
     tokens = model.mask_token.repeat(len(latent), 1 + mask.hidden.shape[1], 1)
     tokens[:, 0] = known[:, 0]
-    for b, keep in enumerate(mask.keep):
+    for b, keep in enumerate(mask.ids_visible):
         tokens[b, 1 + keep] = known[b, 1:]
     tokens = tokens + positions
     for block in model.decoder_blocks:
@@ -41,7 +41,7 @@ def test_only_the_hidden_patches_are_predicted_where_that_is_wanted():
     model, (latent, mask) = decoder(), latent_and_mask()
     pixels = model(latent, mask, (3, 4))
     assert pixels.shape == (2, 6, 10)
-    assert_close(pixels, mask.concealed(model.predict_all(latent, mask, (3, 4))), atol=1e-6, rtol=0)
+    assert_close(pixels, mask.take_hidden(model.predict_all(latent, mask, (3, 4))), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize('grid', [(6, 5), (2, 2)])

@@ -62,7 +62,7 @@ def test_loss_is_that_of_the_public_mae(public_model: MAE, golden_mae: dict[str,
     mask = mask_from_noise(golden_mae['noise'], 0.75)
     loss, pixels, _ = public_model(golden_mae['images'], mask)
     assert_close(loss, golden_mae[f'loss_norm_pix_{norm_pix}'], atol=1e-5, rtol=0)
-    assert_close(pixels, mask.concealed(golden_mae['pred']), atol=1e-5, rtol=0)
+    assert_close(pixels, mask.take_hidden(golden_mae['pred']), atol=1e-5, rtol=0)
 
 
 # ---- what may know of what
@@ -84,7 +84,7 @@ def test_loss_counts_hidden_pixels_alone(norm_pix: bool):
     mask, pixels = random_mask(patches, 0.75), torch.randn(2, 12, 192)
     total, count = 0, 0
     for b in range(2):
-        for i, drop in enumerate(mask.drop[b]):
+        for i, drop in enumerate(mask.ids_hidden[b]):
             target = patches[b, drop].double().numpy()
             if norm_pix:
                 target = (target - target.mean()) / np.sqrt(target.var(ddof=1) + 1e-6)
@@ -98,7 +98,7 @@ def test_loss_counts_hidden_pixels_alone(norm_pix: bool):
 def test_order_of_the_patches_does_not_matter():
     model, images = tiny(), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
-    keep, drop = mask.keep[:, torch.randperm(4)], mask.drop[:, torch.randperm(12)]
+    keep, drop = mask.ids_visible[:, torch.randperm(4)], mask.ids_hidden[:, torch.randperm(12)]
     shuffled = Mask(keep, drop, torch.cat([keep, drop], 1).argsort(1), mask.hidden)
     (loss, pixels, _), (other_loss, other_pixels, _) = model(images, mask), model(images, shuffled)
     assert_close(other_loss, loss, atol=1e-6, rtol=0)
@@ -134,8 +134,8 @@ def test_weights_of_one_are_the_plain_mean():
 
 def test_seeds_alone_decide_the_masks_and_without_them_the_generator_does():
     model, images, seeds = tiny(), torch.randn(4, 3, 32, 32), torch.arange(4)
-    assert torch.equal(model(images, seeds=seeds)[2].keep, model(images, seeds=seeds)[2].keep)
-    assert not torch.equal(model(images)[2].keep, model(images)[2].keep)
+    assert torch.equal(model(images, seeds=seeds)[2].ids_visible, model(images, seeds=seeds)[2].ids_visible)
+    assert not torch.equal(model(images)[2].ids_visible, model(images)[2].ids_visible)
 
 
 @pytest.mark.parametrize('masking', [BlockMasking(0.5), GridMasking(0.5)])
@@ -144,7 +144,7 @@ def test_the_masking_is_the_one_that_was_given_and_its_ratio_may_change(masking:
     for ratio in (0.5, 0.8):
         model.mask_ratio = ratio
         wanted = type(masking)(ratio)(noise_from_seeds(seeds, 16), (4, 4))
-        assert torch.equal(model(images, seeds=seeds)[2].keep, wanted.keep)
+        assert torch.equal(model(images, seeds=seeds)[2].ids_visible, wanted.ids_visible)
         assert model.mask_ratio == ratio
 
 
@@ -166,12 +166,12 @@ def test_a_target_normalized_over_the_image_has_channels_of_zero_mean_and_unit_v
 def test_a_share_of_the_hidden_patches_is_predicted_from_what_is_left():
     model, images = tiny(), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
-    model.predict_share = 0.5
+    model.predict_ratio = 0.5
     loss, pixels, part = model(images, mask)
-    assert torch.equal(part.drop, mask.drop[:, :6])
+    assert torch.equal(part.ids_hidden, mask.ids_hidden[:, :6])
     assert pixels.shape == (2, 6, 192)
     assert_close(loss, model.loss(patchify(images, 8), pixels, part))
-    others = torch.where(mask.drop[0, 6:, None] == torch.arange(16), 1.0, 0.0).sum(0).bool()
+    others = torch.where(mask.ids_hidden[0, 6:, None] == torch.arange(16), 1.0, 0.0).sum(0).bool()
     changed = patchify(images, 8).masked_fill(others[None, :, None], 0)
     found = model(unpatchify(changed, 8, (4, 4))[:1], Mask(*(side[:1] for side in mask)))[1]
     assert_close(found, pixels[:1], atol=1e-6, rtol=0)
@@ -183,11 +183,11 @@ def test_the_first_hidden_patches_are_random_ones():
     for masking in (BlockMasking(0.5), GridMasking(0.5)):
         mask = masking(noise_from_seeds(torch.arange(4000), 16), (4, 4))
         for patch in range(16):
-            counts[patch] = (mask.part(2).drop == patch).sum() / mask.hidden[:, patch].sum()
+            counts[patch] = (mask.first_hidden(2).ids_hidden == patch).sum() / mask.hidden[:, patch].sum()
         assert (counts - 2 / 8).abs().max() < 0.05
 
 
-@pytest.mark.parametrize('options', [dict(norm_pix='patch'), dict(predict_share=0.0), dict(predict_share=1.5)])
+@pytest.mark.parametrize('options', [dict(norm_pix='patch'), dict(predict_ratio=0.0), dict(predict_ratio=1.5)])
 def test_options_out_of_range_are_refused(options: dict):
     with pytest.raises(ValueError, match=next(iter(options))):
         MAE(ViT(dict(width=32, depth=2, heads=2), image_size=32, patch_size=8), **options)
@@ -201,7 +201,7 @@ def test_any_channels_patches_and_sizes(channels: int, patch_size: int, size: tu
     images = torch.randn(2, channels, *size)
     loss, pixels, mask = model(images)
     L = size[0] * size[1] // patch_size**2
-    assert mask.keep.shape == (2, L // 4)
+    assert mask.ids_visible.shape == (2, L // 4)
     assert pixels.shape == (2, L - L // 4, channels * patch_size**2)
     assert torch.isfinite(loss)
     assert all(picture.shape == images.shape for picture in model.reconstruct(images))
@@ -212,7 +212,7 @@ def test_reconstruction_of_a_perfect_decoder_is_the_image(norm_pix: bool | str,
                                                              monkeypatch: pytest.MonkeyPatch):
     model, images = tiny(norm_pix=norm_pix), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
-    truth = mask.concealed(patchify(images, 8))
+    truth = mask.take_hidden(patchify(images, 8))
     mean, deviation = {True: patch_statistics(truth), False: (0, 1),
                        'image': image_statistics(patchify(images, 8), 3)}[norm_pix]
     monkeypatch.setattr(model.decoder, 'forward', lambda *_: (truth - mean) / deviation)
@@ -228,8 +228,8 @@ def test_reconstruction_keeps_visible_pixels_and_gives_no_gradient():
     mask = fixed_mask(images, model)
     _, filled = model.reconstruct(images, mask)
     patches, found = patchify(images, 8), patchify(filled, 8)
-    assert torch.equal(mask.visible(found), mask.visible(patches))
-    assert not torch.equal(mask.concealed(found), mask.concealed(patches))
+    assert torch.equal(mask.take_visible(found), mask.take_visible(patches))
+    assert not torch.equal(mask.take_hidden(found), mask.take_hidden(patches))
     assert not filled.requires_grad
 
 

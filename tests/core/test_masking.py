@@ -27,8 +27,8 @@ def seeded_mask(tokens: Tensor, ratio: float, seed: int = 0) -> Mask:
 def test_every_image_has_k_visible_patches_and_each_patch_is_on_one_side(L: int, ratio: float, K: int):
     tokens = torch.randn(5, L, 3)
     mask = seeded_mask(tokens, ratio)
-    assert mask.keep.shape == (5, K)
-    for keep, drop, hidden in zip(mask.keep, mask.drop, mask.hidden, strict=True):
+    assert mask.ids_visible.shape == (5, K)
+    for keep, drop, hidden in zip(mask.ids_visible, mask.ids_hidden, mask.hidden, strict=True):
         assert sorted(torch.cat([keep, drop]).tolist()) == list(range(L))
         assert hidden.nonzero().flatten().tolist() == sorted(drop.tolist())
 
@@ -36,27 +36,28 @@ def test_every_image_has_k_visible_patches_and_each_patch_is_on_one_side(L: int,
 def test_unshuffle_is_the_inverse_of_the_split():
     tokens = torch.randn(3, 16, 2)
     mask = seeded_mask(tokens, 0.75)
-    assert torch.equal(mask.unshuffle(mask.visible(tokens), mask.concealed(tokens)), tokens)
-    assert torch.equal(torch.cat([mask.keep, mask.drop], 1).gather(1, mask.restore), torch.arange(16).expand(3, -1))
+    assert torch.equal(mask.unshuffle(mask.take_visible(tokens), mask.take_hidden(tokens)), tokens)
+    shuffle = torch.cat([mask.ids_visible, mask.ids_hidden], 1)
+    assert torch.equal(shuffle.gather(1, mask.ids_restore), torch.arange(16).expand(3, -1))
 
 
 def test_what_is_shared_by_all_images_is_split_for_each():
     positions = torch.randn(1, 16, 2)
     mask = seeded_mask(torch.zeros(3, 16, 1), 0.75)
-    assert torch.equal(mask.visible(positions), mask.visible(positions.repeat(3, 1, 1)))
-    assert torch.equal(mask.concealed(positions)[2], positions[0, mask.drop[2]])
+    assert torch.equal(mask.take_visible(positions), mask.take_visible(positions.repeat(3, 1, 1)))
+    assert torch.equal(mask.take_hidden(positions)[2], positions[0, mask.ids_hidden[2]])
 
 
 def test_the_lowest_noise_stays_visible_in_ascending_order():
     mask = mask_from_noise(torch.tensor([[0.3, 0.9, 0.1, 0.5]]), 0.5)
-    assert mask.keep.tolist() == [[2, 0]]
-    assert mask.drop.tolist() == [[3, 1]]
+    assert mask.ids_visible.tolist() == [[2, 0]]
+    assert mask.ids_hidden.tolist() == [[3, 1]]
 
 
 def test_noise_gives_the_masks_of_the_public_mae(golden_mae: dict[str, Tensor]):
     mask = mask_from_noise(golden_mae['noise'], 0.75)
     assert torch.equal(mask.hidden.float(), golden_mae['mask'])
-    assert torch.equal(mask.restore, golden_mae['ids_restore'])
+    assert torch.equal(mask.ids_restore, golden_mae['ids_restore'])
 
 
 def test_masks_are_drawn_anew_for_each_image_and_call_and_follow_the_generator():
@@ -125,12 +126,12 @@ def test_every_kind_hides_exactly_the_share_that_is_wanted(kind: type, grid: tup
     L = grid[0] * grid[1]
     noise = noise_from_seeds(torch.arange(8), L)
     mask = kind(ratio)(noise, grid)
-    assert mask.keep.shape == (8, int(L * (1 - ratio)))
-    shuffle = torch.cat([mask.keep, mask.drop], 1)
+    assert mask.ids_visible.shape == (8, int(L * (1 - ratio)))
+    shuffle = torch.cat([mask.ids_visible, mask.ids_hidden], 1)
     assert torch.equal(shuffle.sort(1).values, torch.arange(L).expand(8, -1))
-    assert torch.equal(shuffle.gather(1, mask.restore), torch.arange(L).expand(8, -1))
-    assert torch.equal(mask.hidden.gather(1, shuffle), torch.arange(L).expand(8, -1) >= mask.keep.shape[1])
-    assert all((noise.gather(1, side).diff(dim=1) >= 0).all() for side in (mask.keep, mask.drop))
+    assert torch.equal(shuffle.gather(1, mask.ids_restore), torch.arange(L).expand(8, -1))
+    assert torch.equal(mask.hidden.gather(1, shuffle), torch.arange(L).expand(8, -1) >= mask.ids_visible.shape[1])
+    assert all((noise.gather(1, side).diff(dim=1) >= 0).all() for side in (mask.ids_visible, mask.ids_hidden))
 
 
 @pytest.mark.parametrize('kind', KINDS)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from mae_backbone.core.recompute import linear_of, on_made
+from mae_backbone.core.recompute import recompute_inputs, recompute_linear_input
 from mae_backbone.core.vit import Block, ViT
 
 
@@ -37,7 +37,7 @@ def test_outcome_and_gradients_are_those_of_the_layers_bit_by_bit(cheap: nn.Modu
     wanted = x, *linear.parameters(), *cheap.parameters()
     with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
         plain = gradients(lambda: linear(cheap(x)), *wanted)
-        ours = gradients(lambda: linear_of(linear, cheap, x), *wanted)
+        ours = gradients(lambda: recompute_linear_input(linear, cheap, x), *wanted)
     assert plain[0].dtype == dtype
     for a, b in zip(ours, plain, strict=True):
         assert torch.equal(a, b)
@@ -46,13 +46,13 @@ def test_outcome_and_gradients_are_those_of_the_layers_bit_by_bit(cheap: nn.Modu
 def test_what_is_made_lives_no_longer_than_the_forward_pass():
     linear, x = nn.Linear(512, 1), torch.randn(100, 512, requires_grad=True)
     assert held(lambda: linear(nn.functional.gelu(x))) >= 4 * 100 * 512
-    assert held(lambda: linear_of(linear, nn.functional.gelu, x)) < 4 * 200
+    assert held(lambda: recompute_linear_input(linear, nn.functional.gelu, x)) < 4 * 200
 
 
 def test_makers_are_told_apart_and_called_once_more_each():
     a, b, calls = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True), []
     makers = [lambda: calls.append('a') or a.exp(), lambda: calls.append('b') or b.sin()]
-    found = gradients(lambda: on_made(torch.mul, *makers), a, b)
+    found = gradients(lambda: recompute_inputs(torch.mul, *makers), a, b)
     assert calls == ['a', 'b', 'a', 'b'] or calls == ['a', 'b', 'b', 'a']
     for one, wanted in zip(found, gradients(lambda: a.exp() * b.sin(), a, b), strict=True):
         assert torch.equal(one, wanted)
@@ -100,7 +100,7 @@ def test_a_compiler_takes_the_block_as_a_whole(options: dict):
 def test_without_gradients_nothing_is_kept():
     linear, x = nn.Linear(16, 8), torch.randn(2, 16)
     with torch.no_grad():
-        assert torch.equal(linear_of(linear, torch.tanh, x), linear(x.tanh()))
+        assert torch.equal(recompute_linear_input(linear, torch.tanh, x), linear(x.tanh()))
 
 
 def test_blocks_run_on_the_meta_device_which_has_no_autocast():

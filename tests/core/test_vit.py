@@ -78,7 +78,7 @@ def test_any_patch_and_channels_and_visible_tokens_are_those_of_all(patch_size: 
     tokens, patches = model.embed(images), patchify(images, patch_size)
     mask = random_mask(patches, 0.5)
     grid = size[0] // patch_size, size[1] // patch_size
-    assert_close(model.embed_visible(patches, mask, grid), mask.visible(tokens), atol=1e-5, rtol=0)
+    assert_close(model.embed_visible(patches, mask, grid), mask.take_visible(tokens), atol=1e-5, rtol=0)
     assert model.feature_maps(images)[0].shape == (2, 48, *grid)
 
 

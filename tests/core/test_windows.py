@@ -38,7 +38,7 @@ def test_shifted_windows_are_rectangles_cut_elsewhere(grid: tuple[int, int], shi
     whole = Windows(grid, size, shift)
     windows = whole.split(tokens)
     assert torch.equal(whole.join(windows), tokens)
-    assert len(windows) * size**2 == 2 * math.prod(whole.filled)
+    assert len(windows) * size**2 == 2 * math.prod(whole.padded_grid)
     starts = [range(shift - size if shift else 0, side, size) for side in grid]
     corners = [(top, left) for top in starts[0] for left in starts[1]]
     assert len(windows) == 2 * len(corners)

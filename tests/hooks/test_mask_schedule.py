@@ -23,7 +23,7 @@ def test_model_masks_by_the_schedule():
     hidden = []
     for runner.iter in range(3):
         MaskRatioHook(start=0.25, end=0.75).before_train_iter(runner, runner.iter)
-        hidden.append(mae(torch.zeros(1, 3, 32, 32))[2].drop.shape[1])
+        hidden.append(mae(torch.zeros(1, 3, 32, 32))[2].ids_hidden.shape[1])
     assert hidden == [4, 8, 12]
 
 

@@ -40,7 +40,7 @@ def test_loss_is_that_of_the_mae_on_normalized_pixels():
     wanted, _, mask = model.mae(inputs)
     torch.manual_seed(1)
     assert torch.equal(model(inputs, mode='loss')['loss'], wanted)
-    assert mask.keep.shape == (4, 4)
+    assert mask.ids_visible.shape == (4, 4)
 
 
 @pytest.mark.parametrize('size', [(32, 32), (24, 40)])
@@ -83,7 +83,7 @@ def test_a_user_registers_masks_of_his_own():
         def __call__(self, noise: Tensor, grid: tuple[int, int]) -> Mask:
             return mask_from_noise(torch.arange(noise.shape[1]).expand_as(noise), self.ratio)
     model = pretrainer(masking=dict(type='FirstPatches'))
-    assert model.mae(torch.zeros(2, 3, 32, 32))[2].keep.tolist() == [[0, 1, 2, 3]] * 2
+    assert model.mae(torch.zeros(2, 3, 32, 32))[2].ids_visible.tolist() == [[0, 1, 2, 3]] * 2
 
 
 def test_seeds_flips_and_weights_of_a_batch_reach_the_loss():
