@@ -3,7 +3,7 @@
 Run     python tools/train.py configs/demo/dense-linear_vit-micro_camvid.py --data-root camvid --pretrained MAE.pth
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
         unlabeled pixels, classes.txt with one name per line
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = ['./upernet_vit-micro_camvid.py']
 

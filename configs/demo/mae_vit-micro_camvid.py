@@ -2,7 +2,7 @@
 
 Run     python tools/pretrain.py configs/demo/mae_vit-micro_camvid.py --data-root camvid/images/training
 Data    camvid/images/training/*.jpg (367 frames of 480x360), or any folder of images
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = [
     '../_base_/models/mae_vit-micro.py',

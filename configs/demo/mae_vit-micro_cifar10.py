@@ -2,7 +2,7 @@
 
 Run     python tools/pretrain.py configs/demo/mae_vit-micro_cifar10.py --data-root cifar10/train
 Data    cifar10/train/CLASS/*.jpg (50,000 images of 32x32), or any folder of images
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = ['../_base_/models/mae_vit-micro.py', '../_base_/datasets/unlabeled.py', '../_base_/schedules/mae_micro.py']
 

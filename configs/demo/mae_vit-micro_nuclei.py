@@ -2,7 +2,7 @@
 
 Run     python tools/pretrain.py configs/demo/mae_vit-micro_nuclei.py --data-root nuclei/train
 Data    nuclei/train/*.png (430 images of 256x256 to 1388x1040), or any folder of images
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = [
     '../_base_/models/mae_vit-micro.py',

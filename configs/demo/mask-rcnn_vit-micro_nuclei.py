@@ -2,7 +2,7 @@
 
 Run     python tools/train.py configs/demo/mask-rcnn_vit-micro_nuclei.py --data-root nuclei --pretrained MAE.pth
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = [
     '../_base_/models/mask-rcnn_vit-micro.py',

@@ -3,7 +3,7 @@
 Run     python tools/train.py configs/demo/quickstart_classification.py --data-root work_dirs/quickstart/scenes/classes
         --pretrained MAE.pth
 Data    what tools/quickstart.py generates, or any class folders; the classes are the folders of train
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = ['../_base_/models/vit-micro_classifier.py', '../_base_/datasets/cifar10.py', '../_base_/runtime_demo.py']
 

@@ -3,7 +3,7 @@
 Run     python tools/train.py configs/demo/quickstart_detection.py --data-root work_dirs/quickstart/scenes
         --pretrained MAE.pth
 Data    what tools/quickstart.py generates: images/{train,val}/*.jpg, annotations/instances_{train,val}.json
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = ['mask-rcnn_vit-micro_nuclei.py']
 

@@ -2,7 +2,7 @@
 
 Run     python tools/pretrain.py configs/demo/quickstart_mae.py --data-root work_dirs/quickstart/scenes/unlabeled
 Data    what tools/quickstart.py generates, or any folder of images
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = ['../_base_/models/mae_vit-micro.py', '../_base_/datasets/unlabeled.py', '../_base_/schedules/mae_micro.py']
 

@@ -3,7 +3,7 @@
 Run     python tools/train.py configs/demo/quickstart_segmentation.py --data-root work_dirs/quickstart/scenes
         --pretrained MAE.pth
 Data    what tools/quickstart.py generates: images/{train,val}/*.jpg, segments/{train,val}/*.png, classes.txt
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = ['upernet_vit-micro_camvid.py']
 

@@ -2,7 +2,7 @@
 
 Run     python tools/test.py configs/demo/vit-micro_knn_cifar10.py MAE.pth --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
-Expect  the table in the README
+Expect  docs/benchmarks.md
 """
 _base_ = ['../_base_/models/vit-micro_classifier.py', '../_base_/datasets/cifar10.py', '../_base_/runtime_demo.py']
 

@@ -2,8 +2,8 @@
 
 Run     python tools/train.py configs/demo/vit-micro_supervised-64px_cifar10.py --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
-Expect  49.6 top-1 on CIFAR-10 after both epochs (ours, one seed); as initial weights: the table of few labels in the
-        README
+Expect  49.6 top-1 on CIFAR-10 after both epochs (ours, one seed); as initial weights: the table of few labels in
+        docs/benchmarks.md
 
 All weights of the ViT have the shapes of mae_vit-micro_nuclei.py and mae_vit-micro_camvid.py. Two epochs, 780
 iterations of 128 images, take about as long as their 3,500 iterations of 64, whose encoder processes a quarter of each

@@ -2,8 +2,8 @@
 
 Run     python tools/train.py configs/demo/vit-micro_supervised_cifar10.py --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
-Expect  50.2 top-1 on CIFAR-10 after three epochs (ours, one seed); as initial weights: the table of few labels in the
-        README
+Expect  50.2 top-1 on CIFAR-10 after three epochs (ours, one seed); as initial weights: the table of few labels in
+        docs/benchmarks.md
 
 Three epochs, 1,170 iterations of 128 images, take about as long as the 7 epochs of mae_vit-micro_cifar10.py, whose
 encoder processes a quarter of each image. These weights have seen all labels of the set, even when they are then

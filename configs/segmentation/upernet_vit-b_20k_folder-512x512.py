@@ -9,7 +9,7 @@ Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
 Label maps are PNG files with the number of a class in each pixel and 255 for unlabeled pixels, or with colors that
-classes.txt lists (README, Segmentation). For other suffixes: --cfg-options train_dataloader.dataset.img_suffix=.png,
+classes.txt lists (docs/segmentation.md). For other suffixes: --cfg-options train_dataloader.dataset.img_suffix=.png,
 and the same for val_dataloader and test_dataloader. If 0 means unlabeled: reduce_zero_label=True in the same places.
 """
 _base_ = [

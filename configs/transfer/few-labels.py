@@ -1,9 +1,9 @@
 """1, 10 and 100 % of the labels, three seeds: frozen features and trainings of small models on three small sets.
 
 Run     python tools/transfer.py few-labels --checkpoint MAE.pth --against random --data cifar10 --data-root data
-        as the MAE of a set, pretrained as the README says, fits the models for that set: --data cifar10|nuclei|camvid
+        as the MAE of a set (docs/benchmarks.md) fits the models for that set: --data cifar10|nuclei|camvid
 Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
-Expect  the table in the README
+Expect  docs/benchmarks.md
 
 Trainings have as many iterations with few labels as with all, so that what differs is what the labels say. The
 attentive probe of all labels, hours on a CPU, is left out: set its `labels` to have it.

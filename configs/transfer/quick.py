@@ -2,7 +2,7 @@
 
 Run     python tools/transfer.py quick --checkpoint MAE.pth --against random --data-root cifar10
 Data    {train,val}/CLASS/*.jpg
-Expect  the table in the README
+Expect  docs/benchmarks.md
 
 The linear probe has 30 epochs where others have 90; the learning rate is searched all the same.
 """

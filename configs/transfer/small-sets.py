@@ -1,10 +1,10 @@
-"""10, 30 and 100 % of the labels of three small sets, three seeds: the table in the README, on two cores.
+"""10, 30 and 100 % of the labels of three small sets, three seeds: docs/benchmarks.md, on two cores.
 
 Run     python tools/transfer.py small-sets --data nuclei --checkpoint MAE.pth --against random SUPERVISED.pth
         --data-root data
-        for each set with the MAE of that set, pretrained as the README says: --data cifar10|nuclei|camvid
+        for each set with the MAE of that set, pretrained as in docs/benchmarks.md: --data cifar10|nuclei|camvid
 Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
-Expect  the table of few labels in the README, of nuclei and camvid; fine-tuning on cifar10: not measured yet
+Expect  the table of few labels in docs/benchmarks.md, of nuclei and camvid; fine-tuning on cifar10: not measured yet
 
 Trainings are short, and as long with few labels as with all, so that what differs is what the labels say.
 """
