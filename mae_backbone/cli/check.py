@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from mae_backbone.cli.config import fit_to_data, load_config
+    from mae_backbone.cli.config import adapt_classes, load_config
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.formats.check import check_data
     from mae_backbone.formats.dataset_spec import SPLITS, DataError, dataset_specs
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.utils.image_grid import save_picture, side_by_side
 
     cfg = load_config(args)
-    for line in fit_to_data(cfg):
+    for line in adapt_classes(cfg):
         log_rank0(line)
     seen, problems, rows = set(), [], []
     for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:

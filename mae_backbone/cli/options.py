@@ -1,6 +1,5 @@
 """Options that several commands have in common."""
 import argparse
-from collections.abc import Callable
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -13,30 +12,40 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
                        help='override settings of the config, such as train_dataloader.batch_size=8')
 
 
-def add_work_dir(parser: argparse.ArgumentParser) -> None:
+def add_work_dir(parser: argparse._ActionsContainer) -> None:
     """Where a run writes."""
     parser.add_argument('--work-dir', metavar='DIR',
                         help='folder for logs, checkpoints and figures (default: work_dirs/CONFIG)')
 
 
-def add_launcher(parser: argparse.ArgumentParser) -> None:
+def add_launcher(parser: argparse._ActionsContainer) -> None:
     """How the processes of a distributed run were started."""
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='how the processes of a distributed run were started (torchrun: pytorch)')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `pretrain` and `train`."""
+def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Adds the options of `pretrain` and `train`; returns the group of the training, for more options."""
     add_config_options(parser)
     group = parser.add_argument_group('run')
     add_work_dir(group)
     group.add_argument('--resume', nargs='?', const='auto', metavar='PATH|auto',
                        help='continue from a checkpoint (default: the latest in the work directory)')
+    add_launcher(group)
+    group = parser.add_argument_group('training')
+    length = group.add_mutually_exclusive_group()
+    length.add_argument('--epochs', type=positive_int, metavar='N',
+                        help='length of the training, for configs that count epochs; schedule, warm-up and validation '
+                             'interval are stretched with it')
+    length.add_argument('--iters', type=positive_int, metavar='N', help='the same, for configs that count iterations')
+    group.add_argument('--batch-size', type=positive_int, metavar='N',
+                       help='images per step and process; the learning rate follows if the config has auto_scale_lr')
+    group.add_argument('--lr', type=positive_float, metavar='LR', help='peak learning rate, not scaled with the batch')
     group.add_argument('--seed', type=int, metavar='N', help='random seed (default: the seed of the config)')
     group.add_argument('--amp', action='store_true',
                        help='mixed precision in bfloat16 on GPUs, and in pretraining on CPUs that support it')
-    add_launcher(group)
+    return group
 
 
 def key_value(text: str) -> str:
@@ -49,14 +58,17 @@ def key_value(text: str) -> str:
 
 def positive_int(text: str) -> int:
     """An integer of 1 or more."""
-    return _number(text, int, lambda value: value >= 1, 'an integer of 1 or more')
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected an integer of 1 or more')
+    return int(text)
 
 
-def _number(text: str, kind: Callable, is_valid: Callable, expected: str):  # type: ignore[no-untyped-def]
+def positive_float(text: str) -> float:
+    """A number greater than 0."""
     try:
-        value = kind(text)
+        value = float(text)
     except ValueError:
-        value = None
-    if value is None or not is_valid(value):
-        raise argparse.ArgumentTypeError(f'{text!r}: expected {expected}')
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text!r}: expected a number greater than 0')
     return value

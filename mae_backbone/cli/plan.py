@@ -1,5 +1,6 @@
 """The plan of a run, printed before it starts."""
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.device import get_device
@@ -11,13 +12,15 @@ from torch import Tensor, nn
 from mae_backbone.cli.errors import first_line, log_rank0
 from mae_backbone.engine.runner import Runner
 
+if TYPE_CHECKING:
+    from mae_backbone.models.pretrainer import MAEPretrainer
+
 
 def print_plan(runner: Runner, lines: list[str]) -> None:
-    """Says what is about to be done."""
-    parameters = list(runner.model.parameters())
-    trained = sum(p.numel() for p in parameters if p.requires_grad)
-    log_rank0(f'model: {type(runner.model).__name__}, {sum(p.numel() for p in parameters) / 1e6:.2f} M parameters, '
-        f'{trained / 1e6:.2f} M of them trained')
+    """Prints the model, `lines`, the device, the length and memory of the run, and where results go."""
+    sizes = [(p.numel(), p.requires_grad) for p in runner.model.parameters()]
+    log_rank0(f'model: {type(runner.model).__name__}, {sum(size for size, _ in sizes) / 1e6:.2f} M parameters, '
+              f'{sum(size for size, trained in sizes if trained) / 1e6:.2f} M of them trained')
     for line in lines:
         log_rank0(line)
     device = get_device()
@@ -29,37 +32,43 @@ def print_plan(runner: Runner, lines: list[str]) -> None:
 
 
 def length_and_memory(runner: Runner) -> list[str]:
-    """Lines about the steps of a pretraining and the memory that one takes; of other models nothing is known."""
+    """Lines about the number of steps and the memory of a pretraining; empty for other models."""
     from mae_backbone.models.pretrainer import MAEPretrainer
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if not isinstance(model, MAEPretrainer):
         return []
     loop, images = runner.train_loop, len(runner.train_dataloader.dataset)
     steps, batch = len(runner.train_dataloader), runner.train_dataloader.batch_sampler.batch_size
-    whole = isinstance(loop, EpochBasedTrainLoop) and loop.max_iters == loop.max_epochs * steps
-    length = f'{loop.max_epochs:,} epochs x {steps:,} steps = ' * whole + f'{loop.max_iters:,} steps'
-    lines = [f'length: {length}, on {images:,} images; time to go: measured over the first 20 steps, then in the log']
-    if any(hasattr(p, 'full_tensor') for p in model.parameters()):  # sharded: each process has a part
+    in_epochs = isinstance(loop, EpochBasedTrainLoop) and loop.max_iters == loop.max_epochs * steps
+    length = f'{loop.max_epochs:,} epochs x {steps:,} steps = ' * in_epochs + f'{loop.max_iters:,} steps'
+    lines = [f'length: {length}, on {images:,} images; the remaining time is measured over the first 20 steps']
+    if any(hasattr(p, 'full_tensor') for p in model.parameters()):  # sharded: each process holds a part
         return lines
     return [*lines, memory_line(model, runner.optim_wrapper, batch)]
 
 
-def memory_line(model: nn.Module, wrapper: dict, batch: int) -> str:
-    """What a process will hold at the peak of a step on `batch` images; `wrapper` is the config of its optimizer."""
+def memory_line(model: 'MAEPretrainer', wrapper: dict, batch: int) -> str:
+    """A line about the memory of a process at the peak of a step.
+
+    Args:
+        model: the pretrainer.
+        wrapper: config of its optimizer wrapper.
+        batch: images per step.
+    """
     from mae_backbone.engine.memory_estimate import step_memory
     encoder, device = model.mae.encoder, next(model.parameters()).device
     height, width = (side * encoder.patch_size for side in encoder.grid)
     kind, dtype = device.type, getattr(torch, wrapper.get('dtype') or 'float32')
 
-    def loss_of(called: Callable) -> Tensor:
+    def loss_of(forward: Callable) -> Tensor:
         images = torch.zeros(batch, encoder.in_channels, height, width, device=device)
         with torch.autocast(kind, None if dtype == torch.float32 else dtype, enabled=dtype != torch.float32):
-            return called(images, mode='loss')['loss']
+            return forward(images, mode='loss')['loss']
     optimizer = OPTIMIZERS.build(dict(wrapper['optimizer'], params=[nn.Parameter(torch.zeros(1))]))
     try:
-        need = step_memory(model, loss_of, optimizer)
-    except Exception as error:  # such as masking of a user's that looks at values: an estimate stops no run
+        memory = step_memory(model, loss_of, optimizer)
+    except Exception as error:  # such as a user's masking that reads values: an estimate must not stop the run
         return f'memory: not estimated, {type(error).__name__}: {first_line(str(error) or "-")}'
-    weights, moments, step = (f'{part / 2**30:.2f}' for part in need)
-    return (f'memory: {need.total / 2**30:.2f} GB expected for tensors at the peak of a step, in each process (weights '
-            f'{weights}, moments {moments}, activations and gradients {step})')
+    weights, moments, step = (f'{part / 2**30:.2f}' for part in memory)
+    return (f'memory: {memory.total / 2**30:.2f} GB expected for tensors at the peak of a step, in each process '
+            f'(weights {weights}, moments {moments}, activations and gradients {step})')

@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from mae_backbone.cli.config import fit_to_data, load_config, make_folder
+    from mae_backbone.cli.config import adapt_classes, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.prediction.results import Results
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     files = to_predict(args.images)
     refuse_overwriting(files, args.images, args.out)
-    fit_to_data(cfg)
+    adapt_classes(cfg)
     predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold, tile=args.tile, overlap=args.overlap,
                           tta=args.tta)
     make_folder(args.out, '-o')

@@ -21,9 +21,10 @@ def run(args: argparse.Namespace) -> None:
     if args.pretrained:
         raise ValueError('--pretrained is an option of `mae-backbone train`; to continue a pretraining pass '
                          '--resume CHECKPOINT')
-    from mae_backbone.cli.config import data_lines, last_checkpoint, load_config, prepare_training
+    from mae_backbone.cli.config import data_lines, load_config
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
+    from mae_backbone.cli.training import last_checkpoint, prepare_training
     from mae_backbone.engine.runner import Runner
 
     cfg = load_config(args)

@@ -9,7 +9,8 @@ examples:
   mae-backbone robustness CONFIG CHECKPOINT --corrupt --data-root DIR
 """
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from mae_backbone.cli.options import add_config_options, add_work_dir
 from mae_backbone.evaluation.imagenet_c import CORRUPTIONS, STRENGTHS
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         'weights': model_fingerprint(predictor.net), 'transform': repr((size, data.get('augment'))),
         'corruptions': 'imagecorruptions'})
 
-    def measure(name: str, images: 'Dataset', labels: 'np.ndarray', **key: str) -> None:
+    def measure(name: str, images: 'Dataset', labels: 'Sequence[int]', **key: str) -> None:
         row = table.add(name, key, lambda: accuracies(predictor.net, images, labels, workers=args.workers,
                                                       batch_size=cfg.test_dataloader.batch_size))
         log_rank0(f'{name}: top-1 {row["top-1"]:.1f}, top-5 {row["top-5"]:.1f}, {row["images"]:,} images')
@@ -88,8 +89,7 @@ def run(args: argparse.Namespace) -> None:
                 files=files_fingerprint(images.files, images.labels))
     for name in corruptions:
         for strength in STRENGTHS:
-            images = CorruptedImages(test, name, strength)
-            measure(f'corrupted/{name}/{strength}', images, test.labels, **test_key)
+            measure(f'corrupted/{name}/{strength}', CorruptedImages(test, name, strength), test.labels, **test_key)
     if corruptions:
         figure = Path(cfg.work_dir, 'corruptions.png')
         titles = ['', *(f'strength {strength}' for strength in STRENGTHS)]
@@ -108,7 +108,7 @@ def _examples(dataset: 'Dataset', names: list[str]) -> 'list[list[np.ndarray]]':
     from mae_backbone.utils.image_grid import title_bar, to_height
     rows = []
     for name in names:
-        images = [CorruptedImages(dataset, name, strength)[0]['inputs'].permute(1, 2, 0).numpy()
+        images = [cast('Tensor', CorruptedImages(dataset, name, strength)[0]['inputs']).permute(1, 2, 0).numpy()
                   for strength in STRENGTHS]
         label = np.pad(title_bar(name, 160), ((84, 84), (0, 0), (0, 0)), constant_values=255)
         rows.append([label, *(to_height(image, 192) for image in images)])

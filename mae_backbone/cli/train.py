@@ -12,8 +12,7 @@ RESUME_HINT = 'the same command with --resume continues'
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
-    add_training_options(parser)
-    group = parser.add_argument_group('training')
+    group = add_training_options(parser)
     group.add_argument('--pretrained', metavar='CHECKPOINT', help='start the encoder from the weights of this file')
     group.add_argument('--labels', type=float, metavar='FRACTION',
                        help='train on this fraction of the labeled images, such as 0.1; --seed selects them')
@@ -21,9 +20,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from mae_backbone.cli.config import data_lines, last_checkpoint, load_config, prepare_training
+    from mae_backbone.cli.config import data_lines, load_config
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
+    from mae_backbone.cli.training import last_checkpoint, prepare_training
     from mae_backbone.engine.runner import Runner
 
     cfg = load_config(args)

@@ -90,9 +90,9 @@ def principal_maps(vit: ViT, images: Sequence[Tensor]) -> list[Tensor]:
     """
     maps = [vit.feature_maps(image[None])[0][0].permute(1, 2, 0).float() for image in images]  # each (h, w, D)
     patches = torch.cat([part.flatten(0, 1) for part in maps])
-    centerd = patches - patches.mean(dim=0)
-    directions = torch.linalg.eigh(centerd.T @ centerd).eigenvectors[:, -3:].flip(1)
-    values = centerd @ directions
+    centered = patches - patches.mean(dim=0)
+    directions = torch.linalg.eigh(centered.T @ centered).eigenvectors[:, -3:].flip(1)
+    values = centered @ directions
     values = values * torch.where(values.median(dim=0).values < 0, -1.0, 1.0)
     some = values[::max(1, len(values) // 100_000)]  # torch.quantile takes no more than 16 million
     low, high = torch.quantile(some, torch.tensor([0.02, 0.98], device=values.device), dim=0)

@@ -9,7 +9,7 @@ from helpers.config_files import CONFIGS, load, look_up, rates, settings_of
 from helpers.config_files import DETECTION as BASE
 from helpers.shrink import shrink, write_coco
 
-from mae_backbone.cli.config import scale_learning_rate
+from mae_backbone.cli.training import set_batch_and_lr
 from mae_backbone.engine.runner import Runner
 
 DETECTION = [file for file in CONFIGS if file.startswith('configs/detection/')]
@@ -219,7 +219,7 @@ def test_the_schedule_of_the_mae_papers_detector_is_that_of_mimdet(name: str, it
 def test_the_learning_rate_of_a_small_gpu_is_the_sum_of_its_card():
     cfg = load('configs/detection/mask-rcnn_vitdet-b_25e_coco-640px.py')
     cfg.launcher = 'none'
-    assert 'effective batch 16' in (line := scale_learning_rate(cfg))
+    assert 'effective batch 16' in (line := set_batch_and_lr(cfg))
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(2.5e-5), line
     assert cfg.train_cfg.max_iters % cfg.optim_wrapper.accumulative_counts == 0
 

@@ -9,7 +9,7 @@ from helpers.shrink import SIDE, shrink, write_label_maps
 from mmengine.config import Config
 from torch import Tensor
 
-from mae_backbone.cli import config as cli
+from mae_backbone.cli import training
 from mae_backbone.engine.runner import Runner
 
 SEGMENTATION = [file for file in CONFIGS if file.startswith('configs/segmentation/')]
@@ -61,10 +61,10 @@ def test_it_trains_and_is_tested_when_it_is_shrunk(name: str, root: Path, tmp_pa
 def test_mixed_precision_is_on_inside_and_the_loss_is_not_in_it(root: Path, tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch):
     """What --amp switches on: products of matrices in bfloat16, norms' sums and losses in float32."""
-    monkeypatch.setattr(cli, 'cpu_has_bfloat16', lambda: True)
+    monkeypatch.setattr(training, 'cpu_has_bfloat16', lambda: True)
     cfg = small(UPERNET, root, tmp_path)
     cfg.optim_wrapper.type = 'mae_backbone.GuardedOptimWrapper'  # takes CPUs; mmengine's wants a GPU
-    assert 'bfloat16' in cli.switch_amp_on(cfg)
+    assert 'bfloat16' in training.enable_amp(cfg)
     runner, seen = Runner.quietly_from_cfg(cfg), {}
 
     def note(name: str) -> Callable:

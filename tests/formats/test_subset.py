@@ -17,8 +17,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
-from mae_backbone.cli import config as cli
-from mae_backbone.cli import train
+from mae_backbone.cli import train, training
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.formats.dataset_spec import DataError, dataset_specs
 from mae_backbone.formats.subset import covering_order
@@ -159,6 +158,6 @@ def test_command_line_sets_fraction_and_seed(tmp_path: Path):
     parser = argparse.ArgumentParser()
     train.add_options(parser)
     args = parser.parse_args(['config.py', '--labels', '0.3', '--seed', '7'])
-    assert '(seed 7)' in cli.prepare_training(cfg, args)[0]
+    assert '(seed 7)' in training.prepare_training(cfg, args)[0]
     assert cfg.randomness == dict(seed=7)
     assert len(trained_on(cfg)) == 6

@@ -1,0 +1,169 @@
+"""The training options of the command line, written into the config."""
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from mae_backbone.checkpoints.run_files import resume_path
+from mae_backbone.cli.config import make_folder
+
+
+def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
+    """Writes the training options into the config and makes the work directory; returns lines for the plan.
+
+    Raises:
+        FileNotFoundError: the checkpoint to continue from does not exist.
+        OSError: the work directory cannot be written to.
+        ValueError: an option that does not fit the config.
+    """
+    lines = []
+    if args.seed is not None:
+        cfg.merge_from_dict({'randomness.seed': args.seed})
+    if getattr(args, 'labels', None) is not None:
+        from mae_backbone.planning.adapt_config import subset_labels
+        lines += subset_labels(cfg, args.labels, seed=(cfg.get('randomness') or {}).get('seed') or 0)
+    if args.amp:
+        lines.append(enable_amp(cfg))
+    if getattr(args, 'pretrained', None):
+        cfg.model.backbone.init_cfg = ConfigDict(type='Pretrained', checkpoint=args.pretrained)
+    if args.resume:
+        cfg.load_from = resume_path(args.resume, cfg.work_dir)
+        cfg.resume = cfg.load_from is not None
+        lines.append(f'resumes from {cfg.load_from}' if cfg.resume else
+                     f'resumes nothing: {cfg.work_dir} has no checkpoint')
+    if cfg.get('load_from') and not Path(cfg.load_from).is_file():
+        raise FileNotFoundError(f'checkpoint {cfg.load_from} does not exist: check --resume')
+    if args.epochs is not None or args.iters is not None:
+        lines.append(set_length(cfg, epochs=args.epochs, iters=args.iters))
+    lines.append(set_batch_and_lr(cfg, batch_size=args.batch_size, lr=args.lr))
+    make_folder(cfg.work_dir, '--work-dir')
+    return lines
+
+
+def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = None) -> str:
+    """Sets the length of the training, and stretches schedule, warm-up and validation interval alike.
+
+    Returns:
+        A line for the plan.
+
+    Raises:
+        ValueError: both lengths, or one in a unit that the config does not count in.
+    """
+    key = 'max_epochs' if cfg.train_cfg.get('max_epochs') else 'max_iters'
+    option, other = ('--epochs', '--iters') if key == 'max_epochs' else ('--iters', '--epochs')
+    value, unused = (epochs, iters) if key == 'max_epochs' else (iters, epochs)
+    if unused is not None or value is None:
+        raise ValueError(f'{other}: this config counts in {key.removeprefix("max_")} ({key}={cfg.train_cfg[key]:,}): '
+                         f'pass {option} instead')
+    before = cfg.train_cfg[key]
+    factor = value / before
+
+    def stretched(length: int) -> int:
+        return max(1, round(length * factor))
+
+    cfg.train_cfg[key] = value
+    for name in ('val_interval', 'val_begin'):
+        if name in cfg.train_cfg:
+            cfg.train_cfg[name] = min(value, stretched(cfg.train_cfg[name]))
+    if cfg.train_cfg.get('dynamic_intervals'):
+        cfg.train_cfg.dynamic_intervals = [(stretched(begin) if begin else 0, stretched(interval))
+                                           for begin, interval in cfg.train_cfg.dynamic_intervals]
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
+        for name in ('begin', 'end', 'T_max', 'total_iters', 'step_size', 'convert_to_iter_based_begin'):
+            if isinstance(scheduler.get(name), int) and 0 < scheduler[name] < 10**9:  # mmengine's infinity is larger
+                scheduler[name] = stretched(scheduler[name])
+        if 'milestones' in scheduler:
+            scheduler.milestones = [stretched(step) for step in scheduler.milestones]
+    _shorten_intervals(cfg, value, by_epoch=key == 'max_epochs')
+    unit = key.removeprefix('max_')
+    return (f'length: {value:,} {unit} ({before:,} in the config); schedule, warm-up and validation interval are '
+            f'multiplied by {factor:.3g}')
+
+
+def _shorten_intervals(cfg: Config, length: int, *, by_epoch: bool) -> None:
+    """Hooks with an interval longer than the training would never act: they act at its end."""
+    for hook in [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]:
+        counted = isinstance(hook, dict) and isinstance(hook.get('interval'), int)
+        if counted and hook.get('by_epoch', True) is by_epoch and hook.get('type') != 'LoggerHook':
+            hook.interval = min(hook.interval, length) if hook.interval > 0 else hook.interval
+
+
+def set_batch_and_lr(cfg: Config, *, batch_size: int | None = None, lr: float | None = None) -> str:
+    """Sets the batch size per process and the peak learning rate; returns the calculation as a line for the plan.
+
+    Without `lr`, the learning rate of the config is scaled with the effective batch if `auto_scale_lr.enable` says so,
+    or if `batch_size` is set and `auto_scale_lr.base_batch_size` says for which batch it is meant. With `lr` it is not
+    scaled.
+    """
+    optimizer, scaling = cfg.optim_wrapper.optimizer, cfg.get('auto_scale_lr') or ConfigDict()
+    before = cfg.train_dataloader.batch_size
+    if batch_size is not None:
+        cfg.train_dataloader.batch_size = batch_size
+    accumulation, processes = cfg.optim_wrapper.get('accumulative_counts', 1), num_processes(cfg.launcher)
+    batch = cfg.train_dataloader.batch_size
+    effective = batch * accumulation * processes
+    line = f'effective batch {effective} = {batch} per process x {processes} processes x {accumulation} accumulated'
+    base, scale = optimizer.lr, scaling.get('base_batch_size')
+    if scaling:
+        # MMEngine would scale once more, and without accumulation.
+        enabled, cfg.auto_scale_lr.enable = bool(scaling.get('enable')), False
+    else:
+        enabled = False
+    if lr is not None:
+        optimizer.lr = lr
+        return f'{line}; learning rate {lr:.3g} (--lr; {base:.3g} in the config)'
+    if scale and (enabled or (batch_size is not None and batch_size != before)):
+        optimizer.lr = base * effective / scale
+        return f'{line}; learning rate {optimizer.lr:.3g} = {base:.3g} x {effective} / {scale}'
+    unscaled = ', which is not scaled with the batch: pass --lr' * (batch_size is not None and batch_size != before)
+    return f'{line}; learning rate {base:.3g}{unscaled}'
+
+
+def enable_amp(cfg: Config) -> str:
+    """Enables mixed precision: on CUDA, and in pretraining on CPUs that compute in bfloat16.
+
+    Returns:
+        A line for the plan.
+    """
+    wrapper, cuda = cfg.optim_wrapper, torch.cuda.is_available()
+    guarded = (wrapper.get('type') == 'mae_backbone.GuardedOptimWrapper'
+               or cfg.get('model', {}).get('type') == 'mae_backbone.MAEPretrainer')
+    if not cuda and not guarded:
+        return 'precision: float32, --amp needs a GPU'
+    if not cuda and not cpu_has_bfloat16():
+        return 'precision: float32, this CPU has no matrix instructions for bfloat16: --amp would be slower'
+    dtype = 'bfloat16' if not cuda or torch.cuda.is_bf16_supported() else 'float16'
+    wrapper.dtype = dtype
+    if guarded:
+        wrapper.type = 'mae_backbone.GuardedOptimWrapper'
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.loss_scale = 'dynamic' if dtype == 'float16' else 1.0  # bfloat16 has the range of float32
+    return f'precision: {dtype} (autocast)' + ('' if cuda else ', which this CPU has instructions for')
+
+
+def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:
+    """True if Linux says that the CPU multiplies matrices in bfloat16. Without, bfloat16 is slower than float32."""
+    try:
+        lines = Path(cpuinfo).read_text(encoding='utf-8', errors='replace').splitlines()
+    except OSError:
+        return False
+    flags = next((line.split(':', 1)[1].split() for line in lines if line.startswith(('flags', 'Features'))), [])
+    # avx512_bf16 is not enough: on a Sapphire Rapids with its AMX hidden, matrix products took 1.7 times as long in
+    # bfloat16 as in float32, and a step of ViT-B 1.8 times (mae-backbone benchmark step --dtype bfloat16).
+    return not {'amx_bf16', 'bf16'}.isdisjoint(flags)
+
+
+def num_processes(launcher: str) -> int:
+    """Number of processes of a run, from what its launcher sets in the environment."""
+    names = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
+    return int(os.environ.get(names[launcher], 1)) if launcher in names else 1
+
+
+def last_checkpoint(work_dir: str) -> str:
+    """The checkpoint for the next command: the best one if there is one, otherwise the latest."""
+    best = sorted(Path(work_dir).glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
+    return str(best[-1]) if best else str(resume_path('auto', work_dir))

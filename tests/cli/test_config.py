@@ -1,0 +1,51 @@
+"""Config files and options of the command line become the config of a run."""
+import pytest
+from mmengine.config import Config
+
+from mae_backbone.cli import config as cli_config
+
+
+@pytest.mark.parametrize('key', ['optim_wraper', 'train_dataloder', 'param_schedular'])
+def test_misspelled_key_of_a_config_is_named(key):
+    with pytest.raises(ValueError, match=rf'{key}.*did you mean'):
+        cli_config.check_keys(Config({key: {}}), {})
+
+
+def test_misspelled_option_is_named():
+    with pytest.raises(ValueError, match=r'did you mean .train_dataloader'):
+        cli_config.check_keys(Config(dict(model={})), {'train_dataloder.batch_size': 2})
+    cli_config.check_keys(Config(dict(model={})), {'train_cfg.max_epochs': 1})
+
+
+def test_folder_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OSError, match=r'--work-dir .* cannot be written'):
+        cli_config.make_folder(str(tmp_path / 'file' / 'below'), '--work-dir')
+    cli_config.make_folder(str(tmp_path / 'new'), '--work-dir')
+    assert not list((tmp_path / 'new').iterdir())
+
+
+CFG = dict(max_iters=3500, train_cfg=dict(max_iters=3500), param_scheduler=[dict(end=100), dict(begin=100, end=3500)],
+           own_variable='x', model=dict())
+
+
+@pytest.mark.parametrize(('option', 'advice'), [
+    ('max_iters', r'pass --iters, or set train_cfg\.max_iters, param_scheduler\.1\.end'),
+    ('own_variable', 'set the keys that use it, or change it in the config file')])
+def test_variable_that_the_config_has_used_is_refused_with_the_keys_that_count(option: str, advice: str):
+    with pytest.raises(ValueError, match=f'--cfg-options {option} would change nothing: .*{advice}'):
+        cli_config.check_keys(Config(CFG), {option: 300})
+    cli_config.check_keys(Config(CFG), {'train_cfg.max_iters': 300})
+
+
+def test_options_are_parsed_as_in_mmengine():
+    assert cli_config.parse_options(['a.b=1', 'c=[1,2]', 'd=True', 'e=None', 'f=x=y', 'g=-1e-3']) == {
+        'a.b': 1, 'c': [1, 2], 'd': True, 'e': None, 'f': 'x=y', 'g': -1e-3}
+    assert cli_config.parse_options([]) == {}
+
+
+def test_scope_of_a_base_in_the_package_is_the_default_scope():
+    cfg = Config(dict(hook=dict(type='DetVisualizationHook', _scope_='mae_backbone'),
+                      model=[dict(type='MaskRCNN', _scope_='mmdet')]))
+    cli_config._drop_scope(cfg._cfg_dict)
+    assert cfg.to_dict() == dict(hook=dict(type='DetVisualizationHook'), model=[dict(type='MaskRCNN', _scope_='mmdet')])

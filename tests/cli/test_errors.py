@@ -1,0 +1,95 @@
+"""Errors become one message and an exit code."""
+import errno
+import signal
+
+import pytest
+import torch
+
+from mae_backbone.checkpoints.run_files import DiskFullError
+from mae_backbone.cli import errors
+from mae_backbone.data.decode import BadImageError
+from mae_backbone.hooks.nonfinite_guard import NonFiniteError
+from mae_backbone.hooks.preemption import Interrupted
+
+
+def run(error: Exception) -> int:
+    def main() -> None:
+        raise error
+    return errors.run_cli(main, resume_hint='the same command with --resume continues')
+
+
+@pytest.mark.parametrize('error', [
+    ValueError('came this, wanted that'), FileNotFoundError('no such thing'), PermissionError(13, 'denied', '/x'),
+    OSError(errno.ENOSPC, 'No space left on device'), KeyError('X is not in the mmdet::model registry'),
+    TypeError("class `A`: __init__() got an unexpected keyword argument 'b'"),
+    RuntimeError('DataLoader worker (pid 1) exited unexpectedly'),
+])
+def test_mistake_of_a_user_is_one_message_and_exit_code_2(error, capsys):
+    assert run(error) == 2
+    said = capsys.readouterr().err
+    assert said.startswith('error: ')
+    assert 'Traceback' not in said
+
+
+def test_defect_keeps_its_traceback(capsys):
+    assert run(ZeroDivisionError('ours')) == 1
+    said = capsys.readouterr().err
+    assert 'Traceback' in said
+    assert 'report' in said
+
+
+def test_traceback_of_a_mistake_is_printed_on_request(monkeypatch, capsys):
+    monkeypatch.setenv('MAE_BACKBONE_TRACEBACK', '1')
+    assert run(ValueError('mistake')) == 2
+    assert 'Traceback' in capsys.readouterr().err
+
+
+def test_interrupt_says_how_to_continue(capsys):
+    assert run(KeyboardInterrupt()) == 130
+    assert '--resume' in capsys.readouterr().err
+
+
+def test_preempted_run_ends_with_the_code_of_its_signal():
+    def main() -> None:
+        raise Interrupted(signal.SIGUSR1)
+    assert errors.run_cli(main) == 128 + signal.SIGUSR1
+
+
+def test_lost_process_is_one_line(monkeypatch):
+    monkeypatch.setenv('RANK', '1')
+    said = errors.explain(RuntimeError('[../gloo/transport/tcp/pair.cc:1] Connection closed by peer [::1]:5\nmore'))
+    assert said.startswith('process 1: another process of this run has ended')
+    assert '\n' not in said
+
+
+@pytest.mark.parametrize(('rank', 'says'), [('0', True), ('1', False)])
+def test_error_of_all_processes_is_printed_once(monkeypatch, capsys, rank, says):
+    monkeypatch.setenv('RANK', rank)
+    assert run(NonFiniteError('the training does not recover')) == 2
+    assert ('does not recover' in capsys.readouterr().err) == says
+
+
+def test_full_disk_says_how_much_a_checkpoint_needs():
+    assert errors.explain(DiskFullError(errno.ENOSPC, 'it needs 3 MB')) == 'it needs 3 MB'
+
+
+def test_full_disk_is_recognized_in_every_wording():
+    assert 'disk is full' in errors.explain(OSError(errno.ENOSPC, 'x'))
+    worker = ('Caught BadImageError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n'
+              "  File x\n    raise BadImageError(f'{bad}')\n"
+              'mae_backbone.data.decode.BadImageError: 3 of 12: see\n  a.jpg\nRemove them')
+    assert errors.explain(BadImageError(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
+    assert 'disk is full' in errors.explain(RuntimeError('write failed: No space left on device'))
+
+
+def test_out_of_memory_is_no_defect():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(1 << 50)
+    assert 'too little memory: lower the batch size' in errors.explain(error.value)
+    assert 'you tried to allocate 4503599627370496 bytes' in errors.explain(error.value)
+
+
+def test_missing_package_of_the_config_is_no_defect():
+    message = errors.explain(ImportError('Please run "pip install wandb" to install wandb'))
+    assert 'not installed' in message
+    assert 'pip install wandb' in message

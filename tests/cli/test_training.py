@@ -1,0 +1,170 @@
+"""Training options of the command line, written into the config."""
+import argparse
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mae_backbone.cli import training
+from mae_backbone.cli.pretrain import add_options as pretrain_options
+from mae_backbone.cli.train import add_options as train_options
+
+
+def config(**extra) -> Config:
+    return Config(dict(
+        optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.5e-4)),
+        train_dataloader=dict(batch_size=32), launcher='none', work_dir='w', **extra))
+
+
+def parsed(add_options, *arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return parser.parse_args(arguments)
+
+
+def test_learning_rate_follows_the_effective_batch(monkeypatch):
+    cfg = config(auto_scale_lr=dict(base_batch_size=256, enable=True))
+    cfg.optim_wrapper.accumulative_counts = 4
+    cfg.launcher = 'pytorch'
+    monkeypatch.setenv('WORLD_SIZE', '8')
+    line = training.set_batch_and_lr(cfg)
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 * 32 * 4 * 8 / 256)
+    assert 'effective batch 1024' in line
+    assert not cfg.auto_scale_lr.enable, 'MMEngine would scale it once more'
+
+
+def test_learning_rate_stays_without_scaling():
+    cfg = config(auto_scale_lr=dict(base_batch_size=256))
+    assert '0.00015' in training.set_batch_and_lr(cfg)
+    assert cfg.optim_wrapper.optimizer.lr == 1.5e-4
+
+
+def test_amp_on_a_cpu_stays_in_float32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    cfg = config()
+    assert 'float32' in training.enable_amp(cfg)
+    assert cfg.optim_wrapper.type == 'OptimWrapper'
+
+
+@pytest.mark.parametrize('has', [True, False])
+def test_amp_in_pretraining_uses_bfloat16_if_the_cpu_has_it(monkeypatch, has):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(training, 'cpu_has_bfloat16', lambda: has)
+    cfg = config(model=dict(type='mae_backbone.MAEPretrainer'))
+    said = training.enable_amp(cfg)
+    assert ('bfloat16 (autocast)' in said, 'slower' in said) == (has, not has)
+    assert cfg.optim_wrapper.get('dtype') == ('bfloat16' if has else None)
+    assert cfg.optim_wrapper.type == ('mae_backbone.GuardedOptimWrapper' if has else 'OptimWrapper')
+
+
+@pytest.mark.parametrize(('text', 'has'), [
+    ('flags\t\t: fpu avx512f avx512_bf16\n', False), ('flags\t\t: fpu amx_bf16\n', True),
+    ('Features\t: fp asimd bf16\n', True), ('flags\t\t: fpu avx2 avx512f\n', False), ('', False), (None, False)])
+def test_bfloat16_instructions_are_read_from_cpuinfo(tmp_path, text, has):
+    if text is not None:
+        (tmp_path / 'cpuinfo').write_text(text)
+    assert training.cpu_has_bfloat16(str(tmp_path / 'cpuinfo')) == has
+
+
+def test_amp_uses_bfloat16_if_the_gpu_has_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    for has, dtype, scale in ((True, 'bfloat16', 1.0), (False, 'float16', 'dynamic')):
+        cfg = config()
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda has=has: has)
+        assert dtype in training.enable_amp(cfg)
+        assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', scale)
+
+
+def test_pretrained_sets_the_backbone_and_resume_the_run(tmp_path):
+    checkpoint = tmp_path / 'epoch_1.pth'
+    torch.save({}, checkpoint)
+    (tmp_path / 'last_checkpoint').write_text(str(checkpoint))
+    cfg = config(model=dict(backbone=dict()))
+    cfg.work_dir = str(tmp_path)
+    args = parsed(train_options, 'c.py', '--pretrained', 'mae.pth', '--resume')
+    lines = training.prepare_training(cfg, args)
+    assert cfg.model.backbone.init_cfg == dict(type='Pretrained', checkpoint='mae.pth')
+    assert cfg.resume
+    assert cfg.load_from == str(checkpoint)
+    assert any('resumes from' in line for line in lines)
+
+
+def test_resume_without_a_checkpoint_starts_a_new_run(tmp_path):
+    cfg = config(model=dict())
+    cfg.work_dir = str(tmp_path / 'none')
+    lines = training.prepare_training(cfg, parsed(pretrain_options, 'c.py', '--resume', 'auto'))
+    assert not cfg.resume
+    assert any('resumes nothing' in line for line in lines)
+
+
+@pytest.mark.parametrize(('launcher', 'name'), [
+    ('pytorch', 'WORLD_SIZE'), ('slurm', 'SLURM_NTASKS'), ('mpi', 'OMPI_COMM_WORLD_SIZE')])
+def test_number_of_processes_is_read_from_the_launcher(launcher, name, monkeypatch):
+    monkeypatch.setenv(name, '6')
+    assert training.num_processes(launcher) == 6
+    assert training.num_processes('none') == 1
+
+
+def schedule(**train_cfg: object) -> Config:
+    """300 iterations, of which 30 are warm-up, or 10 epochs with one epoch of warm-up."""
+    by_epoch = 'max_epochs' in train_cfg
+    length, warmup = (10, 1) if by_epoch else (300, 30)
+    return config(
+        train_cfg=dict(val_interval=length // 5, **train_cfg),
+        param_scheduler=[dict(type='LinearLR', begin=0, end=warmup, by_epoch=by_epoch),
+                         dict(type='CosineAnnealingLR', begin=warmup, end=length, T_max=length - warmup,
+                              by_epoch=by_epoch),
+                         dict(type='MultiStepLR', milestones=[length // 2, length * 9 // 10], by_epoch=by_epoch)],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=length, by_epoch=by_epoch)))
+
+
+@pytest.mark.parametrize(('train_cfg', 'option'), [(dict(max_iters=300), '--iters'), (dict(max_epochs=10), '--epochs')])
+@pytest.mark.parametrize('factor', [2, 0.5])
+def test_length_stretches_schedule_warmup_and_validation_interval(train_cfg: dict, option: str, factor: float):
+    (key, length), cfg = *train_cfg.items(), schedule(**train_cfg)
+    before = schedule(**train_cfg)
+    new = int(length * factor)
+    args = parsed(train_options, 'c.py', option, str(new))
+    assert f'length: {new} {key[4:]} ({length} in the config)' in training.set_length(cfg, epochs=args.epochs,
+                                                                                      iters=args.iters)
+    assert cfg.train_cfg[key] == new
+    assert cfg.train_cfg.val_interval == before.train_cfg.val_interval * factor
+    warmup, cosine, steps = cfg.param_scheduler
+    assert warmup.end == cosine.begin == max(1, int(before.param_scheduler[0].end * factor))
+    assert cosine.end == new
+    assert steps.milestones == [round(step * factor) for step in before.param_scheduler[2].milestones]
+    assert cfg.default_hooks.checkpoint.interval == min(length, new), 'a checkpoint at the end'
+
+
+@pytest.mark.parametrize(('train_cfg', 'wrong', 'right'), [
+    (dict(max_iters=300), '--epochs', '--iters'), (dict(max_epochs=10), '--iters', '--epochs')])
+def test_length_in_the_other_unit_is_refused(train_cfg: dict, wrong: str, right: str):
+    args = parsed(train_options, 'c.py', wrong, '3')
+    with pytest.raises(ValueError, match=f'{wrong}: this config counts in .*: pass {right} instead'):
+        training.set_length(schedule(**train_cfg), epochs=args.epochs, iters=args.iters)
+
+
+def test_batch_size_scales_the_learning_rate_that_is_meant_for_another():
+    cfg = config(auto_scale_lr=dict(base_batch_size=64))
+    assert '= 0.00015 x 16 / 64' in training.set_batch_and_lr(cfg, batch_size=16)
+    assert cfg.train_dataloader.batch_size == 16
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1.5e-4 / 4)
+
+    cfg = config()
+    assert 'not scaled with the batch: pass --lr' in training.set_batch_and_lr(cfg, batch_size=16)
+    assert cfg.optim_wrapper.optimizer.lr == 1.5e-4
+
+
+def test_learning_rate_of_the_command_line_is_not_scaled():
+    cfg = config(auto_scale_lr=dict(base_batch_size=256, enable=True))
+    assert 'learning rate 0.01 (--lr; 0.00015 in the config)' in training.set_batch_and_lr(cfg, batch_size=8, lr=0.01)
+    assert cfg.optim_wrapper.optimizer.lr == 0.01
+    assert not cfg.auto_scale_lr.enable
+
+
+@pytest.mark.parametrize('arguments', [
+    ('--lr', '0'), ('--lr', 'nan'), ('--iters', '1.5'), ('--epochs', '1', '--iters', '2'), ('--batch-size', '-1')],
+    ids=str)
+def test_invalid_training_options_are_refused(arguments: tuple[str, ...], capsys):
+    with pytest.raises(SystemExit):
+        parsed(train_options, 'c.py', *arguments)
