@@ -43,14 +43,14 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from mae_backbone.cli.config import make_folder
     from mae_backbone.cli.errors import log_rank0
-    from mae_backbone.transfer.benchmark import run
+    from mae_backbone.transfer.run import run_transfer
 
     out = args.work_dir or Path('work_dirs', f'transfer_{Path(args.suite).stem}')
     make_folder(str(out), '--work-dir')
-    failed, page = run(args.suite, args.checkpoint, args.against, data_root=args.data_root, out=out,
-                       root=Path(__file__).resolve().parents[2], gpus=args.gpus, jobs=args.jobs, slurm=args.slurm,
-                       only={'tasks': args.tasks, 'data': args.data, 'labels': args.labels,
-                             'seeds': args.seeds})
+    failed, page = run_transfer(
+        args.suite, args.checkpoint, args.against, data_root=args.data_root, work_dir=out, gpus=args.gpus,
+        jobs=args.jobs, slurm=args.slurm,
+        only={'tasks': args.tasks, 'data': args.data, 'labels': args.labels, 'seeds': args.seeds})
     for folder, text in failed.items():
         log_rank0(f'\nfailed: {folder}\n' + '\n'.join('   ' + line for line in text.strip().splitlines()))
     log_rank0(f'\nopen {page}')

@@ -1,1 +1,1 @@
-"""The whole path in minutes, on generated scenes."""
+"""Quickstart: the whole path on generated images, in minutes."""

@@ -1,8 +1,8 @@
-"""The report of tools/quickstart.py: table, curves and pictures of what two starts of the same training came to."""
+"""Report of the quickstart: table, curves and predictions of trainings from the MAE and from random weights."""
 import json
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,21 +12,29 @@ from mmengine.config import Config
 from mae_backbone.data.files import list_images
 from mae_backbone.prediction.comparison import draw_predictions
 from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.utils.config_files import configs_root
 from mae_backbone.utils.html_report import figure, html_table, link, markdown_table, page, paragraph
 from mae_backbone.utils.image_grid import save_picture
 from mae_backbone.utils.run_logs import DONE, curve
 
-TRANSFER = 'transfer'  # the step of tools/transfer.py
+TRANSFER = 'transfer'  # name of the step that evaluates frozen features
 INITS = {'mae': 'from the MAE', 'random': 'from random weights'}
 
 
 class Task(NamedTuple):
-    """A task of the quickstart: folder of its data in the scenes; its metrics as MMEngine logs them, their titles."""
+    """A task of the quickstart.
+
+    Attributes:
+        name: name of the task.
+        folder: folder of its data, relative to the scenes.
+        metrics: name of a metric in the log of MMEngine -> its name in the table.
+        scale: factor that turns logged values into percent.
+    """
 
     name: str
     folder: str
     metrics: dict[str, str]
-    percent: float  # what a logged value is multiplied with to be in percent
+    scale: float
 
 
 TASKS = (
@@ -36,48 +44,48 @@ TASKS = (
 )
 
 
-def write_report(work_dir: Path, *, configs: Path, pretrained_on: Path) -> Path:
-    """Writes report.md, index.html, results.json and their pictures into `work_dir`; returns index.html.
+def write_report(work_dir: Path, *, pretrained_on: Path) -> Path:
+    """Writes report.md, index.html, results.json and their figures into `work_dir`, and returns index.html.
 
     Args:
-        work_dir: with the folders of the finished steps.
-        configs: the folder of the configs that they ran.
-        pretrained_on: the images that the MAE saw.
+        work_dir: folder of the finished steps.
+        pretrained_on: folder of the images of the pretraining.
     """
     rows = frozen_results(work_dir / TRANSFER) + results(work_dir)
     write_text(work_dir / 'results.json', json.dumps(rows, indent=1))
-    pictures = {'curves.png': 'Validation while training; the budget is the same for both.'}
     draw_curves(work_dir)
-    pictures |= _reconstructions(work_dir)
+    figures = {'curves.png': 'Validation during training. Both starts have the same number of iterations.',
+               **_reconstructions(work_dir)}
     for task in TASKS:
         name = f'{task.name}.png'
-        save_picture(str(work_dir / name), draw_task(task, work_dir, configs=configs))
-        pictures[name] = f'{task.name.capitalize()} on validation scenes that neither training saw.'
-    title = 'What the pretraining is worth'
-    intro = (f'A small MAE was pretrained on {len(list_images(pretrained_on)):,} unlabeled images in '
-             f'{minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice with the same budget: from its '
-             'weights, and from random ones. All values are percent, of one run each; those of frozen features are '
-             'means over seeds.')
-    write_text(work_dir / 'report.md', _markdown(title, intro, rows, pictures))
-    write_text(work_dir / 'index.html', _page(title, intro, rows, pictures))
+        save_picture(str(work_dir / name), draw_task(task, work_dir))
+        figures[name] = (f'{task.name.capitalize()} on validation images: the image, its labels, and the predictions '
+                         'after both trainings.')
+    title = 'What pretraining brings'
+    intro = (f'A small masked autoencoder (MAE) was pretrained on {len(list_images(pretrained_on)):,} unlabeled images '
+             f'in {minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice in the same way, once from '
+             'the weights of the MAE and once from random weights. All values are percent. Trainings ran once; values '
+             'of frozen features are means over seeds.')
+    write_text(work_dir / 'report.md', _markdown(title, intro, rows, figures))
+    write_text(work_dir / 'index.html', _page(title, intro, rows, figures))
     return work_dir / 'index.html'
 
 
-def results(work_dir: Path) -> list[dict]:
-    """A row for each task, metric and start: the last value in percent, and the minutes of the training."""
+def results(work_dir: Path) -> list[dict[str, Any]]:
+    """Returns a row for each task, metric and start: the last value in percent, and the minutes of the training."""
     rows = []
     for task in TASKS:
         for key, metric in task.metrics.items():
             for init in INITS:
                 values = curve(work_dir / f'{task.name}_{init}', key)
                 rows.append({'task': task.name, 'metric': metric, 'init': init,
-                             'value': round(values[-1][1] * task.percent, 2),
+                             'value': round(values[-1][1] * task.scale, 2),
                              'minutes': round(minutes(work_dir, f'{task.name}_{init}'), 2)})
     return rows
 
 
-def frozen_results(folder: Path) -> list[dict]:
-    """The same rows from the results of tools/transfer.py; the value is the mean over its seeds."""
+def frozen_results(folder: Path) -> list[dict[str, Any]]:
+    """Returns the same rows for the results of `mae-backbone transfer`. A value is the mean over its seeds."""
     record = json.loads((folder / 'results.json').read_text(encoding='utf-8'))
     rows = []
     for row in record['table']:
@@ -90,44 +98,46 @@ def frozen_results(folder: Path) -> list[dict]:
 
 
 def minutes(work_dir: Path, step: str) -> float:
-    """How long a finished step took, all attempts together."""
+    """Returns the run time of a finished step, including all its attempts."""
     return float((work_dir / step / DONE).read_text()) / 60
 
 
 def draw_curves(work_dir: Path) -> None:
-    """Writes curves.png: each task's first metric over its iterations, from both starts."""
-    drawn = Figure(figsize=(4 * len(TASKS), 3.2), layout='constrained')
-    FigureCanvasAgg(drawn)
-    axes = drawn.subplots(1, len(TASKS))
+    """Writes curves.png: the first metric of each task over its iterations, from both starts."""
+    figure = Figure(figsize=(4 * len(TASKS), 3.2), layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(TASKS))
     for axis, task in zip(axes, TASKS, strict=True):
         key, metric = next(iter(task.metrics.items()))
         for init, style in (('mae', 'o-'), ('random', 's--')):
             steps, values = zip(*curve(work_dir / f'{task.name}_{init}', key), strict=True)
-            axis.plot(steps, np.array(values) * task.percent, style, label=INITS[init])
-        axis.set(title=f'{task.name}: {metric}', xlabel='iteration', ylim=(0, None))
+            axis.plot(steps, np.array(values) * task.scale, style, label=INITS[init])
+        axis.set(title=f'{task.name}: {metric}', xlabel='iteration', ylabel='%', ylim=(0, None))
         axis.grid(alpha=0.3)
     axes[0].legend()
-    drawn.savefig(work_dir / 'curves.png', dpi=110)
+    figure.savefig(work_dir / 'curves.png', dpi=110)
 
 
-def draw_task(task: Task, work_dir: Path, *, configs: Path, images: int = 5) -> np.ndarray:
-    """Validation images of a task: what is there, what is found from the MAE, what from random weights."""
-    models = {words: (Config.fromfile(configs / f'quickstart_{task.name}.py'),
-                      (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip())
-              for init, words in INITS.items()}
+def draw_task(task: Task, work_dir: Path, *, images: int = 5) -> np.ndarray:
+    """Draws validation images of a task: the image, its labels, and the predictions from both starts."""
+    models: dict[str, tuple[Config, str | Path]] = {}
+    for init, title in INITS.items():
+        config = Config.fromfile(configs_root() / 'demo' / f'quickstart_{task.name}.py')
+        checkpoint = (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip()
+        models[title] = config, checkpoint
     return draw_predictions(models, data_root=work_dir / 'scenes' / task.folder, images=images)
 
 
 def _reconstructions(work_dir: Path) -> dict[str, str]:
-    drawn = sorted((work_dir / 'mae' / 'reconstructions').glob('*.png'), key=lambda file: file.stat().st_mtime)
-    if not drawn:
+    files = sorted((work_dir / 'mae' / 'reconstructions').glob('*.png'), key=lambda file: file.stat().st_mtime)
+    if not files:
         return {}
-    return {drawn[-1].relative_to(work_dir).as_posix():
-            'Pretraining: original, what the encoder saw, and what the decoder made of it.'}
+    return {files[-1].relative_to(work_dir).as_posix():
+            'Pretraining: the image, its visible patches, and the reconstruction.'}
 
 
-def _cells(rows: list[dict]) -> Iterable[tuple[str, ...]]:
-    """The rows of the table, both starts of a metric in one."""
+def _cells(rows: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Yields the rows of the table, with both starts of a metric in one row."""
     for mae, random in zip(rows[::2], rows[1::2], strict=True):  # in the order of INITS
         yield (mae['task'], mae['metric'], f'{mae["value"]:.1f}', f'{random["value"]:.1f}',
                f'{mae["value"] - random["value"]:+.1f}', f'{mae["minutes"]:.1f} / {random["minutes"]:.1f}')
@@ -136,14 +146,15 @@ def _cells(rows: list[dict]) -> Iterable[tuple[str, ...]]:
 _HEAD = ('task', 'metric', *INITS.values(), 'difference', 'minutes')
 
 
-def _markdown(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
+def _markdown(title: str, intro: str, rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
     lines = [f'# {title}', '', intro, '', markdown_table(_HEAD, _cells(rows)), '']
-    for name, words in pictures.items():
-        lines += [words, '', f'![{words}]({name})', '']
+    for name, caption in figures.items():
+        lines += [caption, '', f'![{caption}]({name})', '']
     return '\n'.join(lines)
 
 
-def _page(title: str, intro: str, rows: list[dict], pictures: dict[str, str]) -> str:
-    figures = [figure(name, words) for name, words in pictures.items()]
-    more = link(f'{TRANSFER}/report.html', 'What the frozen features see: neighbors, attention, main directions.')
-    return page(title, [paragraph(intro), html_table(_HEAD, _cells(rows)), more, *figures])
+def _page(title: str, intro: str, rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
+    parts = [paragraph(intro), html_table(_HEAD, _cells(rows)),
+             link(f'{TRANSFER}/report.html', 'More about the frozen features: nearest neighbors, attention, principal '
+                  'components')]
+    return page(title, [*parts, *(figure(name, caption) for name, caption in figures.items())])

@@ -1,35 +1,46 @@
-"""The data set of `tools/quickstart.py` on disk: COCO's format, label maps, class folders."""
+"""Generated scenes on disk: COCO annotations, label maps and class folders."""
 import hashlib
 import itertools
 import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from mae_backbone.quickstart import scenes
+from mae_backbone.quickstart import patterns, scenes
 from mae_backbone.quickstart.scenes import CLASSES, SEGMENTS, check_size, render_object, render_scene
 
-# full resolution of colors: the usual half changes such colorful textures by 8 of 255 in the mean
+# Colors at full resolution. The usual half resolution changes such colorful textures by 8 of 255 on average.
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-STAMP = 'mae_backbone-scenes.json'  # by this name a folder is known to be ours, to be replaced
+STAMP = 'mae_backbone-scenes.json'  # marks a folder that was written here and may be replaced
 
 
 def write_scenes(root: Path, *, unlabeled: int, train: int, val: int, size: int = 96, seed: int = 0) -> None:
-    """Write the data set of `tools/quickstart.py` to folder `root`; `train` and `val` count scenes as well as objects.
+    """Writes the data set of the quickstart to the folder `root`.
 
         unlabeled/*.jpg                            scenes for pretraining
         images/{train,val}/*.jpg                    scenes for detection and segmentation
         annotations/instances_{train,val}.json      their boxes and masks, in COCO's format
-        segments/{train,val}/*.png                  their segments, pixel value = line of classes.txt, from 0
+        segments/{train,val}/*.png                  their label maps, pixel value = line of classes.txt, from 0
         classes/{train,val}/<class>/*.jpg           objects for classification
 
-    The folder is built beside `root` under a hidden name and appears only when complete. A complete one of the same
-    parameters is left as it is, one of other parameters is replaced. Raises ValueError for too small numbers, and
-    FileExistsError if `root` holds anything that this function did not write.
+    The folder is written next to `root` under a hidden name and renamed once complete. A complete data set with the
+    same parameters is kept; one with other parameters is replaced.
+
+    Args:
+        root: folder of the data set.
+        unlabeled: number of scenes for pretraining.
+        train, val: number of labeled scenes of each split, and of images of single objects.
+        size: side of the images in pixels.
+        seed: random seed. The first images do not depend on how many are written.
+
+    Raises:
+        ValueError: a number is too small.
+        FileExistsError: `root` holds something that this function did not write.
     """
     root = Path(root)
     check_size(size)
@@ -54,38 +65,39 @@ def write_scenes(root: Path, *, unlabeled: int, train: int, val: int, size: int 
 
 def _check_counts(*, unlabeled: int, train: int, val: int) -> None:
     if unlabeled < 0 or min(train, val) < len(CLASSES):
-        raise ValueError(f'unlabeled={unlabeled}, train={train}, val={val}: take 0 or more unlabeled scenes, and '
-                         f'at least {len(CLASSES)} for train and for val, one object of each class')
+        raise ValueError(f'unlabeled={unlabeled}, train={train}, val={val}: use 0 or more unlabeled scenes, and '
+                         f'at least {len(CLASSES)} for train and val, one object of each class')
 
 
 def _source() -> str:
-    """Tells the code that draws and writes from any other."""
-    return hashlib.sha256(Path(scenes.__file__).read_bytes() + Path(__file__).read_bytes()).hexdigest()
+    """Returns a hash of the code that draws and writes."""
+    files = (patterns.__file__, scenes.__file__, __file__)
+    return hashlib.sha256(b''.join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
-def _stamp_of(root: Path) -> dict | None:
-    """The parameters a complete data set was written with, None if there is nothing at `root`."""
+def _stamp_of(root: Path) -> dict[str, Any] | None:
+    """Returns the parameters of a complete data set, or None if there is nothing at `root`."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return None
     try:
         return json.loads((root / STAMP).read_text(encoding='utf-8'))
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        raise FileExistsError(f'{root} exists and holds no readable {STAMP}, so it is not a data set written here: '
-                              'choose another folder, or move it away') from error
+        raise FileExistsError(f'{root} exists and has no readable {STAMP}, so it was not written here: choose another '
+                              'folder, or move it away') from error
 
 
 def _seeds(*key: int) -> Iterator[int]:
-    """Seeds of the images of one stream: far from each other, and the n-th is the same however many are drawn."""
+    """Yields independent seeds for the images of a stream. The n-th does not depend on how many are used."""
     return (int(np.random.SeedSequence([*key, index]).generate_state(1, np.uint64)[0]) for index in itertools.count())
 
 
 def _save(path: Path, image: np.ndarray) -> None:
-    """Write `image`, RGB or indices, in the format that `path` ends in."""
+    """Writes an image, RGB or indices, in the format of the suffix of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = image[:, :, ::-1] if image.ndim == 3 else image
     done, data = cv2.imencode(path.suffix, pixels, JPEG if path.suffix == '.jpg' else [])
     assert done, f'OpenCV could not encode {path}'
-    path.write_bytes(data.tobytes())  # not cv2.imwrite, which returns False where a full disk should raise
+    path.write_bytes(data.tobytes())  # cv2.imwrite returns False if the disk is full; this raises
 
 
 def _write_unlabeled(root: Path, seeds: Iterator[int], *, number: int, size: int) -> None:
@@ -95,8 +107,9 @@ def _write_unlabeled(root: Path, seeds: Iterator[int], *, number: int, size: int
 
 
 def _write_scenes(root: Path, split: str, seeds: Iterator[int], *, number: int, size: int) -> None:
-    coco = {'info': {'description': 'generated by mae_backbone.quickstart.scenes'}, 'images': [], 'annotations': [],
-            'categories': [{'id': i, 'name': name, 'supercategory': ''} for i, name in enumerate(CLASSES, start=1)]}
+    coco: dict[str, Any] = {
+        'info': {'description': 'generated by mae_backbone.quickstart.scenes'}, 'images': [], 'annotations': [],
+        'categories': [{'id': i, 'name': name, 'supercategory': ''} for i, name in enumerate(CLASSES, start=1)]}
     for index, seed in enumerate(itertools.islice(seeds, number)):
         scene = render_scene(seed, size=size)
         _save(root / f'images/{split}/{index:06d}.jpg', scene.image)
@@ -110,8 +123,8 @@ def _write_scenes(root: Path, split: str, seeds: Iterator[int], *, number: int, 
     target.write_text(json.dumps(coco), encoding='utf-8')
 
 
-def _outline_of(mask: np.ndarray) -> dict:
-    """The box, area and mask of a (H, W) bool, as COCO writes them."""
+def _outline_of(mask: np.ndarray) -> dict[str, Any]:
+    """Returns the box, area and mask of a (H, W) bool in COCO's format."""
     code = rle.encode(np.asfortranarray(mask, np.uint8))
     return {'bbox': rle.toBbox(code).tolist(), 'area': int(mask.sum()),
             'segmentation': {'size': list(mask.shape), 'counts': code['counts'].decode()}}

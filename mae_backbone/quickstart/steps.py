@@ -1,163 +1,164 @@
-"""The whole path in minutes: pretrain on generated scenes, then three tasks from the MAE and from random weights."""
+"""Steps of the quickstart: pretraining on generated images, then three tasks from the MAE and from random weights."""
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
+from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.cpu import available_cpus, threads_per_process
-from mae_backbone.utils.run_logs import DONE, progress, tail
+from mae_backbone.utils.run_logs import DONE, ProgressLine, print_line, progress, tail
 from mae_backbone.utils.subprocesses import child_environment
 
 SCENES = {'unlabeled': 3000, 'train': 400, 'val': 200, 'size': 64}
+_SECONDS = 'seconds'  # file in the folder of a step: one line per attempt
 
 
 class Step(NamedTuple):
-    """A tool to run to its end, in a folder of its own."""
+    """A command of mae-backbone that runs in a process, with a folder for its output."""
 
     name: str
-    command: Sequence[str]
+    arguments: Sequence[str]
     folder: Path
+
+    @property
+    def command(self) -> list[str]:
+        """Command line of the process."""
+        return [sys.executable, '-m', 'mae_backbone', *self.arguments]
+
+    @property
+    def log(self) -> Path:
+        """File with everything that the process prints."""
+        return self.folder / 'output.log'
 
 
 class StepError(ValueError):
-    """A step that ended in an error."""
+    """A step failed."""
 
 
-def quickstart(work_dir: Path, *, root: Path, images: Path | None = None, options: Sequence[str] = (),
-               scenes: dict[str, int] = SCENES) -> Path:
-    """Runs every step that is not finished yet, and writes the report; returns the page to open.
+def quickstart(work_dir: Path, *, images: Path | None = None, options: Sequence[str] = (),
+               scenes: Mapping[str, int] = SCENES) -> Path:
+    """Runs every step that is not finished, writes the report, and returns the page to open.
 
     Args:
-        work_dir: for everything that is written.
-        root: the folder of `tools` and `configs`.
-        images: pretrain on this folder instead of the generated scenes.
-        options: for --cfg-options of every step.
-        scenes: how many scenes are generated, and how large.
+        work_dir: output folder.
+        images: folder of images to pretrain on instead of the generated ones.
+        options: --cfg-options of every step.
+        scenes: number and size of the generated images, arguments of `write_scenes`.
 
     Raises:
-        StepError: a step failed; the message has its last lines.
-        ValueError: `work_dir` holds results of other images.
+        StepError: a step failed. The message has its last lines.
+        ValueError: `work_dir` holds the results of a pretraining on other images.
     """
-    begin = time.time()
-    _keep_source(work_dir, images)
-    say('1. scenes: generated, with exact boxes, masks, segments and classes')
+    start = time.time()
+    _check_source(work_dir, images)
+    print_line('1. images: generating scenes with exact boxes, masks, segments and classes')
     write_scenes(work_dir / 'scenes', **scenes)
     source = images or work_dir / 'scenes' / 'unlabeled'
-    say(f'2. pretraining: a MAE on {source}')
+    print_line(f'2. pretraining: a masked autoencoder (MAE) on {source}, without labels')
     # The images of a user may not fit into memory.
-    kept = options if images is None else (*options, 'train_dataloader.dataset.cache=False')
-    run_together([_step('mae', 'pretrain', source, work_dir, root, kept)])
+    mae_options = options if images is None else (*options, 'train_dataloader.dataset.cache=False')
+    run_steps([_step('mae', 'pretrain', source, work_dir, mae_options)])
     checkpoint = (work_dir / 'mae' / 'last_checkpoint').read_text(encoding='utf-8').strip()
-    say('3. frozen features: of the MAE and of random weights, nothing but a classifier trained on them')
-    run_together([Step(TRANSFER, [
-        sys.executable, str(root / 'tools' / 'transfer.py'), 'quick', '--labels', '1.0', '--checkpoint', checkpoint,
-        '--against', 'random', '--data-root', str(work_dir / 'scenes' / 'classes'), '--work-dir',
-        str(work_dir / TRANSFER)], work_dir / TRANSFER)])
+    print_line('3. frozen features: classifiers on the features of the MAE and of random weights')
+    run_steps([Step(TRANSFER, [
+        'transfer', 'quick', '--labels', '1.0', '--checkpoint', checkpoint, '--against', 'random',
+        '--data-root', str(work_dir / 'scenes' / 'classes'), '--work-dir', str(work_dir / TRANSFER)],
+        work_dir / TRANSFER)])
     for number, task in enumerate(TASKS, 4):
-        say(f'{number}. {task.name}: from the MAE and from random weights, side by side')
+        print_line(f'{number}. {task.name}: training from the MAE and from random weights')
         data = work_dir / 'scenes' / task.folder
-        run_together([
-            _step(f'{task.name}_mae', 'train', data, work_dir, root, options, '--pretrained', checkpoint),
-            _step(f'{task.name}_random', 'train', data, work_dir, root, options)])
-    say(f'{len(TASKS) + 4}. report')
-    page = write_report(work_dir, configs=root / 'configs' / 'demo', pretrained_on=source)
-    say(f'done, {(time.time() - begin) / 60:.1f} minutes in this run')
+        run_steps([_step(f'{task.name}_mae', 'train', data, work_dir, options, '--pretrained', checkpoint),
+                   _step(f'{task.name}_random', 'train', data, work_dir, options)])
+    print_line(f'{len(TASKS) + 4}. report')
+    page = write_report(work_dir, pretrained_on=source)
+    print_line(f'finished after {(time.time() - start) / 60:.1f} minutes')
     return page
 
 
-def _keep_source(work_dir: Path, images: Path | None) -> None:
-    """Notes what is pretrained on; raises ValueError where the folder was begun with something else."""
-    note, source = work_dir / 'pretrained_on', str(images.resolve() if images else 'scenes')
-    if note.is_file() and note.read_text(encoding='utf-8') != source:
-        raise ValueError(f'{work_dir} holds results of a pretraining on {note.read_text(encoding="utf-8")}: choose '
-                         'another --work-dir, or remove that folder')
+def _check_source(work_dir: Path, images: Path | None) -> None:
+    """Records the images of the pretraining. Raises ValueError if the folder holds results for other images."""
+    path, source = work_dir / 'pretrained_on', str(images.resolve() if images else 'scenes')
+    before = path.read_text(encoding='utf-8') if path.is_file() else ''
+    if before and before != source:
+        raise ValueError(f'{work_dir} holds results of a pretraining on {before}: choose another --work-dir, or remove '
+                         'that folder')
     work_dir.mkdir(parents=True, exist_ok=True)
-    note.write_text(source, encoding='utf-8')
+    write_text(path, source)
 
 
-def _step(name: str, tool: str, data: Path, work_dir: Path, root: Path, options: Sequence[str], *more: str) -> Step:
-    config = root / 'configs' / 'demo' / f'quickstart_{name.split("_")[0]}.py'
-    folder = work_dir / name
-    command = [sys.executable, str(root / 'tools' / f'{tool}.py'), str(config), '--data-root', str(data),
-               '--work-dir', str(folder), '--resume', 'auto', *more]
-    return Step(name, [*command, *(['--cfg-options', *options] if options else [])], folder)
+def _step(name: str, command: str, data: Path, work_dir: Path, options: Sequence[str], *more: str) -> Step:
+    config = f'mae_backbone::demo/quickstart_{name.split("_")[0]}.py'
+    arguments = [command, config, '--data-root', str(data), '--work-dir', str(work_dir / name), '--resume', 'auto']
+    return Step(name, [*arguments, *more, *(['--cfg-options', *options] if options else [])], work_dir / name)
 
 
-def run_together(steps: Sequence[Step]) -> None:
-    """Runs the unfinished ones of `steps` at the same time, with an equal share of the processors each.
+def run_steps(steps: Sequence[Step]) -> None:
+    """Runs the steps that are not finished at the same time, each with an equal share of the CPUs.
 
-    A step is finished when its folder holds the file `DONE`, with the seconds of all attempts in it.
+    A step is finished if its folder holds the file `DONE`, with the seconds that all its attempts took.
 
     Raises:
-        StepError: one of them failed.
+        StepError: a step failed.
     """
-    waiting = [step for step in steps if not (step.folder / DONE).exists()]
+    pending = [step for step in steps if not (step.folder / DONE).exists()]
     for step in steps:
-        if step not in waiting:
-            say(f'   {step.name}: finished before')
-    # Two processes that share one processor only get in each other's way.
-    together = len(waiting) if available_cpus() >= len(waiting) else 1
-    for first in range(0, len(waiting), max(1, together)):
-        _run(waiting[first:first + together])
+        if step not in pending:
+            print_line(f'   {step.name}: finished before')
+    # Two processes on one CPU take longer than one after the other.
+    batch = max(1, len(pending)) if available_cpus() >= len(pending) else 1
+    for first in range(0, len(pending), batch):
+        _run(pending[first:first + batch])
 
 
 def _run(steps: Sequence[Step]) -> None:
     threads = str(threads_per_process(len(steps)))
-    begin, running, ended = time.time(), {}, {}
+    start = time.time()
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    end_times: dict[str, float] = {}
     try:
         for step in steps:
             step.folder.mkdir(parents=True, exist_ok=True)
-            with open(_log(step), 'ab') as log:
-                running[step.name] = subprocess.Popen(step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                                      env=child_environment() | {'OMP_NUM_THREADS': threads})
-        ended = _watch(steps, running)
+            with open(step.log, 'ab') as log:
+                processes[step.name] = subprocess.Popen(
+                    step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    env=child_environment() | {'OMP_NUM_THREADS': threads})
+        end_times = _wait(steps, processes)
     finally:
         for step in steps:
-            child = running.get(step.name)
-            if child is not None and child.poll() is None:
-                child.terminate()
-                child.wait()
-            with open(step.folder / 'seconds', 'a', encoding='utf-8') as file:
-                file.write(f'{ended.get(step.name, time.time()) - begin:.1f}\n')
+            process = processes.get(step.name)
+            if process is not None and process.poll() is None:
+                process.terminate()
+                process.wait()
+            with open(step.folder / _SECONDS, 'a', encoding='utf-8') as file:
+                file.write(f'{end_times.get(step.name, time.time()) - start:.1f}\n')
     for step in steps:
-        if running[step.name].returncode == 0:
-            spent = sum(map(float, (step.folder / 'seconds').read_text(encoding='utf-8').split()))
-            (step.folder / DONE).write_text(f'{spent:.1f}\n', encoding='utf-8')
-            say(f'   {step.name}: {spent / 60:.1f} minutes')
+        if processes[step.name].returncode == 0:
+            seconds = sum(map(float, (step.folder / _SECONDS).read_text(encoding='utf-8').split()))
+            write_text(step.folder / DONE, f'{seconds:.1f}\n')
+            print_line(f'   {step.name}: {seconds / 60:.1f} minutes')
     for step in steps:
-        if running[step.name].returncode:
-            last = '\n'.join('   ' + line for line in tail(_log(step)).splitlines()[-12:])
-            raise StepError(f'the step {step.name} failed; the end of {_log(step)}:\n{last}\n'
-                            'Mend that and run the same command again: finished steps are not repeated.')
+        if processes[step.name].returncode:
+            last_lines = '\n'.join('   ' + line for line in tail(step.log).splitlines()[-12:])
+            raise StepError(f'the step {step.name} failed. The last lines of {step.log}:\n{last_lines}\n'
+                            'Correct the cause and run the same command again: finished steps are not repeated.')
 
 
-def _watch(steps: Sequence[Step], running: dict[str, subprocess.Popen]) -> dict[str, float]:
-    """Waits until all ended or one failed, showing how far they are: in place on a terminal, else every 30 s.
+def _wait(steps: Sequence[Step], processes: Mapping[str, 'subprocess.Popen[bytes]']) -> dict[str, float]:
+    """Waits until all processes have ended or one has failed. Shows their progress.
 
-    Returns when each ended, in seconds since the epoch.
+    Returns:
+        Time at which each ended, in seconds since the epoch.
     """
-    live, shown, ended = sys.stdout.isatty(), time.time(), {}
-    while len(ended) < len(running) and not any(child.returncode for child in running.values()):
+    progress_line = ProgressLine()
+    end_times: dict[str, float] = {}
+    while len(end_times) < len(processes) and not any(process.returncode for process in processes.values()):
         time.sleep(0.3)
-        for name, child in running.items():
-            if child.poll() is not None:
-                ended.setdefault(name, time.time())
-        if time.time() - shown >= (1 if live else 30):
-            shown = time.time()
-            line = '   ' + '; '.join(f'{step.name}: {progress(tail(_log(step)))}' for step in steps)
-            print(f'\r{line[:110]:<110}' if live else line, end='' if live else '\n', flush=True)
-    if live:
-        print('\r' + ' ' * 110 + '\r', end='')
-    return ended
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _log(step: Step) -> Path:
-    return step.folder / 'output.log'
+        for name, process in processes.items():
+            if process.poll() is not None:
+                end_times.setdefault(name, time.time())
+        progress_line.show(lambda: '   ' + '; '.join(f'{step.name}: {progress(tail(step.log))}' for step in steps))
+    return end_times

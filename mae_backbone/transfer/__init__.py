@@ -1,1 +1,1 @@
-"""Does a pretraining transfer, and better than another one? Suites of tasks, run as jobs."""
+"""Benchmarks of how well pretrained encoders transfer: suites of tasks, run as jobs, with a report."""

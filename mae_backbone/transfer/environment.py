@@ -1,4 +1,4 @@
-"""With which code, which versions and on which machine a cell is run."""
+"""Code version, package versions and hardware that a cell ran with."""
 import platform
 import re
 import subprocess
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+import mae_backbone
 from mae_backbone.utils.cpu import available_cpus, read_system_file
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection',
@@ -17,20 +19,20 @@ _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'on
 
 
 @cache
-def code(root: Path) -> dict:
-    """Commit of what lies in `root`, and versions; found once, as a process goes on with the code that it read."""
-    return {'commit': commit(root), 'versions': dict(_versions())}
+def code_version() -> dict[str, Any]:
+    """Commit of the checkout and versions of the packages, read once: a process keeps the code that it imported."""
+    return {'commit': git_commit(Path(mae_backbone.__file__).resolve().parents[1]), 'versions': dict(_versions())}
 
 
-def in_words(found: dict) -> str:
-    """`code` and `hardware` as a line for people."""
-    machine = '; '.join(f'{key}: {value}' for key, value in found['hardware'].items())
-    versions = ', '.join(f'{name} {number}' for name, number in found['versions'].items())
-    return f'commit {found["commit"] or "unknown"}. {machine}. {versions}.'
+def format_environment(environment: dict[str, Any]) -> str:
+    """Formats `code_version` and `hardware` as a line for people."""
+    machine = '; '.join(f'{key}: {value}' for key, value in environment.get('hardware', {}).items())
+    versions = ', '.join(f'{name} {number}' for name, number in environment.get('versions', {}).items())
+    return f'commit {environment.get("commit") or "unknown"}. {machine}. {versions}.'
 
 
 def hardware() -> dict[str, str]:
-    """Processor, memory, and GPUs where torch is in use: it is not imported for their sake, which takes seconds."""
+    """CPU, memory, and the GPUs if torch is already imported. Does not import torch, which takes seconds."""
     names = re.findall(r'^model name\s*: (.+)', read_system_file('/proc/cpuinfo'), re.MULTILINE)
     found = {'processor': f'{available_cpus()} x {names[0] if names else platform.machine()}',
              'memory': f'{psutil.virtual_memory().total / 2**30:.0f} GB'}
@@ -39,10 +41,15 @@ def hardware() -> dict[str, str]:
     return found | ({'GPUs': ', '.join(gpus)} if gpus else {})
 
 
-def commit(root: Path) -> str | None:
-    """The commit that the code in `root` is at, with '+' where it was changed since; None outside of a git clone."""
+def git_commit(folder: Path) -> str | None:
+    """Returns the commit of a git checkout, with '+' if files differ from it; None if `folder` is not its root.
+
+    A folder inside a checkout of something else, such as the site-packages of a project's environment, has no commit.
+    """
+    if not (folder / '.git').exists():
+        return None
     try:
-        head, changes = (subprocess.run(['git', '-C', str(root), *words], capture_output=True, text=True, check=True)
+        head, changes = (subprocess.run(['git', '-C', str(folder), *words], capture_output=True, text=True, check=True)
                          .stdout.strip() for words in (('rev-parse', 'HEAD'), ('status', '--porcelain', '-uno')))
     except (OSError, subprocess.CalledProcessError):
         return None

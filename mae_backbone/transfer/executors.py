@@ -1,18 +1,28 @@
-"""Where jobs run: processes of this machine, with or without GPUs, or jobs of Slurm."""
+"""Executors of jobs: processes of this machine, with or without GPUs, or Slurm."""
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mae_backbone.utils.cpu import threads_per_process
 from mae_backbone.utils.run_logs import tail
 from mae_backbone.utils.subprocesses import child_environment
 
+if TYPE_CHECKING:
+    import submitit
+    from submitit.helpers import DelayedSubmission
+
 
 class Job(NamedTuple):
-    """Cells that one process works through, in their folders; trainings on several GPUs want `gpus` of them."""
+    """Cells that one process runs, one after the other.
+
+    Attributes:
+        name: name of the log file.
+        folders: folders of the cells.
+        gpus: number of GPUs that the job uses if the machine has them.
+    """
 
     name: str
     folders: tuple[Path, ...]
@@ -20,127 +30,144 @@ class Job(NamedTuple):
 
     @property
     def command(self) -> list[str]:
+        """Command line of the process."""
         return [sys.executable, '-m', 'mae_backbone.transfer.worker', *map(str, self.folders)]
 
 
-class Running(Protocol):
-    """A job that was started."""
+class RunningJob(Protocol):
+    """A job that was submitted."""
 
-    def ended(self) -> bool: ...
+    def done(self) -> bool:
+        """True once the job has ended. Frees what it used."""
 
     def failure(self) -> str | None:
-        """Why the process died, None where it came to its end."""
+        """Why the process of a job that is done died, or None if it ended normally."""
 
-    def stop(self) -> None:
-        """Asks it to end."""
+    def cancel(self) -> None:
+        """Asks the job to end. It may save what it has first."""
 
     def wait(self) -> None:
-        """Waits for the end of one that was stopped, where this machine runs it."""
+        """Waits for the end of a canceled job if it is a process of this machine."""
 
 
-class Place(Protocol):
-    """Something that jobs can be started in."""
+class Executor(Protocol):
+    """Runs jobs."""
 
-    words: str  # what it is, for people
+    @property
+    def description(self) -> str:
+        """What it is, for people."""
 
-    def has_room(self, job: Job) -> bool:
-        """Whether a job can be started at the moment."""
+    def can_start(self, job: Job) -> bool:
+        """True if `submit` would start the job now."""
 
-    def start(self, job: Job) -> Running:
-        """Starts a job that there is room for."""
+    def submit(self, job: Job) -> RunningJob:
+        """Starts a job."""
 
 
-class Processes:
-    """Processes of this machine, each with slots of its own: a GPU each, or '' for a share of the processors."""
+class LocalExecutor:
+    """Runs each job as a process of this machine.
+
+    submitit's LocalExecutor is not used. It accepts integer GPU ids only, while CUDA_VISIBLE_DEVICES may hold UUIDs and
+    MIG names. It needs SIGUSR2, which Windows does not have. Its jobs outlive a killed parent by design, and a canceled
+    one is killed after a second, before a training can save.
+
+    Args:
+        slots: one entry for each job that may run at the same time: the name of its GPU, or '' for a share of the CPUs.
+        logs: folder of the log files.
+    """
 
     def __init__(self, slots: Sequence[str], logs: Path) -> None:
-        self.slots, self.logs = list(slots), logs
+        self.free_slots, self.logs = list(slots), logs
         self.threads = threads_per_process(len(slots))
-        self.all_gpus = len(slots) if all(slots) else 0
-        self.words = (f'GPUs {", ".join(slots)}' if self.all_gpus else f'CPUs, up to {len(slots)} jobs at a time with '
-                      f'{self.threads} threads each')
+        self.num_gpus = len(slots) if all(slots) else 0
+        self.description = (f'GPUs {", ".join(slots)}' if self.num_gpus else
+                            f'CPUs, up to {len(slots)} jobs at a time with {self.threads} threads each')
 
-    def has_room(self, job: Job) -> bool:
-        return len(self.slots) >= self._slots_for(job)
+    def can_start(self, job: Job) -> bool:
+        """True if enough slots are free."""
+        return len(self.free_slots) >= self._num_slots(job)
 
-    def start(self, job: Job) -> Running:
-        """Starts a job with as many GPUs as it wants, or with all where it wants more; on CPUs it takes one slot."""
-        number = self._slots_for(job)
-        taken, self.slots = self.slots[:number], self.slots[number:]
-        return _Process(job, taken, self)
+    def submit(self, job: Job) -> 'LocalJob':
+        """Starts a job on as many GPUs as it asks for, or on all if it asks for more. On CPUs it takes one slot."""
+        number = self._num_slots(job)
+        slots, self.free_slots = self.free_slots[:number], self.free_slots[number:]
+        return LocalJob(job, slots, self)
 
-    def _slots_for(self, job: Job) -> int:
-        return max(1, min(job.gpus, self.all_gpus))
+    def _num_slots(self, job: Job) -> int:
+        return max(1, min(job.gpus, self.num_gpus))
 
 
-class _Process:
-    def __init__(self, job: Job, slots: list[str], place: Processes) -> None:
-        self.slots, self.place, self.log = slots, place, place.logs / f'{job.name}.log'
+class LocalJob:
+    """A process of this machine. It ends when this process is killed (`end_with_parent`)."""
+
+    def __init__(self, job: Job, slots: list[str], executor: LocalExecutor) -> None:
+        self.slots, self.executor, self.log = slots, executor, executor.logs / f'{job.name}.log'
         self.log.parent.mkdir(parents=True, exist_ok=True)
         environment = child_environment() | {
-            'OMP_NUM_THREADS': str(place.threads), 'CUDA_VISIBLE_DEVICES': ','.join(slots)}  # '' hides all GPUs
+            'OMP_NUM_THREADS': str(executor.threads), 'CUDA_VISIBLE_DEVICES': ','.join(slots)}  # '' hides all GPUs
         with open(self.log, 'ab') as log:
-            self.child = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                          env=environment)
+            self.process = subprocess.Popen(job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=environment)
 
-    def ended(self) -> bool:
-        if self.child.poll() is None:
+    def done(self) -> bool:
+        if self.process.poll() is None:
             return False
-        self.place.slots += self.slots
+        self.executor.free_slots += self.slots
         self.slots = []
         return True
 
     def failure(self) -> str | None:
-        code = self.child.returncode
+        code = self.process.returncode
         if code < 0:
             return (f'the process was ended by {signal.Signals(-code).name}'
-                    + (', as where memory is short' if code == -signal.SIGKILL else ''))
+                    + (', which most often means that memory ran out' if code == -signal.SIGKILL else ''))
         return f'the process ended with exit code {code}: {tail(self.log, 600).strip()}' if code else None
 
-    def stop(self) -> None:
-        self.child.terminate()
+    def cancel(self) -> None:
+        self.process.terminate()
 
     def wait(self) -> None:
-        self.child.wait()
+        self.process.wait()
 
 
-class Slurm:
-    """Jobs of Slurm, by submitit: `pip install -e ".[slurm]"`.
+class SlurmExecutor:
+    """Submits jobs to Slurm through submitit.
 
     Args:
-        logs: for the files of submitit.
-        options: of `submitit.AutoExecutor.update_parameters`, such as slurm_partition, timeout_min, gpus_per_node; and
-            `cluster`, which is 'slurm' where it is not set; 'local' runs the same jobs on this machine.
+        options: parameters of `submitit.AutoExecutor.update_parameters`, such as slurm_partition, timeout_min and
+            gpus_per_node; and `cluster`, 'slurm' by default ('local' runs the same jobs on this machine).
+        logs: folder of submitit's files.
 
     Raises:
-        ValueError: submitit is not installed, there is no Slurm here, or an option does not exist.
+        ValueError: submitit is not installed, this machine has no Slurm, or an option does not exist.
     """
 
-    words = 'jobs of Slurm'
+    description = 'Slurm'
 
     def __init__(self, options: dict[str, str], logs: Path) -> None:
         try:
             import submitit
         except ImportError as error:
-            raise ValueError('--slurm wants submitit: python -m pip install -e ".[slurm]"') from error
-        given = {key: int(value) if value.isdigit() else value for key, value in options.items()}
+            raise ValueError('--slurm needs submitit: run `python -m pip install submitit`') from error
+        parameters = {key: int(value) if value.isdigit() else value for key, value in options.items()}
+        cluster = str(parameters.pop('cluster', 'slurm'))
         try:
-            self.executor = submitit.AutoExecutor(str(logs), cluster=given.pop('cluster', 'slurm'))
-            self.executor.update_parameters(name='transfer', **given)
+            self.executor = submitit.AutoExecutor(str(logs), cluster=cluster)
+            self.executor.update_parameters(name='transfer', **parameters)
         except (RuntimeError, ValueError, NameError, AssertionError, TypeError) as error:
             raise ValueError(f'--slurm: {error}') from error
 
-    def has_room(self, job: Job) -> bool:
-        """Always: Slurm makes jobs wait."""
+    def can_start(self, job: Job) -> bool:
+        """Always True: Slurm queues jobs itself."""
         return True
 
-    def start(self, job: Job) -> Running:
+    def submit(self, job: Job) -> 'SlurmJob':
         """Submits a job."""
-        return _Submitted(self.executor.submit(Work(job.command)))
+        return SlurmJob(self.executor.submit(SlurmTask(job.command)))
 
 
-class Work:
-    """What a job of Slurm does; one that is at its time limit, or preempted, is submitted again and goes on."""
+class SlurmTask:
+    """Function that a Slurm job runs. A job that is preempted or reaches its time limit is submitted again."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = list(command)
@@ -148,25 +175,27 @@ class Work:
     def __call__(self) -> None:
         subprocess.run(self.command, check=True, stdin=subprocess.DEVNULL, env=child_environment())
 
-    def checkpoint(self) -> object:
-        """Asked by submitit before such an end."""
+    def checkpoint(self) -> 'DelayedSubmission':
+        """Called by submitit before such an end."""
         from submitit.helpers import DelayedSubmission
         return DelayedSubmission(self)
 
 
-class _Submitted:
-    def __init__(self, job: object) -> None:
+class SlurmJob:
+    """A job of Slurm."""
+
+    def __init__(self, job: 'submitit.Job[None]') -> None:
         self.job = job
 
-    def ended(self) -> bool:
+    def done(self) -> bool:
         return self.job.done()
 
     def failure(self) -> str | None:
         error = self.job.exception()
         return None if error is None else f'job {self.job.job_id}: {str(error).strip()[-600:]}'
 
-    def stop(self) -> None:
+    def cancel(self) -> None:
         self.job.cancel()
 
     def wait(self) -> None:
-        """Does not: Slurm ends it."""
+        """Returns at once: Slurm ends the job."""

@@ -1,94 +1,196 @@
-"""The folder of a cell: whose it is at the moment, and what came of it."""
+"""Folder of a cell: its spec, its lock, its log, and its result or error."""
 import json
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.run_logs import tail
 
-SPEC, RESULT, ERROR, LOG = 'cell.json', 'result.json', 'error.txt', 'output.log'
-LAST_LINES = 12  # of its log, which a failed cell is reported with
+SPEC, RESULT, ERROR, LOG, LOCK = 'cell.json', 'result.json', 'error.txt', 'output.log', 'cell.lock'
+NUM_LOG_LINES = 12  # last lines of the log that are reported with a failure
+
+Spec = dict[str, Any]
 
 
 class LockedError(Exception):
     """Another living process works in the folder."""
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[None]:
-    """Keeps all other processes out of `folder`, until the block or this process ends, whatever it ends by.
+class BrokenResultError(ValueError):
+    """A result or spec file is incomplete or not in the expected format."""
 
-    The claim is a lock of the operating system on a file: that of a dead process is gone with it, and the file that is
-    left claims nothing. On network file systems it holds between machines where those lock files (NFS 4, Lustre).
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keeps all other processes out of `folder` until the block or this process ends.
+
+    The operating system holds the lock and releases it when the process dies, however it dies. A lock file that is left
+    over locks nothing. On network file systems the lock holds between machines if they lock files (NFS 4, Lustre).
 
     Raises:
-        LockedError: another living process has it.
+        LockedError: another living process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / 'claim', timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             yield
     except Timeout as error:
-        raise LockedError(f'{folder} is worked on by another process') from error
+        raise LockedError(f'another process works in {folder}') from error
 
 
-def is_claimed(folder: Path) -> bool:
-    """Whether a living process works in `folder`."""
+def is_locked(folder: Path) -> bool:
+    """True if a living process works in `folder`. Takes the lock for a moment to find out."""
     try:
-        with claim(folder):
+        with lock(folder):
             return False
     except LockedError:
         return True
 
 
-def result_of(folder: Path) -> dict | None:
-    """What a cell that is done came to."""
-    path = folder / RESULT
-    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Returns the result of a finished cell, or None if it is not finished or its result file is broken."""
+    try:
+        return _load_result(folder)
+    except BrokenResultError:
+        return None
 
 
-def error_of(folder: Path) -> str | None:
-    """Why a cell failed."""
+def read_error(folder: Path) -> str | None:
+    """Returns the error of a failed cell, or None if it has none."""
     path = folder / ERROR
-    return path.read_text(encoding='utf-8') if path.is_file() else None
+    return path.read_text(encoding='utf-8', errors='replace') if path.is_file() else None
 
 
-def write_spec(folder: Path, spec: dict, where: dict) -> None:
-    """Notes what a cell is about, and `where` its files lie at present, which may change from run to run.
+def read_spec(folder: Path) -> Spec:
+    """Returns the spec that `write_spec` wrote.
 
     Raises:
-        ValueError: the folder holds results of something else.
+        BrokenResultError: there is none, or the file is broken.
     """
-    path, before = folder / SPEC, read_spec(folder)
+    spec = _load_json(folder / SPEC)
+    if spec is None:
+        raise BrokenResultError(f'{folder} has no {SPEC}')
+    if not isinstance(spec.get('where'), dict):
+        raise BrokenResultError(f'{folder / SPEC} has no "where"')
+    return spec
+
+
+def write_spec(folder: Path, spec: Spec, where: dict[str, Any]) -> None:
+    """Writes the spec of a cell.
+
+    Args:
+        folder: folder of the cell.
+        spec: everything that determines the result.
+        where: paths of the files that it uses. They may change between runs.
+
+    Raises:
+        ValueError: the folder holds results of another spec.
+    """
     spec = json.loads(json.dumps(spec))
+    before = read_spec(folder) if (folder / SPEC).is_file() else None
     if before is not None:
         old = {key: value for key, value in before.items() if key != 'where'}
         changed = sorted(key for key in old.keys() | spec.keys() if old.get(key) != spec.get(key))
         if changed:
-            raise ValueError(f'{folder} holds results of another {", ".join(changed)}: choose another --work-dir, or '
-                             'remove that folder')
+            raise ValueError(f'{folder} holds results for a different {", ".join(changed)}: choose another --work-dir, '
+                             'or remove that folder')
     folder.mkdir(parents=True, exist_ok=True)
-    now = spec | {'where': where}
-    if now != before:
-        write_text(path, json.dumps(now, indent=1))
+    current = spec | {'where': where}
+    if current != before:
+        write_text(folder / SPEC, json.dumps(current, indent=1))
 
 
-def read_spec(folder: Path) -> dict | None:
-    """What was noted, None where nothing was."""
-    path = folder / SPEC
-    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
+def set_aside_broken(folder: Path) -> str | None:
+    """Renames what is broken in the folder of a cell, so that the cell runs again.
+
+    A broken result file is renamed. If the spec is broken, nothing in the folder can be trusted to belong to the cell,
+    and the whole folder is renamed. A folder that another process works in is left as it is.
+
+    Returns:
+        What was broken and what it was renamed to, or None if nothing was.
+    """
+    error = _find_broken(folder)
+    if error is None or is_locked(folder):
+        return None
+    error = _find_broken(folder)  # another process may have replaced the file in between
+    if error is None:
+        return None
+    path, reason = error
+    return f'{reason}: renamed to {_rename(path).name}, the cell runs again'
 
 
-def note_error(folder: Path, reason: str) -> None:
-    """Notes that a cell failed: the reason, and the last lines of its log that do not repeat it."""
+def write_error(folder: Path, reason: str) -> None:
+    """Records that a cell failed: the reason, and the last lines of its log that do not repeat the reason."""
     lines = [line for line in tail(folder / LOG).splitlines() if line.strip() and line.strip() not in reason]
-    write_text(folder / ERROR, '\n'.join([reason, *lines[-LAST_LINES:]]) + '\n')
+    write_text(folder / ERROR, '\n'.join([reason, *lines[-NUM_LOG_LINES:]]) + '\n')
 
 
-def reason_of(error: BaseException) -> str:
-    """What an error says, in a line where it says something."""
+def error_message(error: BaseException) -> str:
+    """Returns the message of an error, or its type if it has no message."""
     return str(error) or ''.join(traceback.format_exception_only(error)).strip()
+
+
+def _find_broken(folder: Path) -> tuple[Path, str] | None:
+    """Returns what has to be renamed and why, or None if nothing is broken."""
+    try:
+        if (folder / SPEC).exists():
+            read_spec(folder)
+    except BrokenResultError as error:
+        return folder, str(error)
+    try:
+        _load_result(folder)
+    except BrokenResultError as error:
+        return folder / RESULT, str(error)
+    return None
+
+
+def _load_result(folder: Path) -> dict[str, Any] | None:
+    path = folder / RESULT
+    result = _load_json(path)
+    if result is None:
+        return None
+    values, figures = result.get('values'), result.get('pictures')
+    if isinstance(values, dict) and values:
+        if not all(_is_number(value) for value in [*values.values(), result.get('seconds')]):
+            raise BrokenResultError(f'{path} has values that are not numbers')
+        environment = result.get('environment')
+        if environment is not None and not isinstance(environment, dict):
+            raise BrokenResultError(f'{path} has an "environment" that is not an object')
+    elif isinstance(figures, dict) and isinstance(result.get('faults'), list):
+        missing = [name for name in figures if not (folder / name).is_file()]
+        if missing:
+            raise BrokenResultError(f'{path} names {", ".join(missing)}, which does not exist')
+    else:
+        raise BrokenResultError(f'{path} holds no values')
+    return result
+
+
+def _load_json(path: Path) -> dict[str, Any] | None:
+    """Returns the object in a JSON file, or None if there is no such file."""
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BrokenResultError(f'{path} cannot be read ({error})') from error
+    if not isinstance(content, dict):
+        raise BrokenResultError(f'{path} holds {type(content).__name__} instead of an object')
+    return content
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _rename(path: Path) -> Path:
+    """Renames a file or folder to NAME.broken, or NAME.broken2 and so on if that exists."""
+    target, number = path.with_name(f'{path.name}.broken'), 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f'{path.name}.broken{number}')
+    return path.rename(target)

@@ -1,142 +1,175 @@
-"""The plan of a benchmark: what every cell is about, and which cells make a job."""
+"""Plan of an experiment: the spec of every cell, and the jobs that run the cells."""
 import hashlib
 import itertools
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.encoders import RANDOM, Architecture, Encoder, file_fingerprint, read_architecture
+from mae_backbone.transfer.architecture import Architecture, read_architecture
+from mae_backbone.transfer.encoders import RANDOM, Encoder, file_fingerprint
 from mae_backbone.transfer.executors import Job
-from mae_backbone.transfer.results import Outcome
+from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.transfer.results import CellResult
 from mae_backbone.transfer.suite import Cell, Suite, Task, cells_of
+from mae_backbone.utils.config_files import find_config
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """What is run: a suite for some encoders, on the data in `data_root`, with everything written into `out`.
+class Experiment:
+    """A suite that is run for some encoders.
 
-    Every checkpoint is read and hashed once, when that is first asked for.
+    Every checkpoint is read and hashed once, when this is first needed.
+
+    Attributes:
+        suite: tasks to run.
+        encoders: encoders to evaluate and to compare with.
+        data_root: folder of the data sets.
+        work_dir: output folder.
     """
 
     suite: Suite
     encoders: tuple[Encoder, ...]
     data_root: Path
-    out: Path
-    root: Path  # the folder of `tools` and `configs`
+    work_dir: Path
 
     @property
     def references(self) -> list[str]:
+        """Names of the encoders that the others are compared with."""
         return [encoder.name for encoder in self.encoders if encoder.reference]
 
     @cached_property
     def architectures(self) -> dict[str, Architecture]:
-        """That of each encoder; random weights take that of the first file."""
-        found = {encoder.name: read_architecture(encoder.checkpoint) for encoder in self.encoders if encoder.checkpoint}
-        first = next(iter(found.values()))
-        return {encoder.name: found.get(encoder.name, first) for encoder in self.encoders}
+        """Architecture of each encoder by name. Random weights have the architecture of the first checkpoint."""
+        architectures = {encoder.name: read_architecture(encoder.checkpoint)
+                         for encoder in self.encoders if encoder.checkpoint}
+        first = next(iter(architectures.values()))
+        return {encoder.name: architectures.get(encoder.name, first) for encoder in self.encoders}
 
     @cached_property
-    def prints(self) -> dict[str, str]:
-        """What tells the weights of each encoder from any other."""
+    def fingerprints(self) -> dict[str, str]:
+        """Hash of the weights of each encoder by name."""
         return {encoder.name: file_fingerprint(encoder.checkpoint) if encoder.checkpoint else RANDOM
                 for encoder in self.encoders}
 
     def cells(self) -> list[Cell]:
+        """Returns all cells, task by task."""
         return list(cells_of(self.suite, [encoder.name for encoder in self.encoders]))
 
-    def folder_of_data(self, name: str) -> Path:
-        """Where a data set of the suite lies: --data-root, where that is the only one and holds no such folder."""
+    def data_folder(self, name: str) -> Path:
+        """Returns the folder of a data set: --data-root itself if it is the only data set and has no such folder."""
         inside = self.data_root / self.suite.data[name]
         return self.data_root if len(self.suite.data) == 1 and not inside.is_dir() else inside
 
 
-def plan(benchmark: Benchmark) -> list[Job]:
-    """Writes what every cell is about into its folder; returns the jobs, those on frozen features first.
+def plan(experiment: Experiment) -> list[Job]:
+    """Writes the spec of every cell into its folder and returns the jobs, those on frozen features first.
 
-    Cells on the same frozen features are one job: they are extracted once.
+    Cells on the same frozen features form one job, so that the features are extracted once.
 
     Raises:
-        ValueError: data that is not there, or a folder that holds results of something else.
+        ValueError: data do not exist, or a folder holds results of something else.
     """
-    suite, tasks = benchmark.suite, {task.name: task for task in benchmark.suite.tasks}
+    suite, tasks = experiment.suite, {task.name: task for task in experiment.suite.tasks}
     for name in suite.data:
-        if not benchmark.folder_of_data(name).is_dir():
-            raise ValueError(f'the suite {suite.name} wants the data {name} in {benchmark.folder_of_data(name)}, which '
+        if not experiment.data_folder(name).is_dir():
+            raise ValueError(f'the suite {suite.name} needs the data {name} in {experiment.data_folder(name)}, which '
                              'does not exist: check --data-root')
-    specs = _Specs(benchmark)
-    probing: dict[tuple, list[Path]] = {}
+    specs = _Specs(experiment)
+    probes: dict[tuple[str, str, int], list[Path]] = {}
     trainings = []
-    for cell in benchmark.cells():
-        task, folder = tasks[cell.task], benchmark.out / cell.folder
-        spec, where = specs.of(cell, task)
+    for cell in experiment.cells():
+        task, folder = tasks[cell.task], experiment.work_dir / cell.folder
+        spec, where = specs.spec(cell, task)
         experiment_dir.write_spec(folder, spec, where)
         if task.probe:
-            probing.setdefault((cell.data, cell.model, spec['weights_seed']), []).append(folder)
+            probes.setdefault((cell.data, cell.model, spec['weights_seed']), []).append(folder)
         else:
             trainings.append(Job('-'.join(cell.folder.parts[1:]), (folder,), task.gpus))
-    names = itertools.count(1)
-    return [Job(f'features-{next(names)}-{data}-{model.replace("/", "__")}', tuple(folders))
-            for (data, model, _), folders in probing.items()] + trainings
+    numbers = itertools.count(1)
+    return [Job(f'features-{next(numbers)}-{data}-{model.replace("/", "__")}', tuple(folders))
+            for (data, model, _), folders in probes.items()] + trainings
 
 
-def known_names(out: Path) -> dict[Path, str]:
-    """The names of checkpoints in the cells of earlier runs, by their paths."""
+def set_aside_broken(experiment: Experiment) -> list[str]:
+    """Renames broken files in the folders of the cells and of the figures. Returns a line for each."""
+    folders = [experiment.work_dir / cell.folder for cell in experiment.cells()]
+    folders += sorted(file.parent for file in experiment.work_dir.glob(f'cells/pictures-*/{experiment_dir.SPEC}'))
+    renamed = map(experiment_dir.set_aside_broken, folders)
+    return [line for line in renamed if line is not None]
+
+
+def known_names(work_dir: Path) -> dict[Path, str]:
+    """Returns the names that checkpoints have in the cells of earlier runs, by path."""
     names = {}
-    for file in sorted(out.glob(f'cells/*/*/*/*/*/{experiment_dir.SPEC}')):
-        where = experiment_dir.read_spec(file.parent)['where']
-        if where['checkpoint']:
-            names[Path(where['checkpoint'])] = where.get('name', file.parent.name)  # old cells do not say
+    for file in sorted(work_dir.glob(f'cells/*/*/*/*/*/{experiment_dir.SPEC}')):
+        try:
+            where = experiment_dir.read_spec(file.parent)['where']
+        except experiment_dir.BrokenResultError:  # set aside later
+            continue
+        if where.get('checkpoint'):
+            names[Path(where['checkpoint'])] = where.get('name', file.parent.name)  # earlier versions wrote no name
     return names
 
 
 class _Specs:
-    """What is written into the folders of cells; every config is read once."""
+    """Builds the specs of cells. Reads every config once."""
 
-    def __init__(self, benchmark: Benchmark) -> None:
-        self.benchmark = benchmark
-        self.encoders = {encoder.name: encoder for encoder in benchmark.encoders}
-        self.configs: dict[str, str] = {}
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.encoders = {encoder.name: encoder for encoder in experiment.encoders}
+        self.configs: dict[str, tuple[Path, str]] = {}
 
-    def of(self, cell: Cell, task: Task) -> tuple[dict, dict]:
-        benchmark, encoder = self.benchmark, self.encoders[cell.model]
-        spec = {'kind': 'probe' if task.probe else 'train',
-                'data_root': str(benchmark.folder_of_data(cell.data).resolve()), 'labels': cell.labels,
-                'seed': cell.seed, 'weights': benchmark.prints[cell.model], 'options': task.options}
-        architecture = benchmark.architectures[cell.model]
+    def spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
+        """Returns the spec of a cell and the paths that it uses."""
+        experiment, encoder = self.experiment, self.encoders[cell.model]
+        spec: Spec = {
+            'kind': 'probe' if task.probe else 'train', 'data_root': str(experiment.data_folder(cell.data).resolve()),
+            'labels': cell.labels, 'seed': cell.seed, 'weights': experiment.fingerprints[cell.model],
+            'options': task.options}
+        where: dict[str, Any] = {
+            'features': str((experiment.work_dir / 'features').resolve()), 'name': cell.model,
+            'checkpoint': str(encoder.checkpoint.resolve()) if encoder.checkpoint else None}
+        architecture = experiment.architectures[cell.model]
         if task.probe:
+            new_weights = experiment.suite.new_random_weights and not encoder.checkpoint
             spec |= {'probe': task.probe, 'architecture': architecture._asdict(),
-                     'image_size': benchmark.suite.image_size or architecture.image_size,
-                     'weights_seed': cell.seed if benchmark.suite.new_random_weights and not encoder.checkpoint else 0}
+                     'image_size': experiment.suite.image_size or architecture.image_size,
+                     'weights_seed': cell.seed if new_weights else 0}
         else:
             config = task.config_for(architecture.name)
-            spec |= {'config': config, 'config_print': self._config_print(config), 'metrics': task.metrics,
-                     'scale': task.scale, 'gpus': task.gpus, 'amp': task.amp}
-        where = {'root': str(benchmark.root), 'features': str((benchmark.out / 'features').resolve()),
-                 'checkpoint': str(encoder.checkpoint.resolve()) if encoder.checkpoint else None, 'name': cell.model}
+            path, fingerprint = self._config(config)
+            spec |= {'config': config, 'config_print': fingerprint, 'metrics': task.metrics, 'scale': task.scale,
+                     'gpus': task.gpus, 'amp': task.amp}
+            where['config'] = str(path)
         return spec, where
 
-    def _config_print(self, config: str) -> str:
-        """Tells the content of a config, with that of its bases, from any other."""
+    def _config(self, config: str) -> tuple[Path, str]:
+        """Returns the path of a `Task.config` and a hash of its content, including its bases."""
         if config not in self.configs:
-            path = self.benchmark.root / 'configs' / config
-            if not path.is_file():
-                raise ValueError(f'the suite {self.benchmark.suite.name} names the config {path}, which does not exist')
+            # The scope keeps a file of the current folder with that name from being found.
+            name = config if Path(config).is_absolute() else f'mae_backbone::{config}'
+            try:
+                path = find_config(name)
+            except FileNotFoundError as error:
+                raise ValueError(f'the suite {self.experiment.suite.name} uses a config that does not exist: {error}'
+                                 ) from error
             cfg = Config.fromfile(path, import_custom_modules=False)
             content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-            self.configs[config] = hashlib.sha256(content.encode()).hexdigest()[:16]
+            self.configs[config] = path, hashlib.sha256(content.encode()).hexdigest()[:16]
         return self.configs[config]
 
 
-def outcomes(benchmark: Benchmark) -> list[Outcome]:
-    """What the finished cells came to."""
-    found = []
-    for cell in benchmark.cells():
-        result = experiment_dir.result_of(benchmark.out / cell.folder)
+def cell_results(experiment: Experiment) -> list[CellResult]:
+    """Returns the results of the finished cells."""
+    results = []
+    for cell in experiment.cells():
+        result = experiment_dir.read_result(experiment.work_dir / cell.folder)
         if result is not None:
-            found.append(Outcome(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
-                                 result['seconds'], result.get('environment')))
-    return found
+            results.append(CellResult(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
+                                      result['seconds'], result.get('environment')))
+    return results

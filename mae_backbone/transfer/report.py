@@ -1,4 +1,4 @@
-"""The report of a benchmark: results.json, a table in Markdown, and one page with everything in it."""
+"""The report of a experiment: results.json, a table in Markdown, and one page with everything in it."""
 import datetime
 import io
 import json
@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoders import Encoder, last_of_runs, runs_of
-from mae_backbone.transfer.environment import in_words
-from mae_backbone.transfer.planning import Benchmark, outcomes
-from mae_backbone.transfer.results import Outcome, Row, cells_of_table, grouped, table
+from mae_backbone.transfer.environment import format_environment
+from mae_backbone.transfer.planning import Experiment, cell_results
+from mae_backbone.transfer.results import CellResult, Row, grouped, make_table, table_cells
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.html_report import (
     data_uri,
@@ -35,76 +35,76 @@ _DIFFERENCES = ('Percent: mean ± standard deviation over the seeds. A column "v
 Group = tuple[str, str, str]  # task, data, metric
 
 
-def write_report(benchmark: Benchmark, *, failed: dict[Path, str], pictures: Sequence[Path], seconds: float,
+def write_report(experiment: Experiment, *, failed: dict[Path, str], figures: Sequence[Path], seconds: float,
                  command: str, only: dict[str, Sequence | None]) -> Path:
-    """Writes results.json, table.md and report.html into the folder of the benchmark; returns the latter.
+    """Writes results.json, table.md and report.html into the folder of the experiment; returns the latter.
 
     Args:
-        benchmark: with what is finished in its folder.
+        experiment: with what is finished in its folder.
         failed: folders of the cells that failed, with their last lines.
-        pictures: folders of the finished picture cells.
+        figures: folders of the finished figure cells.
         seconds: that this run took.
         command: that this run was started by.
         only: to which tasks, data, labels and seeds it was confined; None for all.
     """
-    found = outcomes(benchmark)
-    rows = table(found, benchmark.references)
+    found = cell_results(experiment)
+    rows = make_table(found, experiment.references)
     about = {'finished': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
              'seconds': round(seconds, 1), 'command': command, 'only': only}
-    record = _record(benchmark, found, rows, failed, about)
-    write_text(benchmark.out / 'results.json', json.dumps(record, indent=1))
-    head, cells = cells_of_table(rows, benchmark.references, _reported(benchmark))
-    failures = [f'{folder.relative_to(benchmark.out)}: {text.strip()}' for folder, text in failed.items()]
-    lines = [f'# {benchmark.suite.title}', '', _DIFFERENCES, '', markdown_table(head, cells), '',
+    record = _record(experiment, found, rows, failed, about)
+    write_text(experiment.work_dir / 'results.json', json.dumps(record, indent=1))
+    head, cells = table_cells(rows, experiment.references, _reported(experiment))
+    failures = [f'{folder.relative_to(experiment.work_dir)}: {text.strip()}' for folder, text in failed.items()]
+    lines = [f'# {experiment.suite.title}', '', _DIFFERENCES, '', markdown_table(head, cells), '',
              *(f'- failed: {line.splitlines()[0]}' for line in failures)]
-    write_text(benchmark.out / 'table.md', '\n'.join(lines).rstrip() + '\n')
-    parts = [paragraph(_intro(benchmark, found)), html_table(*grouped(head, cells)), paragraph(_DIFFERENCES)]
+    write_text(experiment.work_dir / 'table.md', '\n'.join(lines).rstrip() + '\n')
+    parts = [paragraph(_intro(experiment, found)), html_table(*grouped(head, cells)), paragraph(_DIFFERENCES)]
     if failures:
         parts += [heading('Failed'), *map(preformatted, failures)]
-    parts += [*curves(rows, benchmark.encoders), *_pictures(pictures), heading('How it was measured'),
-              *_circumstances(found, about), preformatted(benchmark.suite.text)]
-    write_text(benchmark.out / 'report.html', page(benchmark.suite.title, parts))
-    return benchmark.out / 'report.html'
+    parts += [*curves(rows, experiment.encoders), *_figures(figures), heading('How it was measured'),
+              *_circumstances(found, about), preformatted(experiment.suite.text)]
+    write_text(experiment.work_dir / 'report.html', page(experiment.suite.title, parts))
+    return experiment.work_dir / 'report.html'
 
 
-def _intro(benchmark: Benchmark, found: Sequence[Outcome]) -> str:
-    judged = [encoder.name for encoder in benchmark.encoders if not encoder.reference]
-    against = f' against {", ".join(benchmark.references)}' if benchmark.references else ''
-    return (f'{", ".join(judged)}{against}: {len(found)} of {len(benchmark.cells())} cells of the suite '
-            f'{benchmark.suite.name}.')
+def _intro(experiment: Experiment, found: Sequence[CellResult]) -> str:
+    judged = [encoder.name for encoder in experiment.encoders if not encoder.reference]
+    against = f' against {", ".join(experiment.references)}' if experiment.references else ''
+    return (f'{", ".join(judged)}{against}: {len(found)} of {len(experiment.cells())} cells of the suite '
+            f'{experiment.suite.name}.')
 
 
-def _reported(benchmark: Benchmark) -> list[dict]:
+def _reported(experiment: Experiment) -> list[dict]:
     """The published numbers of the tasks that are run and the architectures that are judged."""
-    if not benchmark.suite.reported:
+    if not experiment.suite.reported:
         return []
-    archs = {architecture.name for architecture in benchmark.architectures.values()}
-    places = {(task.name, data) for task in benchmark.suite.tasks for data in task.data}
-    return [number for number in benchmark.suite.reported if (number['task'], number['data']) in places
+    archs = {architecture.name for architecture in experiment.architectures.values()}
+    places = {(task.name, data) for task in experiment.suite.tasks for data in task.data}
+    return [number for number in experiment.suite.reported if (number['task'], number['data']) in places
             and number['arch'] in archs]
 
 
 # ---- the record
 
-def _record(benchmark: Benchmark, found: Sequence[Outcome], rows: Sequence[Row], failed: dict[Path, str],
+def _record(experiment: Experiment, found: Sequence[CellResult], rows: Sequence[Row], failed: dict[Path, str],
             about: dict) -> dict:
     """All that is known, without what JSON has no word for; cells have the number of their environment."""
     environments = _environments(found)
     return _plain({
-        'suite': benchmark.suite.name, 'config': benchmark.suite.text, **about,
-        'data_root': str(benchmark.data_root),
+        'suite': experiment.suite.name, 'config': experiment.suite.text, **about,
+        'data_root': str(experiment.data_root),
         'encoders': [{**encoder._asdict(), 'checkpoint': encoder.checkpoint and str(encoder.checkpoint)}
-                     for encoder in benchmark.encoders],
+                     for encoder in experiment.encoders],
         'environments': environments,
         'cells': [{**outcome._asdict(), 'environment': outcome.environment and environments.index(outcome.environment)}
                   for outcome in found],
-        'failed': {str(folder.relative_to(benchmark.out)): text for folder, text in failed.items()},
+        'failed': {str(folder.relative_to(experiment.work_dir)): text for folder, text in failed.items()},
         'table': [{**row._asdict(), 'summary': row.summary._asdict(),
                    'differences': {name: value._asdict() for name, value in row.differences.items()}} for row in rows],
-        'reported': _reported(benchmark)})
+        'reported': _reported(experiment)})
 
 
-def _environments(found: Sequence[Outcome]) -> list[dict]:
+def _environments(found: Sequence[CellResult]) -> list[dict]:
     """Where the cells ran, each once."""
     distinct = []
     for outcome in found:
@@ -201,9 +201,9 @@ def _svg(axis: Axes) -> bytes:
     return buffer.getvalue()
 
 
-def _pictures(folders: Sequence[Path]) -> Iterator[str]:
+def _figures(folders: Sequence[Path]) -> Iterator[str]:
     for folder in folders:
-        found = experiment_dir.result_of(folder)
+        found = experiment_dir.read_result(folder)
         yield heading(experiment_dir.read_spec(folder)['title'])
         for name, words in found['pictures'].items():
             yield figure(data_uri((folder / name).read_bytes(), 'image/png'), words)
@@ -211,12 +211,12 @@ def _pictures(folders: Sequence[Path]) -> Iterator[str]:
             yield paragraph(f'Not drawn: {fault}')
 
 
-def _circumstances(found: Sequence[Outcome], about: dict) -> Iterator[str]:
+def _circumstances(found: Sequence[CellResult], about: dict) -> Iterator[str]:
     """This run, then where the cells ran, which may have been in others."""
     yield paragraph(f'{about["finished"]}, {about["seconds"] / 60:.1f} minutes in this run: {about["command"]}')
     for environment in _environments(found):
         number = sum(outcome.environment == environment for outcome in found)
-        yield paragraph(f'{number} cells: {in_words(environment)}')
+        yield paragraph(f'{number} cells: {format_environment(environment)}')
     unknown = sum(outcome.environment is None for outcome in found)
     if unknown:
         yield paragraph(f'{unknown} cells did not note where they ran: they are of an earlier version.')

@@ -1,14 +1,23 @@
-"""From the outcomes of cells to a table: means, deviations, differences and how sure they are."""
+"""Statistics over cells: means, deviations, paired differences with intervals and p values."""
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+CONFIDENCE = 0.95
 
-class Outcome(NamedTuple):
-    """What a cell came to: percent by the name of the metric, the seconds that took, and where it ran, if noted."""
+
+class CellResult(NamedTuple):
+    """Result of a cell.
+
+    Attributes:
+        task, data, labels, seed, model: the cell.
+        values: percent by name of the metric.
+        seconds: run time.
+        environment: versions and hardware, if recorded.
+    """
 
     task: str
     data: str
@@ -17,11 +26,11 @@ class Outcome(NamedTuple):
     model: str
     values: dict[str, float]
     seconds: float
-    environment: dict | None = None
+    environment: dict[str, Any] | None = None
 
 
 class Summary(NamedTuple):
-    """Of one value for each seed: mean, standard deviation of the sample (nan for one seed), number of seeds."""
+    """Statistics of one value per seed: mean, sample standard deviation (nan for one seed), number of seeds."""
 
     mean: float
     std: float
@@ -29,20 +38,30 @@ class Summary(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Between two encoders, over the seeds that both have: its mean and deviation, and how likely it is by chance.
+    """Paired difference between two encoders, over the seeds that both have.
 
-    `p` is that of a paired t-test on both sides, not corrected for the number of comparisons; nan where it says
-    nothing: for fewer than two seeds, and where the difference is the same for all.
+    Attributes:
+        mean: mean difference.
+        std: sample standard deviation of the differences (nan for one seed).
+        seeds: number of seeds.
+        low, high: 95 % confidence interval of the mean (Student's t).
+        p: p value of the two-sided paired t-test.
+        p_holm: `p` after Holm's correction for all comparisons of the table.
+
+    low, high, p and p_holm are nan for fewer than two seeds, and if the difference is the same for all seeds.
     """
 
     mean: float
     std: float
     seeds: int
-    p: float
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    p_holm: float = math.nan
 
 
 class Row(NamedTuple):
-    """A line of the table: an encoder in one task; `differences` by the name of the encoder compared with."""
+    """Row of the table: an encoder in a task, with its differences to the references by their names."""
 
     task: str
     data: str
@@ -54,81 +73,106 @@ class Row(NamedTuple):
 
 
 def summarize(values: Iterable[float]) -> Summary:
-    """Raises ValueError where there are none."""
-    values = np.asarray(list(values), dtype=float)
-    if not len(values):
+    """Returns the statistics of one value per seed.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    array = np.asarray(list(values), dtype=float)
+    if not len(array):
         raise ValueError('no values to summarize')
-    return Summary(float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else math.nan, len(values))
+    return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan, len(array))
 
 
 def compare(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
-    """Values by seed -> their difference over the seeds that both have; None where they have none in common.
+    """Compares values by seed. Returns None if there is no common seed.
 
-    The same seed draws the same labels for both, therefore the test is paired.
+    The same seed selects the same labels for both, therefore the test is paired.
     """
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return None
     differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
     mean, std, number = summarize(differences)
-    # A spread of rounding errors alone would make anything certain.
-    varies = number > 1 and std > 1e-9 * max(1.0, abs(mean))
-    p = float(stats.ttest_1samp(differences, 0.0).pvalue) if varies else math.nan
-    return Difference(mean, std, number, p)
+    # Rounding errors are no variation: without this limit they would make any difference significant.
+    if number < 2 or not std > 1e-9 * max(1.0, abs(mean)):
+        return Difference(mean, std, number)
+    test = stats.ttest_1samp(differences, 0.0)
+    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, number - 1)) * std / math.sqrt(number)
+    return Difference(mean, std, number, mean - margin, mean + margin, float(test.pvalue))
 
 
-def table(outcomes: Sequence[Outcome], references: Sequence[str]) -> list[Row]:
-    """Outcomes -> rows, in the order in which tasks, data, shares of labels and encoders come first."""
-    by_seed: dict[tuple, dict[int, float]] = {}
-    for outcome in outcomes:
-        for metric, value in outcome.values.items():
-            key = (outcome.task, outcome.data, metric, outcome.labels)
-            by_seed.setdefault(key, {}).setdefault(outcome.model, {})[outcome.seed] = value
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusts p values for multiple comparisons (Holm 1979). nan values are left out and stay nan."""
+    order = sorted((index for index, p in enumerate(p_values) if not math.isnan(p)), key=lambda index: p_values[index])
+    adjusted, largest = [math.nan] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def make_table(results: Sequence[CellResult], references: Sequence[str]) -> list[Row]:
+    """Returns the rows of the table, in the order in which tasks, data, fractions of labels and encoders come first."""
+    values: dict[tuple[str, str, str, float], dict[str, dict[int, float]]] = {}
+    for result in results:
+        for metric, value in result.values.items():
+            models = values.setdefault((result.task, result.data, metric, result.labels), {})
+            models.setdefault(result.model, {})[result.seed] = value
     rows = []
-    for key, models in by_seed.items():
-        for model, values in models.items():
-            differences = {} if model in references else {
-                name: compare(values, models[name]) for name in references if name in models}
-            rows.append(Row(*key, model, summarize(values.values()),
-                            {name: found for name, found in differences.items() if found is not None}))
-    return rows
+    for key, models in values.items():
+        for model, by_seed in models.items():
+            compared = {} if model in references else {
+                name: compare(by_seed, models[name]) for name in references if name in models}
+            differences = {name: difference for name, difference in compared.items() if difference is not None}
+            rows.append(Row(*key, model, summarize(by_seed.values()), differences))
+    adjusted = iter(holm([difference.p for row in rows for difference in row.differences.values()]))
+    return [row._replace(differences={name: difference._replace(p_holm=next(adjusted))
+                                      for name, difference in row.differences.items()}) for row in rows]
 
 
-def words_of(summary: Summary) -> str:
-    """Such as '61.3 ± 0.4'; without a deviation where there is one seed."""
+def format_summary(summary: Summary) -> str:
+    """Formats a mean and its standard deviation, such as '61.3 ± 0.4'."""
     return f'{summary.mean:.1f}' + ('' if math.isnan(summary.std) else f' ± {summary.std:.1f}')
 
 
-def words_of_difference(difference: Difference | None) -> str:
-    """Such as '+4.2 (p 0.03)'."""
+def format_difference(difference: Difference | None) -> str:
+    """Formats a difference with its interval and adjusted p value, such as '+4.2 (2.1 to 6.3), p 0.03'."""
     if difference is None:
         return '-'
-    chance = '' if math.isnan(difference.p) else ' (p < 0.001)' if difference.p < 0.001 else f' (p {difference.p:.2g})'
-    return f'{difference.mean:+.1f}{chance}'
+    if math.isnan(difference.p):
+        return f'{difference.mean:+.1f}'
+    p = difference.p if math.isnan(difference.p_holm) else difference.p_holm
+    return (f'{difference.mean:+.1f} ({format_interval(difference)}), '
+            + ('p < 0.001' if p < 0.001 else f'p {p:.2g}'))
 
 
-def cells_of_table(rows: Sequence[Row], references: Sequence[str], reported: Sequence[dict] = ()
-                   ) -> tuple[list[str], list[list[str]]]:
-    """Head and cells of the table for people; published numbers stand below the rows of their task."""
+def format_interval(difference: Difference) -> str:
+    """Formats a confidence interval, such as '2.1 to 6.3'."""
+    return f'{difference.low:.1f} to {difference.high:.1f}'
+
+
+def table_cells(rows: Sequence[Row], references: Sequence[str], reported: Sequence[dict[str, Any]] = ()
+                ) -> tuple[list[str], list[list[str]]]:
+    """Returns the head and the cells of the table for people. Published results follow the rows of their task."""
     head = ['task', 'data', 'metric', 'labels', 'encoder', 'value', 'seeds', *(f'vs {name}' for name in references)]
-    groups: dict[tuple, list[list[str]]] = {}
+    groups: dict[tuple[str, str, str], list[list[str]]] = {}
     for row in rows:
         groups.setdefault((row.task, row.data, row.metric), []).append([
             row.task, row.data, row.metric, f'{row.labels * 100:.3g} %', row.model,
-            words_of(row.summary), str(row.summary.seeds),
-            *('' if row.model in references else words_of_difference(row.differences.get(name))
-              for name in references)])
-    for number in reported:
-        groups.setdefault((number['task'], number['data'], number['metric']), []).append([
-            number['task'], number['data'], number['metric'], '100 %', f'reported: {number["name"]}',
-            f'{number["value"]:.1f}', number['source'], *('' for _ in references)])
-    return head, [line for lines in groups.values() for line in lines]
+            format_summary(row.summary), str(row.summary.seeds),
+            *('' if row.model in references else format_difference(row.differences.get(name)) for name in references)])
+    for result in reported:
+        groups.setdefault((result['task'], result['data'], result['metric']), []).append([
+            result['task'], result['data'], result['metric'], '100 %', f'reported: {result["name"]}',
+            f'{result["value"]:.1f}', result['source'], *('' for _ in references)])
+    return head, [cells for group in groups.values() for cells in group]
 
 
 def grouped(head: Sequence[str], cells: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """The same for a narrow page: task, data, metric and labels become a headline of those alike, a row of one cell."""
+    """Replaces the columns task, data, metric and labels by headlines, rows of one cell, for narrow pages."""
     rows: list[Sequence[str]] = []
-    last = None
+    last: Sequence[str] = ()
     for line in cells:
         if line[:4] != last:
             last = line[:4]

@@ -1,107 +1,106 @@
-"""Runs the cells of a benchmark, each once, whatever happens to the others."""
-import sys
+"""Runs the cells of a benchmark, each once, and keeps running the others if one fails."""
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.executors import Job, Place, Running
-from mae_backbone.utils.run_logs import progress, tail
+from mae_backbone.transfer.executors import Executor, Job, RunningJob
+from mae_backbone.utils.run_logs import ProgressLine, print_line, progress, tail
 
-POLL = 0.3  # seconds between two looks at what runs
+POLL_SECONDS = 0.3  # between two looks at the running jobs
 
 
-def run_jobs(jobs: Sequence[Job], place: Place) -> dict[Path, str]:
-    """Runs all cells of `jobs` that are not done; returns those that failed, with their last lines.
+def run_jobs(jobs: Sequence[Job], executor: Executor) -> dict[Path, str]:
+    """Runs all cells of `jobs` that are not finished. Cells that failed in an earlier run are tried again.
 
-    What another process works at is waited for. Cells that failed in an earlier run are tried again.
+    Cells that another process runs are waited for.
+
+    Returns:
+        Folders of the cells that failed, with the reason and the last lines of the log.
     """
     for job in jobs:
         for folder in job.folders:
-            if not experiment_dir.is_claimed(folder):
+            if not experiment_dir.is_locked(folder):
                 (folder / experiment_dir.ERROR).unlink(missing_ok=True)
-    return _Work(jobs, place).run()
+    return _Scheduler(jobs, executor).run()
 
 
-class _Work:
-    def __init__(self, jobs: Sequence[Job], place: Place) -> None:
-        self.waiting, self.place = list(jobs), place
-        self.running: list[tuple[Job, Running]] = []
+class _Scheduler:
+    def __init__(self, jobs: Sequence[Job], executor: Executor) -> None:
+        self.waiting, self.executor = list(jobs), executor
+        self.running: list[tuple[Job, RunningJob]] = []
         self.failed: dict[Path, str] = {}
-        self.shown = time.monotonic()
+        self.progress_line = ProgressLine()
 
     def run(self) -> dict[Path, str]:
         try:
             while self.waiting or self.running:
                 self._start()
                 if self.running or self.waiting:
-                    time.sleep(POLL)
+                    time.sleep(POLL_SECONDS)
                 self._collect()
-                self._show()
+                if self.running:
+                    self.progress_line.show(self._describe_progress)
         finally:
-            for _, running in self.running:  # all at once: each may take its time to save what it has
-                running.stop()
+            for _, running in self.running:  # all at once: each may take its time to save
+                running.cancel()
             for _, running in self.running:
                 running.wait()
         return self.failed
 
     def _start(self) -> None:
-        """Starts what there is room for; drops jobs without open cells, passes over those that another process has."""
+        """Starts the jobs that the executor has room for, except those with cells that another process runs.
+
+        Jobs whose cells are all finished or failed are dropped.
+        """
         waiting, self.waiting = self.waiting, []
         for job in waiting:
-            left = job._replace(folders=tuple(folder for folder in job.folders if self._open(folder)))
-            if not left.folders:
+            pending = job._replace(folders=tuple(folder for folder in job.folders if self._is_pending(folder)))
+            if not pending.folders:
                 continue
-            # Room first: a look at a claim takes it for a moment, and keeps others out.
-            if not self.place.has_room(left) or any(map(experiment_dir.is_claimed, left.folders)):
-                self.waiting.append(left)
+            # `is_locked` comes second: it takes the lock for a moment and keeps other processes out.
+            if not self.executor.can_start(pending) or any(map(experiment_dir.is_locked, pending.folders)):
+                self.waiting.append(pending)
             else:
-                self.running.append((left, self.place.start(left)))
+                self.running.append((pending, self.executor.submit(pending)))
 
-    def _open(self, folder: Path) -> bool:
-        """Whether a cell is still to be run; notes one that failed, here or in another process."""
-        if experiment_dir.result_of(folder) is not None:
+    def _is_pending(self, folder: Path) -> bool:
+        """True if a cell has to be run. Records a cell that failed, here or in another process."""
+        if experiment_dir.read_result(folder) is not None:
             return False
-        error = experiment_dir.error_of(folder)
+        error = experiment_dir.read_error(folder)
         if error is not None:
             self.failed.setdefault(folder, error)
         return folder not in self.failed
 
     def _collect(self) -> None:
-        for job, running in [pair for pair in self.running if pair[1].ended()]:
+        """Handles the jobs that have ended. A job whose process died is started again without the cell that it was at.
+        """
+        for job, running in [pair for pair in self.running if pair[1].done()]:
             self.running.remove((job, running))
-            left = [folder for folder in job.folders if self._open(folder)]
+            pending = [folder for folder in job.folders if self._is_pending(folder)]
             reason = running.failure()
-            mine = [folder for folder in left if not experiment_dir.is_claimed(folder)] if reason else []
-            if mine:
-                died_at = max(mine, key=_last_written)
-                experiment_dir.note_error(died_at, reason)
-                self._open(died_at)
-            done = len(job.folders) - len(left)
-            say(f'   {job.name}: ' + (f'{done} of {len(job.folders)} cells' if left else 'ended')
-                + ''.join(f'\n      FAILED {folder}' for folder in job.folders if folder in self.failed))
-            if left:
+            if reason is not None:
+                unlocked = [folder for folder in pending if not experiment_dir.is_locked(folder)]
+                if unlocked:
+                    died_at = max(unlocked, key=_last_written)
+                    experiment_dir.write_error(died_at, reason)
+                    self._is_pending(died_at)
+            finished = len(job.folders) - len(pending)
+            print_line(f'   {job.name}: ' + (f'{finished} of {len(job.folders)} cells' if pending else 'done')
+                       + ''.join(f'\n      FAILED {folder}' for folder in job.folders if folder in self.failed))
+            if pending:
                 self.waiting.append(job)
 
-    def _show(self) -> None:
-        """How far the running cells are: in place on a terminal, else every 30 s."""
-        live = sys.stdout.isatty()
-        if time.monotonic() - self.shown < (1 if live else 30) or not self.running:
-            return
-        self.shown = time.monotonic()
-        line = '   ' + '; '.join(f'{job.name}: {self._progress(job)}' for job, _ in self.running)
-        print(f'\r{line[:110]:<110}' if live else line, end='' if live else '\n', flush=True)
+    def _describe_progress(self) -> str:
+        return '   ' + '; '.join(f'{job.name}: {self._progress(job)}' for job, _ in self.running)
 
     def _progress(self, job: Job) -> str:
-        current = next((folder for folder in job.folders if self._open(folder)), job.folders[-1])
+        current = next((folder for folder in job.folders if self._is_pending(folder)), job.folders[-1])
         return progress(tail(current / experiment_dir.LOG))
 
 
 def _last_written(folder: Path) -> float:
-    """When the log of a cell was begun or written to last."""
+    """Time at which the log of a cell was created or last written."""
     log = folder / experiment_dir.LOG
     return log.stat().st_mtime if log.exists() else 0.0
-
-
-def say(line: str) -> None:
-    print(('\r' if sys.stdout.isatty() else '') + line, flush=True)

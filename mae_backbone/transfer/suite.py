@@ -1,35 +1,37 @@
-"""Suites: tasks x data sets x shares of the labels x seeds, as a config lists them."""
+"""Suites: tasks x data sets x fractions of the labels x seeds, as a config lists them."""
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
 from mae_backbone.core.vit import ARCHS
+from mae_backbone.utils.config_files import configs_root
 
 PROBES = ('knn', 'linear', 'attentive')
 
 
 @dataclass(frozen=True)
 class Task:
-    """One way to judge an encoder: `probe` on its frozen features, or a training by one of our configs.
+    """A way to evaluate an encoder: a probe of its frozen features, or a training by a config.
 
     Attributes:
-        name: of the task; with it begin the folders of its cells.
+        name: name of the task; the folders of its cells begin with it.
         data: names of data sets of the suite.
         probe: one of `PROBES`; None for a training.
-        config: of the training, below the folder of all configs; or one for each architecture, by its name in
-            `mae_backbone.core.vit.ARCHS`.
-        metrics: what the training logs -> what a table calls it.
-        scale: what a logged value is multiplied with to be in percent.
+        config: config of the training, relative to the folder of all configs; or one for each architecture, by its name
+            in `mae_backbone.core.vit.ARCHS`.
+        metrics: name of a metric in the log of the training -> its name in the table.
+        scale: factor that turns logged values into percent.
         options: arguments of the probe, or --cfg-options of the training.
-        labels: shares of the labels, in (0, 1].
-        seeds: each draws the share of the labels, the order of the images and the new weights anew.
-        gpus: processes of a training that has GPUs, one each.
-        amp: train in mixed precision where there is a GPU.
-        pictures: how many predictions of the training are shown.
+        labels: fractions of the labels, in (0, 1].
+        seeds: random seeds; each selects other labels, another order of the images and other new weights.
+        gpus: number of GPUs of a training, with one process each.
+        amp: train in mixed precision on a GPU.
+        pictures: number of validation images that the report shows with predictions.
     """
 
     name: str
@@ -46,85 +48,94 @@ class Task:
     pictures: int = 4
 
     def __post_init__(self) -> None:
-        _check_numbers(f'task {self.name!r}', 'labels', self.labels, (int, float), 'shares such as [0.1, 1.0]')
-        _check_numbers(f'task {self.name!r}', 'seeds', self.seeds, (int,), 'whole numbers such as [0, 1, 2]')
+        name = f'task {self.name!r}'
+        _check_numbers(name, 'labels', self.labels, (int, float), 'fractions such as [0.1, 1.0]')
+        _check_numbers(name, 'seeds', self.seeds, (int,), 'integers such as [0, 1, 2]')
         if (self.probe is None) == (self.config is None):
-            raise ValueError(f'task {self.name!r} has probe={self.probe!r} and config={self.config!r}: set one of them')
+            raise ValueError(f'{name} has probe={self.probe!r} and config={self.config!r}: set exactly one of them')
         if self.probe is not None and self.probe not in PROBES:
-            raise ValueError(f'task {self.name!r} has probe={self.probe!r}, wanted one of {", ".join(PROBES)}')
-        if not self.labels or not all(0 < share <= 1 for share in self.labels):
-            raise ValueError(f'task {self.name!r} has labels={self.labels}, wanted shares in (0, 1]')
+            raise ValueError(f'{name} has probe={self.probe!r}, expected one of {", ".join(PROBES)}')
+        if not self.labels or not all(0 < fraction <= 1 for fraction in self.labels):
+            raise ValueError(f'{name} has labels={self.labels}, expected fractions in (0, 1]')
         if not self.seeds or not self.data:
-            raise ValueError(f'task {self.name!r} has seeds={self.seeds} and data={self.data}: it wants some of each')
+            raise ValueError(f'{name} has seeds={self.seeds} and data={self.data}: give at least one of each')
 
     def config_for(self, arch: str | None) -> str:
-        """The config for an encoder of that architecture; raises ValueError where the suite has none."""
-        if isinstance(self.config, dict):
-            if arch not in self.config:
-                raise ValueError(f'task {self.name!r} has configs for {", ".join(self.config)}, none for an encoder of '
-                                 f'the architecture {arch or "of its own"}: add one to the suite')
-            return self.config[arch]
-        return self.config
+        """Returns the config for an encoder of the architecture `arch`, None for an unnamed one.
+
+        Raises:
+            ValueError: the suite has no config for it.
+        """
+        if isinstance(self.config, str):
+            return self.config
+        assert self.config is not None, f'{self.name} is a probe'
+        if arch not in self.config:
+            raise ValueError(f'task {self.name!r} has configs for the architectures {", ".join(self.config)}, none for '
+                             f'{arch or "the custom one"} of this encoder: add one to the suite')
+        return self.config[arch]
 
 
 @dataclass(frozen=True)
 class Suite:
-    """What tools/transfer.py runs.
+    """Tasks that `mae-backbone transfer` runs.
 
     Attributes:
-        name: of the suite.
-        title: the headline of the report.
-        data: name of a data set -> its folder below --data-root.
-        tasks: in the order of the report.
-        reported: published numbers to stand beside ours: dicts with task, data, metric, arch (in
+        name: name of the suite.
+        title: headline of the report.
+        data: name of a data set -> its folder in --data-root.
+        tasks: tasks in the order of the report.
+        reported: published results to show next to ours: dicts with task, data, metric, arch (in
             `mae_backbone.core.vit.ARCHS`), value, name and source.
-        image_size: side in pixels that frozen features are extracted at; None: that of the pretraining.
-        new_random_weights: whether `random` has other weights for each seed in probes; one draw takes less time.
-        text: of the config, for the record.
+        image_size: side of the images in pixels at which frozen features are extracted (default: image size of the
+            encoder).
+        new_random_weights: in probes, `random` has other weights for each seed. One draw for all takes less time.
+        text: text of the config.
     """
 
     name: str
     title: str
     data: dict[str, str]
     tasks: tuple[Task, ...]
-    reported: tuple[dict, ...] = ()
+    reported: tuple[dict[str, Any], ...] = ()
     image_size: int | None = None
     new_random_weights: bool = False
     text: str = ''
 
     def only(self, *, tasks: Sequence[str] | None = None, data: Sequence[str] | None = None,
              labels: Sequence[float] | None = None, seeds: Sequence[int] | None = None) -> 'Suite':
-        """The part of it with these tasks, data sets, shares of the labels and seeds; None for all.
+        """Returns the suite with these tasks, data sets, fractions of the labels and seeds only. None keeps all.
 
         Raises:
-            ValueError: it has none such.
+            ValueError: the suite has no such tasks, data sets, fractions or seeds.
         """
-        known = [task.name for task in self.tasks]
-        for option, wanted, there in (('--tasks', tasks, known), ('--data', data, list(self.data)),
-                                      ('--labels', labels, sorted({x for task in self.tasks for x in task.labels})),
-                                      ('--seeds', seeds, sorted({x for task in self.tasks for x in task.seeds}))):
-            missing = [str(one) for one in wanted or () if one not in there]
+        options: tuple[tuple[str, Sequence[Any] | None, list[Any]], ...] = (
+            ('--tasks', tasks, [task.name for task in self.tasks]),
+            ('--data', data, list(self.data)),
+            ('--labels', labels, sorted({fraction for task in self.tasks for fraction in task.labels})),
+            ('--seeds', seeds, sorted({seed for task in self.tasks for seed in task.seeds})))
+        for option, wanted, available in options:
+            missing = [str(value) for value in wanted or () if value not in available]
             if missing:
                 raise ValueError(f'{option} {" ".join(missing)}: the suite {self.name} has '
-                                 f'{", ".join(map(str, there))}')
-        left = []
+                                 f'{", ".join(map(str, available))}')
+        selected = []
         for task in self.tasks:
-            sets = tuple(name for name in task.data if data is None or name in data)
-            shares = tuple(share for share in task.labels if labels is None or share in labels)
-            numbers = tuple(seed for seed in task.seeds if seeds is None or seed in seeds)
-            if sets and shares and numbers and (tasks is None or task.name in tasks):
-                left.append(dataclasses.replace(task, data=sets, labels=shares, seeds=numbers))
-        if not left:
-            raise ValueError(f'the suite {self.name} has no task for that choice of --tasks, --data, --labels and '
-                             '--seeds')
-        used = {name for task in left for name in task.data}
-        return dataclasses.replace(self, tasks=tuple(left), data={name: folder for name, folder in self.data.items()
-                                                                  if name in used})
+            task_data = tuple(name for name in task.data if data is None or name in data)
+            task_labels = tuple(fraction for fraction in task.labels if labels is None or fraction in labels)
+            task_seeds = tuple(seed for seed in task.seeds if seeds is None or seed in seeds)
+            if task_data and task_labels and task_seeds and (tasks is None or task.name in tasks):
+                selected.append(dataclasses.replace(task, data=task_data, labels=task_labels, seeds=task_seeds))
+        if not selected:
+            raise ValueError(f'the suite {self.name} has no task for this combination of --tasks, --data, --labels and '
+                             '--seeds: choose fewer of them')
+        used = {name for task in selected for name in task.data}
+        return dataclasses.replace(self, tasks=tuple(selected),
+                                   data={name: folder for name, folder in self.data.items() if name in used})
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One number to be had: a task on a data set, with a share of its labels, one seed, and the encoder `model`."""
+    """One measurement: a task on a data set, with a fraction of its labels, a seed, and the encoder `model`."""
 
     task: str
     data: str
@@ -134,13 +145,13 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Where it is run, below the folder of the benchmark."""
+        """Folder of the cell, relative to the work directory."""
         return Path('cells', self.task, self.data, f'labels-{self.labels:g}', f'seed-{self.seed}',
                     self.model.replace('/', '__'))
 
 
 def cells_of(suite: Suite, models: Sequence[str]) -> Iterator[Cell]:
-    """All cells of a suite for these encoders, task by task."""
+    """Yields all cells of a suite for these encoders, task by task."""
     for task in suite.tasks:
         for data in task.data:
             for labels in task.labels:
@@ -149,78 +160,79 @@ def cells_of(suite: Suite, models: Sequence[str]) -> Iterator[Cell]:
                         yield Cell(task.name, data, labels, seed, model)
 
 
-def load_suite(name: str, configs: Path) -> Suite:
-    """A suite by its name in `configs`/transfer, or by the path of its config.
+def load_suite(name: str) -> Suite:
+    """Loads a suite of `configs/transfer` by its name, or any suite by the path of its config.
 
     Raises:
-        ValueError: there is no such suite, or something in it that nothing reads.
+        ValueError: there is no such suite, or its config has a key that is unknown or a value of the wrong type.
     """
-    path = Path(name) if name.endswith('.py') else configs / 'transfer' / f'{name}.py'
+    folder = configs_root() / 'transfer'
+    path = Path(name) if name.endswith('.py') else folder / f'{name}.py'
     if not path.is_file():
-        known = ', '.join(sorted(file.stem for file in (configs / 'transfer').glob('*.py')))
-        raise ValueError(f'there is no suite {path}: pass one of {known}, or the path of a config like those')
-    cfg = Config.fromfile(path, import_custom_modules=False)
-    content = cfg.to_dict()
+        known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
+        raise ValueError(f'there is no suite {path}: choose from {known}, or pass the path of a config like those in '
+                         f'{folder}')
+    content = Config.fromfile(path, import_custom_modules=False).to_dict()
     defaults = {key: content.pop(key) for key in ('labels', 'seeds') if key in content}
-    _only_known(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
-    data = _dict(content['data'], f'suite {path}: data', "dict(NAME='folder')")
-    entries = _dict(content['tasks'], f'suite {path}: tasks', 'dict(NAME=dict(...))')
-    tasks = tuple(_task(key, {**defaults, **_dict(value, f'task {key!r}', "dict(probe='knn', data=['NAME'])")}, data)
+    _check_keys(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
+    data = _as_dict(content['data'], f'suite {path}: data', "dict(NAME='folder')")
+    entries = _as_dict(content['tasks'], f'suite {path}: tasks', 'dict(NAME=dict(...))')
+    tasks = tuple(_task(key, {**defaults, **_as_dict(value, f'task {key!r}', "dict(probe='knn', data=['NAME'])")}, data)
                   for key, value in entries.items())
-    reported = _list(content.get('reported', ()), f'suite {path}: reported', 'a list of dicts')
+    reported = _as_tuple(content.get('reported', ()), f'suite {path}: reported', 'a list of dicts')
     suite = Suite(name=path.stem, text=path.read_text(encoding='utf-8'),
                   **{**content, 'tasks': tasks, 'reported': reported})
-    for number in suite.reported:
-        _check_reported(number, suite)
+    for result in suite.reported:
+        _check_reported(result, suite)
     return suite
 
 
-def _task(name: str, values: dict, known: dict[str, str]) -> Task:
-    _only_known(values, Task, f'task {name!r}', {'data'})
-    lists = {key: _list(values[key], f'task {name!r}: {key}', 'a list') for key in ('data', 'labels', 'seeds')
+def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
+    _check_keys(values, Task, f'task {name!r}', {'data'})
+    lists = {key: _as_tuple(values[key], f'task {name!r}: {key}', 'a list') for key in ('data', 'labels', 'seeds')
              if key in values}
-    unknown = [str(one) for one in lists['data'] if one not in list(known)]
+    unknown = [str(value) for value in lists['data'] if value not in list(data)]
     if unknown:
-        raise ValueError(f'task {name!r} wants the data {", ".join(unknown)}: the suite has {", ".join(known)}')
+        raise ValueError(f'task {name!r} uses the data {", ".join(unknown)}: the suite has {", ".join(data)}')
     return Task(name=name, **{**values, **lists})
 
 
-def _dict(value: object, what: str, wanted: str) -> dict:
+def _as_dict(value: object, what: str, expected: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f'{what} is {value!r}: wanted {wanted}')
+        raise ValueError(f'{what} is {value!r}: expected {expected}')
     return value
 
 
-def _list(value: object, what: str, wanted: str) -> tuple:
+def _as_tuple(value: object, what: str, expected: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f'{what} is {value!r}: wanted {wanted}, such as [{value!r}]')
+        raise ValueError(f'{what} is {value!r}: expected {expected}, such as [{value!r}]')
     return tuple(value)
 
 
-def _check_numbers(what: str, key: str, values: Sequence, kinds: tuple[type, ...], wanted: str) -> None:
-    wrong = [value for value in values if not isinstance(value, kinds) or isinstance(value, bool)]
-    if wrong:
-        raise ValueError(f'{what} has {key}={list(values)!r}: wanted {wanted}')
+def _check_numbers(what: str, key: str, values: Sequence[object], types: tuple[type, ...], expected: str) -> None:
+    if any(not isinstance(value, types) or isinstance(value, bool) for value in values):
+        raise ValueError(f'{what} has {key}={list(values)!r}: expected {expected}')
 
 
-def _only_known(values: dict, kind: type, what: str, wanted: set[str]) -> None:
-    keys = {entry.name for entry in dataclasses.fields(kind)} - {'name', 'text'}
-    unknown, missing = sorted(set(values) - keys), sorted(wanted - set(values))
+def _check_keys(values: dict[str, Any], cls: type[Task | Suite], what: str, required: set[str]) -> None:
+    keys = {entry.name for entry in dataclasses.fields(cls)} - {'name', 'text'}
+    unknown, missing = sorted(set(values) - keys), sorted(required - set(values))
     if unknown or missing:
-        problem = f'has {", ".join(unknown)}, which nothing reads' if unknown else f'misses {", ".join(missing)}'
+        problem = f'has the unknown key {", ".join(unknown)}' if unknown else f'lacks {", ".join(missing)}'
         raise ValueError(f'{what} {problem}: its keys are {", ".join(sorted(keys))}')
 
 
-def _check_reported(number: dict, suite: Suite) -> None:
-    """Raises ValueError for a published number that would stand nowhere."""
-    wanted = {'task', 'data', 'metric', 'arch', 'value', 'name', 'source'}
-    if set(_dict(number, 'a number of `reported`', f'a dict with {", ".join(sorted(wanted))}')) != wanted:
-        raise ValueError(f'a number of `reported` has {", ".join(number)}, wanted {", ".join(sorted(wanted))}')
-    if number['task'] not in {task.name for task in suite.tasks} or number['data'] not in suite.data:
-        raise ValueError(f'a number is reported for {number["task"]} on {number["data"]}, which the suite lacks')
-    if number['arch'] not in list(ARCHS):
-        raise ValueError(f'a number is reported for the architecture {number["arch"]!r}: wanted one of '
+def _check_reported(result: dict[str, Any], suite: Suite) -> None:
+    """Raises ValueError for a published result that no row of the table would show."""
+    keys = {'task', 'data', 'metric', 'arch', 'value', 'name', 'source'}
+    if set(_as_dict(result, 'an entry of `reported`', f'a dict with {", ".join(sorted(keys))}')) != keys:
+        raise ValueError(f'an entry of `reported` has {", ".join(result)}, expected {", ".join(sorted(keys))}')
+    if result['task'] not in {task.name for task in suite.tasks} or result['data'] not in suite.data:
+        raise ValueError(f'`reported` has a result for {result["task"]} on {result["data"]}: the suite has no '
+                         'such task or data')
+    if result['arch'] not in list(ARCHS):
+        raise ValueError(f'`reported` has a result for the architecture {result["arch"]!r}: expected one of '
                          f'{", ".join(ARCHS)}')
-    value = number['value']
+    value = result['value']
     if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f'the number reported for {number["task"]} on {number["data"]} is {value!r}: wanted percent')
+        raise ValueError(f'the result reported for {result["task"]} on {result["data"]} is {value!r}: expected percent')

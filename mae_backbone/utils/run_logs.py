@@ -1,36 +1,40 @@
-"""Logs of tools that another program started: progress, logged scalars, last lines."""
+"""Logs of MMEngine runs in child processes: their progress, logged values and last lines."""
 import json
 import re
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-DONE = 'done'  # file in the folder of a finished step, with the seconds that it took
+DONE = 'done'  # file in the folder of a finished step; holds the seconds that the step took
 
 
-def tail(path: Path, characters: int = 4000) -> str:
-    """The end of a log file; empty if there is none."""
+def tail(path: Path, num_bytes: int = 4000) -> str:
+    """Returns the end of a log, or '' if there is no such file."""
     if not path.is_file():
         return ''
     with open(path, 'rb') as file:
-        file.seek(max(0, path.stat().st_size - characters))
+        file.seek(max(0, path.stat().st_size - num_bytes))
         return file.read().decode('utf-8', 'replace')
 
 
 def progress(log: str) -> str:
-    """The end of an MMEngine log -> iteration and remaining time, as text."""
+    """Returns the iteration and the remaining time that the end of an MMEngine log states."""
     matches = re.findall(r'\((train|val)\)\s+\[\s*(\d+)/(\d+)\].*?eta: (\S+)', log)
     return f'{matches[-1][0]} {matches[-1][1]}/{matches[-1][2]}, {matches[-1][3]} left' if matches else 'starting'
 
 
 def curve(folder: Path, key: str) -> list[tuple[int, float]]:
-    """(step, value) of everything that an MMEngine run logged under `key`, over all its attempts.
+    """Returns the (step, value) pairs that an MMEngine run logged under `key`, over all its attempts.
 
     Raises:
-        ValueError: the run logged no such key.
+        ValueError: it logged no such value.
     """
     values = {}
     for file in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in file.read_text(encoding='utf-8').splitlines():
-            entry = _entry(line)
+        for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
+            entry = _parse_line(line)
             if key in entry:
                 values[int(entry['step'])] = float(entry[key])
     if not values:
@@ -38,9 +42,37 @@ def curve(folder: Path, key: str) -> list[tuple[int, float]]:
     return sorted(values.items())
 
 
-def _entry(line: str) -> dict:
-    """A line of the log; empty for a line that a killed run did not complete."""
+def _parse_line(line: str) -> dict[str, Any]:
+    """Returns the values in a line of the log, or {} if a killed run did not complete the line."""
     try:
-        return json.loads(line)
+        entry = json.loads(line)
     except ValueError:
         return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+class ProgressLine:
+    """Progress of running steps: in place on a terminal; otherwise a new line every `interval` seconds if it changed.
+    """
+
+    def __init__(self, interval: float = 30.0) -> None:
+        self.live = sys.stdout.isatty()
+        self.interval = 1.0 if self.live else interval
+        self.last_time, self.last_line = time.monotonic(), ''
+
+    def show(self, describe: Callable[[], str]) -> None:
+        """Prints the line that `describe` returns, at most once per interval."""
+        if time.monotonic() - self.last_time < self.interval:
+            return
+        self.last_time = time.monotonic()
+        line = describe()
+        if self.live:
+            print(f'\r{line[:110]:<110}', end='', flush=True)
+        elif line != self.last_line:
+            print(line, flush=True)
+        self.last_line = line
+
+
+def print_line(line: str) -> None:
+    """Prints a line, over a `ProgressLine` if there is one."""
+    print('\r' + ' ' * 110 + '\r' if sys.stdout.isatty() else '', line, sep='', flush=True)

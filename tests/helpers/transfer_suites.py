@@ -2,10 +2,11 @@
 from pathlib import Path
 
 import torch
-from helpers.encoder_files import CONFIG
 
 from mae_backbone.models.pretrainer import MAEPretrainer
 
+CONFIG = ('model = dict(type="mae_backbone.MAEPretrainer", decoder_width=16, decoder_depth=1, decoder_heads=2, '
+          'encoder=dict(arch=dict(width=16, depth=2, heads=4)))')
 SUITE = '''
 title = 'Small'
 data = dict(images='.')

@@ -1,4 +1,4 @@
-"""Generated scenes on disk: what was rendered, in the formats of three tasks, all or nothing."""
+"""Generated scenes on disk: what was rendered, in the formats of three tasks, complete or not at all."""
 import json
 
 import cv2

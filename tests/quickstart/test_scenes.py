@@ -1,4 +1,4 @@
-"""Generated scenes: the same bytes everywhere, exact labels, color alone does not tell the class."""
+"""Generated scenes: the same bytes on every machine, exact labels, and color is not enough to tell the class."""
 import hashlib
 
 import cv2
@@ -14,8 +14,8 @@ def many() -> list[scenes.Scene]:
 
 
 def test_arrays_are_the_same_bytes_on_every_machine():
-    # The drawing is integer arithmetic of our own: an earlier state gave the same bytes with NumPy 1.26, 2.2 and 2.4
-    # and OpenCV 4.8, 4.10, 4.11, 4.12 and 5.0 on x86-64.
+    # Drawing uses integer arithmetic only. An earlier version gave the same bytes with NumPy 1.26, 2.2 and 2.4 and
+    # OpenCV 4.8, 4.10, 4.11, 4.12 and 5.0 on x86-64.
     digest = hashlib.sha256()
     for seed in range(20):
         for array in scenes.render_scene(seed):
@@ -118,5 +118,5 @@ def test_shape_and_texture_do_tell_the_class():
 
 @pytest.mark.parametrize('label', [-1, 8])
 def test_a_label_that_is_no_class_is_refused(label):
-    with pytest.raises(ValueError, match=f'label={label} is no class: take 0 to 7'):
+    with pytest.raises(ValueError, match=f'label={label} is not a class: use 0 to 7'):
         scenes.render_object(0, label)

@@ -1,24 +1,13 @@
-"""Encoders: found by file, run or word; their architecture is that of their weights."""
+"""Encoders: checkpoint files, runs, and random weights, with short names that stay the same."""
 from pathlib import Path
 
 import pytest
-import torch
-from helpers.encoder_files import CONFIG, save
+from helpers.encoder_files import save
 
-from mae_backbone.checkpoints.reading import CheckpointError, read_content
-from mae_backbone.core.vit import ViT
-from mae_backbone.transfer.encoders import (
-    config_in,
-    file_fingerprint,
-    find_encoders,
-    last_of_runs,
-    parse_config,
-    read_architecture,
-    runs_of,
-)
+from mae_backbone.transfer.encoders import file_fingerprint, find_encoders, last_of_runs, runs_of
 
 
-def test_the_checkpoints_of_a_run_come_in_the_order_of_their_iterations(tmp_path):
+def test_checkpoints_of_a_run_are_sorted_by_iteration(tmp_path):
     for number in (200, 1000, 50):
         save(tmp_path / 'run' / f'iter_{number}.pth')
     (tmp_path / 'run' / 'interrupted.pth').touch()
@@ -29,14 +18,14 @@ def test_the_checkpoints_of_a_run_come_in_the_order_of_their_iterations(tmp_path
     assert found[3].checkpoint is None
 
 
-def test_names_have_as_many_folders_as_tell_them_apart(tmp_path):
+def test_names_have_as_many_folders_as_needed_to_be_unique(tmp_path):
     files = [save(tmp_path / run / 'epoch_1.pth') for run in 'ab']
     assert [encoder.name for encoder in find_encoders([str(file) for file in files], [])] == ['a/epoch_1', 'b/epoch_1']
     with pytest.raises(ValueError, match='given twice'):
         find_encoders([str(files[0])], [str(files[0])])
 
 
-def test_only_the_same_file_is_given_twice(tmp_path, monkeypatch):
+def test_only_the_same_file_counts_as_given_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ('mae.v1', 'mae.v2', 'mae.pth', 'mae.safetensors', 'mae')
     for name in names:
@@ -53,7 +42,7 @@ def test_a_known_path_keeps_its_name(tmp_path):
         'epoch_1', 'b/epoch_1']
 
 
-def test_the_last_checkpoint_stands_for_its_run_alone(tmp_path):
+def test_each_run_is_represented_by_its_last_checkpoint(tmp_path):
     files = [save(tmp_path / name) for name in ('a/epoch_2.pth', 'a/epoch_1.pth', 'b/epoch_1.pth', 'b/iter_5.pth',
                                                 'c/mae.pth', 'd/mae.pth')]
     found = find_encoders([str(file) for file in files], ['random'])
@@ -65,53 +54,15 @@ def test_the_last_checkpoint_stands_for_its_run_alone(tmp_path):
 
 
 @pytest.mark.parametrize(('name', 'says'), [
-    ('random', 'random weights go to --against'), ('none.pth', 'check the path'),
+    ('random', 'pass random weights to --against'), ('none.pth', 'check the path'),
     ('.', r'has no checkpoints epoch_N\.pth')])
-def test_what_is_no_checkpoint_is_said(tmp_path, monkeypatch, name: str, says: str):
+def test_a_path_without_checkpoint_is_refused(tmp_path, monkeypatch, name: str, says: str):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=says):
         find_encoders([name], [])
 
 
-def test_an_architecture_comes_from_the_weights_and_the_config_in_the_file(tmp_path):
-    found = read_architecture(save(tmp_path / 'a.pth', config=CONFIG))
-    assert found[:7] == (None, 16, 2, 4, 4, 16, 3)
-    assert (found.mean, found.std) == ((1.0, 2, 3), (4.0, 5, 6))
-    assert not Path('ran').exists()
-    ViT(**found.backbone).load_state_dict({name.removeprefix('mae.encoder.'): value for name, value in torch.load(
-        tmp_path / 'a.pth', weights_only=True)['state_dict'].items()})
-
-
-def test_without_a_config_the_heads_are_a_guess_that_is_logged(tmp_path, caplog):
-    assert read_architecture(save(tmp_path / 'a.pth')).heads == 1
-    assert 'does not say how many heads' in caplog.text
-
-
-def test_the_architectures_of_the_papers_are_known_by_their_size(tmp_path):
-    vit = ViT('tiny', patch_size=16)
-    torch.save(dict(model=vit.state_dict()), tmp_path / 'public.pth')
-    found = read_architecture(tmp_path / 'public.pth')
-    assert found[:7] == ('tiny', 192, 12, 3, 16, 224, 3)
-    assert found.mean[0] == pytest.approx(255 * 0.485)
-
-
-def test_a_file_without_a_vit_is_refused(tmp_path):
-    torch.save(dict(model=dict(conv=torch.zeros(3))), tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match='no ViT'):
-        read_architecture(tmp_path / 'a.pth')
-
-
-def test_a_config_is_read_and_never_run(tmp_path):
-    values = parse_config(CONFIG)
-    assert values['model']['encoder'] == {'arch': {'depth': 2, 'heads': 4, 'width': 16}}
-    assert values['negative'] == -1.5
-    assert 'bad' not in values
-    assert parse_config('a = [') == {}
-    assert parse_config('(' * 5000) == {}
-    assert config_in(read_content(save(tmp_path / 'a.pth'))) == {}
-
-
-def test_a_fingerprint_follows_the_content(tmp_path):
+def test_a_fingerprint_depends_on_the_content_only(tmp_path):
     one, two = (tmp_path / name for name in 'ab')
     one.write_bytes(b'x' * 10)
     two.write_bytes(b'x' * 10)

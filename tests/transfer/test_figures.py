@@ -9,40 +9,35 @@ import torch
 from helpers.class_folders import write_classes
 from helpers.encoder_files import save
 from helpers.labeled_layouts import in_folders, in_list, in_shards
-from helpers.transfer_suites import SUITE, save_mae
+from helpers.transfer_suites import CONFIG, SUITE, save_mae
 from mmengine.config import Config
 
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.decode import read_image
 from mae_backbone.prediction import comparison
 from mae_backbone.transfer import experiment_dir, figures
-from mae_backbone.transfer.encoders import find_encoders, read_architecture
-from mae_backbone.transfer.figure_plan import plan_pictures
-from mae_backbone.transfer.figures import draw_pictures, photographs
+from mae_backbone.transfer.architecture import read_architecture
+from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.figure_plan import plan_figures
+from mae_backbone.transfer.figures import draw_figures, validation_images
 from mae_backbone.transfer.frozen_encoder import build_frozen
-from mae_backbone.transfer.planning import Benchmark, plan
+from mae_backbone.transfer.planning import Experiment, plan
 from mae_backbone.transfer.suite import load_suite
 
-ROOT = Path(__file__).parents[2]
-CONFIG = ("model = dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2, "
-          "encoder=dict(arch=dict(width=16, depth=2, heads=4)))")
 
-
-
-
-def benchmark(folder: Path, checkpoint: Path, data: Path, *, k: int = 3) -> Benchmark:
+def experiment(folder: Path, checkpoint: Path, data: Path, *, k: int = 3) -> Experiment:
     (folder / 'suite.py').write_text(SUITE.replace('K', str(k)))
     encoders = find_encoders([str(checkpoint)], ['random'])
-    suite = load_suite(str(folder / 'suite.py'), ROOT / 'configs')
-    return Benchmark(suite, tuple(encoders), data, folder / 'out', ROOT)
+    suite = load_suite(str(folder / 'suite.py'))
+    return Experiment(suite, tuple(encoders), data, folder / 'out')
 
 
 def test_encoders_are_drawn_from_what_is_planned(tmp_path, monkeypatch):
     built = []
     monkeypatch.setattr(figures, 'build_frozen', lambda *args: (built.append(args), build_frozen(*args))[1])
-    made = benchmark(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
-    [job] = plan_pictures(made)
-    found = draw_pictures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
+    made = experiment(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
+    [job] = plan_figures(made)
+    found = draw_figures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
     assert found['faults'] == []
     assert len(built) == 6, 'each encoder once for each kind of picture'
     assert list(found['pictures']) == ['attention.png', 'principal.png', 'reconstructions_0.png', 'neighbors_0.png',
@@ -55,9 +50,9 @@ def test_encoders_are_drawn_from_what_is_planned(tmp_path, monkeypatch):
 
 def test_without_a_decoder_the_rest_is_drawn(tmp_path):
     checkpoint = save(tmp_path / 'encoder.pth', config=CONFIG.replace('mae_backbone.MAEPretrainer', 'other'))
-    made = benchmark(tmp_path, checkpoint, write_classes(tmp_path / 'data'))
-    [job] = plan_pictures(made)
-    found = draw_pictures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
+    made = experiment(tmp_path, checkpoint, write_classes(tmp_path / 'data'))
+    [job] = plan_figures(made)
+    found = draw_figures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
     assert len(found['pictures']) == 4
     assert ['no decoder to show' in fault for fault in found['faults']] == [True]
 
@@ -67,9 +62,9 @@ def test_other_weights_have_another_folder(tmp_path):
     jobs = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        jobs += plan_pictures(benchmark(tmp_path, save(tmp_path / 'mae.pth', config=CONFIG), data))
+        jobs += plan_figures(experiment(tmp_path, save(tmp_path / 'mae.pth', config=CONFIG), data))
     assert jobs[0].folders != jobs[1].folders
-    assert plan_pictures(benchmark(tmp_path, tmp_path / 'mae.pth', data)) == jobs[1:]
+    assert plan_figures(experiment(tmp_path, tmp_path / 'mae.pth', data)) == jobs[1:]
 
 
 @pytest.mark.parametrize('classes', [False, True])
@@ -78,7 +73,7 @@ def test_photographs_are_validation_images_and_no_label_maps(tmp_path, classes: 
     (data / 'annotations' / 'val').mkdir(parents=True)
     (data / 'annotations' / 'val' / 'map.png').touch()
     files = [data / 'val' / name for name in ('dark/00.png', 'dark/03.png', 'light/03.png')]
-    for found, file in zip(photographs(data, 3, classes=classes), files, strict=True):
+    for found, file in zip(validation_images(data, 3, classes=classes), files, strict=True):
         assert np.array_equal(found, read_image(file))
 
 
@@ -86,9 +81,9 @@ def test_photographs_are_validation_images_and_no_label_maps(tmp_path, classes: 
 def test_a_set_in_a_list_or_in_shards_is_drawn(tmp_path, monkeypatch, write: Callable):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     data = write(tmp_path / 'data', in_folders(tmp_path / 'folders'))
-    made = benchmark(tmp_path, save_mae(tmp_path / 'mae.pth'), data)
-    [job] = plan_pictures(made)
-    found = draw_pictures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
+    made = experiment(tmp_path, save_mae(tmp_path / 'mae.pth'), data)
+    [job] = plan_figures(made)
+    found = draw_figures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
     assert found['faults'] == []
     assert len(found['pictures']) == 5
 
@@ -98,9 +93,9 @@ def test_whatever_a_picture_fails_by_the_others_are_drawn(tmp_path, monkeypatch,
         raise KeyError('what is missing')
     monkeypatch.setattr(figures, 'principal_maps', broken)
     monkeypatch.setattr(figures, '_neighbors', broken)
-    made = benchmark(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
-    [job] = plan_pictures(made)
-    found = draw_pictures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
+    made = experiment(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
+    [job] = plan_figures(made)
+    found = draw_figures(experiment_dir.read_spec(job.folders[0]), job.folders[0])
     assert list(found['pictures']) == ['attention.png', 'reconstructions_0.png']
     assert ['what is missing' in fault for fault in found['faults']] == [True] * 3
     assert capsys.readouterr().err.count('Traceback') == 3
@@ -110,7 +105,7 @@ def test_data_without_photographs_is_noted(tmp_path):
     (tmp_path / 'data').mkdir()
     spec = {'of': 'encoders', 'data_root': str(tmp_path / 'data'), 'classes': False, 'encoders': [],
             'where': {'checkpoints': []}}
-    found = draw_pictures(spec, tmp_path)
+    found = draw_figures(spec, tmp_path)
     assert found['pictures'] == {}
     assert all('holds no images' in fault for fault in found['faults'])
 
@@ -126,13 +121,13 @@ tasks = dict(tune=dict(data=['images'], config=dict(
         vit = ViT(name, image_size=16, patch_size=16)
         torch.save(dict(model=vit.state_dict()), tmp_path / f'{name}.pth')
         files.append(str(tmp_path / f'{name}.pth'))
-    made = Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'), tuple(find_encoders(files, [])),
-                     tmp_path / 'data', tmp_path / 'out', ROOT)
+    made = Experiment(load_suite(str(tmp_path / 'suite.py')), tuple(find_encoders(files, [])),
+                     tmp_path / 'data', tmp_path / 'out')
     for job in plan(made):
-        (job.folders[0] / experiment_dir.RESULT).write_text('{}')
+        (job.folders[0] / experiment_dir.RESULT).write_text('{"values": {"top-1": 1.0}, "seconds": 1.0}')
         (job.folders[0] / 'run').mkdir()
         (job.folders[0] / 'run' / 'last_checkpoint').write_text(job.name)
-    drawing = plan_pictures(made)[-1].folders[0]
+    drawing = plan_figures(made)[-1].folders[0]
     seen = []
 
     class Predictor:
@@ -148,7 +143,7 @@ tasks = dict(tune=dict(data=['images'], config=dict(
         def draw_truth(self, *_: object) -> tuple[np.ndarray, np.ndarray]:
             return (np.zeros((8, 8, 3), np.uint8),) * 2
     monkeypatch.setattr(comparison, 'Predictor', Predictor)
-    assert draw_pictures(experiment_dir.read_spec(drawing), drawing)['faults'] == []
+    assert draw_figures(experiment_dir.read_spec(drawing), drawing)['faults'] == []
     root = str(tmp_path / 'data')
     assert seen == [('vit-micro_finetune_cifar10.py', 'tune-images-labels-1-seed-0-tiny', root),
                     ('vit-micro_linear_cifar10.py', 'tune-images-labels-1-seed-0-small', root)]
@@ -159,9 +154,9 @@ def test_files_of_different_runs_are_all_shown(tmp_path):
     (tmp_path / 'a').mkdir()
     files = [str(save_mae(tmp_path / name)) for name in names]
     (tmp_path / 'suite.py').write_text(SUITE.replace('K', '3'))
-    made = Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'),
-                     tuple(find_encoders(files, ['random'])), write_classes(tmp_path / 'data'), tmp_path / 'out', ROOT)
-    [job] = plan_pictures(made)
+    made = Experiment(load_suite(str(tmp_path / 'suite.py')),
+                     tuple(find_encoders(files, ['random'])), write_classes(tmp_path / 'data'), tmp_path / 'out')
+    [job] = plan_figures(made)
     shown = [encoder['name'] for encoder in experiment_dir.read_spec(job.folders[0])['encoders']]
     assert shown == ['epoch_2', 'b', 'random']
 
@@ -173,6 +168,6 @@ def test_dense_maps_have_patches_of_images_of_any_size(tmp_path):
             'encoders': [{'name': 'mae', 'architecture': read_architecture(checkpoint)._asdict()}],
             'where': {'checkpoints': [str(checkpoint)], 'features': None}}
     (tmp_path / 'out').mkdir()
-    found = draw_pictures(spec, tmp_path / 'out')
+    found = draw_figures(spec, tmp_path / 'out')
     assert list(found['pictures']) == ['attention.png', 'principal.png']
     assert len(found['faults']) == 1

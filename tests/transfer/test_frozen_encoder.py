@@ -1,4 +1,4 @@
-"""Frozen encoders: what is seen of them is what the model computes."""
+"""Frozen encoders: features, attention and maps are what the model computes."""
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.run_files import load_model
 from mae_backbone.core.vit import ViT
 from mae_backbone.models.pretrainer import MAEPretrainer
-from mae_backbone.transfer.encoders import read_architecture
+from mae_backbone.transfer.architecture import read_architecture
 from mae_backbone.transfer.frozen_encoder import (
     build_frozen,
     build_pretrainer,
@@ -34,7 +34,7 @@ def test_a_frozen_encoder_has_the_weights_of_its_file(checkpoint):
     torch.testing.assert_close(pixels[0, :, 0, 0], torch.tensor([8 / 4, 7 / 5, 6 / 6]))
 
 
-def test_random_weights_are_those_of_their_seed_and_move_nothing_else(checkpoint):
+def test_random_weights_depend_on_the_seed_and_leave_the_global_state(checkpoint):
     architecture = read_architecture(checkpoint)._asdict()
     torch.manual_seed(3)
     expected = torch.rand(1)
@@ -46,8 +46,8 @@ def test_random_weights_are_those_of_their_seed_and_move_nothing_else(checkpoint
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_the_attention_of_the_class_token_is_what_mixes_the_values():
-    """Written out: softmax(q k^T / sqrt(d)) of the last block on the tokens that come to it."""
+def test_class_attention_is_the_attention_of_the_last_block():
+    """Reference: softmax(q k^T / sqrt(d)) of the last block, applied to its input tokens."""
     torch.manual_seed(0)
     vit = ViT(dict(width=16, depth=2, heads=2), image_size=16, patch_size=4).eval()
     images = torch.randn(3, 3, 16, 24)
@@ -64,7 +64,7 @@ def test_the_attention_of_the_class_token_is_what_mixes_the_values():
     assert not vit.blocks[1]._forward_pre_hooks, 'the hook is gone'
 
 
-def test_principal_maps_follow_the_main_direction_and_their_scale_means_nothing():
+def test_principal_maps_follow_the_first_principal_component():
     torch.manual_seed(0)
     vit = ViT(dict(width=16, depth=1, heads=2), image_size=16, patch_size=4).eval()
     images = [torch.randn(3, 16, 16), torch.randn(3, 24, 16)]
@@ -75,10 +75,10 @@ def test_principal_maps_follow_the_main_direction_and_their_scale_means_nothing(
         patches = torch.cat([vit.feature_maps(image[None])[0][0].flatten(1).T for image in images])
     scores = torch.linalg.svd(patches - patches.mean(dim=0), full_matrices=False)[0][:, 0]
     found = torch.cat([part.flatten(0, 1) for part in maps])[:, 0]
-    assert abs(float(torch.corrcoef(torch.stack([scores, found]))[0, 1])) > 0.98  # but for the ends, which are cut
+    assert abs(float(torch.corrcoef(torch.stack([scores, found]))[0, 1])) > 0.98  # the ends are clipped
 
 
-def test_a_pretrainer_is_built_from_numbers_alone(tmp_path):
+def test_a_pretrainer_is_built_from_numbers_only(tmp_path):
     text = ("model = dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2, "
             "encoder=dict(arch=dict(width=16, depth=2, heads=4)), masking=dict(type='os.abort'), norm_pix=False)")
     model = MAEPretrainer(dict(arch=dict(width=16, depth=2, heads=4), image_size=16, patch_size=4), decoder_width=16,

@@ -8,12 +8,11 @@ from helpers.encoder_files import CONFIG, save
 
 from mae_backbone.transfer import experiment_dir, planning
 from mae_backbone.transfer.encoders import find_encoders
-from mae_backbone.transfer.figure_plan import plan_pictures
-from mae_backbone.transfer.planning import Benchmark, known_names, outcomes, plan
+from mae_backbone.transfer.figure_plan import plan_figures
+from mae_backbone.transfer.planning import Experiment, cell_results, known_names, plan
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.suite import load_suite
 
-ROOT = Path(__file__).parents[2]
 SUITE = '''
 title = 'Small'
 data = dict(one='one')
@@ -28,23 +27,23 @@ tasks = dict(
 
 
 @pytest.fixture
-def benchmark(tmp_path):
-    def make(new: bool = False, suite: str = SUITE) -> Benchmark:
+def experiment(tmp_path):
+    def make(new: bool = False, suite: str = SUITE) -> Experiment:
         (tmp_path / 'suite.py').write_text(suite.replace('NEW', str(new)))
         (tmp_path / 'data').mkdir(exist_ok=True)
         encoders = find_encoders([str(tmp_path / 'mae.pth')], ['random'])
-        return Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'), tuple(encoders), tmp_path / 'data',
-                         tmp_path / 'out', ROOT)
+        return Experiment(load_suite(str(tmp_path / 'suite.py')), tuple(encoders), tmp_path / 'data',
+                         tmp_path / 'out')
     save(tmp_path / 'mae.pth', config=CONFIG)
     return make
 
 
 @pytest.mark.parametrize(('new', 'features'), [(False, 2), (True, 3)])
-def test_cells_on_the_same_features_are_one_job(benchmark, new: bool, features: int):
-    planned = benchmark(new)
+def test_cells_on_the_same_features_are_one_job(experiment, new: bool, features: int):
+    planned = experiment(new)
     jobs = plan(planned)
     folders = [folder for job in jobs for folder in job.folders]
-    assert sorted(folders) == sorted(planned.out / cell.folder for cell in planned.cells())
+    assert sorted(folders) == sorted(planned.work_dir / cell.folder for cell in planned.cells())
     assert len(folders) == 3 * 2 * 2 * 2
     assert [len(job.folders) > 1 for job in jobs] == [True] * features + [False] * 8
     assert {job.gpus for job in jobs[features:]} == {4}
@@ -53,22 +52,22 @@ def test_cells_on_the_same_features_are_one_job(benchmark, new: bool, features: 
         assert len({(spec['weights'], spec['weights_seed'], str(spec['architecture'])) for spec in specs}) == 1
 
 
-def test_random_weights_have_the_architecture_of_the_checkpoint(benchmark):
-    planned = benchmark()
+def test_random_weights_have_the_architecture_of_the_checkpoint(experiment):
+    planned = experiment()
     plan(planned)
-    ours, random = (experiment_dir.read_spec(planned.out / cell.folder) for cell in planned.cells()[:2])
+    ours, random = (experiment_dir.read_spec(planned.work_dir / cell.folder) for cell in planned.cells()[:2])
     assert ours['architecture'] == random['architecture']
     assert ours['architecture']['heads'] == 4
     assert random['where']['checkpoint'] is None
 
 
-def test_the_same_plan_again_changes_nothing_and_another_checkpoint_is_refused(benchmark, tmp_path):
-    before = plan(benchmark())
-    assert plan(benchmark()) == before
+def test_the_same_plan_again_changes_nothing_and_another_checkpoint_is_refused(experiment, tmp_path):
+    before = plan(experiment())
+    assert plan(experiment()) == before
     torch.manual_seed(1)
     save(tmp_path / 'mae.pth', config=CONFIG)
-    with pytest.raises(ValueError, match='another weights: choose another --work-dir'):
-        plan(benchmark())
+    with pytest.raises(ValueError, match='a different weights: choose another --work-dir'):
+        plan(experiment())
 
 
 @pytest.mark.parametrize('old', [False, True])
@@ -79,8 +78,8 @@ def test_an_encoder_that_is_added_later_does_not_rename_the_others(tmp_path, old
 
     def folders(*checkpoints: str) -> set[Path]:
         encoders = find_encoders(checkpoints, ['random'], known_names(tmp_path / 'out'))
-        return {folder for job in plan(Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'),
-                                                 tuple(encoders), tmp_path / 'data', tmp_path / 'out', ROOT))
+        return {folder for job in plan(Experiment(load_suite(str(tmp_path / 'suite.py')),
+                                                 tuple(encoders), tmp_path / 'data', tmp_path / 'out'))
                 for folder in job.folders}
     before = folders(one)
     for folder in before if old else ():  # cells of an earlier version did not note names
@@ -92,41 +91,41 @@ def test_an_encoder_that_is_added_later_does_not_rename_the_others(tmp_path, old
     assert folders(two) | folders(one) == both
 
 
-def test_every_checkpoint_is_read_and_hashed_once(benchmark, monkeypatch):
+def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     asked = []
     for module, name in ((torch, 'load'), (planning, 'file_fingerprint')):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, real=real, name=name, **options: (
             asked.append(name), real(*args, **options))[1])
-    planned = benchmark()
+    planned = experiment()
     plan(planned)
-    plan_pictures(planned)
-    write_report(planned, failed={}, pictures=[], seconds=1.0, command='', only={})
+    plan_figures(planned)
+    write_report(planned, failed={}, figures=[], seconds=1.0, command='', only={})
     assert sorted(asked) == ['file_fingerprint', 'load']
 
 
-def test_one_data_set_may_be_the_data_root_itself(benchmark, tmp_path):
-    assert benchmark().folder_of_data('one') == tmp_path / 'data'
+def test_one_data_set_may_be_the_data_root_itself(experiment, tmp_path):
+    assert experiment().data_folder('one') == tmp_path / 'data'
     (tmp_path / 'data' / 'one').mkdir()
-    assert benchmark().folder_of_data('one') == tmp_path / 'data' / 'one'
+    assert experiment().data_folder('one') == tmp_path / 'data' / 'one'
     two = SUITE.replace("data = dict(one='one')", "data = dict(one='one', two='two')")
     with pytest.raises(ValueError, match='check --data-root'):
-        plan(benchmark(suite=two))
+        plan(experiment(suite=two))
 
 
-def test_outcomes_are_those_of_finished_cells(benchmark):
-    planned = benchmark()
+def test_results_are_those_of_finished_cells(experiment):
+    planned = experiment()
     plan(planned)
-    assert outcomes(planned) == []
+    assert cell_results(planned) == []
     cell = planned.cells()[3]
-    (planned.out / cell.folder / experiment_dir.RESULT).write_text('{"values": {"top-1": 12.5}, "seconds": 1}')
+    (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text('{"values": {"top-1": 12.5}, "seconds": 1}')
     found = (cell.task, cell.data, cell.labels, cell.seed, cell.model, {'top-1': 12.5}, 1)
-    assert outcomes(planned) == [(*found, None)], 'of an earlier version'
-    (planned.out / cell.folder / experiment_dir.RESULT).write_text(
+    assert cell_results(planned) == [(*found, None)], 'of an earlier version'
+    (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text(
         '{"values": {"top-1": 12.5}, "seconds": 1, "environment": {"commit": "a"}}')
-    assert outcomes(planned) == [(*found, {'commit': 'a'})]
+    assert cell_results(planned) == [(*found, {'commit': 'a'})]
 
 
-def test_a_config_that_does_not_exist_is_named(benchmark):
-    with pytest.raises(ValueError, match=r'nowhere\.py, which does not exist'):
-        plan(benchmark(suite=SUITE.replace('demo/vit-micro_finetune_cifar10.py', 'demo/nowhere.py')))
+def test_a_config_that_does_not_exist_is_named(experiment):
+    with pytest.raises(ValueError, match=r'a config that does not exist: .*nowhere'):
+        plan(experiment(suite=SUITE.replace('demo/vit-micro_finetune_cifar10.py', 'demo/nowhere.py')))

@@ -7,9 +7,9 @@ from helpers.encoder_files import CONFIG, save
 
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.evaluation.knn import knn_predict
-from mae_backbone.transfer.encoders import read_architecture
+from mae_backbone.transfer.architecture import read_architecture
 from mae_backbone.transfer.frozen_encoder import build_frozen
-from mae_backbone.transfer.probes import class_features, run_probe, share_of_labels
+from mae_backbone.transfer.probes import class_features, labeled_rows, run_probe
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def spec(tmp_path) -> dict:
             'where': {'checkpoint': str(checkpoint), 'features': str(tmp_path / 'features')}}
 
 
-def test_neighbors_are_those_of_the_features(spec, tmp_path):
-    found = run_probe({**spec, 'options': {'k': 3}}, tmp_path)
+def test_neighbors_are_those_of_the_features(spec):
+    found = run_probe({**spec, 'options': {'k': 3}})
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'])
     train, test = (class_features(model, spec['data_root'], split, 16, spec['where']['features'])
                    for split in ('train', 'val'))
@@ -35,7 +35,7 @@ def test_neighbors_are_those_of_the_features(spec, tmp_path):
 
 @pytest.mark.parametrize(('probe', 'options'), [('linear', {'epochs': 2}), ('attentive', {'epochs': 2, 'lrs': [1e-2]})])
 def test_trained_probes_give_the_same_for_the_same_seed(spec, tmp_path, probe: str, options: dict):
-    cells = [run_probe({**spec, 'probe': probe, 'options': options, 'labels': 0.5}, tmp_path) for _ in range(2)]
+    cells = [run_probe({**spec, 'probe': probe, 'options': options, 'labels': 0.5}) for _ in range(2)]
     assert cells[0] == cells[1]
     assert 0 <= cells[0]['values']['top-1'] <= 100
     assert cells[0]['chosen']['lr'] > 0
@@ -44,16 +44,16 @@ def test_trained_probes_give_the_same_for_the_same_seed(spec, tmp_path, probe: s
 def test_a_share_of_the_labels_is_that_of_class_folders(spec):
     part = ClassFolder(spec['data_root'], 'train', train=False, fraction=0.25, seed=3)
     every = ClassFolder(spec['data_root'], 'train', train=False)
-    rows = share_of_labels(spec['data_root'], 0.25, 3)
+    rows = labeled_rows(spec['data_root'], 0.25, 3)
     assert [every.files[row] for row in rows] == list(part.files)
     assert len(rows) == 6
-    assert share_of_labels(spec['data_root'], 1.0, 3) is None
+    assert labeled_rows(spec['data_root'], 1.0, 3) is None
 
 
-def test_other_numbers_of_neighbors_stand_beside(spec, tmp_path):
-    found = run_probe({**spec, 'options': {'k': 3}}, tmp_path)
+def test_other_numbers_of_neighbors_stand_beside(spec):
+    found = run_probe({**spec, 'options': {'k': 3}})
     assert [*found['values']] == ['top-1']  # a line of the table for each
-    assert found['top-1 by k'] == {k: run_probe({**spec, 'options': {'k': k}}, tmp_path)['values']['top-1']
+    assert found['top-1 by k'] == {k: run_probe({**spec, 'options': {'k': k}})['values']['top-1']
                                    for k in (3, 10, 20)}  # of 24 images
 
 
@@ -68,5 +68,5 @@ def test_a_gpu_is_fed_by_the_processors_of_its_job(spec, monkeypatch: pytest.Mon
     assert given['workers'] == workers
 
 
-def test_fewer_labels_than_neighbors_are_all_asked(spec, tmp_path):
-    assert run_probe({**spec, 'labels': 0.1}, tmp_path)['k'] == 2
+def test_fewer_labels_than_neighbors_are_all_asked(spec):
+    assert run_probe({**spec, 'labels': 0.1})['k'] == 2

@@ -14,14 +14,13 @@ from helpers.html_reader import Reader
 
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoders import Encoder, find_encoders
-from mae_backbone.transfer.environment import commit
-from mae_backbone.transfer.planning import Benchmark, plan
+from mae_backbone.transfer.environment import git_commit
+from mae_backbone.transfer.planning import Experiment, plan
 from mae_backbone.transfer.report import curves, write_report
-from mae_backbone.transfer.results import Outcome, table
+from mae_backbone.transfer.results import CellResult, make_table
 from mae_backbone.transfer.suite import load_suite
 from mae_backbone.utils.image_grid import save_picture
 
-ROOT = Path(__file__).parents[2]
 BROWSER = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 NASTY = '<img src=x onerror=alert(1)>'
 SUITE = f'''
@@ -39,9 +38,9 @@ def where(number: int) -> dict:
 
 
 @pytest.fixture(scope='module')
-def benchmark(tmp_path_factory) -> Benchmark:
+def experiment(tmp_path_factory) -> Experiment:
     """All cells done but one, three checkpoints of a run, and names that would be HTML."""
-    tmp_path = tmp_path_factory.mktemp('benchmark')
+    tmp_path = tmp_path_factory.mktemp('experiment')
     folder = tmp_path / 'data' / 'one'
     folder.mkdir(parents=True)
     for index, number in enumerate((100, 200, 300)):
@@ -49,26 +48,26 @@ def benchmark(tmp_path_factory) -> Benchmark:
     (tmp_path / 'suite.py').write_text(SUITE)
     encoders = find_encoders([str(tmp_path / 'run')], ['random'])
     encoders[0] = encoders[0]._replace(name='iter_100 <b>')
-    made = Benchmark(load_suite(str(tmp_path / 'suite.py'), ROOT / 'configs'), tuple(encoders), tmp_path / 'data',
-                     tmp_path / 'out', ROOT)
+    made = Experiment(load_suite(str(tmp_path / 'suite.py')), tuple(encoders), tmp_path / 'data',
+                     tmp_path / 'out')
     plan(made)
     chance = np.random.default_rng(0)
     for number, cell in enumerate(made.cells()[:-1]):
         value = {'values': {'top-1': 40 + 10 * cell.labels + float(chance.normal())}, 'seconds': 1.5}
         if number:  # the first one is of an earlier version
             value['environment'] = where(number % 2)
-        (made.out / cell.folder / experiment_dir.RESULT).write_text(json.dumps(value))
+        (made.work_dir / cell.folder / experiment_dir.RESULT).write_text(json.dumps(value))
     return made
 
 
 @pytest.fixture(scope='module')
-def page(benchmark) -> Path:
-    failed = {benchmark.out / benchmark.cells()[-1].folder: f'the reason {NASTY}\nits last line\n'}
-    drawing = benchmark.out / 'cells' / 'pictures'
+def page(experiment) -> Path:
+    failed = {experiment.work_dir / experiment.cells()[-1].folder: f'the reason {NASTY}\nits last line\n'}
+    drawing = experiment.work_dir / 'cells' / 'pictures'
     experiment_dir.write_spec(drawing, {'title': f'Pictures {NASTY}'}, {})
     save_picture(str(drawing / 'a.png'), np.full((300, 1400, 3), 90, np.uint8))
     (drawing / experiment_dir.RESULT).write_text(json.dumps({'pictures': {'a.png': NASTY}, 'faults': [NASTY]}))
-    return write_report(benchmark, failed=failed, pictures=[drawing], seconds=61.0,
+    return write_report(experiment, failed=failed, figures=[drawing], seconds=61.0,
                         command='transfer.py --tasks knn', only={'tasks': ['knn'], 'seeds': None})
 
 
@@ -88,8 +87,8 @@ def test_the_page_holds_all_and_asks_for_nothing(page):
         'alt="&lt;img src=x onerror=alert(1)&gt;"', '')
 
 
-def test_the_record_has_every_cell_and_its_circumstances(page, benchmark):
-    record = json.loads((benchmark.out / 'results.json').read_text(encoding='utf-8'))
+def test_the_record_has_every_cell_and_its_circumstances(page, experiment):
+    record = json.loads((experiment.work_dir / 'results.json').read_text(encoding='utf-8'))
     assert len(record['cells']) == 47
     assert record['cells'][0] | {'values': 0} == dict(task='knn', data='one', labels=0.1, seed=0, seconds=1.5,
                                                       model='iter_100 <b>', values=0, environment=None)
@@ -106,8 +105,8 @@ def test_the_record_has_every_cell_and_its_circumstances(page, benchmark):
     assert row['differences']['random']['seeds'] == 3
 
 
-def test_the_table_of_markdown_has_a_line_for_each_row(page, benchmark):
-    lines = (benchmark.out / 'table.md').read_text(encoding='utf-8').splitlines()
+def test_the_table_of_markdown_has_a_line_for_each_row(page, experiment):
+    lines = (experiment.work_dir / 'table.md').read_text(encoding='utf-8').splitlines()
     table = [line for line in lines if line.startswith('| ')]
     assert len(table) == 2 + 2 * 2 * 4
     assert len({line.replace(r'\|', '').count('|') for line in table}) == 1
@@ -135,7 +134,7 @@ def test_a_run_is_a_line_and_an_axis_has_one_unit():
     encoders = [Encoder(f'{run}/{unit}_{step}', Path(run, f'{unit}_{step}.pth'), False, step, unit)
                 for run, unit, step in given]
     encoders.append(Encoder('random', None, True))
-    rows = table([Outcome('knn', 'set', labels, 0, encoder.name, {'top-1': 50.0}, 1.0) for labels in (0.1, 1.0)
+    rows = make_table([CellResult('knn', 'set', labels, 0, encoder.name, {'top-1': 50.0}, 1.0) for labels in (0.1, 1.0)
                   for encoder in encoders], ['random'])
     parts = list(curves(rows, encoders))
     assert parts[::2] == ['<h2>Labels</h2>', '<h2>Pretraining, iterations</h2>', '<h2>Pretraining, epochs</h2>']
@@ -150,21 +149,21 @@ def test_a_run_is_a_line_and_an_axis_has_one_unit():
 
 def test_curves_without_a_point_are_no_error():
     encoders = [Encoder(f'iter_{step}', Path(f'iter_{step}.pth'), False, step, 'iter') for step in (1, 2)]
-    rows = table([Outcome('knn', 'set', 1.0, 0, 'another', {'top-1': 50.0}, 1.0)], [])
+    rows = make_table([CellResult('knn', 'set', 1.0, 0, 'another', {'top-1': 50.0}, 1.0)], [])
     assert len(list(curves(rows, encoders))) == 2
 
 
 def test_the_commit_is_that_of_a_clone_or_none(tmp_path):
-    assert commit(tmp_path) is None
+    assert git_commit(tmp_path) is None
     subprocess.run(['git', 'init', '-q', tmp_path], check=True)
     who = ['-c', 'user.name=a', '-c', 'user.email=a@b', '-c', 'commit.gpgsign=false']
     (tmp_path / 'file').write_text('1')
     subprocess.run(['git', '-C', tmp_path, 'add', '.'], check=True)
     subprocess.run(['git', '-C', tmp_path, *who, 'commit', '-qm', 'one'], check=True)
-    clean = commit(tmp_path)
+    clean = git_commit(tmp_path)
     assert re.fullmatch('[0-9a-f]{40}', clean)
     (tmp_path / 'file').write_text('2')
-    assert commit(tmp_path) == clean + '+'
+    assert git_commit(tmp_path) == clean + '+'
 
 
 @pytest.mark.skipif(BROWSER is None, reason='no chromium is installed (Debian: apt-get install chromium)')

@@ -1,4 +1,4 @@
-"""Suites: what is in them is read, what is not is said."""
+"""Suites: read from configs, with a message for every mistake."""
 import ast
 import re
 from pathlib import Path
@@ -26,7 +26,7 @@ REPORTED = "reported = [dict(task='knn', data='one', metric='top-1', arch='tiny'
 
 def suite(folder: Path, text: str = SMALL):
     (folder / 'mine.py').write_text(text)
-    return load_suite(str(folder / 'mine.py'), CONFIGS)
+    return load_suite(str(folder / 'mine.py'))
 
 
 def test_a_suite_is_the_product_of_what_it_lists(tmp_path):
@@ -38,30 +38,30 @@ def test_a_suite_is_the_product_of_what_it_lists(tmp_path):
     assert found.text == SMALL
 
 
-def test_folders_of_cells_lie_below_that_of_the_benchmark():
+def test_folders_of_cells_lie_in_the_work_directory():
     assert '..' not in Cell('knn', 'one', 0.1, 0, 'run/../../epoch_1').folder.parts
 
 
 @pytest.mark.parametrize(('old', 'new', 'says'), [
-    ("seeds = [0, 1]", "sedes = [0, 1]", "has sedes, which nothing reads"),
-    ("probe='knn'", "prob='knn'", "task 'knn' has prob, which nothing reads"),
-    ("probe='knn'", "probe='knm'", "wanted one of knn, linear"),
-    ("probe='knn'", "probe='knn', config='a.py'", "set one of them"),
-    ("data=['one']", "data=['three']", "wants the data three: the suite has one, two"),
-    ("[0.1, 1.0]", "[0.0]", "wanted shares in"),
-    ("title = 'Small'", "", "misses title"),
-    ("labels = [0.1, 1.0]", "labels = 0.1", "task 'knn': labels is 0.1: wanted a list, such as [0.1]"),
-    ("labels = [0.1, 1.0]", "labels = ['1 %']", "has labels=['1 %']: wanted shares"),
-    ("seeds = [0, 1]", "seeds = 0", "task 'tune': seeds is 0: wanted a list, such as [0]"),
-    ("seeds = [0, 1]", "seeds = [0.5]", "has seeds=[0.5]: wanted whole numbers"),
-    ("data=['one']", "data='one'", "task 'tune': data is 'one': wanted a list, such as ['one']"),
-    ("data=['one']", "data=[['one']]", "wants the data ['one']: the suite has one, two"),
-    ("data = dict(one='one', two='folder')", "data = 'cifar10'", "data is 'cifar10': wanted dict("),
-    ("knn=dict(probe='knn', data=['one', 'two'], seeds=[5])", "knn='knn'", "task 'knn' is 'knn': wanted dict("),
-    ("title = 'Small'", "title = 'Small'\nreported = ['a']", "a number of `reported` is 'a': wanted a dict"),
-    ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('tiny', 'tinny')}", "architecture 'tinny': wanted one of"),
-    ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('1.5', 'None')}", "is None: wanted percent"),
-    ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "wanted arch, data, metric, name"),
+    ("seeds = [0, 1]", "sedes = [0, 1]", "has the unknown key sedes"),
+    ("probe='knn'", "prob='knn'", "task 'knn' has the unknown key prob"),
+    ("probe='knn'", "probe='knm'", "expected one of knn, linear"),
+    ("probe='knn'", "probe='knn', config='a.py'", "set exactly one of them"),
+    ("data=['one']", "data=['three']", "uses the data three: the suite has one, two"),
+    ("[0.1, 1.0]", "[0.0]", "expected fractions in"),
+    ("title = 'Small'", "", "lacks title"),
+    ("labels = [0.1, 1.0]", "labels = 0.1", "task 'knn': labels is 0.1: expected a list, such as [0.1]"),
+    ("labels = [0.1, 1.0]", "labels = ['1 %']", "has labels=['1 %']: expected fractions"),
+    ("seeds = [0, 1]", "seeds = 0", "task 'tune': seeds is 0: expected a list, such as [0]"),
+    ("seeds = [0, 1]", "seeds = [0.5]", "has seeds=[0.5]: expected integers"),
+    ("data=['one']", "data='one'", "task 'tune': data is 'one': expected a list, such as ['one']"),
+    ("data=['one']", "data=[['one']]", "uses the data ['one']: the suite has one, two"),
+    ("data = dict(one='one', two='folder')", "data = 'cifar10'", "data is 'cifar10': expected dict("),
+    ("knn=dict(probe='knn', data=['one', 'two'], seeds=[5])", "knn='knn'", "task 'knn' is 'knn': expected dict("),
+    ("title = 'Small'", "title = 'Small'\nreported = ['a']", "an entry of `reported` is 'a': expected a dict"),
+    ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('tiny', 'tinny')}", "'tinny': expected one of"),
+    ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('1.5', 'None')}", "is None: expected percent"),
+    ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "expected arch, data, metric, name"),
 ])
 def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
     with pytest.raises(ValueError, match=re.escape(says)):
@@ -69,21 +69,21 @@ def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
 
 
 def test_a_list_of_tasks_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=re.escape("tasks is ['knn']: wanted dict(NAME=dict(...))")):
+    with pytest.raises(ValueError, match=re.escape("tasks is ['knn']: expected dict(NAME=dict(...))")):
         suite(tmp_path, "title = 'Small'\ndata = dict(one='one')\ntasks = ['knn']")
 
 
-def test_a_published_number_is_kept_as_it_is(tmp_path):
+def test_a_published_result_is_kept_unchanged(tmp_path):
     [number] = suite(tmp_path, SMALL + REPORTED).reported
     assert (number['arch'], number['value']) == ('tiny', 1.5)
 
 
-def test_an_unknown_suite_lists_those_there_are():
-    with pytest.raises(ValueError, match=f'pass one of {", ".join(SUITES)}'):
-        load_suite('no_such_suite', CONFIGS)
+def test_an_unknown_suite_lists_the_known_ones():
+    with pytest.raises(ValueError, match=f'choose from {", ".join(SUITES)}'):
+        load_suite('no_such_suite')
 
 
-def test_a_part_of_a_suite_has_what_was_chosen(tmp_path):
+def test_a_selection_of_a_suite_has_what_was_selected(tmp_path):
     found = suite(tmp_path)
     part = found.only(tasks=['knn'], labels=[1.0])
     assert [(task.name, task.data, task.labels) for task in part.tasks] == [('knn', ('one', 'two'), (1.0,))]
@@ -94,21 +94,21 @@ def test_a_part_of_a_suite_has_what_was_chosen(tmp_path):
         found.only(labels=[0.5])
     with pytest.raises(ValueError, match=r'--seeds 7: the suite mine has 0, 1, 5'):
         found.only(seeds=[7])
-    with pytest.raises(ValueError, match='no task for that choice'):
+    with pytest.raises(ValueError, match='no task for this combination'):
         found.only(tasks=['tune'], data=['two'])
 
 
 @pytest.mark.parametrize('name', SUITES)
-def test_the_head_of_ours_is_a_recipe_card(name: str):
+def test_the_head_of_a_suite_is_a_recipe_card(name: str):
     card = ast.get_docstring(ast.parse((CONFIGS / 'transfer' / f'{name}.py').read_text()))
     entries = dict(re.findall(r'^(Run|Data|Expect) +(.+(?:\n .+)*)', card, flags=re.M))
     assert entries.keys() == {'Run', 'Data', 'Expect'}
-    assert entries['Run'].startswith(f'python tools/transfer.py {name} ')
+    assert entries['Run'].startswith(f'mae-backbone transfer {name} ')
 
 
 @pytest.mark.parametrize('name', SUITES)
-def test_ours_name_configs_that_log_what_they_ask_for(name: str):
-    found = load_suite(name, CONFIGS)
+def test_suites_use_configs_that_log_their_metrics(name: str):
+    found = load_suite(name)
     for task in found.tasks:
         configs = task.config.values() if isinstance(task.config, dict) else [task.config] if task.config else []
         for config in configs:
@@ -120,6 +120,6 @@ def test_ours_name_configs_that_log_what_they_ask_for(name: str):
             assert wanted <= set().union(*(known.get(evaluator.type, set()) for evaluator in evaluators)), config
         if isinstance(task.config, dict):
             assert task.config.keys() <= ARCHS.keys()
-            with pytest.raises(ValueError, match='none for an encoder'):
+            with pytest.raises(ValueError, match='none for the custom one'):
                 task.config_for(None)
         assert task.probe is None or task.probe in PROBES

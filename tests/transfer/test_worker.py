@@ -1,44 +1,59 @@
-"""A training in a cell: its value is that of its end, wherever it was killed."""
+"""Worker: a cell has the value at the end of its training, wherever the training was killed."""
 import json
 import os
-import subprocess
+import runpy
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 from helpers.class_folders import write_classes
-from helpers.transfer_cells import write_job, write_tool
+from helpers.transfer_cells import values, write_job, write_stub
+from mmengine.registry import DefaultScope
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from mae_backbone.cli import validate_run
 from mae_backbone.transfer import experiment_dir, worker
-from mae_backbone.transfer.environment import code, hardware, in_words
-from mae_backbone.transfer.executors import Job
+from mae_backbone.transfer.environment import code_version, format_environment, hardware
+from mae_backbone.utils.config_files import configs_root
 
-ROOT = Path(__file__).parents[2]
 SMALL = {'model.backbone.arch.width': 16, 'model.backbone.arch.depth': 1, 'model.backbone.arch.heads': 2,
          'train_dataloader.batch_size': 4, 'train_dataloader.dataset.image_size': 16,
-         'val_dataloader.dataset.image_size': 16, 'model.backbone.image_size': 16, 'train_cfg.val_interval': 1}
+         'val_dataloader.dataset.image_size': 16, 'model.backbone.image_size': 16, 'train_cfg.val_interval': 1,
+         **{f'{split}_dataloader.{key}': value for split in ('train', 'val')
+            for key, value in (('num_workers', 0), ('persistent_workers', False))}}
 EPOCHS = ('demo/vit-micro_finetune_cifar10.py', SMALL | {'train_cfg.max_epochs': 2})
 ITERATIONS = ('demo/vit-micro_finetune-iters_cifar10.py', SMALL | {
     'train_cfg.max_iters': 2, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 1})
 
 
-def write_training(folder: Path, config: str, options: dict, gpus: int) -> None:
+@pytest.fixture
+def stub(tmp_path, monkeypatch) -> Path:
+    """Cells run the stub in this folder, in this process."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(worker, 'PROGRAM', 'stub_program')
+    monkeypatch.setattr(sys, 'argv', sys.argv)
+    return write_stub(tmp_path)
+
+
+def write_training(folder: Path, config: str, options: dict) -> None:
     experiment_dir.write_spec(folder, {
-        'kind': 'train', 'config': config, 'data_root': str(write_classes(folder.parent / 'data', val=13)),
-        'labels': 1.0, 'seed': 0, 'gpus': gpus, 'amp': False, 'options': options,
-        'metrics': {'accuracy/top1': 'top-1'}, 'scale': 1.0}, {'root': str(ROOT), 'checkpoint': None})
+        'kind': 'train', 'config': config, 'data_root': str(write_classes(folder.parent / 'data', train=6, val=7)),
+        'labels': 1.0, 'seed': 0, 'gpus': 1, 'amp': False, 'options': options,
+        'metrics': {'accuracy/top1': 'top-1'}, 'scale': 1.0}, {'checkpoint': None, 'config': str(configs_root() / config)})
 
 
-def run(folder: Path, gpus: int) -> dict:
-    """A job on CPUs in as many processes as `gpus`: what came of its cell."""
-    numbers = ','.join(map(str, range(gpus)))
-    subprocess.run(Job('a', (folder,)).command, check=True, env=os.environ | {'CUDA_VISIBLE_DEVICES': numbers})
-    assert experiment_dir.error_of(folder) is None
-    return experiment_dir.result_of(folder)
+def run(folder: Path) -> dict:
+    DefaultScope._instance_dict.clear()  # runs of the same second have the same name
+    worker.work([str(folder)])
+    assert experiment_dir.read_error(folder) is None
+    result = experiment_dir.read_result(folder)
+    assert result is not None
+    return result
 
 
 def forget_last_validation(work: Path) -> None:
-    """Takes the last value out of the log, and makes the others wrong."""
+    """Removes the last value from the log, and makes the others wrong."""
     [log] = work.glob('*/vis_data/scalars.json')
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     validated = [line for line in lines if 'accuracy/top1' in line]
@@ -48,38 +63,82 @@ def forget_last_validation(work: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('config', 'options', 'gpus'), [(*EPOCHS, 1), (*ITERATIONS, 2)])
-def test_a_training_that_is_killed_in_its_last_validation_is_validated_again(tmp_path, config, options, gpus: int):
+@pytest.mark.filterwarnings('ignore:.*found in sys.modules:RuntimeWarning')  # it runs in this process
+@pytest.mark.parametrize(('config', 'options'), [EPOCHS, ITERATIONS])
+def test_a_training_that_was_killed_in_its_last_validation_is_validated_again(tmp_path, monkeypatch, config, options):
+    monkeypatch.setattr(sys, 'argv', sys.argv)
     folder = tmp_path / 'cell'
-    write_training(folder, config, options, gpus)
-    values = run(folder, gpus)['values']
+    write_training(folder, config, options)
+    values = run(folder)['values']
     assert 0 <= values['top-1'] <= 100
     (folder / experiment_dir.RESULT).unlink()
     forget_last_validation(folder / 'run')
     times = {path: path.stat().st_mtime_ns for path in (folder / 'run').glob('*.pth')}
-    assert run(folder, gpus)['values'] == values
+    assert run(folder)['values'] == values
     assert times == {path: path.stat().st_mtime_ns for path in (folder / 'run').glob('*.pth')}, 'trained again'
 
 
-def test_without_a_checkpoint_nothing_is_validated(tmp_path):
+def test_a_run_without_checkpoint_cannot_be_validated(tmp_path):
     data = write_classes(tmp_path / 'data')
     with pytest.raises(ValueError, match='no checkpoint to validate'):
-        validate_run.run([str(ROOT / 'configs' / EPOCHS[0]), str(tmp_path), '--data-root', str(data), '--work-dir',
+        validate_run.run([str(configs_root() / EPOCHS[0]), str(tmp_path), '--data-root', str(data), '--work-dir',
                           str(tmp_path / 'out')])
 
 
-def test_a_metric_that_a_training_does_not_have_is_named(tmp_path, monkeypatch):
-    cell = write_job(tmp_path, write_tool(tmp_path), 'a').folders[0]
+def test_a_metric_that_a_training_does_not_have_is_named(tmp_path, stub, monkeypatch):
+    cell = write_job(tmp_path, 'a').folders[0]
     monkeypatch.setattr(worker, '_curves', lambda *_: {})
     monkeypatch.setattr(worker, '_validate', lambda *_: {'mIoU': 1.0})
     worker.work([str(cell)])
-    assert experiment_dir.error_of(cell).startswith('the training has no accuracy/top1: it has mIoU; correct `metrics`')
+    error = experiment_dir.read_error(cell)
+    assert error.startswith('the training has no accuracy/top1, it has mIoU: correct `metrics`')
 
 
-def test_a_cell_notes_where_it_ran(tmp_path):
-    cell = write_job(tmp_path, write_tool(tmp_path), 'a').folders[0]
+def test_the_message_of_an_exception_is_the_reason(tmp_path, stub):
+    write_stub(stub, 'raise ValueError("what to do")')
+    cell = write_job(tmp_path / 'out', 'a').folders[0]
     worker.work([str(cell)])
-    found = experiment_dir.result_of(cell)['environment']
-    assert found == code(tmp_path) | {'hardware': hardware()}
-    assert found['commit'] is None, 'no git clone'
-    assert found['versions']['torch'] in in_words(found)
+    assert experiment_dir.read_error(cell).startswith('what to do\n')
+
+
+def test_a_cell_records_where_it_ran(tmp_path, stub):
+    cell = write_job(tmp_path, 'a').folders[0]
+    worker.work([str(cell)])
+    environment = experiment_dir.read_result(cell)['environment']
+    assert environment == code_version() | {'hardware': hardware()}
+    assert environment['versions']['torch'] in format_environment(environment)
+
+
+def test_a_cell_that_another_process_runs_is_passed_over(tmp_path, stub, capfd):
+    job = write_job(tmp_path, 'a', cells=2)
+    with experiment_dir.lock(job.folders[0]):
+        worker.work([str(folder) for folder in job.folders])
+    assert experiment_dir.read_result(job.folders[0]) is None
+    assert values(job) == [51.0]
+    assert 'another process works in' in capfd.readouterr().out
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows ends a process without a signal')
+def test_a_training_on_several_gpus_that_gets_a_signal_has_not_failed(tmp_path, monkeypatch):
+    def stopped(*_: object, **__: object) -> None:
+        raise SignalException('got a signal', sigval=signal.SIGTERM)
+    monkeypatch.setattr(runpy, 'run_module', stopped)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
+    monkeypatch.setattr(sys, 'argv', [])
+    job = write_job(tmp_path / 'out', 'a', gpus=2)
+    with pytest.raises(SystemExit) as end:
+        worker.work([str(job.folders[0])])
+    assert end.value.code == 128 + signal.SIGTERM
+    assert experiment_dir.read_error(job.folders[0]) is None
+
+
+@pytest.mark.slow
+def test_a_training_on_several_gpus_has_a_process_for_each(tmp_path, stub, monkeypatch):
+    write_stub(stub, 'if os.environ["RANK"] == "1":\n    sys.exit()\n'
+                     'print("processes", os.environ["WORLD_SIZE"], sys.argv[-1])')
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(stub), os.environ.get('PYTHONPATH', '')]))
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1')
+    job = write_job(tmp_path / 'out', 'a', gpus=8)
+    worker.work([str(job.folders[0])])
+    assert values(job) == [50.0]
+    assert 'processes 2 model.backbone.init_cfg=None' in (job.folders[0] / experiment_dir.LOG).read_text()

@@ -1,0 +1,105 @@
+"""Runs a suite for some encoders, from the options of the command line to the report."""
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.executors import Executor, Job, LocalExecutor, SlurmExecutor
+from mae_backbone.transfer.figure_plan import plan_figures
+from mae_backbone.transfer.planning import Experiment, known_names, plan, set_aside_broken
+from mae_backbone.transfer.report import write_report
+from mae_backbone.transfer.scheduler import run_jobs
+from mae_backbone.transfer.suite import load_suite
+from mae_backbone.utils.cpu import available_cpus
+from mae_backbone.utils.run_logs import print_line
+
+
+def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_root: Path, work_dir: Path,
+                 only: dict[str, Sequence[Any] | None] | None = None, gpus: str | None = None, jobs: int | None = None,
+                 slurm: Sequence[str] | None = None) -> tuple[dict[Path, str], Path]:
+    """Runs the cells of a suite that are not finished, and writes the report.
+
+    Args:
+        suite: name or path of the suite.
+        checkpoints: files or runs to evaluate (`find_encoders`).
+        against: files, or 'random', to compare them with.
+        data_root: folder of the data sets.
+        work_dir: output folder. Several processes may run the same suite in it: they share the cells.
+        only: arguments of `Suite.only`.
+        gpus: GPUs to use, such as '0,1'.
+        jobs: number of jobs at a time on CPUs.
+        slurm: parameters of Slurm, such as 'slurm_partition=gpu'.
+
+    Returns:
+        Folders of the cells that failed with their last lines, and the page to open.
+
+    Raises:
+        ValueError: an option is wrong. Nothing has run then.
+    """
+    start = time.time()
+    selected = load_suite(suite).only(**only or {})
+    encoders = find_encoders(checkpoints, against, known_names(work_dir))
+    experiment = Experiment(selected, tuple(encoders), data_root, work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(work_dir / 'plan.lock'):  # several machines may start at the same time
+        for line in set_aside_broken(experiment):
+            print_line(line)
+        planned = plan(experiment)
+    cells = [folder for job in planned for folder in job.folders]
+    finished = sum(experiment_dir.read_result(folder) is not None for folder in cells)
+    print_line(f'{selected.title}: {", ".join(encoder.name for encoder in encoders)}; {len(cells)} cells in '
+               f'{len(planned)} jobs, {finished} finished before; results go to {work_dir}')
+    executor = select_executor(planned, work_dir, gpus, jobs, slurm)
+    print_line(f'runs on: {executor.description}')
+    failed = run_jobs(planned, executor)
+    with FileLock(work_dir / 'plan.lock'):
+        figure_jobs = plan_figures(experiment)
+    print_line(f'figures: {len(figure_jobs)} jobs')
+    failed |= run_jobs(figure_jobs, select_executor(figure_jobs, work_dir, gpus, jobs, slurm))
+    figures = [folder for job in figure_jobs for folder in job.folders if folder not in failed]
+    with FileLock(work_dir / 'report.lock'):  # several processes may end at the same time
+        page = write_report(experiment, failed=failed, figures=figures, seconds=time.time() - start,
+                            command=shlex.join(sys.argv), only=only or {})
+    return failed, page
+
+
+def select_executor(jobs: Sequence[Job], work_dir: Path, gpus: str | None, num_jobs: int | None,
+                    slurm: Sequence[str] | None) -> Executor:
+    """Returns the executor that the options select: by default all GPUs, or the CPUs if there are no GPUs.
+
+    Raises:
+        ValueError: options exclude each other, or have a wrong value.
+    """
+    given = [name for name, value in (('--gpus', gpus), ('--jobs', num_jobs), ('--slurm', slurm)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f'{" and ".join(given)} exclude each other: choose one')
+    logs = work_dir / 'jobs'
+    if slurm is not None:
+        if not all('=' in word for word in slurm):
+            raise ValueError(f'--slurm {" ".join(slurm)}: expected KEY=VALUE, such as slurm_partition=gpu')
+        return SlurmExecutor(dict(word.split('=', 1) for word in slurm), work_dir / 'slurm')
+    if gpus is not None:
+        slots = [word.strip() for word in gpus.split(',')]
+        if not all(slots) or len(set(slots)) < len(slots):
+            raise ValueError(f'--gpus {gpus}: expected numbers separated by commas, such as 0,1')
+        return LocalExecutor(slots, logs)
+    if num_jobs is not None and num_jobs < 1:
+        raise ValueError(f'--jobs {num_jobs}: expected 1 or more')
+    slots = visible_gpus() if num_jobs is None else []
+    return LocalExecutor(slots or [''] * max(1, min(num_jobs or available_cpus(), len(jobs))), logs)
+
+
+def visible_gpus() -> list[str]:
+    """Returns the GPUs of this process, by the names that CUDA_VISIBLE_DEVICES of a child process accepts."""
+    if not torch.cuda.is_available():
+        return []
+    names = [name.strip() for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name.strip()]
+    return (names or [str(number) for number in range(torch.cuda.device_count())])[:torch.cuda.device_count()]
