@@ -25,11 +25,11 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.data.files import list_images
     from mae_backbone.quickstart.steps import quickstart
-    from mae_backbone.utils.cpu import available_processors
+    from mae_backbone.utils.cpu import available_cpus
 
     if args.images:
         log_rank0(f'{len(list_images(args.images)):,} images in {args.images}')
     make_folder(str(args.work_dir), '--work-dir')
-    log_rank0(f'quickstart: {available_processors()} CPUs, results go to {args.work_dir}')
+    log_rank0(f'quickstart: {available_cpus()} CPUs, results go to {args.work_dir}')
     page = quickstart(args.work_dir, images=args.images)
     log_rank0(f'\nopen {page}\nnext: mae-backbone pretrain quickstart_mae --data-root YOUR/IMAGES')

@@ -2,7 +2,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,37 +11,12 @@ from mmengine.config import Config
 
 from mae_backbone.data.files import list_images
 from mae_backbone.prediction.comparison import draw_predictions
+from mae_backbone.quickstart.tasks import INITS, TASKS, TRANSFER, Task
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.config_files import configs_root
 from mae_backbone.utils.html_report import figure, html_table, link, markdown_table, page, paragraph
 from mae_backbone.utils.image_grid import save_picture
 from mae_backbone.utils.run_logs import DONE, curve
-
-TRANSFER = 'transfer'  # name of the step that evaluates frozen features
-INITS = {'mae': 'from the MAE', 'random': 'from random weights'}
-
-
-class Task(NamedTuple):
-    """A task of the quickstart.
-
-    Attributes:
-        name: name of the task.
-        folder: folder of its data, relative to the scenes.
-        metrics: name of a metric in the log of MMEngine -> its name in the table.
-        scale: factor that turns logged values into percent.
-    """
-
-    name: str
-    folder: str
-    metrics: dict[str, str]
-    scale: float
-
-
-TASKS = (
-    Task('detection', '', {'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}, 100.0),
-    Task('segmentation', '', {'mIoU': 'mIoU'}, 1.0),
-    Task('classification', 'classes', {'accuracy/top1': 'top-1'}, 1.0),
-)
 
 
 def write_report(work_dir: Path, *, pretrained_on: Path) -> Path:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_backbone.quickstart.report import TASKS, TRANSFER, write_report
 from mae_backbone.quickstart.scene_files import write_scenes
+from mae_backbone.quickstart.tasks import TASKS, TRANSFER
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.cpu import available_cpus, threads_per_process
 from mae_backbone.utils.run_logs import DONE, ProgressLine, print_line, progress, tail
@@ -74,6 +74,7 @@ def quickstart(work_dir: Path, *, images: Path | None = None, options: Sequence[
         run_steps([_step(f'{task.name}_mae', 'train', data, work_dir, options, '--pretrained', checkpoint),
                    _step(f'{task.name}_random', 'train', data, work_dir, options)])
     print_line(f'{len(TASKS) + 4}. report')
+    from mae_backbone.quickstart.report import write_report  # imports mmdet, which takes seconds
     page = write_report(work_dir, pretrained_on=source)
     print_line(f'finished after {(time.time() - start) / 60:.1f} minutes')
     return page

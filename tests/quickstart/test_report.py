@@ -5,30 +5,32 @@ from html.parser import HTMLParser
 import pytest
 
 from mae_backbone.quickstart import report
+from mae_backbone.quickstart.tasks import TASKS, TRANSFER
+from mae_backbone.utils.run_logs import DONE
 
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """Finished steps with two logged validations each, and no models to draw with."""
-    for task in report.TASKS:
+    for task in TASKS:
         for init, value in (('mae', 0.5), ('random', 0.25)):
             folder = tmp_path / f'{task.name}_{init}'
             for attempt, step in (('1', 10), ('2', 20)):
                 logs = folder / attempt / 'vis_data'
                 logs.mkdir(parents=True)
                 lines = [{'loss': 1.0, 'step': step}]
-                lines += [{key: value * step / 20 * 100 / task.percent, 'step': step} for key in task.metrics]
+                lines += [{key: value * step / 20 * 100 / task.scale, 'step': step} for key in task.metrics]
                 (logs / 'scalars.json').write_text('\n'.join(map(json.dumps, lines)))
-            (folder / report.DONE).write_text('90.0')
-    (tmp_path / report.TRANSFER).mkdir()
+            (folder / DONE).write_text('90.0')
+    (tmp_path / TRANSFER).mkdir()
     table = [{'task': 'knn', 'metric': 'top-1', 'model': model, 'summary': {'mean': mean}}
              for model, mean in (('iter_2', 30.0), ('random', 20.0))]
     cells = [{'task': 'knn', 'model': model, 'seconds': 30.0} for model in ('iter_2', 'random', 'random')]
-    (tmp_path / report.TRANSFER / 'results.json').write_text(json.dumps({'table': table, 'cells': cells}))
-    (tmp_path / report.TRANSFER / 'report.html').touch()
+    (tmp_path / TRANSFER / 'results.json').write_text(json.dumps({'table': table, 'cells': cells}))
+    (tmp_path / TRANSFER / 'report.html').touch()
     (tmp_path / 'mae' / 'reconstructions').mkdir(parents=True)
     (tmp_path / 'mae' / 'reconstructions' / 'iter_2.png').write_bytes(b'')
-    (tmp_path / 'mae' / report.DONE).write_text('120.0')
+    (tmp_path / 'mae' / DONE).write_text('120.0')
     monkeypatch.setattr(report, 'draw_task', lambda *_, **__: report.np.zeros((8, 8, 3), 'uint8'))
     monkeypatch.setattr(report, 'list_images', lambda _: [1, 2, 3])
     return tmp_path
@@ -41,14 +43,14 @@ def test_results_have_every_metric_from_both_starts(work):
 
 
 def test_frozen_features_are_rows_of_the_same_kind(work):
-    mae, random = report.frozen_results(work / report.TRANSFER)
+    mae, random = report.frozen_results(work / TRANSFER)
     assert mae == {'task': 'frozen features, knn', 'metric': 'top-1', 'init': 'mae', 'value': 30.0, 'minutes': 0.5}
     assert (random['init'], random['value'], random['minutes']) == ('random', 20.0, 1.0)
     assert random.keys() == report.results(work)[0].keys()
 
 
 def test_every_link_of_the_page_exists_and_its_tags_are_closed(work):
-    page = report.write_report(work, configs=work, pretrained_on=work)
+    page = report.write_report(work, pretrained_on=work)
     reader = Reader()
     reader.feed(page.read_text(encoding='utf-8'))
     assert reader.open == []

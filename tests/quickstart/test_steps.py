@@ -1,67 +1,85 @@
-"""The steps of the quickstart: each runs once, goes on after an interruption, and says what went wrong."""
+"""Steps of the quickstart: each runs once, continues after an interruption, and reports its failure."""
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from helpers.in_process import InProcessExecutor, forget_runs
 
-from mae_backbone.quickstart.report import TASKS
-from mae_backbone.quickstart.steps import Step, StepError, _keep_source, quickstart, run_together
+from mae_backbone.cli.main import main
+from mae_backbone.quickstart import steps
+from mae_backbone.quickstart.steps import Step, StepError, quickstart, run_steps
+from mae_backbone.quickstart.tasks import TASKS
+from mae_backbone.transfer import run
 from mae_backbone.utils.run_logs import DONE, curve
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture(autouse=True)
+def _steps_run_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arguments of a step are a few lines of Python in these tests."""
+    monkeypatch.setattr(Step, 'command', property(lambda step: [sys.executable, '-c', *step.arguments]))
 
 
 def step(folder: Path, code: str) -> Step:
-    return Step(folder.name, [sys.executable, '-c', code], folder)
+    return Step(folder.name, [code], folder)
 
 
 def test_a_finished_step_is_not_repeated(tmp_path, capsys):
-    steps = [step(tmp_path / name, f'open(r"{tmp_path / "ran"}", "a").write("{name} ")') for name in 'ab']
-    run_together(steps)
-    run_together(steps)
+    pair = [step(tmp_path / name, f'open(r"{tmp_path / "ran"}", "a").write("{name} ")') for name in 'ab']
+    run_steps(pair)
+    run_steps(pair)
     assert sorted((tmp_path / 'ran').read_text().split()) == ['a', 'b']
     assert 'finished before' in capsys.readouterr().out
     assert float((tmp_path / 'a' / DONE).read_text()) > 0
 
 
-def test_a_failing_step_shows_its_last_lines_and_may_be_repeated(tmp_path):
-    mended = tmp_path / 'mended'
-    code = f'import os, sys; print("the reason"); sys.exit(0 if os.path.exists(r"{mended}") else 2)'
+def test_a_failed_step_shows_its_last_lines_and_can_be_repeated(tmp_path):
+    corrected = tmp_path / 'corrected'
+    code = f'import os, sys; print("the reason"); sys.exit(0 if os.path.exists(r"{corrected}") else 2)'
     with pytest.raises(StepError, match=r'the step a failed(.|\n)*the reason(.|\n)*run the same command again'):
-        run_together([step(tmp_path / 'a', code)])
+        run_steps([step(tmp_path / 'a', code)])
     assert not (tmp_path / 'a' / DONE).exists()
     first = float((tmp_path / 'a' / 'seconds').read_text())
-    mended.touch()
-    run_together([step(tmp_path / 'a', code)])
-    assert float((tmp_path / 'a' / DONE).read_text()) > first, 'the time of all attempts counts'
+    corrected.touch()
+    run_steps([step(tmp_path / 'a', code)])
+    assert float((tmp_path / 'a' / DONE).read_text()) > first, 'all attempts count'
 
 
-def test_the_other_of_a_pair_is_stopped_when_one_fails(tmp_path):
+def test_if_one_step_of_a_pair_fails_the_other_is_stopped(tmp_path):
     slow = step(tmp_path / 'slow', 'import time; time.sleep(60)')
     with pytest.raises(StepError, match='the step bad failed'):
-        run_together([step(tmp_path / 'bad', 'raise SystemExit(2)'), slow])
+        run_steps([step(tmp_path / 'bad', 'raise SystemExit(2)'), slow])
     assert not (slow.folder / DONE).exists()
     assert float((slow.folder / 'seconds').read_text()) < 30
 
 
-def test_results_of_other_images_are_not_mixed(tmp_path):
-    _keep_source(tmp_path, None)
-    _keep_source(tmp_path, None)
+def test_results_for_other_images_are_refused(tmp_path):
+    steps._check_source(tmp_path, None)
+    steps._check_source(tmp_path, None)
     with pytest.raises(ValueError, match='choose another --work-dir'):
-        _keep_source(tmp_path, tmp_path / 'mine')
+        steps._check_source(tmp_path, tmp_path / 'mine')
 
 
 @pytest.mark.slow
-def test_the_whole_quickstart_on_a_handful_of_scenes(tmp_path):
+@pytest.mark.filterwarnings('default')  # as in processes of their own, where warnings are not errors
+def test_the_whole_quickstart_on_a_few_scenes(tmp_path, monkeypatch):
+    """All commands run in this process, one after the other."""
+    def run_in_process(steps: Sequence[Step]) -> None:
+        for one_step in steps:
+            forget_runs()
+            assert main(list(one_step.arguments)) == 0, one_step.name
+            (one_step.folder / DONE).write_text('1.0')
+    monkeypatch.setattr(steps, '_run', run_in_process)
+    monkeypatch.setattr(run, 'select_executor', lambda *_: InProcessExecutor())
     options = ('train_cfg.max_iters=2', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1',
-               'default_hooks.checkpoint.interval=1', 'train_dataloader.batch_size=4')
-    page = quickstart(tmp_path / 'q', root=ROOT, options=options,
-                      scenes={'unlabeled': 8, 'train': 16, 'val': 16, 'size': 64})
+               'default_hooks.checkpoint.interval=1', 'train_dataloader.batch_size=4',
+               'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False')
+    page = quickstart(tmp_path / 'q', options=options, scenes={'unlabeled': 8, 'train': 16, 'val': 16, 'size': 64})
     names = {file.name for file in page.parent.iterdir()}
     assert {'index.html', 'report.md', 'results.json', 'curves.png', 'detection.png', 'segmentation.png',
             'classification.png'} <= names
@@ -70,20 +88,28 @@ def test_the_whole_quickstart_on_a_handful_of_scenes(tmp_path):
     assert {(row['task'], row['metric']) for row in rows} == {
         ('frozen features, knn', 'top-1'), ('frozen features, linear', 'top-1'), ('detection', 'box AP'),
         ('detection', 'mask AP'), ('segmentation', 'mIoU'), ('classification', 'top-1')}
-    for task in TASKS:  # iterations, not the epoch 0 of them all
+    for task in TASKS:  # values by iteration, not by epoch
         assert [step for step, _ in curve(tmp_path / 'q' / f'{task.name}_mae', next(iter(task.metrics)))] == [1, 2]
     assert all(0 <= row['value'] <= 100 and row['minutes'] > 0 for row in rows), rows
 
 
-@pytest.mark.skipif(os.name == 'nt', reason='Windows ends a process without a word')
-def test_a_terminated_quickstart_leaves_no_step_behind(tmp_path):
+def test_a_step_runs_a_command_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    command = steps._step('mae', 'pretrain', tmp_path, tmp_path, ('a=1',)).command
+    assert command[:5] == [sys.executable, '-m', 'mae_backbone', 'pretrain', 'mae_backbone::demo/quickstart_mae.py']
+    assert command[-2:] == ['--cfg-options', 'a=1']
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows ends a process without a signal')
+def test_a_terminated_quickstart_leaves_no_process_behind(tmp_path):
+    child = 'import os, time; open("new", "w").write(str(os.getpid())); os.rename("new", "pid"); time.sleep(60)'
     code = f'''
-from mae_backbone import cli
-from mae_backbone.quickstart.steps import Step, run_together
-from pathlib import Path
 import sys
-child = 'import os, time; open("pid.part", "w").write(str(os.getpid())); os.rename("pid.part", "pid"); time.sleep(60)'
-cli.tool(lambda: run_together([Step('a', [sys.executable, '-c', child], Path({str(tmp_path / 'a')!r}))]))
+from pathlib import Path
+from mae_backbone.cli.errors import exit_process, run_cli
+from mae_backbone.quickstart.steps import Step, run_steps
+Step.command = property(lambda step: [sys.executable, '-c', {child!r}])
+exit_process(run_cli(lambda: run_steps([Step('a', [], Path({str(tmp_path / 'a')!r}))])))
 '''
     parent = subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     pid = tmp_path / 'pid'

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.encoder_files import CONFIG, save
 
-from mae_backbone.transfer import experiment_dir, planning
+from mae_backbone.transfer import architecture, experiment_dir, planning
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.planning import Experiment, cell_results, known_names, plan
@@ -93,7 +93,7 @@ def test_an_encoder_that_is_added_later_does_not_rename_the_others(tmp_path, old
 
 def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     asked = []
-    for module, name in ((torch, 'load'), (planning, 'file_fingerprint')):
+    for module, name in ((architecture, 'read_content'), (planning, 'file_fingerprint')):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, real=real, name=name, **options: (
             asked.append(name), real(*args, **options))[1])
@@ -101,7 +101,7 @@ def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     plan(planned)
     plan_figures(planned)
     write_report(planned, failed={}, figures=[], seconds=1.0, command='', only={})
-    assert sorted(asked) == ['file_fingerprint', 'load']
+    assert sorted(asked) == ['file_fingerprint', 'read_content']
 
 
 def test_one_data_set_may_be_the_data_root_itself(experiment, tmp_path):

@@ -64,7 +64,7 @@ def test_every_cell_runs_once_and_none_again(tmp_path, executor):
 
 
 def test_a_failing_cell_does_not_stop_the_others_and_is_tried_again(tmp_path, executor, capfd):
-    root = write_stub(tmp_path, 'if work.parent.name == "a0":\n    print("the last line")\n    sys.exit(2)')
+    root = write_stub(tmp_path, 'if work.parent.name == "a0":\n    os.write(1, b"the last line\\n")\n    sys.exit(2)')
     jobs = [write_job(tmp_path / 'out', 'a', cells=2), write_job(tmp_path / 'out', 'b')]
     failed = run_jobs(jobs, executor)
     assert failed == {jobs[0].folders[0]: 'ended with exit code 2\nthe last line\n'}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from helpers.class_folders import write_classes
+from helpers.in_process import forget_runs
 from helpers.transfer_cells import values, write_job, write_stub
-from mmengine.registry import DefaultScope
 from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from mae_backbone.cli import validate_run
@@ -40,11 +40,12 @@ def write_training(folder: Path, config: str, options: dict) -> None:
     experiment_dir.write_spec(folder, {
         'kind': 'train', 'config': config, 'data_root': str(write_classes(folder.parent / 'data', train=6, val=7)),
         'labels': 1.0, 'seed': 0, 'gpus': 1, 'amp': False, 'options': options,
-        'metrics': {'accuracy/top1': 'top-1'}, 'scale': 1.0}, {'checkpoint': None, 'config': str(configs_root() / config)})
+        'metrics': {'accuracy/top1': 'top-1'}, 'scale': 1.0},
+        {'checkpoint': None, 'config': str(configs_root() / config)})
 
 
 def run(folder: Path) -> dict:
-    DefaultScope._instance_dict.clear()  # runs of the same second have the same name
+    forget_runs()
     worker.work([str(folder)])
     assert experiment_dir.read_error(folder) is None
     result = experiment_dir.read_result(folder)
