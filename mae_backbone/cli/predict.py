@@ -32,19 +32,19 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.prediction.results import Results
-    from mae_backbone.prediction.run import predict_images, predict_video, refuse_overwriting, to_predict
+    from mae_backbone.prediction.run import check_output, find_inputs, predict_images, predict_video
     from mae_backbone.prediction.video import VideoReader
 
     cfg = load_config(args)
-    files = to_predict(args.images)
-    refuse_overwriting(files, args.images, args.out)
+    files = find_inputs(args.images)
+    check_output(files, args.images, args.out)
     adapt_classes(cfg)
     predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold, tile=args.tile, overlap=args.overlap,
                           tta=args.tta)
     make_folder(args.out, '-o')
     with Results(args.out, predictor, cfg) as results:
-        log_rank0(f'{predictor.task}: results go to {args.out}; {results.about()}')
+        log_rank0(f'{predictor.task}: results go to {args.out}; {results.summary()}')
         if isinstance(files, VideoReader):
-            predict_video(files, predictor, results, say=log_rank0)
+            predict_video(files, predictor, results, log=log_rank0)
         else:
-            predict_images(files, args.images, predictor, results, say=log_rank0)
+            predict_images(files, args.images, predictor, results, log=log_rank0)

@@ -1,1 +1,1 @@
-"""From a trained model to what people look at: predictions for images of any size and videos, as pictures and files."""
+"""Predictions of trained models for images of any size and videos, drawn and written to files."""

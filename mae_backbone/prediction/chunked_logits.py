@@ -1,6 +1,6 @@
-"""Logits of all classes at the size of an image, a band of rows at a time: laid out as a whole they may fill gigabytes.
+"""Logits of all classes at image size, one chunk of rows at a time: as one tensor they may take gigabytes.
 
-C classes; a band is (C, n, W), bands follow one another from the top of the image to its foot.
+C is the number of classes. A chunk is (C, n, W); the chunks of an image follow each other from top to bottom.
 """
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -11,108 +11,107 @@ from torch import Tensor
 
 from mae_backbone.prediction.tiles import Tile
 
-# Ours: the numbers of a band, which in float32 takes 64 MiB, and the bytes above which a row of tiles is kept on the
-# CPU in half precision: 3 tiles of 512 pixels and 150 classes beside one another in float32.
-BAND = 2 ** 24
-ON_DEVICE = 2 ** 29
+# Ours. Numbers in a chunk: 64 MiB in float32.
+CHUNK_NUMEL = 2 ** 24
+# Bytes above which a row of tiles is kept on the CPU in half precision: 3 tiles of 512 pixels next to each other, of
+# 150 classes in float32.
+DEVICE_BYTES = 2 ** 29
 
 
-def averaged(tiles: Sequence[Tile], width: int, logits_of: Callable[[Tile], Tensor]) -> Iterator[Tensor]:
-    """The mean of what overlapping tiles say, in bands; no more than a row of tiles is held.
+def average_tiles(tiles: Sequence[Tile], width: int, logits_of: Callable[[Tile], Tensor]) -> Iterator[Tensor]:
+    """Yields the mean of the logits of overlapping tiles, in chunks. Holds one row of tiles at a time.
 
     Args:
-        tiles: as of `grid`.
+        tiles: of an image, as `grid` returns them.
         width: of the image.
-        logits_of: (C, height, width) of a tile.
+        logits_of: returns the logits (C, height, width) of a tile.
     """
-    held, count, begin = None, None, 0
+    total, count, begin = torch.empty(0, 0, 0), torch.empty(0, 0, 0), 0
     for top, row in groupby(tiles, key=lambda tile: tile.top):
-        if held is not None:  # what is above this row is complete
-            yield from _mean(held[:, :top - begin], count[:, :top - begin])
-            held, count, begin = held[:, top - begin:], count[:, top - begin:], top
+        if total.numel():  # the rows above this row of tiles are complete
+            yield from _mean(total[:, :top - begin], count[:, :top - begin])
+            total, count, begin = total[:, top - begin:], count[:, top - begin:], top
         for tile in row:
             logits = logits_of(tile)
-            if held is None or held.shape[1] < tile.height:
-                held, count = (_longer(part, like, tile.height, width) for part, like in
-                               ((held, _for_rows(logits, width)), (count, logits[:1].float().cpu())))
+            if not total.numel():
+                total, count = _buffer(logits, width), logits.new_empty(1, 0, width, dtype=torch.float32, device='cpu')
+            if total.shape[1] < tile.height:
+                total, count = _pad_rows(total, tile.height), _pad_rows(count, tile.height)
             columns = slice(tile.left, tile.left + tile.width)
-            held[:, :tile.height, columns] += logits.to(held)
+            total[:, :tile.height, columns] += logits.to(total)
             count[:, :tile.height, columns] += 1
-    yield from _mean(held, count)
+    yield from _mean(total, count)
 
 
-def _for_rows(logits: Tensor, width: int) -> Tensor:
-    """logits of a tile -> an empty tensor of the device and type that a row of such tiles is kept in."""
-    bytes_needed = 4 * logits.shape[0] * logits.shape[1] * width
-    return logits[..., :0].float() if bytes_needed <= ON_DEVICE else logits[..., :0].cpu().half()
+def _buffer(logits: Tensor, width: int) -> Tensor:
+    """logits (C, h, w) of a tile -> an empty tensor (C, 0, width) on the device and of the type to keep a row of."""
+    keep = 4 * logits.shape[0] * logits.shape[1] * width <= DEVICE_BYTES
+    return logits.new_empty(logits.shape[0], 0, width, dtype=torch.float32 if keep else torch.float16,
+                            device=logits.device if keep else 'cpu')
 
 
-def _longer(part: Tensor | None, like: Tensor, height: int, width: int) -> Tensor:
-    """part (C, n, width), or nothing -> (C, height, width), filled up with zeros of the type of `like`."""
-    longer = (like if part is None else part).new_zeros(like.shape[0], height, width)
-    if part is not None:
-        longer[:, :part.shape[1]] = part
-    return longer
+def _pad_rows(tensor: Tensor, height: int) -> Tensor:
+    """tensor (C, n, width) -> (C, height, width), with zeros in the new rows."""
+    return F.pad(tensor, (0, 0, 0, height - tensor.shape[1]))
 
 
 def _mean(total: Tensor, count: Tensor) -> Iterator[Tensor]:
-    for rows, number in zip(split(total), count.split(_rows(total), dim=1), strict=True):
+    for rows, number in zip(split_rows(total), count.split(_rows_per_chunk(total), dim=1), strict=True):
         yield rows.float() / number.to(rows.device)
 
 
-def split(logits: Tensor) -> Iterator[Tensor]:
-    """logits (C, H, W) -> bands."""
-    return iter(logits.split(_rows(logits), dim=1))
+def split_rows(logits: Tensor) -> Iterator[Tensor]:
+    """Splits logits (C, H, W) into chunks."""
+    return iter(logits.split(_rows_per_chunk(logits), dim=1))
 
 
-def _rows(logits: Tensor) -> int:
-    """How many rows of such a map make a band."""
-    return max(1, BAND // (logits.shape[0] * logits.shape[2]))
+def _rows_per_chunk(logits: Tensor) -> int:
+    return max(1, CHUNK_NUMEL // (logits.shape[0] * logits.shape[2]))
 
 
-def cropped(bands: Iterable[Tensor], top: int, left: int, height: int, width: int) -> Iterator[Tensor]:
-    """A part of a map."""
+def crop(chunks: Iterable[Tensor], top: int, left: int, height: int, width: int) -> Iterator[Tensor]:
+    """Crops logits that come in chunks to a box."""
     begin = 0
-    for band in bands:
-        first, last = max(top - begin, 0), min(top + height - begin, band.shape[1])
+    for chunk in chunks:
+        first, last = max(top - begin, 0), min(top + height - begin, chunk.shape[1])
         if first < last:
-            yield band[:, first:last, left:left + width]
-        begin += band.shape[1]
+            yield chunk[:, first:last, left:left + width]
+        begin += chunk.shape[1]
 
 
-def resized(bands: Iterable[Tensor], old: tuple[int, int], new: tuple[int, int], *,
-            align_corners: bool = False) -> Iterator[Tensor]:
-    """A map of size `old` (H, W) at size `new`, bilinearly, as `torch.nn.functional.interpolate` does it at once."""
+def resize(chunks: Iterable[Tensor], old: tuple[int, int], new: tuple[int, int], *,
+           align_corners: bool = False) -> Iterator[Tensor]:
+    """Resizes logits of size `old` (H, W) to size `new`, bilinearly, as `torch.nn.functional.interpolate` does."""
     if old == new:
-        yield from bands
+        yield from chunks
         return
-    above, share = _sources(old[0], new[0], align_corners)
+    above, fraction = _source_rows(old[0], new[0], align_corners)
     below = (above + 1).clamp(max=old[0] - 1)
     held, begin, done = None, 0, 0
-    for band in bands:
-        held = band if held is None else torch.cat([held, band], dim=1)
-        ready = int(torch.searchsorted(below, begin + held.shape[1]))  # of the new rows
-        step = max(1, BAND // (held.shape[0] * max(old[1], new[1])))
+    for chunk in chunks:
+        held = chunk if held is None else torch.cat([held, chunk], dim=1)
+        ready = int(torch.searchsorted(below, begin + held.shape[1]))  # new rows whose sources are there
+        step = max(1, CHUNK_NUMEL // (held.shape[0] * max(old[1], new[1])))
         for first in range(done, ready, step):
             rows = slice(first, min(first + step, ready))
             upper, lower = (held[:, (index[rows] - begin).to(held.device)].float() for index in (above, below))
-            mixed = torch.lerp(upper, lower, share[rows, None].to(held.device))
+            mixed = torch.lerp(upper, lower, fraction[rows, None].to(held.device))
             yield F.interpolate(mixed[None], (mixed.shape[1], new[1]), mode='bilinear', align_corners=align_corners)[0]
         done = ready
         if done < new[0]:
-            over = min(int(above[done]) - begin, held.shape[1])
-            held, begin = held[:, over:], begin + over
+            unused = min(int(above[done]) - begin, held.shape[1])
+            held, begin = held[:, unused:], begin + unused
 
 
-def _sources(old: int, new: int, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """For each of `new` rows the one of `old` rows above it, and the share of the next one."""
+def _source_rows(old: int, new: int, align_corners: bool) -> tuple[Tensor, Tensor]:
+    """For each of `new` rows the row above it among `old` rows, and the weight of the one below."""
     rows = torch.arange(new, dtype=torch.float64)
     at = rows * (old - 1) / max(new - 1, 1) if align_corners else ((rows + 0.5) * old / new - 0.5).clamp(min=0)
     above = at.floor().long().clamp(max=old - 1)
     return above, (at - above).float()
 
 
-def labels(bands: Iterable[Tensor], *, threshold: float | None = None) -> Tensor:
-    """Bands -> the class of each pixel (H, W) int64 on the CPU; with one logit, whether its sigmoid is above."""
-    return torch.cat([(band[0].sigmoid() > threshold).long().cpu() if len(band) == 1 and threshold is not None
-                      else band.argmax(0).cpu() for band in bands])
+def predict_labels(chunks: Iterable[Tensor], *, threshold: float | None = None) -> Tensor:
+    """Returns the class (H, W) int64 of each pixel, on the CPU; for a single logit, whether its sigmoid is above."""
+    return torch.cat([(chunk[0].sigmoid() > threshold).long().cpu() if len(chunk) == 1 and threshold is not None
+                      else chunk.argmax(0).cpu() for chunk in chunks])

@@ -1,4 +1,4 @@
-"""What several trained models make of the same validation images."""
+"""Predictions of several trained models on the same validation images, side by side."""
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,15 +13,19 @@ from mae_backbone.utils.image_grid import side_by_side
 
 def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_root: str | Path,
                      images: int = 5) -> np.ndarray:
-    """Validation images, evenly drawn: the image, what is there, and what each model finds -> picture (H, W, 3) uint8.
+    """Draws validation images in rows: the image, its annotation, and the prediction of each model.
 
     Args:
-        models: by the title of its column the config of each training, which is fitted to the data, and its checkpoint.
+        models: for the title of each column the config of a training and its checkpoint. The configs are adapted to
+            the data.
         data_root: of the validation images.
-        images: how many, a row each.
+        images: number of rows, evenly spaced in the validation set.
+
+    Returns:
+        Figure (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: the validation set is empty, or a checkpoint does not fit.
+        ValueError: the validation set is empty, or a checkpoint does not fit its config.
     """
     for cfg, _ in models.values():
         replace_data_root(cfg, str(data_root))
@@ -30,9 +34,10 @@ def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_ro
     first, _ = next(iter(models.values()))
     dataset = DATASETS.build(first.test_dataloader.dataset)
     if not len(dataset):
-        raise ValueError(f'{data_root} has no validation images to draw')
+        raise ValueError(f'{data_root} has no validation images to draw: check the folders that the head of the config '
+                         'names')
     rows = []
     for index in np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(int):
         image, truth = predictors[0].draw_truth(dataset, int(index))
-        rows.append([image, truth, *(predict.draw(image, predict(image)) for predict in predictors)])
+        rows.append([image, truth, *(predictor.draw(image, predictor(image)) for predictor in predictors)])
     return side_by_side(rows, ['image', 'truth', *models])

@@ -1,4 +1,4 @@
-"""A trained model of any task: image -> prediction -> picture."""
+"""Trained model of any task: image -> prediction -> figure."""
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,31 +16,36 @@ from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.prediction import chunked_logits
-from mae_backbone.prediction.instances import Objects
+from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.prediction.visualization import draw_labels, draw_objects
+from mae_backbone.prediction.visualization import draw_instances, draw_labels
 from mae_backbone.utils.image_grid import title_bar, to_height
 from mae_backbone.utils.palette import palette
 
-# What a detector finds, the labels (H, W) of a segmenter, or the scores (classes,) of a classifier.
-Prediction = Objects | np.ndarray
+# Instances of a detector, labels (H, W) of a segmenter, or scores (num_classes,) of a classifier.
+Prediction = Instances | np.ndarray
 
 
 class Predictor:
-    """A detector, segmenter or classifier with its weights, ready for images of any size.
+    """Detector, segmenter or classifier with its weights, for images of any size.
 
     Args:
-        cfg: the config that the checkpoint was trained with.
-        checkpoint: what tools/train.py wrote.
-        threshold: objects with a lower score, in [0, 1], are left out.
-        tile: side in pixels of the tiles in which images are looked at; None for images as a whole.
-        overlap: share of its side by which neighboring tiles overlap.
+        cfg: config that the checkpoint was trained with.
+        checkpoint: file that `mae-backbone train` wrote.
+        threshold: instances with a lower score, in [0, 1], are dropped.
+        tile: side in pixels of the tiles that images are cut into; None: images are not cut.
+        overlap: overlap between neighboring tiles, as a fraction of their side.
         tta: test-time augmentation, as `use_tta` reads it from the config.
 
+    Attributes:
+        task: 'detection', 'segmentation' or 'classification'.
+        classes: names of the classes.
+        colors: (red, green, blue) of each class.
+
     Raises:
-        ValueError: a config of a task that predicts nothing, a checkpoint that does not fit, or options that do not go
-            together.
+        ValueError: the config's model predicts nothing, the checkpoint does not fit it, or options contradict each
+            other.
     """
 
     def __init__(self, cfg: Config, checkpoint: str | Path, *, threshold: float = 0.3, tile: int | None = None,
@@ -58,87 +63,91 @@ class Predictor:
         self.net.to(get_device()).eval()
         self.model = MODELS.build({**cfg.tta_model, 'module': self.net}) if tta else self.net
         meta = run['meta'].get('dataset_meta') or {}
-        self.classes = _names(cfg, self.net, meta)
-        given = meta.get('palette')
-        fits = isinstance(given, (list, tuple)) and len(given) == len(self.classes)
-        self.colors = [tuple(color) for color in given] if fits else palette(len(self.classes))
+        self.classes = _class_names(cfg, self.net, meta)
+        self.colors = _class_colors(meta, len(self.classes))
         self.prepare = _classifier_input(cfg) if self.task == 'classification' else image_pipeline(cfg)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> Prediction:
-        """image (H, W, 3) uint8 RGB -> its objects, labels (H, W) or scores (classes,)."""
+        """image (H, W, 3) uint8 RGB -> its instances, labels (H, W) or scores (num_classes,)."""
         tiles = [Tile(0, 0, *image.shape[:2])]
         if self.tile is not None:
             tiles = square_grid(image.shape[:2], self.tile, self.overlap)
         if len(tiles) == 1:
-            return self._whole(image)
+            return self._predict(image)
         if self.task == 'detection':
-            return predict_tiles(image, tiles, self._whole)
-        logits = chunked_logits.averaged(tiles, image.shape[1], lambda tile: self._logits(image[tile.slices]))
+            return predict_tiles(image, tiles, self._instances)
+        logits = chunked_logits.average_tiles(tiles, image.shape[1], lambda tile: self._logits(image[tile.slices]))
         threshold = getattr(self.net.decode_head, 'threshold', None)
-        return self._to_labels(chunked_logits.labels(logits, threshold=threshold))
+        return self._to_labels(chunked_logits.predict_labels(logits, threshold=threshold))
 
-    def _whole(self, image: np.ndarray) -> Prediction:
-        """A prediction for an image that is looked at at once."""
-        result = self.model.test_step(self._data(image))[0]
+    def _predict(self, image: np.ndarray) -> Prediction:
+        """Predicts for an image (H, W, 3) that is not cut into tiles."""
         if self.task == 'classification':
-            return result['scores'].cpu().numpy()
+            return self._test_step(image)['scores'].cpu().numpy()
         if self.task == 'segmentation':
-            return self._to_labels(result.pred_sem_seg.data[0])
-        return Objects.of(result.pred_instances, threshold=self.threshold)
+            return self._to_labels(self._test_step(image).pred_sem_seg.data[0])
+        return self._instances(image)
 
-    def _data(self, image: np.ndarray) -> dict[str, list]:
-        """image (H, W, 3) -> a batch of one; with test-time augmentation a batch of one for each view."""
+    def _instances(self, image: np.ndarray) -> Instances:
+        return Instances.from_data(self._test_step(image).pred_instances, threshold=self.threshold)
+
+    def _test_step(self, image: np.ndarray):  # type: ignore[no-untyped-def]  # its type depends on the task
+        return self.model.test_step(self._batch(image))[0]
+
+    def _batch(self, image: np.ndarray) -> dict[str, list]:
+        """image (H, W, 3) -> a batch of one; with test-time augmentation, a batch of one for each view."""
         data = self.prepare(image)
         return {key: [value] if self.model is self.net else [[view] for view in value] for key, value in data.items()}
 
     def _logits(self, image: np.ndarray) -> Tensor:
         """image (H, W, 3) -> logits (C, H, W) of a segmenter."""
         from mmseg.models.segmentors import EncoderDecoder  # our own class may keep no logits
-        data = self.net.data_preprocessor(self._data(image), False)
+        data = self.net.data_preprocessor(self._batch(image), False)
         logits = EncoderDecoder.predict(self.net, data['inputs'], data['data_samples'])[0].seg_logits.data
-        return logits.logit() if len(logits) == 1 else logits  # of one logit mmseg gives the sigmoid
+        return logits.logit() if len(logits) == 1 else logits  # for a single logit mmseg returns the sigmoid
 
     def _to_labels(self, labels: Tensor) -> np.ndarray:
         return labels.cpu().numpy().astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
 
-    def describe(self, result: Prediction) -> str:
-        """What was found, in a few words."""
+    def describe(self, prediction: Prediction) -> str:
+        """Summarizes a prediction in a few words."""
+        if isinstance(prediction, Instances):
+            counts = np.bincount(prediction.labels, minlength=len(self.classes))
+            return ', '.join(f'{count} {name}' for count, name in zip(counts, self.classes, strict=True)
+                             if count) or 'nothing'
         if self.task == 'classification':
-            return f'{self.classes[int(result.argmax())]} {float(result.max()):.0%}'
-        if self.task == 'segmentation':
-            shares = np.bincount(result.ravel(), minlength=len(self.classes)) / result.size
-            return ', '.join(f'{self.classes[i]} {shares[i]:.0%}' for i in np.argsort(-shares)[:5] if shares[i])
-        count = np.bincount(result.labels, minlength=len(self.classes))
-        return ', '.join(f'{number} {name}' for number, name in zip(count, self.classes, strict=True)
-                         if number) or 'nothing'
+            return f'{self.classes[int(prediction.argmax())]} {float(prediction.max()):.0%}'
+        fractions = np.bincount(prediction.ravel(), minlength=len(self.classes)) / prediction.size
+        return ', '.join(f'{self.classes[i]} {fractions[i]:.0%}' for i in np.argsort(-fractions)[:5] if fractions[i])
 
-    def draw(self, image: np.ndarray, result: Prediction) -> np.ndarray:
-        """image (H, W, 3) and what was predicted for it -> picture (H', W', 3) uint8 RGB with boxes, masks or names."""
+    def draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
+        """Draws a prediction on its image (H, W, 3) -> figure (H', W', 3) uint8 RGB with boxes, masks or names."""
+        if isinstance(prediction, Instances):
+            return draw_instances(image, prediction, self.classes, self.colors)
         if self.task == 'classification':
-            return _titled(image, self.describe(result))
-        if self.task == 'segmentation':
-            return draw_labels(image, result, self.colors)
-        return draw_objects(image, result, self.classes, self.colors)
+            return _add_title(image, self.describe(prediction))
+        return draw_labels(image, prediction, self.colors)
 
     def draw_truth(self, dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """An image of a data set of this model's task (H, W, 3), and a picture of what its annotation says is there."""
+        """An image (H, W, 3) of a data set of this model's task, and a figure of its annotation."""
         sample = dataset[index]
         if self.task == 'classification':
             image = sample['inputs'].permute(1, 2, 0).numpy()
-            return image, _titled(image, self.classes[sample['data_samples']])
+            return image, _add_title(image, self.classes[sample['data_samples']])
         image = np.ascontiguousarray(sample['inputs'].flip(0).permute(1, 2, 0).numpy())  # mmcv loads BGR
         truth = sample['data_samples']
         if self.task == 'segmentation':
             return image, draw_labels(image, truth.gt_sem_seg.data[0].numpy(), self.colors)
-        return image, draw_objects(image, Objects.of(truth.gt_instances), self.classes, self.colors, with_scores=False)
+        instances = Instances.from_data(truth.gt_instances)
+        return image, draw_instances(image, instances, self.classes, self.colors, with_scores=False)
 
 
 def task_of(model: nn.Module) -> str:
-    """Which task a model is for, by the parts that it has.
+    """Task of a model, by its modules: 'detection', 'segmentation' or 'classification'.
 
     Raises:
-        ValueError: none.
+        ValueError: a model of none of these tasks.
     """
     if hasattr(model, 'decode_head'):
         return 'segmentation'
@@ -147,29 +156,35 @@ def task_of(model: nn.Module) -> str:
     if getattr(model, 'num_classes', 0):
         return 'classification'
     raise ValueError(f'{type(model).__name__} predicts nothing for an image: pass the config of a detector, a '
-                     'segmenter or a classifier; for a pretrained MAE there is tools/visualize.py')
+                     'segmenter or a classifier; for a pretrained MAE use `mae-backbone visualize`')
 
 
 def _check_tiles(task: str, tile: int, overlap: float, tta: bool) -> None:
     square_grid((1, 1), tile, overlap)
     if task == 'classification':
-        raise ValueError('--tile is for detectors and segmenters: a classifier looks at images as a whole')
+        raise ValueError('--tile is for detectors and segmenters: a classifier looks at the whole image, leave it out')
     if task == 'segmentation' and tta:
-        raise ValueError('--tile and --tta do not go together for a segmenter: views are merged of whole images; '
-                         'leave one of them out')
+        raise ValueError('--tile and --tta cannot be combined for a segmenter, as its views are merged for whole '
+                         'images: leave one of them out')
 
 
-def _names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
-    """Names of the classes: of the checkpoint, else of the data of the config, else numbers, as many as there are."""
-    from_data = [spec.class_names for spec in dataset_specs(cfg, 'test')][:1]
-    names = meta.get('classes') or (from_data[0] if from_data else None)
-    counts = [part.num_classes for part in model.modules() if isinstance(getattr(part, 'num_classes', None), int)]
+def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
+    """Names of the checkpoint's classes, else of the classes of the config's data, else 'class 0', 'class 1', ..."""
+    names = meta.get('classes') or next((spec.class_names for spec in dataset_specs(cfg, 'test')), None)
+    counts = [count for module in model.modules() if isinstance(count := getattr(module, 'num_classes', None), int)]
     return tuple(map(str, names or (f'class {i}' for i in range(max(counts, default=0)))))
 
 
-def _titled(image: np.ndarray, title: str) -> np.ndarray:
-    picture = to_height(image, max(192, image.shape[0]))
-    return np.concatenate([title_bar(title, picture.shape[1]), picture])
+def _class_colors(meta: dict, num_classes: int) -> list[tuple[int, int, int]]:
+    """Colors of the checkpoint's classes, if there is one for each, else of our palette."""
+    colors = meta.get('palette')
+    fits = isinstance(colors, (list, tuple)) and len(colors) == num_classes
+    return [tuple(color) for color in colors] if fits else palette(num_classes)
+
+
+def _add_title(image: np.ndarray, title: str) -> np.ndarray:
+    figure = to_height(image, max(192, image.shape[0]))
+    return np.concatenate([title_bar(title, figure.shape[1]), figure])
 
 
 def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:
@@ -179,15 +194,15 @@ def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:
 
 
 def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:
-    """The test pipeline of a config, from an image (H, W, 3) RGB in memory on and without annotations."""
+    """Test pipeline of a config, for an image (H, W, 3) RGB in memory and without annotations."""
     steps = _without_annotations(dataset_specs(cfg, 'test')[0].cfg.pipeline)
     compose = Compose([{'type': 'LoadImageFromNDArray'}, *steps[1:]])
     return lambda image: compose({'img': np.ascontiguousarray(image[..., ::-1]), 'img_id': 0})  # mmcv loads BGR
 
 
-def _without_annotations(steps: list) -> list:
-    """Takes LoadAnnotations out of a pipeline, and out of the lists of views in it."""
-    kept = []
+def _without_annotations(steps: list | tuple) -> list:
+    """Removes LoadAnnotations from a pipeline, and from the lists of views inside it."""
+    kept: list = []
     for step in steps:
         if isinstance(step, (list, tuple)):
             kept += [inner] if (inner := _without_annotations(step)) else []

@@ -1,8 +1,7 @@
-"""Predictions as files, each written whole or not at all."""
+"""Files of predictions, each written completely or not at all."""
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -12,72 +11,56 @@ from PIL import Image
 
 from mae_backbone.formats.coco import CocoFormat
 from mae_backbone.formats.registry import formats_in
-from mae_backbone.prediction.instances import Objects
+from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.predictor import Prediction, Predictor
+from mae_backbone.utils.atomic_write import atomic_path, write_text
 from mae_backbone.utils.image_grid import save_picture
 
 
 class JsonList:
-    """A file with a JSON list that grows by entries and is never held in memory.
+    """File with a JSON list that is written entry by entry and never held in memory.
 
-    It gets its name when it is closed, also by an exception such as an interruption: then with what was added so far.
+    It is renamed into place when it is closed. After an exception, such as an interruption, it holds the entries so
+    far.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.part, self.count = path, part_of(path), 0
-        self.file = self.part.open('w', encoding='utf-8')
-        self.file.write('[')
+        self.path, self.count, self._stack = path, 0, ExitStack()
+        temporary = self._stack.enter_context(atomic_path(path))
+        self._file = self._stack.enter_context(temporary.open('w', encoding='utf-8'))
+        self._file.write('[')
 
     def add(self, entry: dict) -> None:
-        self.file.write(',\n' * bool(self.count) + json.dumps(entry))
+        """Appends an entry."""
+        self._file.write(',\n' * bool(self.count) + json.dumps(entry))
         self.count += 1
 
     def __enter__(self) -> 'JsonList':
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            with self.file:
-                self.file.write(']\n')
-            os.replace(self.part, self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
-
-
-def part_of(path: Path) -> Path:
-    """The name under which a file is written before it is whole; its suffix stays, as writers go by it."""
-    return path.with_name(f'.{path.stem}.part{path.suffix}')
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Gives a name to write to; the file gets its own afterwards, and is removed if anything goes wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = part_of(path)
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        with self._stack:  # without the exception: what was added is kept
+            self._file.write(']\n')
 
 
 class Results:
-    """The files of a run of tools/predict.py, in one folder.
+    """Files of a run of `mae-backbone predict`, in one folder.
 
-    Pictures are `NAME.png`. Beside them is, of a detector, `predictions.json` in COCO's format of results (pycocotools'
-    `loadRes` reads it) with `images.json`, whose `images` and `categories` say what its numbers stand for; of a
-    segmenter `areas.json`, and `labels/NAME.png` with the label of each pixel; of a classifier `scores.json`.
+    Figures are `NAME.png`. A detector also writes `predictions.json` in COCO's format of results (pycocotools'
+    `loadRes` reads it) and `images.json`, whose `images` and `categories` list the ids in it. A segmenter writes
+    `areas.json`, and `labels/NAME.png` with the label of each pixel. A classifier writes `scores.json`.
 
     Args:
         folder: exists.
-        predictor: whose predictions they are.
-        cfg: its config, whose annotation file may have numbers for images and classes.
+        predictor: whose predictions are written.
+        cfg: its config. If the annotation file that it names exists and has the same classes, its ids are used.
     """
 
     def __init__(self, folder: str | Path, predictor: Predictor, cfg: Config) -> None:
-        self.folder, self.predictor, self.images = Path(folder), predictor, []
+        self.folder, self.predictor = Path(folder), predictor
+        self.images: list[dict] = []
         name = {'detection': 'predictions', 'segmentation': 'areas', 'classification': 'scores'}[predictor.task]
-        self.image_ids, self.category_ids, self.numbered_by = _numbers(cfg, predictor.classes)
+        self.image_ids, self.category_ids, self.id_source = _find_ids(cfg, predictor.classes)
         self.next_id = 1 + max((i for i in self.image_ids.values() if isinstance(i, int)), default=0)
         self.list = JsonList(self.folder / f'{name}.json')
 
@@ -88,87 +71,103 @@ class Results:
                  trace: TracebackType | None) -> None:
         self.list.__exit__(kind, error, trace)
         if self.predictor.task == 'detection':
-            names = zip(self.category_ids, self.predictor.classes, strict=True)
-            about = {'images': self.images, 'categories': [{'id': i, 'name': name} for i, name in names],
-                     'numbered_by': self.numbered_by}
-            with written_whole(self.folder / 'images.json') as path:
-                path.write_text(json.dumps(about, indent=1), encoding='utf-8')
+            categories = [{'id': number, 'name': name}
+                          for number, name in zip(self.category_ids, self.predictor.classes, strict=True)]
+            content = {'images': self.images, 'categories': categories, 'numbered_by': self.id_source}
+            write_text(self.folder / 'images.json', json.dumps(content, indent=1))
 
-    def about(self) -> str:
-        """What the numbers in the files stand for, for a person."""
-        return f'{self.list.path.name}' + (f', numbered by {self.numbered_by}' * (self.predictor.task == 'detection'))
+    def summary(self) -> str:
+        """Name of the file with the predictions, and where its ids come from."""
+        ids = f', with ids from {self.id_source}' if self.predictor.task == 'detection' else ''
+        return f'{self.list.path.name}{ids}'
 
-    def add(self, result: Prediction, name: str, size: tuple[int, int], **more: object) -> None:
-        """Writes down what was predicted for the image, or the frame of a video, of that name and size (H, W)."""
+    def add(self, prediction: Prediction, name: str, size: tuple[int, int], *, frame: int | None = None,
+            seconds: float | None = None) -> None:
+        """Writes the prediction for an image.
+
+        Args:
+            name: of the image, or of the video.
+            size: (H, W) of the image.
+            frame, seconds: index and time of the frame of a video.
+        """
         height, width = size
-        about = {'file_name': name, 'width': width, 'height': height, **more}
-        task = self.predictor.task
-        if task == 'classification':
-            self.list.add({**about, 'class': self.predictor.classes[int(result.argmax())],
-                           'scores': dict(zip(self.predictor.classes, _rounded(result), strict=True))})
-        elif task == 'segmentation':
-            self.list.add({**about, **areas(result, self.predictor.classes)})
+        entry: dict = {'file_name': name, 'width': width, 'height': height}
+        entry |= {} if frame is None else {'frame': frame}
+        entry |= {} if seconds is None else {'seconds': seconds}
+        classes = self.predictor.classes
+        if isinstance(prediction, Instances):
+            image_id = self._image_id(name, frame)
+            self.images.append({'id': image_id, **entry})
+            for result in coco_results(prediction, image_id, self.category_ids, size):
+                self.list.add(result)
+        elif self.predictor.task == 'classification':
+            scores = [round(float(score), 5) for score in prediction]
+            self.list.add({**entry, 'class': classes[int(prediction.argmax())],
+                           'scores': dict(zip(classes, scores, strict=True))})
         else:
-            number = self._image_id(name, **more)
-            self.images.append({'id': number, **about})
-            for entry in coco_results(result, number, self.category_ids, size):
-                self.list.add(entry)
+            self.list.add({**entry, **areas(prediction, classes)})
 
-    def add_picture(self, image: np.ndarray, result: Prediction, name: Path) -> None:
-        """Draws a prediction; of a segmenter the labels too."""
-        with written_whole(self.folder / name.with_name(name.name + '.png')) as path:
-            save_picture(str(path), self.predictor.draw(image, result))
-        if self.predictor.task == 'segmentation':
-            with written_whole(self.folder / 'labels' / name.with_name(name.name + '.png')) as path:
-                save_labels(path, result, self.predictor.colors)
+    def add_figure(self, image: np.ndarray, prediction: Prediction, name: Path) -> None:
+        """Draws a prediction to NAME.png, and the labels of a segmenter to labels/NAME.png."""
+        name = name.with_name(name.name + '.png')
+        with _new_file(self.folder / name) as path:
+            save_picture(str(path), self.predictor.draw(image, prediction))
+        if self.predictor.task == 'segmentation' and not isinstance(prediction, Instances):
+            with _new_file(self.folder / 'labels' / name) as path:
+                save_labels(path, prediction, self.predictor.colors)
 
-    def _image_id(self, name: str, frame: int | None = None, **_: object) -> int | str:
-        """The number of the annotation file, or the next one that is not in it."""
+    def _image_id(self, name: str, frame: int | None) -> int | str:
+        """Id of the image in the annotation file, or the next one that is not used there."""
         if frame is None and name in self.image_ids:
             return self.image_ids[name]
         self.next_id += 1
         return self.next_id - 1
 
 
-def coco_results(objects: Objects, image_id: int | str, category_ids: Sequence[int | str],
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """`atomic_path` of a file whose folder may not exist; the temporary name keeps the suffix, which sets the format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path, keep_suffix=True) as temporary:
+        yield temporary
+
+
+def coco_results(instances: Instances, image_id: int | str, category_ids: Sequence[int | str],
                  size: tuple[int, int]) -> Iterator[dict]:
-    """Objects in an image of `size` (H, W) -> entries of COCO's format of results."""
-    for i in range(len(objects)):
-        x1, y1, x2, y2 = objects.boxes[i].tolist()
-        entry = {'image_id': image_id, 'category_id': category_ids[objects.labels[i]],
+    """Converts instances in an image of `size` (H, W) to entries of COCO's format of results."""
+    for i in range(len(instances)):
+        x1, y1, x2, y2 = instances.boxes[i].tolist()
+        entry = {'image_id': image_id, 'category_id': category_ids[instances.labels[i]],
                  'bbox': [round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)],
-                 'score': round(float(objects.scores[i]), 5)}
-        if objects.masks is not None:
-            entry['segmentation'] = objects.masks[i].in_image(*size)
+                 'score': round(float(instances.scores[i]), 5)}
+        if instances.masks is not None:
+            entry['segmentation'] = instances.masks[i].in_image(*size)
         yield entry
 
 
 def areas(labels: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
-    """labels (H, W) -> the pixels of each class that is there, and their share of the image."""
+    """labels (H, W) -> pixels of each class that occurs, and their fraction of the image."""
     pixels = np.bincount(labels.ravel(), minlength=len(classes))[:len(classes)].tolist()
-    found = [(name, count) for name, count in zip(classes, pixels, strict=True) if count]
-    return {'pixels': dict(found), 'share': {name: round(count / labels.size, 6) for name, count in found}}
+    counts = {name: count for name, count in zip(classes, pixels, strict=True) if count}
+    return {'pixels': counts, 'share': {name: round(count / labels.size, 6) for name, count in counts.items()}}
 
 
 def save_labels(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> None:
-    """labels (H, W) uint8 -> a PNG of them in which each has its color; uint16, which PNG cannot color, as gray."""
-    picture = Image.fromarray(labels)
+    """Writes labels (H, W) to a PNG: uint8 with a palette of the colors; uint16, which cannot have one, as gray."""
+    image = Image.fromarray(labels)
     if labels.dtype == np.uint8:
-        picture.putpalette([part for color in colors for part in color])
-    picture.save(path, optimize=False)
+        image.putpalette([value for color in colors for value in color])
+    image.save(path, optimize=False)
 
 
-def _rounded(scores: np.ndarray) -> list[float]:
-    return [round(float(score), 5) for score in scores]
-
-
-def _numbers(cfg: Config, classes: Sequence[str]) -> tuple[dict[str, int | str], list[int | str], str]:
-    """Numbers of images by file name, of the classes in their order, and where they are from."""
+def _find_ids(cfg: Config, classes: Sequence[str]) -> tuple[dict[str, int | str], list[int | str], str]:
+    """Ids of images by file name, ids of the classes in their order, and where they come from."""
     for data_format in formats_in(cfg, ['test']):
-        if isinstance(data_format, CocoFormat) and os.path.isfile(data_format.spec.annotations):
+        if isinstance(data_format, CocoFormat) and Path(data_format.spec.annotations).is_file():
             file = data_format.file
-            numbers = {name: number for number, name in file.categories.items()}
-            if set(classes) <= set(numbers):
+            ids = {name: number for number, name in file.categories.items()}
+            if set(classes) <= set(ids):
                 return ({image.file_name: number for number, image in file.images.items()},
-                        [numbers[name] for name in classes], file.path)
-    return {}, list(range(1, len(classes) + 1)), 'the order of the classes and of the images, from 1'
+                        [ids[name] for name in classes], file.path)
+    return {}, list(range(1, len(classes) + 1)), 'the order of the classes and of the images, starting at 1'

@@ -1,4 +1,6 @@
-"""From files to predictions: images one after another, or the frames of a video."""
+"""Prediction of files: images one after another, or the frames of a video."""
+import hashlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,115 +10,137 @@ from pathlib import Path
 from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.data.files import list_images
 from mae_backbone.prediction.predictor import Predictor
-from mae_backbone.prediction.results import Results, written_whole
+from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
+from mae_backbone.utils.atomic_write import atomic_path
 
-_PAUSE = 5.0  # seconds between the lines of a video
+_LOG_EVERY = 5.0   # seconds between the lines about a video
+_NAME_BYTES = 255  # of a file name, on most file systems
+_LISTED = 20       # skipped images that are named at the end
 
 
-def to_predict(path: str) -> list[Path] | VideoReader:
-    """The images that a path stands for, sorted, or the video.
+def find_inputs(path: str) -> list[Path] | VideoReader:
+    """Returns the images of a path, sorted, or the video.
 
     Raises:
-        FileNotFoundError: there is nothing.
-        ValueError: a folder without images, or a video that cannot be read.
+        FileNotFoundError: the path does not exist.
+        ValueError: a folder without images, a device or pipe, or a video that cannot be read.
     """
     root = Path(path)
     if not root.exists():
         raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
     if root.is_dir():
         return list_images(root)
+    if not root.is_file():  # to read a pipe would wait for ever
+        raise ValueError(f'{path} is neither a file nor a folder: pass an image, a folder of images, or a video')
     return VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root]
 
 
-def refuse_overwriting(files: Sequence[Path] | VideoReader, path: str, out: str) -> None:
-    """Before anything is written to the folder `out`: none of the files that `to_predict(path)` gave may be replaced.
+def check_output(files: Sequence[Path] | VideoReader, path: str, out: str) -> None:
+    """Checks, before anything is written to the folder `out`, that no input file would be overwritten.
+
+    Args:
+        files: as `find_inputs(path)` returned them.
 
     Raises:
-        ValueError: `out` lies in the folder of the images, where the next run would take the pictures for such, or a
-            picture or a video would get the name of a file that is looked at.
+        ValueError: `out` is inside the folder of images, where the next run would read the figures as images, or a
+            figure or video would get the name of an input file.
     """
     root, folder = Path(path), Path(out).resolve()
     if root.is_dir() and folder.is_relative_to(root.resolve()):
-        raise ValueError(f'-o {out} lies in {path}, all of which is looked at: choose a folder outside of it')
+        raise ValueError(f'-o {out} is inside {path}, whose images are predicted: choose a folder outside of it')
     if isinstance(files, VideoReader):
         files, targets = [root], [Path(f'{root.stem}.mp4')]
     else:
-        targets = [name.with_name(f'{name.name}.png') for name in _picture_names(files, _root_of(root))]
+        targets = [name.with_name(f'{name.name}.png') for name in _figure_names(files, _root_of(root))]
     targets += [Path('labels', target) for target in targets]  # of a segmenter
-    lost = {file.resolve() for file in files} & {(folder / target).resolve() for target in targets}
-    if lost:
-        raise ValueError(f'-o {out}: {len(lost)} of the files that are looked at would be overwritten, such as '
-                         f'{min(lost)}: choose another folder')
+    overwritten = {file.resolve() for file in files} & {(folder / target).resolve() for target in targets}
+    if overwritten:
+        raise ValueError(f'-o {out}: {len(overwritten)} of the input files would be overwritten, such as '
+                         f'{min(overwritten)}: choose another folder')
 
 
 def _root_of(path: Path) -> Path:
-    """The folder by which the images of a path are named."""
+    """Folder that the names of the images of a path are relative to."""
     return path if path.is_dir() else path.parent
 
 
-def _picture_names(files: Sequence[Path], root: Path) -> list[Path]:
-    """Where the picture of each file is written, without its suffix: a.jpg and a.png become a.jpg.png and a.png.png."""
-    same = Counter(file.with_suffix('') for file in files)
+def _figure_names(files: Sequence[Path], root: Path) -> list[Path]:
+    """Names of the figures, without suffix. The figures of a.jpg and a.png are a.jpg.png and a.png.png."""
+    stems = Counter(file.with_suffix('') for file in files)
     names = [file.relative_to(root) for file in files]
-    return [name if same[file.with_suffix('')] > 1 else name.with_suffix('')
+    return [_shorten(name if stems[file.with_suffix('')] > 1 else name.with_suffix(''))
             for file, name in zip(files, names, strict=True)]
 
 
+def _shorten(name: Path) -> Path:
+    """Shortens a name that is too long for a file once `.png` is added; a hash keeps it unique."""
+    if len(os.fsencode(name.name)) + len('.png') <= _NAME_BYTES:
+        return name
+    digest, text = hashlib.sha256(os.fsencode(name.name)).hexdigest()[:16], name.name
+    while len(os.fsencode(text)) + len(digest) + len('-.png') > _NAME_BYTES:
+        text = text[:-1]
+    return name.with_name(f'{text}-{digest}')
+
+
 def predict_images(files: Sequence[Path], path: str, predictor: Predictor, results: Results, *,
-                   say: Callable[[str], None]) -> None:
-    """Predicts for each image that `to_predict(path)` gave; those that cannot be read are passed over with a line.
+                   log: Callable[[str], None]) -> None:
+    """Predicts each image that `find_inputs(path)` returned. Images that cannot be read are skipped and listed.
 
     Raises:
-        ValueError: none could be read.
+        ValueError: no image could be read.
     """
-    root, bad, start = _root_of(Path(path)), 0, time.monotonic()
-    for number, (file, picture) in enumerate(zip(files, _picture_names(files, root), strict=True), 1):
+    root, start = _root_of(Path(path)), time.monotonic()
+    skipped: list[Path] = []
+    for number, (file, figure) in enumerate(zip(files, _figure_names(files, root), strict=True), 1):
         name = file.relative_to(root)
         try:
             image = read_image(file)
         except (BadImageError, OSError) as error:
-            bad += 1
-            say(f'[{number}/{len(files)}] skipped: {error}')
+            skipped.append(name)
+            log(f'[{number}/{len(files)}] skipped: {error}')
             continue
-        result = predictor(image)
-        results.add(result, name.as_posix(), image.shape[:2])
-        results.add_picture(image, result, picture)
-        say(f'[{number}/{len(files)}] {name}: {predictor.describe(result)}{to_go(start, number, len(files))}')
-    if bad == len(files):
-        raise ValueError(f'none of the {bad} images could be read: see the lines above')
+        prediction = predictor(image)
+        results.add(prediction, name.as_posix(), image.shape[:2])
+        results.add_figure(image, prediction, figure)
+        log(f'[{number}/{len(files)}] {name}: {predictor.describe(prediction)}{eta(start, number, len(files))}')
+    if len(skipped) == len(files):
+        raise ValueError(f'none of the {len(files)} images could be read: see the lines above')
+    if skipped:
+        names = ', '.join(map(str, skipped[:_LISTED])) + ', ...' * (len(skipped) > _LISTED)
+        log(f'{len(skipped)} of {len(files)} images could not be read and were skipped: {names}')
 
 
-def predict_video(reader: VideoReader, predictor: Predictor, results: Results, *, say: Callable[[str], None]) -> None:
-    """Predicts for each frame, and writes a video of the same name with the predictions drawn (MPEG-4, no sound).
+def predict_video(reader: VideoReader, predictor: Predictor, results: Results, *, log: Callable[[str], None]) -> None:
+    """Predicts each frame, and writes a video of the same name with the predictions drawn (MPEG-4, no sound).
 
     Raises:
-        BadVideoError: it cannot be written.
+        BadVideoError: the video cannot be written.
     """
     name, number = Path(reader.path), 0
     target = results.folder / f'{name.stem}.mp4'
-    with written_whole(target) as part:
-        writer, start = VideoWriter(part, reader.rate), time.monotonic()
-        said = start
+    with atomic_path(target, keep_suffix=True) as temporary:
+        writer, start = VideoWriter(temporary, reader.rate), time.monotonic()
+        logged = start
         try:
             for number, frame in enumerate(reader, 1):
-                result = predictor(frame)
-                results.add(result, name.name, frame.shape[:2], frame=number - 1,
+                prediction = predictor(frame)
+                results.add(prediction, name.name, frame.shape[:2], frame=number - 1,
                             seconds=round((number - 1) / reader.rate, 3))
-                writer.add(predictor.draw(frame, result))
-                if time.monotonic() - said > _PAUSE or number == 1:
-                    said = time.monotonic()
-                    say(f'frame {number}{f"/{reader.count}" * bool(reader.count)}: {predictor.describe(result)}, '
-                        f'{number / (said - start):.2f} frames/s{to_go(start, number, reader.count)}')
+                writer.add(predictor.draw(frame, prediction))
+                if time.monotonic() - logged > _LOG_EVERY or number == 1:
+                    logged = time.monotonic()
+                    log(f'frame {number}{f"/{reader.count}" * bool(reader.count)}: {predictor.describe(prediction)}, '
+                        f'{number / (logged - start):.2f} frames/s{eta(start, number, reader.count)}')
         finally:
             writer.close()
     if number < reader.count:
-        say(f'{name} ends after {number} of the {reader.count} frames that it announces')
-    say(f'{number} frames: {target}')
+        log(f'{name} ends after {number} of the {reader.count} frames that its header states')
+    log(f'{number} frames: {target}')
 
 
-def to_go(start: float, done: int, total: int) -> str:
-    """When the rest will be done at the pace since `start`, a time of time.monotonic, for the end of a line."""
+def eta(start: float, done: int, total: int) -> str:
+    """Text about the time left at the pace since `start` (a time of `time.monotonic`), for the end of a line."""
     if done >= total:
         return ''
-    return f', {timedelta(seconds=round((time.monotonic() - start) / done * (total - done)))} to go'
+    return f', {timedelta(seconds=round((time.monotonic() - start) / done * (total - done)))} left'

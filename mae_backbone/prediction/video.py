@@ -1,4 +1,4 @@
-"""Videos, read and written a frame at a time with OpenCV."""
+"""Videos, read and written frame by frame with OpenCV."""
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,49 +7,49 @@ import cv2
 import numpy as np
 
 VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
-_RATE = 25.0  # frames/s of a file that does not tell
+_DEFAULT_RATE = 25.0  # frames/s of a file that does not state its rate
 
 
 class BadVideoError(ValueError):
-    """A file that cannot be read, or written, as a video."""
+    """A file that cannot be read or written as a video."""
 
 
 class VideoReader:
-    """The frames of a video file, turned upright.
+    """Frames of a video file, upright.
 
     Attributes:
         rate: frames/s.
-        count: of the frames, as the file says, which may be wrong; 0 where it does not say.
+        count: number of frames according to the file, which may be wrong; 0 if the file does not say.
 
     Raises:
-        BadVideoError: it cannot be read.
+        BadVideoError: the file cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
             raise BadVideoError(f'{path} does not exist: pass an image, a folder of images, or a video')
-        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # quiet: what is wrong is said below
+        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # quiet: errors are raised below
         self.path, self._capture = path, cv2.VideoCapture(str(path))
-        rate, count = (self._capture.get(what) for what in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
-        self.rate = rate if 0 < rate < 1000 else _RATE
+        rate, count = (self._capture.get(prop) for prop in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
+        self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
         self.count = max(int(count), 0)
-        readable, self._first = self._capture.read()
-        if not readable:
-            raise BadVideoError(f'{path} cannot be read as a video ({Path(path).stat().st_size:,} bytes): it '
-                                'may be cut '
-                           'off, or in a format that OpenCV does not know; convert it, for example to .mp4 with H.264')
+        is_readable, self._first = self._capture.read()
+        if not is_readable:
+            raise BadVideoError(f'{path} cannot be read as a video ({Path(path).stat().st_size:,} bytes): it may be '
+                                'cut off, or in a format that OpenCV does not know; convert it, for example to .mp4 '
+                                'with H.264')
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Frames (H, W, 3) uint8 RGB, once."""
-        frame, readable = self._first, True
-        while readable:
+        """Yields frames (H, W, 3) uint8 RGB, once."""
+        frame, is_readable = self._first, True
+        while is_readable:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            readable, frame = self._capture.read()
+            is_readable, frame = self._capture.read()
         self._capture.release()
 
 
 class VideoWriter:
-    """A video file in MPEG-4, of the size of its first frame.
+    """Video file in MPEG-4, of the size of its first frame.
 
     Args:
         path: ends in .mp4.
@@ -57,31 +57,31 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, rate: float) -> None:
-        self.path, self.rate, self.count, self._writer = path, rate, 0, None
+        self.path, self.rate, self.count = path, rate, 0
+        self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: np.ndarray) -> None:
-        """frame (H, W, 3) uint8 RGB; an odd last row or column, which the format cannot hold, is left out.
+        """Appends a frame (H, W, 3) uint8 RGB. An odd last row or column, which the format cannot hold, is dropped.
 
         Raises:
-            BadVideoError: OpenCV has no encoder for it here.
+            BadVideoError: this OpenCV has no encoder for the format.
         """
         height, width = (side - side % 2 for side in frame.shape[:2])
         if self._writer is None:
-            code = cv2.VideoWriter_fourcc(*'mp4v')
+            code = cv2.VideoWriter.fourcc(*'mp4v')
             self._writer = cv2.VideoWriter(str(self.path), code, self.rate, (width, height))
             if not self._writer.isOpened():
-                raise BadVideoError(f'a video of {width}x{height} pixels cannot be written to '
-                                    f'{self.path.parent}: OpenCV '
-                               'refuses it; install opencv-python, whose builds have FFmpeg, or take the frames out '
-                               'and pass their folder')
+                raise BadVideoError(f'a video of {width}x{height} pixels cannot be written to {self.path.parent}: '
+                                    'OpenCV refuses it; install opencv-python, whose builds have FFmpeg, or extract '
+                                    'the frames and pass their folder')
         self._writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))
         self.count += 1
 
     def close(self) -> None:
-        """Ends the file, and looks whether it can be read: OpenCV says nothing when it cannot write.
+        """Closes the file, and checks that all frames were written: OpenCV reports no errors.
 
         Raises:
-            BadVideoError: it cannot.
+            BadVideoError: frames are missing.
         """
         if self._writer is None:
             return
@@ -89,4 +89,4 @@ class VideoWriter:
         written = int(cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT))
         if written < self.count:
             raise BadVideoError(f'{written} of {self.count} frames were written to {self.path.parent}: the disk may be '
-                           'full, free some space and run the same command again')
+                                'full, free some space and run the same command again')

@@ -1,87 +1,92 @@
-"""Predictions drawn on images: boxes, masks and names of objects, or the colors of classes."""
+"""Predictions drawn on images: boxes, masks and class names of instances, or colors of label maps."""
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from mae_backbone.prediction.instances import CroppedRLE, Objects
+from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.utils.palette import palette
 
-SMALLEST = 480  # ours: pixels near which the shorter side of a picture comes, where the image is smaller
-LARGEST = 4096  # ours: pixels up to which the longer side of a picture is enlarged
+MIN_SIDE = 480   # ours: small images are enlarged until the shorter side of the figure is about this many pixels
+MAX_SIDE = 4096  # ours: images are not enlarged beyond this many pixels of the longer side
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
+Color = tuple[int, int, int]  # red, green, blue
 
-def draw_objects(image: np.ndarray, objects: Objects, names: Sequence[str], colors: Sequence[tuple[int, int, int]], *,
-                 with_scores: bool = True) -> np.ndarray:
-    """image (H, W, 3) uint8 RGB -> picture (scale * H, scale * W, 3) with boxes, masks, and names where they fit.
+
+def draw_instances(image: np.ndarray, instances: Instances, names: Sequence[str], colors: Sequence[Color], *,
+                   with_scores: bool = True) -> np.ndarray:
+    """Draws boxes, masks, and names where they fit.
 
     Args:
-        image: the objects are in its pixels.
-        objects: what is drawn, the first ones last.
-        names: of the classes. That of a single one is not repeated at each object.
-        colors: (red, green, blue) of the classes. Objects of a single class are told apart by colors of their own.
-        with_scores: after the names.
+        image: (H, W, 3) uint8 RGB.
+        instances: in pixels of the image; the first ones are drawn on top.
+        names: of the classes. The name of a single class is not repeated at each instance.
+        colors: of the classes. Instances of a single class get colors of their own, to tell them apart.
+        with_scores: write scores after the names.
+
+    Returns:
+        Figure (scale * H, scale * W, 3), see `figure_scale`.
     """
-    scale = picture_scale(image)
-    picture = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    sides = scale * (objects.boxes[:, 2:] - objects.boxes[:, :2]).min(1, initial=np.inf)
-    # Lines can be seen in the whole picture, and leave small objects to be seen.
-    thick = [max(1, round(min(min(picture.shape[:2]) / 600, side / 20))) for side in sides.tolist()]
-    own = palette(len(objects)) if len(names) < 2 else [colors[label] for label in objects.labels]
-    for i in range(len(objects) - 1, -1, -1):
-        if objects.masks is not None:
-            _fill(picture, objects.masks[i], scale, own[i], thick[i])
-    for i in range(len(objects) - 1, -1, -1):
-        x1, y1, x2, y2 = (round(float(side) * scale) for side in objects.boxes[i])
-        cv2.rectangle(picture, (x1, y1), (x2, y2), own[i], thick[i])
-        words = [names[objects.labels[i]]] * (len(names) > 1) + [f'{objects.scores[i]:.0%}'] * with_scores
+    scale = figure_scale(image)
+    figure = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    sides = scale * (instances.boxes[:, 2:] - instances.boxes[:, :2]).min(1, initial=np.inf)
+    # Lines are visible in the whole figure, but do not cover small instances.
+    thickness = [max(1, round(min(min(figure.shape[:2]) / 600, side / 20))) for side in sides.tolist()]
+    color = palette(len(instances)) if len(names) < 2 else [colors[label] for label in instances.labels]
+    for i in range(len(instances) - 1, -1, -1):
+        if instances.masks is not None:
+            _fill(figure, instances.masks[i], scale, color[i], thickness[i])
+    for i in range(len(instances) - 1, -1, -1):
+        x1, y1, x2, y2 = (round(float(side) * scale) for side in instances.boxes[i])
+        cv2.rectangle(figure, (x1, y1), (x2, y2), color[i], thickness[i])
+        words = [names[instances.labels[i]]] * (len(names) > 1) + [f'{instances.scores[i]:.0%}'] * with_scores
         if words:
-            _write(picture, ' '.join(words), x1, y1, x2 - x1, own[i])
-    return picture
+            _write(figure, ' '.join(words), x1, y1, x2 - x1, color[i])
+    return figure
 
 
-def draw_labels(image: np.ndarray, labels: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """image (H, W, 3) uint8 RGB, labels (H, W) -> picture (scale * H, scale * W, 3), half image and half colors.
+def draw_labels(image: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
+    """Blends an image (H, W, 3) uint8 RGB with the colors of its labels (H, W) -> figure (scale * H, scale * W, 3).
 
-    Pixels of labels without a color (255: to be ignored) show the image.
+    Pixels whose label has no color, such as 255 (ignored), show the image.
     """
-    scale = picture_scale(image)
+    scale = figure_scale(image)
     table = np.array(colors, np.uint8)
-    picture = np.empty_like(image)
-    for top in range(0, len(image), 256):  # rows, as half a gigabyte would be copied of a large image
+    figure = np.empty_like(image)
+    for top in range(0, len(image), 256):  # in rows: a large image would need half a gigabyte of copies at once
         rows = slice(top, top + 256)
-        shown = labels[rows] < len(colors)
-        mixed = cv2.addWeighted(image[rows], 0.5, table[np.where(shown, labels[rows], 0)], 0.5, 0)
-        picture[rows] = np.where(shown[..., None], mixed, image[rows])
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+        colored = labels[rows] < len(colors)
+        mixed = cv2.addWeighted(image[rows], 0.5, table[np.where(colored, labels[rows], 0)], 0.5, 0)
+        figure[rows] = np.where(colored[..., None], mixed, image[rows])
+    return cv2.resize(figure, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
 
-def picture_scale(image: np.ndarray) -> int:
-    """How many times as large as the image its picture is."""
+def figure_scale(image: np.ndarray) -> int:
+    """Factor by which an image (H, W, 3) is enlarged in its figure."""
     short, long = sorted(image.shape[:2])
-    return max(1, min(round(SMALLEST / short), LARGEST // long))
+    return max(1, min(round(MIN_SIDE / short), MAX_SIDE // long))
 
 
-def _fill(picture: np.ndarray, mask: CroppedRLE, scale: int, color: tuple[int, int, int], thick: int) -> None:
-    """Colors a mask half-transparent, and its outline."""
-    pixels = cv2.resize(mask.pixels().astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+def _fill(figure: np.ndarray, mask: CroppedRLE, scale: int, color: Color, thickness: int) -> None:
+    """Colors a mask half-transparently, and draws its outline."""
+    pixels = cv2.resize(mask.to_mask().astype(np.uint8), None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     top, left = scale * mask.top, scale * mask.left
-    place = picture[top:top + pixels.shape[0], left:left + pixels.shape[1]]
+    region = figure[top:top + pixels.shape[0], left:left + pixels.shape[1]]
     inside = pixels.astype(bool)
-    place[inside] = place[inside] // 2 + np.array(color, np.uint8) // 2
+    region[inside] = region[inside] // 2 + np.array(color, np.uint8) // 2
     outlines, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
-    cv2.drawContours(picture, outlines, -1, color, thick)
+    cv2.drawContours(figure, outlines, -1, color, thickness)
 
 
-def _write(picture: np.ndarray, text: str, x: int, y: int, room: int, color: tuple[int, int, int]) -> None:
-    """A name on its color at the upper left corner of a box, unless it is much longer than the box is wide."""
-    size = max(0.4, min(picture.shape[:2]) / 1500)
+def _write(figure: np.ndarray, text: str, x: int, y: int, box_width: int, color: Color) -> None:
+    """Writes text on its color at the upper left corner of a box, unless it is much longer than the box is wide."""
+    size = max(0.4, min(figure.shape[:2]) / 1500)
     (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
-    if width > 1.5 * room:
+    if width > 1.5 * box_width:
         return
-    x, y = min(max(x, 0), max(picture.shape[1] - width, 0)), max(y, height + base)
-    cv2.rectangle(picture, (x, y - height - base), (x + width, y), color, cv2.FILLED)
-    bright = sum(part * share for part, share in zip(color, (0.3, 0.6, 0.1), strict=True)) > 128
-    cv2.putText(picture, text, (x, y - base // 2 - 1), _FONT, size, (0, 0, 0) if bright else (255, 255, 255),
+    x, y = min(max(x, 0), max(figure.shape[1] - width, 0)), max(y, height + base)
+    cv2.rectangle(figure, (x, y - height - base), (x + width, y), color, cv2.FILLED)
+    is_bright = sum(value * weight for value, weight in zip(color, (0.3, 0.6, 0.1), strict=True)) > 128
+    cv2.putText(figure, text, (x, y - base // 2 - 1), _FONT, size, (0, 0, 0) if is_bright else (255, 255, 255),
                 max(1, round(size)), cv2.LINE_AA)

@@ -58,24 +58,24 @@ class EncoderDecoder(MMSegEncoderDecoder):
         left, right, top, bottom = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
         size = height - top - bottom, width - left - right
         file_height, file_width = meta['ori_shape'][:2]
-        logits = chunked_logits.cropped(self._logit_bands(image), top, left, *size)
-        logits = chunked_logits.resized(logits, size, (file_height, file_width), align_corners=self.align_corners)
-        return chunked_logits.labels(logits, threshold=getattr(self.decode_head, 'threshold', None))
+        logits = chunked_logits.crop(self._logit_chunks(image), top, left, *size)
+        logits = chunked_logits.resize(logits, size, (file_height, file_width), align_corners=self.align_corners)
+        return chunked_logits.predict_labels(logits, threshold=getattr(self.decode_head, 'threshold', None))
 
-    def _logit_bands(self, image: Tensor) -> Iterator[Tensor]:
-        """Image (1, 3, H, W) -> bands (C, n, W) of its logits, in the test mode of the config."""
+    def _logit_chunks(self, image: Tensor) -> Iterator[Tensor]:
+        """Image (1, 3, H, W) -> chunks (C, n, W) of its logits, in the test mode of the config."""
         height, width = image.shape[2:]
         if self.test_cfg.get('mode', 'whole') == 'slide':
             tiles = grid((height, width), self.test_cfg.crop_size, self.test_cfg.stride)
-            return chunked_logits.averaged(tiles, width, lambda tile: self._tile_logits(image, tile))
+            return chunked_logits.average_tiles(tiles, width, lambda tile: self._tile_logits(image, tile))
         if not _only_resizes(self.decode_head):
-            return chunked_logits.split(self.encode_decode(image, [{}])[0])
+            return chunked_logits.split_rows(self.encode_decode(image, [{}])[0])
         padded = self._pad(image)
         logits = self._forward(padded, None)[0]
-        full = chunked_logits.resized(
-            chunked_logits.split(logits), (logits.shape[1], logits.shape[2]), (padded.shape[2], padded.shape[3]),
+        full = chunked_logits.resize(
+            chunked_logits.split_rows(logits), (logits.shape[1], logits.shape[2]), (padded.shape[2], padded.shape[3]),
             align_corners=self.align_corners)
-        return chunked_logits.cropped(full, 0, 0, height, width)
+        return chunked_logits.crop(full, 0, 0, height, width)
 
     def _tile_logits(self, image: Tensor, tile: Tile) -> Tensor:
         rows, columns = tile.slices

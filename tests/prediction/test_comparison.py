@@ -1,4 +1,4 @@
-"""Predictions side by side: the same images, the truth once, a column for each model."""
+"""Predictions side by side: image, truth once, and a column for each model."""
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -7,7 +7,7 @@ from mae_backbone.prediction import comparison
 
 
 class Model:
-    """Finds a color of its own in every image."""
+    """Predicts a color of its own for every image."""
 
     def __init__(self, cfg: Config, checkpoint: str) -> None:
         assert cfg.data_root == 'data'
@@ -16,8 +16,8 @@ class Model:
     def __call__(self, image: np.ndarray) -> int:
         return self.color + int(image[0, 0, 0])
 
-    def draw(self, image: np.ndarray, found: int) -> np.ndarray:
-        return np.full_like(image, found)
+    def draw(self, image: np.ndarray, prediction: int) -> np.ndarray:
+        return np.full_like(image, prediction)
 
     def draw_truth(self, dataset: range, index: int) -> tuple[np.ndarray, np.ndarray]:
         return np.full((192, 192, 3), dataset[index], np.uint8), np.full((192, 192, 3), 200, np.uint8)
@@ -35,13 +35,13 @@ def draw(monkeypatch):
     return run
 
 
-def test_every_model_has_its_column_and_images_are_evenly_drawn(draw):
-    picture = draw(11, images=3)
+def test_models_have_columns_and_images_are_evenly_spaced(draw):
+    figure = draw(11, images=3)
     rows, columns = 24 + 196 * np.arange(3) + 90, 196 * np.arange(4) + 90
-    assert picture[rows][:, columns, 0].tolist() == [[0, 200, 50, 100], [5, 200, 55, 105], [10, 200, 60, 110]]
+    assert figure[rows][:, columns, 0].tolist() == [[0, 200, 50, 100], [5, 200, 55, 105], [10, 200, 60, 110]]
 
 
-def test_fewer_images_than_asked_for_are_all_shown(draw):
+def test_small_set_is_shown_completely(draw):
     assert draw(2).shape[0] == 24 + 2 * 196
     with pytest.raises(ValueError, match='no validation images'):
         draw(0)

@@ -1,4 +1,4 @@
-"""From an image to a prediction and its picture; test_tools.py has detectors and segmenters, as a person runs them."""
+"""Prediction of an image and its figure, for tiny models of each task."""
 import copy
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def classifier(tmp_path):
 
 
 @pytest.mark.parametrize('shape', [(40, 30, 3), (16, 16, 3), (9, 300, 3)])
-def test_a_classifier_names_an_image_of_any_size_and_draws_it(classifier, shape):
+def test_classifier_predicts_and_draws_images_of_any_size(classifier, shape):
     predictor = Predictor(*classifier)
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     result = predictor(image)
@@ -42,19 +42,19 @@ def test_a_classifier_names_an_image_of_any_size_and_draws_it(classifier, shape)
     assert picture.shape[0] > 192, 'a small image is shown larger, under its title'
 
 
-def test_a_checkpoint_of_another_model_is_refused(classifier):
+def test_checkpoint_of_another_model_is_refused(classifier):
     cfg, path = classifier
     cfg.model.num_classes = 5
     with pytest.raises(CheckpointError, match=r'head.weight: \(3, 16\) in the file, \(5, 16\) in the model'):
         Predictor(cfg, path)
 
 
-def test_a_pretraining_config_predicts_nothing(classifier, tmp_path):
+def test_pretraining_config_is_refused(classifier, tmp_path):
     cfg, path = classifier
     cfg.model = dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2,
                      encoder=dict(arch=dict(width=16, depth=1, heads=2), image_size=16, patch_size=8))
     torch.save({'meta': {}, 'state_dict': MODELS.build(cfg.model).state_dict()}, path)
-    with pytest.raises(ValueError, match=r'tools/visualize.py'):
+    with pytest.raises(ValueError, match='mae-backbone visualize'):
         Predictor(cfg, path)
 
 
@@ -73,7 +73,7 @@ def segmenter(tmp_path):
     return cfg, saved(model, ('a', 'b', 'c', 'd'), tmp_path)
 
 
-def test_tiles_of_a_segmenter_are_the_windows_of_mmseg(segmenter):
+def test_tiles_of_a_segmenter_equal_mmseg_windows(segmenter):
     cfg, path = segmenter
     tiled = Predictor(cfg, path, tile=32, overlap=0.25)(IMAGE)
     cfg.model.test_cfg = dict(mode='slide', crop_size=(32, 32), stride=(24, 24))
@@ -92,7 +92,7 @@ def test_labels_of_an_image_one_pixel_wide_have_its_shape(segmenter, shape):
 
 
 @pytest.fixture(scope='module')
-def found_by(tmp_path_factory):
+def predict(tmp_path_factory):
     """Predicts with a tiny detector for given options of the predictor."""
     root = tmp_path_factory.mktemp('coco')
     write_coco(root)
@@ -101,40 +101,40 @@ def found_by(tmp_path_factory):
     return lambda image, **options: Predictor(copy.deepcopy(cfg), path, **options)(image)
 
 
-def test_a_tile_as_large_as_the_image_changes_nothing_for_a_detector(found_by):
-    whole, tiled = found_by(IMAGE), found_by(IMAGE, tile=64)
+def test_tile_as_large_as_the_image_changes_no_instance(predict):
+    whole, tiled = predict(IMAGE), predict(IMAGE, tile=64)
     assert len(whole) > 10
     assert (tiled.boxes == whole.boxes).all()
     assert tiled.masks == whole.masks
 
 
-def test_what_is_found_in_tiles_lies_in_the_image_and_above_the_threshold(found_by):
+def test_instances_of_tiles_are_in_the_image_and_above_threshold(predict):
     image = np.concatenate([IMAGE, IMAGE[::-1], IMAGE], 1)
-    found = found_by(image, tile=64, overlap=0.2, threshold=0.5)
-    assert len(found) > len(found_by(IMAGE, threshold=0.5))
-    assert (found.scores >= 0.5).all()
-    assert (found.boxes >= 0).all()
-    assert (found.boxes <= np.float32([192, 64, 192, 64])).all()
-    assert found.boxes[:, 2].max() > 150
-    for box, mask in zip(found.boxes, found.masks, strict=True):
-        height, width = mask.pixels().shape
+    instances = predict(image, tile=64, overlap=0.2, threshold=0.5)
+    assert len(instances) > len(predict(IMAGE, threshold=0.5))
+    assert (instances.scores >= 0.5).all()
+    assert (instances.boxes >= 0).all()
+    assert (instances.boxes <= np.float32([192, 64, 192, 64])).all()
+    assert instances.boxes[:, 2].max() > 150
+    for box, mask in zip(instances.boxes, instances.masks, strict=True):
+        height, width = mask.to_mask().shape
         assert mask.left >= box[0] - 2
         assert mask.left + width <= box[2] + 2
         assert mask.top + height <= box[3] + 2
 
 
-def test_test_time_augmentation_of_a_predictor_is_another_prediction_with_masks(found_by):
-    plain, found = found_by(IMAGE), found_by(IMAGE, tta=True)
-    assert len(found.masks) == len(found) > 10
-    assert len(found) != len(plain) or not np.allclose(found.scores, plain.scores)
+def test_tta_changes_the_prediction_and_keeps_masks(predict):
+    plain, instances = predict(IMAGE), predict(IMAGE, tta=True)
+    assert len(instances.masks) == len(instances) > 10
+    assert len(instances) != len(plain) or not np.allclose(instances.scores, plain.scores)
 
 
-def test_options_that_do_not_go_together_are_refused(classifier, segmenter):
-    with pytest.raises(ValueError, match='a classifier looks at images as a whole'):
+def test_contradicting_options_are_refused(classifier, segmenter):
+    with pytest.raises(ValueError, match='a classifier looks at the whole image'):
         Predictor(*classifier, tile=64)
-    with pytest.raises(ValueError, match='--tile and --tta do not go together'):
+    with pytest.raises(ValueError, match='--tile and --tta cannot be combined'):
         Predictor(*segmenter, tile=64, tta=True)
-    with pytest.raises(ValueError, match='wanted a side of at least a pixel'):
+    with pytest.raises(ValueError, match='expected a side of at least 1 pixel'):
         Predictor(*segmenter, tile=0)
 
 

@@ -1,4 +1,4 @@
-"""Predictions as files."""
+"""Files of predictions."""
 import json
 from contextlib import redirect_stdout
 from io import StringIO
@@ -13,19 +13,19 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from mae_backbone.data.decode import read_image
-from mae_backbone.prediction.results import JsonList, Results, written_whole
+from mae_backbone.prediction.results import JsonList, Results
 
-NOTHING_KNOWN = Config(dict(test_dataloader=None))
+NO_DATA = Config(dict(test_dataloader=None))
 
 
 def loaded(folder: Path, name: str) -> object:
     return json.loads((folder / name).read_text())
 
 
-def test_results_of_a_detector_are_read_by_pycocotools_against_the_annotations(tmp_path):
+def test_pycocotools_reads_results_with_ids_of_the_annotations(tmp_path):
     path = write_coco(tmp_path, split='val')
     with Results(tmp_path, DETECTOR, coco_config(tmp_path)) as results:
-        assert 'annotations' in results.about()
+        assert 'annotations' in results.summary()
         for name, (width, height) in SIZES.items():
             results.add(DETECTOR(np.zeros((height, width, 3))), f'{name}.png', (height, width))
     with redirect_stdout(StringIO()):
@@ -33,7 +33,7 @@ def test_results_of_a_detector_are_read_by_pycocotools_against_the_annotations(t
         found = truth.loadRes(str(tmp_path / 'predictions.json'))
     assert sorted(found.getImgIds()) == [1, 2, 3]
     one = found.loadAnns(found.getAnnIds(imgIds=[1]))[0]
-    assert one['category_id'] == 7, 'the number that the annotations give to cells'
+    assert one['category_id'] == 7, 'the id that the annotations give to cells'
     assert one['bbox'] == [0, 0, 20, 15]
     mask = found.annToMask(one)
     assert mask.shape == (30, 40)
@@ -43,25 +43,25 @@ def test_results_of_a_detector_are_read_by_pycocotools_against_the_annotations(t
     assert about['categories'] == [dict(id=3, name='nucleus'), dict(id=7, name='cell')]
 
 
-def test_images_and_classes_that_are_not_in_the_annotations_get_numbers_of_their_own(tmp_path):
+def test_unknown_images_and_classes_get_new_ids(tmp_path):
     write_coco(tmp_path, split='val')
     with Results(tmp_path, DETECTOR, coco_config(tmp_path)) as results:
         for name in ('new.png', 'a.png', 'newer.png'):
             results.add(DETECTOR(np.zeros((8, 8, 3))), name, (8, 8))
     assert [image['id'] for image in loaded(tmp_path, 'images.json')['images']] == [4, 1, 5]
-    with Results(tmp_path, DETECTOR, NOTHING_KNOWN) as results:
+    with Results(tmp_path, DETECTOR, NO_DATA) as results:
         results.add(DETECTOR(np.zeros((8, 8, 3))), 'a.png', (8, 8))
     about = loaded(tmp_path, 'images.json')
     assert about['categories'] == [dict(id=1, name='nucleus'), dict(id=2, name='cell')]
     assert 'order of the classes' in about['numbered_by']
 
 
-def test_a_segmenter_writes_labels_in_colors_and_areas(tmp_path):
+def test_segmenter_writes_labels_with_palette_and_areas(tmp_path):
     image = np.zeros((6, 5, 3), np.uint8)
     labels = SEGMENTER(image)
-    with Results(tmp_path, SEGMENTER, NOTHING_KNOWN) as results:
+    with Results(tmp_path, SEGMENTER, NO_DATA) as results:
         results.add(labels, 'b/a.jpg', image.shape[:2])
-        results.add_picture(image, labels, Path('b/a'))
+        results.add_figure(image, labels, Path('b/a'))
     stored = Image.open(tmp_path / 'labels' / 'b' / 'a.png')
     assert stored.mode == 'P'
     assert (np.array(stored) == labels).all()
@@ -71,20 +71,20 @@ def test_a_segmenter_writes_labels_in_colors_and_areas(tmp_path):
     assert read_image(tmp_path / 'b' / 'a.png').shape[0] >= 400
 
 
-def test_a_classifier_writes_scores(tmp_path):
+def test_classifier_writes_scores(tmp_path):
     image = np.zeros((6, 5, 3), np.uint8)
-    with Results(tmp_path, CLASSIFIER, NOTHING_KNOWN) as results:
+    with Results(tmp_path, CLASSIFIER, NO_DATA) as results:
         results.add(CLASSIFIER(image), 'a.jpg', image.shape[:2], frame=3)
     assert loaded(tmp_path, 'scores.json') == [
         {'file_name': 'a.jpg', 'width': 5, 'height': 6, 'frame': 3, 'class': 'dog',
          'scores': {'cat': 0.25, 'dog': 0.75}}]
 
 
-def test_an_interruption_leaves_whole_files_of_what_was_done(tmp_path):
+def test_interruption_leaves_valid_files_with_results_so_far(tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
 
     def interrupted() -> None:
-        with Results(tmp_path, DETECTOR, NOTHING_KNOWN) as results:
+        with Results(tmp_path, DETECTOR, NO_DATA) as results:
             results.add(DETECTOR(image), 'a.png', (8, 8))
             raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
@@ -93,20 +93,7 @@ def test_an_interruption_leaves_whole_files_of_what_was_done(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['images.json', 'predictions.json']
 
 
-def test_a_file_that_is_not_finished_does_not_take_the_place_of_the_old_one(tmp_path):
-    (tmp_path / 'a.txt').write_text('old')
-
-    def interrupted() -> None:
-        with written_whole(tmp_path / 'a.txt') as part:
-            part.write_text('ne')
-            raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [path.name for path in tmp_path.iterdir()] == ['a.txt']
-    assert (tmp_path / 'a.txt').read_text() == 'old'
-
-
-def test_a_list_has_its_name_when_it_is_whole(tmp_path):
+def test_list_is_renamed_when_complete(tmp_path):
     with JsonList(tmp_path / 'a.json') as entries:
         for number in range(3):
             entries.add({'n': number})

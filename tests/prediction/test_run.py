@@ -1,5 +1,6 @@
-"""From files to predictions, as tools/predict.py does it."""
+"""Prediction of files, as `mae-backbone predict` does it."""
 import json
+import os
 import weakref
 from pathlib import Path
 
@@ -11,40 +12,40 @@ from helpers.videos import frames, write
 from mmengine.config import Config
 
 from mae_backbone.prediction.results import Results
-from mae_backbone.prediction.run import predict_images, predict_video, refuse_overwriting, to_predict
+from mae_backbone.prediction.run import check_output, find_inputs, predict_images, predict_video
 from mae_backbone.prediction.video import BadVideoError, VideoReader
 
-NOTHING_KNOWN = Config(dict(test_dataloader=None))
+NO_DATA = Config(dict(test_dataloader=None))
 
 
 def run(path: Path, out: Path, *, detector=DETECTOR) -> list[str]:
-    said, files = [], to_predict(str(path))
+    lines, files = [], find_inputs(str(path))
     out.mkdir(exist_ok=True)
-    with Results(out, detector, NOTHING_KNOWN) as results:
+    with Results(out, detector, NO_DATA) as results:
         if isinstance(files, VideoReader):
-            predict_video(files, detector, results, say=said.append)
+            predict_video(files, detector, results, log=lines.append)
         else:
-            predict_images(files, str(path), detector, results, say=said.append)
-    return said
+            predict_images(files, str(path), detector, results, log=lines.append)
+    return lines
 
 
 def files_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
 
 
-def test_a_folder_keeps_its_layout_and_files_of_one_name_do_not_meet(tmp_path):
+def test_output_keeps_layout_and_separates_files_of_one_stem(tmp_path):
     for name in ('a.jpg', 'a.png', 'b/a.png'):
         write_image(tmp_path / 'in' / name)
     (tmp_path / 'in' / 'broken.png').write_bytes(b'no image')
-    said = run(tmp_path / 'in', tmp_path / 'out')
+    lines = run(tmp_path / 'in', tmp_path / 'out')
     assert files_in(tmp_path / 'out') == ['a.jpg.png', 'a.png.png', 'b/a.png', 'images.json', 'predictions.json']
-    assert any('skipped' in line and 'broken.png' in line for line in said)
-    assert ' to go' in said[0]
-    assert ' to go' not in said[-1]
-    assert '1 cell' in said[0]
+    assert any('skipped' in line and 'broken.png' in line for line in lines)
+    assert ' left' in lines[0]
+    assert ' left' not in lines[-1]
+    assert '1 cell' in lines[0]
 
 
-def test_a_single_image_and_a_folder_without_a_readable_one(tmp_path):
+def test_single_image_and_no_readable_image(tmp_path):
     write_image(tmp_path / 'a.png')
     run(tmp_path / 'a.png', tmp_path / 'out')
     assert files_in(tmp_path / 'out') == ['a.png', 'images.json', 'predictions.json']
@@ -52,15 +53,37 @@ def test_a_single_image_and_a_folder_without_a_readable_one(tmp_path):
     with pytest.raises(ValueError, match='none of the 1 images'):
         run(tmp_path / 'a.png', tmp_path / 'out')
     with pytest.raises(FileNotFoundError, match='does not exist'):
-        to_predict(str(tmp_path / 'b.png'))
+        find_inputs(str(tmp_path / 'b.png'))
 
 
-def test_an_image_that_may_not_be_read_is_passed_over(tmp_path):
+def test_broken_link_is_skipped(tmp_path):
     write_image(tmp_path / 'in' / 'a.png')
     (tmp_path / 'in' / 'b.png').symlink_to(tmp_path / 'nowhere.png')
-    said = run(tmp_path / 'in', tmp_path / 'out')
-    assert len([line for line in said if 'skipped' in line and 'nowhere' not in line and 'b.png' in line]) == 1
+    lines = run(tmp_path / 'in', tmp_path / 'out')
+    assert len([line for line in lines if '] skipped: ' in line and 'nowhere' not in line and 'b.png' in line]) == 1
+    assert lines[-1] == '1 of 2 images could not be read and were skipped: b.png'
     assert files_in(tmp_path / 'out') == ['a.png', 'images.json', 'predictions.json']
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.tif'])
+def test_names_of_255_bytes_are_written(tmp_path, suffix):
+    long = 'ä' * 125 + 'x'
+    for name in (f'{long}{suffix}', f'{long}.jpg', f'{long[:-1]}y{suffix}'):
+        assert len(name.encode()) == 255
+        write_image(tmp_path / 'in' / name)
+    run(tmp_path / 'in', tmp_path / 'out')
+    written = [name for name in files_in(tmp_path / 'out') if name.endswith('.png')]
+    assert len(written) == 3
+    assert max(len(name.encode()) for name in written) <= 255
+    images = json.loads((tmp_path / 'out' / 'images.json').read_text())['images']
+    assert {image['file_name'] for image in images} == {path.name for path in (tmp_path / 'in').iterdir()}
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='POSIX')
+def test_pipe_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r'a.png is neither a file nor a folder'):
+        find_inputs(str(tmp_path / 'a.png'))
 
 
 @pytest.mark.parametrize(('images', 'out', 'file'), [
@@ -69,7 +92,7 @@ def test_an_image_that_may_not_be_read_is_passed_over(tmp_path):
     ('labels', '.', 'labels/c.png'),  # of a segmenter the labels would
     ('b', '.', 'b/b/c.png'), ('b', 'linked', 'b/c.jpg'),
     ('v.mp4', '.', 'v.mp4')])
-def test_files_that_are_looked_at_are_never_overwritten(tmp_path, monkeypatch, images, out, file):
+def test_output_that_overwrites_inputs_is_refused(tmp_path, monkeypatch, images, out, file):
     monkeypatch.chdir(tmp_path)
     Path(file).parent.mkdir(exist_ok=True, parents=True)
     if out == 'linked':
@@ -79,35 +102,35 @@ def test_files_that_are_looked_at_are_never_overwritten(tmp_path, monkeypatch, i
         images, out = 'b/b', 'b'
     write(Path(file), frames(2)) if file == 'v.mp4' else write_image(Path(file))
     with pytest.raises(ValueError, match='choose a') as refused:
-        refuse_overwriting(to_predict(images), images, out)
+        check_output(find_inputs(images), images, out)
     assert f'-o {out}' in str(refused.value)
 
 
 @pytest.mark.parametrize(('images', 'out'), [('b/a.jpg', 'b'), ('b', '.'), ('b/v.avi', 'b'), ('b', 'b2')])
-def test_a_folder_for_other_names_is_allowed(tmp_path, monkeypatch, images, out):
+def test_output_next_to_inputs_is_allowed_under_other_names(tmp_path, monkeypatch, images, out):
     monkeypatch.chdir(tmp_path)
     write_image(Path('b/a.jpg'))
     write(tmp_path / 'v.mp4', frames(2))
     Path('v.mp4').rename('b/v.avi')
     before = {file: Path(file).read_bytes() for file in ('b/a.jpg', 'b/v.avi')}
-    refuse_overwriting(to_predict(images), images, out)
+    check_output(find_inputs(images), images, out)
     run(Path(images), Path(out))
     assert before == {file: Path(file).read_bytes() for file in before}
 
 
-def test_a_video_becomes_a_video_and_its_frames_are_counted(tmp_path):
+def test_video_is_drawn_and_its_frames_are_counted(tmp_path):
     write(tmp_path / 'a.mp4', frames(height=240, width=320))
-    said = run(tmp_path / 'a.mp4', tmp_path / 'out')
+    lines = run(tmp_path / 'a.mp4', tmp_path / 'out')
     reader = VideoReader(tmp_path / 'out' / 'a.mp4')
     assert (reader.rate, len(list(reader))) == (10, 6)
     images = json.loads((tmp_path / 'out' / 'images.json').read_text())['images']
     assert [image['frame'] for image in images] == list(range(6))
     assert images[3] == dict(id=4, file_name='a.mp4', width=320, height=240, frame=3, seconds=0.3)
     assert len(json.loads((tmp_path / 'out' / 'predictions.json').read_text())) == 6
-    assert 'frame 1/6' in said[0]
+    assert 'frame 1/6' in lines[0]
 
 
-def test_a_video_that_is_interrupted_leaves_nothing_half_written(tmp_path):
+def test_interrupted_video_leaves_no_partial_video(tmp_path):
     write(tmp_path / 'a.mp4', frames())
     seen = []
 
@@ -124,20 +147,20 @@ def test_a_video_that_is_interrupted_leaves_nothing_half_written(tmp_path):
     assert len(json.loads((tmp_path / 'out' / 'predictions.json').read_text())) == 2
 
 
-def test_frames_are_not_kept(tmp_path):
+def test_frames_are_not_kept_in_memory(tmp_path):
     """Of a video only the present frame is in memory."""
     write(tmp_path / 'a.mp4', frames(30))
     alive: list[weakref.ref] = []
 
     def predict(image: np.ndarray):
         alive.append(weakref.ref(image))
-        assert sum(one() is not None for one in alive) <= 2
+        assert sum(reference() is not None for reference in alive) <= 2
         return DETECTOR.predict(image)
     run(tmp_path / 'a.mp4', tmp_path / 'out', detector=type(DETECTOR)('detection', DETECTOR.classes, predict))
     assert len(alive) == 30
 
 
-def test_a_file_that_is_no_video_is_refused_before_anything_is_written(tmp_path):
+def test_invalid_video_is_refused_before_writing(tmp_path):
     (tmp_path / 'a.mp4').write_bytes(b'no video')
     with pytest.raises(BadVideoError):
         run(tmp_path / 'a.mp4', tmp_path / 'out')

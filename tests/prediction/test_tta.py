@@ -1,4 +1,4 @@
-"""Test-time augmentation: one view changes nothing, mirrored images have mirrored predictions, and masks come along."""
+"""Test-time augmentation: one view changes nothing, flipped images have flipped predictions, masks are merged."""
 import copy
 from pathlib import Path
 
@@ -30,9 +30,8 @@ def coco(tmp_path_factory) -> Path:
 
 
 
-
 def predict(cfg: Config, model: torch.nn.Module, image: np.ndarray = IMAGE, **tta) -> InstanceData:
-    """What is found in an image; with `tta` by that augmentation."""
+    """Instances in an image; with `tta`, by that augmentation."""
     cfg = copy.deepcopy(cfg)
     if tta:
         cfg.tta = tta
@@ -48,7 +47,7 @@ def by_score(found: InstanceData) -> InstanceData:
 
 
 @pytest.mark.parametrize('name', DETECTORS)
-def test_a_single_view_is_the_plain_prediction(name, coco):
+def test_single_view_equals_plain_prediction(name, coco):
     cfg, model = detector(name, coco)
     plain, found = (by_score(predict(cfg, model, **tta)) for tta in ({}, dict(ratios=[1.0], flip=False)))
     assert len(plain) == len(found) > 10
@@ -61,7 +60,7 @@ def test_a_single_view_is_the_plain_prediction(name, coco):
 
 
 @pytest.mark.parametrize('name', DETECTORS)
-def test_what_is_found_in_a_mirrored_image_is_mirrored(name, coco):
+def test_flipped_image_has_flipped_prediction(name, coco):
     cfg, model = detector(name, coco)
     found, other = (by_score(predict(cfg, model, np.ascontiguousarray(image), ratios=[1.0], flip=True))
                     for image in (IMAGE, IMAGE[:, ::-1]))
@@ -76,7 +75,7 @@ def test_what_is_found_in_a_mirrored_image_is_mirrored(name, coco):
         'a model that does not see the mirror would prove nothing'
 
 
-def test_several_sizes_are_merged_with_masks_of_the_size_of_the_file(coco):
+def test_sizes_are_merged_with_masks_at_image_size(coco):
     cfg, model = detector(DETECTORS[0], coco)
     found = predict(cfg, model, cv2.resize(IMAGE, (90, 50)), ratios=[1.0, 1.5], flip=True)
     assert found.masks.shape[1:] == (50, 90)
@@ -84,13 +83,13 @@ def test_several_sizes_are_merged_with_masks_of_the_size_of_the_file(coco):
     assert (found.bboxes[:, 2] <= 90.01).all()
 
 
-def test_nothing_found_is_nothing_merged(coco):
+def test_views_without_instances_merge_to_none(coco):
     cfg, model = detector(DETECTORS[0], coco, **{'model.test_cfg.rcnn.score_thr': 2.0})
     found = predict(cfg, model, ratios=[1.0], flip=True)
     assert found.masks.shape == (0, SIDE, SIDE)
 
 
-def test_masks_that_are_not_made_from_boxes_are_refused():
+def test_masks_not_predicted_from_boxes_are_refused():
     model = torch.nn.Module()
     model.test_step, model.test_cfg, model.with_mask = None, {}, True
     with pytest.raises(ValueError, match='cannot merge the masks of Module'):
@@ -102,7 +101,7 @@ def test_masks_that_are_not_made_from_boxes_are_refused():
 @pytest.mark.parametrize(('kind', 'one_logit'), [
     ('mae_backbone.SegmentationTTA', False), ('mae_backbone.SegmentationTTA', True), ('mmseg.SegTTAModel', False)])
 @pytest.mark.filterwarnings('ignore:The shape of value will convert:UserWarning')
-def test_a_segmenter_by_one_view_is_the_plain_one_and_by_two_does_not_mind_a_mirror(kind, one_logit):
+def test_segmenter_single_view_is_plain_and_flips_are_symmetric(kind, one_logit):
     cfg = segmenter_config(one_logit=one_logit)
     cfg.tta_model = dict(type=kind)
     init_default_scope('mmseg')
@@ -126,7 +125,7 @@ def test_a_segmenter_by_one_view_is_the_plain_one_and_by_two_does_not_mind_a_mir
     assert (labels(IMAGE) != labels(IMAGE[:, ::-1]).flip(1)).float().mean() > 0.01
 
 
-def test_the_pipeline_of_views_scales_the_resizing_and_loads_annotations_late():
+def test_views_scale_resize_and_load_annotations_last():
     steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
              dict(type='Resize', scale=(2048, 512), keep_ratio=True),
              dict(type='PackSegInputs', meta_keys=('img_path',))]
@@ -137,12 +136,12 @@ def test_the_pipeline_of_views_scales_the_resizing_and_loads_annotations_late():
     assert [flip['prob'] for flip in flips] == [0.0, 1.0]
     assert annotations[0]['type'] == 'LoadAnnotations'
     assert pack[0]['meta_keys'] == ('img_path', 'flip', 'flip_direction')
-    assert steps[3]['meta_keys'] == ('img_path',), 'the plain pipeline stays as it is'
-    with pytest.raises(ValueError, match='wants scale'):
+    assert steps[3]['meta_keys'] == ('img_path',), 'the plain pipeline is not changed'
+    with pytest.raises(ValueError, match='expects scale'):
         views([steps[0], dict(type='Resize', size=3), steps[3]], [1.0], False)
 
 
-def test_the_own_augmentation_of_a_config_is_taken_and_others_have_none():
+def test_tta_pipeline_of_a_config_is_used():
     cfg = segmenter_config()
     cfg.tta_pipeline = [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[[dict(type='Resize')]])]
     cfg.tta_model = ConfigDict(type='SegTTAModel', data_preprocessor=None)

@@ -1,4 +1,4 @@
-"""Videos, read and written a frame at a time."""
+"""Videos, read and written frame by frame."""
 import numpy as np
 import pytest
 from helpers.videos import frames, write
@@ -6,7 +6,7 @@ from helpers.videos import frames, write
 from mae_backbone.prediction.video import BadVideoError, VideoReader, VideoWriter
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_written_frames_are_read_back(tmp_path):
     write(tmp_path / 'a.mp4', frames())
     reader = VideoReader(tmp_path / 'a.mp4')
     read = list(reader)
@@ -16,12 +16,12 @@ def test_what_is_written_is_read(tmp_path):
         assert np.abs(found.astype(int) - expected).mean() < 12, 'red stays red, and where it was'
 
 
-def test_an_odd_row_and_column_are_left_out(tmp_path):
+def test_odd_row_and_column_are_dropped(tmp_path):
     write(tmp_path / 'a.mp4', frames(height=49, width=65))
     assert next(iter(VideoReader(tmp_path / 'a.mp4'))).shape == (48, 64, 3)
 
 
-def test_a_file_that_is_no_video_is_refused(tmp_path):
+def test_invalid_file_is_refused(tmp_path):
     (tmp_path / 'a.mp4').write_bytes(b'no video')
     with pytest.raises(BadVideoError, match=r'a.mp4 cannot be read as a video \(8 bytes\)'):
         VideoReader(tmp_path / 'a.mp4')
@@ -29,7 +29,7 @@ def test_a_file_that_is_no_video_is_refused(tmp_path):
         VideoReader(tmp_path / 'b.mp4')
 
 
-def test_a_cut_video_is_refused(tmp_path):
+def test_truncated_video_is_refused(tmp_path):
     write(tmp_path / 'a.mp4', frames())
     data = (tmp_path / 'a.mp4').read_bytes()
     (tmp_path / 'cut.mp4').write_bytes(data[:len(data) // 2])
@@ -37,12 +37,12 @@ def test_a_cut_video_is_refused(tmp_path):
         VideoReader(tmp_path / 'cut.mp4')
 
 
-def test_a_video_that_cannot_be_written_is_refused(tmp_path):
+def test_video_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(BadVideoError, match='64x48 pixels cannot be written'):
         write(tmp_path / 'no' / 'such' / 'a.mp4', frames())
 
 
-def test_frames_that_do_not_arrive_on_the_disk_are_noticed(tmp_path):
+def test_missing_frames_are_noticed(tmp_path):
     writer = VideoWriter(tmp_path / 'a.mp4', 10.0)
     for picture in frames():
         writer.add(picture)

@@ -52,7 +52,7 @@ SIZES = [((64, 80), None), ((64, 80), (50, 100)), ((40, 48), (81, 63))]
 @pytest.mark.parametrize(('size', 'ori_shape'), SIZES)
 @pytest.mark.parametrize(('mode', 'size_divisor'), [('slide', 1), ('whole', 1), ('whole', 32), ('slide', 32)])
 def test_labels_equal_mmsegs(mode, size_divisor, size, ori_shape, monkeypatch):
-    monkeypatch.setattr(chunked_logits, 'BAND', 7 * 100 * CLASSES)  # several bands
+    monkeypatch.setattr(chunked_logits, 'CHUNK_NUMEL', 7 * 100 * CLASSES)  # several chunks
     options = dict(mode=mode, size_divisor=size_divisor)
     margin, expected = margin_and_labels(model(kind='mmseg.EncoderDecoder', **options), data(size, ori_shape))
     with torch.no_grad():
@@ -106,8 +106,8 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize('mode', ['slide', 'whole'])
 def test_logits_of_a_whole_image_are_never_in_memory(mode, monkeypatch):
-    """The largest tensor holds the logits of a row of windows or of a band."""
-    monkeypatch.setattr(chunked_logits, 'BAND', 10 * 48 * MANY)
+    """The largest tensor holds the logits of a row of windows or of a chunk."""
+    monkeypatch.setattr(chunked_logits, 'CHUNK_NUMEL', 10 * 48 * MANY)
     size, numel = (400, 48), {}
     for kind, options in (('mae_backbone.EncoderDecoder', dict(logit_bytes=0)), ('mmseg.EncoderDecoder', {})):
         segmenter = model(kind=kind, mode=mode, **options)
