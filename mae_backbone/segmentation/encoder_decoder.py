@@ -23,8 +23,8 @@ class EncoderDecoder(MMSegEncoderDecoder):
 
     Images, and windows of the mode 'slide', are padded with zeros if they are small or if their sides are not multiples
     of the patch size. If the logits of all classes at the size of the image need more than `logit_bytes`, they are
-    computed chunk by chunk, each a few rows of the image, and only their classes are kept. The predicted classes are the
-    same, but the data sample then has no `seg_logits`. Views of test-time augmentation keep their logits, which are
+    computed chunk by chunk, each a few rows of the image, and only their classes are kept. The predicted classes are
+    the same, but the data sample then has no `seg_logits`. Views of test-time augmentation keep their logits, which are
     merged later.
 
     Args:
