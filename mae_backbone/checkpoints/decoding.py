@@ -137,13 +137,14 @@ def _tensor(decoder: _Decoder, call: Call) -> Tensor:
     """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, ...), and the v3 of it."""
     if len(call.arguments) < 4:
         raise TypeError('a tensor without shape')
-    offset, size, stride = decoder.decode(call.arguments[1:4])  # type: ignore[misc]  # a tuple stays a tuple
+    offset, size, stride = (decoder.decode(argument) for argument in call.arguments[1:4])
     elements = _storage(decoder, call.arguments[0])
     if name_of(call).endswith('v3'):
         elements = elements.view(decoder.decode(call.arguments[6]))  # type: ignore[call-overload]  # raises TypeError
-    if not _is_size(offset) or not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
+    if not isinstance(offset, int) or not isinstance(size, tuple) or not isinstance(stride, tuple) or (
+            len(size) != len(stride)):
         raise TypeError('a tensor without shape')
-    if not all(map(_is_size, (*size, *stride))):
+    if not all(map(_is_size, (offset, *size, *stride))):
         raise ValueError(f'a tensor of shape {size} and strides {stride}')
     count = math.prod(size)
     last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
@@ -231,7 +232,7 @@ def _array(_: _Decoder, call: Call) -> Tensor:
 def _array_from_buffer(_: _Decoder, call: Call) -> Tensor:
     """numpy.core.numeric._frombuffer(content, dtype, shape, order), from protocol 5 on."""
     content, dtype, shape, order = call.arguments
-    return torch.from_numpy(_dtype(dtype).read(content, shape, order))  # type: ignore[arg-type]  # read checks it
+    return torch.from_numpy(_dtype(dtype).read(content, shape, order))
 
 
 def _scalar(_: _Decoder, call: Call) -> object:

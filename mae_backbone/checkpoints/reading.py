@@ -106,13 +106,8 @@ def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.Z
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
-    """The bytes of an entry, uint8 (n,). Its checksum is compared, which torch leaves out."""
-    data = torch.empty(entry.file_size, dtype=torch.uint8)
-    with archive.open(entry) as stored:
-        if stored.readinto(memoryview(data.numpy())) != entry.file_size:
-            raise EOFError(f'{entry.filename} is cut off')
-        stored.read(1)  # at the end of an entry zipfile compares the checksum
-    return data
+    """The bytes of an entry, uint8 (n,). zipfile compares its checksum, which torch does not."""
+    return _bytes_to_tensor(archive.read(entry))
 
 
 # --- pickles: of arrays, and of torch before 1.6
@@ -132,10 +127,14 @@ def _read_pickles(content: mmap.mmap) -> object:
         count, = struct.unpack('<q', content.read(8))
         if count < 0 or count * sizes[key] > len(content) - content.tell():
             raise EOFError('cut off')
-        data = bytearray(content.read(count * sizes[key]))
-        storages[key] = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+        storages[key] = _bytes_to_tensor(content.read(count * sizes[key]))
     return decode(tree, storages.__getitem__)
 
+
+
+def _bytes_to_tensor(data: bytes) -> Tensor:
+    """-> uint8 (n,), a copy: a tensor can be written to, bytes cannot."""
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
 
 
 def _neighbors(path: Path) -> str:

@@ -5,7 +5,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -260,12 +260,13 @@ def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:
     parameter.grad = torch.ones_like(parameter)
     settings = {key: value for key, value in optimizer.defaults.items() if key not in ('fused', 'foreach')}
     try:
-        same = type(optimizer)([dict(settings, params=[parameter])], lr=1e-3)
-        same.step()
+        kind: Callable[..., Optimizer] = type(optimizer)
+        other = kind([dict(settings, params=[parameter])], lr=1e-3)
+        other.step()
     except (TypeError, RuntimeError, ValueError):
         return None
     shapes = {name: tuple(value.shape) if isinstance(value, Tensor) else () for name, value
-              in same.state[parameter].items()}
+              in other.state[parameter].items()}
     if not set(shapes.values()) <= {(), (3, 5)}:
         return None
     return {name: shape == (3, 5) for name, shape in shapes.items()}

@@ -5,11 +5,12 @@ built from a crafted file, read any address in memory. Here a pickle becomes a t
 object is a `Name` and a call is a `Call`. `mae_backbone.checkpoints.decoding` turns the few that it knows into tensors
 and numbers.
 """
+import mmap
 import pickletools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import IO, cast
 
 
 class UnsafePickleError(ValueError):
@@ -40,7 +41,7 @@ class PersistentId:
     content: object
 
 
-def load(file: BinaryIO) -> object:
+def load(file: IO[bytes] | mmap.mmap) -> object:
     """Reads the pickle at the position of `file` up to its end.
 
     Every read is bounded by the size of the file if `file` is a `BytesIO` or an `mmap`, so that a length in a damaged
@@ -53,7 +54,7 @@ def load(file: BinaryIO) -> object:
     machine = _Machine()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)  # of a damaged text with an invalid escape sequence
-        for opcode, argument, _ in pickletools.genops(file):
+        for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):  # an mmap has the methods that are used
             if opcode.name == 'STOP':
                 break
             machine.execute(opcode.name, argument)
@@ -79,7 +80,7 @@ def persistent_ids(tree: object) -> Iterator[PersistentId]:
 
 
 _MARK = object()
-_Handler = Callable[['_Machine', object], None]
+_Handler = Callable[['_Machine', object], object]  # its result is ignored
 
 
 class _Machine:

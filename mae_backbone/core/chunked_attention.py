@@ -66,7 +66,7 @@ def chunked_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = Non
         rows, columns: bias of each query for the keys in each row and each column of a grid, as in `Bias`.
         table: bias of each query for each key, in the place of `rows` and `columns`.
     """
-    return _ChunkedAttention.apply(q, k, v, rows, columns, table)  # type: ignore[no-untyped-call]  # of torch
+    return _ChunkedAttention.apply(q, k, v, rows, columns, table)
 
 
 class _ChunkedAttention(Function):
@@ -85,15 +85,15 @@ class _ChunkedAttention(Function):
                 total = weights.sum(dim=-1, keepdim=True)
                 _add(out, queries, torch.bmm(weights, _take(v, keys)).div_(total))
                 _add(log_norm, queries, total.log_().add_(highest))
-        ctx.save_for_backward(q, k, v, out, log_norm, *bias)
+        ctx.save_for_backward(q, k, v, out, log_norm, *bias)  # type: ignore[arg-type]  # torch takes None as well
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, log_norm, *bias = ctx.saved_tensors  # type: ignore[attr-defined]  # set by torch
-        grads = [None if x is None else x.new_zeros(x.shape, dtype=_precise(x)) for x in (q, k, v, *bias)]
-        grad_q, grad_k, grad_v, grad_bias = *grads[:3], Bias(*grads[3:])
+        grad_q, grad_k, grad_v = (x.new_zeros(x.shape, dtype=_precise(x)) for x in (q, k, v))
+        grad_bias = Bias(*(None if x is None else x.new_zeros(x.shape, dtype=_precise(x)) for x in bias))
         scale = q.shape[-1]**-0.5
         with torch.autocast(q.device.type, enabled=False):
             for queries, keys in _chunks(*q.shape[:3]):
@@ -107,6 +107,7 @@ class _ChunkedAttention(Function):
                 grad_bias.add_gradient(queries, grad_scores)
                 _add_product(grad_q, queries, grad_scores, _take(k, keys), scale=scale)
                 _add_product(grad_k, keys, grad_scores.mT, _take(q, queries), scale=scale)
+        grads = (grad_q, grad_k, grad_v, *grad_bias)
         return tuple(x if x is None else x.to(given.dtype) for x, given in zip(grads, (q, k, v, *bias), strict=True))
 
 

@@ -1,8 +1,10 @@
-"""Models too large for a copy in every process: FSDP2, with checkpoints that any number of processes reads."""
+"""Sharded training of models that do not fit in each process (FSDP2), with checkpoints for any number of processes."""
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch import distributed as dist
@@ -16,43 +18,47 @@ from mae_backbone.registry import MODEL_WRAPPERS
 class FullyShard(nn.Module):
     """Splits parameters, gradients and optimizer state over all processes (torch's FSDP2).
 
-    In a config, or behind --cfg-options::
+    In a config, or after --cfg-options::
 
         model_wrapper_cfg = dict(type='mae_backbone.FullyShard')
 
-    Each block of a transformer, that is each item of a ModuleList, is gathered when it is needed. Names and shapes of
-    the parameters stay, so that optimizer constructors and checkpoints are those of a run on one device.
+    Each block of a transformer, that is each item of a ModuleList, is gathered when it is needed. Names and global
+    shapes of the parameters do not change, so that optimizer constructors and checkpoints are those of a run on one
+    device.
 
     Args:
-        module: on its device, the same or not in all processes: all get the weights of process 0.
+        module: the model, on its device. All processes get the weights of process 0.
         param_dtype: 'bfloat16' gathers the blocks in it, for half of the traffic; gradients are averaged in float32.
-        reshard_after_forward: False keeps the blocks whole between forward and backward: faster, for more memory.
+        reshard_after_forward: False keeps the blocks gathered between forward and backward pass: faster, with more
+            memory.
     """
 
-    def __init__(self, module: nn.Module, *, param_dtype: str | None = None,
+    module: BaseModel
+
+    def __init__(self, module: BaseModel, *, param_dtype: str | None = None,
                  reshard_after_forward: bool = True) -> None:
         super().__init__()
         if hasattr(module, 'init_weights'):
-            module.init_weights()  # the Runner would do it on the shards
+            module.init_weights()  # the Runner would do it after sharding
         for tensor in (*module.parameters(), *module.buffers()):
             dist.broadcast(tensor.data, src=0)
         device = next(module.parameters()).device.type
         mesh = init_device_mesh(device, (dist.get_world_size(),))
-        # Inputs stay as they are: the target of a MAE is made of them.
-        policy = MixedPrecisionPolicy(param_dtype=param_dtype and getattr(torch, param_dtype),
+        # Inputs keep their dtype: the target of a MAE is computed from them.
+        policy = MixedPrecisionPolicy(param_dtype=getattr(torch, param_dtype) if param_dtype else None,
                                       reduce_dtype=torch.float32, cast_forward_inputs=False)
-        blocks = [block for part in module.modules() if isinstance(part, nn.ModuleList) for block in part]
-        for part in (*blocks, module):
-            fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
+        blocks = [block for layers in module.modules() if isinstance(layers, nn.ModuleList) for block in layers]
+        for unit in (*blocks, module):
+            fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
         self.module = module
 
-    def forward(self, *args, **kwargs) -> object:
-        """What the model returns."""
+    def forward(self, *args: Any, **kwargs: Any) -> object:
+        """Calls the model."""
         return self.module(*args, **kwargs)
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """Keeps gradients of this process to itself, between the steps of an accumulation."""
+        """Does not average gradients over processes, between the steps of an accumulation."""
         self.module.set_requires_gradient_sync(False)
         try:
             yield
@@ -60,7 +66,7 @@ class FullyShard(nn.Module):
             self.module.set_requires_gradient_sync(True)
 
     def train_step(self, data: dict | tuple | list, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """One step of training, as MMEngine's BaseModel and its distributed wrapper do it."""
+        """Takes a training step, as MMEngine's BaseModel and its distributed wrapper do."""
         with optim_wrapper.optim_context(self):
             data = self.module.data_preprocessor(data, True)
             losses = self.module._run_forward(data, mode='loss')
@@ -69,9 +75,9 @@ class FullyShard(nn.Module):
         return numbers
 
     def val_step(self, data: dict | tuple | list) -> list:
-        """Predictions."""
+        """Predicts for validation."""
         return self.module.val_step(data)
 
     def test_step(self, data: dict | tuple | list) -> list:
-        """Predictions."""
+        """Predicts for testing."""
         return self.module.test_step(data)

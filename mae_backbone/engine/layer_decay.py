@@ -1,4 +1,4 @@
-"""Learning rates that shrink towards the first layer of a ViT: one optimizer constructor for all tasks."""
+"""Layer-wise learning rate decay for a ViT: one optimizer constructor for all tasks."""
 import logging
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from mae_backbone.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-# What mmengine's DefaultOptimWrapperConstructor reads (it passes over any other key without a word), and our own.
+# Keys that mmengine's DefaultOptimWrapperConstructor reads (it silently ignores any other key), and our own.
 PARAMWISE_KEYS = ('bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult',
                   'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay', 'norm_decay_mult')
 TAIL = ('norm', 'fc_norm', 'head', 'rel_pos_bias')  # of a ViT, after its blocks; the last as in BEiT's code
@@ -22,45 +22,45 @@ TAIL = ('norm', 'fc_norm', 'head', 'rel_pos_bias')  # of a ViT, after its blocks
 class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     """mmengine's default constructor, with `layer_decay` as one more key of `paramwise_cfg`.
 
-    The lr of a parameter is what the other keys make it, times layer_decay ** (depth + 1 - layer_id), see `layer_id`.
-    The other keys keep their meaning; note that a parameter that matches one of `custom_keys` skips the rules for
-    norms, biases and 1-D parameters, and that of several matching keys the longest counts. Frozen parameters are left
-    out of the optimizer. Parameters of equal settings share a group: few large groups keep foreach and fused
-    optimizers fast.
+    The learning rate of a parameter, as the other keys set it, is multiplied by
+    layer_decay ** (depth + 1 - layer_id), see `layer_id`. A parameter that matches one of `custom_keys` skips the rules
+    for norms, biases and 1-D parameters; if several keys match, the longest counts. Frozen parameters are left out of
+    the optimizer. Parameters with equal settings share a group: few large groups keep foreach and fused optimizers
+    fast.
 
-    MAE fine-tuning (facebookresearch/mae util/lr_decay.py; L and H have .75), nothing 1-D decays::
+    MAE fine-tuning (facebookresearch/mae util/lr_decay.py; L and H have .75), no 1-D parameter decays::
 
         paramwise_cfg=dict(layer_decay=.65, flat_decay_mult=0.,
                            custom_keys={'pos_embed': dict(decay_mult=0.), 'cls_token': dict(decay_mult=0.)})
 
-    Under FSDP, where every shard is 1-D, write norm_decay_mult=0. and bias_decay_mult=0. for flat_decay_mult=0.; it
-    is the same for a ViT.
+    Under FSDP1, whose shards are all 1-D, write norm_decay_mult=0. and bias_decay_mult=0. in the place of
+    flat_decay_mult=0.; for a ViT they are the same.
 
-    ViTDet (detectron2 projects/ViTDet; L has .8, and H .9 with everything decayed): the norms of the ViT do not decay;
-    biases, tables of relative positions and the channel-first norms of pyramid and heads do. timm's LayerNorm2d is a
-    LayerNorm to mmengine, so those places are named::
+    ViTDet (detectron2 projects/ViTDet; L has .8, and H .9 with everything decayed): the norms of the ViT do not decay,
+    but biases, tables of relative positions and the channel-first norms of pyramid and heads do. mmengine takes timm's
+    LayerNorm2d for a LayerNorm, so the modules with these norms are exempted by name::
 
         paramwise_cfg=dict(layer_decay=.7, norm_decay_mult=0., custom_keys={
             'pos_embed': dict(decay_mult=0.), 'neck': dict(), 'roi_head': dict()})
 
     Args:
-        optim_wrapper_cfg: as mmengine has it; optimizer.lr is the lr of the head.
+        optim_wrapper_cfg: as in mmengine; optimizer.lr is the learning rate of the head.
         paramwise_cfg: mmengine's keys and `layer_decay`, in (0, 1], 1 by default.
 
     Raises:
-        ValueError: a key that nothing reads, a `layer_decay` out of range or without an lr, no or several ViTs in the
-            model, a parameter of the ViT whose layer is not known, or a shared parameter without bypass_duplicate.
+        ValueError: an unknown key, a `layer_decay` out of range or without a learning rate, no or several ViTs in the
+            model, a parameter of the ViT whose layer is unknown, or a shared parameter without bypass_duplicate.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
-        # Never empty: for an empty paramwise_cfg mmengine takes all parameters, frozen ones too.
+        # Never empty: with an empty paramwise_cfg mmengine takes all parameters, frozen ones included.
         super().__init__(optim_wrapper_cfg, {'layer_decay': 1.0, **(paramwise_cfg or {})})
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
         unknown = sorted(set(self.paramwise_cfg) - set(PARAMWISE_KEYS))
         if unknown:
-            raise ValueError(f'paramwise_cfg holds {", ".join(unknown)}, which nothing reads: '
+            raise ValueError(f'paramwise_cfg holds {", ".join(unknown)}, which is not used: '
                              f'the keys are {", ".join(PARAMWISE_KEYS)}')
         decay = self.paramwise_cfg['layer_decay']
         if not 0 < decay <= 1:
@@ -74,7 +74,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '',
                    is_dcn_module: int | float | None = None) -> None:
-        """Adds the groups of `module` to `params`, merged and scaled once the recursion is back at the model."""
+        """Adds the groups of `module` to `params`; merges and scales them once the recursion is back at the model."""
         if prefix:
             super().add_params(params, module, prefix, is_dcn_module)
             return
@@ -87,13 +87,14 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         self._report(params, names, module)
 
     def _settings(self, model: nn.Module, groups: list[dict]) -> list[dict]:
-        """The options of each one-parameter group, its lr scaled by its layer."""
+        """The options of each one-parameter group, with its learning rate scaled by its layer."""
         scales = layer_scales(model, self.paramwise_cfg['layer_decay'])
+        base_lr: float = self.base_lr  # _validate_cfg refuses None
         settings = []
         for group in groups:
-            # mmengine copies the multipliers into the group, after it has used them
+            # mmengine leaves the multipliers, which it has already applied, in the group.
             options = {key: value for key, value in group.items() if key not in ('params', 'lr_mult', 'decay_mult')}
-            options['lr'] = options.get('lr', self.base_lr) * scales.get(id(group['params'][0]), 1.0)
+            options['lr'] = options.get('lr', base_lr) * scales.get(id(group['params'][0]), 1.0)
             if self.base_wd is not None:
                 options.setdefault('weight_decay', self.base_wd)
             settings.append(options)
@@ -101,11 +102,11 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     def _refuse_shards(self, model: nn.Module) -> None:
         if 'flat_decay_mult' in self.paramwise_cfg and all(p.ndim == 1 for p in model.parameters()):
-            raise ValueError('flat_decay_mult would hit every parameter: all are 1-D, as FSDP keeps its shards. '
+            raise ValueError('flat_decay_mult would apply to every parameter: all are 1-D, as the shards of FSDP1 are. '
                              'Set norm_decay_mult and bias_decay_mult instead')
 
     def _report(self, groups: list[dict], names: dict[int, str], model: nn.Module) -> None:
-        """Logs one line per group, and what a config may have missed."""
+        """Logs one line per group, and `custom_keys` that match no parameter."""
         lines = [f'layer_decay={self.paramwise_cfg["layer_decay"]}: {len(groups)} parameter groups']
         for group in groups:
             parameters = group['params']
@@ -123,18 +124,18 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
 
 def layer_id(name: str, *, depth: int, prefix: str) -> int:
-    """The layer of a parameter, from 0 (patch and position embedding, tokens) over i + 1 (block i) to depth + 1.
+    """The layer of a parameter: 0 for patch and position embedding and tokens, i + 1 for block i, depth + 1 for others.
 
-    Everything outside the ViT, its final norm and head, and residual convolutions within its blocks are of the top
-    layer, depth + 1 (the latter as in detectron2 modeling/backbone/vit.py).
+    The final norm and the head of the ViT, everything outside of the ViT, and residual convolutions within its blocks
+    have depth + 1 (the latter as in detectron2 modeling/backbone/vit.py).
 
     Args:
-        name: of the parameter in the whole model.
+        name: name of the parameter in the whole model.
         depth: number of blocks of the ViT.
-        prefix: what the names of the ViT's parameters start with, '' or with a dot at its end.
+        prefix: prefix of the ViT's parameters, '' or with a dot at its end.
 
     Raises:
-        ValueError: the parameter is the ViT's, but none of its known parts.
+        ValueError: the parameter belongs to the ViT, but to none of its known modules.
     """
     if not name.startswith(prefix):
         return depth + 1
@@ -152,22 +153,25 @@ def layer_id(name: str, *, depth: int, prefix: str) -> int:
 
 
 def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
-    """id of each trained parameter of the one ViT in `model` -> factor of its lr; all others have 1.
+    """id of each trained parameter of the one ViT in `model` -> factor of its learning rate; all others have 1.
 
     Raises:
-        ValueError: no ViT, several ones, or one with a parameter whose layer is not known.
+        ValueError: there is no ViT, or several, or one with a parameter whose layer is unknown.
     """
     if decay == 1:
         return {}
     name, vit = _find_vit(model)
-    # Names from the ViT itself: FSDP strips its wrappers from those of the whole model, but not from its modules'.
-    prefix, depth = (f'{name}.' if name else ''), len(vit.blocks)
+    # Names relative to the ViT: FSDP1 removes its wrappers from parameter names of the whole model, but not from module
+    # names.
+    blocks = vit.get_submodule('blocks')
+    assert isinstance(blocks, nn.ModuleList | nn.Sequential)
+    prefix, depth = (f'{name}.' if name else ''), len(blocks)
     return {id(parameter): decay ** (depth + 1 - layer_id(prefix + name, depth=depth, prefix=prefix))
             for name, parameter in vit.named_parameters() if parameter.requires_grad}
 
 
 def parameter_table(model: nn.Module, optimizer: Optimizer | OptimWrapper) -> dict[str, tuple[float, float]]:
-    """Name of each parameter in the optimizer -> (initial lr / lr of the optimizer, weight decay)."""
+    """Name of each parameter in the optimizer -> (initial learning rate / that of the optimizer, weight decay)."""
     base = optimizer.defaults['lr']
     settings = {id(parameter): (group.get('initial_lr', group['lr']) / base, group.get('weight_decay', 0.0))
                 for group in optimizer.param_groups for parameter in group['params']}
@@ -175,17 +179,18 @@ def parameter_table(model: nn.Module, optimizer: Optimizer | OptimWrapper) -> di
 
 
 def _find_vit(model: nn.Module) -> tuple[str, nn.Module]:
-    """Name and module of the one ViT: what has `patch_embed` and a list of `blocks` as children of its own."""
-    found = []
+    """Name and module of the one ViT: a module that has `patch_embed` and a list of `blocks` as direct children."""
+    candidates = []
     for name, module in model.named_modules():
-        parts = dict(module.named_children())  # not hasattr: FSDP wrappers show the attributes of what they wrap
-        if 'patch_embed' in parts and isinstance(parts.get('blocks'), nn.ModuleList | nn.Sequential):
-            found.append((name, module))
-    if len(found) != 1:
-        names = ', '.join(repr(name) for name, _ in found) or 'none'
-        raise ValueError(f'layer_decay wants one ViT (a module with `patch_embed` and a list of `blocks`) in '
-                         f'{type(model).__name__}, found {names}: leave layer_decay out, or build a model with one')
-    return found[0]
+        children = dict(module.named_children())  # not hasattr: FSDP wrappers show the attributes of what they wrap
+        if 'patch_embed' in children and isinstance(children.get('blocks'), nn.ModuleList | nn.Sequential):
+            candidates.append((name, module))
+    if len(candidates) != 1:
+        names = ', '.join(repr(name) for name, _ in candidates) or 'none'
+        raise ValueError(f'layer_decay needs exactly one ViT (a module with `patch_embed` and a list of `blocks`) in '
+                         f'{type(model).__name__}, but there are: {names}. Leave layer_decay out, or build a model '
+                         'with one ViT')
+    return candidates[0]
 
 
 def _merge(groups: list[dict], settings: list[dict]) -> list[dict]:
@@ -209,7 +214,7 @@ def _refuse_duplicates(groups: list[dict], names: dict[int, str]) -> None:
 
 @contextmanager
 def _without_details() -> Iterator[None]:
-    """Keeps mmengine's lines per parameter out of the log: `_report` says it shorter, and with the final lr."""
+    """Keeps mmengine's line per parameter out of the log; `_report` has a line per group, with the final rates."""
     def keep(record: logging.LogRecord) -> bool:
         return not re.match(r'paramwise_options -- |.* is skipped since its requires_grad=', record.getMessage())
 

@@ -1,4 +1,4 @@
-"""The loop of pretraining: goes on inside an epoch as if it had never stopped."""
+"""Training loop that resumes mid-epoch, bit for bit."""
 from functools import partial
 from itertools import islice
 
@@ -15,20 +15,20 @@ from mae_backbone.registry import LOOPS
 
 @LOOPS.register_module()
 class PretrainLoop(EpochBasedTrainLoop):
-    """Epochs whose data is a function of the run's seed, the epoch and the iteration.
+    """Epochs whose data are a function of the run's seed, the epoch and the iteration.
 
-    A run that is resumed, from a checkpoint of any iteration, sees the very batches that it would have seen; those
-    before are not read. What chance there is outside the data, such as dropped paths, is a function of seed,
-    iteration and process as well, so that no state of random numbers has to be saved.
+    A run that is resumed from a checkpoint of any iteration gets the same batches that it would have got; earlier ones
+    are not loaded again. Randomness outside of the data, such as dropped paths, is a function of seed, iteration and
+    process, so that no state of a random generator needs to be saved.
 
     Args:
         runner, dataloader: as in mmengine; the dataloader has `batch_sampler.type='mae_backbone.PretrainBatchSampler'`.
-        max_epochs: how long to train, or
-        max_iters: the same in iterations.
+        max_epochs: number of epochs to train, or
+        max_iters: number of iterations to train.
         val_begin, val_interval, dynamic_intervals: as in mmengine, in epochs.
 
     Raises:
-        ValueError: both or none of max_epochs and max_iters, or a dataloader that cannot start inside an epoch.
+        ValueError: both or none of max_epochs and max_iters are given, or the dataloader cannot start mid-epoch.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_epochs: int | None = None, *,
@@ -48,44 +48,48 @@ class PretrainLoop(EpochBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Trains to the end."""
-        self._take_up()
+        self._find_position()
         return super().run()
 
     def run_epoch(self) -> None:
-        """Trains what is left of an epoch."""
+        """Trains the rest of an epoch."""
         steps = len(self.dataloader)
         first = self._iter - self._epoch * steps
         self.batches.set_epoch(self._epoch)
         self.batches.start_at(first)
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        left = min(steps, self._max_iters - self._epoch * steps) - first
-        for index, batch in enumerate(islice(self.dataloader, max(0, left)), first):
+        remaining = min(steps, self._max_iters - self._epoch * steps) - first
+        for index, batch in enumerate(islice(self.dataloader, max(0, remaining)), first):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
-        """One iteration, with random numbers of its own."""
+        """Runs an iteration with random numbers that depend only on seed, iteration and process."""
         torch.manual_seed(int(hashed(self.batches.sampler.seed, self._iter, get_rank())[0]))
         super().run_iter(idx, data_batch)
 
-    def _take_up(self) -> None:
-        """Finds the place in the data, and refuses data in which the run has none."""
-        steps, seen = len(self.dataloader), self._iter - self._epoch * len(self.dataloader)
-        if not 0 <= seen <= steps:  # saved at the end of max_iters, inside what counted as an epoch
-            self._epoch = self._iter // steps
-        hub, now = self.runner.message_hub, dict(images=len(self.batches.sampler), batch=self.batches.global_batch,
-                                                 seed=self.batches.sampler.seed, repeats=self.batches.repeats)
-        before = hub.runtime_info.get('data') if self._iter else None
-        if before is None:
-            hub.update_info('data', now)
+    def _find_position(self) -> None:
+        """Finds the position of a resumed run in its data; refuses data that are not those of the run."""
+        steps = len(self.dataloader)
+        # A run saved at the end of max_iters has counted its last, partial epoch as a whole one.
+        if not 0 <= self._iter - self._epoch * steps <= steps:
+            self._epoch: int = self._iter // steps
+        hub, data = self.runner.message_hub, dict(images=len(self.batches.sampler), batch=self.batches.global_batch,
+                                                  seed=self.batches.sampler.seed, repeats=self.batches.repeats)
+        saved = hub.runtime_info.get('data') if self._iter else None
+        if saved is None:
+            hub.update_info('data', data)
             return
-        self.batches.sampler.seed = before['seed']
-        if before != now | dict(seed=before['seed']):
+        if not isinstance(saved, dict) or saved.keys() != data.keys():
+            raise ValueError(f'the checkpoint describes its data as {saved!r:.80}, which is not what this program '
+                             'writes: the file was changed or damaged, copy it again')
+        self.batches.sampler.seed = saved['seed']
+        if saved != data | dict(seed=saved['seed']):
             raise ValueError(
-                f'the run was saved with {before["batch"]} crops a step (batch_size x processes) out of '
-                f'{before["images"]} images, {before["repeats"]} crops each, and would go on with {now["batch"]} out '
-                f'of {now["images"]}, {now["repeats"]} each: its place in the data and its learning rate would be '
-                f'others. Set train_dataloader.batch_size={before["batch"]} / processes and the same data; or start a '
-                'new run from its weights, with --cfg-options load_from=CHECKPOINT and without --resume')
+                f'the run was saved with {saved["batch"]} crops a step (batch_size x processes) out of '
+                f'{saved["images"]} images, {saved["repeats"]} crops each, and would continue with {data["batch"]} out '
+                f'of {data["images"]}, {data["repeats"]} each: its position in the data and its learning rate would '
+                f'change. Set train_dataloader.batch_size={saved["batch"]} / processes and use the same data; or start '
+                'a new run from its weights, with --cfg-options load_from=CHECKPOINT and without --resume')

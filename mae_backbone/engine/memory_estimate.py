@@ -1,7 +1,8 @@
-"""Memory that a training step will take at most, computed before it is taken: no tensor of it is allocated."""
+"""Peak memory of a training step, computed without allocating it."""
 import weakref
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 
 
 class StepMemory(NamedTuple):
-    """Bytes of one process."""
+    """Memory of one process in bytes."""
 
     weights: int
     moments: int  # state of the optimizer
-    step: int     # activations, gradients and what is needed in passing, at their peak
+    step: int     # activations, gradients and temporary tensors, at their peak
 
     @property
     def total(self) -> int:
@@ -26,50 +27,52 @@ class StepMemory(NamedTuple):
 
 
 def step_memory(model: nn.Module, loss_of: Callable[[nn.Module], Tensor], optimizer: Optimizer) -> StepMemory:
-    """What forward, backward and the moments of an optimizer take, by a step on tensors that have shapes alone.
+    """Computes the memory of a training step, by running it on fake tensors, which have shapes but no data.
 
-    Not counted are what PyTorch itself holds (0.3 GB or more), fragments, the buckets of a distributed run (as much as
-    the weights) and the processes that load data.
+    Not counted are what PyTorch itself allocates (0.3 GB or more), fragmentation, the buckets of a distributed run (as
+    much as the weights) and the processes that load data.
 
     Args:
         model: is not changed.
-        loss_of: the loss () of a step; makes its own inputs, on the device of the model.
-        optimizer: whose kind says how much state there is for a weight.
+        loss_of: computes the loss () of a step; it makes its own inputs, on the device of the model.
+        optimizer: its type determines the state that is kept for each weight.
     """
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         tensors = {name: fake.from_tensor(value.detach()).requires_grad_(value.requires_grad)
                    for name, value in [*model.named_parameters(), *model.named_buffers()]}
-        with _Peak() as seen:
-            loss_of(_Called(model, tensors)).backward()
-    every = [*model.parameters(), *model.buffers()]
+        with _PeakMemory() as memory:
+            loss_of(_Functional(model, tensors)).backward()
+    all_tensors = [*model.parameters(), *model.buffers()]
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return StepMemory(sum(t.numel() * t.element_size() for t in every), round(trained * states_per_weight(optimizer)),
-                      seen.peak)
+    return StepMemory(sum(t.numel() * t.element_size() for t in all_tensors),
+                      round(trained * states_per_weight(optimizer)), memory.peak)
 
 
 def states_per_weight(optimizer: Optimizer) -> float:
-    """Numbers that an optimizer keeps for each weight, such as 2 for AdamW, found by one step on a few weights."""
+    """Numbers that an optimizer keeps for each weight, such as 2 for AdamW, found by a step on a few weights."""
     weight = nn.Parameter(torch.zeros(8, 8))
     weight.grad = torch.ones_like(weight)
     settings = {key: value for key, value in optimizer.defaults.items() if key not in ('fused', 'foreach')}
-    same = type(optimizer)([dict(settings, params=[weight])], lr=1e-3)
-    same.step()
-    states = [value for value in same.state[weight].values() if isinstance(value, Tensor) and value.numel() > 1]
+    kind: Callable[..., Optimizer] = type(optimizer)
+    other = kind([dict(settings, params=[weight])], lr=1e-3)
+    other.step()
+    states = [value for value in other.state[weight].values() if isinstance(value, Tensor) and value.numel() > 1]
     return sum(value.numel() * value.element_size() for value in states) / (weight.numel() * weight.element_size())
 
 
-class _Called:
-    """A model called with other tensors than its own."""
+class _Functional(nn.Module):
+    """Calls a model with other tensors than its own."""
 
     def __init__(self, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-        self.model, self.tensors = model, tensors
+        super().__init__()
+        self.call: Callable[..., Any] = partial(functional_call, model, tensors)
 
-    def __call__(self, *args: object, **options: object) -> object:
-        return functional_call(self.model, self.tensors, args, options)
+    def forward(self, *args: object, **options: object) -> Any:
+        return self.call(args, options)
 
 
-class _Peak(TorchDispatchMode):
-    """Counts the bytes of what operations allocate, for as long as it lives."""
+class _PeakMemory(TorchDispatchMode):
+    """Counts the bytes of the storages that operations allocate, as long as they are referenced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,9 +92,9 @@ class _Peak(TorchDispatchMode):
         if key in self.alive and self.alive[key]() is storage:
             return
 
-        def gone(_: weakref.ref) -> None:
+        def on_free(_: weakref.ref) -> None:
             self.now -= size
             self.alive.pop(key, None)
-        self.alive[key] = weakref.ref(storage, gone)
+        self.alive[key] = weakref.ref(storage, on_free)
         self.now += size
         self.peak = max(self.peak, self.now)

@@ -1,7 +1,8 @@
-"""Steps of an optimizer that nothing spoils: mixed precision, gradient norm, and no step on what is not finite."""
+"""Optimizer steps with mixed precision and gradient norm, skipped if the gradients are not finite."""
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from mmengine.logging import print_log
@@ -18,24 +19,24 @@ DTYPES = ('float32', 'bfloat16', 'float16')
 
 @OPTIM_WRAPPERS.register_module()
 class GuardedOptimWrapper(OptimWrapper):
-    """mmengine's OptimWrapper that skips steps on gradients that are not finite, and never waits for the device.
+    """mmengine's OptimWrapper that skips steps with non-finite gradients, and never waits for the device.
 
-    A skipped step leaves weights and optimizer state as they are, bit for bit. What decides about it stays on the
-    device, where a fused optimizer reads it (`found_inf`); the norm of the gradients and whether the step was skipped
-    go to `device_log`. A loss that is not finite counts as gradients that are not: in a distributed run they spread
-    to all processes, which therefore skip together.
+    A skipped step leaves weights and optimizer state unchanged, bit for bit. Whether to skip is decided on the device,
+    where a fused optimizer reads it (`found_inf`). The norm of the gradients, and whether the step was skipped, go to
+    `device_scalars`. A loss that is not finite makes all gradients non-finite. In a distributed run these spread to all
+    processes, which therefore skip together.
 
-    AdamW and Adam take their fused implementation where the device has it. For any other optimizer the host looks at
-    the gradients once a step, which the log says.
+    AdamW and Adam use their fused implementation if the device has it. With any other optimizer the host has to read
+    the norm in every step, which the log says.
 
     Args:
-        optimizer: has taken no step yet.
+        optimizer: has not taken a step yet.
         accumulative_counts, clip_grad: as in mmengine.
         dtype: of autocast: 'float32' for none, 'bfloat16' on CPU, CUDA and MPS, 'float16' (with dynamic scaling of
             the loss) on CUDA.
 
     Raises:
-        ValueError: another dtype, float16 without CUDA or with sharded parameters.
+        ValueError: another dtype, or float16 without CUDA or with sharded parameters.
     """
 
     def __init__(self, optimizer: Optimizer, accumulative_counts: int = 1, clip_grad: dict | None = None, *,
@@ -43,30 +44,30 @@ class GuardedOptimWrapper(OptimWrapper):
         super().__init__(optimizer, accumulative_counts, None if clip_grad is None else dict(clip_grad))
         parameter = optimizer.param_groups[0]['params'][0]
         self.device_type, self.dtype = parameter.device.type, _checked_dtype(dtype, parameter)
-        # bfloat16 has the range of float32: only float16 needs its loss scaled
+        # bfloat16 has the exponents of float32. Only float16 needs a scaled loss.
         self.scaler = torch.amp.GradScaler(self.device_type) if self.dtype == torch.float16 else None
         self.fused = fuse(optimizer)
         if not self.fused:
             print_log(f'{type(optimizer).__name__} has no fused implementation on {self.device_type}: the host waits '
-                      'for the gradients in every step, to skip it where they are not finite', logger='current',
+                      'for the gradients in every step, to skip it if they are not finite', logger='current',
                       level=logging.WARNING)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Autocast, and no synchronisation of gradients between the steps of an accumulation."""
+        """Autocast, and no synchronization of gradients while they are accumulated."""
         enabled = self.dtype != torch.float32
         with super().optim_context(model), torch.autocast(self.device_type, self.dtype if enabled else None,
                                                           enabled=enabled):
             yield
 
-    def backward(self, loss: Tensor, **kwargs) -> None:
-        """Gradients of loss (); all of them are nan where the loss is not finite."""
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Adds the gradients of loss (); all of them are NaN if the loss is not finite."""
         loss = loss * torch.where(torch.isfinite(loss.detach()), 1.0, float('nan'))
         (loss if self.scaler is None else self.scaler.scale(loss)).backward(**kwargs)
         self._inner_count += 1
 
-    def step(self, **kwargs) -> None:
-        """Clips, and updates the parameters unless a gradient is not finite."""
+    def step(self, **kwargs: Any) -> None:
+        """Clips the gradients, and updates the parameters unless a gradient is not finite."""
         parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
@@ -85,7 +86,7 @@ class GuardedOptimWrapper(OptimWrapper):
             self.scaler.update()
 
     def _clip(self, parameters: list[nn.Parameter], norm: Tensor) -> Tensor | None:
-        """Clips as `clip_grad` says; returns what a fused optimizer has still to divide the gradients by."""
+        """Clips as `clip_grad` says; returns the divisor of the gradients that a fused optimizer has to apply."""
         if not self.clip_grad_kwargs:
             return None
         if self.grad_name == 'grad_value':
@@ -94,25 +95,24 @@ class GuardedOptimWrapper(OptimWrapper):
         if not self.fused:
             nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_kwargs['max_norm'], norm)
             return None
-        # The inverse of the factor of torch's clip_grad_norm_; the optimizer divides on its way through the gradients.
+        # The inverse of the factor in torch's clip_grad_norm_. The optimizer reads the gradients anyway, and divides.
         return ((norm + 1e-6) / self.clip_grad_kwargs['max_norm']).clamp(min=1.0)
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """As in mmengine."""
+        """Initializes the counts of mmengine."""
         super().initialize_count_status(model, init_counts, max_counts)
-        # mmengine's schedulers count steps of the optimizer to warn of a wrong order of calls; in an accumulation they
-        # rightly step before it.
+        # mmengine's schedulers warn if they step before the optimizer. With accumulated gradients that is correct.
         self._global_step = max(0, getattr(self, '_global_step', 0))
 
     def state_dict(self) -> dict:
-        """The state of the optimizer, whole in every process where the parameters are sharded: all must call this."""
-        state = gather_shards(super().state_dict())
+        """The state of the optimizer, whole in every process if the parameters are sharded: all must call this."""
+        state: dict = gather_shards(super().state_dict())  # type: ignore[assignment]  # a dict stays a dict
         if self.scaler is not None:
             state['loss_scaler'] = self.scaler.state_dict()
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Takes the state of any number of processes, and of an optimizer that was or was not fused."""
+        """Loads a state saved by any number of processes, and by a fused optimizer or another."""
         scaling = state_dict.pop('loss_scaler', None)
         if self.scaler is not None and scaling is not None:
             self.scaler.load_state_dict(scaling)
@@ -124,43 +124,46 @@ class GuardedOptimWrapper(OptimWrapper):
         super().load_state_dict(state_dict)
 
     def return_to(self, state_dict: dict) -> None:
-        """Takes the moments of an earlier state, and keeps the learning rates of the present."""
+        """Loads the moments of an earlier state, and keeps the present learning rates."""
         self.zero_grad()
-        present = self.optimizer.state_dict()['param_groups']
+        groups = self.optimizer.state_dict()['param_groups']
         state_dict.pop('base_param_settings', None)
-        self.load_state_dict(state_dict | dict(param_groups=present))
+        self.load_state_dict(state_dict | dict(param_groups=groups))
 
 
 def gradient_norm(parameters: list[nn.Parameter], norm_type: float = 2.0) -> Tensor:
-    """Norm () in float32 of all gradients together, whole where they are sharded, without waiting for the device."""
-    norm = nn.utils.get_total_norm([p.grad for p in parameters], norm_type)
-    return gather_shards(norm).float()
+    """Norm () in float32 of all gradients together, sharded or not, without waiting for the device."""
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], norm_type)
+    return cast(Tensor, gather_shards(norm)).float()
 
 
 def fuse(optimizer: Optimizer) -> bool:
-    """Makes an optimizer that has taken no step a fused one; False where torch has none, or the user chose otherwise.
+    """Switches an optimizer that has taken no step to its fused implementation, as `fused=True` of torch does.
 
-    It is what `fused=True` does in torch's constructors, which a config cannot say without knowing the device. Adam's
-    alone: a fused SGD whose first step is skipped goes on with momenta that nobody initialized (torch 2.14).
+    A config cannot set `fused=True` without knowing the device. Only Adam and AdamW: a fused SGD whose first step is
+    skipped continues with momenta that were never initialized (torch 2.14).
+
+    Returns:
+        False if torch has no fused implementation, or if the user chose another one.
     """
     groups = optimizer.param_groups
     chosen = any(group.get('fused') is False or group.get('foreach') or group.get('differentiable')
                  for group in groups)
     try:
         devices = torch.utils._foreach_utils._get_fused_kernels_supported_devices()
-    except AttributeError:  # a private name: where it moves, the usual two
+    except AttributeError:  # a private name, which may move: then the two devices that have had it for long
         devices = ['cuda', 'cpu']
     possible = all(p.device.type in devices and torch.is_floating_point(p) for group in groups for p in group['params'])
     if not isinstance(optimizer, (Adam, AdamW)) or chosen or not possible or optimizer.state:
         return False
     for settings in (optimizer.defaults, *groups):
         settings.update(fused=True, foreach=False)
-    optimizer._step_supports_amp_scaling = True  # what GradScaler and torch's own checks ask for
+    optimizer._step_supports_amp_scaling = True  # read by GradScaler and by torch's own checks
     return True
 
 
 def between_steps(wrapper: OptimWrapper) -> bool:
-    """Whether gradients are being accumulated, which a checkpoint saved now would lose."""
+    """Whether gradients are being accumulated; a checkpoint saved now would lose them."""
     return not isinstance(wrapper, OptimWrapperDict) and not wrapper.should_update()
 
 

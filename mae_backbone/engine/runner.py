@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import mmengine.runner
 import torch
@@ -14,7 +15,7 @@ import yapf.yapflib.yapf_api
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.utils import apply_to
 from torch import nn
 
@@ -29,6 +30,7 @@ from mae_backbone.checkpoints.run_files import (
     write_note,
 )
 from mae_backbone.checkpoints.sharding import gather_shards
+from mae_backbone.core.vit import ViT
 from mae_backbone.data.num_workers import resolve_num_workers
 from mae_backbone.engine.distributed import init_on_cpus
 from mae_backbone.engine.fsdp import FullyShard
@@ -53,6 +55,9 @@ class Runner(mmengine.runner.Runner):
 
     It also runs on several CPUs, where MMEngine needs GPUs.
     """
+
+    optim_wrapper: OptimWrapper | OptimWrapperDict
+    param_schedulers: list | dict | None
 
     @classmethod
     def quietly_from_cfg(cls, cfg: mmengine.Config) -> 'Runner':
@@ -83,7 +88,7 @@ class Runner(mmengine.runner.Runner):
         """
         model = self._bare_model()
         if is_encoder_only(model):
-            load_encoder(model.backbone, filename)
+            load_encoder(cast(ViT, model.backbone), filename)
             checkpoint: dict = {}
         else:
             checkpoint = read_run(filename)
@@ -176,7 +181,7 @@ class Runner(mmengine.runner.Runner):
         self.set_randomness(**self._randomness_cfg)
 
     def _resume_schedulers(self, states: list | dict) -> None:
-        groups = self.param_schedulers if isinstance(self.param_schedulers, dict) else {'': self.param_schedulers}
+        groups = self.param_schedulers if isinstance(self.param_schedulers, dict) else {'': self.param_schedulers or []}
         stored = states if isinstance(states, dict) else {'': states}
         for name, schedulers in groups.items():
             for scheduler, state in zip(schedulers, stored[name], strict=True):

@@ -1,5 +1,6 @@
-"""The ViT as mmdet and mmseg see a backbone: images -> feature maps."""
+"""The ViT as a backbone of mmdet and mmseg: images -> feature maps."""
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,19 +15,20 @@ class ViTBackbone(ViT):
 
     Args:
         arch: as in `ViT`.
-        out_indices: the blocks whose output is given out, one map each; -1 is the last.
-        frozen_stages: -1 trains all; 0 freezes the embedding; k freezes the embedding with the first k blocks, and all
-            of them the norm after them too; half a block more is the attention of the next one.
-        init_cfg: dict(type='Pretrained', checkpoint=PATH) starts from a checkpoint of tools/pretrain.py or of the
-            public MAE code. Whatever does not fit stops the run.
-        options: all other arguments of `ViT`; here class_token and final_norm are False, as in ViTDet.
+        out_indices: indices of the blocks whose output is returned, one map each; -1 is the last block.
+        frozen_stages: -1 trains everything; 0 freezes the embedding; k freezes the embedding and the first k blocks,
+            and with all blocks the norm after them. k + 0.5 also freezes the attention of the next block.
+        init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a checkpoint of tools/pretrain.py or of the public MAE
+            code, see `load_encoder`.
+        options: all other arguments of `ViT`. class_token and final_norm are False by default, as in ViTDet.
 
     Raises:
-        ValueError: an option that does not exist, or a checkpoint that does not fit.
+        ValueError: an option is out of its range, or the checkpoint does not fit.
     """
 
     def __init__(self, arch: str | dict = 'base', *, out_indices: Sequence[int] = (-1,), frozen_stages: float = -1,
-                 init_cfg: dict | None = None, class_token: bool = False, final_norm: bool = False, **options) -> None:
+                 init_cfg: dict | None = None, class_token: bool = False, final_norm: bool = False,
+                 **options: Any) -> None:
         super().__init__(arch, class_token=class_token, final_norm=final_norm, **options)
         depth = self.arch.depth
         if any(not -depth <= i < depth for i in out_indices):
@@ -36,14 +38,14 @@ class ViTBackbone(ViT):
         if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg):
             raise ValueError(f"init_cfg={init_cfg}, wanted dict(type='Pretrained', checkpoint=PATH) or None")
         self.out_indices, self.frozen_stages, self.init_cfg = tuple(out_indices), frozen_stages, init_cfg
-        for part in self.frozen_parts():
-            part.requires_grad_(False)
+        for module in self.frozen_modules():
+            module.requires_grad_(False)
         for tokens in (self.pos_embed, self.cls_token) if frozen_stages >= 0 else ():
             if tokens is not None:
                 tokens.requires_grad_(False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images (B, C, H, W) -> maps (B, D, h, w), one for each of `out_indices`."""
+        """images (B, C, H, W) -> maps (B, D, h, w), one for each block in `out_indices`."""
         return tuple(self.feature_maps(images, self.out_indices))
 
     def init_weights(self) -> None:
@@ -52,18 +54,21 @@ class ViTBackbone(ViT):
             load_encoder(self, self.init_cfg['checkpoint'])
 
     def train(self, mode: bool = True) -> 'ViTBackbone':
-        """Frozen parts stay in evaluation mode, so that they drop no path."""
+        """Keeps frozen modules in evaluation mode, so that they drop no path."""
         super().train(mode and self.frozen_stages < len(self.blocks))
-        for part in self.frozen_parts():
-            part.eval()
+        for module in self.frozen_modules():
+            module.eval()
         return self
 
-    def frozen_parts(self) -> list[nn.Module]:
-        """The modules that `frozen_stages` keeps from training."""
+    def frozen_modules(self) -> list[nn.Module]:
+        """The modules that `frozen_stages` freezes."""
         if self.frozen_stages < 0:
             return []
-        whole, half = divmod(self.frozen_stages, 1)
-        last = [self.norm] if whole == len(self.blocks) else []
+        blocks = list(self.blocks)
+        whole, half = int(self.frozen_stages), self.frozen_stages % 1
+        modules: list[nn.Module] = [self.patch_embed, *blocks[:whole]]
         if half:
-            last = [self.blocks[int(whole)].norm1, self.blocks[int(whole)].attn]
-        return [self.patch_embed, *self.blocks[:int(whole)], *last]
+            modules += blocks[whole].get_submodule('norm1'), blocks[whole].get_submodule('attn')
+        elif whole == len(blocks):
+            modules.append(self.norm)
+        return modules

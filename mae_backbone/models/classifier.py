@@ -1,4 +1,4 @@
-"""A ViT with a head that names the class of an image: fine-tuning of all or the last blocks, probes of frozen ones."""
+"""Image classification with a ViT: fine-tuning of all or the last blocks, and probes of frozen ones."""
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
@@ -17,22 +17,21 @@ class ViTClassifier(BaseModel):
     """Image classification: `type='mae_backbone.ViTClassifier'`.
 
     Args:
-        backbone: arguments of `ViTBackbone`, `init_cfg` for pretrained weights among them.
-        num_classes: number of classes; 0 for a model that only gives features (nearest neighbors).
-        pool: 'mean' of the patch tokens, the 'class' token, or 'attention': one query that is learned attends to all
-            tokens, with as many heads as the backbone (attentive probing, Chen et al., Context Autoencoder, 2022).
-        probe: train a linear head on the frozen backbone, behind a BatchNorm without scale and shift (MAE paper,
-            appendix A.1), instead of all weights; the pool 'attention' is trained too.
-        tuned_blocks: train that many of the last blocks with the head, the rest stays as it is (partial fine-tuning,
-            MAE paper, figure 9): 0 for the head alone, .5 for the MLP of the last block, 1, 2, ...; None for all
-            weights.
+        backbone: arguments of `ViTBackbone`, including `init_cfg` for pretrained weights.
+        num_classes: number of classes; 0 for a model that only computes features (nearest neighbors).
+        pool: 'mean' of the patch tokens, the 'class' token, or 'attention': a trained query attends to all tokens, with
+            as many heads as the backbone (attentive probing, Chen et al., Context Autoencoder, 2022).
+        probe: train only a linear head on the frozen backbone, after a BatchNorm without scale and shift (MAE paper,
+            appendix A.1). The pool 'attention' is trained too.
+        tuned_blocks: number of last blocks that are trained with the head (partial fine-tuning, MAE paper, figure 9):
+            0 for only the head, 0.5 for the MLP of the last block, 1, 2, ...; None for all weights.
         label_smoothing: in [0, 1).
         mixup: arguments of `timm.data.Mixup`, such as dict(mixup_alpha=.8, cutmix_alpha=1.); None for none.
         random_erasing: probability that a rectangle of an image is replaced by noise in training.
-        data_preprocessor: config of what puts images on the device and normalizes them.
+        data_preprocessor: config of the module that moves images to the device and normalizes them.
 
     Raises:
-        ValueError: a pool or a number of blocks that does not exist, or a backbone without class token.
+        ValueError: an unknown pool, a number of blocks out of range, or a backbone without class token.
     """
 
     def __init__(self, backbone: dict, *, num_classes: int, pool: str = 'mean', probe: bool = False,
@@ -46,29 +45,32 @@ class ViTClassifier(BaseModel):
         # Fine-tuning with the mean normalizes after the pooling, in fc_norm (public MAE code, `models_vit.py`).
         norm_last = pool == 'mean' and not probe and num_classes > 0
         self.backbone = ViTBackbone(**{'class_token': True, 'final_norm': not norm_last} | backbone
-                                    | frozen_but(0 if probe else tuned_blocks, backbone.get('arch', 'base')))
+                                    | freeze_options(0 if probe else tuned_blocks, backbone.get('arch', 'base')))
         self.pool, self.num_classes = pool, num_classes
         width = self.backbone.arch.width
         self.attention = (AttentionPoolLatent(width, num_heads=self.backbone.arch.heads, out_features=0)
                           if pool == 'attention' else None)
         self.fc_norm = nn.LayerNorm(width, eps=1e-6) if norm_last else nn.Identity()
-        self.fc_norm.requires_grad_(tuned_blocks != 0)  # of none tuned the head alone: linear probing
+        self.fc_norm.requires_grad_(tuned_blocks != 0)  # 0 blocks: only the head is trained, as in linear probing
         self.head_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6) if probe else nn.Identity()
         self.head = nn.Linear(width, num_classes) if num_classes else nn.Identity()
-        if num_classes:  # public MAE code: .01 in `main_linprobe.py`, 2e-5 in `main_finetune.py`
+        if isinstance(self.head, nn.Linear):  # public MAE code: .01 in `main_linprobe.py`, 2e-5 in `main_finetune.py`
             nn.init.trunc_normal_(self.head.weight, std=0.01 if probe else 2e-5)
             nn.init.zeros_(self.head.bias)
         self.label_smoothing = label_smoothing
         self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes) if mixup else None
-        # timm draws the noise of 'pixel' from a unit normal, which fits images that are normalized already.
+        # timm draws the noise of 'pixel' from a unit normal, which fits images that are already normalized.
         self.erase = RandomErasing(random_erasing, mode='pixel', device='cpu') if random_erasing else None
 
     def forward(self, inputs: Tensor, data_samples: list[int] | Tensor | None = None,
                 mode: str = 'tensor') -> Tensor | dict[str, Tensor] | list[dict]:
-        """inputs (B, C, H, W) -> features (B, D), tokens (B, 1 + L, D), a loss to train on, or for each image its
-        scores and true label.
+        """inputs (B, C, H, W) -> what `mode` asks for.
 
-        In this order mode is 'tensor', 'tokens', 'loss' and anything else.
+        Args:
+            inputs: normalized images.
+            data_samples: (B,) labels, if they are known.
+            mode: 'tensor' for features (B, D); 'tokens' for tokens (B, 1 + L, D); 'loss' for the loss; 'predict' for a
+                dict per image of its scores (num_classes,) and its label or None.
         """
         if mode == 'tensor':
             return self.features(inputs)
@@ -93,21 +95,21 @@ class ViTClassifier(BaseModel):
             self.erase.device = images.device
             images = self.erase(images)
         if self.mixup is not None:
-            images, labels = self.mixup(images, labels)  # labels become shares (B, classes), smoothed already
+            images, labels = self.mixup(images, labels)  # labels become (B, num_classes), smoothed
         logits = self.head(self.head_norm(self.features(images)))
         return F.cross_entropy(logits, labels, label_smoothing=0.0 if self.mixup else self.label_smoothing)
 
 
-def frozen_but(tuned_blocks: float | None, arch: str | dict) -> dict[str, float]:
-    """Arguments of `ViTBackbone` that keep all but the last blocks from training.
+def freeze_options(tuned_blocks: float | None, arch: str | dict) -> dict[str, float]:
+    """Arguments of `ViTBackbone` that freeze all but the last blocks.
 
     Args:
-        tuned_blocks: how many are trained, with the norm behind them: None for all, and what is before them too; 0 for
-            none, without the norm; .5 for the MLP of the last one; 1 to the depth.
+        tuned_blocks: number of blocks that are trained, with the norm after them. None for all weights, including the
+            embedding; 0 for none; 0.5 for the MLP of the last block; 1 to the depth.
         arch: as in `ViT`.
 
     Raises:
-        ValueError: another number.
+        ValueError: any other number.
     """
     if tuned_blocks is None:
         return {}

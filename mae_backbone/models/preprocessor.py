@@ -1,4 +1,4 @@
-"""From the bytes of a batch to normalized pixels, on the device."""
+"""Batch of bytes -> normalized pixels on the device."""
 from collections.abc import Sequence
 
 import torch
@@ -10,22 +10,23 @@ from mae_backbone.registry import MODELS
 
 @MODELS.register_module()
 class PixelPreprocessor(BaseDataPreprocessor):
-    """Brings a batch to the device as it was decoded, and flips and normalizes it there.
+    """Moves a batch to the device as it was decoded, then flips and normalizes it there.
 
-    One byte a value crosses the bus instead of four, and the processes that load images are spared the arithmetic.
+    Bytes take a quarter of the transfer of floats, and the processes that load images are spared the arithmetic.
 
     Args:
-        mean, std: of each channel, on the scale of the pixels (0..255, or 0..65535 of 16 bits); both None: pixels stay.
-        non_blocking: do not wait for the copy to the device, which works for pinned memory.
+        mean, std: for each channel, on the scale of the pixels (0 to 255, or 0 to 65535 for 16 bits); both None to
+            leave pixels as they are.
+        non_blocking: do not wait for the copy to the device; has an effect for pinned memory.
 
     Raises:
-        ValueError: mean and std do not belong together, or not to the images.
+        ValueError: mean and std have different lengths, or only one of them is given, or a std is not positive.
     """
 
     def __init__(self, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None,
                  non_blocking: bool = True) -> None:
         super().__init__(non_blocking)
-        if (mean is None) != (std is None) or (mean is not None and len(mean) != len(std)):
+        if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
             raise ValueError(f'mean={mean} and std={std}: wanted both with a number for each channel, or neither')
         if std is not None and min(std) <= 0:
             raise ValueError(f'std={std}: a channel that does not vary cannot be normalized, leave it out or give it 1')
@@ -35,25 +36,24 @@ class PixelPreprocessor(BaseDataPreprocessor):
             self.register_buffer('std', torch.tensor(std, dtype=torch.float32).reshape(-1, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """A batch of the DataLoader -> what the model takes: its inputs (B, C, H, W) float32, the rest as it was.
+        """Prepares a batch of the DataLoader: inputs become (B, C, H, W) float32, all other entries stay.
 
         Args:
-            data: dict(inputs=(B, H, W, C) channels last, of whole numbers or floats), with flips (B,) bool, where
-                given: the images to mirror; seeds (B,), weights (B,) and anything else pass through. Or inputs as a
-                list of (C, H, W) of one size.
-            training: without meaning here.
+            data: dict(inputs=(B, H, W, C), integers or floats), or inputs as a list of (C, H, W) of one size. With
+                flips (B,) bool, the images where it is True are mirrored.
+            training: ignored.
         """
         data = self.cast_data(data)
         images, flips = data['inputs'], data.pop('flips', None)
         images = self._stack(images) if isinstance(images, (list, tuple)) else images.permute(0, 3, 1, 2)
-        if images.dtype == torch.uint16:  # which torch keeps, but hardly computes with
+        if images.dtype == torch.uint16:  # torch implements few operations for it
             images = images.int()
         if flips is not None:
             images = torch.where(flips[:, None, None, None], images.flip(-1), images)
         return data | {'inputs': self._normalize(images)}
 
     def _normalize(self, images: Tensor) -> Tensor:
-        """images (B, C, H, W) -> float32, with zero mean and unit variance where mean and std are those of the data."""
+        """images (B, C, H, W) -> (images - mean) / std, float32."""
         if not self._enable_normalize:
             return images.float()
         if images.shape[1] != len(self.mean):

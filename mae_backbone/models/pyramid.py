@@ -1,4 +1,4 @@
-"""From maps of a plain ViT, of one stride, to maps of several: the simple feature pyramid, and what an FPN takes."""
+"""Feature maps of a plain ViT, of one stride, to several strides: simple feature pyramid, and inputs of an FPN."""
 import math
 from collections.abc import Sequence
 
@@ -14,20 +14,20 @@ MODELS.register_module(name='LayerNorm2d', module=LayerNorm2d)
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(nn.Module):
-    """Builds each level from the last map alone (ViTDet, section 3); parameters are named as in detectron2.
+    """Builds each level from the last map only (ViTDet, section 3); parameters are named as in detectron2.
 
     Args:
         in_channels: D of the map.
         out_channels: channels of each level; 256 in ViTDet.
-        input_stride: pixels between the patches of the map.
-        strides: of the levels, each the input stride times or divided by a power of two.
-        extra_levels: further levels, each the last one subsampled by 2 (detectron2's `LastLevelMaxPool`).
-        calibrate: put a BatchNorm without scale and shift before the levels, as the MAE paper (appendix A.1) does in
-            linear probing. The tokens of a briefly pretrained MAE have a large part in common, which the norms of the
-            pyramid, over channels, would leave in. Not in ViTDet.
+        input_stride: stride of the map in pixels, the patch size.
+        strides: strides of the levels in pixels, each the input stride times or divided by a power of two.
+        extra_levels: further levels, each the previous one subsampled by 2 (detectron2's `LastLevelMaxPool`).
+        calibrate: apply a BatchNorm without scale and shift first, as the MAE paper (appendix A.1) does in linear
+            probing. Not in ViTDet. The tokens of a briefly pretrained MAE share a large mean, which the norms of the
+            pyramid do not remove, since they normalize over channels.
 
     Raises:
-        ValueError: a stride that no power of two leads to.
+        ValueError: a stride is not a power of two.
     """
 
     def __init__(self, in_channels: int, *, out_channels: int = 256, input_stride: int = 16,
@@ -44,7 +44,7 @@ class SimpleFeaturePyramid(nn.Module):
             self.add_module(self.names[-1], nn.Sequential(*layers))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """maps: the last is taken, (B, D, h, w) -> levels (B, out_channels, h', w'), finest first."""
+        """maps, of which the last (B, D, h, w) is used -> levels (B, out_channels, h', w'), finest first."""
         calibrated = self.calibration(maps[-1])
         levels = [getattr(self, name)(calibrated) for name in self.names]
         for _ in range(self.extra_levels):
@@ -54,20 +54,21 @@ class SimpleFeaturePyramid(nn.Module):
 
 @MODELS.register_module()
 class Rescale(nn.Module):
-    """Maps of one stride -> the same at several strides, as input of an FPN such as mmdet's.
+    """Rescales maps of one stride to several strides, as input of an FPN such as mmdet's.
 
-    With ViTDet's FPN of the last map (figure 2b) every level is made from that; with its FPN of four stages (2a), and
-    in the detector of the MAE paper, each from the output of another block, which `out_indices` of the backbone names.
+    In ViTDet's FPN on the last map (figure 2b) all levels come from one map. In its FPN on four stages (figure 2a), and
+    in the detector of the MAE paper, each level comes from the output of another block, see `out_indices` of the
+    backbone.
 
     Args:
         in_channels: D of the maps.
-        input_stride: pixels between the patches of the maps.
-        strides: of the levels, each the input stride times or divided by a power of two.
-        narrowing: halve the channels with every doubling of the side, as ViTDet does; otherwise all levels keep D.
-        norm: between two doublings, 'LN' over channels (ViTDet) or 'GN' of 32 groups (MAE paper).
+        input_stride: stride of the maps in pixels, the patch size.
+        strides: strides of the levels in pixels, each the input stride times or divided by a power of two.
+        narrowing: halve the channels each time the side doubles, as ViTDet does; otherwise all levels have D channels.
+        norm: between two doublings, 'LN' over channels (ViTDet) or 'GN' with 32 groups (MAE paper).
 
     Raises:
-        ValueError: a stride that no power of two leads to, or a norm that does not exist.
+        ValueError: a stride is not a power of two, or the norm is unknown.
     """
 
     def __init__(self, in_channels: int, *, input_stride: int = 16, strides: Sequence[int] = (4, 8, 16, 32),
@@ -81,7 +82,7 @@ class Rescale(nn.Module):
         self.out_channels = [channels for _, channels in levels]
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """maps (B, D, h, w), one for each level or one for all -> levels (B, D', h', w'), finest first."""
+        """maps (B, D, h, w), one per level or one for all -> levels (B, D', h', w'), finest first."""
         if len(maps) not in (1, len(self.levels)):
             raise ValueError(f'{len(maps)} maps for {len(self.levels)} levels: set out_indices of the backbone to one '
                              'block, or to one for each of the strides')
@@ -91,8 +92,8 @@ class Rescale(nn.Module):
 class ConvNorm(nn.Conv2d):
     """Convolution without bias, then a LayerNorm over channels."""
 
-    def __init__(self, in_channels: int, out_channels: int, **options) -> None:
-        super().__init__(in_channels, out_channels, bias=False, **options)
+    def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, padding: int = 0) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=padding, bias=False)
         # The initialization of detectron2's pyramid (`c2_msra_fill`).
         nn.init.kaiming_normal_(self.weight, mode='fan_out', nonlinearity='relu')
         self.norm = LayerNorm2d(out_channels, eps=1e-6)
@@ -103,7 +104,7 @@ class ConvNorm(nn.Conv2d):
 
 
 def _steps(strides: Sequence[int], input_stride: int) -> list[int]:
-    """How often the map is doubled for each of the strides; negative where it is halved."""
+    """How many times the map is doubled for each of the strides; negative numbers halve it."""
     for stride in strides:
         if not (_is_power_of_two(stride) and _is_power_of_two(input_stride)):
             raise ValueError(f'strides={tuple(strides)} with input_stride={input_stride}: every stride must be a '
@@ -119,7 +120,7 @@ _NORMS = {'LN': lambda channels: LayerNorm2d(channels, eps=1e-6), 'GN': lambda c
 
 
 def _rescale(channels: int, steps: int, *, narrowing: bool = True, norm: str = 'LN') -> tuple[list[nn.Module], int]:
-    """Layers that double the map `steps` times (or halve it where negative), and the channels that leave them."""
+    """Layers that double the map `steps` times, or halve it if negative; and their output channels."""
     if steps < 0:
         return [nn.MaxPool2d(2**-steps)], channels
     layers: list[nn.Module] = []

@@ -186,16 +186,16 @@ def test_a_parameter_of_the_vit_that_fits_no_rule_is_refused(name: str):
 
 
 def test_the_vit_must_be_one():
-    with pytest.raises(ValueError, match='found none: leave layer_decay out'):
+    with pytest.raises(ValueError, match=r'there are: none\. Leave layer_decay out'):
         build(nn.Linear(2, 2), {'layer_decay': 0.5})
     assert table(nn.Linear(2, 2), {'layer_decay': 1.0}) == {'weight': (1.0, 0.05), 'bias': (1.0, 0.05)}
     pair = nn.ModuleDict({'student': ViT(), 'teacher': ViT()})
-    with pytest.raises(ValueError, match="found 'student', 'teacher'"):
+    with pytest.raises(ValueError, match="there are: 'student', 'teacher'"):
         build(pair, {'layer_decay': 0.5})
 
 
 @pytest.mark.parametrize(('paramwise', 'optimizer', 'says'), [
-    ({'norm_decay_mul': 0.0}, {}, 'norm_decay_mul, which nothing reads'),
+    ({'norm_decay_mul': 0.0}, {}, 'norm_decay_mul, which is not used'),
     ({'layer_decay': 0.0}, {}, r'layer_decay=0.0, wanted a number in \(0, 1\]'),
     ({'layer_decay': 1.1}, {}, 'layer_decay=1.1'),
     ({'layer_decay': 0.5}, {'lr': None}, 'the optimizer has no lr'),
@@ -208,7 +208,7 @@ def test_mistakes_are_named(paramwise: dict, optimizer: dict, says: str):
 
 def test_shards_have_no_shape_to_decide_by():
     sharded = nn.ParameterList([torch.ones(7), torch.ones(0)])
-    with pytest.raises(ValueError, match='as FSDP keeps its shards'):
+    with pytest.raises(ValueError, match='as the shards of FSDP1 are'):
         build(sharded, {'flat_decay_mult': 0.0})
 
 

@@ -53,6 +53,14 @@ def test_features_are_the_mean_of_all_patch_tokens(size: tuple[int, int]):
     assert torch.equal(model(inputs, mode='tokens'), tokens)
 
 
+def test_predict_share_is_accepted_as_predict_ratio():
+    options = dict(encoder=dict(arch=dict(width=8, depth=1, heads=1), image_size=16, patch_size=8), decoder_width=8,
+                   decoder_depth=1, decoder_heads=1)
+    assert MAEPretrainer(**options).mae.predict_ratio == 1
+    assert MAEPretrainer(**options, predict_ratio=0.5).mae.predict_ratio == 0.5
+    assert MAEPretrainer(**options, predict_share=0.5).mae.predict_ratio == 0.5
+
+
 def test_other_modes_are_refused():
     with pytest.raises(ValueError, match=r"mode='predict'.*wanted 'loss', 'tokens', 'tensor' or 'reconstruct'"):
         build()(torch.zeros(1, 3, 32, 32), mode='predict')
