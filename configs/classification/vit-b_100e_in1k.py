@@ -1,7 +1,7 @@
 """Fine-tuning of ViT-B/16 from MAE weights, ImageNet-1K, 100 epochs.
 
-Run     python tools/train.py configs/classification/vit-b_100e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train vit-b_100e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   7 h 11 min on 32 V100 (public MAE code, FINETUNE.md)

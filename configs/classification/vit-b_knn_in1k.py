@@ -1,6 +1,6 @@
 """k-nearest-neighbor classification with the features of a pretrained ViT-B/16, ImageNet-1K, without training.
 
-Run     python tools/test.py configs/classification/vit-b_knn_in1k.py work_dirs/mae_vit-b_800e_in1k/epoch_800.pth
+Run     mae-backbone test vit-b_knn_in1k work_dirs/mae_vit-b_800e_in1k/epoch_800.pth
 Weights the encoder of any checkpoint (the public MAE files too)
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   1,331,167 forward passes, and 2.0 GB of device memory for the features: 1,281,167 x 768 in float16

@@ -1,7 +1,7 @@
 """Linear probe of ViT-B/16 with MAE weights, ImageNet-1K, 90 epochs.
 
-Run     python tools/train.py configs/classification/vit-b_linear_90e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train vit-b_linear_90e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   2 h 20 min on 32 V100 (public MAE code, FINETUNE.md)

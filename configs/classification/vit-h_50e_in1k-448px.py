@@ -1,8 +1,7 @@
 """Fine-tuning of ViT-H/14 from MAE weights at 448 pixels, ImageNet-1K, 50 epochs.
 
-Run     python tools/train.py configs/classification/vit-h_50e_in1k-448px.py --amp
-        on 8 nodes with 8 GPUs each: torchrun --nnodes 8 --nproc_per_node 8 ... tools/train.py CONFIG --launcher pytorch
-        --amp
+Run     mae-backbone train vit-h_50e_in1k-448px --amp
+        on 64 GPUs: torchrun --nnodes 8 --nproc_per_node 8 ... -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, pretrained at 224 pixels. Position embeddings are resized, which
         the log reports.
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR

@@ -1,7 +1,7 @@
 """Fine-tuning of ViT-H/14 from MAE weights, ImageNet-1K, 50 epochs.
 
-Run     python tools/train.py configs/classification/vit-h_50e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train vit-h_50e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   13 h 9 min on 64 V100 (public MAE code, FINETUNE.md)

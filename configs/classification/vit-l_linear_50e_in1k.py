@@ -1,7 +1,7 @@
 """Linear probe of ViT-L/16 with MAE weights, ImageNet-1K, 50 epochs.
 
-Run     python tools/train.py configs/classification/vit-l_linear_50e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train vit-l_linear_50e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   not published. An epoch is 1,281,167 forward passes.

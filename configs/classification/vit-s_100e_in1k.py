@@ -1,7 +1,7 @@
 """Fine-tuning of ViT-S/16 from MAE weights, ImageNet-1K, 100 epochs.
 
-Run     python tools/train.py configs/classification/vit-s_100e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train vit-s_100e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-s_800e_in1k/epoch_800.pth, or any other: --pretrained FILE
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   not published. A step takes about a quarter of the arithmetic of ViT-B.

@@ -1,8 +1,8 @@
 """Fine-tuning of ViT-Ti/16 from MAE weights, ImageNet-1K, 100 epochs.
 
-Run     python tools/train.py configs/classification/vit-ti_100e_in1k.py --amp --pretrained FILE
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp --pretrained FILE
-Weights from python tools/pretrain.py configs/pretrain/mae_vit-s_800e_in1k.py --cfg-options model.encoder.arch=tiny
+Run     mae-backbone train vit-ti_100e_in1k --amp --pretrained FILE
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp --pretrained FILE
+Weights from mae-backbone pretrain mae_vit-s_800e_in1k --cfg-options model.encoder.arch=tiny
 Data    data/imagenet/{train,val}/CLASS/*.JPEG; your own images in the same layout: --data-root DIR
 Costs   not published. A step takes about a fourteenth of the arithmetic of ViT-B.
 Expect  no published figure. The MAE paper starts at ViT-B, whose recipe this is, without drop path. Ours: not measured

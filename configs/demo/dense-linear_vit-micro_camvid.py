@@ -1,6 +1,6 @@
 """Dense linear probe: one linear layer on the patches of a frozen 1.2 M parameter ViT, street scenes in 11 classes.
 
-Run     python tools/train.py configs/demo/dense-linear_vit-micro_camvid.py --data-root camvid --pretrained MAE.pth
+Run     mae-backbone train dense-linear_vit-micro_camvid --data-root camvid --pretrained MAE.pth
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
         unlabeled pixels, classes.txt with one name per line
 Expect  docs/benchmarks.md

@@ -1,6 +1,6 @@
 """MAE pretraining of a 1.3 M parameter ViT on street scenes, labels unused.
 
-Run     python tools/pretrain.py configs/demo/mae_vit-micro_camvid.py --data-root camvid/images/training
+Run     mae-backbone pretrain mae_vit-micro_camvid --data-root camvid/images/training
 Data    camvid/images/training/*.jpg (367 frames of 480x360), or any folder of images
 Expect  docs/benchmarks.md
 """

@@ -1,6 +1,6 @@
 """MAE pretraining of a 1.2 M parameter ViT on CIFAR-10, labels unused.
 
-Run     python tools/pretrain.py configs/demo/mae_vit-micro_cifar10.py --data-root cifar10/train
+Run     mae-backbone pretrain mae_vit-micro_cifar10 --data-root cifar10/train
 Data    cifar10/train/CLASS/*.jpg (50,000 images of 32x32), or any folder of images
 Expect  docs/benchmarks.md
 """

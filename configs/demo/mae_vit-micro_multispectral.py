@@ -1,6 +1,6 @@
 """MAE pretraining of a 1.4 M parameter ViT on multispectral images: 12 channels of 16 bits, such as Sentinel-2.
 
-Run     python tools/pretrain.py configs/demo/mae_vit-micro_multispectral.py --data-root sentinel2
+Run     mae-backbone pretrain mae_vit-micro_multispectral --data-root sentinel2
 Data    sentinel2/**/*.npy, each of shape (H, W, 12) and uint16. For GeoTIFF set reader.type='mae_backbone.TiffReader'.
         For other channels change in_channels, reader.channels, mean and std below.
 Expect  no published figure. The config shows what images with any number of channels need.

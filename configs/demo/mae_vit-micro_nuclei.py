@@ -1,6 +1,6 @@
 """MAE pretraining of a 1.3 M parameter ViT on microscopy images of nuclei, annotations unused.
 
-Run     python tools/pretrain.py configs/demo/mae_vit-micro_nuclei.py --data-root nuclei/train
+Run     mae-backbone pretrain mae_vit-micro_nuclei --data-root nuclei/train
 Data    nuclei/train/*.png (430 images of 256x256 to 1388x1040), or any folder of images
 Expect  docs/benchmarks.md
 """

@@ -1,6 +1,6 @@
 """Fine-tuning of a 1.2 M parameter ViT on a tenth of CIFAR-10's labels.
 
-Run     python tools/train.py configs/demo/vit-micro_finetune_cifar10.py --data-root cifar10 --pretrained MAE.pth
+Run     mae-backbone train vit-micro_finetune_cifar10 --data-root cifar10 --pretrained MAE.pth
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  docs/benchmarks.md
 """

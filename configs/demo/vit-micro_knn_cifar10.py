@@ -1,6 +1,6 @@
 """k-nearest-neighbor classification of CIFAR-10 with the features of a 1.2 M parameter ViT, without training.
 
-Run     python tools/test.py configs/demo/vit-micro_knn_cifar10.py MAE.pth --data-root cifar10
+Run     mae-backbone test vit-micro_knn_cifar10 MAE.pth --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  docs/benchmarks.md
 """

@@ -1,6 +1,6 @@
 """Linear probe of a frozen 1.2 M parameter ViT on a fifth of CIFAR-10's labels.
 
-Run     python tools/train.py configs/demo/vit-micro_linear_cifar10.py --data-root cifar10 --pretrained MAE.pth
+Run     mae-backbone train vit-micro_linear_cifar10 --data-root cifar10 --pretrained MAE.pth
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  docs/benchmarks.md
 """

@@ -1,6 +1,6 @@
 """Supervised training on CIFAR-10 at 64 pixels with patches of 8: initial weights for nuclei and CamVid.
 
-Run     python tools/train.py configs/demo/vit-micro_supervised-64px_cifar10.py --data-root cifar10
+Run     mae-backbone train vit-micro_supervised-64px_cifar10 --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  49.6 top-1 on CIFAR-10 after both epochs (ours, one seed); as initial weights: the table of few labels in
         docs/benchmarks.md

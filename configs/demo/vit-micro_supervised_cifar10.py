@@ -1,6 +1,6 @@
 """Supervised training on all labels of CIFAR-10: the baseline of a MAE of the same cost.
 
-Run     python tools/train.py configs/demo/vit-micro_supervised_cifar10.py --data-root cifar10
+Run     mae-backbone train vit-micro_supervised_cifar10 --data-root cifar10
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  50.2 top-1 on CIFAR-10 after three epochs (ours, one seed); as initial weights: the table of few labels in
         docs/benchmarks.md

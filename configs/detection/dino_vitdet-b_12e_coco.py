@@ -1,7 +1,8 @@
 """DINO, a query-based detector, on ViTDet-B from MAE weights, COCO, 12 epochs.
 
-Run     python tools/train.py configs/detection/dino_vitdet-b_12e_coco.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp (16 images per step)
+Run     mae-backbone train dino_vitdet-b_12e_coco --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp (16 images per
+        step)
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
 Costs   not measured yet

@@ -1,6 +1,6 @@
 """Mask R-CNN, ViTDet-B from MAE weights, COCO at 640 pixels, 25 epochs, for one GPU with 24 GB.
 
-Run     python tools/train.py configs/detection/mask-rcnn_vitdet-b_25e_coco-640px.py --amp
+Run     mae-backbone train mask-rcnn_vitdet-b_25e_coco-640px --amp
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
 Costs   118,000 x 25 images. An image of 640 pixels has (640 / 1024)^2 = 0.39 of the patches of 1024. Memory: not
@@ -9,10 +9,10 @@ Expect  no published figure of this recipe. The MAE paper's detector has 48.1 / 
         1024 pixels (facebookresearch/mae#43), and small objects lose most at 640. Ours: not measured yet.
 
 A step of the optimizer sees 4 images x 4 accumulated batches = 16. The recipe has a learning rate of 1e-4 for 64
-images, hence 1e-4 x 16 / 64 = 2.5e-5, which tools/train.py computes from `base_batch_size` and prints. An iteration is
-one batch of 4: 25 epochs are 25 x 118,000 / 4 = 737,500 iterations, or 184,375 steps, the number of steps of 100 epochs
-with 64. If memory runs out: halve batch_size, double accumulative_counts, and double every number of iterations in this
-file.
+images, hence 1e-4 x 16 / 64 = 2.5e-5, which `mae-backbone train` computes from `base_batch_size` and prints. An
+iteration is one batch of 4: 25 epochs are 25 x 118,000 / 4 = 737,500 iterations, or 184,375 steps, the number of steps
+of 100 epochs with 64. If memory runs out: halve batch_size, double accumulative_counts, and double every number of
+iterations in this file.
 """
 _base_ = [
     '../_base_/models/mask-rcnn_vitdet-b.py',

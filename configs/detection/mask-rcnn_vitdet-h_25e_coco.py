@@ -1,7 +1,7 @@
 """Mask R-CNN, ViTDet-H from MAE weights, COCO, 25 epochs: a quarter of the schedule of 100 epochs.
 
-Run     python tools/train.py configs/detection/mask-rcnn_vitdet-h_25e_coco.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train mask-rcnn_vitdet-h_25e_coco --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
             --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
 Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json

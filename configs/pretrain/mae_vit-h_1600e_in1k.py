@@ -1,7 +1,7 @@
 """MAE pretraining of ViT-H/14 on ImageNet-1K, 1,600 epochs: the length of the released weights.
 
-Run     python tools/pretrain.py configs/pretrain/mae_vit-h_1600e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/pretrain.py CONFIG --launcher pytorch --amp
+Run     mae-backbone pretrain mae_vit-h_1600e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone pretrain CONFIG --launcher pytorch --amp
 Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of images: --data-root DIR
 Costs   about 69 h on 128 TPUv3 cores (twice mae_vit-h_800e_in1k.py)
 Expect  86.9 top-1 after fine-tuning (MAE paper, table 3; mmpretrain). Ours: not measured yet.

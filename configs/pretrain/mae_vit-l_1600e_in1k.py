@@ -1,7 +1,7 @@
 """MAE pretraining of ViT-L/16 on ImageNet-1K, 1,600 epochs: the length of the released weights.
 
-Run     python tools/pretrain.py configs/pretrain/mae_vit-l_1600e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/pretrain.py CONFIG --launcher pytorch --amp
+Run     mae-backbone pretrain mae_vit-l_1600e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone pretrain CONFIG --launcher pytorch --amp
 Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of images: --data-root DIR
 Costs   about 84 h on 64 V100 (twice mae_vit-l_800e_in1k.py)
 Expect  85.9 top-1 after fine-tuning (MAE paper, table 3), 85.7 and 75.5 with a linear probe (mmpretrain). Ours: not

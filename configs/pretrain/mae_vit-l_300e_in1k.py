@@ -1,7 +1,7 @@
 """MAE pretraining of ViT-L/16 on ImageNet-1K, 300 epochs.
 
-Run     python tools/pretrain.py configs/pretrain/mae_vit-l_300e_in1k.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/pretrain.py CONFIG --launcher pytorch --amp
+Run     mae-backbone pretrain mae_vit-l_300e_in1k --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone pretrain CONFIG --launcher pytorch --amp
 Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of images: --data-root DIR
 Costs   about 15.8 h on 64 V100 (3/8 of mae_vit-l_800e_in1k.py)
 Expect  no published figure; after 400 epochs and fine-tuning 85.2 top-1 (mmpretrain). Ours: not measured yet.

@@ -1,7 +1,7 @@
 """UPerNet, ViT-B/16 from MAE weights, your own label maps, crops of 512, 20,000 iterations.
 
-Run     python tools/train.py configs/segmentation/upernet_vit-b_20k_folder-512x512.py --amp --data-root FOLDER
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp --data-root FOLDER
+Run     mae-backbone train upernet_vit-b_20k_folder-512x512 --amp --data-root FOLDER
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp --data-root FOLDER
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    FOLDER/{images,annotations}/{training,validation}/NAME.{jpg,png}, FOLDER/classes.txt with the names of the
         classes
@@ -18,5 +18,5 @@ _base_ = [
     '../_base_/schedules/upernet_20k.py',
 ]
 
-# tools/train.py replaces the 3 by the number of classes in classes.txt.
+# `mae-backbone train` replaces the 3 with the number of classes in classes.txt.
 model = dict(decode_head=dict(num_classes=3), auxiliary_head=dict(num_classes=3))

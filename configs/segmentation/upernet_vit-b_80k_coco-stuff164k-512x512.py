@@ -1,7 +1,7 @@
 """UPerNet, ViT-B/16 from MAE weights, COCO-Stuff (164,000 images, 171 classes), crops of 512, 80,000 iterations.
 
-Run     python tools/train.py configs/segmentation/upernet_vit-b_80k_coco-stuff164k-512x512.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train upernet_vit-b_80k_coco-stuff164k-512x512 --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco_stuff164k/{images,annotations}/{train2017,val2017}/, label maps NAME_labelTrainIds.png
 Costs   not measured yet

@@ -1,7 +1,7 @@
 """UPerNet, ViT-H/16 from MAE weights, ADE20K, crops of 512, 160,000 iterations.
 
-Run     python tools/train.py configs/segmentation/upernet_vit-h_160k_ade20k-512x512.py --amp
-        on 8 GPUs: torchrun --nproc_per_node 8 tools/train.py CONFIG --launcher pytorch --amp
+Run     mae-backbone train upernet_vit-h_160k_ade20k-512x512 --amp
+        on 8 GPUs: torchrun --nproc_per_node 8 -m mae_backbone train CONFIG --launcher pytorch --amp
 Weights work_dirs/mae_vit-h_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}/ (150 classes)
 Costs   not measured yet

@@ -1,59 +1,71 @@
-"""Every config of detection: it takes a step and is tested on a tiny set; its constants are those of its source."""
+"""Detection recipes: each structure trains and is tested on a tiny set, constants are those of the sources."""
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.config_files import CONFIGS, load, look_up, rates, settings_of
+from helpers.config_files import CONFIGS, assert_constants, learning_rates, load, read, settings_of
 from helpers.config_files import DETECTION as BASE
-from helpers.shrink import shrink, write_coco
+from helpers.shrink import shrink, small, write_coco
 
 from mae_backbone.cli.training import set_batch_and_lr
 from mae_backbone.engine.runner import Runner
 
 DETECTION = [file for file in CONFIGS if file.startswith('configs/detection/')]
-# Short schedules -> what they are like in all else.
+# Recipe with a short schedule -> the recipe it otherwise equals.
 SHORT = {file: full for file in DETECTION for epochs in (100, 75)
          if (full := re.sub(r'_(25|50)e_coco\.py', f'_{epochs}e_coco.py', file)) != file and full in DETECTION}
+# Recipe of ViT-L or ViT-H -> the recipe of ViT-B, which has the same structure.
+LARGE = {file: base for file in DETECTION
+         if (base := re.sub('vitdet-[lh]_(100|75)e', 'vitdet-b_100e', file)) != file and base in DETECTION}
 
 
 @pytest.fixture(scope='module')
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
-    """A tiny COCO (False) and a tiny LVIS (True)."""
+    """Roots of a tiny COCO (False) and a tiny LVIS (True)."""
     roots = {lvis: tmp_path_factory.mktemp('lvis' if lvis else 'coco') for lvis in (False, True)}
     for lvis, root in roots.items():
         write_coco(root, lvis=lvis)
     return roots
 
 
-# Of mmdet's FCOS; of MMEngine, which steps schedulers while gradients are accumulated.
+# The warnings come from mmdet's FCOS, and from MMEngine, which steps schedulers while gradients are accumulated.
 @pytest.mark.filterwarnings('ignore:torch.meshgrid:UserWarning',
                             'ignore:Detected call of `scheduler.step:UserWarning')
 @pytest.mark.slow
-@pytest.mark.parametrize('file', [file for file in DETECTION if file not in SHORT])
-def test_it_trains_and_is_tested_when_it_is_shrunk(file: str, sets: dict[bool, Path], tmp_path: Path):
+@pytest.mark.parametrize('file', [file for file in DETECTION if file not in SHORT and file not in LARGE])
+def test_shrunk_recipe_trains_and_is_tested(file: str, sets: dict[bool, Path], tmp_path: Path):
     lvis = file.endswith('_lvis.py')
     cfg = shrink(load(file), sets[lvis])
     cfg.work_dir = str(tmp_path)
     runner = Runner.quietly_from_cfg(cfg)
     before = {name: value.clone() for name, value in runner.model.named_parameters()}
     runner.train()
-    same = {name for name, value in runner.model.named_parameters() if torch.equal(value, before[name])}
+    unchanged = {name for name, value in runner.model.named_parameters() if torch.equal(value, before[name])}
     assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values())
-    same = {name for name in same if '.residual.' not in name}  # start behind a norm that is zero
-    assert len(same) < len(before) / 8, sorted(same)
+    unchanged = {name for name in unchanged if '.residual.' not in name}  # followed by a norm that starts at zero
+    assert len(unchanged) < len(before) / 8, sorted(unchanged)
     scalars = runner.message_hub.log_scalars
     assert f'val/{"lvis/bbox_APr" if lvis else "coco/bbox_mAP"}' in scalars
     assert torch.isfinite(torch.tensor(scalars['train/loss'].data[0])).all()
 
 
 @pytest.mark.parametrize('file', SHORT)
-def test_a_short_schedule_changes_nothing_else(file: str):
-    short, full = load(file), load(SHORT[file])
+def test_short_schedules_change_nothing_else(file: str):
+    short, full = read(file), read(SHORT[file])
     schedule = {'max_iters', 'milestones', 'param_scheduler', 'train_cfg'}
     assert {key for key in short.keys() | full.keys() if short.get(key) != full.get(key)} <= schedule
     assert short.train_cfg == full.train_cfg | {'max_iters': short.max_iters}
+
+
+@pytest.mark.parametrize('file', LARGE)
+def test_large_models_have_the_structure_of_the_base_model(file: str):
+    """Only the recipe of ViT-B is trained here: shrunk, the others are the same model."""
+    large, base = (small(read(name).model.to_dict()) for name in (file, LARGE[file]))
+    for model in (large, base):
+        model['backbone'].pop('drop_path_rate')
+    assert large == base
 
 
 # ---- the constants of the sources
@@ -72,7 +84,7 @@ MILESTONES = {  # iterations -> 8/9 and 26/27 of them
 
 
 def vitdet(size: str, iterations: int, lr: float = 1e-4, **more: object) -> dict:
-    """What all of them share, and what goes with the size."""
+    """Constants that all sizes share, and those of a size."""
     return {f'model.{key}': value for key, value in SIZES[size].items()} | {
         'model.backbone.window_size': 14, 'model.backbone.relative_positions': True, 'model.backbone.image_size': 1024,
         'model.backbone.patch_size': 16, 'model.data_preprocessor.pad_size_divisor': 1024,
@@ -82,7 +94,7 @@ def vitdet(size: str, iterations: int, lr: float = 1e-4, **more: object) -> dict
         'param_scheduler.1.milestones': MILESTONES[iterations]} | more
 
 
-# Crops that hold no object stay in: `allow_negative_crop`, and against its name `keep_empty=False`.
+# Crops without objects are trained on: `allow_negative_crop`, and, despite its name, `keep_empty=False`.
 LSJ = {'train_dataloader.dataset.pipeline.2.type': 'RandomFlip',
        'train_dataloader.dataset.pipeline.3.ratio_range': (0.1, 2.0),
        'train_dataloader.dataset.pipeline.4.crop_size': (1024, 1024),
@@ -182,41 +194,38 @@ RECIPES = {
 
 
 def test_every_recipe_is_compared():
-    assert {f'configs/detection/{name}.py' for name in RECIPES} == {*DETECTION} - {BASE}  # test_configs.py has that
+    assert {f'configs/detection/{name}.py' for name in RECIPES} == {*DETECTION} - {BASE}  # see test_constants.py
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_the_constants_are_those_of_the_source(name: str):
-    cfg = load(f'configs/detection/{name}.py')
-    found = {key: look_up(cfg, key) for key in RECIPES[name]}
-    assert found == {key: pytest.approx(value) if isinstance(value, float) else value
-                     for key, value in RECIPES[name].items()}
+def test_constants_are_those_of_the_source(name: str):
+    assert_constants(f'configs/detection/{name}.py', RECIPES[name])
 
 
 @pytest.mark.parametrize(('name', 'iterations'), [
     ('mask-rcnn_vitdet-b_50e_coco', 92_187), ('mask-rcnn_vitdet-b_25e_coco', 46_093),
     ('mask-rcnn_vitdet-h_75e_coco', 138_281), ('mask-rcnn_vitdet-b_100e_lvis', 156_250)])
-def test_the_lr_falls_at_the_same_shares_of_the_schedule(name: str, iterations: int):
-    found = rates(f'configs/detection/{name}.py', iterations)
+def test_rate_drops_at_the_same_fractions_of_every_schedule(name: str, iterations: int):
+    rates = learning_rates(f'configs/detection/{name}.py', iterations)
     peak = 2e-4 if 'lvis' in name else 1e-4
-    assert found[0] == pytest.approx(peak / 1000)
-    assert found[250] == pytest.approx(peak)
-    falls = [i for i in range(300, iterations) if found[i] < 0.5 * found[i - 1]]
-    assert [fall / iterations for fall in falls] == pytest.approx([8 / 9, 26 / 27], abs=2e-5)
-    assert found[-1] == pytest.approx(peak / 100)
+    assert rates[0] == pytest.approx(peak / 1000)
+    assert rates[250] == pytest.approx(peak)
+    drops = [i for i in range(300, iterations) if rates[i] < 0.5 * rates[i - 1]]
+    assert [step / iterations for step in drops] == pytest.approx([8 / 9, 26 / 27], abs=2e-5)
+    assert rates[-1] == pytest.approx(peak / 100)
 
 
 @pytest.mark.parametrize(('name', 'iterations'), [('mask-rcnn_vit-fpn-b_100e_coco', 184_375),
                                                   ('mask-rcnn_vit-fpn-b_25e_coco', 46_093)])
-def test_the_schedule_of_the_mae_papers_detector_is_that_of_mimdet(name: str, iterations: int):
-    """In detectron2 a cosine over the whole training, up to whose value after the warm-up a line leads."""
-    warmup, place = 0.25 * 118_000 / 64, np.arange(2000)
-    cosine = 8e-5 / 2 * (1 + np.cos(np.pi * np.maximum(place, warmup) / iterations))
-    wanted = cosine * np.minimum(1, 0.001 + 0.999 * place / warmup)
-    np.testing.assert_allclose(rates(f'configs/detection/{name}.py', 2000), wanted, rtol=4e-4)
+def test_detector_of_the_mae_paper_matches_the_schedule_of_mimdet(name: str, iterations: int):
+    """As in detectron2: a cosine over the whole training, a line to its value at the end of the warm-up."""
+    warmup, step = 0.25 * 118_000 / 64, np.arange(2000)
+    cosine = 8e-5 / 2 * (1 + np.cos(np.pi * np.maximum(step, warmup) / iterations))
+    expected = cosine * np.minimum(1, 0.001 + 0.999 * step / warmup)
+    np.testing.assert_allclose(learning_rates(f'configs/detection/{name}.py', 2000), expected, rtol=4e-4)
 
 
-def test_the_learning_rate_of_a_small_gpu_is_the_sum_of_its_card():
+def test_learning_rate_for_a_small_gpu_is_the_one_on_its_card():
     cfg = load('configs/detection/mask-rcnn_vitdet-b_25e_coco-640px.py')
     cfg.launcher = 'none'
     assert 'effective batch 16' in (line := set_batch_and_lr(cfg))
@@ -225,7 +234,7 @@ def test_the_learning_rate_of_a_small_gpu_is_the_sum_of_its_card():
 
 
 @pytest.mark.parametrize('name', ['mask-rcnn_vitdet-h_75e_coco', 'cascade-mask-rcnn_vitdet-h_100e_lvis'])
-def test_of_the_huge_one_everything_decays(name: str):
+def test_all_parameters_of_vit_h_decay(name: str):
     settings = settings_of(f'configs/detection/{name}.py')
     assert {decay for _, decay in settings.values()} == {0.1}
     assert settings['backbone.pos_embed'][0] == pytest.approx(0.9 ** 33)
@@ -234,11 +243,11 @@ def test_of_the_huge_one_everything_decays(name: str):
 
 @pytest.mark.parametrize('name', ['mask-rcnn_vitdet-l_100e_coco', 'cascade-mask-rcnn_vitdet-l_100e_coco',
                                   'mask-rcnn_vitdet-l-conv_100e_coco', 'mask-rcnn_vitdet-l_100e_lvis'])
-def test_of_the_large_one_the_norms_of_the_vit_and_its_positions_do_not(name: str):
+def test_norms_and_positions_of_vit_l_do_not_decay(name: str):
     settings = settings_of(f'configs/detection/{name}.py')
-    free = {one for one, (_, decay) in settings.items() if decay == 0}
-    norms = {f'backbone.blocks.{i}.norm{k}.{part}' for i in range(24) for k in (1, 2) for part in ('weight', 'bias')}
-    assert free == norms | {'backbone.pos_embed'}
+    exempt = {parameter for parameter, (_, decay) in settings.items() if decay == 0}
+    norms = {f'backbone.blocks.{i}.norm{k}.{kind}' for i in range(24) for k in (1, 2) for kind in ('weight', 'bias')}
+    assert exempt == norms | {'backbone.pos_embed'}
     assert settings['backbone.blocks.0.attn.qkv.weight'][0] == pytest.approx(0.8 ** 24)
     if 'conv' in name:
         assert settings['backbone.blocks.5.residual.norm3.weight'] == (1.0, 0.1)  # as in detectron2

@@ -1,10 +1,10 @@
-"""Every config of segmentation: its constants are those of its source; one of each kind takes a step and is tested."""
+"""Segmentation recipes: constants are those of the sources, one recipe per structure trains and is tested."""
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers.config_files import CONFIGS, load, look_up, model_of, rates, settings_of
+from helpers.config_files import CONFIGS, assert_constants, learning_rates, load, model_of, read, settings_of
 from helpers.shrink import SIDE, shrink, write_label_maps
 from mmengine.config import Config
 from torch import Tensor
@@ -13,17 +13,17 @@ from mae_backbone.cli import training
 from mae_backbone.engine.runner import Runner
 
 SEGMENTATION = [file for file in CONFIGS if file.startswith('configs/segmentation/')]
-# Of mmseg's hook, which all of its own configs have; of its losses; of mmdet's deformable attention.
+# The warnings come from mmseg's visualization hook and losses, and from mmdet's deformable attention.
 pytestmark = pytest.mark.filterwarnings('ignore:The draw is False:UserWarning', 'ignore:Default ``avg_non_ignore``',
                                         'ignore:torch.meshgrid:UserWarning')
 
-# One of each base.
+# One recipe per structure.
 KINDS = ['upernet_vit-b_20k_folder-512x512', 'upernet_vitdet-b_160k_ade20k-640x640', 'linear_vit-b_40k_ade20k-512x512',
          'mask2former_vitdet-b_160k_ade20k-512x512']
 UPERNET = 'upernet_vit-b_160k_ade20k-512x512'
 
 
-def path(name: str) -> str:
+def path_of(name: str) -> str:
     return f'configs/segmentation/{name}.py'
 
 
@@ -35,45 +35,45 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(name: str, root: Path, work_dir: Path) -> Config:
-    cfg = shrink(load(path(name)), root)
+    cfg = shrink(load(path_of(name)), root)
     cfg.work_dir = str(work_dir)
     return cfg
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', KINDS)
-def test_it_trains_and_is_tested_when_it_is_shrunk(name: str, root: Path, tmp_path: Path):
+def test_shrunk_recipe_trains_and_is_tested(name: str, root: Path, tmp_path: Path):
     cfg = small(name, root, tmp_path)
     runner = Runner.quietly_from_cfg(cfg)
     before = {name: value.clone() for name, value in runner.model.named_parameters()}
     runner.train()
     assert all(torch.isfinite(value).all() for value in runner.model.state_dict().values())
-    same = {name for name, value in runner.model.named_parameters() if torch.equal(value, before[name])}
+    unchanged = {name for name, value in runner.model.named_parameters() if torch.equal(value, before[name])}
     frozen = {name for name, value in runner.model.named_parameters() if not value.requires_grad}
     assert frozen == {parameter for parameter in before if name.startswith('linear') and parameter[:9] == 'backbone.'}
-    assert len(same - frozen) < len(before) / 8, sorted(same - frozen)
+    assert len(unchanged - frozen) < len(before) / 8, sorted(unchanged - frozen)
     scalars = runner.message_hub.log_scalars
     assert 0 <= scalars['val/mIoU'].data[0][0] <= 100
     assert torch.isfinite(torch.tensor(scalars['train/loss'].data[0])).all()
 
 
 @pytest.mark.slow
-def test_mixed_precision_is_on_inside_and_the_loss_is_not_in_it(root: Path, tmp_path: Path,
-                                                                monkeypatch: pytest.MonkeyPatch):
-    """What --amp switches on: products of matrices in bfloat16, norms' sums and losses in float32."""
+def test_mixed_precision_covers_the_model_and_not_the_loss(root: Path, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch):
+    """With --amp, matrix products run in bfloat16, sums of norms and losses in float32."""
     monkeypatch.setattr(training, 'cpu_has_bfloat16', lambda: True)
     cfg = small(UPERNET, root, tmp_path)
-    cfg.optim_wrapper.type = 'mae_backbone.GuardedOptimWrapper'  # takes CPUs; mmengine's wants a GPU
+    cfg.optim_wrapper.type = 'mae_backbone.GuardedOptimWrapper'  # runs on a CPU; mmengine's needs a GPU
     assert 'bfloat16' in training.enable_amp(cfg)
     runner, seen = Runner.quietly_from_cfg(cfg), {}
 
-    def note(name: str) -> Callable:
+    def record(name: str) -> Callable:
         return lambda module, _, output: seen.setdefault(name, output.dtype) and None  # first in training, then tested
     watched = {'backbone.blocks.0.attn.qkv', 'backbone.blocks.2.mlp.fc1', 'backbone.blocks.3.attn.proj',
                'neck.upsample_4x.0', 'decode_head.fpn_bottleneck.conv', 'decode_head.conv_seg'}
     for name, module in runner.model.named_modules():
         if name in watched:
-            module.register_forward_hook(note(name))
+            module.register_forward_hook(record(name))
     losses = []
     runner.model.decode_head.loss_decode.register_forward_hook(lambda *args: losses.append(args[-1].dtype))
     runner.train()
@@ -84,7 +84,7 @@ def test_mixed_precision_is_on_inside_and_the_loss_is_not_in_it(root: Path, tmp_
 
 @pytest.mark.slow
 def test_deformable_attention_runs_without_compiled_ops(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The pixel decoder of Mask2Former samples its values by mmcv's own PyTorch form."""
+    """The pixel decoder of Mask2Former uses mmcv's implementation in PyTorch."""
     from mmcv.ops import multi_scale_deform_attn
     calls, sample = [], multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
 
@@ -174,33 +174,30 @@ RECIPES = {
 
 
 def test_every_recipe_is_compared():
-    assert {path(name) for name in RECIPES} == {*SEGMENTATION}
+    assert {path_of(name) for name in RECIPES} == {*SEGMENTATION}
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_the_constants_are_those_of_the_source(name: str):
-    cfg = load(path(name))
-    found = {key: look_up(cfg, key) for key in RECIPES[name]}
-    assert found == {key: pytest.approx(value) if isinstance(value, float) else value
-                     for key, value in RECIPES[name].items()}
+def test_constants_are_those_of_the_source(name: str):
+    assert_constants(path_of(name), RECIPES[name])
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_classes_of_the_heads_are_those_of_the_data(name: str):
+def test_heads_have_the_classes_of_the_data(name: str):
     from mmseg.registry import DATASETS
-    cfg = load(path(name))
+    cfg = read(path_of(name))
     dataset = DATASETS.get(cfg.train_dataloader.dataset.type)
     classes = dataset.METAINFO.get('classes')
     assert cfg.model.decode_head.num_classes == (len(classes) if classes else 3)
 
 
 @pytest.mark.parametrize('iterations', [20_000, 40_000, 80_000])
-def test_short_schedules_rise_as_long_ones_and_fall_to_nothing(iterations: int):
-    found = rates(path(f'upernet_vit-b_{iterations // 1000}k_ade20k-512x512'), iterations)
-    assert found[0] == pytest.approx(1e-10)
-    assert found[1500] == pytest.approx(1e-4, rel=1e-3)
-    assert found[(iterations + 1500) // 2] == pytest.approx(0.5e-4, rel=1e-3)
-    assert found[-1] < 1e-8
+def test_short_schedules_have_the_same_warmup_and_end_at_zero(iterations: int):
+    rates = learning_rates(path_of(f'upernet_vit-b_{iterations // 1000}k_ade20k-512x512'), iterations)
+    assert rates[0] == pytest.approx(1e-10)
+    assert rates[1500] == pytest.approx(1e-4, rel=1e-3)
+    assert rates[(iterations + 1500) // 2] == pytest.approx(0.5e-4, rel=1e-3)
+    assert rates[-1] < 1e-8
 
 
 # ---- parameter groups
@@ -209,37 +206,37 @@ def test_short_schedules_rise_as_long_ones_and_fall_to_nothing(iterations: int):
     ('upernet_vit-b_160k_ade20k-512x512', 0.65), ('upernet_vit-l_160k_ade20k-512x512', 0.95),
     ('upernet_vit-h_160k_ade20k-640x640', 0.95), ('upernet_vitdet-b_160k_ade20k-512x512', 0.65),
     ('mask2former_vitdet-b_160k_ade20k-512x512', 0.65)])
-def test_layers_of_the_backbone_have_rates_of_their_own_and_what_is_flat_or_a_position_does_not_decay(
+def test_rates_decay_by_layer_and_vectors_and_positions_have_no_weight_decay(
         name: str, decay: float):
-    settings, shapes = settings_of(path(name)), dict(model_of(path(name)).named_parameters())
+    settings, shapes = settings_of(path_of(name)), dict(model_of(path_of(name)).named_parameters())
     assert settings.keys() == shapes.keys()
-    depth = len(model_of(path(name)).backbone.blocks)
+    depth = len(model_of(path_of(name)).backbone.blocks)
     for parameter, (scale, weight_decay) in settings.items():
-        where = parameter.split('.')
-        layer = depth + 1 if where[0] != 'backbone' else int(where[2]) + 1 if where[1] == 'blocks' else 0
+        parts = parameter.split('.')
+        layer = depth + 1 if parts[0] != 'backbone' else int(parts[2]) + 1 if parts[1] == 'blocks' else 0
         assert scale == pytest.approx(decay ** (depth + 1 - layer)), parameter
-        free = shapes[parameter].ndim == 1 or where[-1] in {
-            'pos_embed', 'cls_token', 'relative_position_bias_table', 'rel_pos_h', 'rel_pos_w'} or where[-2] in {
+        exempt = shapes[parameter].ndim == 1 or parts[-1] in {
+            'pos_embed', 'cls_token', 'relative_position_bias_table', 'rel_pos_h', 'rel_pos_w'} or parts[-2] in {
             'query_embed', 'query_feat', 'level_embed'}
-        assert weight_decay == (0.0 if free else 0.05), parameter
+        assert weight_decay == (0.0 if exempt else 0.05), parameter
 
 
-def test_what_mmsegs_own_constructor_decays_by_mistake_does_not_matter_here():
-    """Its `get_layer_id` knows `backbone.layers`, not `blocks`: every one of ours must have a rate of its own."""
-    settings = settings_of(path(UPERNET))
+def test_every_block_has_its_own_rate():
+    """mmseg's constructor knows `backbone.layers` and not `backbone.blocks`: it would give all blocks one rate."""
+    settings = settings_of(path_of(UPERNET))
     rates_of_blocks = {name.split('.')[2]: scale for name, (scale, _) in settings.items() if '.blocks.' in name}
     assert len({round(scale, 9) for scale in rates_of_blocks.values()}) == 12
 
 
 @pytest.mark.parametrize('name', [name for name in RECIPES if '_40k_' in name and not name.startswith('upernet')])
-def test_probes_train_their_head_alone(name: str):
-    settings = settings_of(path(name))
+def test_probes_train_only_their_head(name: str):
+    settings = settings_of(path_of(name))
     assert settings
     assert all(parameter.startswith('decode_head.') for parameter in settings)
 
 
-def test_a_frozen_backbone_is_a_function_that_does_not_change(root: Path, tmp_path: Path):
-    """In training mode too: nothing is dropped, and no gradient is kept for it."""
+def test_frozen_backbone_is_deterministic_in_training_mode(root: Path, tmp_path: Path):
+    """No path is dropped, and no gradient is computed."""
     model = Runner.quietly_from_cfg(small('linear_vit-b_40k_ade20k-512x512', root, tmp_path)).model.train()
     images = torch.randn(1, 3, SIDE, SIDE)
     first, second = model.backbone(images)[0], model.backbone(images)[0]

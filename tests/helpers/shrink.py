@@ -1,4 +1,4 @@
-"""Shrinks a config of a detector or a segmenter: it trains on a tiny set in seconds, with all parts in place."""
+"""Shrinks the config of a detector or a segmenter, so that it trains on a tiny set in seconds with all its parts."""
 import json
 import uuid
 from pathlib import Path
@@ -18,13 +18,13 @@ CHANNELS = {1280: WIDTH, 1024: WIDTH, 768: WIDTH, 384: WIDTH // 2, 192: WIDTH //
 CHANNEL_KEYS = {'in_channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'embed_dims',
                 'feedforward_channels', 'num_feats', 'channels', 'embed_dim'}
 NUMBERS = {'nms_pre': 100, 'max_per_img': 50, 'num': 32, 'num_queries': 30, 'num_layers': 2, 'num_dn_queries': 10,
-           'start_factor': 0.5, 'score_thr': 1e-4,  # one step is to be seen, and untrained boxes
+           'start_factor': 0.5, 'score_thr': 1e-4,  # so that one step changes weights, and untrained boxes count
            'pad_size_divisor': SIDE, 'batch_size': 2, 'num_workers': 0, 'persistent_workers': False}
 SIZES = {'scale', 'crop_size', 'size', 'stride'}
 
 
 def shrink(cfg: Config, data_root: Path) -> Config:
-    """A config like `cfg`, with the data at `data_root` and a model, images and a schedule that are small."""
+    """A copy of `cfg` with the data at `data_root` and a small model, small images and a short schedule."""
     cfg = Config({key: small(value) for key, value in cfg.to_dict().items()})
     replace_data_root(cfg, str(data_root))
     adapt_classes(cfg)
@@ -33,43 +33,43 @@ def shrink(cfg: Config, data_root: Path) -> Config:
     else:
         cfg.train_cfg.update(max_iters=cfg.optim_wrapper.get('accumulative_counts', 1), val_interval=1)
     cfg.default_hooks.logger.interval = 1
-    cfg.visualizer.name = cfg.experiment_name = uuid.uuid4().hex  # MMEngine keeps both by name
+    cfg.visualizer.name = cfg.experiment_name = uuid.uuid4().hex  # MMEngine registers both by name
     return cfg
 
 
-def small(part: object, key: str = '') -> object:
-    """A part of a config, that stands under `key`, with the numbers of a small model."""
-    if isinstance(part, dict):
-        parts = {name: small(value, name) for name, value in part.items()}
-        if part.get('type') == 'DINOHead':
-            parts['embed_dims'] = CHANNELS[256]  # its default
-        return _backbone(part, parts) if part.get('type') == 'mae_backbone.ViTBackbone' else parts
-    if isinstance(part, list | tuple):
+def small(node: object, key: str = '') -> object:
+    """A copy of a node of a config with the numbers of a small model; `key` is the key of the node."""
+    if isinstance(node, dict):
+        shrunk = {name: small(value, name) for name, value in node.items()}
+        if node.get('type') == 'DINOHead':
+            shrunk['embed_dims'] = CHANNELS[256]  # the default is 256
+        return _backbone(node, shrunk) if node.get('type') == 'mae_backbone.ViTBackbone' else shrunk
+    if isinstance(node, list | tuple):
         if key in SIZES:
             return (SIDE, SIDE)
-        if key == 'scales' and all(isinstance(one, tuple | list) for one in part):
+        if key == 'scales' and all(isinstance(scale, tuple | list) for scale in node):
             return [(SIDE, 2 * SIDE)]
-        return type(part)(small(value, key) for value in part)
+        return type(node)(small(value, key) for value in node)
     if key in CHANNEL_KEYS:
-        return CHANNELS.get(part, part)
-    return NUMBERS[key] if NUMBERS.get(key) is not None and part else part
+        return CHANNELS.get(node, node)
+    return NUMBERS[key] if NUMBERS.get(key) is not None and node else node
 
 
-def _backbone(part: dict, parts: dict) -> dict:
-    """The ViT with fewer blocks, the special ones at the same share of its depth."""
+def _backbone(cfg: dict, shrunk: dict) -> dict:
+    """A ViT with fewer blocks; global blocks, convolution blocks and output blocks keep their relative depth."""
     from mae_backbone.core.vit import find_arch
-    depth = find_arch(part['arch']).depth
-    if part.get('frozen_stages') == depth:
-        parts['frozen_stages'] = DEPTH
+    depth = find_arch(cfg['arch']).depth
+    if cfg.get('frozen_stages') == depth:
+        shrunk['frozen_stages'] = DEPTH
     for key in ('global_blocks', 'conv_blocks', 'out_indices'):
-        if key in part:
-            parts[key] = [i if i < 0 else (i + 1) * DEPTH // depth - 1 for i in part[key]]
-    return parts | {'arch': {'width': WIDTH, 'depth': DEPTH, 'heads': 2}, 'image_size': SIDE, 'init_cfg': None,
-                    'pretrain_image_size': 2 * SIDE, 'window_size': 3 if part.get('window_size') else 0}
+        if key in cfg:
+            shrunk[key] = [i if i < 0 else (i + 1) * DEPTH // depth - 1 for i in cfg[key]]
+    return shrunk | {'arch': {'width': WIDTH, 'depth': DEPTH, 'heads': 2}, 'image_size': SIDE, 'init_cfg': None,
+                    'pretrain_image_size': 2 * SIDE, 'window_size': 3 if cfg.get('window_size') else 0}
 
 
 def write_coco(root: Path, *, lvis: bool = False) -> None:
-    """A tiny set in the layout of COCO, or of LVIS: polygons, a crowd, images without annotations."""
+    """A tiny set in the layout of COCO or LVIS: polygons, a crowd, an image without annotations."""
     for split in ('train', 'val'):
         folder = f'{split}2017'
         path = root / 'annotations' / (f'lvis_v1_{split}.json' if lvis else f'instances_{folder}.json')
@@ -81,7 +81,8 @@ def write_coco(root: Path, *, lvis: bool = False) -> None:
                 image |= {'neg_category_ids': [1], 'not_exhaustive_category_ids': []}
             for category, frequency in zip(content['categories'], 'rf', strict=True):
                 category['frequency'] = frequency
-            content['annotations'] = [one for one in content['annotations'] if not one.pop('iscrowd')]
+            content['annotations'] = [annotation for annotation in content['annotations']
+                                      if not annotation.pop('iscrowd')]
         path.write_text(json.dumps(content))
         for i in range(4):
             write_image(root / folder / f'{i}.jpg', (80, 64))
@@ -90,7 +91,7 @@ def write_coco(root: Path, *, lvis: bool = False) -> None:
 def write_label_maps(root: Path, images: str = 'images/{}', maps: str = 'annotations/{}', *,
                      splits: tuple[str, str] = ('training', 'validation'), suffixes: tuple[str, str] = ('.jpg', '.png')
                      ) -> None:
-    """A tiny set of label maps with three classes, of which two make an image, and pixels of none."""
+    """A tiny set of label maps with three classes, two of them in each image, and unlabeled pixels."""
     root.mkdir(parents=True, exist_ok=True)
     (root / 'classes.txt').write_text('sky\nroad\ncar\n')
     for split in splits:
@@ -104,7 +105,7 @@ def write_label_maps(root: Path, images: str = 'images/{}', maps: str = 'annotat
 
 
 def coco_content(folder: str) -> dict:
-    """Four images: two objects as polygons, one as RLE, a crowd, nothing."""
+    """Four images: two objects as polygons, one as RLE, a crowd, and an image without annotations."""
     def annotation(number: int, image: int, category: int, box: list[int], segmentation: object, **more) -> dict:
         return {'id': number, 'image_id': image, 'category_id': category, 'bbox': box, 'area': box[2] * box[3],
                 'iscrowd': 0, 'segmentation': segmentation} | more

@@ -1,0 +1,68 @@
+"""Heads and top-level names of the files in configs/."""
+import ast
+import re
+
+import pytest
+from helpers.config_files import CONFIGS, FILES, ROOT, load, read
+
+from mae_backbone.cli.config import RUN_KEYS, check_keys
+from mae_backbone.cli.main import COMMANDS
+from mae_backbone.utils.config_files import find_config
+
+every_config = pytest.mark.parametrize('file', CONFIGS)
+
+
+@every_config
+def test_head_is_a_recipe_card(file: str):
+    card = ast.get_docstring(ast.parse((ROOT / file).read_text()))
+    entries = dict(re.findall(r'^(Run|Data|Expect) +(.+(?:\n .+)*)', card, flags=re.M))
+    assert entries.keys() == {'Run', 'Data', 'Expect'}
+    commands = re.findall(r'mae-backbone (\w+) (\S+)', entries['Run'])
+    commands += re.findall(r'tools/(\w+)\.py\s+(configs/\S+\.py)', entries['Run'])
+    assert {command for command, _ in commands} <= COMMANDS.keys()
+    assert {find_config(config).resolve() for _, config in commands} == {ROOT / file}
+    if '/demo/' not in file:
+        assert 'Ours: ' in entries['Expect'], 'the card does not say whether we measured it'
+
+
+def unread_names(source: str, inherited: frozenset[str] = frozenset()) -> set[str]:
+    """Top-level names of a config that neither the Runner, nor the file itself, nor a file that inherits it reads."""
+    tree = ast.parse(source)
+    assigned = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return assigned - used - RUN_KEYS - inherited - {'_base_'}
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_every_top_level_name_is_read(file: str):
+    inherited = {name for other in FILES for name in re.findall(r'\b_base_\.(\w+)', (ROOT / other).read_text())}
+    assert not unread_names((ROOT / file).read_text(), frozenset(inherited))
+
+
+def test_unread_names_are_detected():
+    source = 'size = 3\nmodel = dict(size=size)\ndefualt_hooks = dict()\nold = size'
+    assert unread_names(source) == {'defualt_hooks', 'old'}
+
+
+def test_every_base_is_inherited():
+    bases = {name for file in FILES for name in re.findall(r"'(?:\./|\.\./)+(?:_base_/)?(?:\w+/)?([\w.-]+\.py)'",
+                                                           (ROOT / file).read_text())}
+    assert [file for file in FILES if '/_base_/' in file and file.split('/')[-1] not in bases] == []
+
+
+@every_config
+def test_tools_accept_the_keys(file: str):
+    check_keys(load(file), {})
+
+
+@every_config
+def test_two_checkpoints_are_kept(file: str):
+    """MMEngine deletes the oldest checkpoint before it writes the next."""
+    assert read(file).default_hooks.checkpoint.get('max_keep_ckpts', -1) != 1
+
+
+@every_config
+def test_metrics_are_logged_at_their_iteration(file: str):
+    cfg = read(file)
+    if (cfg.get('train_cfg') or {}).get('type') == 'IterBasedTrainLoop' and cfg.get('val_cfg') is not None:
+        assert cfg.default_hooks.logger.get('log_metric_by_epoch') is False, 'all would be logged at epoch 0'
