@@ -84,6 +84,7 @@ class CocoFormat(DataFormat):
         lines = [f'{self.spec.split}: {len(file.images):,} images, {num_boxes:,} boxes of {len(self.categories)} '
                  f'class{"es" * (len(self.categories) > 1)}']
         lines += self._notes(masks=masks) if file.has_annotations else []
+        lines += self._check_consistency(masks=masks) if labels else []
         self._check_image_sizes()
         return lines
 
@@ -104,10 +105,28 @@ class CocoFormat(DataFormat):
         if not file.has_annotations:
             raise DataError(f"{file.path} has no list 'annotations': set ann_file to the file with the labels. Without "
                             'labels, tools/predict.py can predict the images, but nothing can train or test on them')
+        num_crowds = sum(file.num_crowds[number] for number in self.categories)
+        if not num_boxes and num_crowds:
+            raise DataError(f'{file.path}: all {num_crowds:,} annotations of {first_few(self.spec.class_names)} have '
+                            'iscrowd=1, which marks regions to ignore, so that there is no object to train on or to '
+                            'test with: set iscrowd to 0 for single objects (some tools write 1 for every RLE mask)')
+        if not num_boxes and file.num_skipped and file.consistency.num_relative == file.num_skipped:
+            raise DataError(f'{file.path}: all boxes have numbers in 0..1, which seem to be relative to the size of '
+                            'the image: write x, y, width, height in pixels')
         if not num_boxes:
             raise DataError(f'{file.path}: none of its {len(file.images):,} images has a box of '
                             f'{first_few(self.spec.class_names)}: label some, or set ann_file to the file with the '
                             'annotations')
+
+    def _check_consistency(self, *, masks: bool) -> list[str]:
+        """Refuses files whose fields contradict each other systematically. Returns lines for single contradictions."""
+        lines = []
+        for contradiction in self.file.consistency.contradictions():
+            if contradiction.is_systematic and (masks or contradiction.concerns_boxes):
+                raise DataError(f'{self.file.path}: {len(contradiction.ids):,} of '
+                                f'{self.file.consistency.num_boxes:,} objects {contradiction}: {contradiction.advice}')
+            lines.append(f'{self.spec.split}: {len(contradiction.ids):,} objects {contradiction}')
+        return lines
 
     def _check_masks(self, *, evaluated: bool) -> None:
         """Refuses masks at which mmdet or, if masks are evaluated, pycocotools would fail."""
@@ -172,13 +191,15 @@ class CocoFormat(DataFormat):
             raise DataError(f'{file.path}: all images with annotations have a side below {min_size} pixels, and '
                             'training filters such images out: set min_size in filter_cfg of the train set, or use '
                             'larger images')
+        others = {name: file.num_boxes[number] for number, name in file.categories.items()
+                  if number not in set(categories)}
         unused = [file.categories[number] for number in categories if not file.num_boxes[number]]
         broken, partial = (len(file.faulty_masks(kind, categories, trained_only=True)) * masks
                            for kind in ('broken', 'partial'))
         notes = [
             (len(empty), 'images without annotations' + ', which training filters out' * drops_empty),
             (len(small), f'images with a side below {min_size} pixels, which training filters out'),
-            (file.num_crowds, 'boxes that mark crowds, which are ignored'),
+            (sum(file.num_crowds[number] for number in categories), 'boxes that mark crowds, which are ignored'),
             (file.num_skipped, 'annotations without area, outside their image or marked "ignore", which are skipped'),
             (file.num_out_of_bounds,
              'boxes that reach beyond their image, where they are clipped (expected bbox: x, y, width, height)'),
@@ -186,6 +207,8 @@ class CocoFormat(DataFormat):
             (partial, 'annotations with some polygons of fewer than three points, which are dropped'),
             (file.has_id_zero * (self.spec.split != 'train'),
              "annotations with the id 0, which COCO's metric always counts as not detected (number them from 1)"),
+            (sum(others.values()), 'boxes of classes that are not in the config, which are left out ('
+             + first_few(f'{name}: {count:,}' for name, count in others.items()) + ')'),
             (len(unused), f'classes without a box ({first_few(unused)})')]
         return [f'{self.spec.split}: {note}: {count:,}' for count, note in notes if count]
 
@@ -225,7 +248,7 @@ class CocoFormat(DataFormat):
         """Counts boxes by class and by area, and what is wrong with them."""
         file = self.file
         areas = [annotation['area'] for annotation in self._content.get('annotations', [])
-                 if is_trained(annotation, file.images[annotation['image_id']])]
+                 if not annotation.get('iscrowd') and is_trained(annotation, file.images[annotation['image_id']])]
         faults: Counter[str] = Counter()
         for fault, ids in file.mask_faults.items():
             faults[fault.kind] += len(ids)
@@ -236,7 +259,7 @@ class CocoFormat(DataFormat):
         num_empty = len(file.images) - len(set().union(*file.annotated_images.values()))
         return [f'{len(areas):,} boxes, {len(areas) / len(file.images):.1f} per image, {num_empty:,} images without '
                 f'annotations; by area {by_area}',
-                f'{file.num_skipped:,} skipped (no area, or outside their image), {file.num_crowds:,} crowds, '
+                f'{file.num_skipped:,} skipped (no area, or outside their image), {file.num_crowds.total():,} crowds, '
                 f'{file.num_out_of_bounds:,} reach beyond their image; {num_without_mask:,} without a mask, '
                 f'{faults.total():,} broken masks',
                 *frequency_table(boxes, 'boxes')]

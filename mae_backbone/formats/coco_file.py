@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from mae_backbone.formats.coco_consistency import Consistency, Id
 from mae_backbone.formats.coco_masks import is_finite, mask_fault
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.messages import does_not_exist, first_few
 
-Id = int | str
 # Fields that mmdet's CocoDataset and pycocotools read without a default.
 _FIELDS = {'images': ('id', 'file_name', 'width', 'height'),
            'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
@@ -46,15 +46,16 @@ class CocoFile:
         categories: names by id, in the order of the file, by which mmdet numbers its labels.
         images: images by id.
         has_annotations: whether there is a list of annotations; COCO's test sets have none.
-        num_boxes: number of boxes that mmdet trains on, by category id.
+        num_boxes: number of objects that mmdet trains on, by category id; without crowds, which mmdet ignores.
         annotated_images: ids of the images with any annotation, by category id.
-        num_crowds: number of these boxes that mark a crowd.
+        num_crowds: number of boxes that mark a crowd, by category id.
         num_skipped: number of boxes that mmdet skips: without area, outside their image, or marked "ignore".
-        num_out_of_bounds: number of trained boxes that reach more than a pixel beyond their image.
+        num_out_of_bounds: number of objects and crowds that reach more than a pixel beyond their image.
         mask_faults: ids of the annotations with a faulty segmentation, by fault.
         metric_faults: ids of the annotations that pycocotools cannot evaluate, by fault.
         has_id_zero: whether an annotation has the id 0, which pycocotools counts as not detected.
         num_images_by_url: number of images that are named by their URL only, as in LVIS.
+        consistency: contradictions between fields of the objects.
     """
     path: str
     categories: dict[Id, str]
@@ -62,13 +63,14 @@ class CocoFile:
     has_annotations: bool
     num_boxes: Counter[Id] = field(default_factory=Counter)
     annotated_images: dict[Id, set[Id]] = field(default_factory=lambda: defaultdict(set))
-    num_crowds: int = 0
+    num_crowds: Counter[Id] = field(default_factory=Counter)
     num_skipped: int = 0
     num_out_of_bounds: int = 0
     mask_faults: dict[MaskFault, list[Id]] = field(default_factory=lambda: defaultdict(list))
     metric_faults: dict[str, list[Id]] = field(default_factory=lambda: defaultdict(list))
     has_id_zero: bool = False
     num_images_by_url: int = 0
+    consistency: Consistency = field(default_factory=Consistency)
 
     def faulty_masks(self, kind: str, categories: Collection[Id], *, trained_only: bool) -> list[Id]:
         """Returns the ids of annotations of some categories whose segmentation has a fault of this kind.
@@ -200,6 +202,21 @@ def _check_entries(path: str, key: str, entries: Any) -> None:
     if repeated:
         raise DataError(f'{path}: {len(repeated)} ids in {key!r} occur more than once ({first_few(repeated)}): '
                         'give every entry an id of its own')
+    if key == 'categories':
+        _check_category_names(path, entries)
+
+
+def _check_category_names(path: str, categories: Sequence[dict]) -> None:
+    """Refuses a class name that two categories share: mmdet and the metric would mix them up."""
+    ids: dict[str, list[Id]] = defaultdict(list)
+    for category in categories:
+        ids[category['name'].strip()].append(category['id'])
+    repeated = {name: numbers for name, numbers in ids.items() if len(numbers) > 1}
+    if repeated:
+        examples = first_few(f'{name!r} with the ids {" and ".join(map(str, numbers))}'
+                             for name, numbers in repeated.items())
+        raise DataError(f'{path}: {len(repeated)} names occur in more than one category ({examples}): give every '
+                        'category a name of its own, or merge these categories')
 
 
 def _check_references(path: str, content: dict) -> None:
@@ -251,6 +268,7 @@ def _summarize(path: str, content: dict, num_images_by_url: int) -> CocoFile:
                     'annotations' in content, num_images_by_url=num_images_by_url)
     for annotation in content.get('annotations', []):
         _add(file, annotation)
+    file.consistency.close()
     return file
 
 
@@ -259,15 +277,20 @@ def _add(file: CocoFile, annotation: dict) -> None:
     trained = is_trained(annotation, image)
     file.annotated_images[category].add(annotation['image_id'])
     file.has_id_zero |= number == 0
-    if fault := mask_fault(annotation.get('segmentation'), image.width, image.height):
-        file.mask_faults[MaskFault(fault, category, trained)].append(number)
+    mask_kind = mask_fault(annotation.get('segmentation'), image.width, image.height)
+    if mask_kind:
+        file.mask_faults[MaskFault(mask_kind, category, trained)].append(number)
     if fault := _metric_fault(annotation):
         file.metric_faults[fault].append(number)
     if not trained:
         file.num_skipped += 1
+        file.consistency.num_relative += all(0 <= value <= 1 for value in annotation['bbox'])
         return
-    file.num_boxes[category] += 1
-    file.num_crowds += bool(annotation.get('iscrowd'))
+    if annotation.get('iscrowd'):
+        file.num_crowds[category] += 1
+    else:
+        file.num_boxes[category] += 1
+        file.consistency.add(annotation, image.width, image.height, has_mask=mask_kind in ('', 'partial'))
     file.num_out_of_bounds += _is_out_of_bounds(annotation['bbox'], image)
 
 

@@ -55,7 +55,7 @@ def refused(cfg: Config, **options) -> str:
 def test_valid_data_are_counted(tmp_path: Path) -> None:
     lines = check_data(detection(tmp_path / 'a'))
     assert [line for line in lines if 'images, ' in line or 'same' in line] == [
-        'train: 3 images, 4 boxes of 2 classes', 'val: 3 images, 4 boxes of 2 classes', 'test: the same data as val']
+        'train: 3 images, 3 boxes of 2 classes', 'val: 3 images, 3 boxes of 2 classes', 'test: the same data as val']
     assert check_data(segmentation(tmp_path / 'b')) == [
         'train: 3 images with label maps of 3 classes, 3 inspected',
         'val: 3 images with label maps of 3 classes, 3 inspected', 'test: the same data as val']
@@ -67,7 +67,7 @@ def test_valid_data_are_counted(tmp_path: Path) -> None:
 def test_only_the_requested_splits_are_checked(tmp_path: Path) -> None:
     cfg = detection(tmp_path)
     shutil.rmtree(tmp_path / 'train')
-    assert check_data(cfg, splits=['test'])[0] == 'test: 3 images, 4 boxes of 2 classes'
+    assert check_data(cfg, splits=['test'])[0] == 'test: 3 images, 3 boxes of 2 classes'
     assert 'train' in refused(cfg)
     assert check_data(Config(dict(train_dataloader=None, model={}))) == []
 

@@ -23,7 +23,8 @@ def coco_content() -> dict:
     return dict(
         images=[dict(id=i, file_name=f'{name}.png', width=width, height=height)
                 for i, (name, (width, height)) in enumerate(SIZES.items(), start=1)],
-        annotations=[annotation(1, 1, 7), annotation(2, 1, 7), annotation(3, 1, 3), annotation(4, 2, 3, iscrowd=1)],
+        annotations=[annotation(1, 1, 7), annotation(2, 1, 7, bbox=[22, 3, 8, 5], segmentation=[[22, 3, 30, 3, 30, 8]]),
+                      annotation(3, 1, 3), annotation(4, 2, 3, iscrowd=1)],
         categories=[dict(id=7, name='cell'), dict(id=3, name='nucleus')])
 
 
