@@ -26,7 +26,8 @@ from mae_backbone.utils.config_files import find_config
 
 PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'paper'}
 FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, pip and Slurm
-PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'mkdocs', 'torchrun', 'export', 'srun', 'scontrol', '.', '['}
+PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'lint-imports', 'mkdocs', 'torchrun', 'export', 'srun',
+            'scontrol', '.', '['}
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 
 
@@ -217,6 +218,12 @@ def test_every_page_is_in_the_navigation():
     navigation = (ROOT / 'mkdocs.yml').read_text(encoding='utf-8')
     for page in (ROOT / 'docs').glob('*.md'):
         assert f': {page.name}' in navigation, page.name
+
+
+def test_layers_are_those_of_the_contract():
+    layers = re.search(r'^layers = \[(.*?)^\]', (ROOT / 'pyproject.toml').read_text(encoding='utf-8'), re.M | re.S)[1]
+    text = (ROOT / 'docs/architecture.md').read_text(encoding='utf-8')
+    assert '\n'.join(re.findall(r'"(.+?)"', layers)) in text
 
 
 def test_systems_that_were_not_tried_are_named():

@@ -11,15 +11,14 @@ from mae_backbone.cli.main import main
 
 pytestmark = pytest.mark.slow  # a pretraining and a training through the command line, 20 s
 SHORT = {
-    'pretrain': ['train_cfg.max_iters=2', 'default_hooks.checkpoint.interval=2', 'default_hooks.health.interval=2',
-                 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0',
+    'pretrain': ['--iters', '2', '--batch-size', '2', '--cfg-options', 'train_dataloader.num_workers=0',
                  'train_dataloader.persistent_workers=False', 'train_dataloader.dataset.scale=[0.5,1.0]'],
-    'train': ['train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
-              'train_dataloader.batch_size=1', 'train_dataloader.num_workers=0',
+    'train': ['--iters', '2', '--batch-size', '1', '--cfg-options', 'train_dataloader.num_workers=0',
               'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
               'val_dataloader.persistent_workers=False'],
     # MMEngine wants another name for each visualizer of a process.
-    'test': ['test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False', 'visualizer.name=test'],
+    'test': ['--cfg-options', 'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False',
+             'visualizer.name=test'],
 }
 LAST = {'iter_3500.pth': 'iter_2.pth', 'iter_600.pth': 'iter_2.pth'}  # with so few iterations
 
@@ -52,8 +51,7 @@ def test_they_lead_from_images_to_predictions(tmp_path, monkeypatch, capsys):
     for command in run:
         words = [word.replace(*names) for word in command.options
                  for names in [next((pair for pair in LAST.items() if word.endswith(pair[0])), ('', ''))]]
-        more = ['--cfg-options', *SHORT[command.name]] if command.name in SHORT else []
-        assert main([command.name, *words, *more]) == 0, capsys.readouterr()
+        assert main([command.name, *words, *SHORT.get(command.name, [])]) == 0, capsys.readouterr()
     assert (tmp_path / 'reconstructions.png').is_file()
     assert len(json.loads((tmp_path / 'predictions/images.json').read_text())['images']) == 2
     assert 'next: ' in capsys.readouterr().out

@@ -45,4 +45,4 @@ def test_quoted_messages_are_those_of_the_source(source):
         pieces = [re.escape(piece.strip()) for piece in quote.split('...') if piece.strip()]
         if not re.search('.*'.join(pieces), source):
             missing.append(quote)
-    assert missing == []
+    assert not missing, '\n'.join(missing)
