@@ -1,4 +1,4 @@
-"""A batch of pretraining as it travels: one array of pixels, made where the images are decoded."""
+"""Pretraining batches: one array of pixels, filled while the images are decoded."""
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,20 +11,20 @@ from mae_backbone.registry import FUNCTIONS
 
 
 def empty_pixels(*shape: int, dtype: np.dtype | type = np.uint8) -> Tensor:
-    """Uninitialized pixels; in a worker of a DataLoader in memory that the training process sees too.
+    """Uninitialized pixels. In a worker of a DataLoader they are in memory shared with the training process.
 
-    That is where torch's own collating puts a batch. Crops are written into it, so that no pixel is copied between
-    decoding and the copy to the device, or to the pinned memory before it.
+    torch's own collate function uses such memory, too. Crops are written into it directly, so that no pixel is copied
+    between decoding and the copy to the device (or to pinned memory).
     """
-    dtype = getattr(torch, np.dtype(dtype).name)
+    torch_dtype = getattr(torch, np.dtype(dtype).name)
     if get_worker_info() is None:
-        return torch.empty(shape, dtype=dtype)
-    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)) * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
+        return torch.empty(shape, dtype=torch_dtype)
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)) * torch_dtype.itemsize)
+    return torch.empty(0, dtype=torch_dtype).set_(storage, 0, shape)
 
 
 def as_batch(pixels: Tensor, draws: Sequence[Draw], flips: np.ndarray) -> dict[str, Tensor]:
-    """pixels (B, H, W, C), draws and flips (B,) bool -> what the model's data preprocessor takes."""
+    """pixels (B, H, W, C), draws, flips (B,) bool -> batch for the data preprocessor of the model."""
     return {'inputs': pixels,
             'seeds': torch.tensor([draw.seed for draw in draws], dtype=torch.int64),
             'flips': torch.from_numpy(flips),
@@ -33,5 +33,5 @@ def as_batch(pixels: Tensor, draws: Sequence[Draw], flips: np.ndarray) -> dict[s
 
 @FUNCTIONS.register_module()
 def as_is(batch: object) -> object:
-    """Collates nothing: `collate_fn=dict(type='mae_backbone.as_is')` for a data set that makes whole batches."""
+    """Collate function of data sets that return whole batches: `collate_fn=dict(type='mae_backbone.as_is')`."""
     return batch

@@ -1,4 +1,4 @@
-"""Labeled images, for classification."""
+"""Data set of labeled images for classification."""
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -24,53 +24,53 @@ _EVAL_OPTIONS = ('crop_pct', 'crop_mode', 'crop_border_pixels', 'interpolation')
 
 @DATASETS.register_module()
 class ClassFolder(Dataset):
-    """Labeled images in `data_root/split/CLASS/`; an item is dict(inputs=uint8 (3, H, W), data_samples=label).
+    """Labeled images in class folders `data_root/split/CLASS/`, a list `data_root/split.txt`, or shards.
 
-    Or in a list, `data_root/split.txt`, or in shards: see `open_labeled`. The labels follow the order of `classes`, or
-    else of the sorted folders of `data_root/train` where there is one: a class that another split lacks stops the run,
-    instead of shifting all labels after it. timm's transforms draw from Python's and NumPy's generators too, which
-    MMEngine's Runner seeds in each worker.
+    An item is dict(inputs=uint8 (3, H, W), data_samples=label). `open_labeled` describes the layouts. The labels follow
+    `classes`, or else the sorted classes of the split 'train' if there is one. A split that lacks a class raises an
+    error; otherwise all labels after that class would be shifted. timm's transforms also use the random generators of
+    Python and NumPy, which MMEngine's Runner seeds in each worker.
 
     Args:
         data_root: folder of the splits.
-        split: such as 'train' or 'val'; '' where the class folders stand in `data_root` itself.
+        split: such as 'train' or 'val'; '' if the class folders are in `data_root` itself.
         image_size: side of the output, or (height, width), in pixels.
-        train: random crops and flips; else the shorter side is resized to image_size / crop_pct, and the center cut
-            out.
+        train: random crops and flips. Otherwise the shorter side is resized to image_size / crop_pct, followed by a
+            center crop.
         augment: options of `timm.data.create_transform`.
-            For training such as dict(auto_augment='rand-m9-mstd0.5-inc1'); by default crops and flips alone, as the
-            paper's linear probe (appendix A.1).
-            For evaluation such as dict(crop_pct=.95); by default .875 at 128 to 224 pixels and 1 above, as in the
-            public MAE code (`util/datasets.py`), and 1 below, as sets of small images come cut out already.
+            For training, such as dict(auto_augment='rand-m9-mstd0.5-inc1'). The default has only crops and flips, as
+            the paper's linear probe (appendix A.1).
+            For evaluation, such as dict(crop_pct=.95). The default is .875 at 128 to 224 pixels and 1 above, as in the
+            public MAE code (`util/datasets.py`), and 1 below, since sets of small images are cropped already.
         classes: names of the classes in the order of their labels.
-        fraction: share of the images of each class, in (0, 1], at least one of each; a smaller one is a subset of a
-            larger one with the same seed.
-        seed: of that choice.
+        fraction: fraction of the images of each class, in (0, 1], at least one per class. With the same seed, a smaller
+            fraction is a subset of a larger one.
+        seed: random seed of that choice.
 
     Raises:
-        BadImageError: an image cannot be read, when its item is taken.
-        FileNotFoundError, ValueError: folders or options that are missing, empty or unknown.
+        BadImageError: an image cannot be read (when its item is loaded).
+        FileNotFoundError, ValueError: folders or options are missing, empty or unknown.
     """
 
     def __init__(self, data_root: str | Path, split: str = 'train', *, train: bool,
                  image_size: int | Sequence[int] = 224, augment: dict | None = None,
                  classes: Sequence[str] | None = None, fraction: float = 1.0, seed: int = 0) -> None:
         if not 0 < fraction <= 1:
-            raise ValueError(f'fraction={fraction}, wanted a share of the images in (0, 1], such as .1')
+            raise ValueError(f'fraction={fraction}, expected a fraction of the images in (0, 1], such as 0.1')
         self.transform = _transform(checked_size(image_size), train, augment or {})
-        found = open_labeled(existing_folder(data_root), split, classes)
-        chosen = np.concatenate([_part(np.flatnonzero(found.labels == label), fraction, (seed, int(label)))
-                                 for label in np.unique(found.labels)])
-        self.classes, self.shards = found.classes, found.shards
-        self.labels, self.files, self.rows = (column[chosen] for column in (found.labels, found.files, found.rows))
+        images = open_labeled(existing_folder(data_root), split, classes)
+        chosen = np.concatenate([_subset(np.flatnonzero(images.labels == label), fraction, (seed, int(label)))
+                                 for label in np.unique(images.labels)])
+        self.classes, self.shards = images.classes, images.shards
+        self.labels, self.files, self.rows = (column[chosen] for column in (images.labels, images.files, images.rows))
 
     @property
     def metainfo(self) -> dict[str, tuple[str, ...]]:
-        """Names of the classes in the order of their labels, under the key that MMEngine's datasets have."""
+        """Names of the classes in the order of their labels, in the format of MMEngine's data sets."""
         return {'classes': self.classes}
 
     def fingerprint(self) -> str:
-        """What tells these images, labels and transforms from any other, by the names of the files."""
+        """Hash of file names, labels and transforms."""
         digest = hashlib.sha256(repr((self.classes, self.transform)).encode())
         for column in (self.files, self.labels):
             digest.update(np.ascontiguousarray(column))
@@ -84,7 +84,7 @@ class ClassFolder(Dataset):
         return {'inputs': self.transform(image), 'data_samples': int(self.labels[index])}
 
     def pixels(self, index: int) -> np.ndarray:
-        """An image (H, W, 3) uint8 RGB as it is stored. Raises BadImageError where it cannot be read."""
+        """An image (H, W, 3) uint8 RGB as stored. Raises BadImageError if it cannot be read."""
         name = os.fsdecode(self.files[index])
         if self.shards is None:
             return read_image(name)
@@ -96,21 +96,21 @@ class ClassFolder(Dataset):
 
 def evaluation_transform(image_size: int | Sequence[int],
                          augment: dict | None = None) -> Callable[[np.ndarray], Tensor]:
-    """What `ClassFolder` does to an image (H, W, 3) uint8 RGB when it does not train -> uint8 (3, H', W')."""
+    """Evaluation transform of `ClassFolder`: image (H, W, 3) uint8 RGB -> uint8 (3, H', W')."""
     transform = _transform(checked_size(image_size), False, augment or {})
     return lambda image: transform(Image.fromarray(image))
 
 
 def _transform(size: tuple[int, int], train: bool, augment: dict) -> Callable[[Image.Image], Tensor]:
-    """timm's transform up to a uint8 tensor (3, H, W), without its normalization."""
+    """timm's transform to a uint8 tensor (3, H, W), without normalization."""
     erasing = [key for key in augment if key in _ERASING]
     if erasing:
-        raise ValueError(f'augment has {", ".join(erasing)}: random erasing works on normalized batches here, set '
+        raise ValueError(f'augment has {", ".join(erasing)}: random erasing needs normalized batches, set '
                          'random_erasing of mae_backbone.ViTClassifier instead')
     allowed = _TRAIN_OPTIONS if train else _EVAL_OPTIONS
     unknown = [key for key in augment if key not in allowed]
     if unknown:
-        raise ValueError(f'augment has {", ".join(unknown)}; with train={train} it takes {", ".join(allowed)}')
+        raise ValueError(f'augment has {", ".join(unknown)}; with train={train} the options are {", ".join(allowed)}')
     defaults = {'color_jitter': None} if train else {'crop_pct': 0.875 if 128 <= max(size) <= 224 else 1.0}
     transform = create_transform((3, *size), is_training=train, normalize=False,
                                  **({'interpolation': 'bicubic'} | defaults | augment))
@@ -122,11 +122,11 @@ def _transform(size: tuple[int, int], train: bool, augment: dict) -> Callable[[I
 
 
 def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
-    """timm's strongest magnitudes ask for 0 bits, which Pillow 13 refuses and earlier ones answered with black."""
+    """Posterizes with at least one bit: timm's strongest magnitudes ask for 0, which Pillow 13 refuses."""
     return ImageOps.posterize(image, min(max(bits, 1), 8))
 
 
-def _part(rows: np.ndarray, fraction: float, seed: tuple[int, int]) -> np.ndarray:
-    """A random share of rows in their order, at least one: the first ones of a shuffle that `seed` fixes."""
+def _subset(rows: np.ndarray, fraction: float, seed: tuple[int, int]) -> np.ndarray:
+    """A random fraction of rows in their order, at least one: the first ones of a permutation fixed by `seed`."""
     count = max(1, round(fraction * len(rows)))
     return rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])]

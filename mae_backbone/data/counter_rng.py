@@ -1,7 +1,7 @@
-"""Random numbers as a function of counters: the same wherever and whenever they are asked for.
+"""Random numbers as a function of counters: equal in every worker, process and resumed run.
 
-A generator has a state, which workers, processes and resumed runs would each have to bring to the same place. A hash
-has none, and costs no more than a generator's creation for each image would.
+A random generator has a state that workers, processes and resumed runs would have to restore. A hash has no state, and
+costs no more than creating a generator per image.
 """
 import numpy as np
 
@@ -9,9 +9,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the step of Spl
 
 
 def mix(numbers: np.ndarray) -> np.ndarray:
-    """A bijection of uint64 numbers of any shape after which neighbors have nothing in common.
+    """Bijection of uint64 numbers of any shape that decorrelates neighboring numbers.
 
-    The finaliser of SplitMix64 (Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators).
+    The finalizer of SplitMix64 (Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators).
     """
     x = numbers + _GOLDEN
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -20,7 +20,7 @@ def mix(numbers: np.ndarray) -> np.ndarray:
 
 
 def hashed(*numbers: int | np.ndarray) -> np.ndarray:
-    """Integers, or arrays of them that broadcast -> uint64 numbers that depend on all of them and on their order."""
+    """integers or broadcastable integer arrays -> uint64 hashes of all of them in this order."""
     state = np.zeros(1, np.uint64)
     for number in numbers:
         state = mix(state) + np.atleast_1d(np.asarray(number, np.int64)).astype(np.uint64)
@@ -28,6 +28,6 @@ def hashed(*numbers: int | np.ndarray) -> np.ndarray:
 
 
 def uniforms(seeds: np.ndarray, count: int, *, stream: int) -> np.ndarray:
-    """seeds (B,) -> (B, count) float64 in [0, 1); each `stream` of a seed has numbers of its own."""
+    """seeds (B,) -> (B, count) float64 in [0, 1). Each `stream` of a seed has different numbers."""
     bits = hashed(np.asarray(seeds, np.int64)[:, None], stream, np.arange(count))
     return (bits >> np.uint64(11)) * 2.0**-53

@@ -1,151 +1,219 @@
-"""The bytes of an image file to pixels: all of them, or a crop at the size that is asked for."""
+"""Decodes image files: whole images, or crops at the size that is needed."""
 import threading
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import simplejpeg
 
+from mae_backbone.data.files import read_file
+from mae_backbone.data.image_header import header_fault
 from mae_backbone.data.jpeg_header import JpegHeader, stored_box, upright
 from mae_backbone.data.resize import resize
 
-Box = tuple[int, int, int, int]  # top, left, height, width of a crop, in pixels of the image as viewers show it
+Box = tuple[int, int, int, int]  # top, left, height, width of a crop, in pixels of the displayed image
 _END_OF_JPEG = b'\xff\xd9'
-_CUT_JPEG = 'is a JPEG cut off after {} bytes (no end marker)'
+_TRUNCATED_JPEG = 'is a JPEG truncated after {} bytes (no end marker)'
 
 
 class BadImageError(ValueError):
-    """A file that cannot be read as an image, or a set with too many of them."""
+    """An image file that cannot be read, or a data set with too many of them."""
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """An image file -> pixels (H, W, 3) uint8 in RGB; the content decides on the format, not the suffix.
+class Decoding(NamedTuple):
+    """Options of decoding.
 
-    Gray, palette and CMYK become RGB, 16 bits keep their upper 8, an alpha channel is dropped (OpenCV multiplies it in
-    for some TIFF). The orientation in the EXIF data of JPEG, PNG and TIFF is applied; OpenCV ignores that of WebP. Of a
-    file with many pages comes the first.
+    Args:
+        value_range: (low, high) of 16-bit images that become 0 and 255; values outside are clipped. None divides by
+            256, which leaves images of 12 bits (0 to 4,095) nearly black.
+        percentiles: (low, high) in 0..100 that become 0 and 255, per 16-bit image, in place of `value_range`.
+        max_pixels: maximum number of pixels; None for `image_header.max_pixels()`.
+    """
+
+    value_range: tuple[int, int] | None = None
+    percentiles: tuple[float, float] | None = None
+    max_pixels: int | None = None
+
+    def check(self) -> 'Decoding':
+        """Returns itself. Raises ValueError if an option is out of range."""
+        if self.value_range is not None and self.percentiles is not None:
+            raise ValueError(f'value_range={self.value_range} and percentiles={self.percentiles}: set one of them')
+        if self.value_range is not None and not 0 <= self.value_range[0] < self.value_range[1] <= 65535:
+            raise ValueError(f'value_range={self.value_range}, expected two numbers in 0..65535, the smaller one '
+                             'first, such as (0, 4095)')
+        if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError(f'percentiles={self.percentiles}, expected two numbers in 0..100, the smaller one first, '
+                             'such as (0.5, 99.5)')
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise ValueError(f'max_pixels={self.max_pixels}, expected a number of pixels, such as 250_000_000')
+        return self
+
+    def to_8_bits(self, pixels: np.ndarray) -> np.ndarray:
+        """uint16 pixels -> uint8 pixels of the same shape."""
+        bounds = self.value_range if self.percentiles is None else np.percentile(pixels, self.percentiles)
+        if bounds is None:
+            return (pixels >> 8).astype(np.uint8)
+        low, high = float(bounds[0]), max(float(bounds[1]), float(bounds[0]) + 1)
+        table = ((np.arange(65536, dtype=np.float64) - low) * (255 / (high - low))).clip(0, 255).round()
+        return table.astype(np.uint8)[pixels]
+
+
+DEFAULT = Decoding()
+
+
+def read_image(path: str | Path, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """Reads an image file as pixels (H, W, 3) uint8 RGB; the content determines the format, not the suffix.
+
+    Gray, palette and CMYK images are converted to RGB. 16 bits become 8 as `decoding` says. Alpha is dropped (OpenCV
+    multiplies it in for some TIFF). EXIF orientation is applied to JPEG, PNG and TIFF; OpenCV ignores it for WebP.
+    Files with several pages give the first one.
 
     Raises:
-        BadImageError: the file is empty, cut off, not an image, or holds numbers other than 8 or 16 bits.
-        OSError: the file cannot be read at all.
+        BadImageError: the file is empty, truncated, too large, not an image, or does not hold 8 or 16 bits.
+        OSError: the file cannot be read, or is not a regular file.
     """
-    data = Path(path).read_bytes()  # and not cv2.imread, which fails on unicode names on Windows
+    data = read_file(path)  # cv2.imread fails on unicode names on Windows
     try:
-        return decode(data)
+        return decode(data, decoding)
     except BadImageError as error:
         raise BadImageError(f'{path} {error}') from error
 
 
-def decode(data: bytes) -> np.ndarray:
-    """The bytes of an image file -> pixels (H, W, 3) uint8, as `read_image`.
+def decode(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """content of an image file -> pixels (H, W, 3) uint8 RGB, as `read_image`.
 
     Raises:
-        BadImageError: what is wrong and what to do; the message follows the name of the file, which is not known here.
+        BadImageError: says what is wrong and what to do. The message continues a sentence that starts with the file
+            name, which is not known here.
     """
-    fault = _fault(data)
+    return to_rgb(decode_bgr(data, decoding), decoding)
+
+
+def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """content of an image file -> pixels (H, W, 3) uint8 or uint16 in BGR, without scaling. Raises as `decode`."""
+    fault = _fault(data, decoding.max_pixels)
     if fault:
-        raise BadImageError(f'{fault}: replace or remove it')
+        raise BadImageError(fault)
     try:
-        # Any depth, as OpenCV would squeeze floats of unknown range into 8 bits without a word.
+        # Any depth: OpenCV would convert floats of unknown range to 8 bits without an error.
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
-        raise BadImageError(f'is refused by OpenCV: {error.err}: convert or remove it') from error
+        raise BadImageError(f'is refused by OpenCV ({error.err}): convert or remove it') from error
     if pixels is None:
-        raise BadImageError(f'is no image that OpenCV can decode, it begins with {data[:12]!r}: convert it to '
-                       'PNG or JPEG of 8 bits, or remove it')
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if pixels.dtype != np.uint8:
-        raise BadImageError(f'holds {pixels.dtype} numbers, wanted 8 or 16 bits: scale them to 0..255 and save anew')
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        raise BadImageError(f'is not an image that OpenCV can decode, it starts with {data[:12]!r}: convert it to PNG '
+                            'or JPEG with 8 bits, or remove it')
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise BadImageError(f'holds {pixels.dtype} numbers, expected 8 or 16 bits: scale them to 0..255 and save it '
+                            'again')
+    return pixels
 
 
-def image_size(data: bytes) -> tuple[int, int]:
-    """The bytes of an image file -> its height and width as viewers show it: of a JPEG from the header alone.
+def to_rgb(pixels: np.ndarray, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """result of `decode_bgr` -> (H, W, 3) uint8 RGB."""
+    return cv2.cvtColor(decoding.to_8_bits(pixels) if pixels.dtype == np.uint16 else pixels, cv2.COLOR_BGR2RGB)
+
+
+def image_size(data: bytes, decoding: Decoding = DEFAULT) -> tuple[int, int]:
+    """content of an image file -> displayed height and width. Reads only the header of a JPEG.
 
     Raises:
         BadImageError: as `decode`.
     """
     header = JpegHeader.of(data)
-    return header.size if header else _decoded(data).shape[:2]
+    if header is None:
+        return _decoded(data, decoding).shape[:2]
+    _check_header(data, decoding)
+    return header.size
 
 
 def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: str = 'bicubic',
-                out: np.ndarray | None = None) -> np.ndarray:
-    """The bytes of an image file -> the part in `box`, resized to `size` = (H, W): (H, W, 3) uint8 in RGB.
+                out: np.ndarray | None = None, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """content of an image file -> crop resized to `size`: (H, W, 3) uint8 RGB.
 
-    The filter is PIL's: antialiased. A JPEG is decoded by libjpeg-turbo, at a half, a quarter or an eighth of its size
-    where the crop still has the pixels that are asked for, and no further down than the crop reaches.
+    The filter is PIL's, with antialiasing. libjpeg-turbo decodes JPEGs at a half, a quarter or an eighth of their size
+    if the crop still has enough pixels, and stops at the last row of the crop.
 
     Args:
-        data: a whole file.
-        box: (top, left, height, width) inside the image as viewers show it.
+        data: content of a complete file.
+        box: (top, left, height, width) inside the displayed image.
         size: height and width of the result.
         interpolation: 'bicubic' or 'bilinear'.
-        out: (H, W, 3) uint8, where the result goes; otherwise a new array.
+        out: array (H, W, 3) uint8 for the result; otherwise a new one.
+        decoding: how 16 bits become 8, and the limit of pixels.
 
     Raises:
         BadImageError: as `decode`.
         ValueError: the box is not inside the image.
     """
     header = JpegHeader.of(data)
-    pixels, part = _decode_jpeg(data, header, box, size) if header else (None, box)
-    if pixels is None:
-        pixels = _decoded(data)
-        check_box(box, pixels.shape[:2])
-        return resize(pixels, box, size, interpolation=interpolation, out=out)
+    if header is None:
+        return _crop_decoded(data, box, size, interpolation, out, decoding)
+    _check_header(data, decoding)
+    decoded = _decode_jpeg(data, header, box, size)
+    if decoded is None:
+        return _crop_decoded(data, box, size, interpolation, out, decoding)
+    pixels, stored = decoded
     if header.orientation == 1:
-        return resize(pixels, part, size, interpolation=interpolation, out=out)
-    turned = upright(resize(pixels, part, size if header.orientation <= 4 else size[::-1],
-                            interpolation=interpolation), header.orientation)
+        return resize(pixels, stored, size, interpolation=interpolation, out=out)
+    stored_size = size if header.orientation <= 4 else (size[1], size[0])
+    displayed = upright(resize(pixels, stored, stored_size, interpolation=interpolation), header.orientation)
     if out is None:
-        return np.ascontiguousarray(turned)
-    out[:] = turned
+        return np.ascontiguousarray(displayed)
+    out[:] = displayed
     return out
 
 
+def _crop_decoded(data: bytes, box: Box, size: tuple[int, int], interpolation: str, out: np.ndarray | None,
+                  decoding: Decoding) -> np.ndarray:
+    pixels = _decoded(data, decoding)
+    check_box(box, pixels.shape[:2])
+    return resize(pixels, box, size, interpolation=interpolation, out=out)
+
+
 @lru_cache(maxsize=1)
-def _decoded(data: bytes) -> np.ndarray:
-    """`decode`, once for those who ask for the size of an image and then for a crop of it."""
-    return decode(data)
+def _decoded(data: bytes, decoding: Decoding) -> np.ndarray:
+    """`decode`, once for callers that ask for the size of an image and then for a crop of it."""
+    return decode(data, decoding)
 
 
-def check_box(box: Box, size: tuple[int, int]) -> None:
+def check_box(box: Box, size: tuple[int, ...]) -> None:
+    """Raises ValueError if a box is not inside an image of this size (height, width)."""
     top, left, height, width = box
     if not (0 <= top < top + height <= size[0] and 0 <= left < left + width <= size[1]):
-        raise ValueError(f'box (top, left, height, width) = {tuple(box)} is not inside of an image of '
-                         f'{size[0]}x{size[1]} (height x width)')
+        raise ValueError(f'box (top, left, height, width) = {tuple(box)} is not inside an image of {size[0]}x{size[1]} '
+                         '(height x width)')
 
 
-def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int]) -> tuple[np.ndarray | None, Box]:
-    """Pixels as stored, perhaps at reduced scale, and the box in them; no pixels where libjpeg-turbo refuses.
+def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int]) -> tuple[np.ndarray, Box] | None:
+    """Stored pixels, perhaps at reduced scale, and the box in them. None if libjpeg-turbo refuses the file.
 
-    They are in a buffer that the next call overwrites.
+    The pixels are in a buffer that the next call overwrites.
     """
     check_box(box, header.size)
     if data.rfind(_END_OF_JPEG, header.scan_at) < 0:
-        raise BadImageError(f'{_CUT_JPEG.format(len(data))}: replace or remove it')
+        raise BadImageError(f'{_TRUNCATED_JPEG.format(len(data))}: replace or remove it')
     top, left, height, width = stored_box(box, header)
-    factor = _factor((height, width), size if header.orientation <= 4 else size[::-1])
-    rows = min(top + height + 2 * factor, header.height)  # upsampling of colors looks at the row below
+    factor = _factor((height, width), size if header.orientation <= 4 else (size[1], size[0]))
+    rows = min(top + height + 2 * factor, header.height)  # upsampling of colors reads the row below
     if header.one_scan and rows < header.height:
-        # As if the image ended below the crop: what comes then is not decoded. Most of the time goes into unpacking the
-        # bits of all the image, which neither a smaller scale nor a region would save.
+        # Pretend that the image ends below the crop. Most of the time goes into entropy decoding of the whole image,
+        # which neither a smaller scale nor a region avoids.
         at = header.height_at
         data = b''.join((data[:at], rows.to_bytes(2, 'big'), data[at + 2:]))
     else:
         rows = header.height
     try:
-        # Not strict: what comes after the last row is not expected by the decoder. The end marker was seen above.
+        # Not strict, because data follow the last row. The end marker was checked above.
         least = -(-rows // factor), -(-header.width // factor)
         pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1], strict=False,
                                         buffer=_scratch(3 * least[0] * least[1]))
     except ValueError:
-        return None, box
+        return None
     if factor == 1:
         return pixels, (top, left, height, width)
-    # Edges are rounded to the nearest, so that the crop moves by less than a pixel of the reduced image.
+    # Edges are rounded to nearest, so that the crop moves by less than one pixel of the reduced image.
     bottom, right = round((top + height) / factor), round((left + width) / factor)
     top, left = round(top / factor), round(left / factor)
     return pixels, (top, left, bottom - top, right - left)
@@ -156,8 +224,10 @@ _SCRATCH_BYTES = 2 ** 24
 
 
 def _scratch(size: int) -> bytearray | None:
-    """Room for that many bytes which the next call uses again: the system would fill new pages with zeros, in a tenth
-    of the time that a photograph takes. None for large images, whose room would be held for ever."""
+    """Reusable buffer of at least `size` bytes. None for large images, whose buffer would stay allocated.
+
+    The system fills new pages with zeros, which takes a tenth of the time of decoding a photograph.
+    """
     if size > _SCRATCH_BYTES:
         return None
     if len(getattr(_SCRATCH, 'room', b'')) < size:
@@ -166,26 +236,38 @@ def _scratch(size: int) -> bytearray | None:
 
 
 def _factor(crop: tuple[int, int], size: tuple[int, int]) -> int:
-    """By how much a crop may be decoded smaller (1, 2, 4, 8) without going below `size`, one pixel lost in rounding."""
-    share = min(crop[0] // (size[0] + 1), crop[1] // (size[1] + 1))
-    return 8 if share >= 8 else 4 if share >= 4 else 2 if share >= 2 else 1
+    """Factor (1, 2, 4, 8) by which a crop can be decoded smaller without falling below `size`.
+
+    One pixel is lost by rounding.
+    """
+    ratio = min(crop[0] // (size[0] + 1), crop[1] // (size[1] + 1))
+    return 8 if ratio >= 8 else 4 if ratio >= 4 else 2 if ratio >= 2 else 1
 
 
-def _fault(data: bytes) -> str:
-    """What is wrong with a file before it is decoded: versions of OpenCV fill what is cut off with gray."""
+def _check_header(data: bytes, decoding: Decoding) -> None:
+    fault = header_fault(data, decoding.max_pixels)
+    if fault:
+        raise BadImageError(fault)
+
+
+def _fault(data: bytes, max_pixels: int | None) -> str:
+    """What is wrong with a file before it is decoded. Some versions of OpenCV fill missing data with gray."""
     if not data:
-        return 'is empty (0 bytes)'
+        return 'is empty (0 bytes): replace or remove it'
+    fault = header_fault(data, max_pixels)
+    if fault:
+        return fault
     if data.startswith(b'\xff\xd8') and data.rfind(_END_OF_JPEG, _jpeg_scan(data)) < 0:
-        return _CUT_JPEG.format(len(data))
+        return f'{_TRUNCATED_JPEG.format(len(data))}: replace or remove it'
     if data.startswith(b'\x89PNG') and data.rfind(b'IEND') < 0:
-        return f'is a PNG cut off after {len(data)} bytes (no end marker)'
+        return f'is a PNG truncated after {len(data)} bytes (no end marker): replace or remove it'
     return ''
 
 
 def _jpeg_scan(data: bytes) -> int:
-    """Where the first scan of a JPEG begins, past the header with its preview, which has an end marker of its own."""
+    """Offset of the first scan of a JPEG, behind the header with its preview, which has its own end marker."""
     at = 2
     while data[at:at + 1] == b'\xff' and data[at + 1:at + 2] != b'\xda':
-        fill = data[at + 1:at + 2] == b'\xff'  # ITU T.81 B.1.1.2: any number of 0xff may stand before a marker
+        fill = data[at + 1:at + 2] == b'\xff'  # ITU T.81 B.1.1.2: any number of 0xff may precede a marker
         at += 1 if fill else 2 + int.from_bytes(data[at + 2:at + 4], 'big')
     return at

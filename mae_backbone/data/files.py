@@ -1,5 +1,7 @@
-"""Which images a folder holds."""
+"""Finds and reads image files; only regular files are ever opened."""
+import logging
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -7,23 +9,30 @@ from pathlib import Path
 import numpy as np
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')
+_LOG = logging.getLogger(__name__)
+_KINDS = {stat.S_IFIFO: 'a named pipe (FIFO)', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device',
+          stat.S_IFBLK: 'a device', stat.S_IFDIR: 'a folder'}
+_SHOWN = 5  # skipped files that a warning names
 
 
 class ImageWalk:
-    """Paths of the images under a folder, relative to it, sorted as whole paths are, one at a time.
+    """Iterates over the images under a folder: paths relative to it, in the order of whole paths.
 
-    Linked folders are followed, each folder once, so that a loop of links ends. Hidden files and folders (`._a.jpg`,
-    `.ipynb_checkpoints`) are left out, as is what is not a file (pipes, devices).
+    Links to files and folders are followed. Each folder is entered once, so that cycles of links end. Hidden files and
+    folders (`._a.jpg`, `.ipynb_checkpoints`) are left out. Pipes, devices and sockets are never opened, whatever their
+    names are. A broken link with the name of an image is kept: reading it names the missing file.
 
     Attributes:
-        folders: those that were entered, relative to the root, and when they last changed (ns since 1970).
-        others: how many files of each other suffix there were.
+        folders: entered folders, relative to the root, with their modification times (ns).
+        others: number of files with each other suffix.
+        skipped: names of images, relative to the root, that are not regular files, with the reasons.
     """
 
     def __init__(self, root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> None:
         self.root, self.suffixes = str(existing_folder(root)), frozenset(suffixes)
         self.folders: dict[str, int] = {}
         self.others: Counter[str] = Counter()
+        self.skipped: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[str]:
         todo, visited = [''], set()  # names of folders end in '/'
@@ -36,61 +45,108 @@ class ImageWalk:
             if (status.st_dev, status.st_ino) not in visited:
                 visited.add((status.st_dev, status.st_ino))
                 self.folders[path] = status.st_mtime_ns
-                todo += sorted(self._inside(path), reverse=True)
+                todo += sorted(self._entries(path), reverse=True)
 
-    def _inside(self, path: str) -> Iterator[str]:
+    def _entries(self, path: str) -> Iterator[str]:
         for entry in scan(self._full(path)):
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.is_dir():
-                yield f'{path}{entry.name}/'  # so that it is sorted as the paths in it are
+            suffix, mode = os.path.splitext(entry.name)[1].lower(), file_type(entry)
+            if mode == stat.S_IFDIR:
+                yield f'{path}{entry.name}/'  # so that it is sorted like the paths in it
             elif suffix not in self.suffixes:
                 self.others[suffix or '(none)'] += 1
-            elif entry.is_file() or entry.is_symlink():  # a broken link stays: reading it says which file is missing
+            elif mode in (stat.S_IFREG, None):
                 yield f'{path}{entry.name}'
+            else:
+                self.skipped[f'{path}{entry.name}'] = f'is {_KINDS.get(mode, "not a regular file")}'
 
     def _full(self, path: str) -> str:
         return os.path.join(self.root, path[:-1]) if path else self.root
 
-    def nothing(self) -> ValueError:
-        """What to say where there is no image."""
-        seen = ', '.join(f'{count} {suffix}' for suffix, count in self.others.most_common(8)) or 'none at all'
+    def warn_of_skipped(self) -> None:
+        """Logs the skipped files, if there are any, once in a distributed run."""
+        if self.skipped and int(os.environ.get('RANK', 0)) == 0:
+            names = ', '.join(f'{os.path.join(self.root, name)} {reason}'
+                              for name, reason in list(self.skipped.items())[:_SHOWN])
+            more = f', and {len(self.skipped) - _SHOWN} more' if len(self.skipped) > _SHOWN else ''
+            _LOG.warning('skipped: %s%s', names, more)
+
+    def no_images(self) -> ValueError:
+        """The error for a folder without images."""
+        counts = ', '.join(f'{count} {suffix}' for suffix, count in self.others.most_common(8)) or 'none'
         return ValueError(f'{os.path.abspath(self.root)} holds no images; other files there: {self.others.total()} '
-                          f'({seen}). Images end in {" ".join(sorted(self.suffixes))}: convert the files, or choose '
+                          f'({counts}). Images end in {" ".join(sorted(self.suffixes))}: convert the files, or choose '
                           'another folder with --data-root DIR')
 
 
 def list_images(root: str | Path) -> list[Path]:
-    """All images under `root` as `ImageWalk` finds them, sorted.
+    """All images under `root` in the order of `ImageWalk`. Logs those that are not regular files.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is not a folder.
-        PermissionError: a folder may not be read.
-        ValueError: there is no image.
+        PermissionError: a folder cannot be read.
+        ValueError: there are no images.
     """
     walk = ImageWalk(root)
     images = [Path(walk.root, path) for path in walk]
+    walk.warn_of_skipped()
     if not images:
-        raise walk.nothing()
+        raise walk.no_images()
     return images
 
 
+def file_type(entry: os.DirEntry | Path) -> int | None:
+    """File type of an entry after following links, such as `stat.S_IFREG`. None for broken and cyclic links."""
+    if isinstance(entry, os.DirEntry) and not entry.is_symlink():  # the listing tells, without another system call
+        if entry.is_file(follow_symlinks=False):
+            return stat.S_IFREG
+        if entry.is_dir(follow_symlinks=False):
+            return stat.S_IFDIR
+    try:
+        return stat.S_IFMT(os.stat(entry).st_mode)
+    except OSError:
+        return None
+
+
+def read_file(path: str | Path) -> bytes:
+    """Content of a regular file.
+
+    A named pipe would block, and a device may never end. Neither is opened.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file. The message contains the path.
+    """
+    _check_regular(os.stat(path), path)
+    # If the file is replaced by a pipe in between, O_NONBLOCK keeps `open` from waiting.
+    flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_CLOEXEC', 0)
+    with open(os.open(path, flags), 'rb', buffering=0) as file:
+        _check_regular(os.fstat(file.fileno()), path)
+        return file.readall()
+
+
+def _check_regular(status: os.stat_result, path: str | Path) -> None:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFREG:
+        raise OSError(f'{path} is {_KINDS.get(kind, "not a regular file")}, expected a regular file: remove it')
+
+
 def existing_folder(root: str | Path) -> Path:
+    """`root` with ~ expanded. Raises FileNotFoundError or NotADirectoryError if it is not a folder."""
     root = Path(root).expanduser()
     advice = 'give the folder that holds the images: --data-root DIR, or data_root in the config'
     if not root.exists():
         raise FileNotFoundError(f'{root.absolute()} does not exist: {advice}')
     if not root.is_dir():
-        raise NotADirectoryError(f'{root.absolute()} is a file, wanted a folder: {advice}')
+        raise NotADirectoryError(f'{root.absolute()} is a file, expected a folder: {advice}')
     return root
 
 
 def entries(folder: str | Path) -> list[os.DirEntry]:
-    """What is in a folder, without hidden names."""
+    """Entries of a folder, without hidden names."""
     return list(scan(folder))
 
 
 def scan(folder: str | Path) -> Iterator[os.DirEntry]:
-    """`entries`, one at a time: there may be millions."""
+    """`entries` as an iterator, for folders with millions of files."""
     try:
         with os.scandir(folder) as inside:
             yield from (entry for entry in inside if not entry.name.startswith('.'))
@@ -100,12 +156,13 @@ def scan(folder: str | Path) -> Iterator[os.DirEntry]:
 
 
 def packed(paths: Iterable[Path]) -> np.ndarray:
-    """Paths as one array: a list of a million objects would be copied into each worker as their counts change."""
+    """Paths as one array. Workers would copy a list of a million objects as their reference counts change."""
     return np.array([os.fsencode(path) for path in paths])
 
 
 def checked_size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a side or a pair in pixels. Raises ValueError for anything else."""
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-        raise ValueError(f'image_size={image_size!r}, wanted a number of pixels or a pair (height, width) of them')
-    return size
+        raise ValueError(f'image_size={image_size!r}, expected a number of pixels or a pair (height, width)')
+    return size[0], size[1]

@@ -1,6 +1,6 @@
-"""What stands before the pixels of a JPEG: its size, how it is turned, and whether it is of the common kind.
+"""JPEG headers: size, orientation, and position of the scans.
 
-ITU T.81 annex B for the markers, TIFF 6.0 section 2 for the EXIF data.
+Markers are those of ITU T.81 annex B, EXIF data those of TIFF 6.0 section 2.
 """
 import struct
 from typing import NamedTuple
@@ -8,32 +8,34 @@ from typing import NamedTuple
 import numpy as np
 
 _FRAMES = frozenset({0xc0, 0xc1, 0xc2})  # Huffman-coded DCT: baseline, extended, progressive
-_NO_FRAMES = frozenset({0xc4, 0xc8, 0xcc})  # tables that stand in the range of the frames
-_ALONE = frozenset({0x01, *range(0xd0, 0xd8)})  # markers without a length
+_NO_FRAMES = frozenset({0xc4, 0xc8, 0xcc})  # other markers in the range of the frame markers
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xd0, 0xd8)})
 _ORIENTATION = 0x0112
-_PIXELS = 2 ** 30  # as OpenCV: more is refused there by name
+_MAX_PIXELS = 2 ** 30  # as in OpenCV, which refuses larger images with its own message
 
 
 class JpegHeader(NamedTuple):
+    """Header of a JPEG in gray or three colors; offsets are in bytes from the start of the file."""
+
     height: int  # as stored
     width: int
-    orientation: int  # 1..8 of EXIF, 1: upright
-    height_at: int  # where the height is written
-    scan_at: int  # where the first scan begins, past the preview that a camera writes
-    one_scan: bool  # pixels come row after row, in one scan
+    orientation: int  # of EXIF, 1..8; 1 is upright
+    height_at: int  # offset of the height
+    scan_at: int  # offset of the first scan, behind the preview that cameras embed
+    one_scan: bool  # one sequential scan with all components
 
     @classmethod
     def of(cls, data: bytes) -> 'JpegHeader | None':
-        """The header of a JPEG in gray or three colors; None for all else, cut off and rare kinds among it."""
+        """Parses the header. None for other files, truncated headers and rare kinds of JPEG."""
         if data[:3] != b'\xff\xd8\xff':
             return None
         at, end, orientation, frame = 2, len(data) - 4, 0, None
         while at < end and data[at] == 0xff:
             marker = data[at + 1]
-            if marker == 0xff:  # fill, B.1.1.2
+            if marker == 0xff:  # fill byte, B.1.1.2
                 at += 1
                 continue
-            if marker in _ALONE:
+            if marker in _WITHOUT_LENGTH:
                 at += 2
                 continue
             length = data[at + 2] << 8 | data[at + 3]
@@ -48,7 +50,7 @@ class JpegHeader(NamedTuple):
                 if marker not in _FRAMES or at + 10 > len(data):
                     return None
                 bits, height, width, components = struct.unpack_from('>BHHB', data, at + 4)
-                if bits != 8 or components not in (1, 3) or not 0 < height * width <= _PIXELS:
+                if bits != 8 or components not in (1, 3) or not 0 < height * width <= _MAX_PIXELS:
                     return None
                 frame = height, width, at + 5, marker != 0xc2, components
             at += 2 + length
@@ -56,12 +58,12 @@ class JpegHeader(NamedTuple):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width as viewers show them."""
+        """Displayed height and width."""
         return (self.width, self.height) if self.orientation > 4 else (self.height, self.width)
 
 
 def exif_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data (a TIFF file), 1 where it is not given or makes no sense."""
+    """Orientation in EXIF data (a TIFF file), 1 if it is missing or invalid."""
     order = {b'II*\0': '<', b'MM\0*': '>'}.get(exif[:4])
     if order is None or len(exif) < 8:
         return 1
@@ -77,9 +79,9 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def stored_box(box: tuple[int, int, int, int], header: JpegHeader) -> tuple[int, int, int, int]:
-    """A box (top, left, height, width) of the image as viewers show it -> the same pixels as they are stored."""
+    """box (top, left, height, width) in the displayed image -> box of the same pixels as stored."""
     top, left, height, width = box
-    if header.orientation > 4:  # shown on its side
+    if header.orientation > 4:  # rotated by 90 degrees
         top, left, height, width = left, top, width, height
     if header.orientation in (3, 4, 6, 7):
         top = header.height - top - height
@@ -89,7 +91,7 @@ def stored_box(box: tuple[int, int, int, int], header: JpegHeader) -> tuple[int,
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels (H, W, C) as stored -> as viewers show them; a view."""
+    """stored pixels (H, W, C) -> view of the displayed image."""
     if orientation in (3, 4, 6, 7):
         pixels = pixels[::-1]
     if orientation in (2, 3, 7, 8):

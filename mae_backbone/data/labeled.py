@@ -1,42 +1,45 @@
-"""Labeled images: where the files of a split are, and of which class each is: folders, a list, or shards."""
+"""Labeled images of a split: files and classes from class folders, a list, or shards."""
 import json
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mae_backbone.data.files import entries, list_images, packed
+from mae_backbone.data.files import entries, file_type, list_images, packed
 from mae_backbone.data.index import Names, Stamp, columns, kept_table
 from mae_backbone.data.shards import Member, ShardSource, is_image, is_shards, members, shards_in
 from mae_backbone.data.sources import lines
 
-_LABELS = ('.cls', '.json')  # as WebDataset names them; the first that is there counts
-_CHECKED_LINES = 1000  # of a list, at its opening
+_LABELS = ('.cls', '.json')  # suffixes of labels in WebDataset; the first one that exists is used
+_CHECKED_LINES = 1000  # of a list, when it is opened
 
 
 class Labeled(NamedTuple):
-    """The images of a split, class by class."""
+    """Images of a split, sorted by class."""
 
     classes: tuple[str, ...]     # in the order of the labels
     labels: np.ndarray           # (N,) int64
-    files: np.ndarray            # (N,) names, as `packed`: paths, or SHARD/MEMBER
-    rows: np.ndarray             # (N,) int64 places of the images in `shards`
-    shards: ShardSource | None   # what holds them, where they are no files
+    files: np.ndarray            # (N,) names as `packed` returns them: paths, or SHARD/MEMBER
+    rows: np.ndarray             # (N,) int64 indices of the images in `shards`
+    shards: ShardSource | None   # the shards that hold the images, None for files
 
 
 def open_labeled(root: Path, split: str, classes: Sequence[str] | None = None) -> Labeled:
-    """The labeled images of a split.
+    """Opens the labeled images of a split, in one of three layouts.
 
-    `root/split/CLASS/` are folders of classes; `root/split.txt` is a list with a path, relative to the list, and a
-    class in each line; `root/split/*.tar`, `root/split.tar` or `root/split-*.tar` are shards as WebDataset has them,
-    where the class of NAME.jpg stands in NAME.cls, or in NAME.json as "label" or "cls". A class is a name or a number
-    from 0 on. The labels follow `classes`; otherwise the split 'train', where there is one: its sorted names; or
-    `root/classes.txt` and the numbers.
+    - Class folders `root/split/CLASS/`.
+    - A list `root/split.txt` with a path, relative to the list, and a class in each line.
+    - Shards `root/split/*.tar`, `root/split.tar` or `root/split-*.tar` in WebDataset's layout. The class of NAME.jpg is
+      in NAME.cls, or in NAME.json as "label" or "cls".
+
+    A class is a name or a number from 0 on. The labels follow `classes`. Without it they follow the sorted names of the
+    split 'train' if there is one, or `root/classes.txt` and the numbers.
 
     Raises:
-        FileNotFoundError, ValueError: files, labels or classes that are missing, empty or do not fit.
+        FileNotFoundError, ValueError: files, labels or classes are missing, empty or contradictory.
     """
     kind, source = layout(root, split), 'the list classes'
     if classes is None and split not in ('', 'train'):
@@ -51,7 +54,7 @@ def open_labeled(root: Path, split: str, classes: Sequence[str] | None = None) -
 
 
 def layout(root: Path, split: str) -> str:
-    """How a split is laid out: 'folders', 'list' or 'shards'; 'folders' where there is nothing."""
+    """Layout of a split: 'folders', 'list' or 'shards'; 'folders' if nothing exists."""
     if split and (root / f'{split}.txt').is_file() and not (root / split).is_dir():
         return 'list'
     return 'shards' if _shards(root, split) else 'folders'
@@ -68,7 +71,7 @@ def _shards(root: Path, split: str) -> list[str]:
 # ---- classes
 
 def class_names(root: Path, split: str) -> list[str]:
-    """Names of the classes in the order of their labels, as `open_labeled` finds them in this split alone."""
+    """Names of the classes in the order of the labels, from this split only."""
     kind = layout(root, split)
     if kind == 'folders':
         return list(_folders(root / split)) if (root / split).is_dir() else []
@@ -77,7 +80,7 @@ def class_names(root: Path, split: str) -> list[str]:
 
 
 def named_classes(root: Path, texts: Sequence[str]) -> tuple[str, ...]:
-    """Names of the classes in the order of their labels, from the classes of all images as they are written."""
+    """Names of the classes in the order of the labels, from the written classes of all images."""
     if not all(text.isdecimal() for text in texts):
         return tuple(sorted(set(texts)))
     file = root / 'classes.txt'
@@ -87,13 +90,13 @@ def named_classes(root: Path, texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def numbered(texts: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:
-    """Classes as they are written, names or numbers -> labels (N,). Raises ValueError for one that is no class."""
+    """written classes, names or numbers -> labels (N,). Raises ValueError for an unknown class."""
     label = {str(number): number for number in range(len(classes))} | {name: i for i, name in enumerate(classes)}
     unknown = sorted(set(texts) - label.keys())
     if unknown:
         raise ValueError(f'{where} has {len(unknown)} classes ({", ".join(unknown[:5])}) that are not among the '
-                         f'{len(classes)} of training ({", ".join(classes[:5])}, ...): both must name the same; '
-                         'correct the labels, or set classes')
+                         f'{len(classes)} of training ({", ".join(classes[:5])}, ...): both need the same classes. '
+                         'Correct the labels, or set classes')
     return np.array([label[text] for text in texts], np.int64)
 
 
@@ -110,57 +113,57 @@ def _of_folders(root: Path, split: str, wanted: Sequence[str] | None, source: st
 def _split_folder(root: Path, split: str) -> Path:
     folder = root / split
     if not folder.is_dir():
-        there = ', '.join(_folders(root)) or 'none'
-        raise FileNotFoundError(f'{root.absolute()} has no folder {split!r}; folders there: {there}. Set split to one '
-                                "of them, or to '' where they are the classes, or give another --data-root DIR")
+        folders = ', '.join(_folders(root)) or 'none'
+        raise FileNotFoundError(f'{root.absolute()} has no folder {split!r}; its folders: {folders}. Set split to one '
+                                "of them, or to '' if they are the classes, or give another --data-root DIR")
     return folder
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in entries(folder) if entry.is_dir()))
+    return tuple(sorted(entry.name for entry in entries(folder) if file_type(entry) == stat.S_IFDIR))
 
 
 def _folder_classes(folder: Path, wanted: Sequence[str] | None, source: str | Path) -> tuple[str, ...]:
-    """Names of the class folders in the order of their labels: the `wanted` ones, which stand in `source`, or all."""
-    found = _folders(folder)
-    if not found:
-        raise ValueError(f'{folder.absolute()} has no class folders: put the images of each class into a folder of its '
-                         'name there, or give another --data-root DIR')
+    """Names of the class folders in the order of the labels: `wanted`, which come from `source`, or all."""
+    names = _folders(folder)
+    if not names:
+        raise ValueError(f'{folder.absolute()} has no class folders: put the images of each class into a folder with '
+                         'its name, or give another --data-root DIR')
     if wanted is None:
-        return found
-    missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
-    if missing or extra or len(wanted) != len(found):
-        raise ValueError(f'{folder.absolute()} has {len(found)} class folders that are not the {len(wanted)} of '
-                         f'{source}: missing {missing}, not wanted {extra}. Both must name the same classes, each '
-                         'once: rename, move or add folders, or set classes')
+        return names
+    missing, extra = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
+    if missing or extra or len(wanted) != len(names):
+        raise ValueError(f'{folder.absolute()} has {len(names)} class folders that differ from the {len(wanted)} '
+                         f'of {source}: missing {missing}, unexpected {extra}. Both need the same classes, each once: '
+                         'rename, move or add folders, or set classes')
     return tuple(wanted)
 
 
 # ---- lists
 
 def _of_list(path: Path) -> tuple[list[str], list[str], None]:
-    """Paths of the images and classes in a list of `path label` lines."""
+    """Paths and written classes in a list with `path class` lines."""
     names, texts = [], []
     for number, line in lines(str(path)):
         name, _, text = line.rpartition('\t') if '\t' in line else line.rstrip().rpartition(' ')
         if not name.strip() or not text.strip():
-            raise ValueError(f'{path}, line {number}: {line[:80]!r} is no path and class, such as images/1.jpg cat; '
-                             'where names of classes have blanks, put a tab between the two')
+            raise ValueError(f'{path}, line {number}: {line[:80]!r} is not a path and a class, such as images/1.jpg '
+                             'cat. If names of classes contain blanks, put a tab between path and class')
         names.append(os.path.join(path.parent, name.strip()))
         texts.append(text.strip())
     if not names:
-        raise ValueError(f'{path} names no images: it must have a path and a class in each line')
+        raise ValueError(f'{path} names no images: expected a path and a class in each line')
     for index in np.unique(np.linspace(0, len(names) - 1, _CHECKED_LINES).astype(int)).tolist():
         if not os.path.exists(names[index]):
-            raise FileNotFoundError(f'{names[index]} does not exist: {path} names it, by a path relative to that list. '
-                                    'Correct or remove the line')
+            raise FileNotFoundError(f'{names[index]} does not exist: {path} names it, relative to the list. Correct '
+                                    'or remove the line')
     return names, texts, None
 
 
 # ---- shards
 
 def _of_shards(paths: Sequence[str]) -> tuple[list[str], list[str], ShardSource]:
-    """Names of the images and classes in shards, by an index of the labels that is made once."""
+    """Names of the images and written classes in shards; the index of the classes is cached."""
     shards = ShardSource.open(paths)
     paths = [os.path.abspath(path) for path in paths]
 
@@ -174,7 +177,7 @@ def _of_shards(paths: Sequence[str]) -> tuple[list[str], list[str], ShardSource]
 
 
 def _labels_in(path: str) -> Iterator[str]:
-    """The class of each image in a tar file, in the order of the images."""
+    """Class of each image in a tar file, in the order of the images."""
     images: list[str] = []
     labels: dict[tuple[str, str], Member] = {}
     for member in members(path):
@@ -186,25 +189,24 @@ def _labels_in(path: str) -> Iterator[str]:
             labels[key, suffix] = member
     with open(path, 'rb') as file:
         for key in images:
-            found = [labels[key, suffix] for suffix in _LABELS if (key, suffix) in labels]
-            if not found:
-                raise ValueError(f'{path}: the image {key.strip("/")} has no {" or ".join(_LABELS)} beside it: pack it '
-                                 'with its class, or use the shards for pretraining alone')
-            file.seek(found[0].offset)
-            yield _class_in(file.read(found[0].size), f'{path}/{found[0].name}')
+            files = [labels[key, suffix] for suffix in _LABELS if (key, suffix) in labels]
+            if not files:
+                raise ValueError(f'{path}: the image {key.strip("/")} has no {" or ".join(_LABELS)} file: pack it '
+                                 'with its class, or use the shards only for pretraining')
+            file.seek(files[0].offset)
+            yield _class_in(file.read(files[0].size), f'{path}/{files[0].name}')
 
 
 def _class_in(data: bytes, name: str) -> str:
-    """The class in a .cls or .json file."""
+    """Class in a .cls or .json file."""
     try:
         text = data.decode()
         if name.lower().endswith('.json'):
             content = json.loads(text)
-            found = [content[key] for key in ('label', 'cls') if key in content]
-            text = str(found[0])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f'{name} holds no class: wanted text with a name or number, or JSON such as '
+            text = str(next(content[key] for key in ('label', 'cls') if key in content))
+    except (ValueError, LookupError, TypeError, StopIteration) as error:
+        raise ValueError(f'{name} holds no class: expected text with a name or number, or JSON such as '
                          '{"label": 3}') from error
     if not text.strip():
-        raise ValueError(f'{name} is empty: wanted a name or number of a class')
+        raise ValueError(f'{name} is empty: expected the name or number of a class')
     return text.strip()

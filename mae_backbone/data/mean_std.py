@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the pixels of a set, which the model's input is normalized with."""
+"""Mean and standard deviation of the pixels of a data set, for normalization."""
 from typing import NamedTuple
 
 import numpy as np
@@ -9,26 +9,27 @@ from mae_backbone.data.sources import Source
 
 
 class PixelStatistics(NamedTuple):
-    """Of each channel, in the numbers that the files hold: 0 to 255, or to 65,535."""
+    """Statistics of each channel on the scale of the reader: 0..255, or 0..65,535 for 16 bits."""
 
     mean: np.ndarray  # (C,) float64
     std: np.ndarray  # (C,) float64
-    images: int  # that were read
-    bad: list[str]  # what is wrong with those that were not
+    images: int  # number of images that were read
+    bad: list[str]  # images that could not be read, with the reasons
 
 
 def measure(source: Source, reader: Reader, *, images: int = 2000) -> PixelStatistics:
-    """Statistics of up to `images` images, spread evenly over the source; each image counts the same.
+    """Statistics of up to `images` images, evenly spaced over the source. Each image has the same weight.
 
     Raises:
-        ValueError: none can be read.
+        ValueError: no image can be read.
     """
-    count, total, squares, bad = 0, np.zeros(reader.channels), np.zeros(reader.channels), []
+    count, bad = 0, []
+    total, squares = np.zeros(reader.channels), np.zeros(reader.channels)
     for index in np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).round().astype(int)).tolist():
         try:
             data = source.read(index)
             height, width = reader.size(data)
-            # As stored: a smaller image would have lost contrast.
+            # At full size: resizing would reduce the contrast.
             pixels = reader.crop(data, (0, 0, height, width), (height, width))
         except (BadImageError, OSError) as error:
             bad.append(f'{source.name(index)} {error}')
@@ -38,6 +39,6 @@ def measure(source: Source, reader: Reader, *, images: int = 2000) -> PixelStati
         total += values.mean(axis=0)
         squares += np.square(values).mean(axis=0)
     if not count:
-        raise ValueError(f'none of {len(bad)} images could be read, the first one: {bad[0]}')
+        raise ValueError(f'none of {len(bad)} images could be read. The first one: {bad[0]}')
     mean = total / count
     return PixelStatistics(mean, np.sqrt(np.maximum(squares / count - mean ** 2, 0)), count, bad)

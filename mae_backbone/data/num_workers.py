@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from mmengine.config import ConfigDict
 
-from mae_backbone.utils.cpu import available_cpus, read_system_file
+from mae_backbone.utils.cpu import available_cpus
+from mae_backbone.utils.memory import available_memory
 
 _MEMORY_FRACTION = 0.25  # of the free memory that batches may wait in
 _IMAGE_SIZE = 1024  # pixels, of data sets whose config does not tell their image size
@@ -98,13 +99,6 @@ def local_processes() -> int:
 
 
 def free_memory() -> int:
-    """Free memory in bytes, of the machine, the container and /dev/shm, which is often small."""
-    limits = [int(line.split()[1]) * 1024 for line in read_system_file('/proc/meminfo').splitlines()
-              if line.startswith('MemAvailable')]
-    limit = read_system_file('/sys/fs/cgroup/memory.max').strip()
-    used = read_system_file('/sys/fs/cgroup/memory.current').strip()
-    if limit.isdigit() and used.isdigit():
-        limits.append(int(limit) - int(used))
-    if os.path.isdir('/dev/shm'):
-        limits.append(shutil.disk_usage('/dev/shm').free)
-    return max(0, min(limits, default=2**33))
+    """Free memory in bytes for batches: of the machine, the container, and of /dev/shm, which is often small."""
+    shared = [shutil.disk_usage('/dev/shm').free] if os.path.isdir('/dev/shm') else []
+    return min([available_memory(), *shared])

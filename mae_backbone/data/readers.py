@@ -1,4 +1,4 @@
-"""How the bytes of a file become pixels: photographs in color by default; a config may name another reader."""
+"""Readers: content of image files -> pixels. Color photographs by default; a config can name another reader."""
 import io
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -10,181 +10,223 @@ from numpy.lib import format as npy
 from mae_backbone.data import decode
 from mae_backbone.data.decode import BadImageError, Box, check_box
 from mae_backbone.data.files import IMAGE_SUFFIXES
+from mae_backbone.data.image_header import size_fault
 from mae_backbone.data.resize import resize
 from mae_backbone.registry import TRANSFORMS
 
-_MOST_CHANNELS = 16
+_MAX_CHANNELS = 16
 
 
 class Reader(Protocol):
-    """What pretraining asks of a reader; register one of your own with `TRANSFORMS` and name it in the config."""
+    """Interface of readers. Register your own with `TRANSFORMS` and name it in the config."""
 
-    channels: int  # of the pixels that it gives
-    dtype: np.dtype  # of the pixels that it gives: uint8 or uint16
-    suffixes: tuple[str, ...]  # of the files that it can read, in lower case
+    channels: int  # of the pixels
+    dtype: np.dtype  # of the pixels: uint8 or uint16
+    suffixes: tuple[str, ...]  # of the files that it reads, in lower case
 
     def size(self, data: bytes) -> tuple[int, int]:
-        """Height and width of the image in a file's bytes. Raises BadImageError."""
+        """content of a file -> height and width of the image. Raises BadImageError."""
 
     def crop(self, data: bytes, box: Box, size: tuple[int, int], out: np.ndarray | None = None, *,
              interpolation: str = 'bicubic') -> np.ndarray:
-        """The part in `box` (top, left, height, width), resized to `size` = (H, W): (H, W, channels).
+        """content of a file -> crop at `box` (top, left, height, width) resized to `size` = (H, W): (H, W, channels).
 
-        It is written into `out` where that is given. Raises BadImageError with a message that follows the name of the
-        file.
+        The result is written into `out` if it is given. The message of a BadImageError continues a sentence that starts
+        with the file name.
         """
 
 
 @TRANSFORMS.register_module(name=['ColorReader', 'ColourReader'])  # the second: configs of version 0.1
 class ColorReader:
-    """Files of any format that OpenCV knows, as viewers show them: 3 channels (RGB), 8 bits."""
+    """Reads all formats of OpenCV as RGB with 8 bits per channel, with EXIF orientation applied.
+
+    Args:
+        value_range: (low, high) of 16-bit images that become 0 and 255, such as (0, 4095) for 12 bits. By default the
+            full range, 0 to 65,535.
+        percentiles: (low, high) in 0..100, per 16-bit image, in place of `value_range`, such as (0.5, 99.5).
+        max_pixels: maximum number of pixels of an image; larger ones count as unreadable. By default 250 megapixels and
+            what the memory allows, see `image_header.max_pixels`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
 
     channels = 3
     dtype = np.dtype(np.uint8)
     suffixes = IMAGE_SUFFIXES
 
+    def __init__(self, *, value_range: Sequence[int] | None = None, percentiles: Sequence[float] | None = None,
+                 max_pixels: int | None = None) -> None:
+        self.decoding = decode.Decoding(_pair(value_range), _pair(percentiles), max_pixels).check()
+
     def size(self, data: bytes) -> tuple[int, int]:
-        return decode.image_size(data)
+        """content of a file -> displayed height and width."""
+        return decode.image_size(data, self.decoding)
 
     def crop(self, data: bytes, box: Box, size: tuple[int, int], out: np.ndarray | None = None, *,
              interpolation: str = 'bicubic') -> np.ndarray:
-        return decode.decode_crop(data, box, size, interpolation=interpolation, out=out)
+        """content of a file -> crop (H, W, 3), see `Reader.crop`."""
+        return decode.decode_crop(data, box, size, interpolation=interpolation, out=out, decoding=self.decoding)
+
+
+def _pair(numbers: Sequence | None) -> tuple | None:
+    if numbers is not None and len(numbers) != 2:
+        raise ValueError(f'{numbers!r}: expected two numbers (low, high)')
+    return None if numbers is None else tuple(numbers)
 
 
 class BandReader:
-    """Any number of channels of 8 or 16 bits; what is to be said about the files of a set is said once, in the config.
+    """Base of readers for any number of channels with 8 or 16 bits.
 
     Args:
-        channels: how many channels each file has, or a list of those to take, counted from 0: [3, 2, 1] makes colors
-            of a Sentinel-2 image, whose first channels are B1 to B4.
+        channels: number of channels in each file, or a list of channels to take, counted from 0. [3, 2, 1] takes the
+            colors of a Sentinel-2 image, whose first channels are B1 to B4.
         dtype: 'uint8' or 'uint16', as in the files.
+        max_pixels: as in `ColorReader`.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
-    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8') -> None:
+    suffixes: tuple[str, ...] = ()
+
+    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8',
+                 max_pixels: int | None = None) -> None:
+        self.max_pixels = max_pixels
         self.taken = None if isinstance(channels, int) else tuple(channels)
         self.channels = channels if self.taken is None else len(self.taken)
-        if not 1 <= self.channels <= _MOST_CHANNELS or any(channel < 0 for channel in self.taken or ()):
-            raise ValueError(f'channels={channels}, wanted a number in 1..{_MOST_CHANNELS}, or a list of up to '
-                             f'{_MOST_CHANNELS} channels counted from 0')
+        if not 1 <= self.channels <= _MAX_CHANNELS or any(channel < 0 for channel in self.taken or ()):
+            raise ValueError(f'channels={channels}, expected a number in 1..{_MAX_CHANNELS}, or a list of up to '
+                             f'{_MAX_CHANNELS} channels counted from 0')
         if dtype not in ('uint8', 'uint16'):
-            raise ValueError(f"dtype={dtype!r}, wanted 'uint8' or 'uint16'")
+            raise ValueError(f"dtype={dtype!r}, expected 'uint8' or 'uint16'")
         self.dtype = np.dtype(dtype)
 
     def size(self, data: bytes) -> tuple[int, int]:
-        return self.pixels(data).shape[:2]
+        """content of a file -> height and width."""
+        height, width = self.pixels(data).shape[:2]
+        return height, width
 
     def crop(self, data: bytes, box: Box, size: tuple[int, int], out: np.ndarray | None = None, *,
              interpolation: str = 'bicubic') -> np.ndarray:
+        """content of a file -> crop (H, W, channels), see `Reader.crop`."""
         pixels = self.pixels(data)
         check_box(box, pixels.shape[:2])
         top, left, height, width = box
         crop = pixels[top:top + height, left:left + width]
         crop = crop if self.taken is None else crop[..., self.taken]
-        # Of the byte order of this machine, which torch asks for, and in memory that may be written to.
+        # torch needs native byte order and writable memory.
         crop = np.require(crop, self.dtype, ['C', 'W'])
         return resize(crop, (0, 0, height, width), size, interpolation=interpolation, out=out)
 
     def pixels(self, data: bytes) -> np.ndarray:
-        """The bytes of a file -> all that is in it, (H, W, C) after `check`. Raises BadImageError."""
+        """content of a file -> all pixels (H, W, C), after `check`. Raises BadImageError."""
         raise NotImplementedError
 
     def check(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        """Raises BadImageError if pixels of this shape (H, W, C) and type are not what the config says."""
+        """Raises BadImageError if shape (H, W, C) or type differ from the config, or the image is too large."""
         if dtype.newbyteorder('=') != self.dtype:
-            raise BadImageError(f'holds {dtype} numbers, wanted {self.dtype}: '
-                           + (f"set dtype='{dtype.newbyteorder('=')}' in the reader of the config"
-                              if dtype.kind == 'u' and dtype.itemsize <= 2 else
-                              'scale them to 8 or 16 bits without a sign and save anew'))
+            raise BadImageError(f'holds {dtype} numbers, expected {self.dtype}: '
+                                + (f"set dtype='{dtype.newbyteorder('=')}' in the reader of the config"
+                                   if dtype.kind == 'u' and dtype.itemsize <= 2 else
+                                   'scale them to unsigned 8 or 16 bits and save them again'))
         if 0 in shape:
             raise BadImageError(f'is empty, {shape[0]}x{shape[1]} with {shape[2]} channels: remove it')
+        fault = size_fault(shape[0], shape[1], self.max_pixels)
+        if fault:
+            raise BadImageError(fault)
         if self.taken is None and shape[2] != self.channels:
-            raise BadImageError(f'has {shape[2]} channels, wanted {self.channels}: set channels={shape[2]} in '
-                                'the reader of '
-                           f'the config, and in_channels in its model, or channels=[...] to take some of them')
+            raise BadImageError(f'has {shape[2]} channels, expected {self.channels}: set channels={shape[2]} in the '
+                                'reader of the config and in_channels in its model, or channels=[...] to take some')
         if self.taken is not None and max(self.taken) >= shape[2]:
-            raise BadImageError(f'has {shape[2]} channels, counted from 0, wanted number {max(self.taken)}: correct '
-                           f'channels={list(self.taken)} in the reader of the config')
+            raise BadImageError(f'has {shape[2]} channels, counted from 0, and channel {max(self.taken)} is requested: '
+                                f'correct channels={list(self.taken)} in the reader of the config')
 
 
 @TRANSFORMS.register_module()
 class ArrayReader(BandReader):
-    """NumPy files (.npy) with one image each, (H, W) or (H, W, C). What is pickled in them is never loaded.
+    """Reads NumPy files (.npy) with one image each, (H, W) or (H, W, C). Pickled content is never loaded.
 
     Args:
-        channels, dtype: see `BandReader`.
-        channels_first: files hold (C, H, W).
+        channels, dtype, max_pixels: see `BandReader`.
+        channels_first: the files hold (C, H, W).
     """
 
     suffixes = ('.npy',)
 
-    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8',
-                 channels_first: bool = False) -> None:
-        super().__init__(channels, dtype=dtype)
+    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8', channels_first: bool = False,
+                 max_pixels: int | None = None) -> None:
+        super().__init__(channels, dtype=dtype, max_pixels=max_pixels)
         self.channels_first = channels_first
 
     def pixels(self, data: bytes) -> np.ndarray:
+        """content of a .npy file -> (H, W, C), a view of it."""
         shape, by_columns, dtype, start = _array_header(data)
         if len(shape) not in (2, 3):
-            raise BadImageError(f'is an array of shape {shape}, wanted (H, W) or (H, W, C): save one image in '
-                                'each file')
-        # Shape and type are checked before numbers are looked at: an array of objects is refused here.
+            raise BadImageError(f'is an array of shape {shape}, expected (H, W) or (H, W, C): save one image '
+                                'per file')
+        # Shape and type are checked first, which refuses arrays of objects.
         planes = (*shape, 1) if len(shape) == 2 else shape
         first = self.channels_first and len(shape) == 3
         try:
             self.check((planes[1], planes[2], planes[0]) if first else planes, dtype)
         except BadImageError as error:
             swapped = planes[-1] if first else planes[0]
-            hint = f'; or is channels_first={not first} meant? Its shape is {shape}'
+            hint = f'; or set channels_first={not first}, as its shape is {shape}'
             message = f'{error}{hint}' if len(shape) == 3 and swapped == self.channels else str(error)
             raise BadImageError(message) from error
         count = int(np.prod(shape, dtype=object))
         if len(data) < start + count * dtype.itemsize:
-            raise BadImageError(f'is a NumPy array cut off after {len(data)} bytes: replace or remove it')
+            raise BadImageError(f'is a NumPy array truncated after {len(data)} bytes: replace or remove it')
         pixels = np.frombuffer(data, dtype, count, start).reshape(planes, order='F' if by_columns else 'C')
         return np.moveaxis(pixels, 0, -1) if first else pixels
 
 
 def _array_header(data: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
-    """The bytes of a .npy file -> shape, whether columns come first, type, and where the numbers begin."""
+    """content of a .npy file -> shape, whether it is in Fortran order, type, and offset of the numbers."""
     file = io.BytesIO(data)
     try:
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
         shape, by_columns, dtype = read(file)
-    except Exception as error:  # NumPy parses the header with Python's own parser, which fails in many ways
-        raise BadImageError(f'is no NumPy file (.npy), it begins with {data[:12]!r}: remove or convert it') from error
+    except Exception as error:  # NumPy uses Python's parser, which raises many errors
+        raise BadImageError(f'is not a NumPy file (.npy), it starts with {data[:12]!r}: remove or '
+                            'convert it') from error
     return shape, by_columns, dtype, file.tell()
 
 
 @TRANSFORMS.register_module()
 class TiffReader(BandReader):
-    """TIFF and GeoTIFF files, with channels beside each other, in planes or in pages. Needs the extra `geotiff`.
+    """Reads TIFF and GeoTIFF files with interleaved channels, planes or pages. Needs the extra `geotiff`.
 
-    Of a file with several images comes the first; overviews are left alone.
+    Files with several images give the first one. Overviews are ignored.
 
     Args:
-        channels, dtype: see `BandReader`.
+        channels, dtype, max_pixels: see `BandReader`.
     """
 
     suffixes = ('.tif', '.tiff')
 
-    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8') -> None:
-        super().__init__(channels, dtype=dtype)
+    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8',
+                 max_pixels: int | None = None) -> None:
+        super().__init__(channels, dtype=dtype, max_pixels=max_pixels)
         missing = [name for name in ('tifffile', 'imagecodecs') if find_spec(name) is None]
         if missing:
             raise ValueError(f'TiffReader needs {" and ".join(missing)}: python -m pip install {" ".join(missing)}, or '
-                             'this package with its extra geotiff')
+                             'install this package with its extra geotiff')
 
     def size(self, data: bytes) -> tuple[int, int]:
-        return self._read(data, pixels=False)[:2]
+        """content of a file -> height and width, from its header."""
+        height, width, _ = self._read(data)[0]
+        return height, width
 
     def pixels(self, data: bytes) -> np.ndarray:
-        return self._read(data, pixels=True)
+        """content of a file -> (H, W, C)."""
+        pixels = self._read(data, decode=True)[1]
+        assert pixels is not None
+        return pixels
 
-    def _read(self, data: bytes, *, pixels: bool) -> np.ndarray | tuple[int, ...]:
-        """Pixels (H, W, C), or their shape alone."""
+    def _read(self, data: bytes, *, decode: bool = False) -> tuple[tuple[int, int, int], np.ndarray | None]:
+        """Shape (H, W, C), and the pixels if `decode` is set."""
         import tifffile
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -197,11 +239,11 @@ class TiffReader(BandReader):
                 ends = [at + size for page in series.pages for at, size in
                         zip(page.dataoffsets, page.databytecounts, strict=True)]
                 if max(ends, default=0) > len(data):
-                    raise BadImageError(f'is a TIFF cut off after {len(data)} bytes: replace or remove it')
-                return series.asarray(maxworkers=1).transpose(order).reshape(shape) if pixels else shape
+                    raise BadImageError(f'is a TIFF truncated after {len(data)} bytes: replace or remove it')
+                pixels = series.asarray(maxworkers=1).transpose(order).reshape(shape) if decode else None
+                return shape, pixels
         except BadImageError:
             raise
-        except Exception as error:  # of a broken file any part of tifffile may fail, each in its own way
-            raise BadImageError(f'is no TIFF that tifffile can read ({type(error).__name__}: {error}): replace '
-                                'or remove '
-                           'it') from error
+        except Exception as error:  # tifffile raises many kinds of errors for broken files
+            raise BadImageError(f'is not a TIFF that tifffile can read ({type(error).__name__}: {error}): replace '
+                                'or remove it') from error

@@ -1,4 +1,4 @@
-"""Which images a pretraining step sees: a function of the run's seed, the epoch and the iteration alone."""
+"""Samplers of pretraining: the images of a step are a function of seed, epoch and iteration."""
 from collections.abc import Iterator, Sequence, Sized
 from typing import NamedTuple
 
@@ -16,10 +16,10 @@ class Draw(NamedTuple):
     """One image of a batch.
 
     Attributes:
-        index: its place in the data set.
-        seed: the number, in 0..2**63 - 1, that all chance of this image in this epoch comes from: crop, flip, masking.
-        weight: of its loss in the mean over the batch.
-        size: (height, width) of its crop in pixels, where that is not the data set's.
+        index: index in the data set.
+        seed: random seed, in 0..2**63 - 1, of crop, flip and mask of this image in this epoch.
+        weight: weight of the loss in the mean over the batch.
+        size: (height, width) of the crop in pixels, None for the size of the data set.
     """
 
     index: int
@@ -30,13 +30,13 @@ class Draw(NamedTuple):
 
 @DATA_SAMPLERS.register_module()
 class PretrainSampler(Sampler[int]):
-    """The order of the images in an epoch: every image once, shuffled anew for each.
+    """Order of the images in an epoch: every image once, in a different order in each epoch.
 
     Args:
-        dataset: what has a length.
-        seed: of the run, the same in all processes; None: the one that process 0 gave to torch, which is
-            `randomness.seed` of a config.
-        shuffle: False for the order of the data set in every epoch.
+        dataset: any object with a length.
+        seed: random seed, equal in all processes. None takes the seed of torch in process 0, which is
+            `randomness.seed` of the config.
+        shuffle: False keeps the order of the data set in every epoch.
     """
 
     def __init__(self, dataset: Sized, *, seed: int | None = None, shuffle: bool = True) -> None:
@@ -50,13 +50,14 @@ class PretrainSampler(Sampler[int]):
         return iter(self.order().tolist())
 
     def set_epoch(self, epoch: int) -> None:
+        """Selects the epoch of the next `order`."""
         self.epoch = epoch
 
     def order(self) -> np.ndarray:
-        """Indices (N,) in the order of the current epoch, of 4 bytes each up to 2**31 images."""
+        """Indices (N,) in the order of the current epoch; 4 bytes each up to 2**31 images."""
         order = np.arange(self.number, dtype=np.int32 if self.number <= 2**31 else np.int64)
         if self.shuffle:
-            # NumPy promises that RandomState, unlike its successor, never changes: a run goes on with a later NumPy.
+            # NumPy guarantees the stream of RandomState, but not of its successor: runs can resume with a later NumPy.
             seeds = np.random.SeedSequence((self.seed, self.epoch))
             np.random.RandomState(np.random.MT19937(seeds)).shuffle(order)
         return order
@@ -64,29 +65,29 @@ class PretrainSampler(Sampler[int]):
 
 @DATA_SAMPLERS.register_module()
 class PretrainBatchSampler(Sampler[list[Draw]]):
-    """Batches of one process, out of global batches that do not depend on the number of processes.
+    """Batches of one process, as parts of global batches that do not depend on the number of processes.
 
-    Iteration t of an epoch trains on images [t * G, (t + 1) * G) of the epoch's order, where G is the batch of all
-    processes together; process r of w takes every w-th of them from the r-th on. The seed of an image depends on the
-    run, the epoch and the image alone. Without `drop_last` the last global batch, of g < G images, is filled up: the
-    real ones weigh G / g, those that fill up 0, so that the mean of weight * loss over all processes is the mean of
-    the loss over the g images.
+    Iteration t of an epoch trains on images [t * G, (t + 1) * G) of the epoch's order, where G is the batch size of all
+    processes together; rank r of w takes every w-th image from the r-th on. The seed of an image depends only on the
+    run, the epoch and the image. Without `drop_last`, the last global batch of g < G images is padded: real images have
+    weight G / g and padding has weight 0, so that the mean of weight * loss over all processes is the mean loss of the
+    g images.
 
     Args:
         sampler: the order of the images.
-        batch_size: images of one process in a step.
-        drop_last: leave the images out that do not fill the last batch, others in each epoch; the paper's way.
+        batch_size: images per process in a step.
+        drop_last: drop the images that do not fill the last batch (other images in each epoch), as the paper does.
         repeats: crops of each image in a batch, decoded once (repeated augmentation, Hoffer et al. 2020, Augment your
-            batch): a batch has `batch_size / repeats` different images then, and an epoch `repeats` times the steps,
-            so that E epochs compare with E * repeats epochs without.
-        image_sizes: sizes of the crops as the training goes on, in pairs (first epoch, pixels), the pixels being a side
-            or (height, width): [(0, 160), (300, 192), (600, 224)] (progressive resolution: DailyMAE, Wu et al. 2024;
-            FixRes, Touvron et al. 2019). Without any the size is that of the data set. It travels with each draw, so
-            that it holds in workers that persist and in resumed runs.
-        rank, world_size: of this process and of all; by default those of torch.distributed.
+            batch). A batch then has `batch_size / repeats` different images and an epoch has `repeats` times as many
+            steps, so that E epochs compare to E * repeats epochs without.
+        image_sizes: crop sizes over the course of training, as pairs (first epoch, pixels), where pixels is a side or
+            (height, width): [(0, 160), (300, 192), (600, 224)] (progressive resolution: DailyMAE, Wu et al. 2024;
+            FixRes, Touvron et al. 2019). Without any, the data set has one size. Each draw carries its size, so that
+            persistent workers and resumed runs follow the schedule.
+        rank, world_size: rank of this process and number of processes; torch.distributed's by default.
 
     Raises:
-        ValueError: an argument out of its range, or fewer images than one batch with `drop_last`.
+        ValueError: an argument is out of range, or the images do not fill one batch with `drop_last`.
     """
 
     def __init__(self, sampler: PretrainSampler, batch_size: int, *, drop_last: bool = False, repeats: int = 1,
@@ -94,16 +95,16 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
                  world_size: int | None = None) -> None:
         if not isinstance(sampler, PretrainSampler):
             raise ValueError(f"sampler is a {type(sampler).__name__}: set sampler=dict(type="
-                             "'mae_backbone.PretrainSampler') beside this batch_sampler in the config")
+                             "'mae_backbone.PretrainSampler') next to this batch_sampler in the config")
         if batch_size < 1 or repeats < 1 or batch_size % repeats:
-            raise ValueError(f'batch_size={batch_size} and repeats={repeats}: both must be 1 or more, and batch_size a '
-                             'multiple of repeats')
+            raise ValueError(f'batch_size={batch_size} and repeats={repeats}: both must be at least 1, and batch_size '
+                             'a multiple of repeats')
         own_rank, own_world_size = get_dist_info()
         self.rank = own_rank if rank is None else rank
         self.world_size = own_world_size if world_size is None else world_size
         self.sampler, self.batch_size, self.drop_last, self.repeats = sampler, batch_size, drop_last, repeats
         self.image_sizes = _checked_stages(image_sizes)
-        self.first = 0  # iteration at which the next pass begins
+        self.first = 0  # iteration at which the next pass starts
         if not len(self):
             raise ValueError(f'{len(sampler)} images do not fill one batch of {self.global_batch} (batch_size='
                              f'{batch_size} in each of {self.world_size} processes, repeats={repeats}): lower '
@@ -120,11 +121,11 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         return len(self.sampler) // images if self.drop_last else -(-len(self.sampler) // images)
 
     def set_epoch(self, epoch: int) -> None:
-        """Takes effect when the next pass begins."""
+        """Selects the epoch of the next pass."""
         self.sampler.set_epoch(epoch)
 
     def start_at(self, iteration: int) -> None:
-        """The next pass, and that one alone, begins at this iteration of its epoch; nothing before it is read."""
+        """Starts only the next pass at this iteration of its epoch; no image before it is read."""
         if not 0 <= iteration <= len(self):
             raise ValueError(f'iteration {iteration} of an epoch that has {len(self)}: the run was saved with other '
                              'data, another batch size or another number of processes')
@@ -132,12 +133,12 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """(height, width) of the crops in the current epoch, None where it is the data set's."""
+        """(height, width) of the crops in the current epoch, None for the size of the data set."""
         return next((size for first, size in reversed(self.image_sizes) if first <= self.sampler.epoch), None)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        # A generator, so that a pass begins with its first batch: a DataLoader with workers makes one iterator that it
-        # throws away before the one that it uses.
+        # A generator, so that a pass starts with its first batch: a DataLoader with workers creates one iterator that
+        # it does not use.
         first, self.first = self.first, 0
         order, key, size = self.sampler.order(), (self.sampler.seed, self.sampler.epoch), self.image_size
         for iteration in range(first, len(self)):
@@ -161,8 +162,8 @@ def _checked_stages(stages: Sequence[tuple[int, int | Sequence[int]]]) -> list[t
         return []
     epochs = [stage[0] for stage in stages]
     if any(len(stage) != 2 for stage in stages) or epochs != sorted({0, *epochs}):
-        raise ValueError(f'image_sizes={list(stages)}, wanted pairs of a first epoch and pixels, in order and from '
-                         'epoch 0 on, such as [(0, 160), (300, 224)]')
+        raise ValueError(f'image_sizes={list(stages)}, expected pairs (first epoch, pixels), sorted and starting at '
+                         'epoch 0, such as [(0, 160), (300, 224)]')
     return [(epoch, checked_size(size)) for epoch, size in stages]
 
 

@@ -1,5 +1,6 @@
-"""Shards: images in tar files as WebDataset lays them out, read in any order without unpacking them."""
+"""Shards: images in tar files in WebDataset's layout, read in any order without unpacking."""
 import os
+import stat
 import tarfile
 from array import array
 from collections import OrderedDict
@@ -9,29 +10,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_backbone.data.files import IMAGE_SUFFIXES, scan
+from mae_backbone.data.files import IMAGE_SUFFIXES, file_type, scan
 from mae_backbone.data.index import Stamp, Table, columns, kept_table, progress
 
-_OPEN_FILES = 256  # at most, in each process; systems allow 1,024 by default
+_MAX_OPEN_FILES = 256  # per process; systems allow 1,024 by default
 
 
 class Member(NamedTuple):
     """A file in a tar file."""
 
     name: str
-    offset: int  # of its first byte
-    size: int
+    offset: int  # of its first byte in the tar file
+    size: int  # in bytes
 
 
 def is_shards(folder: str | Path) -> bool:
-    """Whether a folder holds tar files, and neither images nor folders."""
-    found = False
+    """Whether a folder holds tar files, but neither images nor folders."""
+    has_tar = False
     for entry in scan(folder):
         suffix = os.path.splitext(entry.name)[1].lower()
-        if suffix in IMAGE_SUFFIXES or entry.is_dir():
+        if suffix in IMAGE_SUFFIXES or file_type(entry) == stat.S_IFDIR:
             return False
-        found |= suffix == '.tar'
-    return found
+        has_tar |= suffix == '.tar'
+    return has_tar
 
 
 def shards_in(folder: str | Path) -> list[str]:
@@ -40,50 +41,50 @@ def shards_in(folder: str | Path) -> list[str]:
 
 
 def members(path: str | Path) -> Iterator[Member]:
-    """What a tar file holds, by its headers alone. Nothing is ever unpacked, so that names may be what they like.
+    """Regular files in a tar file, from its headers. Nothing is unpacked, so that any name is safe.
 
     Raises:
-        ValueError: it is compressed, damaged or cut off.
+        ValueError: the tar file is compressed, damaged or truncated.
     """
-    advice = 'copy it again, or pack it anew with tools/pack.py'
+    advice = 'copy it again, or pack the images again (mae-backbone pack)'
     try:
         with tarfile.open(path, 'r:', errorlevel=2) as tar:
             while (info := tar.next()) is not None:
-                tar.members = []  # it would keep all
+                tar.members = []  # otherwise tarfile keeps them all
                 if info.isreg() and not info.issparse():
                     yield Member(info.name, info.offset_data, info.size)
-            # A header that is damaged or cut off looks to tarfile like the end.
+            # tarfile takes a damaged or truncated header for the end of the file.
             tar.fileobj.seek(tar.offset)
             if tar.fileobj.read(512).strip(b'\0'):
-                raise ValueError(f'{path} is damaged or cut off at byte {tar.offset:,}: {advice}')
+                raise ValueError(f'{path} is damaged or truncated at byte {tar.offset:,}: {advice}')
     except tarfile.TarError as error:
-        raise ValueError(f'{path} is no whole tar file without compression ({error}): {advice}') from error
+        raise ValueError(f'{path} is not a complete uncompressed tar file ({error}): {advice}') from error
 
 
 class ShardSource:
-    """Images in tar files, in the order in which they were written. Other members (labels, texts) are ignored.
+    """Images in tar files, in the order of the files. Other members (labels, texts) are ignored.
 
     Args:
-        table: of `open`.
+        table: index of the images, which `open` builds.
     """
 
     def __init__(self, table: Table) -> None:
         self.table, self.shards, self.keys = table, table.names('shards'), table.names('members')
-        self._files: OrderedDict[int, int] = OrderedDict()  # shard -> descriptor, the last used one last
+        self._files: OrderedDict[int, int] = OrderedDict()  # shard -> descriptor, least recently used first
 
     @classmethod
     def open(cls, paths: Sequence[str | Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> 'ShardSource':
-        """The images in some tar files, by an index that is made once.
+        """Opens the images in tar files; their index is cached.
 
         Raises:
             FileNotFoundError: a tar file does not exist.
-            ValueError: there is no image, or what `members` raises.
+            ValueError: there are no images, or a tar file is damaged.
         """
         paths = [os.path.abspath(os.path.expanduser(path)) for path in paths]
         for path in paths:
             if not os.path.isfile(path):
-                raise FileNotFoundError(f'{path} is no file, wanted a shard: check data_root or --data-root')
-        what = paths[0] if len(paths) == 1 else f'{len(paths):,} shards from {paths[0]} on'
+                raise FileNotFoundError(f'{path} is not a file, expected a shard: check data_root or --data-root')
+        what = paths[0] if len(paths) == 1 else f'{len(paths):,} shards starting with {paths[0]}'
         return cls(kept_table('\n'.join([what, 'shards', ' '.join(suffixes), *paths]),
                               lambda: _index(what, paths, suffixes)))
 
@@ -94,20 +95,22 @@ class ShardSource:
         return ShardSource, (self.table,)
 
     def name(self, index: int) -> str:
+        """SHARD/MEMBER."""
         return f'{self.shards[int(self.table["shard"][index])]}/{self.keys[index]}'
 
     def read(self, index: int) -> bytes:
+        """Content of an image. Raises OSError if its shard has changed or cannot be read."""
         shard, size = int(self.table['shard'][index]), int(self.table['size'][index])
-        # At a place, and not from the one where another process left off that has the same file since it was forked.
+        # pread, because forked processes share the position in the file.
         data = os.pread(self._file(shard), size, int(self.table['offset'][index]))
         if len(data) != size:
-            raise OSError(f'{self.name(index)}: the shard was cut off since it was indexed: copy it again')
+            raise OSError(f'{self.name(index)}: the shard was truncated after it was indexed: copy it again')
         return data
 
     def _file(self, shard: int) -> int:
         file = self._files.get(shard)
         if file is None:
-            if len(self._files) >= _OPEN_FILES:
+            if len(self._files) >= _MAX_OPEN_FILES:
                 os.close(self._files.popitem(last=False)[1])
             path = self.shards[shard]
             file = os.open(path, os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_CLOEXEC', 0))
@@ -115,7 +118,7 @@ class ShardSource:
             if (status.st_size, status.st_mtime_ns) != (self.table['shard_size'][shard],
                                                         self.table['shard_time'][shard]):
                 os.close(file)
-                raise OSError(f'{path} has changed since it was indexed: start the run again')
+                raise OSError(f'{path} has changed after it was indexed: start the run again')
             self._files[shard] = file
         self._files.move_to_end(shard)
         return file
@@ -140,7 +143,7 @@ def _index(what: str, paths: list[str], suffixes: Sequence[str]) -> tuple[dict[s
 
     names = columns('members', progress(images(), f'reading the headers of {what}'))
     if not shard:
-        raise ValueError(f'{what}: no images in there; they end in {" ".join(suffixes)}: choose other shards')
+        raise ValueError(f'{what}: no images, which end in {" ".join(suffixes)}: choose other shards')
     status = {'shard_size': array('q', (stamp.size for stamp in stamps)),
               'shard_time': array('q', (stamp.time for stamp in stamps))}
     numbers = {'shard': shard, 'offset': offset, 'size': size, **status}
@@ -148,5 +151,6 @@ def _index(what: str, paths: list[str], suffixes: Sequence[str]) -> tuple[dict[s
 
 
 def is_image(name: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> bool:
+    """Whether a member has the name of an image and is not hidden."""
     base = name.rsplit('/', 1)[-1]
     return base.lower().endswith(tuple(suffixes)) and not base.startswith('.')

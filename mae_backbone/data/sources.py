@@ -1,4 +1,4 @@
-"""Where the bytes of images come from: folders, lists of files, shards."""
+"""Sources of image files: folders, lists of files, and shards."""
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,46 +6,46 @@ from typing import Protocol
 
 import numpy as np
 
-from mae_backbone.data.files import IMAGE_SUFFIXES, ImageWalk, existing_folder
+from mae_backbone.data.files import IMAGE_SUFFIXES, ImageWalk, existing_folder, read_file
 from mae_backbone.data.index import Names, Stamp, Table, columns, kept_table, progress
 from mae_backbone.data.shards import ShardSource, is_shards, shards_in
 
-_CHECKED_LINES = 1000  # of a list, at its opening
+_CHECKED_LINES = 1000  # of a list, when it is opened
 
 
 class Source(Protocol):
-    """Files in a fixed order. Cheap to pickle, and shared by the processes that hold it."""
+    """Files in a fixed order. Cheap to pickle; processes share its memory."""
 
-    keys: Names  # paths of the files inside of the source
+    keys: Names  # paths of the files inside the source
 
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> bytes:
-        """All bytes of a file. Raises OSError, with its name, where they cannot be had."""
+        """Content of a file. Raises OSError with its name if it cannot be read."""
 
     def name(self, index: int) -> str:
-        """What a message calls it: a path, or that of a shard and what stands in there."""
+        """Name of a file in messages: its path, or SHARD/MEMBER."""
 
 
 def open_source(data_root: str | Path | Sequence[str | Path], *, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Source:
-    """The images of a folder (flat or nested), a list of files, or shards.
+    """Opens a folder of images (flat or nested), a list of files, or shards.
 
-    Large ones are listed once, in the cache folder ($MAE_BACKBONE_CACHE, otherwise ~/.cache/mae_backbone), and listed
-    anew when a folder, list or shard has changed.
+    The listing of a large source is cached ($MAE_BACKBONE_CACHE, default ~/.cache/mae_backbone), and built again when a
+    folder, list or shard has changed.
 
     Args:
-        data_root: a folder of images; a folder of tar files; a tar file, or several; or a text file (.txt) with a path
-            in each line, relative to the text file. Blank lines are ignored.
-        suffixes: of the files to take, in lower case: those of the reader. A list names its files itself.
+        data_root: folder of images, folder of tar files, a tar file or several, or a text file (.txt) with one path per
+            line, relative to the text file. Blank lines are ignored.
+        suffixes: suffixes of the images in lower case, those of the reader. Not used for lists.
 
     Raises:
-        OSError: it does not exist or cannot be read.
-        ValueError: it is of another kind, or there is no image.
+        OSError: `data_root` does not exist or cannot be read.
+        ValueError: `data_root` is of another kind, or has no images.
     """
     if not isinstance(data_root, (str, Path)):
         others = [path for path in data_root if not str(path).lower().endswith('.tar')]
         if others or not data_root:
-            raise ValueError(f'data_root is a list with {others[:1] or "nothing"} in it, wanted paths of tar files')
+            raise ValueError(f'data_root is a list with {others[:1] or "nothing"} in it, expected paths of tar files')
         return ShardSource.open(data_root, suffixes)
     root = Path(data_root).expanduser()
     if root.is_file() and root.suffix.lower() == '.tar':
@@ -53,7 +53,7 @@ def open_source(data_root: str | Path | Sequence[str | Path], *, suffixes: Seque
     if root.is_file() and root.suffix.lower() == '.txt':
         return ListSource.open(root)
     if root.is_file():
-        raise NotADirectoryError(f'{root.absolute()} is a file, wanted a folder, a list of files (.txt) or a shard '
+        raise NotADirectoryError(f'{root.absolute()} is a file, expected a folder, a list of files (.txt) or a shard '
                                  '(.tar): give another --data-root, or data_root in the config')
     if is_shards(existing_folder(root)):
         return ShardSource.open(shards_in(root), suffixes)
@@ -61,21 +61,27 @@ def open_source(data_root: str | Path | Sequence[str | Path], *, suffixes: Seque
 
 
 class FileSource:
-    """Files by their paths, relative to a folder."""
+    """Files of a folder.
+
+    Args:
+        root: the folder.
+        table: paths relative to it, in the column `paths`.
+    """
 
     def __init__(self, root: str, table: Table) -> None:
         self.root, self.table, self.keys = root, table, table.names('paths')
 
     @classmethod
     def open(cls, root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> 'FileSource':
-        """The images under a folder, as `ImageWalk` finds them. Raises what `list_images` raises."""
+        """Opens the images under a folder in the order of `ImageWalk`. Raises the errors of `list_images`."""
         root = os.path.abspath(root)
 
         def build() -> tuple[dict[str, np.ndarray], list[Stamp]]:
             walk = ImageWalk(root, suffixes)
             table = columns('paths', progress(walk, f'looking for images in {root}'))
+            walk.warn_of_skipped()
             if not len(table['paths']):
-                raise walk.nothing()
+                raise walk.no_images()
             return table, [Stamp.of_folder(os.path.join(root, folder), time) for folder, time in walk.folders.items()]
 
         return cls(root, kept_table('\n'.join([root, 'folder', ' '.join(suffixes)]), build))
@@ -87,22 +93,23 @@ class FileSource:
         return type(self), (self.root, self.table)
 
     def name(self, index: int) -> str:
+        """Absolute path of a file."""
         return os.path.join(self.root, self.keys[index])
 
     def read(self, index: int) -> bytes:
-        with open(self.name(index), 'rb', buffering=0) as file:
-            return file.read()
+        """Content of a file. Raises OSError if it cannot be read or is not a regular file."""
+        return read_file(self.name(index))
 
 
 class ListSource(FileSource):
-    """Files named in a text file, by paths relative to it. `root` is the text file."""
+    """Files that a text file names by paths relative to it. `root` is the text file."""
 
     @classmethod
     def open(cls, root: str | Path) -> 'ListSource':
-        """The files in a list, in its order.
+        """Opens the files of a list in its order.
 
         Raises:
-            FileNotFoundError: one of a thousand lines spread over the list names a file that does not exist.
+            FileNotFoundError: one of a thousand lines, evenly spaced, names a file that does not exist.
             ValueError: the list is empty.
         """
         root = os.path.abspath(root)
@@ -113,16 +120,18 @@ class ListSource(FileSource):
 
         source = cls(root, kept_table(f'{root}\nlist', build))
         if not len(source):
-            raise ValueError(f'{root} names no files: it must have a path in each line, relative to the list itself')
+            raise ValueError(f'{root} names no files: expected one path per line, relative to the list')
         for index in np.unique(np.linspace(0, len(source) - 1, _CHECKED_LINES).astype(int)).tolist():
             if not os.path.exists(source.name(index)):
                 raise source._missing(index)
         return source
 
     def name(self, index: int) -> str:
+        """Absolute path of a file."""
         return os.path.join(os.path.dirname(self.root), self.keys[index])
 
     def read(self, index: int) -> bytes:
+        """Content of a file. A missing file raises an error that names the line of the list."""
         try:
             return super().read(index)
         except (FileNotFoundError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -130,14 +139,14 @@ class ListSource(FileSource):
 
     def _missing(self, index: int) -> FileNotFoundError:
         line = next((line for entry, (line, _) in enumerate(lines(self.root)) if entry == index), '?')
-        return FileNotFoundError(f'{self.name(index)} does not exist: line {line} of {self.root} names it, by a path '
-                                 'relative to that list. Correct or remove the line')
+        return FileNotFoundError(f'{self.name(index)} does not exist: line {line} of {self.root} names it, '
+                                 'relative to the list. Correct or remove the line')
 
 
 def lines(path: str) -> Iterator[tuple[int, str]]:
-    """Number and content of the lines that are not blank."""
+    """Numbers and contents of the lines of a text file that are not blank."""
     with open(path, 'rb') as file:
         for number, line in enumerate(file, 1):
-            line = line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line  # a mark that Windows puts there
+            line = line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line  # byte order mark of Windows
             if line.strip():
                 yield number, os.fsdecode(line.rstrip(b'\r\n'))

@@ -1,4 +1,4 @@
-"""Images without labels, for pretraining."""
+"""Data set of unlabeled images for pretraining."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,36 +18,36 @@ from mae_backbone.data.sampler import Draw
 from mae_backbone.data.sources import open_source
 from mae_backbone.registry import DATASETS, TRANSFORMS
 
-_CROP, _OTHER_IMAGE = 1, 2  # streams of a seed's random numbers
+_CROP, _OTHER_IMAGE = 1, 2  # streams of random numbers of a seed
 
 
 @DATASETS.register_module(name=['UnlabeledImages', 'UnlabelledImages'])  # the second: configs of version 0.1
 class UnlabeledImages(Dataset):
-    """Images, each cropped and flipped at random, which is all that MAE needs (paper, table 1e).
+    """Images with random crops and flips, the only augmentation that MAE needs (paper, table 1e).
 
-    All chance of an image comes from the seed of its `Draw`. An image that cannot be read is listed once and another,
-    which the seed chooses too, is taken in its place.
+    The seed of its `Draw` determines the crop and flip of an image. An unreadable image is listed once and replaced by
+    another one, which the seed determines, too.
 
-    `__getitems__(draws)` is a batch: dict(inputs=uint8 or uint16 (B, H, W, C), seeds=(B,) int64, flips=(B,) bool,
-    weights=(B,) float32), with pixels that are not flipped yet. `dataset[index]` is dict(inputs=(C, H, W)), with a seed
+    `__getitems__(draws)` returns a batch: dict(inputs=uint8 or uint16 (B, H, W, C), seeds=(B,) int64, flips=(B,) bool,
+    weights=(B,) float32). Its pixels are not flipped yet. `dataset[index]` returns dict(inputs=(C, H, W)) with a seed
     from torch's generator.
 
     Args:
-        data_root: folder (flat or nested), list of files (.txt), or shards: see `open_source`.
-        image_size: side of the crop after resizing, or (height, width), in pixels.
-        scale: smallest and largest share of the image's area in a crop, in (0, 1].
+        data_root: folder (flat or nested), list of files (.txt), or shards, see `open_source`.
+        image_size: side of the resized crop, or (height, width), in pixels.
+        scale: smallest and largest fraction of the image area in a crop, in (0, 1].
         flip: probability of a horizontal flip.
         interpolation: 'bicubic' or 'bilinear'.
-        reader: config of what makes pixels of a file's bytes, for images that are not colors of 8 bits: one of
-            data/readers.py, or one of yours that is registered.
-        max_bad_share: share of bad images at which to stop, in [0, 1]; see `BadImages`.
-        indices: use that many images only, spread evenly over all.
-        cache: keep decoded images in memory, in each worker, which must be persistent: about twice as fast on images of
-            32x32 (CIFAR-10: 150 MB a worker), not worth its memory on large ones.
+        reader: config of the reader, a class of data/readers.py or your own registered one. The default reads color
+            images with 8 bits.
+        max_bad_share: fraction of unreadable images at which training stops, in [0, 1], see `BadImages`.
+        indices: use only this number of images, evenly spaced.
+        cache: keep decoded images in the memory of each worker, which must be persistent. About twice as fast for
+            32x32 images (CIFAR-10: 150 MB per worker); large images need too much memory.
 
     Raises:
-        BadImageError: when an item is taken, more than `max_bad_share` of the images are bad.
-        ValueError: an argument out of its range; and what `open_source` raises.
+        BadImageError: more than `max_bad_share` of the images are unreadable (when an item is loaded).
+        ValueError: an argument is out of range; also the errors of `open_source`.
     """
 
     def __init__(self, data_root: str | Path | Sequence[str | Path], *, image_size: int | Sequence[int] = 224,
@@ -55,11 +55,12 @@ class UnlabeledImages(Dataset):
                  reader: dict | None = None, max_bad_share: float = 0.01, indices: int | None = None,
                  cache: bool = False) -> None:
         if interpolation not in INTERPOLATIONS:
-            raise ValueError(f'interpolation={interpolation!r}, wanted one of {INTERPOLATIONS}')
+            raise ValueError(f'interpolation={interpolation!r}, expected one of {INTERPOLATIONS}')
         if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f'scale={scale}, wanted the smallest and the largest share of the area, such as (.2, 1.)')
+            raise ValueError(f'scale={scale}, expected the smallest and the largest fraction of the area, such as '
+                             '(0.2, 1.0)')
         if not (0 <= flip <= 1 and 0 <= max_bad_share <= 1):
-            raise ValueError(f'flip={flip} and max_bad_share={max_bad_share} are shares: both must be in 0..1')
+            raise ValueError(f'flip={flip} and max_bad_share={max_bad_share} must be in 0..1')
         self.image_size, self.scale, self.flip = checked_size(image_size), scale, flip
         self.interpolation = interpolation
         self.reader = TRANSFORMS.build(reader or dict(type='mae_backbone.ColorReader'))
@@ -72,41 +73,41 @@ class UnlabeledImages(Dataset):
         return self.number
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        index = range(len(self))[index]  # an IndexError ends a loop over all
+        index = range(len(self))[index]  # an IndexError ends iteration
         batch = self.__getitems__([Draw(index, int(torch.randint(2**63 - 1, ())))])
         image = batch['inputs'][0].permute(2, 0, 1)
         return {'inputs': (image.flip(-1) if batch['flips'][0] else image).contiguous()}
 
     def __getitems__(self, draws: Sequence[Draw] | Sequence[int]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """The batch of these draws; of bare indices, as other samplers give them, a list of items."""
+        """Batch of these draws. Plain indices, which other samplers give, return a list of items."""
         if not isinstance(draws[0], Draw):
             return [self[index] for index in draws]
         numbers = uniforms([draw.seed for draw in draws], 1 + NUM_UNIFORMS, stream=_CROP)
         pixels = empty_pixels(len(draws), *(draws[0].size or self.image_size), self.reader.channels,
                               dtype=self.reader.dtype)
         outs = pixels.numpy()
-        for crops in _of_one_image(draws):
+        for crops in _groups_of_one_image(draws):
             self._fill(draws[crops.start], numbers[crops, 1:], outs[crops])
         return as_batch(pixels, draws, numbers[:, 0] < self.flip)
 
     def _fill(self, draw: Draw, numbers: np.ndarray, outs: np.ndarray) -> None:
-        """Fills outs (k, H, W, C) with crops of one image, or of the first one after it that can be read."""
+        """Fills outs (k, H, W, C) with crops of the image of a draw, or of a replacement if it is unreadable."""
         index, attempt = draw.index, 0
         while not self._crop(index, numbers, outs):
             self.bad.check(len(self))
-            # Not the neighbor: bad files lie together (a folder of previews), and would be met one after the other.
+            # Not the next image: bad files are often neighbors, such as a folder of previews.
             index = int(hashed(draw.seed, _OTHER_IMAGE, attempt)[0] % np.uint64(len(self)))
             attempt += 1
 
     def _crop(self, index: int, numbers: np.ndarray, outs: np.ndarray) -> bool:
-        """Fills outs (k, H, W, C) with crops of an image; says whether that could be read."""
+        """Fills outs (k, H, W, C) with crops of an image; returns whether it could be read."""
         if index in self.bad.known:
             self.bad.count(bad=1)
             return False
         place = index * len(self.source) // len(self)
         try:
             self._crop_file(place, index, numbers, outs)
-        except Exception as error:  # a decoder's surprise at a strange file must not end a run of weeks
+        except Exception as error:  # no decoder error may end a run of weeks
             self.bad.add(index, *_reason(self.source.name(place), error))
             self.bad.count(bad=1)
             return False
@@ -117,13 +118,13 @@ class UnlabeledImages(Dataset):
         size = outs.shape[1:3]
         pixels = None if self.cache is None else self.cache.get(index)
         data = self.source.read(place) if pixels is None else b''
-        whole = self.reader.size(data) if pixels is None else pixels.shape[:2]
-        boxes = [random_box(*whole, row, self.scale) for row in numbers]
+        height, width = self.reader.size(data) if pixels is None else pixels.shape[:2]
+        boxes = [random_box(height, width, row, self.scale) for row in numbers]
         if self.cache is None and len(boxes) == 1:
             self.reader.crop(data, boxes[0], size, outs[0], interpolation=self.interpolation)
             return
-        # Decoded once, and cropped from memory.
-        around = (0, 0, *whole) if self.cache is not None else _union(boxes)
+        # Decoded once, then cropped from memory.
+        around = (0, 0, height, width) if self.cache is not None else _union(boxes)
         if pixels is None:
             pixels = self.reader.crop(data, around, around[2:])
         if self.cache is not None:
@@ -133,9 +134,11 @@ class UnlabeledImages(Dataset):
                    out=out)
 
 
-def _of_one_image(draws: Sequence[Draw]) -> Iterator[slice]:
-    """The crops of each image, which the sampler puts side by side. What fills a batch up (weight 0) stands alone:
-    what an image looks like to the last bit must not depend on what it meets there."""
+def _groups_of_one_image(draws: Sequence[Draw]) -> Iterator[slice]:
+    """Groups of neighboring draws of the same image.
+
+    Padding (weight 0) is a group of its own: the pixels of an image must not depend on the padding next to it.
+    """
     first = 0
     for i in range(1, len(draws) + 1):
         if i == len(draws) or draws[i].index != draws[first].index or not draws[i].weight:
@@ -144,20 +147,20 @@ def _of_one_image(draws: Sequence[Draw]) -> Iterator[slice]:
 
 
 def _reason(name: str, error: Exception) -> tuple[str, str]:
-    """Name of an image and what is wrong with it, in a sentence that begins with the name."""
+    """Name of an image, and the reason why it is unreadable in a sentence that starts with the name."""
     if isinstance(error, OSError):
         return name, str(error) if name in str(error) else f'{name}: {error}'
     return name, f'{name} {error}' if isinstance(error, BadImageError) else f'{name}: {type(error).__name__}: {error}'
 
 
 def _union(boxes: Sequence[Box]) -> Box:
-    """The smallest box around all of them."""
+    """Smallest box that contains all boxes."""
     top, left = min(box[0] for box in boxes), min(box[1] for box in boxes)
     return top, left, max(box[0] + box[2] for box in boxes) - top, max(box[1] + box[3] for box in boxes) - left
 
 
-def _checked_number(there: int, wanted: int | None) -> int:
-    if wanted is not None and not 0 < wanted <= there:
-        raise ValueError(f'indices={wanted}, but there are {there} images: choose 1 to {there}, or leave it out to '
-                         'take all')
-    return wanted or there
+def _checked_number(available: int, requested: int | None) -> int:
+    if requested is not None and not 0 < requested <= available:
+        raise ValueError(f'indices={requested}, but there are {available} images: choose 1 to {available}, or omit it '
+                         'to use all')
+    return requested or available

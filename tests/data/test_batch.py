@@ -1,4 +1,4 @@
-"""The batch is in memory that the training process sees too, and travels as it is."""
+"""Batches are in shared memory and are not collated again."""
 import numpy as np
 import torch
 from mmengine.registry import FUNCTIONS
@@ -15,7 +15,7 @@ class Pixels(Dataset):
         return pixels
 
 
-def test_workers_make_pixels_in_shared_memory():
+def test_workers_allocate_pixels_in_shared_memory():
     for workers in (0, 1):
         for pixels, dtype in zip(DataLoader(Pixels(), None, sampler=[np.uint8, np.uint16], num_workers=workers),
                                  (torch.uint8, torch.uint16), strict=True):
@@ -26,7 +26,7 @@ def test_workers_make_pixels_in_shared_memory():
             assert (pixels.numpy() == torch.iinfo(dtype).max).all()
 
 
-def test_a_batch_has_what_the_draws_say():
+def test_batch_follows_the_draws():
     pixels = torch.zeros(2, 4, 4, 3, dtype=torch.uint8)
     batch = as_batch(pixels, [Draw(5, 2**63 - 1), Draw(6, 0, 0.5)], np.array([True, False]))
     assert batch['inputs'] is pixels
@@ -35,7 +35,7 @@ def test_a_batch_has_what_the_draws_say():
     assert batch['weights'].tolist() == [1, 0.5]
 
 
-def test_a_config_finds_the_collating():
+def test_config_finds_the_collate_function():
     batch = object()
     assert FUNCTIONS.get('mae_backbone.as_is')(batch) is batch
     assert as_is(batch) is batch

@@ -30,7 +30,7 @@ def distance(one: np.ndarray, two: np.ndarray) -> float:
                         - np.searchsorted(np.sort(two), places, 'right') / len(two)).max())
 
 
-def test_a_box_is_torchvisions_for_the_same_numbers(monkeypatch):
+def test_box_equals_torchvision_for_the_same_numbers(monkeypatch):
     """Their draws, one after the other, are put in the places where ours look for them."""
     shares, places = [], []
     uniform, randint = torch.Tensor.uniform_, torch.randint

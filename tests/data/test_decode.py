@@ -1,4 +1,4 @@
-"""Pixels of image files: as any viewer shows them, or refused by name; and crops of them, as PIL makes them."""
+"""Images are decoded as viewers show them or refused with a reason; crops equal those of PIL."""
 import io
 import struct
 import zlib
@@ -11,7 +11,7 @@ from helpers.image_files import difference, jpeg, photograph, ramp, save
 from PIL import Image, ImageOps
 
 from mae_backbone.data import decode as decode_module
-from mae_backbone.data.decode import BadImageError, Box, decode, decode_crop, image_size, read_image
+from mae_backbone.data.decode import BadImageError, Box, Decoding, decode, decode_crop, image_size, read_image
 
 
 @pytest.mark.parametrize(('mode', 'suffix'), [
@@ -52,18 +52,18 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     assert difference(read_image(path), upright) <= 4
 
 
-def test_names_may_be_unicode_and_suffixes_wrong(tmp_path):
+def test_unicode_names_and_wrong_suffixes_work(tmp_path):
     path = save(tmp_path / 'ünï 日本.jpg', format='PNG')
     np.testing.assert_array_equal(read_image(str(path)), ramp())
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.webp', '.bmp', '.tif'])
 @pytest.mark.parametrize('share', [0.02, 0.3, 0.6, 0.97])
-def test_cut_off_files_are_bad(tmp_path, suffix, share):
+def test_truncated_files_raise(tmp_path, suffix, share):
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     path = save(tmp_path / f'a{suffix}', noise)
     path.write_bytes(path.read_bytes()[:int(share * path.stat().st_size)])
-    reason = {'.jpg': 'is a JPEG cut off', '.png': 'is a PNG cut off'}.get(suffix, '')
+    reason = {'.jpg': 'is a JPEG truncated', '.png': 'is a PNG truncated'}.get(suffix, '')
     with pytest.raises(BadImageError, match=rf'a{suffix} {reason}.*remove it'):
         read_image(path)
 
@@ -75,7 +75,7 @@ def jpeg_with_preview(tmp_path: Path) -> bytes:
     return whole[:2] + b'\xff\xff\xe1' + struct.pack('>H', 2 + len(preview)) + preview + whole[2:]
 
 
-def test_a_jpeg_is_whole_by_its_own_end_and_not_by_that_of_its_preview(tmp_path, monkeypatch):
+def test_end_marker_of_a_preview_does_not_count(tmp_path, monkeypatch):
     data, path = jpeg_with_preview(tmp_path), tmp_path / 'a.jpg'
     # What phones append may look like anything.
     for tail in (b'', bytes(5000), b'\xff\xda\xff\xda'):
@@ -84,7 +84,7 @@ def test_a_jpeg_is_whole_by_its_own_end_and_not_by_that_of_its_preview(tmp_path,
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: ramp())  # as versions of OpenCV do that paint the rest gray
     for length in (len(data) - 1, len(data) - 300, len(data) - 900):
         path.write_bytes(data[:length])
-        with pytest.raises(BadImageError, match=f'is a JPEG cut off after {length} bytes'):
+        with pytest.raises(BadImageError, match=f'is a JPEG truncated after {length} bytes'):
             read_image(path)
 
 
@@ -94,21 +94,21 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 @pytest.mark.parametrize(('data', 'reason'), [
     (b'', r'is empty \(0 bytes\)'),
-    (b'<html>404</html>', r"no image that OpenCV can decode, it begins with b'<html>404</h'"),
-    (b'\xff\xd8', 'is a JPEG cut off after 2 bytes'),
-    (b'\xff\xd8\xff\xe0\0\0\xff\xe0', 'is a JPEG cut off after 8 bytes'),
+    (b'<html>404</html>', r"not an image that OpenCV can decode, it starts with b'<html>404</h'"),
+    (b'\xff\xd8', 'is a JPEG truncated after 2 bytes'),
+    (b'\xff\xd8\xff\xe0\0\0\xff\xe0', 'is a JPEG truncated after 8 bytes'),
     (b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 40_000, 40_000, 8, 0, 0, 0, 0))
-     + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b''), r'refused by OpenCV: .*PIXELS'),
+     + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b''), r'states 40000x40000 pixels .*limit'),
     (cv2.imencode('.tif', ramp().astype(np.float32))[1].tobytes(), r'holds float32 numbers.*0\.\.255'),
 ], ids=['empty', 'html', 'two bytes', 'header', 'a gigapixel', 'floats'])
-def test_what_is_no_image_is_bad_and_named(tmp_path, data, reason):
+def test_other_content_raises_with_the_name(tmp_path, data, reason):
     path = tmp_path / 'x.jpg'
     path.write_bytes(data)
     with pytest.raises(BadImageError, match=rf'x\.jpg .*{reason}'):
         read_image(path)
 
 
-def test_a_missing_file_is_an_os_error_with_its_name(tmp_path):
+def test_missing_file_raises_an_oserror_with_its_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'gone\.jpg'):
         read_image(tmp_path / 'gone.jpg')
 
@@ -135,7 +135,7 @@ BOXES = [(0, 0, 129, 200), (11, 23, 90, 120), (60, 0, 90, 200), (149, 199, 1, 1)
                                      {'quality': 50, 'subsampling': 1}, {'restart_marker_rows': 1}], ids=str)
 @pytest.mark.parametrize('box', BOXES)
 @pytest.mark.usefixtures('no_opencv')
-def test_a_crop_of_a_jpeg_is_the_one_of_pil(box, options):
+def test_jpeg_crop_equals_pil(box, options):
     data = jpeg(photograph(150, 200), **options)
     assert image_size(data) == (150, 200)
     for bilinear in (False, True):
@@ -144,7 +144,7 @@ def test_a_crop_of_a_jpeg_is_the_one_of_pil(box, options):
 
 
 @pytest.mark.usefixtures('no_opencv')
-def test_a_gray_jpeg_has_three_equal_channels():
+def test_gray_jpeg_has_three_equal_channels():
     data = jpeg(photograph(150, 200)[..., 0])
     for box in BOXES:
         crop = decode_crop(data, box, (64, 48))
@@ -154,7 +154,7 @@ def test_a_gray_jpeg_has_three_equal_channels():
 
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.usefixtures('no_opencv')
-def test_a_box_is_in_the_image_as_viewers_turn_it(orientation):
+def test_box_refers_to_the_displayed_image(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = jpeg(photograph(150, 200), exif=exif, quality=95)
@@ -168,7 +168,7 @@ def test_a_box_is_in_the_image_as_viewers_turn_it(orientation):
 
 @pytest.mark.parametrize('orientation', [1, 6, 3])
 @pytest.mark.parametrize(('side', 'factor'), [(65, 1), (66, 2), (131, 2), (132, 4), (264, 8), (700, 8)])
-def test_scale_is_reduced_only_where_the_crop_keeps_its_pixels(monkeypatch, side, factor, orientation):
+def test_scale_is_reduced_only_if_the_crop_keeps_its_pixels(monkeypatch, side, factor, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     smooth = cv2.GaussianBlur(photograph(700, 720), (0, 0), 12)
@@ -184,7 +184,7 @@ def test_scale_is_reduced_only_where_the_crop_keeps_its_pixels(monkeypatch, side
         assert difference(crop, pil_crop(data, box, (32, 32))) <= (3 if factor == 1 else 12)
 
 
-def test_rows_below_the_crop_are_not_decoded_and_change_nothing(monkeypatch):
+def test_rows_below_the_crop_are_not_decoded(monkeypatch):
     data, rows = jpeg(photograph(160, 64)), []
     decoder = decode_module.simplejpeg.decode_jpeg
 
@@ -205,7 +205,7 @@ def test_rows_below_the_crop_are_not_decoded_and_change_nothing(monkeypatch):
     ('L', '.png'), ('LA', '.png'), ('P', '.png'), ('1', '.tif'), ('RGBA', '.png'), ('CMYK', '.jpg'), ('RGB', '.webp'),
     ('RGB', '.bmp'), ('P', '.gif'),
 ])
-def test_crops_of_other_kinds_are_those_of_the_whole_image(tmp_path, mode, suffix):
+def test_crop_of_other_formats_equals_the_whole_image(tmp_path, mode, suffix):
     image = Image.fromarray(photograph(48, 64)).convert(mode)
     image.save(tmp_path / f'a{suffix}')
     data = (tmp_path / f'a{suffix}').read_bytes()
@@ -217,7 +217,7 @@ def test_crops_of_other_kinds_are_those_of_the_whole_image(tmp_path, mode, suffi
     assert difference(out, crop) <= 2
 
 
-def test_of_an_animation_comes_the_first_frame():
+def test_animation_gives_its_first_frame():
     file = io.BytesIO()
     frames = [Image.fromarray(np.full((20, 30, 3), gray, np.uint8)) for gray in (40, 200)]
     frames[0].save(file, 'WEBP', save_all=True, append_images=frames[1:], lossless=True)
@@ -234,33 +234,33 @@ def test_30_000_pixels_wide(tmp_path, suffix):
 
 @pytest.mark.parametrize('progressive', [False, True])
 @pytest.mark.parametrize('share', [0.02, 0.3, 0.6, 0.97, 0.999])
-def test_crops_of_cut_off_jpegs_are_bad_even_where_their_rows_are_there(progressive, share):
+def test_crop_of_a_truncated_jpeg_raises(progressive, share):
     data = jpeg(photograph(150, 200), progressive=progressive)
     data = data[:int(share * len(data))]
-    with pytest.raises(BadImageError, match=f'^is a JPEG cut off after {len(data)} bytes .no end marker.: replace'):
+    with pytest.raises(BadImageError, match=f'^is a JPEG truncated after {len(data)} bytes .no end marker.: replace'):
         decode_crop(data, (0, 0, 10, 10), (8, 8))
 
 
-def test_a_crop_of_a_jpeg_with_previews_and_tails_is_that_of_the_jpeg(tmp_path):
+def test_previews_and_trailing_data_do_not_change_a_crop(tmp_path):
     data = jpeg_with_preview(tmp_path)
     plain = decode_crop((tmp_path / 'whole.jpg').read_bytes(), (0, 0, 30, 60), (16, 16))
     for tail in (b'', bytes(5000), b'\xff\xda\xff\xda'):
         np.testing.assert_array_equal(decode_crop(data + tail, (0, 0, 30, 60), (16, 16)), plain)
     for length in (len(data) - 1, len(data) - 300, len(data) - 900):
-        with pytest.raises(BadImageError, match='is a JPEG cut off'):
+        with pytest.raises(BadImageError, match='is a JPEG truncated'):
             decode_crop(data[:length], (0, 0, 30, 60), (16, 16))
 
 
 @pytest.mark.parametrize('data', [b'', b'<html>404</html>', b'\xff\xd8', b'\xff\xd8\xff\xd9',
                                   b'\xff\xd8\xff\xe0\0\0\xff\xd9',
                                   b'\xff\xd8\xff\xc0\0\x0b\x08\0\x08\0\x08\x01\x01\x11\0\xff\xd9'])
-def test_crops_and_sizes_of_what_is_no_image_are_refused(data):
+def test_crop_and_size_of_other_content_raise(data):
     for ask in (image_size, lambda data: decode_crop(data, (0, 0, 1, 1), (8, 8))):
         with pytest.raises(BadImageError, match=r'or remove it$'):
             ask(data)
 
 
-def test_no_bytes_at_all_bring_the_decoder_down():
+def test_random_bytes_do_not_crash_the_decoder():
     """Broken in any one place, a file is bad or gives a crop of the right shape."""
     random, whole = np.random.default_rng(0), np.frombuffer(jpeg(photograph(40, 56)), np.uint8)
     for at in [*range(2, 700, 5), *random.integers(700, len(whole) - 2, 40)]:
@@ -275,16 +275,57 @@ def test_no_bytes_at_all_bring_the_decoder_down():
 
 @pytest.mark.parametrize('box', [(-1, 0, 8, 8), (0, 0, 0, 8), (0, 0, 49, 8), (40, 0, 9, 8), (0, 60, 8, 5)])
 @pytest.mark.parametrize('suffix', ['.jpg', '.png'])
-def test_boxes_outside_of_the_image_are_refused(tmp_path, box, suffix):
+def test_box_outside_the_image_raises(tmp_path, box, suffix):
     data = save(tmp_path / f'a{suffix}').read_bytes()
-    with pytest.raises(ValueError, match=r'box .* is not inside of an image of 48x64'):
+    with pytest.raises(ValueError, match=r'box .* is not inside an image of 48x64'):
         decode_crop(data, box, (8, 8))
 
 
-def test_a_crop_is_not_touched_by_the_next_one():
+def test_crop_is_not_changed_by_the_next_one():
     one, two = (jpeg(photograph(60, 80, seed=seed)) for seed in range(2))
     for box, size in (((0, 0, 60, 80), (60, 80)), ((5, 5, 30, 40), (30, 40)), ((5, 5, 30, 40), (16, 16))):
         first = decode_crop(one, box, size)
         before = first.copy()
         decode_crop(two, box, size)
         np.testing.assert_array_equal(first, before)
+
+
+def test_value_range_maps_12_bits_to_8():
+    pixels = np.linspace(0, 4095, 48 * 64).round().astype(np.uint16).reshape(48, 64)
+    data = cv2.imencode('.png', pixels)[1].tobytes()
+    assert decode(data).max() == 15  # nearly black
+    scaled = decode(data, Decoding(value_range=(0, 4095)))
+    assert np.abs(scaled[..., 0] - pixels * (255 / 4095)).max() <= 0.5
+    clipped = decode(data, Decoding(value_range=(1000, 2000)))[..., 0]
+    assert (clipped[pixels <= 1000] == 0).all()
+    assert (clipped[pixels >= 2000] == 255).all()
+
+
+def test_percentiles_scale_each_16_bit_image():
+    pixels = np.random.default_rng(0).integers(500, 900, (48, 64), dtype=np.uint16)
+    scaled = decode(cv2.imencode('.tif', pixels)[1].tobytes(), Decoding(percentiles=(1, 99)))
+    assert (scaled == 0).mean() == pytest.approx(0.01, abs=0.01)
+    assert (scaled == 255).mean() == pytest.approx(0.01, abs=0.01)
+    assert decode(cv2.imencode('.png', np.full((4, 4), 700, np.uint16))[1].tobytes(),
+                  Decoding(percentiles=(1, 99))).max() == 0  # one value: no division by zero
+
+
+@pytest.mark.parametrize('options', [{'value_range': (0, 4095)}, {'percentiles': (1, 99)}])
+def test_8_bits_are_not_scaled(options: dict):
+    data = cv2.imencode('.png', ramp())[1].tobytes()
+    assert (decode(data, Decoding(**options)) == decode(data)).all()
+
+
+def test_crop_is_scaled_like_the_whole_image():
+    pixels = np.random.default_rng(0).integers(0, 4096, (48, 64), dtype=np.uint16)
+    data, decoding = cv2.imencode('.png', pixels)[1].tobytes(), Decoding(value_range=(0, 4095))
+    whole = decode(data, decoding)
+    assert (decode_crop(data, (3, 5, 20, 30), (20, 30), decoding=decoding) == whole[3:23, 5:35]).all()
+    assert (decode_crop(data, (3, 5, 20, 30), (20, 30)) == decode(data)[3:23, 5:35]).all()
+
+
+@pytest.mark.parametrize('options', [{'value_range': (5, 5)}, {'value_range': (0, 70000)}, {'percentiles': (99, 1)},
+                                     {'value_range': (0, 9), 'percentiles': (1, 99)}, {'max_pixels': 0}], ids=str)
+def test_decoding_options_out_of_range_raise(options: dict):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Decoding(**options).check()

@@ -1,4 +1,4 @@
-"""Headers of JPEGs: as PIL reads them; boxes and turns undo each other."""
+"""JPEG headers equal those that PIL reads; box and rotation are inverse."""
 import io
 import struct
 
@@ -21,7 +21,7 @@ def turned(orientation: int, *, order: str = '>', height: int = 5, width: int = 
 
 @pytest.mark.parametrize('order', '<>')
 @pytest.mark.parametrize('orientation', range(10))
-def test_sizes_and_turns_are_those_of_pil(orientation, order):
+def test_size_and_orientation_equal_pil(orientation, order):
     data, shown = turned(orientation, order=order)
     header = JpegHeader.of(data)
     assert (header.height, header.width, header.one_scan) == (5, 7, True)
@@ -32,7 +32,7 @@ def test_sizes_and_turns_are_those_of_pil(orientation, order):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_a_stored_box_turned_upright_is_the_box(orientation):
+def test_stored_box_rotated_is_the_box(orientation):
     data, shown = turned(orientation)
     header = JpegHeader.of(data)
     with Image.open(io.BytesIO(data)) as file:
@@ -43,7 +43,7 @@ def test_a_stored_box_turned_upright_is_the_box(orientation):
                                       shown[top:top + height, left:left + width])
 
 
-def test_the_height_is_where_it_says_and_the_scan_behind_it():
+def test_offsets_of_height_and_scan_are_right():
     data = jpeg(ramp(300, 20))
     header = JpegHeader.of(data)
     assert data[header.height_at:header.height_at + 2] == (300).to_bytes(2, 'big')
@@ -51,7 +51,7 @@ def test_the_height_is_where_it_says_and_the_scan_behind_it():
     assert not JpegHeader.of(jpeg(ramp(), progressive=True)).one_scan
 
 
-def test_what_is_no_common_jpeg_has_no_header():
+def test_other_files_have_no_header():
     whole = jpeg(ramp())
     scan = JpegHeader.of(whole).scan_at
     assert all(JpegHeader.of(whole[:length]) is None for length in range(scan + 1))
@@ -66,5 +66,5 @@ def test_what_is_no_common_jpeg_has_no_header():
 @pytest.mark.parametrize('exif', [b'', b'II*\0', b'XX*\0\x08\0\0\0', b'II*\0\xff\xff\xff\xff',
                                   b'II*\0\x08\0\0\0\xff\xff',
                                   b'II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06'], ids=repr)
-def test_broken_exif_data_leave_the_image_as_it_is(exif):
+def test_broken_exif_data_mean_upright(exif):
     assert exif_orientation(exif) == 1

@@ -1,4 +1,4 @@
-"""Labeled images in folders, lists and shards are the same images with the same labels."""
+"""Class folders, lists and shards give the same images with the same labels."""
 import pickle
 import tarfile
 from collections import Counter
@@ -51,7 +51,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize('kind', LAYOUTS)
-def test_they_are_the_images_and_labels_of_the_folders(tmp_path: Path, kind: str):
+def test_layouts_give_the_same_images_and_labels(tmp_path: Path, kind: str):
     folders = in_folders(tmp_path / 'folders')
     root = LAYOUTS[kind](tmp_path / 'other', folders)
     assert layout(root, 'train') == kind.split(' ')[0].rstrip(',')
@@ -73,7 +73,7 @@ def test_they_are_the_images_and_labels_of_the_folders(tmp_path: Path, kind: str
 
 
 @pytest.mark.parametrize('kind', LAYOUTS)
-def test_a_config_is_fitted_to_them_and_checks_them(tmp_path: Path, kind: str):
+def test_config_is_adapted_and_checked(tmp_path: Path, kind: str):
     root = LAYOUTS[kind](tmp_path / 'other', in_folders(tmp_path / 'folders'))
     cfg = class_folder_config(root)
     assert 'classes: 3 (a dog, cat, emu)' in adapt_classes(cfg)[0]
@@ -87,7 +87,7 @@ def test_a_config_is_fitted_to_them_and_checks_them(tmp_path: Path, kind: str):
             format_of(spec).images()
 
 
-def test_a_list_of_one_folder_of_shards_too(tmp_path: Path):
+def test_folder_of_shards_is_a_split(tmp_path: Path):
     shards = in_shards(tmp_path / 'flat', in_folders(tmp_path / 'folders'))
     (tmp_path / 'nested/train').mkdir(parents=True)
     for path in shards.glob('train-*.tar'):
@@ -97,7 +97,7 @@ def test_a_list_of_one_folder_of_shards_too(tmp_path: Path):
     assert found.classes == ('0', '1', '2')  # without names
 
 
-def test_labels_follow_those_of_training(tmp_path: Path):
+def test_labels_follow_the_training_split(tmp_path: Path):
     save(tmp_path / '1.png')
     (tmp_path / 'train.txt').write_text('1.png a\n1.png b\n1.png c\n')
     (tmp_path / 'val.txt').write_text('1.png c\n')
@@ -109,7 +109,7 @@ def test_labels_follow_those_of_training(tmp_path: Path):
         ClassFolder(tmp_path, 'val', train=False)
 
 
-def test_labels_follow_those_of_training_in_another_layout(tmp_path: Path):
+def test_labels_follow_the_training_split_in_another_layout(tmp_path: Path):
     save(tmp_path / '1.png')
     make_classes(tmp_path / 'train', **{'1': 1, '3': 2})  # names, though they are made of digits
     (tmp_path / 'val.txt').write_text('1.png 3\n')
@@ -117,15 +117,15 @@ def test_labels_follow_those_of_training_in_another_layout(tmp_path: Path):
     (tmp_path / 'listed').mkdir()
     (tmp_path / 'listed/train.txt').write_text('../1.png a\n../1.png b\n../1.png c\n')
     make_classes(tmp_path / 'listed/val', a=1, c=1)
-    with pytest.raises(ValueError, match=r"2 class folders that are not the 3 of .*train: missing \['b'\]"):
+    with pytest.raises(ValueError, match=r"2 class folders that differ from the 3 of .*train: missing \['b'\]"):
         ClassFolder(tmp_path / 'listed', 'val', train=False)
 
 
 @pytest.mark.parametrize(('text', 'says'), [
-    ('1.png\n', r"train\.txt, line 1: '1\.png' is no path and class"),
+    ('1.png\n', r"train\.txt, line 1: '1\.png' is not a path and a class"),
     ('1.png a\n2.png a\n', r'2\.png does not exist: .*train\.txt names it'),
     ('\n', r'train\.txt names no images')])
-def test_a_list_that_cannot_be_read_is_named(tmp_path: Path, text: str, says: str):
+def test_malformed_list_raises_with_its_name(tmp_path: Path, text: str, says: str):
     save(tmp_path / '1.png')
     (tmp_path / 'train.txt').write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=says):
@@ -133,12 +133,12 @@ def test_a_list_that_cannot_be_read_is_named(tmp_path: Path, text: str, says: st
 
 
 @pytest.mark.parametrize(('members', 'says'), [
-    ({'1.png': b'x'}, r'the image 1 has no \.cls or \.json beside it'),
+    ({'1.png': b'x'}, r'the image 1 has no \.cls or \.json file'),
     ({'1.png': b'x', '1.json': b'{"width": 3}'}, r'1\.json holds no class'),
     ({'1.png': b'x', '1.json': b'[3]'}, r'1\.json holds no class'),
     ({'1.png': b'x', '1.cls': b'\xff\xfe'}, r'1\.cls holds no class'),
     ({'1.png': b'x', '1.cls': b' \n'}, r'1\.cls is empty')])
-def test_shards_without_a_class_are_named(tmp_path: Path, members: dict[str, bytes], says: str):
+def test_shard_without_classes_raises_with_its_name(tmp_path: Path, members: dict[str, bytes], says: str):
     with tarfile.open(tmp_path / 'train.tar', 'w') as tar:
         for name, data in members.items():
             add(tar, name, data)
@@ -146,9 +146,9 @@ def test_shards_without_a_class_are_named(tmp_path: Path, members: dict[str, byt
         ClassFolder(tmp_path, 'train', train=False)
 
 
-def test_a_bad_image_in_a_shard_is_named(tmp_path: Path):
+def test_unreadable_image_in_a_shard_is_named(tmp_path: Path):
     with tarfile.open(tmp_path / 'train.tar', 'w') as tar:
         add(tar, '1.png', b'no image')
         add(tar, '1.cls', b'0')
-    with pytest.raises(BadImageError, match=r'train\.tar/1\.png is no image'):
+    with pytest.raises(BadImageError, match=r'train\.tar/1\.png is not an image'):
         ClassFolder(tmp_path, 'train', train=False)[0]

@@ -1,4 +1,4 @@
-"""Twenty epochs of a loader with workers take no more memory than a few."""
+"""Memory of a data loader with workers does not grow over epochs."""
 import gc
 import os
 import sys

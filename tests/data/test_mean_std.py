@@ -1,4 +1,4 @@
-"""Statistics of pixels: those of all the numbers, of any reader; and the lines for the config."""
+"""Pixel statistics equal those of all pixels, and the command prints config lines."""
 import numpy as np
 import pytest
 from helpers.image_files import photograph, save
@@ -10,7 +10,7 @@ from mae_backbone.data.sources import open_source
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
-def test_they_are_those_of_all_pixels(tmp_path, dtype):
+def test_statistics_equal_those_of_all_pixels(tmp_path, dtype):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (5, 20, 30, 4), dtype=dtype)
     pixels[..., 3] = 7
     for i, image in enumerate(pixels):
@@ -21,7 +21,7 @@ def test_they_are_those_of_all_pixels(tmp_path, dtype):
     assert (found.images, found.bad) == (5, [])
 
 
-def test_some_images_of_the_whole_set_are_looked_at_and_bad_ones_named(tmp_path):
+def test_sample_is_evenly_spaced_and_names_bad_images(tmp_path):
     for i in range(10):
         save(tmp_path / f'{i}.png', np.full((4, 4, 3), 10 * i, np.uint8))
     source = open_source(tmp_path)
@@ -32,11 +32,11 @@ def test_some_images_of_the_whole_set_are_looked_at_and_bad_ones_named(tmp_path)
     assert len(found.bad) == 1
     assert '0.png is empty' in found.bad[0]
     (tmp_path / '9.png').unlink()
-    with pytest.raises(ValueError, match=r'none of 2 images could be read, .*0\.png is empty'):
+    with pytest.raises(ValueError, match=r'none of 2 images could be read. .*0\.png is empty'):
         measure(source, ColorReader(), images=2)
 
 
-def test_the_command_prints_lines_for_the_config(tmp_path, capsys):
+def test_command_prints_lines_for_the_config(tmp_path, capsys):
     np.save(tmp_path / 'a.npy', np.stack([photograph(20, 30)[..., 0].astype(np.uint16)] * 5, axis=-1))
     assert main(['measure', tmp_path, '--reader', 'mae_backbone.ArrayReader', 'channels=[4, 0]', 'dtype=uint16']) == 0
     said = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Twelve channels of 16 bits go through a whole pretraining, as the demo config has it."""
+"""Images with twelve 16-bit channels are pretrained with the demo config."""
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,7 @@ CONFIG = Path(__file__).parents[2] / 'configs/demo/mae_vit-micro_multispectral.p
 
 
 @pytest.mark.slow
-def test_a_step_on_arrays_of_twelve_channels(tmp_path: Path):
+def test_step_on_arrays_of_twelve_channels(tmp_path: Path):
     generator = np.random.default_rng(0)
     for i in range(8):
         pixels = generator.normal(1500, 800, (110, 120, 12)).clip(0, 10_000).astype(np.uint16)

@@ -4,7 +4,7 @@ from mmengine.config import ConfigDict
 
 from mae_backbone.data import num_workers
 from mae_backbone.data.num_workers import LoaderOptions, Machine, batch_bytes, loader_options, resolve_num_workers
-from mae_backbone.utils import cpu
+from mae_backbone.utils import cpu, memory
 
 BATCH = 64 * 224 * 224 * 3
 
@@ -30,7 +30,7 @@ def test_memory_limits_workers_and_prefetching():
 def test_machine_is_divided_by_its_processes_and_container(monkeypatch: pytest.MonkeyPatch):
     files = {'/sys/fs/cgroup/cpu.max': '250000 100000\n', '/proc/meminfo': 'MemTotal: 9 kB\nMemAvailable: 4096 kB\n',
              '/sys/fs/cgroup/memory.max': '3000000\n', '/sys/fs/cgroup/memory.current': '1000000\n'}
-    for module in (num_workers, cpu):
+    for module in (memory, cpu):
         monkeypatch.setattr(module, 'read_system_file', lambda path: files.get(path, ''))
     monkeypatch.setattr(cpu.os, 'sched_getaffinity', lambda _: set(range(16)), raising=False)
     assert num_workers.available_cpus() == 2
@@ -69,7 +69,7 @@ def test_number_is_kept():
 
 @pytest.mark.parametrize('text', ['', 'garbage'])
 def test_other_systems_have_defaults(monkeypatch: pytest.MonkeyPatch, text: str):
-    for module in (num_workers, cpu):
+    for module in (memory, cpu):
         monkeypatch.setattr(module, 'read_system_file', lambda _: text)
     assert num_workers.available_cpus() >= 1
     assert num_workers.free_memory() >= 0

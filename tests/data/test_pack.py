@@ -1,4 +1,4 @@
-"""Packing: every image once, the same bytes however often it was killed, and bad ones left out by name."""
+"""Packing stores every image once, with the same bytes after interruptions, and lists unreadable images."""
 import io
 import json
 import os
@@ -15,8 +15,10 @@ from helpers.image_files import difference, jpeg, photograph, save
 from PIL import Image
 
 from mae_backbone.data import pack as pack_module
+from mae_backbone.data import shard_writer
 from mae_backbone.data.decode import BadImageError, decode
-from mae_backbone.data.pack import Packing, pack, packed_image, verify
+from mae_backbone.data.pack import Packing, pack, verify
+from mae_backbone.data.shard_writer import packed_image
 from mae_backbone.data.sources import open_source
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'pack.py'
@@ -53,23 +55,23 @@ def test_every_image_is_packed_once_and_bad_ones_are_listed(images, tmp_path):
                                      + ['a/0-1.png', 'a/x_y.png'])
     assert members['a/3.jpg'] == (images / 'a/3.jpg').read_bytes()
     assert (manifest['images'], manifest['bad'], len(manifest['shards'])) == (14, 1, 4)
-    assert (tmp_path / 'out/bad_images.txt').read_text().startswith(f'{images}/b/bad.jpg\tis no image')
+    assert (tmp_path / 'out/bad_images.txt').read_text().startswith(f'{images}/b/bad.jpg\tis not an image')
     packed = open_source(tmp_path / 'out')
     assert [packed.read(i) for i in range(len(packed))] == list(members.values())
     assert verify(tmp_path / 'out') == 14
 
 
-def test_classes_stand_beside_their_images(images, tmp_path):
+def test_classes_are_stored_next_to_the_images(images, tmp_path):
     pack(open_source(images), tmp_path / 'out', Packing(classes=True))
     members = unpacked(tmp_path / 'out')
     assert (members['a/2.cls'], members['b/2.cls']) == (b'0', b'1')
     assert (tmp_path / 'out/classes.txt').read_text() == 'a\nb\n'
     assert len(members) == 28
-    with pytest.raises(ValueError, match=r'is in no class folder: leave out --classes'):
+    with pytest.raises(ValueError, match=r'is not in a class folder: omit --classes'):
         pack(open_source(images / 'a'), tmp_path / 'other', Packing(classes=True))
 
 
-def test_only_larger_images_are_made_smaller():
+def test_only_larger_images_are_reduced():
     packing = Packing(short_side=32)
     for size, wanted in (((80, 100), (32, 40)), ((100, 33), (97, 32)), ((32, 90), (32, 90)), ((5, 9), (5, 9))):
         pixels = photograph(*size)
@@ -92,7 +94,7 @@ def test_only_larger_images_are_made_smaller():
 
 
 @pytest.mark.parametrize('options', [{}, {'short_side': 24, 'classes': True}], ids=['copied', 'smaller'])
-def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(images, tmp_path, monkeypatch, options):
+def test_interrupted_packing_gives_the_same_bytes(images, tmp_path, monkeypatch, options):
     packing, source = Packing(shard_size=3, **options), open_source(images)
     pack(source, tmp_path / 'whole', packing)
     left = 0
@@ -106,7 +108,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(images, tmp_path, mon
             return original(*args)
         return counted
 
-    for target, name in ((os, 'replace'), (pack_module, 'packed_image')):
+    for target, name in ((os, 'replace'), (shard_writer, 'packed_image')):
         monkeypatch.setattr(target, name, step(getattr(target, name)))
     interrupted = 0
     for steps in range(1, 34):
@@ -121,7 +123,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_bytes(images, tmp_path, mon
     assert interrupted > 40
 
 
-def test_what_is_done_is_not_done_again(images, tmp_path, monkeypatch):
+def test_finished_shards_are_not_packed_again(images, tmp_path, monkeypatch):
     packing, source = Packing(shard_size=4), open_source(images)
     pack(source, tmp_path / 'out', packing)
     before = contents(tmp_path / 'out')
@@ -130,19 +132,19 @@ def test_what_is_done_is_not_done_again(images, tmp_path, monkeypatch):
     assert contents(tmp_path / 'out') == before
 
 
-def test_another_way_of_packing_into_the_same_folder_is_refused(images, tmp_path):
+def test_other_settings_in_the_same_folder_raise(images, tmp_path):
     pack(open_source(images), tmp_path / 'out', Packing(shard_size=4))
-    with pytest.raises(ValueError, match=r'was begun otherwise \(quality=92 then and 80 now\): pack as then'):
+    with pytest.raises(ValueError, match=r'was started with other settings \(quality=92 then and 80 now\): use'):
         pack(open_source(images), tmp_path / 'out', Packing(shard_size=4, quality=80))
     with pytest.raises(ValueError, match=r'images=15 then and 8 now'):
         pack(open_source(images / 'a'), tmp_path / 'out', Packing(shard_size=4))
-    with pytest.raises(ValueError, match='is not empty, and was not begun by this tool'):
+    with pytest.raises(ValueError, match='is not empty and was not created by this tool'):
         pack(open_source(images), images, Packing())
 
 
-def test_verifying_finds_what_has_changed(images, tmp_path):
+def test_verify_finds_changes(images, tmp_path):
     out = tmp_path / 'out'
-    with pytest.raises(ValueError, match=r'has no manifest\.json: it is not packed to the end'):
+    with pytest.raises(ValueError, match=r'has no manifest\.json: packing is not finished'):
         verify(out)
     pack(open_source(images), out, Packing(shard_size=4))
     whole = (out / '000001.tar').read_bytes()
@@ -152,15 +154,15 @@ def test_verifying_finds_what_has_changed(images, tmp_path):
         verify(out)
 
 
-def test_images_that_none_can_read_are_an_error(tmp_path):
+def test_no_readable_image_raises(tmp_path):
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in/a.jpg').touch()
-    with pytest.raises(ValueError, match=r'none of the 1 images could be read, .*a\.jpg is empty'):
+    with pytest.raises(ValueError, match=r'none of the 1 images could be read. .*a\.jpg is empty'):
         pack(open_source(tmp_path / 'in'), tmp_path / 'out', Packing())
 
 
 @pytest.mark.parametrize('arguments', [{'short_side': 0}, {'shard_size': 0}, {'quality': 0}, {'quality': 101}], ids=str)
-def test_arguments_out_of_range_are_named(arguments):
+def test_argument_out_of_range_raises(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments)).replace('_', '-')):
         Packing(**arguments)
 
@@ -171,7 +173,7 @@ def start(*arguments: object) -> subprocess.Popen:
 
 
 @pytest.mark.slow
-def test_the_tool_killed_with_its_workers_at_work_gives_the_same_shards(images, tmp_path):
+def test_killed_command_gives_the_same_shards(images, tmp_path):
     arguments = (images, '--short-side', 24, '--shard-size', 1)
     pack(open_source(images), tmp_path / 'whole', Packing(short_side=24, shard_size=1))
     killed = start(arguments[0], tmp_path / 'out', *arguments[1:], '--workers', 2)
@@ -191,8 +193,8 @@ def test_the_tool_killed_with_its_workers_at_work_gives_the_same_shards(images, 
 
 
 @pytest.mark.slow
-def test_a_mistake_ends_in_one_message(images):
+def test_mistake_gives_one_message(images):
     tool = start(images, images)
     said = tool.communicate(timeout=60)[0]
     assert (tool.returncode, 'Traceback' in said) == (2, False), said
-    assert 'is not empty, and was not begun by this tool: choose another OUT' in said
+    assert 'is not empty and was not created by this tool: choose another OUT' in said

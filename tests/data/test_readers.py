@@ -1,4 +1,4 @@
-"""Readers: bytes of a file to pixels, by the name that a config gives; other files are refused with what to set."""
+"""Readers turn file contents into pixels, and refuse other files with the setting to change."""
 import io
 import sys
 
@@ -13,7 +13,7 @@ from mae_backbone.data.readers import ArrayReader, TiffReader
 from mae_backbone.registry import TRANSFORMS
 
 
-def test_the_reader_of_photographs_is_the_decoder():
+def test_color_reader_equals_the_decoder():
     reader, data = TRANSFORMS.build({'type': 'mae_backbone.ColorReader'}), jpeg(photograph(60, 80))
     assert (reader.channels, reader.dtype) == (3, np.uint8)
     assert reader.size(data) == (60, 80)
@@ -60,7 +60,7 @@ WRITERS = {
 @pytest.mark.parametrize('kind', WRITERS)
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
 @pytest.mark.parametrize('channels', [1, 2, 3, 4, 16])
-def test_channels_and_depths_come_back_as_they_were_written(kind, dtype, channels):
+def test_channels_and_bit_depths_are_read_back(kind, dtype, channels):
     reader, options, write = WRITERS[kind]
     reader, pixels = reader(channels, dtype=dtype, **options), bands(channels, dtype)
     data = write(pixels)
@@ -74,7 +74,7 @@ def test_channels_and_depths_come_back_as_they_were_written(kind, dtype, channel
 
 
 @pytest.mark.parametrize('kind', WRITERS)
-def test_channels_are_chosen_in_the_order_asked_for(kind):
+def test_channels_are_taken_in_the_requested_order(kind):
     reader, options, write = WRITERS[kind]
     reader, pixels = reader([3, 2, 1], dtype='uint16', **options), bands(13, 'uint16')
     assert reader.channels == 3
@@ -82,7 +82,7 @@ def test_channels_are_chosen_in_the_order_asked_for(kind):
 
 
 @pytest.mark.parametrize('kind', ['npy', 'tiff'])
-def test_an_image_without_a_third_axis_has_one_channel(kind):
+def test_image_without_third_axis_has_one_channel(kind):
     reader, _, write = WRITERS[kind]
     gray = bands(1)[..., 0]
     data = write(gray) if kind == 'npy' else tiff(gray)
@@ -90,14 +90,14 @@ def test_an_image_without_a_third_axis_has_one_channel(kind):
 
 
 @pytest.mark.parametrize('kind', ['npy', 'tiff'])
-def test_other_channels_and_depths_are_refused_with_what_to_set(kind):
+def test_other_channels_and_depths_raise_with_the_setting(kind):
     reader, _, write = WRITERS[kind]
     for arguments, pixels, says in (
-            ((3,), bands(4), r'^has 4 channels, wanted 3: set channels=4 in the reader of the config, and in_channels'),
-            (([0, 4],), bands(4), r'^has 4 channels, .* wanted number 4: correct channels=\[0, 4\]'),
-            ((4,), bands(4, 'uint16'), r"^holds uint16 numbers, wanted uint8: set dtype='uint16'"),
-            ((4,), bands(4).astype('float32'), '^holds float32 numbers, wanted uint8: scale them'),
-            ((4,), bands(4).astype('int8'), '^holds int8 numbers, wanted uint8: scale them')):
+            ((3,), bands(4), r'^has 4 channels, expected 3: set channels=4 in the reader of the config'),
+            (([0, 4],), bands(4), r'^has 4 channels, .* channel 4 is requested: correct channels=\[0, 4\]'),
+            ((4,), bands(4, 'uint16'), r"^holds uint16 numbers, expected uint8: set dtype='uint16'"),
+            ((4,), bands(4).astype('float32'), '^holds float32 numbers, expected uint8: scale them'),
+            ((4,), bands(4).astype('int8'), '^holds int8 numbers, expected uint8: scale them')):
         data = write(pixels)
         chosen = reader(*arguments)
         with pytest.raises(BadImageError, match=says):
@@ -106,8 +106,8 @@ def test_other_channels_and_depths_are_refused_with_what_to_set(kind):
             chosen.crop(data, (0, 0, 8, 8), (8, 8))
 
 
-def test_channels_first_is_named_where_it_would_fit():
-    with pytest.raises(BadImageError, match=r'has 80 channels.*is channels_first=True meant\? Its shape is \(4, '
+def test_channels_first_is_suggested_if_it_fits():
+    with pytest.raises(BadImageError, match=r'has 80 channels.*set channels_first=True, as its shape is \(4, '
                                             r'60, 80\)'):
         ArrayReader(4).size(npy(np.moveaxis(bands(4), -1, 0)))
     with pytest.raises(BadImageError, match='or is channels_first=False meant'):
@@ -121,7 +121,7 @@ class Trap:
         return sys.exit, (3,)
 
 
-def test_what_is_pickled_in_an_array_is_never_loaded():
+def test_pickled_content_is_never_loaded():
     data = npy(np.array([[Trap(), Trap()]], dtype=object), allow_pickle=True)
     with pytest.raises(BadImageError, match='holds object numbers'):
         ArrayReader(1).crop(data, (0, 0, 1, 1), (8, 8))
@@ -130,32 +130,32 @@ def test_what_is_pickled_in_an_array_is_never_loaded():
 @pytest.mark.parametrize('data', [b'', b'\x93NUMPY', b'\x93NUMPY\x07\x00', npy(bands(3))[:60], jpeg(bands(3)),
                                   npy(bands(3)).replace(b"'shape'", b"'shipe'"), npy(bands(3)).replace(b'}', b'('),
                                   npy(bands(3)).replace(b'|u1', b'|z1')])
-def test_what_is_no_array_is_refused(data):
-    with pytest.raises(BadImageError, match=r'^is no NumPy file'):
+def test_other_content_raises(data):
+    with pytest.raises(BadImageError, match=r'^is not a NumPy file'):
         ArrayReader(3).size(data)
 
 
-def test_arrays_of_other_shapes_and_cut_off_ones_are_refused():
+def test_arrays_of_other_shapes_and_truncated_ones_raise():
     for pixels, says in ((bands(3)[None], r'is an array of shape \(1, 60, 80, 3\)'), (bands(3)[:0], 'is empty, 0x80')):
         with pytest.raises(BadImageError, match=says):
             ArrayReader(3).size(npy(pixels))
     data = npy(bands(3))
-    with pytest.raises(BadImageError, match='is a NumPy array cut off after'):
+    with pytest.raises(BadImageError, match='is a NumPy array truncated after'):
         ArrayReader(3).crop(data[:-1], (0, 0, 8, 8), (8, 8))
-    with pytest.raises(BadImageError, match='is a NumPy array cut off after'):
+    with pytest.raises(BadImageError, match='is a NumPy array truncated after'):
         ArrayReader(3).size(data.replace(b'(60, 80, 3), }', b'(600000000, 800000000, 3), }'.ljust(14))[:200])
 
 
 @pytest.mark.parametrize('kind', ['tiff', 'tiff tiles', 'tiff lzw', 'tiff planes', 'tiff pages'])
 @pytest.mark.parametrize('share', [0, 0.001, 0.02, 0.5, 0.9])
-def test_cut_off_tiffs_are_refused(kind, share):
+def test_truncated_tiff_raises(kind, share):
     data = WRITERS[kind][2](bands(4))
-    with pytest.raises(BadImageError, match=r'^is (a TIFF cut off|no TIFF that tifffile can read).*: replace or '
+    with pytest.raises(BadImageError, match=r'^is (a TIFF truncated|not a TIFF that tifffile can read).*: replace or '
                                             r'remove it'):
         TiffReader(4).crop(data[:int(share * len(data))], (0, 0, 8, 8), (8, 8))
 
 
-def test_without_its_libraries_the_reader_of_tiffs_says_how_to_install_them(monkeypatch):
+def test_tiff_reader_without_libraries_tells_how_to_install(monkeypatch):
     monkeypatch.setattr(readers, 'find_spec', lambda _: None)
     with pytest.raises(ValueError, match=r'needs tifffile and imagecodecs: python -m pip install tifffile'):
         TRANSFORMS.build({'type': 'mae_backbone.TiffReader', 'channels': 4})
@@ -163,11 +163,11 @@ def test_without_its_libraries_the_reader_of_tiffs_says_how_to_install_them(monk
 
 @pytest.mark.parametrize('arguments', [{'channels': 0}, {'channels': 17}, {'channels': []}, {'channels': [-1]},
                                        {'dtype': 'float32'}], ids=str)
-def test_arguments_out_of_range_are_named(arguments):
+def test_argument_out_of_range_raises(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         ArrayReader(**arguments)
 
 
-def test_boxes_outside_of_the_image_are_refused():
-    with pytest.raises(ValueError, match='is not inside of an image of 60x80'):
+def test_box_outside_the_image_raises():
+    with pytest.raises(ValueError, match='is not inside an image of 60x80'):
         ArrayReader(3).crop(npy(bands(3)), (0, 0, 61, 8), (8, 8))

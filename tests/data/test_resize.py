@@ -1,4 +1,4 @@
-"""Resizing: PIL's filters, on pixels of any depth and number of channels."""
+"""Resizing equals PIL's filters for any depth and number of channels."""
 import numpy as np
 import pytest
 from helpers.image_files import difference, photograph
@@ -9,7 +9,7 @@ from mae_backbone.data.resize import INTERPOLATIONS, resize
 
 @pytest.mark.parametrize('interpolation', INTERPOLATIONS)
 @pytest.mark.parametrize('size', [(32, 32), (224, 224), (100, 90), (150, 31), (1, 1)])
-def test_bytes_are_resized_as_by_pil(interpolation, size):
+def test_uint8_equals_pil(interpolation, size):
     pixels = photograph(120, 160)
     for top, left, height, width in ((0, 0, 120, 160), (7, 9, 100, 90), (50, 50, 1, 9), (20, 0, 100, 33)):
         crop = Image.fromarray(pixels[top:top + height, left:left + width])
@@ -20,7 +20,7 @@ def test_bytes_are_resized_as_by_pil(interpolation, size):
 
 
 @pytest.mark.parametrize('channels', [1, 2, 3, 4, 13])
-def test_channels_do_not_mix_and_16_bits_are_kept(channels):
+def test_channels_are_independent_and_16_bits_kept(channels):
     gray = photograph(60, 80)[..., :1]
     shifted = np.concatenate([np.roll(gray, i, axis=0) for i in range(channels)], axis=-1)
     shifted.flags.writeable = False  # as the pixels in a file's bytes are
@@ -40,7 +40,7 @@ def test_16_bits_do_not_wrap_at_their_ends():
     assert (np.diff(row) >= 0).all()
 
 
-def test_the_result_goes_where_it_is_told_and_never_shares_memory():
+def test_result_goes_to_out_and_never_shares_memory():
     pixels = photograph(30, 40)
     out = np.empty((2, 16, 24, 3), np.uint8)
     for box in ((0, 0, 30, 40), (3, 4, 16, 24)):

@@ -1,4 +1,4 @@
-"""Every image once an epoch, whatever the number of processes, and from any iteration on."""
+"""Every image is drawn once an epoch, for any number of processes and from any iteration on."""
 from collections.abc import Iterable
 from itertools import islice
 
@@ -41,7 +41,7 @@ def over_processes(number: int, global_batch: int, world_size: int, **options) -
 
 @pytest.mark.parametrize('number', [24, 29, 5])
 @pytest.mark.parametrize('repeats', [1, 2])
-def test_global_batches_are_the_same_for_any_number_of_processes(number, repeats):
+def test_global_batches_do_not_depend_on_the_number_of_processes(number, repeats):
     wanted = over_processes(number, 12, 1, seed=3, epoch=5, repeats=repeats)
     assert len(wanted) == -(-number * repeats // 12)
     for world_size in (2, 3, 6):
@@ -49,7 +49,7 @@ def test_global_batches_are_the_same_for_any_number_of_processes(number, repeats
 
 
 @pytest.mark.parametrize(('number', 'repeats'), [(1, 1), (7, 1), (24, 1), (29, 1), (29, 4)])
-def test_every_image_has_its_crops_once_an_epoch_with_seeds_of_their_own(number, repeats):
+def test_every_crop_is_drawn_once_an_epoch_with_its_own_seed(number, repeats):
     draws = [draw for draw in flat(batches(number, 8, repeats=repeats)) if draw.weight]
     assert np.bincount([draw.index for draw in draws]).tolist() == [repeats] * number
     assert len({draw.seed for draw in draws}) == number * repeats
@@ -58,7 +58,7 @@ def test_every_image_has_its_crops_once_an_epoch_with_seeds_of_their_own(number,
         assert len({draw.index for draw in draws[i:i + repeats]}) == 1
 
 
-def test_epochs_and_runs_differ_in_order_and_in_seeds():
+def test_epochs_and_runs_differ_in_order_and_seeds():
     def of(seed: int, epoch: int) -> list[Draw]:
         return flat(batches(50, 10, seed=seed, epoch=epoch))
 
@@ -68,13 +68,13 @@ def test_epochs_and_runs_differ_in_order_and_in_seeds():
     assert len({draw.seed for draws in others for draw in draws}) == 200
 
 
-def test_the_seed_of_an_image_does_not_depend_on_the_batch_size():
+def test_seed_of_an_image_does_not_depend_on_the_batch_size():
     one, two = ({draw.index: draw.seed for draw in flat(batches(50, size))} for size in (10, 7))
     assert one == two
 
 
 @pytest.mark.parametrize(('number', 'world_size', 'repeats'), [(29, 1, 1), (29, 3, 1), (29, 3, 2), (1, 2, 1)])
-def test_weights_make_the_mean_over_processes_that_of_the_images_left(number, world_size, repeats):
+def test_weights_give_the_mean_over_the_last_images(number, world_size, repeats):
     losses = torch.rand(number, dtype=torch.float64)
     last = over_processes(number, 12, world_size, repeats=repeats)[-1]
     mean = sum(draw.weight * losses[draw.index] for draw in last) / 12
@@ -84,13 +84,13 @@ def test_weights_make_the_mean_over_processes_that_of_the_images_left(number, wo
     assert len(last) == 12
 
 
-def test_whole_batches_weigh_one_and_drop_last_has_no_others():
+def test_full_batches_have_weight_1():
     assert all(draw.weight == 1 for batch in batches(29, 10)[:-1] for draw in batch)
     assert batches(29, 10, drop_last=True) == batches(29, 10)[:-1]
     assert len(batches(20, 10, drop_last=True)) == len(batches(20, 10)) == 2
 
 
-def test_a_start_inside_the_epoch_equals_skipping_and_holds_for_one_pass():
+def test_start_inside_the_epoch_equals_skipping_for_one_pass():
     sampler = PretrainBatchSampler(PretrainSampler(range(29), seed=0), 4)
     sampler.set_epoch(3)
     wanted = list(sampler)
@@ -105,7 +105,7 @@ def test_a_start_inside_the_epoch_equals_skipping_and_holds_for_one_pass():
 
 
 @pytest.mark.parametrize('workers', [0, 2])
-def test_a_loader_starts_inside_the_epoch_with_workers_too(workers: int):
+def test_loader_with_workers_starts_inside_the_epoch(workers: int):
     sampler = PretrainBatchSampler(PretrainSampler(range(29), seed=0), 4)
     wanted = list(sampler)
     loader = DataLoader(Indices(), batch_sampler=sampler, num_workers=workers, collate_fn=list,
@@ -115,13 +115,13 @@ def test_a_loader_starts_inside_the_epoch_with_workers_too(workers: int):
         assert list(loader) == [[draw.index for draw in batch] for batch in wanted[first:]]
 
 
-def test_without_shuffling_the_order_is_that_of_the_data_set():
+def test_order_without_shuffle_is_that_of_the_data_set():
     sampler = PretrainSampler(range(10), seed=0, shuffle=False)
     assert list(sampler) == list(range(10))
     assert [draw.index for draw in flat(PretrainBatchSampler(sampler, 5))] == list(range(10))
 
 
-def test_the_order_is_a_fair_shuffle_and_will_be_the_same_in_later_versions():
+def test_order_is_a_fair_shuffle_that_never_changes():
     sampler = PretrainSampler(range(6), seed=0)
     counts = np.zeros((6, 6))
     for epoch in range(3000):
@@ -133,7 +133,7 @@ def test_the_order_is_a_fair_shuffle_and_will_be_the_same_in_later_versions():
     assert next(iter(PretrainBatchSampler(sampler, 2))) == [Draw(5, 3477247941841255067), Draw(0, 4347993774885956143)]
 
 
-def test_ten_million_images_cost_four_bytes_each_and_little_time():
+def test_ten_million_images_need_four_bytes_each():
     sampler = PretrainSampler(range(10_000_000), seed=0)
     assert sampler.order().nbytes == 40_000_000
     batches = PretrainBatchSampler(sampler, 64)
@@ -144,14 +144,14 @@ def test_ten_million_images_cost_four_bytes_each_and_little_time():
     ({'batch_size': 0}, 'batch_size=0'), ({'repeats': 3}, 'multiple of repeats'), ({'repeats': 0}, 'repeats=0'),
     ({'drop_last': True, 'batch_size': 12}, 'do not fill one batch of 12'),
 ])
-def test_what_cannot_be_is_refused(options, message):
+def test_invalid_options_raise(options, message):
     with pytest.raises(ValueError, match=message):
         PretrainBatchSampler(PretrainSampler(range(11), seed=0), **({'batch_size': 4} | options))
     with pytest.raises(ValueError, match=r"set sampler=dict\(type='mae_backbone.PretrainSampler'"):
         PretrainBatchSampler(range(4), 2)
 
 
-def test_sizes_follow_the_epoch_and_travel_with_the_draws():
+def test_sizes_follow_the_epoch_in_the_draws():
     sizes = [(0, 160), (3, [192, 96]), (5, 224)]
     for epoch, wanted in enumerate([(160, 160)] * 3 + [(192, 96)] * 2 + [(224, 224)] * 2):
         (batch,) = batches(4, 4, epoch=epoch, image_sizes=sizes)
@@ -170,7 +170,7 @@ class Echo(Dataset):
         return draws
 
 
-def test_a_config_builds_them_and_mmengines_hook_sets_the_epoch():
+def test_config_builds_samplers_and_hook_sets_the_epoch():
     config = ConfigDict(
         batch_size=4, num_workers=1, persistent_workers=True, sampler=dict(type='mae_backbone.PretrainSampler'),
         batch_sampler=dict(type='mae_backbone.PretrainBatchSampler'), collate_fn=dict(type='mae_backbone.as_is'))

@@ -1,4 +1,4 @@
-"""Shards: members of tar files, read where they stand."""
+"""Members of tar files are read in place."""
 import multiprocessing
 import os
 import pickle
@@ -16,7 +16,7 @@ IMAGES = [name for name in FILES if name[-3:] in ('jpg', 'PEG', 'png') and name 
 
 
 @pytest.mark.parametrize('style', [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT], ids=['pax', 'gnu'])
-def test_images_of_all_shards_are_read_in_order_and_the_rest_is_ignored(tmp_path, style):
+def test_images_of_all_shards_are_read_in_order(tmp_path, style):
     paths = [tar(tmp_path / f'{i}.tar', style=style) for i in range(3)]
     source = ShardSource.open(shards_in(tmp_path))
     assert len(source) == 3 * len(IMAGES)
@@ -27,14 +27,14 @@ def test_images_of_all_shards_are_read_in_order_and_the_rest_is_ignored(tmp_path
             assert one.read(i) == FILES[name]
 
 
-def test_suffixes_choose_the_members(tmp_path):
+def test_suffixes_select_the_members(tmp_path):
     source = ShardSource.open([tar(tmp_path / 'a.tar')], ('.cls', '.txt'))
     assert [source.read(i) for i in range(len(source))] == [b'0', b'x']
-    with pytest.raises(ValueError, match=r'a\.tar: no images in there; they end in \.npy'):
+    with pytest.raises(ValueError, match=r'a\.tar: no images, which end in \.npy'):
         ShardSource.open([tmp_path / 'a.tar'], ['.npy'])
 
 
-def test_links_devices_and_folders_in_a_tar_are_no_images(tmp_path):
+def test_links_devices_and_folders_in_a_tar_are_ignored(tmp_path):
     with tarfile.open(tmp_path / 'a.tar', 'w') as archive:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE):
             info = tarfile.TarInfo('x.jpg')
@@ -43,7 +43,7 @@ def test_links_devices_and_folders_in_a_tar_are_no_images(tmp_path):
     assert list(members(tmp_path / 'a.tar')) == []
 
 
-def test_no_file_is_written_by_what_stands_in_a_tar(tmp_path):
+def test_reading_a_tar_writes_no_file(tmp_path):
     (tmp_path / 'in').mkdir()
     source = ShardSource.open([tar(tmp_path / 'in/a.tar')])
     assert [source.read(i) for i in range(len(source))]
@@ -51,7 +51,7 @@ def test_no_file_is_written_by_what_stands_in_a_tar(tmp_path):
 
 
 @pytest.mark.parametrize('cut', [100, 512, 1024 + 512 + 3, 4000, -10_500, -10_241])
-def test_a_shard_that_is_cut_off_is_refused(tmp_path, cut):
+def test_truncated_shard_raises(tmp_path, cut):
     path = tar(tmp_path / 'a.tar', {f'{i}.jpg': b'x' * (900 + i) for i in range(9)})
     whole = path.read_bytes()
     end = len(whole.rstrip(b'\0'))
@@ -60,31 +60,31 @@ def test_a_shard_that_is_cut_off_is_refused(tmp_path, cut):
         list(members(path))
 
 
-def test_what_is_no_tar_is_refused(tmp_path):
+def test_other_content_raises(tmp_path):
     path = tar(tmp_path / 'a.tar', {'0.jpg': b'x' * 900, '1.jpg': b'y' * 900, '2.jpg': b'z' * 900})
     data = path.read_bytes()
     at = data.index(b'1.jpg')
     for broken in (b'no tar' * 200, b'', b'\x1f\x8b' + data, data[:at] + b'#' * 200 + data[at + 200:]):
         path.write_bytes(broken)
-        with pytest.raises(ValueError, match=r'a\.tar is .*: copy it again, or pack it anew'):
+        with pytest.raises(ValueError, match=r'a\.tar is .*: copy it again, or pack the images again'):
             list(members(path))
-    with pytest.raises(FileNotFoundError, match=r'gone\.tar is no file, wanted a shard'):
+    with pytest.raises(FileNotFoundError, match=r'gone\.tar is not a file, expected a shard'):
         ShardSource.open([tmp_path / 'gone.tar'])
 
 
-def test_a_shard_that_changes_while_it_is_read_is_an_os_error(tmp_path):
+def test_shard_that_changes_while_it_is_read_raises(tmp_path):
     path = tar(tmp_path / 'a.tar')
     opened, fresh = (ShardSource.open([path]) for _ in range(2))
     assert opened.read(0) == b'first'
     os.truncate(path, 1000)
-    with pytest.raises(OSError, match=r'a\.tar/n02/b\.JPEG: the shard was cut off'):
+    with pytest.raises(OSError, match=r'a\.tar/n02/b\.JPEG: the shard was truncated'):
         opened.read(1)
     with pytest.raises(OSError, match=r'a\.tar has changed since it was indexed'):
         fresh.read(0)
 
 
-def test_few_files_are_open_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, '_OPEN_FILES', 2)
+def test_number_of_open_files_is_limited(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, '_MAX_OPEN_FILES', 2)
     for i in range(5):
         tar(tmp_path / f'{i}.tar', {'a.jpg': bytes([i])})
     source = ShardSource.open(shards_in(tmp_path))
@@ -103,7 +103,7 @@ def _read_all(source: ShardSource, rounds: int) -> None:
 
 
 @pytest.mark.parametrize('method', ['fork', 'spawn'])
-def test_processes_do_not_disturb_each_other(tmp_path, method):
+def test_processes_read_independently(tmp_path, method):
     source = ShardSource.open([tar(tmp_path / 'a.tar', {f'{i}.jpg': bytes([i]) * 5000 for i in range(50)})])
     source.read(0)  # the descriptor is there before the fork
     context = multiprocessing.get_context(method)
@@ -116,7 +116,7 @@ def test_processes_do_not_disturb_each_other(tmp_path, method):
         assert process.exitcode == 0
 
 
-def test_an_index_is_kept_until_a_shard_changes(tmp_path, monkeypatch, capsys):
+def test_index_is_cached_until_a_shard_changes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(index, 'KEEP_FROM', 1)
     path = tar(tmp_path / 'a.tar')
@@ -131,7 +131,7 @@ def test_an_index_is_kept_until_a_shard_changes(tmp_path, monkeypatch, capsys):
     assert 'a.tar has changed: building it again' in capsys.readouterr().out
 
 
-def test_a_folder_is_one_of_shards_if_it_holds_neither_images_nor_folders(tmp_path):
+def test_folder_with_images_or_folders_is_not_shards(tmp_path):
     assert not is_shards(tmp_path)
     tar(tmp_path / 'a.tar')
     (tmp_path / 'bad_images.txt').touch()

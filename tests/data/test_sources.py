@@ -1,4 +1,4 @@
-"""Where bytes come from: the same images, in a fixed order, from any kind of source."""
+"""All kinds of sources give the same images in a fixed order."""
 import os
 import pickle
 import time
@@ -20,7 +20,7 @@ def images(tmp_path) -> Path:
     return tmp_path / 'images'
 
 
-def test_a_folder_gives_the_bytes_of_its_images_in_order(images):
+def test_folder_gives_its_images_in_order(images):
     source = open_source(images)
     files = list_images(images)
     assert len(source) == 3
@@ -32,7 +32,7 @@ def test_a_folder_gives_the_bytes_of_its_images_in_order(images):
         source.read(1)
 
 
-def test_a_list_gives_the_files_of_its_lines(images, tmp_path):
+def test_list_gives_the_files_of_its_lines(images, tmp_path):
     lines = ['images/ünï 日本.png', '', str(images / 'a.jpg'), '  ', 'images/b/../b/c.png', 'images/a.jpg']
     path = tmp_path / 'train.txt'
     for text in ('\n'.join(lines), '\ufeff' + '\r\n'.join(lines) + '\r\n'):
@@ -44,7 +44,7 @@ def test_a_list_gives_the_files_of_its_lines(images, tmp_path):
             assert one.name(1) == str(images / 'a.jpg')
 
 
-def test_a_missing_file_of_a_list_is_named_with_its_line(images, tmp_path, monkeypatch):
+def test_missing_file_of_a_list_is_named_with_its_line(images, tmp_path, monkeypatch):
     path = tmp_path / 'train.txt'
     path.write_text('images/a.jpg\n\nimages/gone.jpg\nimages/a.jpg\n')
     says = r'gone\.jpg does not exist: line 3 of .*train\.txt'
@@ -69,14 +69,14 @@ def test_shards_are_a_folder_a_file_or_several(tmp_path):
     assert open_source(tmp_path, suffixes=('.npy',)).read(0) == b'array'
 
 
-def test_what_is_no_source_is_refused_with_advice(images, tmp_path):
+def test_other_data_root_raises_with_advice(images, tmp_path):
     (tmp_path / 'a.csv').touch()
     (tmp_path / 'empty.txt').write_text('\n \n')
     for root, error, says in (
             (tmp_path / 'gone', FileNotFoundError, 'does not exist: give the folder'),
-            (tmp_path / 'a.csv', NotADirectoryError, r'wanted a folder, a list of files \(.txt\) or a shard \(.tar\)'),
-            (tmp_path / 'empty.txt', ValueError, 'names no files: it must have a path in each line'),
-            ([images], ValueError, 'wanted paths of tar files'), ([], ValueError, 'nothing in it, wanted paths'),
+            (tmp_path / 'a.csv', NotADirectoryError, r'expected a folder, a list of files \(.txt\) or a shard'),
+            (tmp_path / 'empty.txt', ValueError, 'names no files: expected one path per line'),
+            ([images], ValueError, 'expected paths of tar files'), ([], ValueError, 'nothing in it, expected paths'),
             (images / 'b/../b', None, None)):
         if error is None:
             assert len(open_source(root)) == 1
@@ -87,7 +87,7 @@ def test_what_is_no_source_is_refused_with_advice(images, tmp_path):
         open_source(images, suffixes=('.npy',))
 
 
-def test_a_large_folder_is_listed_once_until_it_changes(images, tmp_path, monkeypatch, capsys):
+def test_large_folder_is_listed_once_until_it_changes(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(index, 'KEEP_FROM', 1)
     for folder in (images, images / 'b'):
@@ -104,7 +104,7 @@ def test_a_large_folder_is_listed_once_until_it_changes(images, tmp_path, monkey
     assert f'{images / "b"} has changed: building it again' in capsys.readouterr().out.replace('b/ ', 'b ')
 
 
-def test_long_searches_say_how_far_they_are(images, monkeypatch, capsys):
+def test_long_search_prints_progress(images, monkeypatch, capsys):
     monkeypatch.setattr(index, '_LONG', -1)
     open_source(images)
     assert f'looking for images in {images}: 0 so far' in capsys.readouterr().out

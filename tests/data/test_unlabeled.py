@@ -1,4 +1,4 @@
-"""Crops for pretraining: those of PIL, by a seed, past images that cannot be read."""
+"""Pretraining crops equal those of PIL, follow seeds, and skip unreadable images."""
 import os
 import random
 from pathlib import Path
@@ -26,7 +26,7 @@ from mae_backbone.data.unlabeled import UnlabeledImages
 
 @pytest.mark.parametrize('image_size', [16, (16, 32), [40, 96]])
 @pytest.mark.parametrize('interpolation', ['bicubic', 'bilinear'])
-def test_items_are_uint8_planes_of_the_size_asked_for(tmp_path, image_size, interpolation):
+def test_item_is_uint8_planes_of_the_requested_size(tmp_path, image_size, interpolation):
     for i, size in enumerate([(48, 64), (1, 1), (1, 200), (200, 1), (16, 32)]):
         save(tmp_path / f'{i}.png', ramp(*size))
     images = UnlabeledImages(tmp_path, image_size=image_size, interpolation=interpolation)
@@ -38,7 +38,7 @@ def test_items_are_uint8_planes_of_the_size_asked_for(tmp_path, image_size, inte
         assert item['inputs'].shape == (3, *([image_size] * 2 if isinstance(image_size, int) else image_size))
 
 
-def test_a_seed_fixes_the_items_and_only_torch_is_drawn_from(tmp_path):
+def test_seed_of_torch_determines_the_items(tmp_path):
     images = UnlabeledImages(save(tmp_path / 'a.png').parent, image_size=16)
 
     def five(seed: int) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_a_seed_fixes_the_items_and_only_torch_is_drawn_from(tmp_path):
 
 
 @pytest.mark.parametrize('size', [(48, 64), (300, 200), (16, 16)])
-def test_an_item_is_the_crop_that_pil_would_give(tmp_path, size):
+def test_item_equals_the_crop_of_pil(tmp_path, size):
     pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8), (0, 0), 1)
     images = UnlabeledImages(save(tmp_path / 'a.png', pixels).parent, image_size=(32, 40))
     for seed in range(5):
@@ -62,7 +62,7 @@ def test_an_item_is_the_crop_that_pil_would_give(tmp_path, size):
         assert difference(images.__getitems__([Draw(0, seed)])['inputs'][0], crop) <= 2
 
 
-def test_a_batch_is_the_same_whoever_makes_it_in_whatever_company(tmp_path):
+def test_item_does_not_depend_on_batch_or_worker(tmp_path):
     for i in range(7):
         save(tmp_path / f'{i}.png', ramp(20 + i, 30))
     images = UnlabeledImages(tmp_path, image_size=(16, 24))
@@ -84,18 +84,18 @@ def test_a_batch_is_the_same_whoever_makes_it_in_whatever_company(tmp_path):
         assert all(part['inputs'].is_shared() == (loader.num_workers > 0) for part in parts)
 
 
-def test_a_draw_may_ask_for_another_size(tmp_path):
+def test_draw_can_request_another_size(tmp_path):
     images = UnlabeledImages(save(tmp_path / 'a.png').parent, image_size=16)
     assert images.__getitems__([Draw(0, 1, size=(8, 24))] * 2)['inputs'].shape == (2, 8, 24, 3)
 
 
-def test_bare_indices_give_items(tmp_path):
+def test_plain_indices_give_items(tmp_path):
     images = UnlabeledImages(save(tmp_path / 'a.png').parent, image_size=16)
     (items,) = DataLoader(images, batch_size=3, sampler=[0, 0, 0], collate_fn=as_is)
     assert [item['inputs'].shape for item in items] == [(3, 16, 16)] * 3
 
 
-def test_crops_keep_to_the_range_of_areas_and_fill_it(tmp_path):
+def test_crops_fill_the_range_of_areas(tmp_path):
     wide = save(tmp_path / 'a.png', ramp(256, 256)).parent
     for low, high in ((0.2, 1.0), (0.5, 0.6), (0.05, 0.1)):
         images = UnlabeledImages(wide, image_size=64, scale=(low, high), flip=0)
@@ -108,7 +108,7 @@ def test_crops_keep_to_the_range_of_areas_and_fill_it(tmp_path):
         assert areas.max() - areas.min() > 0.5 * (high - low)
 
 
-def test_flipped_items_are_mirror_images(tmp_path):
+def test_flipped_items_are_mirrored(tmp_path):
     save(tmp_path / 'a.png')
 
     def items(flip: float) -> torch.Tensor:
@@ -133,7 +133,7 @@ def make_set(root: Path, *, good: int, bad: int) -> Path:
     return root
 
 
-def test_a_bad_image_is_replaced_by_another_and_logged_once(tmp_path, caplog):
+def test_unreadable_image_is_replaced_and_logged_once(tmp_path, caplog):
     make_set(tmp_path, good=100, bad=1)
     (tmp_path / 'good050.png').unlink()
     images = UnlabeledImages(tmp_path, image_size=8)
@@ -154,7 +154,7 @@ def test_a_bad_image_is_replaced_by_another_and_logged_once(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(('good', 'bad', 'share'), [(97, 3, 0.01), (0, 1, 0.5), (0, 9, 1.0), (9, 1, 0.0)])
-def test_too_many_bad_images_stop_the_run_with_examples(tmp_path, good, bad, share):
+def test_too_many_unreadable_images_raise_with_examples(tmp_path, good, bad, share):
     images = UnlabeledImages(make_set(tmp_path, good=good, bad=bad), image_size=8, max_bad_share=share)
     for _ in range(2):  # a worker goes on after an error: it must not search for ever
         with pytest.raises(BadImageError, match=rf'(?s) of \d+ drawn images .*max_bad_share={share}.*bad000.jpg is '
@@ -162,7 +162,7 @@ def test_too_many_bad_images_stop_the_run_with_examples(tmp_path, good, bad, sha
             list(images)
 
 
-def test_the_share_of_bad_images_holds_for_large_sets_and_spares_lucky_ones(tmp_path):
+def test_allowed_fraction_has_a_margin_for_small_counts(tmp_path):
     make_set(tmp_path, good=280, bad=20)
     assert len(list(UnlabeledImages(tmp_path, image_size=8, max_bad_share=1.0))) == 300
     order = torch.randperm(300, generator=torch.Generator().manual_seed(0)).tolist()
@@ -172,7 +172,7 @@ def test_the_share_of_bad_images_holds_for_large_sets_and_spares_lucky_ones(tmp_
         [strict[i] for i in order]
 
 
-def test_indices_choose_images_from_the_whole_list(tmp_path):
+def test_indices_are_evenly_spaced_images(tmp_path):
     make_set(tmp_path, good=10, bad=0)
     grays = [int(item['inputs'][0, 0, 0]) - 100 for item in UnlabeledImages(tmp_path, image_size=8, indices=4)]
     assert grays == [0, 2, 5, 7]
@@ -181,7 +181,7 @@ def test_indices_choose_images_from_the_whole_list(tmp_path):
             UnlabeledImages(tmp_path, indices=indices)
 
 
-def test_the_cache_changes_nothing_but_the_reading(tmp_path, monkeypatch):
+def test_cache_only_avoids_reading(tmp_path, monkeypatch):
     make_set(tmp_path, good=3, bad=0)
     plain, cached = (UnlabeledImages(tmp_path, image_size=8, cache=cache) for cache in (False, True))
     first = [item['inputs'] for item in cached]
@@ -196,7 +196,7 @@ def test_the_cache_changes_nothing_but_the_reading(tmp_path, monkeypatch):
     {'max_bad_share': -0.1}, {'interpolation': 'nearest'}, {'image_size': 0}, {'image_size': (8, 8, 8)},
     {'image_size': (8.0, 8)},
 ], ids=str)
-def test_arguments_out_of_range_are_named(tmp_path, arguments):
+def test_argument_out_of_range_raises(tmp_path, arguments):
     save(tmp_path / 'a.png')
     with pytest.raises(ValueError, match=next(iter(arguments))):
         UnlabeledImages(tmp_path, **arguments)
@@ -216,7 +216,7 @@ class FiveBands:
         return resize(pixels, box, size, interpolation=interpolation, out=out)
 
 
-def test_a_reader_of_ones_own_gives_other_channels_and_depths(tmp_path):
+def test_custom_reader_gives_other_channels_and_depths(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 65536, (30, 40, 5), dtype=np.uint16)
     (tmp_path / 'a.bands').write_bytes(bytes([30, 40]) + pixels.tobytes())
     (tmp_path / 'b.bands').write_bytes(b'')
@@ -233,7 +233,7 @@ def test_a_reader_of_ones_own_gives_other_channels_and_depths(tmp_path):
     assert (batch[:4].numpy() == [resize(pixels, box, (8, 8)) for box in boxes]).all()
 
 
-def test_crops_of_one_image_are_decoded_once_and_are_those_of_the_whole(tmp_path, monkeypatch):
+def test_crops_of_one_image_are_decoded_once(tmp_path, monkeypatch):
     pixels = photograph(90, 120)
     for name in 'ab':
         save(tmp_path / f'{name}.jpg', pixels, quality=95)
@@ -293,7 +293,7 @@ def make_one_of_each(root: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     return wanted, sorted([*bad, 'gone.png'])
 
 
-def test_one_file_of_each_kind_is_decoded_rightly_or_skipped_counted_and_listed_once(tmp_path):
+def test_every_kind_of_file_is_decoded_or_skipped_and_listed_once(tmp_path):
     root = tmp_path / 'images'
     wanted, bad = make_one_of_each(root)
     images = UnlabeledImages(root, image_size=(40, 56), scale=(1, 1), max_bad_share=1.0)
@@ -321,7 +321,7 @@ def test_one_file_of_each_kind_is_decoded_rightly_or_skipped_counted_and_listed_
     lines = images.bad.list_file.read_text('utf-8').splitlines()
     assert sorted(os.path.relpath(line.split('\t')[0], root) for line in lines) == bad
     assert all(reason in '\n'.join(lines) for reason in (
-        'empty.jpg is empty (0 bytes)', 'cut.jpg is a JPEG cut off', 'page.jpg is no image', 'No such file'))
+        'empty.jpg is empty (0 bytes)', 'cut.jpg is a JPEG truncated', 'page.jpg is not an image', 'No such file'))
 
 
 def crop_of(pixels: np.ndarray, numbers: np.ndarray) -> np.ndarray:

@@ -17,8 +17,8 @@ def written(folder: Path, content: bytes | str) -> Path:
     (b'', 'is empty'), (b'\n\n', 'is empty'), (b'a\n\nb\n', 'has empty lines'),
     (b'a\nb\na\n', 'names a more than once'), (b'\xff\xfe\x00', 'not text in UTF-8'),
     ('a #010203\nb\n', 'has colors for 1 of its 2 classes'), ('a\nb\n- #000000\n', 'has colors for 0 of its 2'),
-    ('a #010203\nb #010203\n', 'the color #010203 stands for more than one class'),
-    ('a #010203\n- #010203\n', 'the color #010203 stands for more than one class'),
+    ('a #010203\nb #010203\n', 'the color #010203 belongs to more than one class'),
+    ('a #010203\n- #010203\n', 'the color #010203 belongs to more than one class'),
     ('- #010203\n', 'has colors for 0 of its 0 classes')])
 def test_lists_of_classes_that_make_no_sense(tmp_path: Path, content: bytes | str, words: str) -> None:
     with pytest.raises(DataError, match=words):
