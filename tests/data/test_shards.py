@@ -79,7 +79,7 @@ def test_shard_that_changes_while_it_is_read_raises(tmp_path):
     os.truncate(path, 1000)
     with pytest.raises(OSError, match=r'a\.tar/n02/b\.JPEG: the shard was truncated'):
         opened.read(1)
-    with pytest.raises(OSError, match=r'a\.tar has changed since it was indexed'):
+    with pytest.raises(OSError, match=r'a\.tar has changed after it was indexed'):
         fresh.read(0)
 
 
