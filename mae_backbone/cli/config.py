@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mae_backbone.compat import quiet_logs
 from mae_backbone.utils.config_files import find_config
 
 # Top-level keys that MMEngine's Runner and our commands read.
@@ -39,6 +40,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     path = find_config(args.config)
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
+    quiet_logs.install()
     cfg = Config.fromfile(path)
     _drop_scope(cfg._cfg_dict)
     options = parse_options(args.cfg_options or [])

@@ -70,17 +70,36 @@ def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = No
     if cfg.train_cfg.get('dynamic_intervals'):
         cfg.train_cfg.dynamic_intervals = [(stretched(begin) if begin else 0, stretched(interval))
                                            for begin, interval in cfg.train_cfg.dynamic_intervals]
-    schedulers = cfg.get('param_scheduler') or []
-    for scheduler in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
-        for name in ('begin', 'end', 'T_max', 'total_iters', 'step_size', 'convert_to_iter_based_begin'):
-            if isinstance(scheduler.get(name), int) and 0 < scheduler[name] < 10**9:  # mmengine's infinity is larger
-                scheduler[name] = stretched(scheduler[name])
-        if 'milestones' in scheduler:
-            scheduler.milestones = [stretched(step) for step in scheduler.milestones]
+    _stretch_schedule(cfg.get('param_scheduler') or [], factor)
     _shorten_intervals(cfg, value, by_epoch=key == 'max_epochs')
     unit = key.removeprefix('max_')
     return (f'length: {value:,} {unit} ({before:,} in the config); schedule, warm-up and validation interval are '
             f'multiplied by {factor:.3g}')
+
+
+def _stretch_schedule(param_scheduler: dict | list[dict], factor: float) -> None:
+    """Multiplies the steps at which the parts of a schedule begin and end."""
+    schedulers = param_scheduler if isinstance(param_scheduler, (list, tuple)) else [param_scheduler]
+    for by_epoch in (True, False):
+        members = [scheduler for scheduler in schedulers if scheduler.get('by_epoch', True) is by_epoch]
+        bounds = {0: 0}
+        for bound in sorted({scheduler[key] for scheduler in members for key in ('begin', 'end')
+                             if 0 < scheduler.get(key, 0) < 10**9}):  # MMEngine's infinity is larger
+            # A warm-up of one step would stay at its first value: MMEngine reaches the last one after end - begin - 1.
+            shortest = 1 if all(scheduler.get('convert_to_iter_based') for scheduler in members) else 2
+            bounds[bound] = max(round(bound * factor), max(bounds.values()) + shortest)
+        for scheduler in members:
+            begin, end = scheduler.get('begin', 0), scheduler.get('end', 10**9)
+            for key, bound in (('begin', begin), ('end', end)):
+                if key in scheduler:
+                    scheduler[key] = bounds.get(bound, bound)
+            for key in ('T_max', 'total_iters', 'step_size'):
+                if key in scheduler:
+                    whole = key == 'T_max' and scheduler[key] == end - begin
+                    scheduler[key] = (scheduler['end'] - bounds.get(begin, begin)) if whole else \
+                        max(1, round(scheduler[key] * factor))
+            if 'milestones' in scheduler:
+                scheduler['milestones'] = [max(1, round(step * factor)) for step in scheduler['milestones']]
 
 
 def _shorten_intervals(cfg: Config, length: int, *, by_epoch: bool) -> None:

@@ -30,6 +30,7 @@ from mae_backbone.checkpoints.run_files import (
     write_note,
 )
 from mae_backbone.checkpoints.sharding import gather_shards
+from mae_backbone.compat.quiet_logs import keep_record
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.num_workers import resolve_num_workers
 from mae_backbone.engine.distributed import init_on_cpus
@@ -71,6 +72,7 @@ class Runner(mmengine.runner.Runner):
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is printed:
                 handler.setStream(sys.stdout)
+        runner.logger.addFilter(keep_record)
         ours = logging.getLogger('mae_backbone')
         ours.handlers, ours.propagate = runner.logger.handlers, False
         ours.setLevel(logging.INFO)

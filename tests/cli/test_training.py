@@ -4,6 +4,7 @@ import argparse
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import CosineAnnealingLR, LinearLR
 
 from mae_backbone.cli import training
 from mae_backbone.cli.pretrain import add_options as pretrain_options
@@ -130,10 +131,30 @@ def test_length_stretches_schedule_warmup_and_validation_interval(train_cfg: dic
     assert cfg.train_cfg[key] == new
     assert cfg.train_cfg.val_interval == before.train_cfg.val_interval * factor
     warmup, cosine, steps = cfg.param_scheduler
-    assert warmup.end == cosine.begin == max(1, int(before.param_scheduler[0].end * factor))
+    assert warmup.end == cosine.begin == max(2 if length == 10 else 1, int(before.param_scheduler[0].end * factor))
+    assert cosine.T_max == new - warmup.end
     assert cosine.end == new
     assert steps.milestones == [round(step * factor) for step in before.param_scheduler[2].milestones]
     assert cfg.default_hooks.checkpoint.interval == min(length, new), 'a checkpoint at the end'
+
+
+def test_shortest_schedule_still_reaches_the_peak_learning_rate():
+    """MMEngine's warm-up of a single step stays at its first value, a ten-thousandth of the learning rate."""
+    cfg = config(train_cfg=dict(max_iters=3500), param_scheduler=[
+        dict(type='LinearLR', start_factor=1e-4, begin=0, end=100, by_epoch=False),
+        dict(type='CosineAnnealingLR', begin=100, end=3500, T_max=3400, by_epoch=False)])
+    training.set_length(cfg, iters=8)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    types = {'LinearLR': LinearLR, 'CosineAnnealingLR': CosineAnnealingLR}
+    schedulers = [types[options.pop('type')](optimizer, **options) for options in map(dict, cfg.param_scheduler)]
+    rates = []
+    for _ in range(8):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert max(rates) == 1.0
+    assert rates[-1] < 0.2
 
 
 @pytest.mark.parametrize(('train_cfg', 'wrong', 'right'), [

@@ -1,0 +1,65 @@
+"""Named filters for messages of OpenMMLab and pycocotools that tell a user nothing, each with its reason."""
+import builtins
+import logging
+import warnings
+from collections.abc import Callable
+
+# Starts of messages -> why they are dropped.
+DROPPED = {
+    'Could not import OneDL': 'an optional data set format of the maintainers of onedl-mmdetection',
+    '"FileClient" will be deprecated': "MMEngine's own hooks use it",
+    '"HardDiskBackend" is the alias': "MMEngine's own hooks use it",
+    'Exp name: ': 'the work directory, repeated after each epoch',
+    'The prefix is not set in metric class': 'names of metrics are as they are printed',
+}
+# The same for a part of a message.
+DROPPED_PARTS = {
+    'has no metainfo': 'unlabeled images have none',
+}
+# Printed by pycocotools for each of several copies of an annotation file.
+COCO_PROGRESS = ('loading annotations into memory', 'Done (t=', 'creating index', 'index created',
+                 'Loading and preparing', 'DONE (t=', 'Converting ndarray', 'Running per image evaluation',
+                 'Evaluate annotation type', 'Accumulating evaluation results')
+
+
+def is_dropped(message: object) -> bool:
+    """True for the messages above."""
+    text = str(message)
+    return text.startswith(tuple(DROPPED)) or any(part in text for part in DROPPED_PARTS)
+
+
+def keep_record(record: logging.LogRecord) -> bool:
+    """A filter for a logger: False for messages that are dropped."""
+    return not is_dropped(record.msg)
+
+
+def install() -> None:
+    """Installs the filters that are not a logger's. Imports MMEngine. A second call does nothing."""
+    import mmengine.logging
+    import pycocotools.coco
+    import pycocotools.cocoeval
+    from mmengine.model import BaseModule
+
+    # mmdet and mmseg take this function from mmengine.logging when they are imported.
+    if not hasattr(mmengine.logging.print_log, 'filtered'):
+        mmengine.logging.print_log = _filtered(mmengine.logging.print_log)
+    for module in (pycocotools.coco, pycocotools.cocoeval):
+        vars(module)['print'] = _print_results
+    # Writes two lines for each tensor of a model into the log file, most of them "the value is the same".
+    BaseModule._dump_init_info = lambda self: None
+    # Our configs evaluate by pycocotools: the metrics are computed.
+    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed', UserWarning)
+
+
+def _filtered(print_log: Callable[..., None]) -> Callable[..., None]:
+    def filtered(message: object, *args: object, **options: object) -> None:
+        if not is_dropped(message):
+            print_log(message, *args, **options)
+    vars(filtered)['filtered'] = True
+    return filtered
+
+
+def _print_results(*values: object, **options: object) -> None:
+    """`print` for pycocotools: drops progress, keeps tables and warnings."""
+    if not (values and str(values[0]).startswith(COCO_PROGRESS)):
+        builtins.print(*values, **options)  # type: ignore[call-overload]  # passed on
