@@ -1,10 +1,10 @@
-"""Names of detectron2's ViTDet -> those of mmdet with our backbone, for the whole detector."""
+"""Parameter names of detectron2's ViTDet, for the whole detector, to those of mmdet with our backbone."""
 import re
 
 from torch import Tensor
 
-# detectron2 (projects/ViTDet) -> here. A digit after a name counts layers from 1 there, from 0 here.
-_STAGE = r'(?P<stage>\d+\.)?'  # the number of the box head, in a cascade
+# detectron2 (projects/ViTDet) -> here. A number after a name counts layers from 1 there, and from 0 here.
+_STAGE = r'(?P<stage>\d+\.)?'  # index of the box head in a cascade
 _RENAMED = [(re.compile(pattern), name) for pattern, name in (
     (r'backbone\.net\.(?P<rest>.+)', 'backbone.{rest}'),
     (r'backbone\.(?P<rest>simfp_\d\..+)', 'neck.{rest}'),
@@ -27,20 +27,20 @@ _RENAMED = [(re.compile(pattern), name) for pattern, name in (
     (r'roi_heads\.mask_head\.deconv\.(?P<rest>.+)', 'roi_head.mask_head.upsample.{rest}'),
     (r'roi_heads\.mask_head\.predictor\.(?P<rest>.+)', 'roi_head.mask_head.conv_logits.{rest}'),
 )]
-# What a config says here: means and deviations of pixels, the shapes of anchors.
+# Buffers that are set by the config here: means and deviations of pixels, shapes of anchors.
 _UNUSED = re.compile(r'pixel_(mean|std)|proposal_generator\.anchor_generator\..*')
 
 
 def is_detectron2(weights: dict[str, Tensor]) -> bool:
-    """Whether the names are those of a whole detector of detectron2."""
+    """Whether the weights are those of a whole detector of detectron2."""
     return any(name.startswith(('proposal_generator.', 'roi_heads.')) for name in weights)
 
 
 def from_detectron2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of ViTDet in detectron2's names -> in ours.
+    """Renames the weights of a ViTDet of detectron2.
 
-    Names that it does not know stay as they are, for whoever loads them to report. Classes, boxes and masks have the
-    same order in both: background last, four numbers of a box for each class in turn.
+    Unknown names are not changed, so that loading them reports them. Classes, boxes and masks have the same order in
+    both: background last, and four numbers of a box for each class in turn.
     """
     return {_renamed(name): tensor for name, tensor in weights.items() if not _UNUSED.fullmatch(name)}
 
@@ -48,8 +48,8 @@ def from_detectron2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def _renamed(name: str) -> str:
     for pattern, here in _RENAMED:
         if match := pattern.fullmatch(name):
-            parts = {key: value or '' for key, value in match.groupdict().items()}
-            if 'number' in parts:
-                parts['number'] = str(int(parts['number']) - 1)
-            return here.format(**parts)
+            groups = {key: value or '' for key, value in match.groupdict().items()}
+            if 'number' in groups:
+                groups['number'] = str(int(groups['number']) - 1)
+            return here.format(**groups)
     return name

@@ -30,37 +30,51 @@ def run(name: str, world: int, options: dict, **more: object) -> dict:
     return dict(name=name, world=world, options=options, **more)
 
 
-def test_two_processes_have_the_losses_of_one(tmp_path: Path):
-    one, two, accumulated, both, sharded, sharded_both = drive('ranks', tmp_path, runs=[
-        run('one', 1, PLAIN), run('two', 2, PLAIN), run('accumulated', 1, ACCUMULATED), run('both', 2, ACCUMULATED),
-        run('sharded', 2, SHARDED), run('sharded_both', 2, SHARDED | ACCUMULATED)])
-    for answer in (one, two, accumulated, both, sharded, sharded_both):
-        assert set(answer['codes']) == {0}, [path.read_text()[-2000:] for path in tmp_path.glob('*.[01]')]
-        assert len(answer['losses']) == 8
+RUNS = {
+    'one': run('one', 1, PLAIN), 'two': run('two', 2, PLAIN), 'accumulated': run('accumulated', 1, ACCUMULATED),
+    'both': run('both', 2, ACCUMULATED), 'sharded': run('sharded', 2, SHARDED),
+    'sharded_both': run('sharded_both', 2, SHARDED | ACCUMULATED),
+    'decayed': run('decayed', 1, PLAIN | DECAYED),
+    # One run, continued by other numbers of processes, sharded or not.
+    'resumed_1': run('resumed', 2, SHARDED | DECAYED, until=3),
+    'resumed_2': run('resumed', 1, PLAIN | DECAYED, until=5),
+    'resumed_3': run('resumed', 2, PLAIN | DECAYED, until=6), 'resumed_4': run('resumed', 2, SHARDED | DECAYED),
+    'stopped': run('stopped', 2, PLAIN | {'iterations': 400, 'save_every': 4}, signal=signal.SIGUSR1)}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('ranks')
+
+
+@pytest.fixture(scope='module')
+def results(folder: Path) -> dict[str, dict]:
+    """Exit codes and losses of all runs. One driver starts them, as its imports take longer than the runs."""
+    return dict(zip(RUNS, drive('ranks', folder, runs=list(RUNS.values())), strict=True))
+
+
+def test_two_processes_have_the_losses_of_one(results: dict[str, dict]):
+    one, accumulated = results['one'], results['accumulated']
+    for name in ('one', 'two', 'accumulated', 'both', 'sharded', 'sharded_both'):
+        assert set(results[name]['codes']) == {0}
+        assert len(results[name]['losses']) == 8
     assert one['losses'][3] != pytest.approx(accumulated['losses'][3], abs=1e-5)
-    for answer in (two, sharded):
-        assert answer['losses'] == pytest.approx(one['losses'], abs=1e-5)
-    for answer in (both, sharded_both):
-        assert answer['losses'] == pytest.approx(accumulated['losses'], abs=1e-5)
+    for name in ('two', 'sharded'):
+        assert results[name]['losses'] == pytest.approx(one['losses'], abs=1e-5)
+    for name in ('both', 'sharded_both'):
+        assert results[name]['losses'] == pytest.approx(accumulated['losses'], abs=1e-5)
 
 
-def test_a_sharded_run_goes_on_in_any_number_of_processes(tmp_path: Path):
-    sharded, plain = SHARDED | DECAYED, PLAIN | DECAYED
-    answers = drive('ranks', tmp_path, runs=[
-        run('one', 1, plain),
-        run('a', 2, sharded, until=3), run('a', 1, plain, until=5), run('a', 2, plain, until=6), run('a', 2, sharded)])
-    assert all(set(answer['codes']) == {0} for answer in answers), [path.read_text()[-2000:]
-                                                                    for path in tmp_path.glob('a.*')]
-    assert answers[-1]['losses'] == pytest.approx(answers[0]['losses'], abs=1e-5)
+def test_a_sharded_run_continues_in_any_number_of_processes(results: dict[str, dict]):
+    assert all(set(results[f'resumed_{i}']['codes']) == {0} for i in (1, 2, 3, 4))
+    assert results['resumed_4']['losses'] == pytest.approx(results['decayed']['losses'], abs=1e-5)
 
 
-def test_a_signal_to_one_process_stops_all_after_the_same_iteration(tmp_path: Path):
-    many = PLAIN | {'iterations': 400, 'save_every': 4}
-    stopped, = drive('ranks', tmp_path, runs=[run('a', 2, many, signal=signal.SIGUSR1)])
-    assert stopped['codes'] == [128 + signal.SIGUSR1] * 2, [path.read_text()[-2000:] for path in tmp_path.glob('a.*')]
+def test_a_signal_to_one_process_stops_all_after_the_same_iteration(results: dict[str, dict], folder: Path):
+    stopped = results['stopped']
+    assert stopped['codes'] == [128 + signal.SIGUSR1] * 2
     assert stopped['seconds'] < 30
-    said = (tmp_path / 'a.0').read_text()
-    saved = re.search(r'SIGUSR1: iteration (\d+) of 400 saved', said)
+    saved = re.search(r'SIGUSR1: iteration (\d+) of 400 saved', (folder / 'stopped.0').read_text())
     assert len(stopped['losses']) == int(saved[1])
 
 
@@ -88,7 +102,7 @@ def test_two_agents_of_torchrun_train_and_a_killed_process_ends_all_with_one_lin
     lines = [line for line in said[0].splitlines() if 'another process of this run has ended' in line]
     assert len(lines) == 1, said[0][-3000:]
     assert lines[0].startswith('error: process ')
-    assert 'effective batch 8 = 4 a process x 2 processes' in ''.join(said)
+    assert 'effective batch 8 = 4 per process x 2 processes' in ''.join(said)
     assert resume_path('auto', tmp_path / 'run') is not None
 
 

@@ -1,19 +1,21 @@
-"""kill -9 at any moment, again and again, changes nothing: the losses are those of a run that nobody killed."""
+"""kill -9 at any moment, again and again, changes no loss of a pretraining."""
+import os
 from pathlib import Path
 
 import pytest
 from helpers.driven_runs import drive
 
+KILLS = int(os.environ.get('MAE_BACKBONE_KILLS', '20'))  # more for a release
+
 
 @pytest.mark.slow
-def test_fifty_kills_at_random_moments_change_no_bit_of_any_loss(tmp_path: Path):
-    answer = drive('kill', tmp_path, attempts=50, iterations=120, accumulate=2, save_every=3)
-    said = (tmp_path / 'killed.log').read_text()
-    assert answer['deaths'] == 50
-    assert set(answer['codes']) == {0}, said[-3000:]
-    whole, *others = answer['losses']
-    assert len(whole) == 120
-    assert len(set(whole)) == 120
+def test_kills_at_random_moments_change_no_bit_of_any_loss(tmp_path: Path):
+    result = drive('kill', tmp_path, attempts=KILLS, iterations=60, accumulate=2, save_every=3)
+    log = (tmp_path / 'killed.log').read_text()
+    assert result['deaths'] == KILLS
+    assert set(result['codes']) == {0}, log[-3000:]
+    whole, *others = result['losses']
+    assert len(whole) == len(set(whole)) == 60
     assert all(losses == whole for losses in others)
-    assert said.count('resumed epoch') > 15  # many kills fall into the start
-    assert answer['left'] == ['iter_118.pth', 'iter_120.pth']
+    assert log.count('resumed epoch') > KILLS // 4  # many kills happen during the start
+    assert result['left'] == ['iter_58.pth', 'iter_60.pth']
