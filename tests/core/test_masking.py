@@ -112,8 +112,8 @@ def test_noise_of_neighboring_seeds_is_uniform_and_independent():
     assert noise.max() < 1
     counts = torch.histc(noise, bins=256, min=0, max=1)
     assert ((counts - 1024) ** 2 / 1024).sum() < 255 + 5 * (2 * 255) ** 0.5  # chi squared, five standard deviations
-    centerd = (noise - 0.5) * 12**0.5
-    for a, b in ((centerd[1:], centerd[:-1]), (centerd[:, 1:], centerd[:, :-1]), (centerd[1:, 1:], centerd[:-1, :-1])):
+    shifted = (noise - 0.5) * 12**0.5
+    for a, b in ((shifted[1:], shifted[:-1]), (shifted[:, 1:], shifted[:, :-1]), (shifted[1:, 1:], shifted[:-1, :-1])):
         assert abs((a * b).mean()) < 5 / a.numel() ** 0.5
 
 
