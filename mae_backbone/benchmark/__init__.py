@@ -1,1 +1,1 @@
-"""How fast the parts are, each against a plain way to do the same."""
+"""Benchmarks of speed and memory against reference implementations of the same work."""

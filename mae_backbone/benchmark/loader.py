@@ -1,4 +1,4 @@
-"""Images a second and core of the loader, against torchvision's transforms on PIL's images with the same crops."""
+"""Data loading in images per second of a CPU core, against torchvision's transforms on PIL images, same crops."""
 import argparse
 import io
 import time
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import functional as F
 
 from mae_backbone.benchmark.measurement import describe, peak_memory
-from mae_backbone.benchmark.report import Report, Side, spread, table
+from mae_backbone.benchmark.report import Report, Side, ratio_spread, table
 from mae_backbone.benchmark.synthetic_images import write_photographs
 from mae_backbone.data import decode
 from mae_backbone.data.batch import as_is
@@ -36,7 +36,7 @@ Parts = dict[str, float]
 
 
 class PlainImages(Dataset):
-    """What people write: ImageFolder's reading by PIL, then the transforms of the public MAE code (main_pretrain.py).
+    """Reference data set: PIL as in torchvision's ImageFolder, then the transforms of MAE's `main_pretrain.py`.
 
     A batch is float32 (B, 3, H, W), normalized. The crop and the flip of a `Draw` are those of `UnlabeledImages`.
     """
@@ -47,7 +47,7 @@ class PlainImages(Dataset):
 
     def __getitem__(self, draw: Draw) -> Tensor:
         clock = [time.process_time()]
-        flip, *numbers = uniforms([draw.seed], 1 + NUM_UNIFORMS, stream=1)[0]
+        flip, *numbers = uniforms(np.array([draw.seed]), 1 + NUM_UNIFORMS, stream=1)[0]
         data = self.source.read(draw.index)
         clock.append(time.process_time())
         image = Image.open(io.BytesIO(data)).convert('RGB')
@@ -64,7 +64,7 @@ class PlainImages(Dataset):
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
-    """-> what was found, and a table of it."""
+    """Runs the benchmark. Returns the content of its JSON file, and a table."""
     report = measure(args.data_root, baseline_root=args.baseline_root, generate=args.generate,
                      image_size=args.image_size, batch_size=args.batch, images=args.images, rounds=args.rounds)
     return report.to_dict(), table(report)
@@ -72,23 +72,22 @@ def run(args: argparse.Namespace) -> tuple[dict, str]:
 
 def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | None = None, generate: int = 256,
             image_size: int = 224, batch_size: int = 64, images: int = 512, rounds: int = 5) -> Report:
-    """Images a second of one core.
+    """Measures images per second of one CPU core.
 
-    Both take the same draws in turn, a batch each, in one process with one thread. Seconds are those of the core, and
-    of each batch the fastest of `rounds` counts, so that what else the machine does is left out. Then the same through
-    a DataLoader with one worker, by the clock on the wall. Memory is that of a fresh process which loads some batches.
+    Both load the same draws in turn, batch by batch, in one process with one thread. Seconds are CPU time, and of each
+    batch the fastest of the rounds counts, which excludes other load of the machine. Then both load through a
+    DataLoader with one worker, in wall-clock time. Memory is measured in a fresh process that loads some batches.
 
     Args:
-        data_root: what `open_source` takes; None: photographs are made up, in a temporary folder.
-        baseline_root: images that the baseline reads, where data_root are shards made of them. Without, it takes its
-            bytes from data_root too.
-        generate: how many photographs are made up, of 500x375 pixels.
+        data_root: as in `open_source`; None: synthetic images in a temporary folder.
+        baseline_root: images that the baseline reads, if data_root holds shards of them; None: it reads data_root too.
+        generate: number of synthetic images, of 500x375 pixels.
         image_size, batch_size: of the crops.
-        images: how many are loaded in a round, at most.
-        rounds: times that each batch is loaded by both.
+        images: largest number of images loaded in a round.
+        rounds: number of times that each batch is loaded by both.
 
     Raises:
-        ValueError: the two roots hold different numbers of images; and what `open_source` raises.
+        ValueError: the two roots hold different numbers of images; and the errors of `open_source`.
     """
     if data_root is None:
         with TemporaryDirectory() as folder:
@@ -102,8 +101,8 @@ def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | 
             raise ValueError(f'{data_root} holds {len(ours)} images and {baseline_root} {len(baseline.source)}: they '
                              'must be the same images in the same order')
         draws = _draws(len(ours), batch_size, images)
-        seconds, ratios = _in_turn(partial(load, ours), partial(load, baseline), draws, rounds)
-        walls = _in_turn_in_workers(ours, baseline, draws, rounds)
+        seconds, ratios = _cpu_seconds(partial(load, ours), partial(load, baseline), draws, rounds)
+        walls = _worker_seconds(ours, baseline, draws, rounds)
         parts = _parts_of_ours(ours, draws), _parts_of_baseline(baseline, draws)
         memory = [peak_memory(_prepare, name, str(root), image_size, draws[:4], device=torch.device('cpu'))
                   for name, root in roots.items()]
@@ -111,12 +110,12 @@ def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | 
     number = sum(map(len, draws))
     sides = [Side(number / seconds[i], memory[i], settings(name) | {'data': str(roots[name]), 'images': number},
                   parts[i], {'images_per_second_of_a_worker': number / walls[i]}) for i, name in enumerate(roots)]
-    return Report('loader', machine, *sides, ratios)
+    return Report('loader', machine, sides[0], sides[1], ratios)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """In torch and OpenCV: the measure is images a core."""
+    """Limits torch and OpenCV to one thread: the unit is images per second and core."""
     before = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -127,37 +126,39 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(before[1])
 
 
-def load(dataset: Dataset, draws: Sequence[Draw]) -> object:
-    """A batch, as a DataLoader asks for it."""
+def load(dataset: PlainImages | UnlabeledImages, draws: Sequence[Draw]) -> object:
+    """Loads a batch as a DataLoader does."""
     if isinstance(dataset, PlainImages):
         return default_collate([dataset[draw] for draw in draws])
     return dataset.__getitems__(draws)
 
 
 def _draws(number: int, batch_size: int, images: int) -> list[list[Draw]]:
-    """Whole batches of epochs of shuffled images, until there are enough."""
+    """Complete batches of epochs of shuffled images, until there are enough."""
     batches = PretrainBatchSampler(PretrainSampler(range(number), seed=0), min(batch_size, number), drop_last=True,
                                    rank=0, world_size=1)
     return list(batches)[:max(1, images // batches.batch_size)]
 
 
-def _in_turn(ours: Callable, baseline: Callable, draws: list[list[Draw]],
-             rounds: int) -> tuple[list[float], tuple[float, float]]:
-    """Seconds of a core for all batches, ours and the baseline's: of each batch the fastest. And the spread of their
-    ratio over the rounds. The first batch of each is not counted."""
+def _cpu_seconds(ours: Callable, baseline: Callable, draws: list[list[Draw]],
+                 rounds: int) -> tuple[list[float], tuple[float, float]]:
+    """CPU seconds of both for all batches, the fastest of each batch, and the spread of their ratio over the rounds.
+
+    A first batch of each is loaded before and not counted.
+    """
     times = np.zeros((rounds, len(draws), 2))
-    for make in (ours, baseline):
-        make(draws[0])
+    for load_batch in (ours, baseline):
+        load_batch(draws[0])
     for i, j in np.ndindex(rounds, len(draws)):
-        for k, make in enumerate((ours, baseline)):
+        for k, load_batch in enumerate((ours, baseline)):
             start = time.process_time()
-            make(draws[j])
+            load_batch(draws[j])
             times[i, j, k] = time.process_time() - start
-    return times.min(axis=0).sum(axis=0).tolist(), spread(*times.sum(axis=1).T.tolist())
+    return times.min(axis=0).sum(axis=0).tolist(), ratio_spread(*times.sum(axis=1).T.tolist())
 
 
-def _in_turn_in_workers(ours: Dataset, baseline: Dataset, draws: list[list[Draw]], rounds: int) -> list[float]:
-    """Seconds on the wall for all batches by one worker that is running already: the fastest round."""
+def _worker_seconds(ours: Dataset, baseline: Dataset, draws: list[list[Draw]], rounds: int) -> list[float]:
+    """Wall-clock seconds of both for all batches by one worker that is already running, in the fastest round."""
     loaders = [DataLoader(dataset, batch_sampler=draws, num_workers=1, persistent_workers=True, collate_fn=collate)
                for dataset, collate in ((ours, as_is), (baseline, None))]
     best = [float('inf')] * 2
@@ -166,31 +167,32 @@ def _in_turn_in_workers(ours: Dataset, baseline: Dataset, draws: list[list[Draw]
             start = time.perf_counter()
             for _ in loader:
                 pass
-            best[k] = min(best[k], time.perf_counter() - start) if i else best[k]
+            if i > 0:
+                best[k] = min(best[k], time.perf_counter() - start)
     return best
 
 
 def _parts_of_ours(dataset: UnlabeledImages, draws: list[list[Draw]]) -> Parts:
-    """Seconds of a core for an image, by clocks around the parts; decoding is what is left."""
-    spent = dict.fromkeys(('read', 'header', 'resize'), 0.0)
+    """CPU seconds per image, by clocks around the parts; decoding is the remainder."""
+    elapsed = dict.fromkeys(('read', 'header', 'resize'), 0.0)
 
-    def clocked(name: str, function: Callable) -> Callable:
+    def timed(name: str, function: Callable) -> Callable:
         def call(*args: object, **options: object) -> object:
             start = time.process_time()
             result = function(*args, **options)
-            spent[name] += time.process_time() - start
+            elapsed[name] += time.process_time() - start
             return result
         return call
 
-    with (mock.patch.object(dataset.source, 'read', clocked('read', dataset.source.read), create=True),
-          mock.patch.object(dataset.reader, 'size', clocked('header', dataset.reader.size), create=True),
-          mock.patch.object(decode, 'resize', clocked('resize', decode.resize))):
+    with (mock.patch.object(dataset.source, 'read', timed('read', dataset.source.read), create=True),
+          mock.patch.object(dataset.reader, 'size', timed('header', dataset.reader.size), create=True),
+          mock.patch.object(decode, 'resize', timed('resize', decode.resize))):
         start = time.process_time()
         for batch in draws:
             dataset.__getitems__(batch)
         total = time.process_time() - start
-    spent['decode and the rest'] = total - sum(spent.values())
-    return _per_image(spent, draws)
+    elapsed['decode and the rest'] = total - sum(elapsed.values())
+    return _per_image(elapsed, draws)
 
 
 def _parts_of_baseline(dataset: PlainImages, draws: list[list[Draw]]) -> Parts:
@@ -207,7 +209,7 @@ def _per_image(seconds: Parts, draws: list[list[Draw]]) -> Parts:
 
 
 def _prepare(name: str, root: str, image_size: int, draws: list[list[Draw]]) -> Callable[[], object]:
-    """In a fresh process, for its memory."""
+    """Prepares loading in a fresh process, whose memory is measured."""
     cv2.setNumThreads(0)
     dataset = (UnlabeledImages(root, image_size=image_size) if name == 'ours' else
                PlainImages(open_source(root), (image_size, image_size)))
@@ -215,7 +217,7 @@ def _prepare(name: str, root: str, image_size: int, draws: list[list[Draw]]) -> 
 
 
 def settings(name: str) -> dict[str, object]:
-    """What each side is made of."""
+    """Settings of a side, for the table."""
     if name == 'ours':
         return {'decoder': f'simplejpeg {simplejpeg.__version__}, OpenCV {cv2.__version__}',
                 'batch': 'uint8 channels last, flip and normalization left to the device'}

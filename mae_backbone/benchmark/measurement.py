@@ -1,4 +1,4 @@
-"""The machine: what it is, how fast it multiplies matrices, how much memory a piece of work takes at its peak."""
+"""Measurement of time and peak memory, and a description of the machine."""
 import platform
 import sys
 import time
@@ -8,21 +8,22 @@ from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
-_SIGKILL = 9  # which the module signal lacks on Windows
+_SIGKILL = 9  # the module signal lacks it on Windows
 
 
 def describe(device: torch.device) -> dict:
-    """Name of the processor, threads, versions."""
+    """Describes the machine: processor, threads, versions, load."""
     return {'device': device_name(device), 'threads': torch.get_num_threads(), 'torch': torch.__version__,
             'load': round(psutil.getloadavg()[0], 1)}
 
 
 def device_name(device: torch.device) -> str:
-    """Such as 'NVIDIA H100' or 'Intel(R) Xeon(R)'."""
+    """Name of a device, such as 'NVIDIA H100' or 'Intel(R) Xeon(R)'."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
     info = Path('/proc/cpuinfo')
@@ -32,7 +33,7 @@ def device_name(device: torch.device) -> str:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """How long `work` takes, until the device is done."""
+    """Seconds that `work` takes, until the device has finished."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -41,20 +42,20 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the device."""
+    """Waits until the device has finished."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
 
 
-def memory_left(device: torch.device) -> int:
-    """Bytes that are free on the device."""
+def free_memory(device: torch.device) -> int:
+    """Free memory of the device, in bytes."""
     return torch.cuda.mem_get_info(device)[0] if device.type == 'cuda' else psutil.virtual_memory().available
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, *, repeats: int = 5) -> float:
-    """FLOP/s of the best of some multiplications of large square matrices: what the machine can do, not its data sheet.
+    """FLOP/s of the fastest of some products of large square matrices: what the machine reaches, not its data sheet.
 
-    Called in every round of a benchmark, so that it meets the same load of the machine.
+    Called in every round of a benchmark, so that it is measured under the same load.
     """
     size = 8192 if device.type == 'cuda' else 1536
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
@@ -63,57 +64,57 @@ def matmul_peak(dtype: torch.dtype, device: torch.device, *, repeats: int = 5) -
 
 
 class Worker:
-    """Work in a process of its own, so that nothing else counts in its memory, and its imports meet no others.
+    """Work in a separate process, so that only its own memory is measured, and only its own imports are loaded.
 
     Args:
-        prepare: prepare(*args) there returns the work. What it raises is raised here.
-        device: whose memory counts.
-        imports: called there before; what it takes is not counted.
+        prepare: `prepare(*args)` is called in the process and returns the work. Its exceptions are raised here.
+        device: whose memory is measured.
+        imports: called in the process before; its memory is not counted.
 
     Raises:
         ValueError: the process was killed, as by a system that is short of memory.
-        RuntimeError: it ended in another way without an answer.
+        RuntimeError: the process ended in another way without a result.
     """
 
     def __init__(self, prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,
                  imports: Callable[[], object] | None = None) -> None:
         context = get_context('spawn')
-        self.pipe, theirs = context.Pipe()
+        self.pipe, remote = context.Pipe()
         self.process = context.Process(target=_serve, daemon=True, args=(
-            theirs, prepare, args, device, imports, torch.get_num_threads()))
+            remote, prepare, args, device, imports, torch.get_num_threads()))
         self.process.start()
-        theirs.close()
-        self._answer()
+        remote.close()
+        self._receive()
 
     def __enter__(self) -> 'Worker':
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.pipe.close()  # which ends it
+        self.pipe.close()  # ends the process
         self.process.join()
 
-    def call(self) -> object:
-        """Does the work once -> what it returned."""
+    def call(self) -> Any:
+        """Does the work once, and returns its result."""
         self.pipe.send('call')
-        return self._answer()
+        return self._receive()
 
     def memory(self) -> int:
-        """Bytes that preparation and work took at their peak; on CUDA what torch allocated on the device."""
+        """Peak memory of preparation and work in bytes; on CUDA, what torch allocated on the device."""
         self.pipe.send('memory')
-        return self._answer()
+        return self._receive()
 
-    def _answer(self) -> object:
+    def _receive(self) -> Any:
         try:
-            answer = self.pipe.recv()
+            result = self.pipe.recv()
         except EOFError:
             self.process.join()
             if self.process.exitcode == -_SIGKILL:
                 raise ValueError('the process that measures was killed, most often for want of memory: choose a '
                                  'smaller --batch, image size or model') from None
             raise RuntimeError(f'the process that measures ended with exit code {self.process.exitcode}') from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 def _serve(pipe: Connection, prepare: Callable, args: tuple, device: torch.device, imports: Callable | None,
@@ -126,9 +127,9 @@ def _serve(pipe: Connection, prepare: Callable, args: tuple, device: torch.devic
         work = prepare(*args)
         pipe.send(None)
         while True:
-            order = pipe.recv()
-            pipe.send(work() if order == 'call' else peak_bytes(device) - before)
-    except EOFError:  # nobody asks any more
+            command = pipe.recv()
+            pipe.send(work() if command == 'call' else peak_bytes(device) - before)
+    except EOFError:  # the other end was closed
         return
     except Exception as error:
         pipe.send(error if isinstance(error, ValueError | OSError) else RuntimeError(traceback.format_exc()))
@@ -136,24 +137,24 @@ def _serve(pipe: Connection, prepare: Callable, args: tuple, device: torch.devic
 
 def peak_memory(prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,
                 calls: int = 2) -> int:
-    """Bytes that `prepare(*args)`, and what it returns called `calls` times, take at their peak, see `Worker`."""
-    with Worker(partial(_silent, prepare), *args, device=device) as worker:
+    """Peak memory in bytes of `prepare(*args)` and `calls` calls of the work that it returns, see `Worker`."""
+    with Worker(partial(_without_result, prepare), *args, device=device) as worker:
         for _ in range(calls):
             worker.call()
         return worker.memory()
 
 
-def _silent(prepare: Callable, *args: object) -> Callable[[], None]:
-    """The same work without an answer, which may be a large tensor."""
+def _without_result(prepare: Callable, *args: object) -> Callable[[], None]:
+    """The same work without its result, which may be a large tensor."""
     work = prepare(*args)
 
-    def silent() -> None:
+    def call() -> None:
         work()
-    return silent
+    return call
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Bytes that this process had at its peak."""
+    """Peak memory of this process in bytes; on CUDA, what torch allocated on the device."""
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device)
     status = Path('/proc/self/status')  # ru_maxrss is inherited from the parent on Linux
@@ -161,8 +162,8 @@ def peak_bytes(device: torch.device) -> int:
         return next(int(line.split()[1]) * 1024 for line in status.read_text('utf-8').splitlines()
                     if line.startswith('VmHWM'))
     memory = psutil.Process().memory_info()
-    if hasattr(memory, 'peak_wset'):  # Windows, which has no module resource
-        return memory.peak_wset
+    if (peak := getattr(memory, 'peak_wset', None)) is not None:  # Windows, which has no module resource
+        return peak
     import resource
     unit = 1 if sys.platform == 'darwin' else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

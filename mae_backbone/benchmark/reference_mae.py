@@ -1,5 +1,6 @@
-"""The yardstick of the step: MAE as one writes it down from the paper on timm's blocks, nothing done for speed."""
+"""Reference implementation of MAE: the paper written down on timm's blocks, without optimizations."""
 from functools import partial
+from typing import Any, cast
 
 import torch
 from timm.layers import PatchEmbed
@@ -10,9 +11,11 @@ from mae_backbone.core.patches import patchify, sincos_positions
 from mae_backbone.core.vit import Arch, initialize
 
 
-class PlainMAE(nn.Module):
-    """Every patch is embedded, tokens are put back in the order of the image, every patch is predicted (and MAE's loss
-    taken of the hidden ones), attention writes its N x N matrix. Parameters are named as in the public MAE code.
+class ReferenceMAE(nn.Module):
+    """MAE that embeds every patch, restores the order of the tokens, and predicts every patch.
+
+    The loss is that of the hidden patches. Attention computes its N x N matrix. Parameters are named as in the public
+    MAE code.
 
     Args:
         arch: size of the encoder.
@@ -30,24 +33,25 @@ class PlainMAE(nn.Module):
         grid = self.patch_embed.grid_size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(sincos_positions(grid, width, class_token=True), requires_grad=False)
-        self.blocks = nn.ModuleList([plain_block(width, heads) for _ in range(depth)])
+        self.blocks = nn.ModuleList([reference_block(width, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.decoder_embed = nn.Linear(width, decoder_width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_width))
         self.decoder_pos_embed = nn.Parameter(sincos_positions(grid, decoder_width, class_token=True),
                                               requires_grad=False)
-        self.decoder_blocks = nn.ModuleList([plain_block(decoder_width, decoder_heads) for _ in range(decoder_depth)])
+        self.decoder_blocks = nn.ModuleList([reference_block(decoder_width, decoder_heads)
+                                             for _ in range(decoder_depth)])
         self.decoder_norm = nn.LayerNorm(decoder_width, eps=1e-6)
         self.decoder_pred = nn.Linear(decoder_width, patch_size**2 * in_channels)
         initialize(self)
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:
-        """images (B, C, H, W), noise (B, L), the lowest of which stays visible -> loss ()."""
+        """images (B, C, H, W), noise (B, L), the lowest of which stay visible -> loss ()."""
         latent, hidden, restore = self.encode(images, noise)
         return self.loss(images, self.decode(latent, restore), hidden)
 
     def encode(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> latent (B, 1 + K, D), hidden (B, L), restore (B, L)."""
+        """images (B, C, H, W), noise (B, L) -> latent (B, 1 + K, D), hidden (B, L), restore (B, L)."""
         tokens = self.patch_embed(images) + self.pos_embed[:, 1:]
         B, L, D = tokens.shape
         K = int(L * (1 - self.mask_ratio))
@@ -86,8 +90,9 @@ class PlainMAE(nn.Module):
         return (error * hidden).sum() / hidden.sum()
 
 
-def plain_block(width: int, heads: int) -> Block:
-    """timm's block with its attention in separate steps (`fused_attn` off)."""
-    block = Block(width, heads, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))
-    block.attn.fused_attn = False
+def reference_block(width: int, heads: int) -> Block:
+    """timm's block, with attention in separate steps (`fused_attn` off)."""
+    norm_layer = cast(type[nn.Module], partial(nn.LayerNorm, eps=1e-6))  # as timm itself passes it
+    block = Block(width, heads, qkv_bias=True, norm_layer=norm_layer)
+    cast(Any, block.attn).fused_attn = False
     return block

@@ -1,53 +1,58 @@
-"""Two ways to do the same work, measured in turns: what is reported of them, as a table and as JSON."""
+"""Report of a benchmark: two implementations of the same work, measured in turns, as a table and as JSON."""
 import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_backbone.utils.atomic_write import write_text
+
 
 class Side(NamedTuple):
-    """One of the two ways, as measured."""
+    """Measurement of one of the two implementations."""
 
     throughput: float         # images/s, of the median round
-    memory: int               # peak, bytes beyond what the imports take
+    memory: int               # peak, in bytes beyond the imports
     settings: dict            # what it was run with
     parts: dict = {}          # seconds of each part of a step or an image, of the median round  # noqa: RUF012
     figures: dict = {}        # other numbers, such as model FLOPs per image  # noqa: RUF012
 
 
 class Report(NamedTuple):
-    """What a benchmark found. The spread says how far the ratio moved from round to round: the noise of the machine."""
+    """Result of a benchmark. The spread is that of the ratio over the rounds: the noise of the machine."""
 
     name: str
     machine: dict
     ours: Side
-    baseline: Side | None        # None where it does not fit into memory
-    spread: tuple[float, float]  # smallest and largest ratio of throughputs in one round
+    baseline: Side | None  # None if it does not fit into memory
+    spread: tuple[float, float] | tuple[()]  # smallest and largest ratio of throughputs in a round; () if no baseline
     note: str = ''
 
     @property
     def ratio(self) -> dict[str, float] | None:
-        """Ours over the baseline: throughput (more is better) and memory (less is better)."""
-        return self.baseline and {'throughput': self.ours.throughput / self.baseline.throughput,
-                'memory': self.ours.memory / max(self.baseline.memory, 1)}
+        """Ours divided by the baseline: throughput (more is better) and memory (less is better)."""
+        return None if self.baseline is None else _ratio(self.ours, self.baseline)
 
     def to_dict(self) -> dict:
-        """For a JSON file."""
+        """Content of the JSON file."""
         return {'benchmark': self.name, 'machine': self.machine, 'ours': _flat(self.ours),
                 'baseline': self.baseline and _flat(self.baseline), 'ratio': self.ratio,
                 'ratio_spread': list(self.spread), 'note': self.note}
 
 
-def in_turns(ours: Callable[[], float], baseline: Callable[[], float], *, rounds: int,
-             warmup: int = 1) -> tuple[list[float], list[float]]:
-    """Calls both in turns, so that what else the machine does meets both -> what they returned, such as seconds."""
+def measure_in_turns(ours: Callable[[], float], baseline: Callable[[], float], *, rounds: int,
+                     warmup: int = 1) -> tuple[list[float], list[float]]:
+    """Calls both in turns, so that other load of the machine affects both.
+
+    Returns:
+        What they returned, such as seconds, in the rounds after the warm-up.
+    """
     pairs = [(ours(), baseline()) for _ in range(warmup + rounds)][warmup:]
     first, second = zip(*pairs, strict=True)
     return list(first), list(second)
 
 
-def spread(ours: list[float], baseline: list[float]) -> tuple[float, float]:
+def ratio_spread(ours: list[float], baseline: list[float]) -> tuple[float, float]:
     """Seconds of each round -> smallest and largest ratio of throughputs."""
     ratios = [b / a for a, b in zip(ours, baseline, strict=True)]
     return min(ratios), max(ratios)
@@ -59,15 +64,16 @@ def median_parts(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def table(report: Report) -> str:
-    """The report as lines for a terminal."""
+    """Formats a report for a terminal."""
     ours, baseline = report.ours, report.baseline
     if baseline is None:
-        return '\n'.join([head(report), f'images/s     {ours.throughput:,.2f}',
+        return '\n'.join([title(report), f'images/s     {ours.throughput:,.2f}',
                           f'peak memory  {bytes_text(ours.memory)}', f'baseline     {report.note}'])
+    ratio, spread = _ratio(ours, baseline), ' to '.join(f'{value:.2f}' for value in report.spread)
     rows = [('', 'ours', 'baseline', 'ours / baseline'),
             ('images/s', f'{ours.throughput:,.2f}', f'{baseline.throughput:,.2f}',
-             f'{report.ratio["throughput"]:.2f} ({report.spread[0]:.2f} to {report.spread[1]:.2f} over the rounds)'),
-            ('peak memory', bytes_text(ours.memory), bytes_text(baseline.memory), f'{report.ratio["memory"]:.2f}')]
+             f'{ratio["throughput"]:.2f} ({spread} over the rounds)'),
+            ('peak memory', bytes_text(ours.memory), bytes_text(baseline.memory), f'{ratio["memory"]:.2f}')]
     rows += [_row(name, ours.parts, baseline.parts, lambda seconds: f'{1e3 * seconds:,.1f} ms')
              for name in dict.fromkeys([*ours.parts, *baseline.parts])]
     rows += [_row(name, ours.figures, baseline.figures, lambda number: f'{number:,.3g}')
@@ -77,18 +83,18 @@ def table(report: Report) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = ['  '.join([row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]), row[3]]).rstrip()
              for row in rows]
-    return '\n'.join([head(report), *lines])
+    return '\n'.join([title(report), *lines])
 
 
-def head(report: Report) -> str:
-    """What was measured, and on what."""
+def title(report: Report) -> str:
+    """First line of a table: the benchmark and the machine."""
     return f'{report.name}: ' + ', '.join(f'{name} {value}' for name, value in report.machine.items())
 
 
-def write_json(found: dict, path: str | Path) -> None:
-    """Writes what was found; folders are made."""
+def write_json(content: dict, path: str | Path) -> None:
+    """Writes a JSON file, and creates its folder."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(json.dumps(found, indent=2) + '\n', encoding='utf-8')
+    write_text(path, json.dumps(content, indent=2) + '\n')
 
 
 def bytes_text(number: float) -> str:
@@ -100,11 +106,17 @@ def bytes_text(number: float) -> str:
     return f'{number:.2f} GiB'
 
 
-def _row(name: str, ours: dict, baseline: dict, text: Callable) -> tuple[str, str, str, str]:
-    cells = [text(side[name]) if name in side else '-' for side in (ours, baseline)]
-    numbers = [side.get(name) for side in (ours, baseline)]
-    both = all(isinstance(number, float) and number > 0 for number in numbers)
-    return name, *cells, f'{numbers[0] / numbers[1]:.2f}' if both else ''
+def _ratio(ours: Side, baseline: Side) -> dict[str, float]:
+    return {'throughput': ours.throughput / baseline.throughput, 'memory': ours.memory / max(baseline.memory, 1)}
+
+
+def _row(name: str, ours: dict, baseline: dict, text: Callable[..., str]) -> tuple[str, str, str, str]:
+    """Name, both values as text, and their ratio if both are positive floats."""
+    mine, other = ours.get(name), baseline.get(name)
+    ratio = ''
+    if isinstance(mine, float) and isinstance(other, float) and mine > 0 and other > 0:
+        ratio = f'{mine / other:.2f}'
+    return (name, text(ours[name]) if name in ours else '-', text(baseline[name]) if name in baseline else '-', ratio)
 
 
 def _flat(side: Side) -> dict:

@@ -1,4 +1,4 @@
-"""The training step of any two configs, of ours or of mmdet and mmseg, on the same random batch."""
+"""Training steps of any two configs, ours or those of mmdet and mmseg, on the same random batch."""
 import argparse
 import importlib
 import importlib.util
@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -15,51 +16,52 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mae_backbone.benchmark.batches import Shape, synthetic_batch
 from mae_backbone.benchmark.measurement import Worker, describe
-from mae_backbone.benchmark.report import Report, Side, in_turns, median_parts, spread, table
+from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, ratio_spread, table
 from mae_backbone.benchmark.step import Clock
 from mae_backbone.utils.config_files import find_config
 
-Answer = tuple[dict[str, float], dict[str, float]]  # seconds of the parts of a step, other numbers
+StepResult = tuple[dict[str, float], dict[str, float]]  # seconds of the parts of a step, other numbers
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
-    """-> what was found, and a table of it."""
+    """Runs the benchmark. Returns the content of its JSON file, and a table."""
     report = measure(args)
     return report.to_dict(), table(report)
 
 
 def measure(args: argparse.Namespace) -> Report:
-    """Runs both in turns, each in a process of its own.
+    """Measures both in turns, each in its own process.
 
     Raises:
-        FileNotFoundError, ValueError: a config that does not exist, or is of no known kind; sizes that are not known.
+        FileNotFoundError: a config does not exist.
+        ValueError: the kind of a model, or the size of its images or batches, is not known.
     """
     paths, device = [find(args.config), find(args.against)], torch.device(args.device)
     configs = [Config.fromfile(path, import_custom_modules=False) for path in paths]
     shape = shape_of(args, configs)
     with Worker(build, paths[0], shape, device, device=device, imports=partial(load, paths[0])) as ours, \
             Worker(build, paths[1], shape, device, device=device, imports=partial(load, paths[1])) as baseline:
-        answers: tuple[list[Answer], list[Answer]] = [], []
+        results: tuple[list[StepResult], list[StepResult]] = [], []
 
         def timed(i: int) -> float:
-            answers[i].append((ours, baseline)[i].call())
-            return sum(answers[i][-1][0].values())
-        times = in_turns(partial(timed, 0), partial(timed, 1), rounds=args.rounds, warmup=args.warmup)
+            results[i].append((ours, baseline)[i].call())
+            return sum(results[i][-1][0].values())
+        times = measure_in_turns(partial(timed, 0), partial(timed, 1), rounds=args.rounds, warmup=args.warmup)
         memory = ours.memory(), baseline.memory()
     sides = [Side(shape.images / statistics.median(times[i]), memory[i], settings(configs[i], shape, args.rounds),
-                  median_parts([parts for parts, _ in answers[i][args.warmup:]]), answers[i][-1][1]) for i in (0, 1)]
-    return Report('train', describe(device), *sides, spread(*times))
+                  median_parts([parts for parts, _ in results[i][args.warmup:]]), results[i][-1][1]) for i in (0, 1)]
+    return Report('train', describe(device), sides[0], sides[1], ratio_spread(*times))
 
 
 def find(name: str) -> str:
-    """A name or path of a config, or 'mmseg::PATH' of one that comes with an installed package -> its file.
+    """Finds the file of a config: a name, a path, or 'mmseg::PATH' for one that comes with an installed package.
 
     Raises:
         FileNotFoundError: there is no such file.
     """
     package, _, inside = name.rpartition('::')
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or package == 'mae_backbone':
+    if spec is None or spec.origin is None or package == 'mae_backbone':
         return str(find_config(name))
     path = Path(spec.origin).parent / '.mim' / 'configs' / inside
     if not path.is_file():
@@ -68,27 +70,28 @@ def find(name: str) -> str:
 
 
 def shape_of(args: argparse.Namespace, configs: list[Config]) -> Shape:
-    """What both are trained on: the options, or what the first config says. Raises ValueError where it does not."""
+    """Shape of the batch: the options, or else the first config. Raises ValueError if neither states it."""
     first = configs[0]
     size = args.image_size or next(_values(first.get('model', {}), 'data_preprocessor', 'size'), None) \
         or first.get('crop_size') or next(_values(first.get('model', {}), 'batch_augments', 'size'), None) \
         or next(_values(first.get('model', {}), 'image_size'), None)
     batch = args.batch or first.get('train_dataloader', {}).get('batch_size')
     if not size or not batch:
-        raise ValueError(f'{args.config} does not say how large its images and batches are: give --image-size and '
+        raise ValueError(f'{args.config} does not state the size of its images and batches: give --image-size and '
                          '--batch')
     size = [size] if isinstance(size, int) else list(size)
-    classes = args.num_classes or min([*_values([config.get('model', {}) for config in configs], 'num_classes'), 1000])
-    return Shape(batch, (size[0], size[-1]), max(classes, 1))
+    models = [config.get('model', {}) for config in configs]
+    num_classes = args.num_classes or min([*_values(models, 'num_classes'), 1000])
+    return Shape(batch, (size[0], size[-1]), max(num_classes, 1))
 
 
-def _values(part: object, *keys: str) -> Iterator[object]:
-    """What stands at the last of the keys, below the others, anywhere in a nested config."""
-    if isinstance(part, list | tuple):
-        for one in part:
-            yield from _values(one, *keys)
-    elif isinstance(part, dict):
-        for key, value in part.items():
+def _values(config: object, *keys: str) -> Iterator[Any]:
+    """Values of the last of the keys, below the others, anywhere in a nested config."""
+    if isinstance(config, list | tuple):
+        for item in config:
+            yield from _values(item, *keys)
+    elif isinstance(config, dict):
+        for key, value in config.items():
             if key == keys[0] and len(keys) == 1:
                 yield value
             else:
@@ -96,16 +99,16 @@ def _values(part: object, *keys: str) -> Iterator[object]:
 
 
 def settings(cfg: Config, shape: Shape, rounds: int) -> dict:
-    """What a side was run with."""
+    """Settings of a side, for the table."""
     H, W = shape.size
     backbone = cfg.model.get('backbone') or cfg.model.get('encoder') or {}
     return {'config': Path(cfg.filename).name, 'model': cfg.model.type, 'backbone': backbone.get('type', '-'),
-            'images': f'{shape.images} of {H}x{W}', 'classes of the labels': shape.classes,
+            'images': f'{shape.images} of {H}x{W}', 'classes of the labels': shape.num_classes,
             'optimizer': f'{cfg.optim_wrapper.type}, {cfg.optim_wrapper.optimizer.type}', 'rounds': rounds}
 
 
 def load(path: str) -> Config:
-    """The config in its scope, with all that it may name imported."""
+    """Loads a config, and registers the modules of its scope."""
     cfg = Config.fromfile(path)
     scope = cfg.get('default_scope') or 'mmengine'
     init_default_scope(scope)
@@ -114,8 +117,8 @@ def load(path: str) -> Config:
     return cfg
 
 
-def build(path: str, shape: Shape, device: torch.device) -> Callable[[], Answer]:
-    """Model and optimizer of a config, from random weights -> a step on one batch, as MMEngine's Runner takes it."""
+def build(path: str, shape: Shape, device: torch.device) -> Callable[[], StepResult]:
+    """Builds model and optimizer of a config from random weights. Returns a step on one batch, as in MMEngine."""
     torch.manual_seed(0)
     cfg = load(path)
     model = MODELS.build({'data_preprocessor': cfg.get('data_preprocessor')} | cfg.model)
@@ -123,7 +126,7 @@ def build(path: str, shape: Shape, device: torch.device) -> Callable[[], Answer]
     wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, accumulative_counts=1))
     batch = synthetic_batch(model, shape)
 
-    def step() -> Answer:
+    def step() -> StepResult:
         clock = Clock(device)
         with wrapper.optim_context(model):
             data = model.data_preprocessor(batch.copy(), True)

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         'weights': model_fingerprint(predictor.net), 'transform': repr((size, data.get('augment'))),
         'corruptions': 'imagecorruptions'})
 
-    def measure(name: str, images: 'Dataset', labels: 'Sequence[int]', **key: str) -> None:
+    def measure(name: str, images: 'Dataset', labels: 'Sequence[int] | np.ndarray', **key: str) -> None:
         row = table.add(name, key, lambda: accuracies(predictor.net, images, labels, workers=args.workers,
                                                       batch_size=cfg.test_dataloader.batch_size))
         log_rank0(f'{name}: top-1 {row["top-1"]:.1f}, top-5 {row["top-5"]:.1f}, {row["images"]:,} images')

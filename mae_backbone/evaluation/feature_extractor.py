@@ -1,8 +1,9 @@
 """Features of images from a frozen model: one forward pass, one data loader, one table of poolings."""
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseModel, is_model_wrapper
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -68,7 +69,7 @@ def forward_batch(model: nn.Module, batch: dict, *, mode: str, dtype: str = 'flo
         mode: keyword argument of the model's forward.
         dtype: 'float32', or the type to compute in.
     """
-    inner = model.module if is_model_wrapper(model) else model
+    inner = cast(BaseModel, model.module if is_model_wrapper(model) else model)
     inputs = inner.data_preprocessor({'inputs': batch['inputs']}, False)['inputs']
     device = next(model.parameters()).device
     with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != 'float32'):

@@ -121,5 +121,5 @@ def files_fingerprint(files: np.ndarray, labels: np.ndarray) -> str:
             digest.update(b'%s %d %d\0' % (name, status.st_size, status.st_mtime_ns))
         except OSError:  # inside a shard, so that the name has to do; or deleted
             digest.update(b'%s\0' % name)
-    digest.update(np.ascontiguousarray(labels))
+    digest.update(np.ascontiguousarray(labels).tobytes())
     return digest.hexdigest()

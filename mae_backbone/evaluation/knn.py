@@ -191,6 +191,7 @@ class KNNLoop(BaseLoop):
     def extract_bank(self) -> tuple[Tensor, Tensor]:
         """Extracts normalized features (M, D) float16 and labels (M,) of the whole bank, in every process."""
         features, done, start, num_batches = None, 0, time.time(), len(self.bank)
+        size = len(self.bank.dataset)  # type: ignore[arg-type]  # torch's Dataset declares no __len__
         for i, batch in zip(range(1, num_batches + 1), self.bank, strict=False):  # samplers for training may never end
             rows, classes = self.extract(batch)
             if features is None:  # allocated once: a list of batches and their concatenation take twice as much
@@ -205,9 +206,8 @@ class KNNLoop(BaseLoop):
                 eta = (time.time() - start) / i * (num_batches - i)
                 self.runner.logger.info(f'kNN bank [{i}/{num_batches}]  eta: {eta:.0f} s')
         if features is None:
-            raise ValueError(f'the bank of {len(self.bank.dataset)} images gives no batch: '
+            raise ValueError(f'the bank of {size} images gives no batch: '
                              'set drop_last=False or a smaller batch_size in its dataloader')
-        size = len(self.bank.dataset)
         return gather(features[:done], size), gather(labels[:done], size)
 
     def extract(self, batch: dict) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from mae_backbone.evaluation.metrics import label_ranks
 from mae_backbone.utils.atomic_write import write_text
 
 
-def accuracies(net: nn.Module, dataset: Dataset, labels: Sequence[int], *, batch_size: int = 64,
+def accuracies(net: nn.Module, dataset: Dataset, labels: Sequence[int] | np.ndarray, *, batch_size: int = 64,
                workers: int = 1) -> dict[str, float]:
     """Top-1 and top-5 accuracy of a classifier in percent, and the numbers of images and classes.
 
@@ -29,7 +29,7 @@ def accuracies(net: nn.Module, dataset: Dataset, labels: Sequence[int], *, batch
         labels: of all its images.
         batch_size, workers: of the data loader.
     """
-    classes = torch.from_numpy(np.unique(labels))
+    classes = torch.from_numpy(np.unique(np.asarray(labels)))
     loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=pseudo_collate)
     ranks = []
     with torch.inference_mode():

@@ -178,8 +178,9 @@ def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
 def _class_colors(meta: dict, num_classes: int) -> list[tuple[int, int, int]]:
     """Colors of the checkpoint's classes, if there is one for each, else of our palette."""
     colors = meta.get('palette')
-    fits = isinstance(colors, (list, tuple)) and len(colors) == num_classes
-    return [tuple(color) for color in colors] if fits else palette(num_classes)
+    if isinstance(colors, (list, tuple)) and len(colors) == num_classes:
+        return [tuple(color) for color in colors]
+    return palette(num_classes)
 
 
 def _add_title(image: np.ndarray, title: str) -> np.ndarray:

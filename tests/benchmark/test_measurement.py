@@ -1,4 +1,4 @@
-"""What the benchmarks find out about the machine."""
+"""Measurement of time and peak memory."""
 import os
 import signal
 from multiprocessing import Pipe
@@ -26,37 +26,37 @@ def kill_itself():
 
 
 @pytest.mark.slow
-def test_peak_memory_is_what_the_work_takes_whatever_this_process_has():
+def test_peak_memory_is_that_of_the_work():
     held = torch.ones(200 * 2**20, dtype=torch.uint8)
     assert 64 * 2**20 <= peak_memory(fill, 64, device=CPU) < 96 * 2**20
     assert held[0] == 1
 
 
 @pytest.mark.slow
-def test_work_that_dies_is_told_as_such():
+def test_process_that_exits_is_reported():
     with pytest.raises(RuntimeError, match='exit code 3'):
         peak_memory(leave, 3, device=CPU)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no SIGKILL')
-def test_work_that_is_killed_is_no_defect():
+def test_process_that_is_killed_gives_advice():
     with pytest.raises(ValueError, match='was killed, most often for want of memory: choose a smaller --batch'):
         peak_memory(kill_itself, device=CPU)
 
 
 @pytest.mark.parametrize(('error', 'kind'), [(ValueError('a mistake'), ValueError), (KeyError('a'), RuntimeError)])
-def test_what_the_work_raises_is_told(error: Exception, kind: type):
-    """A mistake of the user's as it is, a defect with its traceback."""
+def test_exceptions_of_the_work_are_raised(error: Exception, kind: type):
+    """A user's mistake keeps its type, a defect becomes a RuntimeError with its traceback."""
     def prepare():
         raise error
     ours, theirs = Pipe()
     _serve(theirs, prepare, (), CPU, None, 1)
-    answer = ours.recv()
-    assert type(answer) is kind
-    assert str(error) in str(answer)
+    error_received = ours.recv()
+    assert type(error_received) is kind
+    assert str(error) in str(error_received)
 
 
-def test_the_peak_of_matrix_products_is_plausible_and_the_machine_has_a_name():
+def test_matmul_peak_is_plausible_and_device_has_a_name():
     assert 1e8 < matmul_peak(torch.float32, CPU, repeats=1) < 1e14
     assert describe(CPU)['device']

@@ -1,10 +1,19 @@
-"""What a benchmark reports."""
+"""Report of a benchmark as a table and as JSON."""
 import json
 from pathlib import Path
 
 import pytest
 
-from mae_backbone.benchmark.report import Report, Side, bytes_text, in_turns, median_parts, spread, table, write_json
+from mae_backbone.benchmark.report import (
+    Report,
+    Side,
+    bytes_text,
+    measure_in_turns,
+    median_parts,
+    ratio_spread,
+    table,
+    write_json,
+)
 
 REPORT = Report('step', {'device': 'abacus'}, Side(30.0, 800, {'dtype': 'float32'}, {'backward': 0.5}, {'flops': 2.0}),
                 Side(20.0, 1000, {'dtype': 'float32'}, {'backward': 0.75}, {'flops': 3.0}), (1.25, 1.75))
@@ -12,15 +21,15 @@ REPORT = Report('step', {'device': 'abacus'}, Side(30.0, 800, {'dtype': 'float32
 
 def test_json_has_both_sides_and_their_ratio(tmp_path: Path):
     write_json(REPORT.to_dict(), tmp_path / 'new' / 'report.json')
-    found = json.loads((tmp_path / 'new' / 'report.json').read_text())
-    assert found['ratio'] == {'throughput': 1.5, 'memory': 0.8}
-    assert found['ours'] == {'throughput': 30.0, 'peak_memory': 800, 'settings': {'dtype': 'float32'},
+    result = json.loads((tmp_path / 'new' / 'report.json').read_text())
+    assert result['ratio'] == {'throughput': 1.5, 'memory': 0.8}
+    assert result['ours'] == {'throughput': 30.0, 'peak_memory': 800, 'settings': {'dtype': 'float32'},
                              'parts': {'backward': 0.5}, 'flops': 2.0}
-    assert found['baseline']['peak_memory'] == 1000
-    assert found['ratio_spread'] == [1.25, 1.75]
+    assert result['baseline']['peak_memory'] == 1000
+    assert result['ratio_spread'] == [1.25, 1.75]
 
 
-def test_the_table_says_it_all():
+def test_table_has_throughput_parts_and_ratios():
     lines = table(REPORT).splitlines()
     assert lines[0] == 'step: device abacus'
     assert any('images/s' in line and '30.00' in line and '20.00' in line and '1.50 (1.25 to 1.75' in line
@@ -28,18 +37,19 @@ def test_the_table_says_it_all():
     assert any('backward' in line and '500.0 ms' in line and '750.0 ms' in line and '0.67' in line for line in lines)
 
 
-def test_both_sides_take_turns_and_the_first_rounds_do_not_count():
+def test_sides_take_turns_and_warm_up_is_not_counted():
     calls = []
-    times = in_turns(lambda: calls.append('ours') or len(calls), lambda: calls.append('plain') or len(calls), rounds=2)
+    times = measure_in_turns(lambda: calls.append('ours') or len(calls), lambda: calls.append('plain') or len(calls),
+                             rounds=2)
     assert calls == ['ours', 'plain'] * 3
     assert times == ([3, 5], [4, 6])
 
 
-def test_numbers_of_rounds():
-    assert spread([1.0, 2.0], [2.0, 3.0]) == (1.5, 2.0)
+def test_spread_and_median_of_rounds():
+    assert ratio_spread([1.0, 2.0], [2.0, 3.0]) == (1.5, 2.0)
     assert median_parts([{'a': 1.0}, {'a': 9.0}, {'a': 2.0}]) == {'a': 2.0}
 
 
 @pytest.mark.parametrize(('number', 'text'), [(12, '12 B'), (2048, '2 KiB'), (3 * 2**30, '3.00 GiB')])
-def test_bytes(number: int, text: str):
+def test_bytes_text(number: int, text: str):
     assert bytes_text(number) == text

@@ -1,8 +1,7 @@
-"""tools/benchmark.py train: any config against any other, on the same batch."""
+"""Benchmark of training steps: any config against any other, on the same batch."""
 import json
-import subprocess
-import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mae_backbone.benchmark import train
 from mae_backbone.benchmark.batches import Shape, synthetic_batch
 from mae_backbone.benchmark.train import build, find, shape_of
+from mae_backbone.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 SHAPE = Shape(2, (64, 96), 3)
@@ -30,9 +31,9 @@ def read(path: str | Path) -> Config:
     return Config.fromfile(path, import_custom_modules=False)
 
 
-# ---- what a step is taken on
+# ---- the batch
 
-def test_sizes_are_those_of_the_first_config_and_classes_the_fewer():
+def test_shape_is_that_of_the_first_config_with_the_fewer_classes():
     ours = read(ROOT / 'configs/segmentation/upernet_vit-b_160k_ade20k-512x512.py')
     theirs = read(find('mmseg::mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py'))
     assert shape_of(options(), [ours, theirs]) == Shape(2, (512, 512), 150)
@@ -42,13 +43,13 @@ def test_sizes_are_those_of_the_first_config_and_classes_the_fewer():
     assert shape_of(options(batch=4), [pretraining, pretraining])[:2] == (4, (224, 224))
 
 
-def test_options_go_before_the_config():
-    found = shape_of(options(batch=3, image_size=[32, 48], num_classes=7), [config(model=dict(num_classes=5))] * 2)
-    assert found == Shape(3, (32, 48), 7)
+def test_options_override_the_config():
+    shape = shape_of(options(batch=3, image_size=[32, 48], num_classes=7), [config(model=dict(num_classes=5))] * 2)
+    assert shape == Shape(3, (32, 48), 7)
 
 
-def test_sizes_that_nobody_says_are_asked_for():
-    with pytest.raises(ValueError, match=r'some\.py does not say how large .* give --image-size and --batch'):
+def test_unknown_sizes_are_asked_for():
+    with pytest.raises(ValueError, match=r'some\.py does not state the size .* give --image-size and --batch'):
         shape_of(options(), [config(model=dict())] * 2)
 
 
@@ -64,15 +65,14 @@ def test_configs_of_installed_packages_are_found():
          decoder_heads=2, data_preprocessor=dict(type='mae_backbone.PixelPreprocessor')),
     dict(type='mae_backbone.ViTClassifier', backbone=TINY, num_classes=3,
          data_preprocessor=dict(type='mae_backbone.PixelPreprocessor'))])
-def test_a_batch_of_pretraining_and_classification_gives_a_loss(model: dict):
+def test_batch_of_pretraining_and_classification_gives_a_loss(model: dict):
     model = MODELS.build(model)
     data = model.data_preprocessor(synthetic_batch(model, SHAPE), True)
     assert data['inputs'].shape[0::2] == (2, 64)
     assert torch.isfinite(model(**data, mode='loss')['loss'])
 
 
-@pytest.mark.slow
-def test_a_batch_of_detection_has_boxes_labels_and_masks_that_fit():
+def test_batch_of_detection_has_matching_boxes_labels_and_masks():
     init_default_scope('mmdet')
     from mmdet.models import BaseDetector, DetDataPreprocessor
 
@@ -82,9 +82,10 @@ def test_a_batch_of_detection_has_boxes_labels_and_masks_that_fit():
     data = DetDataPreprocessor(pad_mask=True, pad_size_divisor=32)(data, True)
     assert data['inputs'].shape == (2, 3, 64, 96)
     for sample in data['data_samples']:
-        found = sample.gt_instances
-        assert found.labels.max() < 3
-        for (left, top, right, bottom), mask in zip(found.bboxes.long().tolist(), found.masks.masks, strict=True):
+        instances = sample.gt_instances
+        assert instances.labels.max() < 3
+        boxes = instances.bboxes.long().tolist()
+        for (left, top, right, bottom), mask in zip(boxes, instances.masks.masks, strict=True):
             assert 0 <= left < right <= 96
             assert 0 <= top < bottom <= 64
             assert mask.sum() == mask[top:bottom, left:right].sum() == (bottom - top) * (right - left)
@@ -116,25 +117,43 @@ train_dataloader = dict(batch_size=2)
     return path
 
 
-def test_a_step_trains_the_model(tmp_path: Path):
+def test_step_trains_the_model(tmp_path: Path):
     step = build(str(write_config(tmp_path / 'some.py', 16)), Shape(2, (32, 48), 4), torch.device('cpu'))
-    answers = [step() for _ in range(8)]
-    assert set(answers[0][0]) == {'forward', 'backward', 'optimizer'}
-    assert answers[-1][1]['loss'] < answers[0][1]['loss']  # on the same batch, though 4 steps would be accumulated
+    results = [step() for _ in range(8)]
+    assert set(results[0][0]) == {'forward', 'backward', 'optimizer'}
+    assert results[-1][1]['loss'] < results[0][1]['loss']  # on the same batch, though 4 steps would be accumulated
 
 
-@pytest.mark.slow
-def test_a_table_and_a_file_with_both_sides(tmp_path: Path):
+class InProcess:
+    """Stands in for `Worker`, whose process would import everything again."""
+
+    def __init__(self, prepare: Callable, *args: object, **_: object) -> None:
+        self.call = prepare(*args)
+
+    def memory(self) -> int:
+        return 2**20
+
+    def __enter__(self) -> 'InProcess':
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def test_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(train, 'Worker', InProcess)
     small, large = write_config(tmp_path / 'small.py', 16), write_config(tmp_path / 'large.py', 256)
-    said = subprocess.run(
-        [sys.executable, ROOT / 'tools' / 'benchmark.py', 'train', small, '--against', large, '--rounds', '2',
-         '--threads', '1', '--device', 'cpu', '--json', tmp_path / 'train.json'],
-        capture_output=True, text=True, check=True, cwd=tmp_path).stdout
-    assert all(text in said for text in ('images/s', 'peak memory', 'small.py', 'large.py', '2 of 32x48'))
-    found = json.loads((tmp_path / 'train.json').read_text())
-    assert found['baseline']['peak_memory'] > 4 * 2 * found['baseline']['parameters']
-    assert found['ratio'] == {
-        'throughput': found['ours']['throughput'] / found['baseline']['throughput'],
-        'memory': found['ours']['peak_memory'] / found['baseline']['peak_memory']}
-    assert found['ratio']['memory'] < 1
-    assert found['ours']['parameters'] < found['baseline']['parameters'] / 50
+    threads = torch.get_num_threads()
+    try:
+        assert main(['benchmark', 'train', small, '--against', large, '--rounds', '2', '--threads', '1', '--device',
+                     'cpu', '--json', tmp_path / 'train.json']) == 0
+    finally:
+        torch.set_num_threads(threads)
+    output = capsys.readouterr().out
+    assert all(text in output for text in ('images/s', 'peak memory', 'small.py', 'large.py', '2 of 32x48'))
+    result = json.loads((tmp_path / 'train.json').read_text())
+    assert result['ratio'] == {
+        'throughput': result['ours']['throughput'] / result['baseline']['throughput'],
+        'memory': result['ours']['peak_memory'] / result['baseline']['peak_memory']}
+    assert result['ours']['parameters'] < result['baseline']['parameters'] / 50
