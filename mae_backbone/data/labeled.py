@@ -74,7 +74,7 @@ def class_names(root: Path, split: str) -> list[str]:
     """Names of the classes in the order of the labels, from this split only."""
     kind = layout(root, split)
     if kind == 'folders':
-        return list(_folders(root / split)) if (root / split).is_dir() else []
+        return list(class_folders(root, split)) if (root / split).is_dir() else []
     texts = (_of_list(root / f'{split}.txt') if kind == 'list' else _of_shards(_shards(root, split)))[1]
     return list(named_classes(root, texts))
 
@@ -85,7 +85,7 @@ def named_classes(root: Path, texts: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(set(texts)))
     file = root / 'classes.txt'
     if file.is_file():
-        return tuple(line.strip() for line in file.read_text(encoding='utf-8').splitlines() if line.strip())
+        return tuple(line.strip() for line in file.read_text(encoding='utf-8-sig').splitlines() if line.strip())
     return tuple(str(number) for number in range(max(map(int, texts)) + 1))
 
 
@@ -104,8 +104,9 @@ def numbered(texts: Sequence[str], classes: Sequence[str], where: str) -> np.nda
 
 def _of_folders(root: Path, split: str, wanted: Sequence[str] | None, source: str | Path) -> Labeled:
     folder = _split_folder(root, split)
-    classes = _folder_classes(folder, wanted, source)
-    files = [list_images(folder / name) for name in classes]
+    folders = class_folders(root, split)
+    classes = _folder_classes(folder, tuple(folders), wanted, source)
+    files = [list_images(folders[name]) for name in classes]
     labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files])
     return Labeled(classes, labels, packed(path for paths in files for path in paths), np.arange(len(labels)), None)
 
@@ -123,9 +124,31 @@ def _folders(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(entry.name for entry in entries(folder) if file_type(entry) == stat.S_IFDIR))
 
 
-def _folder_classes(folder: Path, wanted: Sequence[str] | None, source: str | Path) -> tuple[str, ...]:
-    """Names of the class folders in the order of the labels: `wanted`, which come from `source`, or all."""
-    names = _folders(folder)
+def class_folders(root: Path, split: str) -> dict[str, Path]:
+    """Returns the folder of each class name of a split, in the order of the labels.
+
+    The names are those of the folders, sorted. If all folders are named by numbers and `root/classes.txt` exists,
+    folder N holds the class in line N of the file, counted from 0.
+
+    Raises:
+        ValueError: classes.txt has no line for a folder.
+    """
+    folder, file = root / split, root / 'classes.txt'
+    numbers = _folders(folder)
+    if not numbers or not all(name.isdecimal() for name in numbers) or not file.is_file():
+        return {name: folder / name for name in numbers}
+    lines = [line.strip() for line in file.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
+    unknown = [name for name in numbers if int(name) >= len(lines)]
+    if unknown:
+        raise ValueError(f'{file} has {len(lines)} names, but {folder.absolute()} has the folders '
+                         f'{", ".join(unknown[:3])}: folder N holds the class in line N, counted from 0. Add the '
+                         'missing names, or remove classes.txt')
+    return {lines[int(name)]: folder / name for name in sorted(numbers, key=int)}
+
+
+def _folder_classes(folder: Path, names: tuple[str, ...], wanted: Sequence[str] | None,
+                    source: str | Path) -> tuple[str, ...]:
+    """Names of the classes in the order of the labels: `wanted`, which come from `source`, or all `names`."""
     if not names:
         raise ValueError(f'{folder.absolute()} has no class folders: put the images of each class into a folder with '
                          'its name, or give another --data-root DIR')

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from mae_backbone.data.files import list_images
-from mae_backbone.data.labeled import Labeled, class_names, layout, open_labeled
+from mae_backbone.data.labeled import Labeled, class_folders, class_names, layout, open_labeled
 from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.drawing import draw_class_name
@@ -59,11 +59,12 @@ class ClassFolders(DataFormat):
         self.check_root()
         if layout(Path(self.spec.root), self.split_name) != 'folders':
             return self._check_list_or_shards()
-        paths = self._images_in_folders()
-        decode_sample(self.spec.split, paths)
-        return [f'{self.spec.split}: {len(paths):,} images of {len(self.names_on_disk())} classes']
+        images = self._images_in_folders()
+        decode_sample(self.spec.split, [path for paths in images.values() for path in paths])
+        return self._lines([len(paths) for paths in images.values()])
 
-    def _images_in_folders(self) -> list[str]:
+    def _images_in_folders(self) -> dict[str, list[str]]:
+        """Returns the images of each class."""
         folder, names = self.folder, self.names_on_disk()
         if not folder.is_dir():
             raise DataError(f'the {self.spec.split} split {does_not_exist(str(folder))}: set split of the data set, or '
@@ -76,19 +77,28 @@ class ClassFolders(DataFormat):
             raise DataError(f'{folder} has other class folders than training: {len(missing)} are missing '
                             f'({first_few(missing)}), {len(extra)} are unknown ({first_few(extra)}): add, rename or '
                             'remove folders')
-        images = {name: _images(folder / name) for name in names}
+        images = {name: _images(path) for name, path in class_folders(Path(self.spec.root), self.split_name).items()}
         empty = [name for name, paths in images.items() if not paths]
         if empty:
             raise DataError(f'{len(empty)} of the {len(names)} class folders in {folder} contain no images '
                             f'({first_few(empty)}): add images, or remove these folders from all splits')
-        return [str(path) for name in names for path in images[name]]
+        return images
 
     def _check_list_or_shards(self) -> list[str]:
         # `open_labeled` refuses classes that training does not have.
         if self._labeled.shards is None:
             decode_sample(self.spec.split, [os.fsdecode(name) for name in self._labeled.files])
-        num_classes = len(set(self._labeled.labels.tolist()))
-        return [f'{self.spec.split}: {len(self._labeled.labels):,} images of {num_classes} classes']
+        return self._lines(list(Counter(self._labeled.labels.tolist()).values()))
+
+    def _lines(self, counts: list[int]) -> list[str]:
+        """Describes the split by the number of images of each class."""
+        split, fraction = self.spec.split, self.spec.option('fraction') or 1.0
+        lines = [f'{split}: {sum(counts):,} images of {len(counts)} classes']
+        num_used = sum(max(1, round(fraction * count)) for count in counts)  # as ClassFolder chooses them
+        if num_used < sum(counts):
+            lines.append(f'{split}: only {num_used:,} of {sum(counts):,} images are used (fraction={fraction:g} in the '
+                         'config, or --labels)')
+        return lines
 
     def subset(self, fraction: float, seed: int) -> str:
         """Restricts the data set to a fraction of the images of each class, at least one of each."""
@@ -123,8 +133,8 @@ class ClassFolders(DataFormat):
         return draw_class_name(image, self._class_of_image[path])
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[str]:
     try:
-        return list_images(folder)
+        return [str(path) for path in list_images(folder)]
     except ValueError:  # The folder contains no images.
         return []

@@ -85,6 +85,7 @@ class CocoFormat(DataFormat):
                  f'class{"es" * (len(self.categories) > 1)}']
         lines += self._notes(masks=masks) if file.has_annotations else []
         lines += self._check_consistency(masks=masks) if labels else []
+        lines += self.unused_images(len(file.images))
         self._check_image_sizes()
         return lines
 
@@ -197,7 +198,7 @@ class CocoFormat(DataFormat):
         broken, partial = (len(file.faulty_masks(kind, categories, trained_only=True)) * masks
                            for kind in ('broken', 'partial'))
         notes = [
-            (len(empty), 'images without annotations' + ', which training filters out' * drops_empty),
+            (len(empty), 'images without annotations' + self._use_of_empty_images(drops_empty)),
             (len(small), f'images with a side below {min_size} pixels, which training filters out'),
             (sum(file.num_crowds[number] for number in categories), 'boxes that mark crowds, which are ignored'),
             (file.num_skipped, 'annotations without area, outside their image or marked "ignore", which are skipped'),
@@ -211,6 +212,16 @@ class CocoFormat(DataFormat):
              + first_few(f'{name}: {count:,}' for name, count in others.items()) + ')'),
             (len(unused), f'classes without a box ({first_few(unused)})')]
         return [f'{self.spec.split}: {note}: {count:,}' for count, note in notes if count]
+
+    def _use_of_empty_images(self, drops_empty: bool) -> str:
+        """Says whether training uses images without annotations as background."""
+        if self.spec.split != 'train':
+            return ''
+        if drops_empty:
+            return ', which training filters out (filter_empty_gt)'
+        droppers = sorted(set(filter(None, map(_drops_empty_images, self.spec.transforms()))))
+        return f', which {" and ".join(droppers)} replaces by other images' if droppers else (
+            ', which training uses as background')
 
     def check_evaluator(self, evaluator: ConfigDict, name: str) -> None:
         """Refuses CocoMetric and LVISMetric with an annotation file of other images than this data set's."""
@@ -285,6 +296,18 @@ class LvisFormat(CocoFormat):
     dataset_types: ClassVar = {'LVISDataset': ('load_data_list', 'parse_data_info')}
     takes_urls = True
     metric_reads_iscrowd = False
+
+
+# Transforms of mmdet that by default drop an image without objects, with the setting that keeps it. Despite its name,
+# keep_empty=True of FilterAnnotations drops such images.
+_DROPPERS = {'FilterAnnotations': ('keep_empty', False), 'RandomCrop': ('allow_negative_crop', True)}
+
+
+def _drops_empty_images(step: dict) -> str:
+    """Returns the name of a transform and the setting that keeps images without objects; '' if it keeps them."""
+    name = str(step.get('type')).split('.')[-1]
+    setting, keeps = _DROPPERS.get(name, ('', True))
+    return f'{name} (without {setting}={keeps})' if setting and step.get(setting, not keeps) != keeps else ''
 
 
 def _labels_shown(dataset: BaseDataset, index: int) -> set[int]:

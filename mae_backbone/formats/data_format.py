@@ -80,6 +80,14 @@ class DataFormat:
             DataError: the evaluator would compare predictions with labels of other images.
         """
 
+    def unused_images(self, num_images: int) -> list[str]:
+        """Returns a line for the plan if `indices` in the config restricts the data set to some of its images."""
+        indices = self.spec.option('indices')
+        if indices is None:
+            return []
+        num_used = len(indices) if isinstance(indices, (list, tuple)) else min(abs(int(indices)), num_images)
+        return [f'{self.spec.split}: only {num_used:,} of {num_images:,} images are used (indices in the config)']
+
     def check_root(self) -> None:
         """Refuses a root that is not a folder.
 

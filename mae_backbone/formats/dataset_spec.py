@@ -25,10 +25,12 @@ class DatasetSpec:
         split: 'train', 'val' or 'test'.
         cfg: the settings in the config itself, not a copy: changes to it change the run.
         cls: class of the data set; None if its type is not registered.
+        wrapper_pipelines: pipelines of the wrappers around the data set, such as MultiImageMixDataset.
     """
     split: str
     cfg: ConfigDict
     cls: type | None
+    wrapper_pipelines: tuple = ()
 
     @property
     def type_name(self) -> str:
@@ -71,6 +73,11 @@ class DatasetSpec:
                 return parameter.default
         return None
 
+    def transforms(self) -> Iterator[dict]:
+        """Yields the transforms of the data set and of its wrappers, including nested ones."""
+        yield from dicts_in(self.option('pipeline'))
+        yield from dicts_in(self.wrapper_pipelines)
+
     @property
     def class_names(self) -> list[str]:
         """Class names in the order of the labels, from the config or else from the type; empty if both have none."""
@@ -96,9 +103,9 @@ def dataset_specs(cfg: Config, split: str) -> list[DatasetSpec]:
     """Lists the data sets that a split reads: those of its dataloader, and the labeled bank of `KNNLoop`."""
     loop = cfg.get(f'{split}_cfg') or {}
     loaders = [cfg.get(f'{split}_dataloader'), loop.get('bank')]
-    return [DatasetSpec(split, dataset, _class_of(dataset, cfg.get('default_scope')))
+    return [DatasetSpec(split, dataset, _class_of(dataset, cfg.get('default_scope')), pipelines)
             for loader in loaders if isinstance(loader, dict) and isinstance(loader.get('dataset'), dict)
-            for dataset in _unwrapped(loader['dataset'])]
+            for dataset, pipelines in _unwrapped(loader['dataset'])]
 
 
 def dicts_in(config: object) -> Iterator[dict]:
@@ -114,13 +121,13 @@ def dicts_in(config: object) -> Iterator[dict]:
         yield from dicts_in(child)
 
 
-def _unwrapped(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """Yields the data sets inside wrappers such as RepeatDataset and ConcatDataset."""
+def _unwrapped(dataset: ConfigDict, pipelines: tuple = ()) -> Iterator[tuple[ConfigDict, tuple]]:
+    """Yields the data sets inside wrappers such as RepeatDataset, each with the pipelines of its wrappers."""
     inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
     if not inner:
-        yield dataset
+        yield dataset, pipelines
     for wrapped in inner:
-        yield from _unwrapped(wrapped)
+        yield from _unwrapped(wrapped, (*pipelines, dataset.get('pipeline') or ()))
 
 
 def _class_of(dataset: ConfigDict, scope: str | None) -> type | None:

@@ -1,6 +1,6 @@
 """Files of label maps: pairs of an image and its map, their pixels, and what is wrong with them."""
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -157,13 +157,20 @@ class LabelMapSummary:
 
     path: str
     labels: frozenset[int] = frozenset()
+    ignored: float = 0.0        # fraction of the pixels with the label 255, or 0 with `reduce_zero_label`
     fault: str = ''             # why it cannot be read
     unknown_colors: str = ''
     size_mismatch: str = ''     # its size and the size of the image, if they differ
 
 
-def summarize(read: Reader, image: str, path: str) -> LabelMapSummary:
+def summarize(read: Reader, ignored: Collection[int], image: str, path: str) -> LabelMapSummary:
     """Reads a label map and compares it with the header of its image.
+
+    Args:
+        read: reader of the data set's label maps.
+        ignored: labels of pixels of no class.
+        image: path of the image.
+        path: path of the label map.
 
     Raises:
         DataError: the image cannot be read.
@@ -182,11 +189,15 @@ def summarize(read: Reader, image: str, path: str) -> LabelMapSummary:
         raise DataError(f'image cannot be read: {error}') from error
     mismatch = '' if labels.shape == (height, width) else (
         f'{labels.shape[1]}x{labels.shape[0]}, the image is {width}x{height}')
-    return LabelMapSummary(path, _unique(labels), size_mismatch=mismatch)
+    counts = _count(labels)
+    num_ignored = sum(count for label, count in counts.items() if label in ignored)
+    return LabelMapSummary(path, frozenset(counts), num_ignored / max(1, labels.size), size_mismatch=mismatch)
 
 
-def _unique(labels: np.ndarray) -> frozenset[int]:
+def _count(labels: np.ndarray) -> dict[int, int]:
+    """Returns the number of pixels of each label that is present."""
     if labels.dtype == np.uint8:  # OpenCV's histogram is many times faster than sorting, and copies nothing.
         counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256])
-        return frozenset(np.flatnonzero(counts).tolist())
-    return frozenset(np.unique(labels).astype(int).tolist())
+        return {int(label): int(counts[label, 0]) for label in np.flatnonzero(counts)}
+    present, counts = np.unique(labels, return_counts=True)
+    return dict(zip(present.astype(int).tolist(), counts.tolist(), strict=True))

@@ -108,7 +108,8 @@ class LabelMaps(DataFormat):
     def _summaries(self) -> list[LabelMapSummary]:
         images, maps = zip(*evenly_spaced(self._pairs, NUM_INSPECTED), strict=True)
         with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(partial(summarize, self._reader), images, maps))
+            ignored = {IGNORED, *([0] if self.spec.option('reduce_zero_label') else [])}
+            return list(pool.map(partial(summarize, self._reader, ignored), images, maps))
 
     def _check_config(self) -> None:
         """Refuses settings at which mmseg would fail in the middle of a run, or which it would misread."""
@@ -143,15 +144,18 @@ class LabelMaps(DataFormat):
             raise DataError(f'the {len(summaries):,} inspected label maps of training contain only {sorted(present)}, '
                             f'so that there is nothing to tell apart: expected the labels {valid}; in masks of 0 and '
                             '255, replace 255 by 1')
+        if split == 'train' and len(summaries) == len(self._pairs):
+            _check_ignored(summaries, valid, absent)
+        ignored = float(np.mean([summary.ignored for summary in summaries]))
         lines = [f'{split}: {len(self._pairs):,} images with label maps of {len(names)} classes, {len(summaries):,} '
-                 'inspected']
+                 f'inspected, {ignored:.1%} of the pixels ignored']
         if absent:
             lines.append(f'{split}: classes without a pixel ({first_few(absent)}): {len(absent)}')
         if valid.first and 0 in present and len(names) not in present:
             lines.append(f'{split}: label 0 is ignored (reduce_zero_label=True), and no pixel has label {len(names)}: '
                          f'if 0 is {names[0]}, set reduce_zero_label=False in all data sets, and remove it from '
                          'LoadAnnotations')
-        return lines
+        return lines + self.unused_images(len(self._pairs))
 
     # ---- a part of the labels
 
@@ -211,6 +215,37 @@ class LabelMaps(DataFormat):
         colors = np.zeros((max(IGNORED + 1, first + len(names)), 3), np.uint8)
         colors[first:first + len(names)] = own or palette(len(names))
         return draw_label_map(image, labels, dict(enumerate(names, start=first)), colors)
+
+
+def _check_ignored(summaries: list[LabelMapSummary], valid: 'ValidLabels', absent: list[str]) -> None:
+    """Refuses label maps in which 255, which marks pixels of no class, seems to stand for a class.
+
+    Args:
+        summaries: summaries of all label maps of training.
+        valid: labels that the maps may have.
+        absent: names of the classes without a pixel.
+    """
+    advice = 'give the class its own number in all label maps'
+    with_255 = [summary for summary in summaries if IGNORED in summary.labels]
+    # With reduce_zero_label and pixels of 0, the last class may be absent because labels were not meant to be reduced.
+    shifted = valid.first and 0 in valid.present(summaries)
+    if with_255 and absent == valid.names[-1:] and not shifted:
+        raise DataError(f'no label map of training has label {len(valid.names) - 1 + valid.first} ({absent[0]}), but '
+                        f'{len(with_255)} of {len(summaries)} have 255, which marks pixels of no class: if 255 stands '
+                        f'for {absent[0]}, {advice}. If it does not, remove {absent[0]} from classes.txt: nothing can '
+                        'be learned about it')
+    for label, name in enumerate(valid.names, start=valid.first):
+        with_class = [summary for summary in summaries if label in summary.labels]
+        exclusive = not any(IGNORED in summary.labels for summary in with_class)
+        covering = len(with_class) + len(with_255) == len(summaries) or len(valid.names) == 2
+        # In a set with rare classes, a class may be absent from the maps with 255 by chance. It is suspicious if it is
+        # the only one that is absent.
+        others = {*range(valid.first, valid.first + len(valid.names))} - {label}
+        only_absent = others <= valid.present(with_255)
+        if with_255 and with_class and exclusive and covering and only_absent:
+            raise DataError(f'{len(with_class)} label maps of training have label {label} ({name}) and no 255, and '
+                            f'{len(with_255)} have 255 and no label {label} (such as {with_255[0].path}): 255, which '
+                            f'marks pixels of no class, seems to stand for {name} there: {advice}')
 
 
 class ValidLabels:

@@ -67,7 +67,7 @@ def test_counts_equal_mmdets(tmp_path: Path, seed: int) -> None:
 def test_filtered_images_equal_mmdets(tmp_path: Path, side: int, empty: bool) -> None:
     path, filters = write_coco(tmp_path), dict(filter_empty_gt=empty, min_size=side)
     lines = check(path, filter_cfg=filters)
-    assert ('train: images without annotations, which training filters out: 1' in lines) == empty
+    assert ('train: images without annotations, which training filters out (filter_empty_gt): 1' in lines) == empty
     small = sum(int(line.split()[-1]) for line in lines if line.startswith('train: images with a side below'))
     kept = coco_dataset(path, filter_cfg=filters)
     assert small == sum(min(size) < side for size in SIZES.values())
@@ -78,7 +78,7 @@ def test_filtered_images_equal_mmdets(tmp_path: Path, side: int, empty: bool) ->
 def test_valid_data_pass(tmp_path: Path) -> None:
     lines = check(write_coco(tmp_path), masks=True)
     assert lines == ['train: 3 images, 3 boxes of 2 classes',
-                     'train: images without annotations, which training filters out: 1',
+                     'train: images without annotations, which training filters out (filter_empty_gt): 1',
                      'train: boxes that mark crowds, which are ignored: 1']
 
 
@@ -149,7 +149,8 @@ def test_only_the_chosen_classes_are_counted(tmp_path: Path) -> None:
     spec = spec_of(write_coco(tmp_path, content))
     spec.cfg.metainfo = dict(classes=('nucleus', 'never'))
     assert CocoFormat(spec).check(masks=False, labels=True) == [
-        'train: 3 images, 1 boxes of 2 classes', 'train: images without annotations, which training filters out: 1',
+        'train: 3 images, 1 boxes of 2 classes',
+        'train: images without annotations, which training filters out (filter_empty_gt): 1',
         'train: boxes that mark crowds, which are ignored: 1',
         'train: boxes of classes that are not in the config, which are left out (cell: 2): 2',
         'train: classes without a box (never): 1']
@@ -276,3 +277,27 @@ def test_counted_boxes_are_those_that_mmdet_trains_on(tmp_path: Path) -> None:
     assert f'{len(instances) - num_crowds} boxes of 2 classes' in lines[0]
     assert 'outside their image or marked "ignore", which are skipped: 5' in '\n'.join(lines)
     assert f'which are ignored: {num_crowds}' in '\n'.join(lines)
+
+
+@pytest.mark.parametrize(('transforms', 'words'), [
+    ([dict(type='Resize')], 'which training uses as background: 1'),
+    ([dict(type='FilterAnnotations')],
+     'which FilterAnnotations (without keep_empty=False) replaces by other images: 1'),
+    ([dict(type='mmdet.RandomCrop', crop_size=9), dict(type='FilterAnnotations', keep_empty=False)],
+     'which RandomCrop (without allow_negative_crop=True) replaces by other images: 1'),
+    ([dict(type='RandomCrop', allow_negative_crop=True), dict(type='FilterAnnotations', keep_empty=False)],
+     'which training uses as background: 1')])
+def test_use_of_images_without_annotations_is_stated(tmp_path: Path, transforms: list[dict], words: str) -> None:
+    write_coco(tmp_path)
+    cfg = coco_config(tmp_path)
+    cfg.train_dataloader.dataset.dataset.dataset.update(filter_cfg=dict(filter_empty_gt=False),
+                                                        metainfo=dict(classes=('cell', 'nucleus')))
+    cfg.train_dataloader.dataset.dataset.pipeline = transforms  # of the wrapper
+    spec, = dataset_specs(cfg, 'train')
+    assert f'train: images without annotations, {words}' in CocoFormat(spec).check(masks=True, labels=True)
+
+
+def test_images_that_indices_leave_out_are_counted(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    assert check(path, indices=[0, 1])[-1] == 'train: only 2 of 3 images are used (indices in the config)'
+    assert check(path, indices=1)[-1] == 'train: only 1 of 3 images are used (indices in the config)'
