@@ -20,7 +20,7 @@ def empty_pixels(*shape: int, dtype: np.dtype | type = np.uint8) -> Tensor:
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch_dtype)
     storage = torch.UntypedStorage._new_shared(int(np.prod(shape)) * torch_dtype.itemsize)
-    return torch.empty(0, dtype=torch_dtype).set_(storage, 0, shape)
+    return torch.empty(0, dtype=torch_dtype).set_(storage, 0, shape)  # type: ignore[call-overload]  # the stride is optional
 
 
 def as_batch(pixels: Tensor, draws: Sequence[Draw], flips: np.ndarray) -> dict[str, Tensor]:

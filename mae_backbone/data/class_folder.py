@@ -73,7 +73,7 @@ class ClassFolder(Dataset):
         """Hash of file names, labels and transforms."""
         digest = hashlib.sha256(repr((self.classes, self.transform)).encode())
         for column in (self.files, self.labels):
-            digest.update(np.ascontiguousarray(column))
+            digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ def _transform(size: tuple[int, int], train: bool, augment: dict) -> Callable[[I
     return transform
 
 
-def _posterize(image: Image.Image, bits: int, **_) -> Image.Image:
+def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
     """Posterizes with at least one bit: timm's strongest magnitudes ask for 0, which Pillow 13 refuses."""
     return ImageOps.posterize(image, min(max(bits, 1), 8))
 

@@ -232,7 +232,7 @@ def _mapped(folder: Path, *, file: str, bytes: int, dtype: str) -> np.ndarray:
 def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
     crc = 0
     for column in arrays.values():
-        crc = zlib.crc32(np.ascontiguousarray(column), crc)
+        crc = zlib.crc32(np.ascontiguousarray(column).data, crc)
     return crc
 
 

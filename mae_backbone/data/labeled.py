@@ -41,7 +41,8 @@ def open_labeled(root: Path, split: str, classes: Sequence[str] | None = None) -
     Raises:
         FileNotFoundError, ValueError: files, labels or classes are missing, empty or contradictory.
     """
-    kind, source = layout(root, split), 'the list classes'
+    kind = layout(root, split)
+    source: str | Path = 'the list classes'
     if classes is None and split not in ('', 'train'):
         classes, source = class_names(root, 'train') or None, (root / 'train').absolute()
     if kind == 'folders':

@@ -165,7 +165,7 @@ def _remove_records(out: Path) -> None:
 
 
 def _fingerprint(source: Source) -> str:
-    crc = zlib.crc32(source.keys.ends, zlib.crc32(source.keys.text))
+    crc = zlib.crc32(source.keys.ends.data, zlib.crc32(source.keys.text.data))
     return f'{crc:08x}'
 
 

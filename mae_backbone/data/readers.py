@@ -94,7 +94,7 @@ class BandReader:
                  max_pixels: int | None = None) -> None:
         self.max_pixels = max_pixels
         self.taken = None if isinstance(channels, int) else tuple(channels)
-        self.channels = channels if self.taken is None else len(self.taken)
+        self.channels: int = channels if isinstance(channels, int) else len(channels)
         if not 1 <= self.channels <= _MAX_CHANNELS or any(channel < 0 for channel in self.taken or ()):
             raise ValueError(f'channels={channels}, expected a number in 1..{_MAX_CHANNELS}, or a list of up to '
                              f'{_MAX_CHANNELS} channels counted from 0')

@@ -29,7 +29,7 @@ def resize(pixels: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, 
         filters = {'bicubic': torch.ops.aten._upsample_bicubic2d_aa, 'bilinear': torch.ops.aten._upsample_bilinear2d_aa}
         filters[interpolation].out(_planes(crop), list(size), False, None, None, out=_planes(out))
     else:
-        out[...] = _interpolate(crop, tuple(size), interpolation)
+        out[...] = _interpolate(crop, (size[0], size[1]), interpolation)
     return out
 
 

@@ -22,7 +22,7 @@ class Draw(NamedTuple):
         size: (height, width) of the crop in pixels, None for the size of the data set.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not needed
     seed: int
     weight: float = 1.0
     size: tuple[int, int] | None = None

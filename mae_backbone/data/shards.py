@@ -50,7 +50,7 @@ def members(path: str | Path) -> Iterator[Member]:
     try:
         with tarfile.open(path, 'r:', errorlevel=2) as tar:
             while (info := tar.next()) is not None:
-                tar.members = []  # otherwise tarfile keeps them all
+                tar.members = []  # type: ignore[attr-defined]  # undocumented; otherwise tarfile keeps them all
                 if info.isreg() and not info.issparse():
                     yield Member(info.name, info.offset_data, info.size)
             # tarfile takes a damaged or truncated header for the end of the file.
@@ -80,13 +80,13 @@ class ShardSource:
             FileNotFoundError: a tar file does not exist.
             ValueError: there are no images, or a tar file is damaged.
         """
-        paths = [os.path.abspath(os.path.expanduser(path)) for path in paths]
-        for path in paths:
+        files = [os.path.abspath(os.path.expanduser(path)) for path in paths]
+        for path in files:
             if not os.path.isfile(path):
                 raise FileNotFoundError(f'{path} is not a file, expected a shard: check data_root or --data-root')
-        what = paths[0] if len(paths) == 1 else f'{len(paths):,} shards starting with {paths[0]}'
-        return cls(kept_table('\n'.join([what, 'shards', ' '.join(suffixes), *paths]),
-                              lambda: _index(what, paths, suffixes)))
+        what = files[0] if len(files) == 1 else f'{len(files):,} shards starting with {files[0]}'
+        return cls(kept_table('\n'.join([what, 'shards', ' '.join(suffixes), *files]),
+                              lambda: _index(what, files, suffixes)))
 
     def __len__(self) -> int:
         return len(self.keys)

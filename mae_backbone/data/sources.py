@@ -105,8 +105,8 @@ class ListSource(FileSource):
     """Files that a text file names by paths relative to it. `root` is the text file."""
 
     @classmethod
-    def open(cls, root: str | Path) -> 'ListSource':
-        """Opens the files of a list in its order.
+    def open(cls, root: str | Path, suffixes: Sequence[str] = ()) -> 'ListSource':
+        """Opens the files of a list in its order, with any suffix.
 
         Raises:
             FileNotFoundError: one of a thousand lines, evenly spaced, names a file that does not exist.

@@ -1,6 +1,7 @@
 """Data set of unlabeled images for pretraining."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -74,14 +75,18 @@ class UnlabeledImages(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index = range(len(self))[index]  # an IndexError ends iteration
-        batch = self.__getitems__([Draw(index, int(torch.randint(2**63 - 1, ())))])
+        batch = self.batch([Draw(index, int(torch.randint(2**63 - 1, ())))])
         image = batch['inputs'][0].permute(2, 0, 1)
         return {'inputs': (image.flip(-1) if batch['flips'][0] else image).contiguous()}
 
     def __getitems__(self, draws: Sequence[Draw] | Sequence[int]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Batch of these draws. Plain indices, which other samplers give, return a list of items."""
         if not isinstance(draws[0], Draw):
-            return [self[index] for index in draws]
+            return [self[index] for index in cast(Sequence[int], draws)]
+        return self.batch(cast(Sequence[Draw], draws))
+
+    def batch(self, draws: Sequence[Draw]) -> dict[str, Tensor]:
+        """Batch of these draws, as described above."""
         numbers = uniforms([draw.seed for draw in draws], 1 + NUM_UNIFORMS, stream=_CROP)
         pixels = empty_pixels(len(draws), *(draws[0].size or self.image_size), self.reader.channels,
                               dtype=self.reader.dtype)

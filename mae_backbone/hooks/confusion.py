@@ -2,7 +2,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
 
 from mae_backbone.evaluation.knn import gather
 from mae_backbone.registry import HOOKS
@@ -76,7 +75,7 @@ class ConfusionHook(Hook):
         self.predictions += zip(labels, predicted, strict=True)
         self.num_classes = max([self.num_classes, *(len(output['scores']) for output in outputs)])
 
-    def _write(self, runner: Runner, dataset: Dataset, stage: str) -> None:
+    def _write(self, runner: Runner, dataset: Sized, stage: str) -> None:
         # With few images a process may have none.
         predictions = gather(torch.tensor(self.predictions, dtype=torch.int64).reshape(-1, 2), len(dataset))
         if not is_main_process() or not len(predictions):

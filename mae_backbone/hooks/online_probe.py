@@ -1,11 +1,11 @@
 """Evaluates the features during pretraining with k-NN and a linear classifier, on images with labels."""
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.runner import Runner
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from mae_backbone.evaluation.knn import knn_predict
 from mae_backbone.hooks.feature_monitor import Features, MeasuringHook, extract, spread_out
@@ -46,7 +46,7 @@ class ProbeHook(MeasuringHook):
         super().__init__(interval=interval, by_epoch=by_epoch)
         self.configs, self.number = {'train': train, 'val': val}, images
         self.k, self.temperature, self.batch_size, self.workers = k, temperature, batch_size, workers
-        self.datasets: dict[str, Dataset] = {}
+        self.datasets: dict[str, Any] = {}  # MMEngine's registry is not typed
         self.start_time, self.seconds = 0.0, 0.0
 
     def before_train(self, runner: Runner) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from mmengine.dist import is_main_process
@@ -54,7 +54,7 @@ class PreemptionHook(Hook):
         """Installs the signal handlers."""
         self.number, self.exchange = 0, None
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            self.group = dist.new_group(backend='gloo')
+            self.group = cast(dist.ProcessGroup, dist.new_group(backend='gloo'))
         if threading.current_thread() is threading.main_thread():
             self.handlers = {number: signal.signal(number, self._handle) for number in STOP_SIGNALS}
 

@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from mae_backbone.core.patches import patchify
+from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.image_grid import save_picture, side_by_side
 
@@ -68,7 +70,7 @@ class ReconstructionHook(Hook):
 
 
 @torch.no_grad()
-def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: int = 0,
+def draw_reconstructions(model: MAEPretrainer, images: list[Tensor], *, seed: int = 0,
                          mask_ratio: float | None = None, channels: Sequence[int] | None = None) -> np.ndarray:
     """images (C, H, W) of equal size, an `MAEPretrainer` -> picture (H, W, 3) uint8 RGB with one row per image."""
     was_training, mae = model.training, model.mae
@@ -87,7 +89,7 @@ def draw_reconstructions(model: torch.nn.Module, images: list[Tensor], *, seed: 
     return side_by_side(rows, ['original', f'{mask.hidden[0].float().mean():.0%} hidden', 'reconstruction'])
 
 
-def to_pixels(image: Tensor, preprocessor: torch.nn.Module, channels: Sequence[int] | None = None) -> np.ndarray:
+def to_pixels(image: Tensor, preprocessor: Any, channels: Sequence[int] | None = None) -> np.ndarray:
     """normalized image (C, H, W) -> (H, W, 3) uint8 RGB: inverts the normalization of the data preprocessor.
 
     For 16-bit pixels, two standard deviations around the mean are mapped to the range from black to white. `channels`

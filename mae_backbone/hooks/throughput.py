@@ -122,8 +122,9 @@ class _LastHook(Hook):
         self.owner.step_end = time.perf_counter()
 
 
-def count_images(batch: dict) -> int:
+def count_images(batch: dict | None) -> int:
     """Number of images in a batch, without the padding images of weight 0."""
+    assert batch is not None
     weights = batch.get('weights')
     return int((weights > 0).sum()) if isinstance(weights, Tensor) else len(batch['inputs'])
 

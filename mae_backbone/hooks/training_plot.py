@@ -154,7 +154,8 @@ def draw_panel(axes: Axes, panel: Panel, *, scale: float) -> None:
     if panel.log and any((line.values > 0).any() for line in panel.lines):
         axes.set_yscale('log')
     elif panel.form is not None:
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: panel.form(value)))
+        form = panel.form
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
     if panel.zero:
         axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
     if any(line.label for line in panel.lines):
