@@ -31,7 +31,7 @@ model = dict(
 train_dataloader = dict(batch_size=batch_size)
 optim_wrapper = dict(accumulative_counts=accumulative_counts)
 param_scheduler = [  # counted in iterations: 250 steps of warm-up are 1,000
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 * accumulative_counts + 1),
+    dict(type='mae_backbone.LinearWarmup', start_factor=0.001, by_epoch=False, end=250 * accumulative_counts),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=20_000)

@@ -1,5 +1,6 @@
 """Heads and top-level names of the files in configs/."""
 import ast
+import functools
 import re
 
 import pytest
@@ -33,10 +34,14 @@ def unread_names(source: str, inherited: frozenset[str] = frozenset()) -> set[st
     return assigned - used - RUN_KEYS - inherited - {'_base_'}
 
 
+@functools.cache
+def inherited_names() -> frozenset[str]:
+    return frozenset(name for file in FILES for name in re.findall(r'\b_base_\.(\w+)', (ROOT / file).read_text()))
+
+
 @pytest.mark.parametrize('file', FILES)
 def test_every_top_level_name_is_read(file: str):
-    inherited = {name for other in FILES for name in re.findall(r'\b_base_\.(\w+)', (ROOT / other).read_text())}
-    assert not unread_names((ROOT / file).read_text(), frozenset(inherited))
+    assert not unread_names((ROOT / file).read_text(), inherited_names())
 
 
 def test_unread_names_are_detected():

@@ -13,7 +13,7 @@ optim_wrapper = dict(
 # The learning rate is meant for 1,024 images per step (8 GPUs with 128 each) and is scaled to the batch of your run.
 auto_scale_lr = dict(base_batch_size=1024, enable=True)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-9, begin=0, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type='mae_backbone.LinearWarmup', start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
     # Down to 1e-6 for the head, and to the same fraction of its peak for every other layer.
     dict(type='CosineAnnealingLR', begin=warmup_epochs, end=max_epochs, T_max=max_epochs - warmup_epochs,
          eta_min_ratio=1e-6 / lr, convert_to_iter_based=True),

@@ -7,7 +7,7 @@ lr = 1e-3 * 1024 / 256
 
 optim_wrapper = dict(optimizer=dict(lr=lr), paramwise_cfg=dict(layer_decay=0.75))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-9, begin=0, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type='mae_backbone.LinearWarmup', start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=warmup_epochs, end=max_epochs, T_max=max_epochs - warmup_epochs,
          eta_min_ratio=1e-6 / lr, convert_to_iter_based=True),
 ]

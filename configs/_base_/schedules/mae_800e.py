@@ -14,7 +14,7 @@ auto_scale_lr = dict(base_batch_size=4096, enable=True)
 # ends with the training: `--cfg-options train_cfg.max_epochs=100` needs no other change.
 warmup_epochs = 40
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-9, begin=0, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type='mae_backbone.LinearWarmup', start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=warmup_epochs, convert_to_iter_based=True),
 ]
 train_cfg = dict(type='mae_backbone.PretrainLoop', max_epochs=800)

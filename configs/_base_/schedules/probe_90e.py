@@ -14,7 +14,7 @@ optim_wrapper = dict(
 # The learning rate is meant for 16,384 images per step (32 GPUs with 512 each) and is scaled to the batch of your run.
 auto_scale_lr = dict(base_batch_size=16384, enable=True)
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-9, begin=0, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type='mae_backbone.LinearWarmup', start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=warmup_epochs, end=max_epochs, T_max=max_epochs - warmup_epochs,
          convert_to_iter_based=True),
 ]

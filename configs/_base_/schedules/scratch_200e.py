@@ -5,7 +5,7 @@ max_epochs = 200
 warmup_epochs = 20
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=1e-9, begin=0, end=warmup_epochs, convert_to_iter_based=True),
+    dict(type='mae_backbone.LinearWarmup', start_factor=1e-9, end=warmup_epochs, convert_to_iter_based=True),
     dict(type='CosineAnnealingLR', begin=warmup_epochs, end=max_epochs, T_max=max_epochs - warmup_epochs,
          convert_to_iter_based=True),
 ]

@@ -13,8 +13,7 @@ optim_wrapper = dict(
         'pos_embed': dict(decay_mult=0.0), 'neck': dict(), 'roi_head': dict()}))
 auto_scale_lr = dict(base_batch_size=batch_size, enable=True)
 param_scheduler = [
-    # mmengine reaches the full rate one step before `end`.
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
+    dict(type='mae_backbone.LinearWarmup', start_factor=0.001, by_epoch=False, end=250),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=5000)

@@ -6,7 +6,7 @@ milestones = [138_889, 150_463]
 
 optim_wrapper = dict(optimizer=dict(lr=2e-4))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
+    dict(type='mae_backbone.LinearWarmup', start_factor=0.001, by_epoch=False, end=250),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters)

@@ -5,7 +5,8 @@ max_iters = 184_375 * 3 // 4
 milestones = [163_889 * 3 // 4, 177_546 * 3 // 4]
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250 + 1),
+    # 187.5 iterations: in detectron2, the warm-up is a fraction of the training and is shortened with it.
+    dict(type='mae_backbone.LinearWarmup', start_factor=0.001, by_epoch=False, end=250 * max_iters / 184_375),
     dict(type='MultiStepLR', by_epoch=False, begin=0, end=max_iters, milestones=milestones, gamma=0.1),
 ]
 train_cfg = dict(max_iters=max_iters)
