@@ -1,4 +1,5 @@
 """Decodes image files: whole images, or crops at the size that is needed."""
+import io
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -101,6 +102,8 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise BadImageError(f'is refused by OpenCV ({error.err}): convert or remove it') from error
+    if pixels is None and data.startswith(b'GIF8'):
+        pixels = _decode_gif(data)
     if pixels is None:
         raise BadImageError(f'is not an image that OpenCV can decode, it starts with {data[:12]!r}: convert it to PNG '
                             'or JPEG with 8 bits, or remove it')
@@ -108,6 +111,16 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
         raise BadImageError(f'holds {pixels.dtype} numbers, expected 8 or 16 bits: scale them to 0..255 and save it '
                             'again')
     return pixels
+
+
+def _decode_gif(data: bytes) -> np.ndarray | None:
+    """First frame of a GIF by PIL: (H, W, 3) uint8 BGR. For builds of OpenCV without GIF (4.11). None if damaged."""
+    from PIL import Image
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image.convert('RGB'))[..., ::-1].copy()
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return None
 
 
 def to_rgb(pixels: np.ndarray, decoding: Decoding = DEFAULT) -> np.ndarray:

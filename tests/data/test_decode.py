@@ -329,3 +329,18 @@ def test_crop_is_scaled_like_the_whole_image():
 def test_decoding_options_out_of_range_raise(options: dict):
     with pytest.raises(ValueError, match=next(iter(options))):
         Decoding(**options).check()
+
+
+@pytest.mark.parametrize('is_whole', [True, False])
+def test_gif_is_read_without_a_gif_decoder_in_opencv(is_whole: bool, monkeypatch: pytest.MonkeyPatch):
+    """OpenCV 4.11, which some resolutions install, returns None for every GIF."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).quantize(64).save(buffer, 'GIF')
+    expected = np.array(Image.open(buffer).convert('RGB'))
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: None)
+    if is_whole:
+        np.testing.assert_array_equal(decode(buffer.getvalue()), expected)
+    else:
+        with pytest.raises(BadImageError, match='is not an image that OpenCV can decode'):
+            decode(buffer.getvalue()[:20])
