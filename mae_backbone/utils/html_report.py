@@ -10,7 +10,9 @@ from markupsafe import Markup
 
 _TEMPLATE = '''\
 {% macro table(head, rows) -%}
-<div class="wide"><table><thead><tr>{% for cell in head %}<th>{{ cell }}</th>{% endfor %}</tr></thead><tbody>
+<div class="wide" tabindex="0"><table><thead><tr>
+{%- for cell in head -%}<th scope="col">{{ cell }}</th>{%- endfor -%}
+</tr></thead><tbody>
 {%- for row in rows -%}
 <tr>
 {%- if row | length == 1 -%}
@@ -45,15 +47,30 @@ _TEMPLATE = '''\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><style>
+:root { color-scheme: light dark; --line: #ccc; --muted: #555; --panel: #f4f4f4; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
+body { background: #fff; color: #111; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #ccc; text-align: left; white-space: nowrap; }
-th.group { white-space: normal; padding-top: .9rem; color: #555; }
+th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+th.group { white-space: normal; padding-top: .9rem; color: var(--muted); }
 div.side { display: flex; flex-wrap: wrap; align-items: flex-start; }
-figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { color: #555; }
-pre { overflow-x: auto; background: #f4f4f4; padding: .6rem; font-size: .85rem; }
+figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { color: var(--muted); }
+pre { overflow-x: auto; background: var(--panel); padding: .6rem; font-size: .85rem; }
 p, h2, h3, li, figcaption { overflow-wrap: anywhere; }
 @media (max-width: 40rem) { th, td { padding: .3rem .4rem; font-size: .85rem; } h1 { font-size: 1.5rem; } }
+@media (min-width: 100rem) {
+body { max-width: 96rem; } p, ul, pre { max-width: 60rem; }
+figure { display: inline-block; vertical-align: top; width: calc(50% - 1.5rem); margin: 1rem 1.5rem 1rem 0; }
+}
+@media (prefers-color-scheme: dark) {
+:root { --line: #444; --muted: #aaa; --panel: #1e1e1e; }
+body { background: #121212; color: #e6e6e6; } a { color: #8ab4f8; } img { background: #fff; }
+}
+@media print {
+body { max-width: none; padding: 0; font-size: 11pt; background: #fff; color: #000; } div.wide { overflow: visible; }
+figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; }
+pre { white-space: pre-wrap; } th, td { white-space: normal; }
+}
 </style></head><body><h1>{{ title }}</h1>
 {% for part in parts %}{{ part }}
 {% endfor -%}

@@ -1,4 +1,4 @@
-"""The report: whole, closed, without anything from elsewhere, and to be read on a phone."""
+"""Report: complete, self-contained, readable on a phone, on a wide screen, in the dark and on paper."""
 import base64
 import json
 import re
@@ -13,10 +13,11 @@ from helpers.encoder_files import CONFIG, save
 from helpers.html_reader import Reader
 
 from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.charts import curves
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.environment import git_commit
 from mae_backbone.transfer.planning import Experiment, plan
-from mae_backbone.transfer.report import curves, write_report
+from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.results import CellResult, make_table
 from mae_backbone.transfer.suite import load_suite
 from mae_backbone.utils.image_grid import save_picture
@@ -71,7 +72,7 @@ def page(experiment) -> Path:
                         command='transfer.py --tasks knn', only={'tasks': ['knn'], 'seeds': None})
 
 
-def test_the_page_holds_all_and_asks_for_nothing(page):
+def test_the_page_is_complete_and_loads_nothing(page):
     text = page.read_text(encoding='utf-8')
     read = Reader(text)
     sources = [value for value in read.values if value and value.startswith('data:')]
@@ -81,13 +82,13 @@ def test_the_page_holds_all_and_asks_for_nothing(page):
     said = ''.join(read.text)
     for words in ('47 of 48 cells', 'the reason', 'its last line', 'vs random', 'iter_100 <b>', 'Not drawn', NASTY,
                   'Pretraining, iterations', '--tasks knn', '23 cells: commit commit1. processor: machine 1',
-                  '1 cells did not note'):
+                  '1 cells have no recorded environment'):
         assert words in said
     assert 'onerror' not in ''.join(re.findall(r'<[^>]*>', text)).replace(f'alt="{NASTY}"', '').replace(
         'alt="&lt;img src=x onerror=alert(1)&gt;"', '')
 
 
-def test_the_record_has_every_cell_and_its_circumstances(page, experiment):
+def test_the_record_has_every_cell_and_its_environment(page, experiment):
     record = json.loads((experiment.work_dir / 'results.json').read_text(encoding='utf-8'))
     assert len(record['cells']) == 47
     assert record['cells'][0] | {'values': 0} == dict(task='knn', data='one', labels=0.1, seed=0, seconds=1.5,
@@ -123,13 +124,13 @@ def words_in(part: str) -> list[set[str]]:
     return [set(re.findall('<!-- (.*?) -->', drawn)) for drawn in drawn_in(part)]
 
 
-def test_an_axis_is_no_wider_than_a_phone(page):
+def test_a_chart_is_no_wider_than_a_phone(page):
     drawn = drawn_in(page.read_text(encoding='utf-8'))
     assert len(drawn) == 4
     assert all(float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) * 96 / 72 <= 390 for svg in drawn)
 
 
-def test_a_run_is_a_line_and_an_axis_has_one_unit():
+def test_each_run_is_a_line_and_each_axis_has_one_unit():
     given = ('a', 'iter', 100), ('a', 'iter', 200), ('b', 'iter', 300), ('c', 'epoch', 1), ('c', 'epoch', 2)
     encoders = [Encoder(f'{run}/{unit}_{step}', Path(run, f'{unit}_{step}.pth'), False, step, unit)
                 for run, unit, step in given]
@@ -147,13 +148,13 @@ def test_a_run_is_a_line_and_an_axis_has_one_unit():
     assert not epochs & {'a', 'b', 'iterations'}
 
 
-def test_curves_without_a_point_are_no_error():
+def test_curves_without_points_are_drawn():
     encoders = [Encoder(f'iter_{step}', Path(f'iter_{step}.pth'), False, step, 'iter') for step in (1, 2)]
     rows = make_table([CellResult('knn', 'set', 1.0, 0, 'another', {'top-1': 50.0}, 1.0)], [])
     assert len(list(curves(rows, encoders))) == 2
 
 
-def test_the_commit_is_that_of_a_clone_or_none(tmp_path):
+def test_the_commit_of_a_checkout_is_recorded(tmp_path):
     assert git_commit(tmp_path) is None
     subprocess.run(['git', 'init', '-q', tmp_path], check=True)
     who = ['-c', 'user.name=a', '-c', 'user.email=a@b', '-c', 'commit.gpgsign=false']
@@ -164,11 +165,14 @@ def test_the_commit_is_that_of_a_clone_or_none(tmp_path):
     assert re.fullmatch('[0-9a-f]{40}', clean)
     (tmp_path / 'file').write_text('2')
     assert git_commit(tmp_path) == clean + '+'
+    (tmp_path / 'site-packages').mkdir()
+    assert git_commit(tmp_path / 'site-packages') is None, 'an installed package in a checkout of something else'
 
 
 @pytest.mark.skipif(BROWSER is None, reason='no chromium is installed (Debian: apt-get install chromium)')
+@pytest.mark.slow
 @pytest.mark.parametrize('width', [1280, 390])
-def test_a_browser_shows_the_page_as_wide_as_its_window(page, tmp_path, width: int):
+def test_a_browser_shows_the_page_within_its_window(page, tmp_path, width: int):
     """Nothing reaches the right edge, where what is too wide would be cut; the picture of 1400 pixels is shown."""
     shot = tmp_path / 'shot.png'
     subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars',

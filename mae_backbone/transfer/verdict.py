@@ -1,0 +1,110 @@
+"""Verdict in words: in which comparisons an encoder is better or worse than a reference, and which are undecided."""
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from mae_backbone.transfer.encoders import RANDOM, Encoder, last_of_runs
+from mae_backbone.transfer.results import Difference, Row, format_interval
+
+SIGNIFICANCE = 0.05  # of the p value after Holm's correction
+LEVEL_MARGIN = 1.0  # in points: two encoders are level if the whole interval is closer to 0
+NUM_EXAMPLES = 4  # comparisons of a kind that the sentence names
+
+Outcome = Literal['better', 'worse', 'level', 'undecided']
+
+
+class Comparison(NamedTuple):
+    """Difference between an encoder and a reference in one task, with a name that is unique in its verdict."""
+
+    name: str
+    difference: Difference
+    outcome: Outcome
+
+
+class Verdict(NamedTuple):
+    """All comparisons of an encoder with a reference."""
+
+    model: str
+    reference: str
+    comparisons: list[Comparison]
+
+    def named(self, outcome: Outcome) -> list[Comparison]:
+        """Returns the comparisons with this outcome."""
+        return [comparison for comparison in self.comparisons if comparison.outcome == outcome]
+
+
+def outcome_of(difference: Difference) -> Outcome:
+    """Returns what a difference shows, given all the comparisons of its table."""
+    if math.isnan(difference.p_holm):
+        return 'undecided'
+    if difference.p_holm < SIGNIFICANCE:
+        return 'better' if difference.mean > 0 else 'worse'
+    return 'level' if -LEVEL_MARGIN < difference.low and difference.high < LEVEL_MARGIN else 'undecided'
+
+
+def verdicts(rows: Sequence[Row], encoders: Sequence[Encoder]) -> list[Verdict]:
+    """Returns a verdict for the last encoder of each run against each reference."""
+    found = []
+    for encoder in last_of_runs(encoders):
+        for reference in encoders:
+            if encoder.reference or not reference.reference:
+                continue
+            compared = [row for row in rows if row.model == encoder.name and reference.name in row.differences]
+            differences = [row.differences[reference.name] for row in compared]
+            comparisons = [Comparison(name, difference, outcome_of(difference))
+                           for name, difference in zip(_names(compared), differences, strict=True)]
+            if comparisons:
+                found.append(Verdict(encoder.name, reference.name, comparisons))
+    return found
+
+
+def sentence(verdict: Verdict) -> str:
+    """Formats a verdict as text."""
+    reference = 'random weights' if verdict.reference == RANDOM else verdict.reference
+    number = len(verdict.comparisons)
+    better, worse, level, undecided = (verdict.named(outcome) for outcome in ('better', 'worse', 'level', 'undecided'))
+    comparisons = 'the only comparison' if number == 1 else f'all {number} comparisons'
+    if len(undecided) == number:
+        text = f'There are not enough seeds to tell whether {verdict.model} is better than {reference}'
+        return f'{text}: {_examples(undecided)}.'
+    if better:
+        count = comparisons if len(better) == number else f'{len(better)} of {number} comparisons'
+        parts = [f'{verdict.model} beats {reference} in {count} ({_examples(better)})']
+    else:
+        parts = [f'{verdict.model} beats {reference} in none of {number} comparisons']
+    if worse:
+        parts.append(f'It loses in {len(worse)} ({_examples(worse)})')
+    if level:
+        parts.append(f'Level within {LEVEL_MARGIN:g} point: {_examples(level)}')
+    if undecided:
+        parts.append(f'Not enough seeds to tell: {_examples(undecided)}')
+    return '. '.join(parts) + '.'
+
+
+def format_effect(difference: Difference) -> str:
+    """Formats a difference in points with its interval, or why it has none."""
+    if not math.isnan(difference.low):
+        return f'{difference.mean:+.1f}, 95 % interval {format_interval(difference)}'
+    reason = 'one seed' if difference.seeds < 2 else f'the same for {difference.seeds} seeds'
+    return f'{difference.mean:+.1f}, {reason}'
+
+
+def _examples(comparisons: Sequence[Comparison]) -> str:
+    shown = [f'{comparison.name}: {format_effect(comparison.difference)}' for comparison in comparisons[:NUM_EXAMPLES]]
+    if len(comparisons) > NUM_EXAMPLES:
+        shown.append(f'and {len(comparisons) - NUM_EXAMPLES} more')
+    return '; '.join(shown)
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """Returns a name for each row, with only what differs between the rows."""
+    def varies(values: Sequence[object]) -> bool:
+        return len(set(values)) > 1
+    with_data, with_labels = varies([row.data for row in rows]), varies([row.labels for row in rows])
+    names = []
+    for row in rows:
+        name = f'{row.task} on {row.data}' if with_data else row.task
+        if varies([other.metric for other in rows if (other.task, other.data) == (row.task, row.data)]):
+            name += f', {row.metric}'
+        names.append(name + (f', {row.labels * 100:.3g} % of the labels' if with_labels else ''))
+    return names
