@@ -18,6 +18,14 @@ from mae_backbone.utils.html_report import figure, html_table, link, markdown_ta
 from mae_backbone.utils.image_grid import save_picture
 from mae_backbone.utils.run_logs import DONE, curve
 
+_EXPLANATIONS = {
+    'frozen features, knn': (
+        'Nearest neighbors compare features as they are. An MAE learns to predict pixels, so color and light account for '
+        'much of its features. Nothing here teaches the neighbors to ignore that, while the linear classifier and the '
+        'trainings below can.')}
+_BY_CHANCE = ('One short training each does not decide this: `mae-backbone transfer` repeats it with several seeds and '
+              'states an interval.')
+
 
 def write_report(work_dir: Path, *, pretrained_on: Path) -> Path:
     """Writes report.md, index.html, results.json and their figures into `work_dir`, and returns index.html.
@@ -41,8 +49,9 @@ def write_report(work_dir: Path, *, pretrained_on: Path) -> Path:
              f'in {minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice in the same way, once from '
              'the weights of the MAE and once from random weights. All values are percent. Trainings ran once; values '
              'of frozen features are means over seeds.')
-    write_text(work_dir / 'report.md', _markdown(title, intro, rows, figures))
-    write_text(work_dir / 'index.html', _page(title, intro, rows, figures))
+    texts = [*verdict(rows), intro]
+    write_text(work_dir / 'report.md', _markdown(title, texts, rows, figures))
+    write_text(work_dir / 'index.html', _page(title, texts, rows, figures))
     return work_dir / 'index.html'
 
 
@@ -75,6 +84,23 @@ def frozen_results(folder: Path) -> list[dict[str, Any]]:
 def minutes(work_dir: Path, step: str) -> float:
     """Returns the run time of a finished step, including all its attempts."""
     return float((work_dir / step / DONE).read_text()) / 60
+
+
+def verdict(rows: list[dict[str, Any]]) -> list[str]:
+    """Returns the result in words: in how many rows the MAE is ahead, and a reason for each row in which it is not."""
+    differences = [(mae, round(mae['value'] - random['value'], 2)) for mae, random in _pairs(rows)]
+    ahead = [difference for _, difference in differences if difference > 0]
+    if ahead:
+        extent = f'{ahead[0]:.1f}' if len(ahead) == 1 else f'{min(ahead):.1f} to {max(ahead):.1f}'
+        texts = [f'Pretraining helps in {len(ahead)} of {len(differences)} rows, by {extent} points. Each training ran '
+                 'once, therefore small differences may be chance.']
+    else:
+        texts = [f'Pretraining helps in none of {len(differences)} rows.']
+    for row, difference in differences:
+        if difference <= 0:
+            texts.append(f'{row["task"].capitalize()}, {row["metric"]}: {difference:+.1f} points. '
+                         + _EXPLANATIONS.get(row['task'], _BY_CHANCE))
+    return texts
 
 
 def draw_curves(work_dir: Path) -> None:
@@ -113,23 +139,28 @@ def _reconstructions(work_dir: Path) -> dict[str, str]:
 
 def _cells(rows: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
     """Yields the rows of the table, with both starts of a metric in one row."""
-    for mae, random in zip(rows[::2], rows[1::2], strict=True):  # in the order of INITS
+    for mae, random in _pairs(rows):
         yield (mae['task'], mae['metric'], f'{mae["value"]:.1f}', f'{random["value"]:.1f}',
                f'{mae["value"] - random["value"]:+.1f}', f'{mae["minutes"]:.1f} / {random["minutes"]:.1f}')
+
+
+def _pairs(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yields the rows of both starts of each metric, in the order of INITS."""
+    yield from zip(rows[::2], rows[1::2], strict=True)
 
 
 _HEAD = ('task', 'metric', *INITS.values(), 'difference', 'minutes')
 
 
-def _markdown(title: str, intro: str, rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
-    lines = [f'# {title}', '', intro, '', markdown_table(_HEAD, _cells(rows)), '']
+def _markdown(title: str, texts: list[str], rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
+    lines = [f'# {title}', '', '\n\n'.join(texts), '', markdown_table(_HEAD, _cells(rows)), '']
     for name, caption in figures.items():
         lines += [caption, '', f'![{caption}]({name})', '']
     return '\n'.join(lines)
 
 
-def _page(title: str, intro: str, rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
-    parts = [paragraph(intro), html_table(_HEAD, _cells(rows)),
+def _page(title: str, texts: list[str], rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
+    parts = [*map(paragraph, texts), html_table(_HEAD, _cells(rows)),
              link(f'{TRANSFER}/report.html', 'More about the frozen features: nearest neighbors, attention, principal '
                   'components')]
     return page(title, [*parts, *(figure(name, caption) for name, caption in figures.items())])

@@ -14,7 +14,7 @@ from mae_backbone.transfer.charts import curves, difference_chart
 from mae_backbone.transfer.environment import format_environment
 from mae_backbone.transfer.planning import Experiment, cell_results
 from mae_backbone.transfer.results import CellResult, Row, grouped, make_table, table_cells
-from mae_backbone.transfer.verdict import LEVEL_MARGIN, SIGNIFICANCE, Verdict, sentence, verdicts
+from mae_backbone.transfer.verdict import LEVEL_MARGIN, SIGNIFICANCE, Verdict, sentence, statements, verdicts
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, markdown_table, page, paragraph
 
@@ -53,7 +53,7 @@ def write_report(experiment: Experiment, *, failed: dict[Path, str], figures: Se
              markdown_table(head, cells), '', *(f'- failed: {line.splitlines()[0]}' for line in failures)]
     write_text(experiment.work_dir / 'table.md', '\n'.join(lines).rstrip() + '\n')
     body = _template().render(
-        verdicts=[sentence(verdict) for verdict in judged], verdict_note=_VERDICT_NOTE,
+        verdicts=[statements(verdict) for verdict in judged], verdict_note=_VERDICT_NOTE,
         summary=_summary(experiment, results), table=html_table(*grouped(head, _bold_best(cells, rows))),
         table_note=_TABLE_NOTE, charts=[difference_chart(verdict) for verdict in judged], chart_note=_CHART_NOTE,
         failures=failures, curves=list(curves(rows, experiment.encoders)), figures=list(_figures(figures)),

@@ -8,7 +8,7 @@ from mae_backbone.transfer.results import Difference, Row, format_interval
 
 SIGNIFICANCE = 0.05  # of the p value after Holm's correction
 LEVEL_MARGIN = 1.0  # in points: two encoders are level if the whole interval is closer to 0
-NUM_EXAMPLES = 4  # comparisons of a kind that the sentence names
+NUM_EXAMPLES = 4  # comparisons that a sentence names
 
 Outcome = Literal['better', 'worse', 'level', 'undecided']
 
@@ -58,33 +58,41 @@ def verdicts(rows: Sequence[Row], encoders: Sequence[Encoder]) -> list[Verdict]:
     return found
 
 
-def sentence(verdict: Verdict) -> str:
-    """Formats a verdict as text."""
+def statements(verdict: Verdict) -> list[str]:
+    """Formats a verdict as sentences: in how many comparisons the encoder is better, then all other outcomes."""
     reference = 'random weights' if verdict.reference == RANDOM else verdict.reference
     number = len(verdict.comparisons)
     better, worse, level, undecided = (verdict.named(outcome) for outcome in ('better', 'worse', 'level', 'undecided'))
-    comparisons = 'the only comparison' if number == 1 else f'all {number} comparisons'
     if len(undecided) == number:
-        text = f'There are not enough seeds to tell whether {verdict.model} is better than {reference}'
-        return f'{text}: {_examples(undecided)}.'
+        return [f'There are not enough seeds to tell whether {verdict.model} is better than {reference}: '
+                f'{_examples(undecided)}.']
     if better:
-        count = comparisons if len(better) == number else f'{len(better)} of {number} comparisons'
-        parts = [f'{verdict.model} beats {reference} in {count} ({_examples(better)})']
+        every = 'the only comparison' if number == 1 else f'all {number} comparisons'
+        count = every if len(better) == number else f'{len(better)} of {number} comparisons'
+        texts = [f'{verdict.model} beats {reference} in {count}: {_examples(better)}.']
     else:
-        parts = [f'{verdict.model} beats {reference} in none of {number} comparisons']
+        texts = [f'{verdict.model} beats {reference} in none of {number} comparisons.']
     if worse:
-        parts.append(f'It loses in {len(worse)} ({_examples(worse)})')
+        texts.append(f'It loses in {len(worse)}: {_examples(worse)}.')
     if level:
-        parts.append(f'Level within {LEVEL_MARGIN:g} point: {_examples(level)}')
+        texts.append(f'Level within {LEVEL_MARGIN:g} point in {len(level)}: {_examples(level)}.')
     if undecided:
-        parts.append(f'Not enough seeds to tell: {_examples(undecided)}')
-    return '. '.join(parts) + '.'
+        texts.append(f'Not enough seeds to tell in {len(undecided)}: {_examples(undecided)}.')
+    return texts
+
+
+def sentence(verdict: Verdict) -> str:
+    """Formats a verdict as one text."""
+    return ' '.join(statements(verdict))
 
 
 def format_effect(difference: Difference) -> str:
     """Formats a difference in points with its interval, or why it has none."""
     if not math.isnan(difference.low):
-        return f'{difference.mean:+.1f}, 95 % interval {format_interval(difference)}'
+        text = f'{difference.mean:+.1f}, 95 % interval {format_interval(difference)}'
+        excludes_zero = difference.low > 0 or difference.high < 0
+        corrected = excludes_zero and difference.p_holm >= SIGNIFICANCE
+        return text + (f', p {difference.p_holm:.2g} after correction' if corrected else '')
     reason = 'one seed' if difference.seeds < 2 else f'the same for {difference.seeds} seeds'
     return f'{difference.mean:+.1f}, {reason}'
 

@@ -57,10 +57,13 @@ div.side { display: flex; flex-wrap: wrap; align-items: flex-start; }
 figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { color: var(--muted); }
 pre { overflow-x: auto; background: var(--panel); padding: .6rem; font-size: .85rem; }
 p, h2, h3, li, figcaption { overflow-wrap: anywhere; }
-@media (max-width: 40rem) { th, td { padding: .3rem .4rem; font-size: .85rem; } h1 { font-size: 1.5rem; } }
+@media (max-width: 40rem) {
+th, td { padding: .3rem .4rem; font-size: .85rem; white-space: normal; } h1 { font-size: 1.5rem; }
+}
 @media (min-width: 100rem) {
 body { max-width: 96rem; } p, ul, pre { max-width: 60rem; }
 figure { display: inline-block; vertical-align: top; width: calc(50% - 1.5rem); margin: 1rem 1.5rem 1rem 0; }
+figure:has(div.side) { width: 100%; }
 }
 @media (prefers-color-scheme: dark) {
 :root { --line: #444; --muted: #aaa; --panel: #1e1e1e; }

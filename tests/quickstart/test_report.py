@@ -1,4 +1,4 @@
-"""The report of the quickstart, from logs as MMEngine writes them."""
+"""Report of the quickstart, from logs in the format of MMEngine."""
 import json
 from html.parser import HTMLParser
 
@@ -47,6 +47,21 @@ def test_frozen_features_are_rows_of_the_same_kind(work):
     assert mae == {'task': 'frozen features, knn', 'metric': 'top-1', 'init': 'mae', 'value': 30.0, 'minutes': 0.5}
     assert (random['init'], random['value'], random['minutes']) == ('random', 20.0, 1.0)
     assert random.keys() == report.results(work)[0].keys()
+
+
+def row(task: str, init: str, value: float) -> dict:
+    return {'task': task, 'metric': 'top-1', 'init': init, 'value': value}
+
+
+def test_the_verdict_explains_every_row_in_which_the_mae_is_not_ahead():
+    rows = [row(task, init, value) for task, values in (('frozen features, knn', (23, 28)), ('detection', (15, 9)),
+                                                        ('segmentation', (20, 19.5)), ('classification', (50, 50)))
+            for init, value in zip(('mae', 'random'), values, strict=True)]
+    lead, knn, classification = report.verdict(rows)
+    assert lead.startswith('Pretraining helps in 2 of 4 rows, by 0.5 to 6.0 points.')
+    assert knn.startswith('Frozen features, knn, top-1: -5.0 points. Nearest neighbors compare')
+    assert classification.startswith('Classification, top-1: +0.0 points. One short training each')
+    assert report.verdict(rows[:2])[0] == 'Pretraining helps in none of 1 rows.'
 
 
 def test_every_link_of_the_page_exists_and_its_tags_are_closed(work):

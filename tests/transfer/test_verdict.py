@@ -41,10 +41,10 @@ def test_the_sentence_counts_what_is_shown_and_names_the_rest():
     rows = make_table(results(effects), ['random'])
     [verdict] = verdicts(rows, ENCODERS)
     text = sentence(verdict)
-    assert text.startswith('mae beats random weights in 1 of 5 comparisons (a: +10.1, 95 % interval 9.9 to 10.3). '
-                           'It loses in 1 (b: -9.9, ')
-    assert 'Level within 1 point: c: +0.1' in text
-    assert 'Not enough seeds to tell: d: +8.0, 95 % interval ' in text
+    assert text.startswith('mae beats random weights in 1 of 5 comparisons: a: +10.1, 95 % interval 9.9 to 10.3. '
+                           'It loses in 1: b: -9.9, ')
+    assert 'Level within 1 point in 1: c: +0.1' in text
+    assert 'Not enough seeds to tell in 2: d: +8.0, 95 % interval ' in text
     assert text.endswith('e: +9.0, one seed.')
 
 
@@ -56,8 +56,8 @@ def test_without_enough_seeds_nothing_is_claimed():
 
 
 def test_all_and_none_are_said_as_such():
-    for mean, text in ((9, 'mae beats random weights in all 2 comparisons ('),
-                       (-9, 'mae beats random weights in none of 2 comparisons. It loses in 2 (')):
+    for mean, text in ((9, 'mae beats random weights in all 2 comparisons: '),
+                       (-9, 'mae beats random weights in none of 2 comparisons. It loses in 2: ')):
         [verdict] = verdicts(make_table(results({'a': (mean, 0.2, 4), 'b': (mean, 0.2, 4)}), ['random']), ENCODERS)
         assert sentence(verdict).startswith(text)
 
