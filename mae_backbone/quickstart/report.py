@@ -20,9 +20,9 @@ from mae_backbone.utils.run_logs import DONE, curve
 
 _EXPLANATIONS = {
     'frozen features, knn': (
-        'Nearest neighbors compare features as they are. An MAE learns to predict pixels, so color and light account for '
-        'much of its features. Nothing here teaches the neighbors to ignore that, while the linear classifier and the '
-        'trainings below can.')}
+        'Nearest neighbors compare features as they are. An MAE learns to predict pixels, so color and light account '
+        'for much of its features. Nothing here teaches the neighbors to ignore that, while the linear classifier and '
+        'the trainings below can.')}
 _BY_CHANCE = ('One short training each does not decide this: `mae-backbone transfer` repeats it with several seeds and '
               'states an interval.')
 

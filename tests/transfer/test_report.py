@@ -176,10 +176,10 @@ def test_a_browser_shows_the_page_within_its_window(page, tmp_path, width: int):
     """Nothing reaches the right edge, where what is too wide would be cut; the picture of 1400 pixels is shown."""
     shot = tmp_path / 'shot.png'
     subprocess.run([BROWSER, '--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars',
-                    f'--window-size={width},4000', f'--user-data-dir={tmp_path / "user"}', f'--screenshot={shot}',
+                    f'--window-size={width},7000', f'--user-data-dir={tmp_path / "user"}', f'--screenshot={shot}',
                     page.as_uri()], capture_output=True, timeout=120, check=True)
     pixels = cv2.imread(str(shot))
-    assert pixels.shape == (4000, width, 3)
+    assert pixels.shape == (7000, width, 3)
     assert (pixels[:, -8:] == 255).all()
     assert (pixels < 64).any(), 'no text'
     lines = (pixels == 90).all(axis=2).sum(axis=1)
