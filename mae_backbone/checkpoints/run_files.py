@@ -221,7 +221,8 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
     groups, stored = state.get('param_groups'), state.get('state')
     advice = 'Resume with the config that the run was started with, or start a new run from its weights (load_from)'
     if not isinstance(groups, list) or not isinstance(stored, dict) or not all(
-            isinstance(group, dict) and isinstance(group.get('params'), list) for group in groups):
+            isinstance(group, dict) and isinstance(group.get('params'), list)
+            and isinstance(group.get('lr'), (int, float)) for group in groups):
         raise CheckpointError(f'{path}: its optimizer has no groups of parameters, the file was changed or damaged: '
                               'copy it again')
     sizes, expected = [len(group['params']) for group in groups], [len(g['params']) for g in optimizer.param_groups]

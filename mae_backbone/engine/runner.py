@@ -16,13 +16,13 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop
 from mmengine.utils import apply_to
 from torch import nn
 
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.run_files import (
-    check_optimizer_state,
     load_model,
     read_run,
     remove_partial_files,
@@ -35,6 +35,7 @@ from mae_backbone.core.vit import ViT
 from mae_backbone.data.num_workers import resolve_num_workers
 from mae_backbone.engine.distributed import init_on_cpus
 from mae_backbone.engine.fsdp import FullyShard
+from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
 
 # `Config.pretty_text` formats the config with yapf, which takes a second or more for a detector. MMEngine asks for it
 # four times when a run starts and once for every checkpoint, of the same config. It keeps no result, and gives no place
@@ -161,16 +162,19 @@ class Runner(mmengine.runner.Runner):
             self.logger.warning('the description of the dataset (classes, palette) in the checkpoint is not that of '
                                 'the training dataset: check that both belong together')
         self.message_hub.load_state_dict(checkpoint['message_hub'])
-        if resume_optimizer and 'optimizer' in checkpoint:
+        if type(self.train_loop) is EpochBasedTrainLoop:
+            check_epoch_length(meta, len(self.train_loop.dataloader), filename)
+        if 'optimizer' not in checkpoint:
+            raise CheckpointError(f'{filename} cannot be resumed: it has no state of the optimizer (save_optimizer). '
+                                  'To start a new run from its weights, pass load_from=CHECKPOINT without --resume')
+        if resume_optimizer:
             self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
-            if isinstance(self.optim_wrapper, OptimWrapper):
-                check_optimizer_state(checkpoint['optimizer'], self.optim_wrapper.optimizer, filename)
-            self.optim_wrapper.load_state_dict(checkpoint['optimizer'])
-        if resume_param_scheduler and self.param_schedulers is not None and 'param_schedulers' in checkpoint:
-            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
-            self._resume_schedulers(checkpoint['param_schedulers'])
+            if self.param_schedulers is not None:
+                self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+            self._resume_optimizer(checkpoint, filename, with_schedules=resume_param_scheduler)
         self._has_loaded = True
-        self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}')
+        rates = [rate for group in self.optim_wrapper.get_lr().values() for rate in group]
+        self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}, next learning rate: {max(rates):.4g}')
 
     def _resume_seed(self, seed: int | None) -> None:
         """Takes the seed that the run was started with: the order of the data and the masks depend on it."""
@@ -182,12 +186,15 @@ class Runner(mmengine.runner.Runner):
         self._randomness_cfg.update(seed=seed)
         self.set_randomness(**self._randomness_cfg)
 
-    def _resume_schedulers(self, states: list | dict) -> None:
-        groups = self.param_schedulers if isinstance(self.param_schedulers, dict) else {'': self.param_schedulers or []}
-        stored = states if isinstance(states, dict) else {'': states}
-        for name, schedulers in groups.items():
-            for scheduler, state in zip(schedulers, stored[name], strict=True):
-                scheduler.load_state_dict(state)
+    def _resume_optimizer(self, checkpoint: dict, filename: str, *, with_schedules: bool) -> None:
+        schedulers = self.param_schedulers
+        if isinstance(self.optim_wrapper, OptimWrapperDict) or isinstance(schedulers, dict):
+            raise CheckpointError(f'{filename} cannot be resumed: there are several optimizers. Start a new run from '
+                                  'its weights, with load_from=CHECKPOINT and without --resume')
+        schedulers = schedulers if schedulers and with_schedules else []
+        if resume_optimizer(self.optim_wrapper, schedulers, checkpoint, filename):
+            self.logger.warning('the schedule or the learning rate of the config is not that of the checkpoint: the '
+                                f'run continues at iteration {self.iter} of the schedule of the config')
 
     def train(self) -> nn.Module:
         """Trains; first removes what a killed run was writing."""

@@ -109,6 +109,53 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path):
     assert len(losses[0]) == 6
 
 
+def settings_of(runner: Runner) -> tuple[float, float]:
+    group = runner.optim_wrapper.optimizer.param_groups[0]
+    return group['lr'], group['weight_decay']
+
+
+@pytest.mark.parametrize('changes', [
+    {'optim_wrapper.optimizer.lr': 3e-3}, {'param_scheduler.T_max': 20},
+    {'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=4, by_epoch=False)]},
+    {'optim_wrapper.optimizer.lr': 3e-3, 'param_scheduler': None},
+    {'param_scheduler': dict(type='ExponentialLR', gamma=0.5, by_epoch=True, _delete_=True)}], ids=str)
+def test_a_changed_schedule_is_that_of_a_run_that_always_had_it(tmp_path: Path, checkpoint: Path, changes: dict,
+                                                               caplog: pytest.LogCaptureFixture):
+    def run(folder: Path, **options) -> Runner:
+        cfg = config(folder, epochs=2, **options)
+        cfg.merge_from_dict(changes)
+        runner = Runner.from_cfg(cfg)
+        runner.logger.addHandler(caplog.handler)
+        runner.train()
+        return runner
+
+    resumed = run(tmp_path / 'resumed', load_from=str(checkpoint), resume=True)
+    assert settings_of(resumed) == pytest.approx(settings_of(run(tmp_path / 'whole')), rel=1e-9)
+    assert 'not that of the checkpoint: the run continues at iteration 2' in caplog.text
+    saved = read_run(tmp_path / 'resumed' / 'epoch_2.pth')['optimizer']['state'][0]
+    assert saved['step'] == 4  # the moments go on
+
+
+def test_other_settings_of_the_optimizer_are_those_of_the_config(tmp_path: Path, checkpoint: Path):
+    cfg = config(tmp_path, epochs=2, load_from=str(checkpoint), resume=True)
+    cfg.optim_wrapper.optimizer.weight_decay = 0.3
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    unchanged = trained(tmp_path / 'unchanged', epochs=2, load_from=str(checkpoint), resume=True)
+    assert settings_of(runner) == (settings_of(unchanged)[0], 0.3)
+
+
+@pytest.mark.parametrize(('changes', 'says'), [
+    ({'train_dataloader.batch_size': 2}, 'was saved after 1 epochs and 2 iterations, .* has 4 iterations'),
+    ({'optim_wrapper.optimizer': dict(type='SGD', lr=0.1, momentum=0.9, _delete_=True)}, 'other entries than SGD')],
+    ids=str)
+def test_what_cannot_be_joined_is_refused(tmp_path: Path, checkpoint: Path, changes: dict, says: str):
+    cfg = config(tmp_path, epochs=2, load_from=str(checkpoint), resume=True)
+    cfg.merge_from_dict(changes)
+    with pytest.raises(CheckpointError, match=says):
+        Runner.from_cfg(cfg).train()
+
+
 def test_auto_is_the_latest_checkpoint_if_there_is_any(tmp_path: Path, checkpoint: Path):
     assert resume_path('auto', checkpoint.parent) == str(checkpoint)
     assert resume_path('auto', tmp_path) is None
