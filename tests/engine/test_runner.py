@@ -118,7 +118,7 @@ def settings_of(runner: Runner) -> tuple[float, float]:
     {'optim_wrapper.optimizer.lr': 3e-3}, {'param_scheduler.T_max': 20},
     {'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=4, by_epoch=False)]},
     {'optim_wrapper.optimizer.lr': 3e-3, 'param_scheduler': None},
-    {'param_scheduler': dict(type='ExponentialLR', gamma=0.5, by_epoch=True, _delete_=True)}], ids=str)
+    {'param_scheduler': [dict(type='ExponentialLR', gamma=0.5, by_epoch=True)]}], ids=str)
 def test_a_changed_schedule_is_that_of_a_run_that_always_had_it(tmp_path: Path, checkpoint: Path, changes: dict,
                                                                caplog: pytest.LogCaptureFixture):
     def run(folder: Path, **options) -> Runner:
