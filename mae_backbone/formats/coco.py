@@ -16,11 +16,12 @@ from mae_backbone.formats.coco_file import (
     is_trained,
     read_coco,
     read_content,
+    without_byte_order_mark,
 )
 from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.drawing import draw_objects
-from mae_backbone.formats.files import decode_sample, missing_files
+from mae_backbone.formats.files import ALLOW_OUTSIDE, missing_files, paths_outside
 from mae_backbone.formats.messages import does_not_exist, first_few
 from mae_backbone.formats.subset import subset_by_indices
 from mae_backbone.formats.tables import frequency_table
@@ -39,7 +40,16 @@ class CocoFormat(DataFormat):
     @property
     def file(self) -> CocoFile:
         """Summary of the annotation file. Raises DataError if the file cannot be used."""
-        return read_coco(self.spec.annotations)
+        return read_coco(self.spec.annotations, root=self.spec.root)
+
+    def prepare(self) -> list[str]:
+        """Replaces an annotation file that starts with a byte-order mark by a copy without it."""
+        path = self.spec.annotations
+        copy = without_byte_order_mark(path)
+        if copy == path:
+            return []
+        self.spec.cfg.ann_file = copy
+        return [f'{path} starts with a byte-order mark, and is read from a copy without it: {copy}']
 
     # ---- classes
 
@@ -86,8 +96,7 @@ class CocoFormat(DataFormat):
         lines += self._notes(masks=masks) if file.has_annotations else []
         lines += self._check_consistency(masks=masks) if labels else []
         lines += self.unused_images(len(file.images))
-        self._check_image_sizes()
-        return lines
+        return lines + self._check_image_sizes()
 
     def _check_class_order(self) -> None:
         file, names = self.file, self.spec.class_names
@@ -168,17 +177,28 @@ class CocoFormat(DataFormat):
                             f'exist ({first_few(missing)}): copy them there, correct file_name, or set data_prefix of '
                             f'the {self.spec.split} set')
 
-    def _check_image_sizes(self) -> None:
-        """Decodes some images and compares their sizes with the annotation file."""
+    def _check_image_sizes(self) -> list[str]:
+        """Compares the sizes of all images with the annotation file."""
         stated = self.stated_sizes()
-        sizes = decode_sample(self.spec.split, self.images())
-        wrong = [f'{path}: {stated[path][0]}x{stated[path][1]} stated, {width}x{height} read'
-                 for path, (width, height) in sizes.items() if stated[path] != (width, height)]
+        sizes, lines = self.read_image_sizes()
+        as_stored, wrong = [], []
+        for path, size in sizes.items():
+            width, height = (size.width, size.height) if self.ignores_orientation else size.upright
+            if stated[path] == (width, height):
+                continue
+            example = f'{path}: {stated[path][0]}x{stated[path][1]} stated, {width}x{height} read'
+            (as_stored if stated[path] == (size.width, size.height) else wrong).append(example)
+        if as_stored:
+            raise DataError(f'{self.spec.split}: {len(as_stored):,} of {len(sizes):,} images are rotated by their EXIF '
+                            f'orientation, but annotated as they are stored ({"; ".join(as_stored[:3])}), so that '
+                            'boxes would not fit: save these images again without EXIF orientation, or set '
+                            "color_type='color_ignore_orientation' in LoadImageFromFile of all pipelines")
         if wrong:
-            raise DataError(f'{self.spec.split}: {len(wrong)} of {len(sizes)} sampled images have another size than '
+            raise DataError(f'{self.spec.split}: {len(wrong):,} of {len(sizes):,} images have another size than '
                             f'{self.spec.annotations} states ({"; ".join(wrong[:3])}), so that boxes would not fit: '
                             'annotate the images as they are now, or restore the images that were annotated (not '
-                            'resized, and rotated as their EXIF data say)')
+                            'resized)')
+        return lines
 
     def _notes(self, *, masks: bool) -> list[str]:
         """Counts what is not an error but good to know. Refuses a set whose images would all be filtered out."""
@@ -244,8 +264,14 @@ class CocoFormat(DataFormat):
         return os.path.join(self.spec.folder('img'), file_name)
 
     def images(self) -> list[str]:
-        """Lists the paths of all images in the annotation file."""
-        return [self._image_path(image.file_name) for image in self.file.images.values()]
+        """Lists the paths of all images in the annotation file. Raises DataError if one is outside the data root."""
+        paths = [self._image_path(image.file_name) for image in self.file.images.values()]
+        outside = paths_outside(paths, [self.spec.root, self.spec.folder('img')])
+        if outside and not os.environ.get(ALLOW_OUTSIDE):
+            raise DataError(f'{self.spec.annotations}: {len(outside):,} of {len(paths):,} images are outside of the '
+                            f'data root {self.spec.root} ({first_few(outside)}): correct file_name. If you trust the '
+                            f'annotation file, set the environment variable {ALLOW_OUTSIDE}=1')
+        return paths
 
     def stated_sizes(self) -> dict[str, tuple[float, float]]:
         """Returns the (width, height) that the annotation file states for each image path."""

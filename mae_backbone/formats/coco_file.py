@@ -1,5 +1,7 @@
 """Annotation files in COCO's format, read and validated once, and kept as a small summary."""
+import codecs
 import gc
+import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -8,10 +10,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from mae_backbone.data.index import cache_folder
 from mae_backbone.formats.coco_consistency import Consistency, Id
 from mae_backbone.formats.coco_masks import is_finite, mask_fault
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.other_layouts import describe_layout
+from mae_backbone.utils.atomic_write import write_bytes
 
 # Fields that mmdet's CocoDataset and pycocotools read without a default.
 _FIELDS = {'images': ('id', 'file_name', 'width', 'height'),
@@ -84,17 +89,42 @@ class CocoFile:
                 if fault.kind == kind and fault.category in categories and (fault.trained or not trained_only)]
 
 
-def read_coco(path: str) -> CocoFile:
+def read_coco(path: str, *, root: str = '') -> CocoFile:
     """Reads an annotation file. A second call for the same, unchanged file returns the cached summary.
+
+    Args:
+        path: path of the file.
+        root: folder of the data; if the file is missing, the message names the layout that the folder seems to have.
 
     Raises:
         DataError: the file is missing, is not JSON, is not in COCO's format, or contradicts itself.
     """
     if not os.path.isfile(path):
-        raise DataError(f'annotation file {does_not_exist(path, suffix=".json")}: set ann_file of the data set, '
-                        'or pass the folder of the data with --data-root DIR')
+        layout = describe_layout(root)
+        advice = layout or 'set ann_file of the data set, or pass the folder of the data with --data-root DIR'
+        raise DataError(f'annotation file {does_not_exist(path, suffix=".json")}: {advice}')
     status = os.stat(path)
     return _read(path, status.st_mtime_ns, status.st_size)
+
+
+def without_byte_order_mark(path: str) -> str:
+    """Returns the path of a file that mmdet and pycocotools can read: the file itself, or a copy in the cache.
+
+    They refuse JSON that starts with a byte-order mark, which `read_coco` reads.
+    """
+    try:
+        with open(path, 'rb') as file:
+            if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+                return path
+            content = file.read()
+    except OSError:
+        return path
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    copy = cache_folder() / 'annotations' / f'{digest}_{os.path.basename(path)}'
+    if not copy.is_file():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(copy, content)
+    return str(copy)
 
 
 def read_content(path: str) -> dict:
@@ -145,7 +175,7 @@ def _parse(path: str, size: int) -> Any:
         raise DataError(f'{path} is empty (0 bytes): copy it again')
     text = ''
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding='utf-8-sig') as file:  # some editors start files with a byte-order mark
             text = file.read()
         return json.loads(text)
     except UnicodeDecodeError as error:
@@ -153,10 +183,11 @@ def _parse(path: str, size: int) -> Any:
                         'uncompressed and in UTF-8') from error
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith('{') and not text.rstrip().endswith('}'):
-            raise DataError(f'{path} is truncated after {size:,} bytes, it ends with {text[-20:]!r}: '
-                            'copy it again') from error
-        raise DataError(f'{path} is not JSON ({error}), it starts with {text[:40]!r}: expected annotations in COCO\'s '
-                        'format') from error
+            raise DataError(f'{path} is truncated after {size:,} bytes: copy it again') from error
+        # The content is not shown: a config may name a file that has nothing to do with annotations.
+        if text.startswith('version https://git-lfs'):
+            raise DataError(f'{path} is a pointer of Git LFS: run git lfs pull') from error
+        raise DataError(f'{path} is not JSON ({error}): expected annotations in COCO\'s format') from error
 
 
 # ---- validation

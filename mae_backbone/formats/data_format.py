@@ -6,6 +6,8 @@ import numpy as np
 from mmengine.config import ConfigDict
 
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
+from mae_backbone.formats.files import decode_sample
+from mae_backbone.formats.image_headers import StoredSize, read_sizes
 from mae_backbone.formats.messages import does_not_exist
 
 UNDERSTOOD = ("a data set in COCO's format (CocoDataset), label maps (BaseSegDataset), or class folders "
@@ -44,6 +46,10 @@ class DataFormat:
                    and all(getattr(spec.cls, method) is getattr(base, method)
                            for method in cls.dataset_types[base.__name__])
                    for base in (spec.cls.__mro__ if spec.cls else ()))
+
+    def prepare(self) -> list[str]:
+        """Changes the config so that the libraries can read the files. Returns lines for the plan."""
+        return []
 
     # ---- classes
 
@@ -101,6 +107,32 @@ class DataFormat:
             raise DataError(f'{root} is a file, expected the folder of the data: unpack it if it is an archive, and '
                             'pass the folder with --data-root DIR')
         raise DataError(f'{does_not_exist(root)}: pass the folder of the data with --data-root DIR')
+
+    def read_image_sizes(self) -> tuple[dict[str, StoredSize], list[str]]:
+        """Reads the sizes of all images, and decodes some of them.
+
+        Returns:
+            The sizes by path, and a line for the plan if images are rotated by their EXIF orientation.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        split, paths = self.spec.split, self.images()
+        decode_sample(split, paths)
+        sizes = read_sizes(split, paths)
+        num_rotated = sum(size.orientation != 1 for size in sizes.values())
+        if not num_rotated or self.ignores_orientation:
+            return sizes, []
+        return sizes, [f'{split}: images that are rotated or mirrored by their EXIF orientation when they are read; '
+                       'labels are taken to fit the result (tools/check_data.py draws samples): '
+                       f'{num_rotated:,}']
+
+    @property
+    def ignores_orientation(self) -> bool:
+        """Whether the pipeline reads images as they are stored, without their EXIF orientation."""
+        return any(str(step.get('type')).split('.')[-1] == 'LoadImageFromFile'
+                   and ('ignore_orientation' in str(step.get('color_type')) or step.get('color_type') == 'unchanged')
+                   for step in self.spec.transforms())
 
     # ---- a part of the labels
 

@@ -1,18 +1,15 @@
-"""Image files of a data set: missing ones, sizes from headers, and a decoded sample."""
+"""Image files of a data set: missing ones, those outside of its folder, and a decoded sample."""
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image, UnidentifiedImageError
-
 from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.formats.dataset_spec import DataError
 
+ALLOW_OUTSIDE = 'MAE_BACKBONE_ALLOW_OUTSIDE'  # environment variable: images outside of the data root are read
 NUM_DECODED = 50  # images per data set that are decoded before the start, evenly spaced in the list
-_EXIF_ORIENTATION = 0x0112
-_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 Item = TypeVar('Item')
 
@@ -29,6 +26,14 @@ def missing_files(paths: Iterable[str]) -> list[str]:
             missing.append(path)
     # Some file systems ignore case or normalize accents, so that a name that is not listed may still exist.
     return [path for path in missing if not os.path.exists(path)]
+
+
+def paths_outside(paths: Iterable[str], folders: Sequence[str]) -> list[str]:
+    """Returns the paths that are in none of the folders. Links inside a folder may point anywhere."""
+    roots = [os.path.join(os.path.abspath(folder), '') for folder in folders if folder]
+    current = os.path.abspath('')
+    absolute = (os.path.normpath(os.path.join(current, path)) for path in paths)
+    return [path for path in absolute if not any(path.startswith(root) for root in roots)] if roots else []
 
 
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
@@ -51,24 +56,6 @@ def decode_sample(split: str, paths: Sequence[str]) -> dict[str, tuple[int, int]
         raise DataError(f'{split}: {len(errors)} of {len(sample)} sampled images cannot be read: '
                         + '; '.join(str(error) for error in errors[:3]))
     return {path: result for path, result in zip(sample, results, strict=True) if isinstance(result, tuple)}
-
-
-def image_size(path: str) -> tuple[int, int]:
-    """Returns (width, height) of an image as `read_image` decodes it, from the file's header if possible.
-
-    Raises:
-        BadImageError, OSError: the image cannot be read.
-    """
-    try:
-        with Image.open(path) as file:
-            # PIL decodes a whole PNG to look for EXIF data that are not in its header.
-            has_exif = file.format != 'PNG' or 'exif' in file.info
-            if not (has_exif and file.getexif().get(_EXIF_ORIENTATION) in _TRANSPOSED):
-                return file.size
-    except UnidentifiedImageError:
-        pass  # OpenCV reads a few formats that PIL does not.
-    height, width, _ = read_image(path).shape
-    return width, height
 
 
 def _decoded_size(path: str | Path) -> tuple[int, int] | Exception:

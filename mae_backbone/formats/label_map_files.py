@@ -13,7 +13,8 @@ from PIL import Image
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.label_colors import IGNORED, LabelColors, UnknownColorError
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
-from mae_backbone.formats.files import image_size, missing_files
+from mae_backbone.formats.files import missing_files
+from mae_backbone.formats.image_headers import read_size
 from mae_backbone.formats.messages import does_not_exist, first_few
 
 Reader = Callable[[str], np.ndarray]
@@ -184,7 +185,7 @@ def summarize(read: Reader, ignored: Collection[int], image: str, path: str) -> 
     if fault := _type_fault(labels):
         return LabelMapSummary(path, fault=fault)
     try:
-        width, height = image_size(image)
+        width, height = read_size(image).upright
     except (OSError, ValueError) as error:
         raise DataError(f'image cannot be read: {error}') from error
     mismatch = '' if labels.shape == (height, width) else (

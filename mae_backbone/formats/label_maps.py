@@ -15,7 +15,7 @@ from mae_backbone.formats.classes_txt import ClassFile, read_classes
 from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.drawing import draw_label_map
-from mae_backbone.formats.files import decode_sample, evenly_spaced
+from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.label_map_files import (
     LabelMapSummary,
     Reader,
@@ -90,8 +90,8 @@ class LabelMaps(DataFormat):
         if not labels:
             return super().check(masks=masks, labels=labels)
         self.check_root()
-        decode_sample(self.spec.split, self.images())
         self._check_config()
+        _, rotated = self.read_image_sizes()
         valid, summaries = ValidLabels(self.spec), self._summaries()
         self._refuse(summaries, lambda summary: summary.fault, 'cannot be read as one number per pixel',
                      'save them as 8-bit PNG with one channel that holds the label of the class, or write the colors '
@@ -103,7 +103,7 @@ class LabelMaps(DataFormat):
                      'resize each label map to the size of its image, without smoothing (nearest neighbor)')
         self._refuse(summaries, lambda summary: first_few(sorted(summary.labels - valid.all)),
                      f'have labels outside of {valid}', 'map the labels to these numbers' + valid.hint(summaries))
-        return self._lines(summaries, valid)
+        return self._lines(summaries, valid) + rotated
 
     def _summaries(self) -> list[LabelMapSummary]:
         images, maps = zip(*evenly_spaced(self._pairs, NUM_INSPECTED), strict=True)

@@ -5,7 +5,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mae_backbone.formats.dataset_spec import DataError, dicts_in
+from mae_backbone.formats.coco_file import without_byte_order_mark
+from mae_backbone.formats.dataset_spec import SPLITS, DataError, dicts_in
 from mae_backbone.formats.registry import formats_in
 
 # Parts of a model whose `num_classes` does not count the classes of the data: mmdet's proposals, HTC's stuff classes,
@@ -87,6 +88,8 @@ def adapt_classes(cfg: Config) -> list[str]:
         DataError: the file with the class names is damaged.
     """
     formats = [data_format for data_format in formats_in(cfg) if data_format.spec.is_local]
+    prepared = [line for data_format in formats for line in data_format.prepare()]
+    _prepare_evaluators(cfg)
     for data_format in formats:
         names, origin = data_format.classes()
         if not names:
@@ -98,8 +101,17 @@ def adapt_classes(cfg: Config) -> list[str]:
             if type(other) is type(data_format):
                 lines += other.set_classes(names)
         _set_num_classes(cfg.get('model'), len(names))
-        return list(dict.fromkeys(lines))
-    return []
+        return list(dict.fromkeys(prepared + lines))
+    return list(dict.fromkeys(prepared))
+
+
+def _prepare_evaluators(cfg: Config) -> None:
+    """Replaces annotation files of evaluators that start with a byte-order mark. The data sets report these files."""
+    for split in SPLITS:
+        for evaluator in dicts_in(cfg.get(f'{split}_evaluator')):
+            path = evaluator.get('ann_file')
+            if isinstance(path, str) and path.endswith('.json'):
+                evaluator['ann_file'] = without_byte_order_mark(path)
 
 
 def _set_num_classes(model: Any, num_classes: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.mmdet_datasets import coco_dataset
 from helpers.small_sets import SIZES, coco_config, coco_content, write_coco
+from PIL import Image
 from pycocotools import mask as coco_rle
 
 from mae_backbone.formats.coco import CocoFormat
@@ -301,3 +302,39 @@ def test_images_that_indices_leave_out_are_counted(tmp_path: Path) -> None:
     path = write_coco(tmp_path)
     assert check(path, indices=[0, 1])[-1] == 'train: only 2 of 3 images are used (indices in the config)'
     assert check(path, indices=1)[-1] == 'train: only 1 of 3 images are used (indices in the config)'
+
+
+@pytest.mark.parametrize('name', ['/etc/hostname', '../../elsewhere/a.png', '../../../etc/hostname'])
+def test_images_outside_of_the_data_root_are_refused(tmp_path: Path, name: str,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    content = coco_content()
+    content['images'][0]['file_name'] = name
+    path = write_coco(tmp_path / 'data', content)
+    assert '1 of 3 images are outside of the data root' in refused(path)
+    with pytest.raises(DataError, match='outside of the data root'):
+        CocoFormat(spec_of(path)).images()
+    monkeypatch.setenv('MAE_BACKBONE_ALLOW_OUTSIDE', '1')
+    assert len(CocoFormat(spec_of(path)).images()) == 3
+
+
+def write_rotated(root: Path, orientation: int) -> Path:
+    """Writes image a, 40x30 as stated, stored upright or rotated by its EXIF orientation."""
+    path = write_coco(root)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new('RGB', (40, 30)).save(root / 'train/a.png', exif=exif)
+    return path
+
+
+def test_images_annotated_as_stored_but_rotated_by_exif_are_refused(tmp_path: Path) -> None:
+    path = write_rotated(tmp_path, 6)
+    assert '1 of 3 images are rotated by their EXIF orientation, but annotated as they are stored' in refused(path)
+    pipeline = [dict(type='LoadImageFromFile', color_type='color_ignore_orientation')]
+    assert 'EXIF' not in ''.join(check(path, pipeline=pipeline))
+
+
+@pytest.mark.parametrize('orientation', [2, 3, 4])
+def test_images_mirrored_or_turned_upside_down_by_exif_are_counted(tmp_path: Path, orientation: int) -> None:
+    path = write_rotated(tmp_path, orientation)
+    assert check(path)[-1].startswith('train: images that are rotated or mirrored by their EXIF orientation')
+    assert check(path)[-1].endswith(': 1')

@@ -57,7 +57,7 @@ def test_files_are_read_again_only_after_a_change(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('text', 'words'), [
     (b'', 'is empty'), (b'\x1f\x8b\x08\x00\xff', 'not JSON: byte 1 is not text'),
-    (b'version https://git-lfs', "starts with 'version https://git-lfs'"), (b'\xef\xbb\xbf{}', 'BOM'),
+    (b'version https://git-lfs', 'is a pointer of Git LFS'), (b'\xef\xbb\xbf{}', "no list 'images'"),
     (b'[' * 100_000, 'not JSON'), (b'[]', 'contains a list'),
     (b'{"info": 1}', "no list 'images', it contains the keys info"),
     (b'{"images": [], "categories": []}', "'images' is empty"),
@@ -79,3 +79,12 @@ def test_truncated_files_are_recognized(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             read_coco(str(path))
         assert ('is truncated after' in str(caught.value)) == (not text[:length].endswith('}')), text[:length]
+
+
+def test_messages_show_no_content_of_the_file(tmp_path: Path) -> None:
+    for text in ('root:x:0:0', '{"root:x:0:0', '"root:x:0:0"'):
+        path = tmp_path / 'secret.json'
+        path.write_text(text)
+        with pytest.raises(DataError) as caught:
+            read_coco(str(path))
+        assert 'root' not in str(caught.value).replace(str(path), '')

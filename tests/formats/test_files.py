@@ -1,13 +1,10 @@
+import os
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from helpers.small_sets import write_image
-from PIL import Image, UnidentifiedImageError
 
-from mae_backbone.data.decode import read_image
-from mae_backbone.formats.files import decode_sample, evenly_spaced, image_size, missing_files
+from mae_backbone.formats.files import decode_sample, evenly_spaced, missing_files, paths_outside
 
 
 def test_missing_files_are_found(tmp_path: Path) -> None:
@@ -32,21 +29,10 @@ def test_evenly_spaced_images_are_decoded(tmp_path: Path, monkeypatch: pytest.Mo
     assert decode_sample('train', paths) == {path: (30 + i, 20) for i, path in enumerate(paths) if i % 2 == 0}
 
 
-@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp', '.bmp', '.jp2'])
-@pytest.mark.parametrize('orientation', [None, 1, 3, 6, 8])
-def test_size_equals_the_size_of_the_decoded_image(tmp_path: Path, suffix: str, orientation: int | None) -> None:
-    path = tmp_path / f'image{suffix}'
-    exif = Image.Exif()
-    if orientation is not None and suffix not in ('.bmp', '.jp2'):
-        exif[0x0112] = orientation
-    Image.new('RGB', (40, 30)).save(path, exif=exif)
-    assert image_size(str(path)) == read_image(path).shape[1::-1]
-
-
-def test_size_of_formats_unknown_to_pil_comes_from_opencv(tmp_path: Path) -> None:
-    path = tmp_path / 'image.pam'
-    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-    path.write_bytes(cv2.imencode('.pam', pixels)[1].tobytes())
-    with pytest.raises(UnidentifiedImageError):
-        Image.open(path)
-    assert image_size(str(path)) == (40, 30)
+def test_paths_outside_of_all_folders_are_found(tmp_path: Path) -> None:
+    root = str(tmp_path / 'root')
+    inside = [f'{root}/a.jpg', f'{root}/x/../b.jpg', f'{root}/x/y.jpg']
+    outside = [f'{root}/../a.jpg', '/etc/passwd', f'{root}-2/a.jpg']
+    assert paths_outside(inside + outside, [root, f'{root}/x/']) == [str(tmp_path / 'a.jpg'), *outside[1:]]
+    assert paths_outside(outside, ['', '/']) == []
+    assert paths_outside(['a/../../x.jpg', 'a/x.jpg'], ['a']) == [os.path.abspath('../x.jpg')]

@@ -261,3 +261,18 @@ def test_adapted_configs_can_be_written_and_read(tmp_path: Path) -> None:
     adapt_classes(cfg)
     cfg.dump(tmp_path / 'config.py')
     assert Config.fromfile(tmp_path / 'config.py').to_dict() == cfg.to_dict()
+
+
+def test_files_with_a_byte_order_mark_are_read_from_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    for split in ('train', 'val'):
+        path = write_coco(tmp_path, split=split)
+        path.write_text('\ufeff' + path.read_text(encoding='utf-8'), encoding='utf-8')
+    cfg = coco_config(tmp_path)
+    lines = adapt_classes(cfg)
+    assert [line for line in lines if 'starts with a byte-order mark, and is read from a copy' in line] == lines[:2]
+    assert 'classes: 2 (cell, nucleus)' in lines[2]
+    assert cfg.val_evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
+    spec, = dataset_specs(cfg, 'train')
+    assert len(DET_DATASETS.build({**spec.cfg, 'pipeline': []})) == 2
+    assert adapt_classes(cfg) == lines[2:]

@@ -1,0 +1,93 @@
+"""Size and EXIF orientation of all images of a data set, read from the headers of their files."""
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.index import Stamp, kept_table
+from mae_backbone.data.jpeg_header import JpegHeader
+from mae_backbone.formats.dataset_spec import DataError
+
+_EXIF_ORIENTATION = 0x0112
+_WITH_ORIENTATION = ('JPEG', 'PNG', 'TIFF', 'MPO')  # formats of which OpenCV applies the orientation
+_PREFIX = 2 ** 17  # bytes, which the header of most JPEG fits into, with the preview of a camera
+_NUM_THREADS = 8
+
+
+class StoredSize(NamedTuple):
+    """Size of an image as it is stored, in pixels."""
+
+    width: int
+    height: int
+    orientation: int = 1  # of EXIF, 1..8; 1: as stored
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """(width, height) after the EXIF orientation is applied, as images are read."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def read_size(path: str) -> StoredSize:
+    """Reads the size and orientation of an image from its header.
+
+    Raises:
+        BadImageError, OSError: the file cannot be read as an image.
+    """
+    with open(path, 'rb') as file:
+        header = JpegHeader.of(file.read(_PREFIX))
+    if header:
+        return StoredSize(header.width, header.height, header.orientation)
+    try:
+        with Image.open(path) as image:
+            # PIL would decode a whole PNG to look for EXIF data that are not in its header.
+            has_exif = image.format in _WITH_ORIENTATION and (image.format != 'PNG' or 'exif' in image.info)
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
+            # PIL's size of a TIFF is the size after its orientation is applied.
+            width, height = ((image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else
+                             image.size)
+            return StoredSize(width, height, orientation if orientation in range(1, 9) else 1)
+    except UnidentifiedImageError:  # OpenCV reads a few formats that PIL does not.
+        height, width, _ = read_image(path).shape
+        return StoredSize(width, height)
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: from broken PNG files
+        raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error})') from error
+
+
+def read_sizes(split: str, paths: Sequence[str]) -> dict[str, StoredSize]:
+    """Reads the sizes of all images in parallel. Those of large sets are cached on disk until a file changes.
+
+    Raises:
+        DataError: some images cannot be read.
+    """
+    folder = os.path.dirname(paths[0]) if paths else ''
+    digest = hashlib.sha256(os.fsencode('\n'.join(map(os.path.abspath, paths)))).hexdigest()
+    table = kept_table(f'image sizes in {folder}\nheaders {digest}', lambda: _build(paths))
+    rows = np.stack([table[name].astype(int) for name in ('width', 'height', 'orientation')], axis=1).tolist()
+    unreadable = [path for path, row in zip(paths, rows, strict=True) if not row[0]]
+    if unreadable:
+        raise DataError(f'{split}: {len(unreadable):,} of {len(paths):,} images cannot be read: '
+                        + '; '.join(str(_size_or_error(path)) for path in unreadable[:3]))
+    return {path: StoredSize(*row) for path, row in zip(paths, rows, strict=True)}
+
+
+def _build(paths: Sequence[str]) -> tuple[dict[str, np.ndarray], list[Stamp]]:
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        results = list(pool.map(_size_or_error, paths, chunksize=1))
+    sizes = [result if isinstance(result, StoredSize) else StoredSize(0, 0) for result in results]
+    columns = np.array(sizes, np.int64).reshape(-1, 3)
+    arrays = {'width': columns[:, 0].astype(np.uint32), 'height': columns[:, 1].astype(np.uint32),
+              'orientation': columns[:, 2].astype(np.uint32)}
+    return arrays, [Stamp.of_file(path) for path in paths if os.path.isfile(path)]
+
+
+def _size_or_error(path: str) -> StoredSize | Exception:
+    try:
+        return read_size(path)
+    except (BadImageError, OSError) as error:
+        return error
