@@ -4,13 +4,19 @@ import difflib
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from mmengine.config import Config, DictAction
 
+from mae_backbone.cli.errors import is_rank0
 from mae_backbone.compat import quiet_logs
 from mae_backbone.utils.config_files import find_config
 
+# Seconds to wait for the lock of a work directory: data loading processes of a killed run hold it until they notice
+# that their parent is gone, which torch checks every 5 s.
+LOCK_TIMEOUT = 12.0
 # Top-level keys that MMEngine's Runner and our commands read.
 RUN_KEYS = {
     'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg', 'val_cfg', 'test_cfg',
@@ -147,3 +153,28 @@ def make_folder(folder: str | Path, option: str) -> None:
             pass
     except OSError as error:
         raise OSError(f'{option} {folder} cannot be written to ({error.strerror}): choose another folder') from error
+
+
+@contextmanager
+def locked_work_dir(work_dir: str | Path) -> Iterator[None]:
+    """Keeps other runs out of a work directory while the block runs. Only the main process of a run holds the lock.
+
+    Raises:
+        ValueError: another run is writing there.
+    """
+    lock = FileLock(Path(work_dir, 'run.lock'), timeout=LOCK_TIMEOUT if is_rank0() else 0)
+    held = False
+    try:
+        if is_rank0():
+            lock.acquire()
+            held = True
+    except Timeout as error:
+        raise ValueError(f'another run is writing to {work_dir}: wait for its end, or choose another '
+                         '--work-dir') from error
+    except (OSError, NotImplementedError):
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        if held:
+            lock.release()

@@ -35,11 +35,27 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
         except SystemExit as end:
             return _exit_code(end)
         except KeyboardInterrupt:
-            print(f'\ninterrupted: what was written stays; {resume_hint}', file=sys.stderr)
-            return 128 + signal.SIGINT
+            return _report_interrupt(resume_hint)
         except Exception as error:
-            return _report(error)
+            # A compiled module that is interrupted while it is imported raises ImportError, or another error.
+            return _report_interrupt(resume_hint) if _Interrupt.received else _report(error)
     return 0
+
+
+class _Interrupt:
+    """Ctrl-C raises KeyboardInterrupt, and is remembered in case that the exception is replaced by another."""
+
+    received = False
+
+    @classmethod
+    def handle(cls, number: int, frame: FrameType | None) -> None:
+        cls.received = True
+        signal.default_int_handler(number, frame)
+
+
+def _report_interrupt(resume_hint: str) -> int:
+    print(f'\ninterrupted: what was written stays; {resume_hint}', file=sys.stderr)
+    return 128 + signal.SIGINT
 
 
 def exit_process(code: int) -> None:
@@ -97,8 +113,12 @@ def _signals_end_the_run() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = {signal.SIGTERM, getattr(signal, 'SIGUSR1', signal.SIGTERM)}
-    before = {number: signal.signal(number, _terminate) for number in numbers}
+    _Interrupt.received = False
+    handlers: dict[int, Callable[[int, FrameType | None], None]] = {
+        signal.SIGINT: _Interrupt.handle, signal.SIGTERM: _terminate}
+    if hasattr(signal, 'SIGUSR1'):
+        handlers[signal.SIGUSR1] = _terminate
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     end_with_parent()
     try:
         yield

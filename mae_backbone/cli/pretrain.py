@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
     if args.pretrained:
         raise ValueError('--pretrained is an option of `mae-backbone train`; to continue a pretraining pass '
                          '--resume CHECKPOINT')
-    from mae_backbone.cli.config import data_lines, load_config
+    from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
     from mae_backbone.cli.training import last_checkpoint, prepare_training
@@ -29,9 +29,10 @@ def run(args: argparse.Namespace) -> None:
 
     cfg = load_config(args)
     lines = data_lines(cfg, ['train']) + prepare_training(cfg, args)
-    runner = Runner.quietly_from_cfg(cfg)
-    print_plan(runner, [*lines, runner.tune_loader()])
-    runner.train()
+    with locked_work_dir(cfg.work_dir):
+        runner = Runner.quietly_from_cfg(cfg)
+        print_plan(runner, [*lines, runner.tune_loader()])
+        runner.train()
     checkpoint = last_checkpoint(cfg.work_dir)
     log_rank0(f'\nnext: mae-backbone visualize {args.config} {checkpoint} IMAGE -o reconstruction.png\n'
               f'then: mae-backbone train CONFIG --pretrained {checkpoint}')

@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from mae_backbone.cli.config import data_lines, load_config
+    from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
     from mae_backbone.cli.training import last_checkpoint, prepare_training
@@ -28,9 +28,10 @@ def run(args: argparse.Namespace) -> None:
 
     cfg = load_config(args)
     lines = data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args)
-    runner = Runner.quietly_from_cfg(cfg)
-    print_plan(runner, lines)
-    runner.train()
+    with locked_work_dir(cfg.work_dir):
+        runner = Runner.quietly_from_cfg(cfg)
+        print_plan(runner, lines)
+        runner.train()
     data = f' --data-root {args.data_root}' if args.data_root else ''
     checkpoint = last_checkpoint(cfg.work_dir)
     log_rank0(f'\nnext: mae-backbone test {args.config} {checkpoint}{data}\n'

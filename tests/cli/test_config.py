@@ -49,3 +49,17 @@ def test_scope_of_a_base_in_the_package_is_the_default_scope():
                       model=[dict(type='MaskRCNN', _scope_='mmdet')]))
     cli_config._drop_scope(cfg._cfg_dict)
     assert cfg.to_dict() == dict(hook=dict(type='DetVisualizationHook'), model=[dict(type='MaskRCNN', _scope_='mmdet')])
+
+
+def test_second_run_in_a_work_directory_is_refused_until_the_first_has_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli_config, 'LOCK_TIMEOUT', 0.1)
+    with cli_config.locked_work_dir(tmp_path):
+        with pytest.raises(ValueError, match=r'another run is writing to .*choose another --work-dir'), \
+                cli_config.locked_work_dir(tmp_path):
+            pass
+        monkeypatch.setenv('RANK', '1')
+        with cli_config.locked_work_dir(tmp_path):  # a process of the first run
+            pass
+    monkeypatch.setenv('RANK', '0')
+    with cli_config.locked_work_dir(tmp_path):
+        pass

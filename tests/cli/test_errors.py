@@ -1,6 +1,11 @@
 """Errors become one message and an exit code."""
 import errno
+import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,3 +98,35 @@ def test_missing_package_of_the_config_is_no_defect():
     message = errors.explain(ImportError('Please run "pip install wandb" to install wandb'))
     assert 'not installed' in message
     assert 'pip install wandb' in message
+
+
+def test_interrupt_that_an_import_turns_into_another_error_is_an_interrupt(capsys):
+    def main() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:  # as numpy does
+            raise ImportError('numpy._core.multiarray failed to import') from error
+    assert errors.run_cli(main) == 130
+    assert 'Traceback' not in capsys.readouterr().err
+    assert run(ZeroDivisionError('ours')) == 1, 'only the interrupted run'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seconds', [0.2, 1.0, 3.0])
+def test_interrupt_during_the_imports_ends_with_130_and_no_traceback(seconds: float, tmp_path):
+    code = """
+import sys
+from mae_backbone.cli.main import console
+sys.argv = ['mae-backbone', 'train', 'mask-rcnn_vit-micro_nuclei']
+print('started', flush=True)
+console()
+"""
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    process = subprocess.Popen([sys.executable, '-c', code], cwd=tmp_path, env=environment, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == 'started\n'
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    printed = process.communicate(timeout=60)[1]
+    if process.returncode != 2:  # on a fast machine it has ended: there are no data
+        assert (process.returncode, 'Traceback' in printed) == (130, False), printed
