@@ -62,7 +62,7 @@ def _dotted(rng: Generator, area: Area, period: int) -> np.ndarray:
 
 def _speckled(rng: Generator, area: Area, period: int) -> np.ndarray:
     side = period // 32
-    total = rng.integers(256, size=area.shape, dtype=np.uint8)
+    total: np.ndarray = rng.integers(256, size=area.shape, dtype=np.uint8)
     for _ in range(2):  # two box sums make a tent of weight side**4; integer sums are exact, means are not
         total = cv2.boxFilter(total, cv2.CV_32S, (side, side), normalize=False)
     contrast = 3  # spreads one standard deviation of the tent's mean, 49 / side, over half the range

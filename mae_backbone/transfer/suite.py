@@ -194,7 +194,8 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
     unknown = [str(value) for value in lists['data'] if value not in list(data)]
     if unknown:
         raise ValueError(f'task {name!r} uses the data {", ".join(unknown)}: the suite has {", ".join(data)}')
-    return Task(name=name, **{**values, **lists})
+    fields: dict[str, Any] = {**values, **lists}
+    return Task(name=name, **fields)
 
 
 def _as_dict(value: object, what: str, expected: str) -> dict[str, Any]:
