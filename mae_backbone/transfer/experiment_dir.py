@@ -12,6 +12,7 @@ from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.run_logs import tail
 
 SPEC, RESULT, ERROR, LOG, LOCK = 'cell.json', 'result.json', 'error.txt', 'output.log', 'cell.lock'
+CLASSES = 'classes'  # key of a spec: sorted names of the classes of the data
 NUM_LOG_LINES = 12  # last lines of the log that are reported with a failure
 
 Spec = dict[str, Any]
@@ -95,7 +96,12 @@ def write_spec(folder: Path, spec: Spec, where: dict[str, Any]) -> None:
     before = read_spec(folder) if (folder / SPEC).is_file() else None
     if before is not None:
         old = {key: value for key, value in before.items() if key != 'where'}
-        changed = sorted(key for key in old.keys() | spec.keys() if old.get(key) != spec.get(key))
+        if CLASSES not in old or CLASSES not in spec:  # not recorded by earlier versions, or not known
+            old.pop(CLASSES, None)
+        changed = sorted(key for key in old.keys() | spec.keys() if key != CLASSES and old.get(key) != spec.get(key))
+        if not changed and old.get(CLASSES, spec.get(CLASSES)) != spec.get(CLASSES):
+            raise ValueError(f'{folder} holds results for the classes {_list(old[CLASSES])}, the data have '
+                             f'{_list(spec[CLASSES])}: choose another --work-dir, or remove that folder')
         if changed:
             raise ValueError(f'{folder} holds results for a different {", ".join(changed)}: choose another --work-dir, '
                              'or remove that folder')
@@ -181,6 +187,10 @@ def _load_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise BrokenResultError(f'{path} holds {type(content).__name__} instead of an object')
     return content
+
+
+def _list(names: list[str]) -> str:
+    return ', '.join(names[:8]) + (f', ... ({len(names)} in total)' if len(names) > 8 else '')
 
 
 def _is_number(value: object) -> bool:

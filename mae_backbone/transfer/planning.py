@@ -1,4 +1,5 @@
 """Plan of an experiment: the spec of every cell, and the jobs that run the cells."""
+import copy
 import hashlib
 import itertools
 import json
@@ -9,6 +10,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.formats.registry import formats_in
+from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.architecture import Architecture, read_architecture
 from mae_backbone.transfer.encoders import RANDOM, Encoder, file_fingerprint
@@ -122,7 +126,8 @@ class _Specs:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.encoders = {encoder.name: encoder for encoder in experiment.encoders}
-        self.configs: dict[str, tuple[Path, str]] = {}
+        self.configs: dict[str, tuple[Path, str, Config]] = {}
+        self.classes: dict[tuple[str, str | None], list[str]] = {}
 
     def spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
         """Returns the spec of a cell and the paths that it uses."""
@@ -142,14 +147,32 @@ class _Specs:
                      'weights_seed': cell.seed if new_weights else 0}
         else:
             config = task.config_for(architecture.name)
-            path, fingerprint = self._config(config)
+            path, fingerprint, _ = self._config(config)
             spec |= {'config': config, 'config_print': fingerprint, 'metrics': task.metrics, 'scale': task.scale,
                      'gpus': task.gpus, 'amp': task.amp}
             where['config'] = str(path)
+        classes = self._classes(cell.data, None if task.probe else config)
+        if classes:
+            spec[experiment_dir.CLASSES] = classes
         return spec, where
 
-    def _config(self, config: str) -> tuple[Path, str]:
-        """Returns the path of a `Task.config` and a hash of its content, including its bases."""
+    def _classes(self, data: str, config: str | None) -> list[str]:
+        """Returns the sorted class names of a data set as a config reads it, or as a probe does; [] if unknown.
+
+        They are part of the spec: results for other classes must not end up in the same table.
+        """
+        if (data, config) not in self.classes:
+            folder = str(self.experiment.data_folder(data))
+            try:
+                names = _config_classes(self.configs[config][2], folder) if config else \
+                    ClassFolder(folder, 'train', train=False).classes
+            except (ValueError, OSError):  # the cell fails and reports it
+                names = []
+            self.classes[data, config] = sorted(map(str, names))
+        return self.classes[data, config]
+
+    def _config(self, config: str) -> tuple[Path, str, Config]:
+        """Returns the path of a `Task.config`, a hash of its content including its bases, and the config."""
         if config not in self.configs:
             # The scope keeps a file of the current folder with that name from being found.
             name = config if Path(config).is_absolute() else f'mae_backbone::{config}'
@@ -160,8 +183,15 @@ class _Specs:
                                  ) from error
             cfg = Config.fromfile(path, import_custom_modules=False)
             content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-            self.configs[config] = path, hashlib.sha256(content.encode()).hexdigest()[:16]
+            self.configs[config] = path, hashlib.sha256(content.encode()).hexdigest()[:16], cfg
         return self.configs[config]
+
+
+def _config_classes(cfg: Config, data_root: str) -> list[str]:
+    cfg = copy.deepcopy(cfg)
+    replace_data_root(cfg, data_root)
+    return next((names for data_format in formats_in(cfg) if data_format.spec.is_local
+                 for names in [data_format.classes()[0]] if names), [])
 
 
 def cell_results(experiment: Experiment) -> list[CellResult]:

@@ -44,6 +44,15 @@ def test_results_of_another_spec_are_refused_and_moved_files_are_not(tmp_path):
         experiment_dir.write_spec(tmp_path, {'seed': 2, 'labels': (0.1,)}, {'checkpoint': 'b'})
 
 
+def test_results_for_other_classes_are_refused_and_both_lists_are_shown(tmp_path):
+    experiment_dir.write_spec(tmp_path, {'seed': 1}, {})  # by an earlier version
+    experiment_dir.write_spec(tmp_path, {'seed': 1, 'classes': ['cat', 'dog']}, {})
+    experiment_dir.write_spec(tmp_path, {'seed': 1}, {})  # not known
+    experiment_dir.write_spec(tmp_path, {'seed': 1, 'classes': ['cat', 'dog']}, {})
+    with pytest.raises(ValueError, match='for the classes cat, dog, the data have dog, wolf: choose'):
+        experiment_dir.write_spec(tmp_path, {'seed': 1, 'classes': ['dog', 'wolf']}, {})
+
+
 def test_an_error_has_the_last_lines_of_the_log_except_those_that_repeat_the_reason(tmp_path):
     (tmp_path / experiment_dir.LOG).write_text('\n'.join(f'line {i}' for i in range(40)) + '\nthe reason\n')
     experiment_dir.write_error(tmp_path, 'the reason')

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.class_folders import write_classes
 from helpers.encoder_files import CONFIG, save
 
 from mae_backbone.transfer import architecture, experiment_dir, planning
@@ -111,6 +112,18 @@ def test_one_data_set_may_be_the_data_root_itself(experiment, tmp_path):
     two = SUITE.replace("data = dict(one='one')", "data = dict(one='one', two='two')")
     with pytest.raises(ValueError, match='check --data-root'):
         plan(experiment(suite=two))
+
+
+def test_a_data_set_whose_classes_changed_is_refused(experiment, tmp_path):
+    write_classes(tmp_path / 'data')
+    plan(experiment())
+    specs = [experiment_dir.read_spec(tmp_path / 'out' / cell.folder) for cell in experiment().cells()]
+    assert {(spec['kind'], *spec['classes']) for spec in specs} == {('probe', 'dark', 'light'),
+                                                                    ('train', 'dark', 'light')}
+    for split in ('train', 'val'):
+        (tmp_path / 'data' / split / 'dark').rename(tmp_path / 'data' / split / 'shade')
+    with pytest.raises(ValueError, match='for the classes dark, light, the data have light, shade'):
+        plan(experiment())
 
 
 def test_results_are_those_of_finished_cells(experiment):
