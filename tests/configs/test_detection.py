@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.config_files import CONFIGS, assert_constants, learning_rates, load, read, settings_of
+from helpers.config_files import CONFIGS, assert_constants, learning_rates, load, read, scope, settings_of
 from helpers.config_files import DETECTION as BASE
 from helpers.shrink import shrink, small, write_coco
+from mmengine import registry
+from mmengine.config import Config
 
 from mae_backbone.cli.training import set_batch_and_lr
 from mae_backbone.engine.runner import Runner
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 
 DETECTION = [file for file in CONFIGS if file.startswith('configs/detection/')]
 # Recipe with a short schedule -> the recipe it otherwise equals.
@@ -66,6 +69,66 @@ def test_large_models_have_the_structure_of_the_base_model(file: str):
     for model in (large, base):
         model['backbone'].pop('drop_path_rate')
     assert large == base
+
+
+# ---- background images
+
+DEMO = 'configs/demo/mask-rcnn_vit-micro_nuclei.py'
+BACKGROUND = [DEMO, *(f'configs/detection/{name}.py' for name in (
+    'faster-rcnn_vitdet-b_100e_coco', 'mask-rcnn_vitdet-b_100e_coco', 'mask-rcnn_vitdet-b_100e_lvis',
+    'mask-rcnn_vit-fpn-b_100e_coco', 'cascade-mask-rcnn_vitdet-b_100e_coco', 'fcos_vitdet-b_25e_coco',
+    'dino_vitdet-b_12e_coco'))]
+
+
+def background_images(cfg: Config) -> list[dict]:
+    """Training samples of the images without annotations, several draws of each."""
+    cfg.train_dataloader.dataset.filter_cfg = dict(filter_empty_gt=False)
+    with scope(cfg):
+        dataset = registry.DATASETS.build(cfg.train_dataloader.dataset)
+    empty = [i for i in range(len(dataset)) if not dataset.get_data_info(i)['instances']]
+    assert empty
+    return [dataset.prepare_data(i) for i in empty for _ in range(4)]
+
+
+@pytest.mark.parametrize('file', [*DETECTION, DEMO, 'configs/demo/quickstart_detection.py'])
+def test_background_images_are_trained_on_when_asked(file: str, sets: dict[bool, Path]):
+    """No transform replaces them with another image."""
+    samples = background_images(on_tiny_set(file, sets))
+    assert all(sample is not None and len(sample['data_samples'].gt_instances) == 0 for sample in samples)
+
+
+@pytest.mark.filterwarnings('ignore:torch.meshgrid:UserWarning')
+@pytest.mark.parametrize('file', BACKGROUND)
+def test_losses_of_background_images_are_finite(file: str, sets: dict[bool, Path]):
+    cfg = on_tiny_set(file, sets)
+    samples = background_images(cfg)[:2]
+    with scope(cfg):
+        model = registry.MODELS.build(cfg.model)
+    model.init_weights()
+    for module in model.modules():
+        if hasattr(module, 'image_counts'):  # set by ClassFrequencyHook in a run
+            module.image_counts = torch.tensor([1.0, 2.0])
+    batch = {key: [sample[key] for sample in samples] for key in ('inputs', 'data_samples')}
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert loss > 0  # the background is to be learned
+    gradients = [value.grad for value in model.parameters() if value.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def on_tiny_set(file: str, sets: dict[bool, Path]) -> Config:
+    """A config with the tiny set in place of its data, shrunk unless it is small."""
+    cfg = load(file)
+    if '/demo/' not in file:
+        return shrink(cfg, sets[file.endswith('_lvis.py')])
+    cfg.train_dataloader.dataset.update(
+        ann_file='annotations/instances_train2017.json', data_prefix=dict(img='train2017/'))
+    replace_data_root(cfg, str(sets[False]))
+    adapt_classes(cfg)
+    return cfg
 
 
 # ---- the constants of the sources

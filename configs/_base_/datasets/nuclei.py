@@ -7,8 +7,9 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True, poly2mask=True),
     dict(type='RandomFlip', prob=0.5),
-    dict(type='RandomCrop', crop_type='absolute', crop_size=crop_size, recompute_bbox=True),
-    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
+    dict(type='RandomCrop', crop_type='absolute', crop_size=crop_size, recompute_bbox=True, allow_negative_crop=True),
+    # A crop without objects is trained on as background. With keep_empty=True, mmdet would draw another image instead.
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2), keep_empty=False),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
@@ -22,7 +23,9 @@ train_dataloader = dict(
     batch_sampler=None,
     dataset=dict(
         type='CocoDataset', data_root=data_root, metainfo=metainfo, ann_file='annotations/instances_train.json',
-        data_prefix=dict(img='train/'), filter_cfg=dict(filter_empty_gt=True), pipeline=train_pipeline))
+        data_prefix=dict(img='train/'), pipeline=train_pipeline,
+        # To train on images without annotations as background: filter_empty_gt=False.
+        filter_cfg=dict(filter_empty_gt=True)))
 val_dataloader = dict(
     batch_size=1, num_workers=1, persistent_workers=True, sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
