@@ -1,4 +1,5 @@
 """Samplers of pretraining: the images of a step are a function of seed, epoch and iteration."""
+import logging
 from collections.abc import Iterator, Sequence, Sized
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from torch.utils.data import Sampler
 from mae_backbone.data.counter_rng import hashed
 from mae_backbone.data.files import checked_size
 from mae_backbone.registry import DATA_SAMPLERS
+
+_LOG = logging.getLogger(__name__)
 
 
 class Draw(NamedTuple):
@@ -76,7 +79,8 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
     Args:
         sampler: the order of the images.
         batch_size: images per process in a step.
-        drop_last: drop the images that do not fill the last batch (other images in each epoch), as the paper does.
+        drop_last: drop the images that do not fill the last batch (other images in each epoch), as the paper does. With
+            fewer images than a batch, the batch is made smaller, and a warning says so.
         repeats: crops of each image in a batch, decoded once (repeated augmentation, Hoffer et al. 2020, Augment your
             batch). A batch then has `batch_size / repeats` different images and an epoch has `repeats` times as many
             steps, so that E epochs compare to E * repeats epochs without.
@@ -87,7 +91,7 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         rank, world_size: rank of this process and number of processes; torch.distributed's by default.
 
     Raises:
-        ValueError: an argument is out of range, or the images do not fill one batch with `drop_last`.
+        ValueError: an argument is out of range, or there is no image for each process.
     """
 
     def __init__(self, sampler: PretrainSampler, batch_size: int, *, drop_last: bool = False, repeats: int = 1,
@@ -106,9 +110,13 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         self.image_sizes = _checked_stages(image_sizes)
         self.first = 0  # iteration at which the next pass starts
         if not len(self):
-            raise ValueError(f'{len(sampler)} images do not fill one batch of {self.global_batch} (batch_size='
-                             f'{batch_size} in each of {self.world_size} processes, repeats={repeats}): lower '
-                             'train_dataloader.batch_size, or set drop_last=False in its batch_sampler')
+            self.batch_size = len(sampler) // self.world_size * repeats
+            if not self.batch_size:
+                raise ValueError(f'there are {len(sampler)} images for {self.world_size} processes: each needs one or '
+                                 'more. Add images, or use fewer processes')
+            _LOG.warning('batch size %d per process is larger than the training set of %d images: %d is used instead. '
+                         'The learning rate is not changed; set the batch size to scale it', batch_size, len(sampler),
+                         self.batch_size)
 
     @property
     def global_batch(self) -> int:

@@ -19,6 +19,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.utils import apply_to
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError
@@ -208,6 +209,24 @@ class Runner(mmengine.runner.Runner):
     def tune_loader(self) -> str:
         """Replaces `num_workers='auto'` of the train_dataloader by a number; returns a line for the plan."""
         return resolve_num_workers(self._train_dataloader, device=next(self.model.parameters()).device)
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None,
+                         diff_rank_seed: bool = False) -> DataLoader:
+        """Builds a loader; with fewer images than a batch and `drop_last`, the batch is made smaller.
+
+        MMEngine would train on no batch at all, and fail.
+        """
+        loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        if isinstance(dataloader, DataLoader) or not loader.drop_last or not loader.batch_size or len(loader):
+            return loader
+        images = len(loader.sampler)  # of this process
+        batch_size = images - images % 2 if images > 1 else images  # timm's Mixup needs pairs
+        logging.getLogger('mae_backbone').warning(
+            'batch size %d is larger than the training set of %d images per process: %d is used instead. The learning '
+            'rate is not changed; set the batch size to scale it', loader.batch_size, images, batch_size)
+        smaller = dict(dataloader, dataset=loader.dataset, batch_size=batch_size)
+        return mmengine.runner.Runner.build_dataloader(smaller, seed, diff_rank_seed)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Sets up the environment; joins a distributed run on CPUs, which MMEngine does only on GPUs."""

@@ -142,7 +142,7 @@ def test_ten_million_images_need_four_bytes_each():
 
 @pytest.mark.parametrize(('options', 'message'), [
     ({'batch_size': 0}, 'batch_size=0'), ({'repeats': 3}, 'multiple of repeats'), ({'repeats': 0}, 'repeats=0'),
-    ({'drop_last': True, 'batch_size': 12}, 'do not fill one batch of 12'),
+    ({'drop_last': True, 'batch_size': 12, 'rank': 0, 'world_size': 30}, 'images for 30 processes'),
 ])
 def test_invalid_options_raise(options, message):
     with pytest.raises(ValueError, match=message):

@@ -105,6 +105,14 @@ def test_another_batch_or_other_images_are_refused(tmp_path: Path, images: Path)
         train(micro_config(tmp_path, images, iterations=12, batch_size=5))
 
 
+def test_a_set_smaller_than_a_batch_is_trained_on(tmp_path: Path, images: Path):
+    cfg = micro_config(tmp_path, images, iterations=6, batch_size=100)
+    cfg.train_dataloader.batch_sampler.drop_last = True
+    runner = train(cfg)
+    assert len(losses(runner)) == 6
+    assert runner.train_dataloader.batch_sampler.batch_size == 23
+
+
 def test_the_seed_of_the_first_start_counts(tmp_path: Path, images: Path):
     whole = train(micro_config(tmp_path / 'whole', images, iterations=12))
     train(micro_config(tmp_path / 'a', images, iterations=12, **{'train_cfg.max_iters': 8}))

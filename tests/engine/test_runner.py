@@ -177,6 +177,21 @@ def test_a_run_is_read_as_it_was_written_but_for_its_config(checkpoint: Path):
     assert all(torch.equal(found['state_dict'][name], value) for name, value in wanted['state_dict'].items())
 
 
+# ---- small sets
+
+@pytest.mark.parametrize(('batch_size', 'steps', 'used'), [(128, 1, 8), (9, 1, 8), (8, 1, 8), (5, 1, 5)])
+def test_a_set_smaller_than_a_batch_is_trained_on(tmp_path: Path, batch_size: int, steps: int, used: int,
+                                                  caplog: pytest.LogCaptureFixture):
+    cfg = config(tmp_path)
+    cfg.train_dataloader.update(batch_size=batch_size, drop_last=True)
+    cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=1, by_epoch=True, convert_to_iter_based=True)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == steps
+    assert runner.train_dataloader.batch_size == used
+    assert (f'{used} is used instead' in caplog.text) == (batch_size > 8)
+
+
 # ---- writing
 
 @pytest.mark.parametrize('before', [b'whole', None])
