@@ -5,7 +5,6 @@ Run     mae-backbone train mask-rcnn_vitdet-l_100e_lvis --amp
             --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
 Weights work_dirs/mae_vit-l_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/lvis_v1/{train2017,val2017}/*.jpg (COCO's images), data/lvis_v1/annotations/lvis_v1_{train,val}.json
-        for the LVIS metric: python -m pip install -e ".[lvis]"
 Costs   about 1,600 GPU hours = 0.576 s per image (24.7 GB) x 64 images x 156,250 steps (detectron2, projects/ViTDet,
         GPU not named)
 Expect  46.1 box AP, 43.6 mask AP (detectron2, projects/ViTDet, same recipe, runs differ by 0.3). Ours: not measured

@@ -47,8 +47,6 @@ def install() -> None:
         vars(module)['print'] = _print_results
     # Writes two lines for each tensor of a model into the log file, most of them "the value is the same".
     BaseModule._dump_init_info = lambda self: None
-    # Our configs evaluate by pycocotools: the metrics are computed.
-    warnings.filterwarnings('ignore', 'faster_coco_eval is not installed', UserWarning)
 
 
 def _filtered(print_log: Callable[..., None]) -> Callable[..., None]:

@@ -5,10 +5,12 @@ import tempfile
 from typing import Any
 
 import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
 from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
 
+from mae_backbone.detection.coco import predicted_images
 from mae_backbone.formats.coco_file import image_file
 from mae_backbone.registry import DATASETS, METRICS
 
@@ -45,9 +47,6 @@ class LVISMetric(CocoMetric):
         metric: 'bbox', 'segm', or both.
         max_detections: number of detections per image that count, those with the highest scores; 300 in LVIS.
         options: arguments of mmdet's CocoMetric, such as `format_only` and `outfile_prefix`.
-
-    Raises:
-        ImportError: faster-coco-eval is not installed.
     """
 
     default_prefix = 'lvis'
@@ -56,17 +55,13 @@ class LVISMetric(CocoMetric):
 
     def __init__(self, ann_file: str, *, metric: str | list[str] = 'bbox', max_detections: int = 300,
                  **options: Any) -> None:
-        try:
-            import faster_coco_eval  # noqa: F401
-        except ImportError as error:
-            raise ImportError('the metric of LVIS requires faster-coco-eval: python -m pip install faster-coco-eval, '
-                              "or mae_backbone with '.[lvis]'") from error
         super().__init__(ann_file=ann_file, metric=metric, **options)
         self.ann_file, self.max_detections = ann_file, max_detections
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Pairs of ground truth and prediction of all images -> 'bbox_AP', 'bbox_APr', ..."""
         predictions = [prediction for _, prediction in results]
+        self.img_ids = predicted_images(self._coco_api.get_img_ids(), results)
         if self.cat_ids is None:
             self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
         with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +78,6 @@ class LVISMetric(CocoMetric):
 
     def _average_precisions(self, detections: list[dict], kind: str) -> dict[str, float]:
         """Boxes or masks in COCO's result format -> the metrics of LVIS."""
-        from faster_coco_eval import COCO, COCOeval_faster
         if not detections:
             MMLogger.get_current_instance().error('no objects were detected in any image')
             return {f'{kind}_{name}': 0.0 for name in _NAMES.values()}
@@ -96,6 +90,7 @@ class LVISMetric(CocoMetric):
                                      print_function=lambda *_: None)
         evaluation.params.maxDets = [self.max_detections]
         evaluation.params.catIds = self.cat_ids
+        evaluation.params.imgIds = self.img_ids
         evaluation.run()
         values = evaluation.stats_as_dict
         return {f'{kind}_{name}': round(float(np.asarray(values[key])), 4) for key, name in _NAMES.items()}
