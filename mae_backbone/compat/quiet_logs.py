@@ -1,7 +1,6 @@
 """Named filters for messages of OpenMMLab and pycocotools that tell a user nothing, each with its reason."""
 import builtins
 import logging
-import warnings
 from collections.abc import Callable
 
 # Starts of messages -> why they are dropped.
