@@ -1,14 +1,17 @@
-"""Training loop that resumes mid-epoch, bit for bit."""
+"""Training loops that resume at any iteration, bit for bit."""
+from collections.abc import Iterator
 from functools import partial
-from itertools import islice
+from itertools import count, islice
+from typing import Any
 
 import torch
 from mmengine.dist import get_rank
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from mae_backbone.data.counter_rng import hashed
 from mae_backbone.data.sampler import PretrainBatchSampler
+from mae_backbone.data.seeded import SeededBatches, make_seeded, seed_everything
 from mae_backbone.engine.signals import start_worker
 from mae_backbone.registry import LOOPS
 
@@ -93,3 +96,118 @@ class PretrainLoop(EpochBasedTrainLoop):
                 f'of {data["images"]}, {data["repeats"]} each: its position in the data and its learning rate would '
                 f'change. Set train_dataloader.batch_size={saved["batch"]} / processes and use the same data; or start '
                 'a new run from its weights, with --cfg-options load_from=CHECKPOINT and without --resume')
+
+
+class _SeededLoop:
+    """What the resumable loops share: seeded data, and seeds of the model's random numbers."""
+
+    runner: Runner
+    dataloader: DataLoader
+    batches: SeededBatches
+    _iter: int
+
+    def _make_seeded(self) -> None:
+        self.batches = make_seeded(self.dataloader, seed=self.runner.seed or 0, rank=get_rank())
+        self.dataloader.worker_init_fn = partial(start_worker, self.dataloader.worker_init_fn)
+
+    def _find_seeds(self) -> None:
+        """Stores the seeds of a new run, and restores those of a resumed one."""
+        sampler, hub = self.batches.sampler, self.runner.message_hub
+        saved = hub.runtime_info.get('seeds') if self._iter else None
+        if isinstance(saved, dict):  # runs of version 0.1 have none
+            self.batches.seed = int(saved['items'])
+            if saved['order'] is not None and hasattr(sampler, 'seed'):
+                sampler.seed = int(saved['order'])
+                if hasattr(sampler, 'skip'):
+                    sampler.skip(0)  # the stream of an InfiniteSampler has the seed of its creation
+        else:
+            hub.update_info('seeds', dict(items=self.batches.seed, order=getattr(sampler, 'seed', None)))
+
+    def _seed_iteration(self) -> None:
+        """Seeds the random numbers of the model (RoI sampling, dropped paths, mixup) by seed, iteration and process."""
+        seed = int(hashed(self.batches.seed, self._iter, get_rank(), -1)[0] >> 1)
+        seed_everything(seed)
+        torch.manual_seed(seed)  # of the GPUs too
+
+
+@LOOPS.register_module()
+class ResumableIterLoop(_SeededLoop, IterBasedTrainLoop):
+    """MMEngine's IterBasedTrainLoop that resumes bit for bit; our Runner uses it instead.
+
+    The random numbers of an item and of a model step are functions of seed, iteration and position. A resumed run skips
+    the indices of earlier iterations without loading their data. The losses do not depend on the number of workers.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, *args, **kwargs)
+        self._make_seeded()
+
+    def run(self) -> torch.nn.Module:
+        """Trains to the end."""
+        self._find_seeds()
+        self.dataloader_iterator = self._endless(self._iter)
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            self._decide_current_val_interval()
+            if (self.runner.val_loop is not None and self._iter >= self.val_begin
+                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
+                self.runner.val_loop.run()
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_iter(self, data_batch: Any) -> None:
+        """Runs one iteration with its own random numbers."""
+        self._seed_iteration()
+        super().run_iter(data_batch)
+
+    def _endless(self, iteration: int) -> Iterator[Any]:
+        """Batches from an iteration on, in as many passes over the data as needed."""
+        sampler = self.batches.sampler
+        steps = None if hasattr(sampler, 'skip') else len(self.batches)  # an InfiniteSampler has one endless pass
+        self.batches.number = iteration
+        first, self.batches.skip = (0, iteration) if steps is None else divmod(iteration, steps)
+        for epoch in count(first):
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(epoch)
+            yield from self.dataloader
+
+
+@LOOPS.register_module()
+class ResumableEpochLoop(_SeededLoop, EpochBasedTrainLoop):
+    """MMEngine's EpochBasedTrainLoop that resumes mid-epoch, bit for bit; our Runner uses it instead.
+
+    See `ResumableIterLoop`.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> None:
+        super().__init__(runner, dataloader, *args, **kwargs)
+        self._make_seeded()
+
+    def run(self) -> torch.nn.Module:
+        """Trains to the end."""
+        self._find_seeds()
+        return super().run()
+
+    def run_epoch(self) -> None:
+        """Trains the rest of an epoch."""
+        steps = len(self.dataloader)
+        first = min(max(0, self._iter - self._epoch * steps), steps)
+        self.runner.call_hook('before_train_epoch')
+        if hasattr(self.batches.sampler, 'set_epoch'):
+            self.batches.sampler.set_epoch(self._epoch)
+        self.batches.number, self.batches.skip = self._iter, first
+        self.runner.model.train()
+        if first < steps:
+            for index, batch in enumerate(self.dataloader, first):
+                self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Runs one iteration with its own random numbers."""
+        self._seed_iteration()
+        super().run_iter(idx, data_batch)

@@ -6,9 +6,10 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import mmengine.runner
 import torch
@@ -18,7 +19,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 from mmengine.utils import apply_to
 from torch import nn
 from torch.utils.data import DataLoader
@@ -254,9 +255,31 @@ class Runner(mmengine.runner.Runner):
             self.logger.info('one process: the model is not wrapped')
         return super().wrap_model(model_wrapper_cfg, model)
 
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Builds a training loop; those of MMEngine are replaced by ours, which resume bit for bit."""
+        if isinstance(loop, dict):
+            loop = dict(loop)
+            if 'by_epoch' in loop:
+                loop['type'] = 'EpochBasedTrainLoop' if loop.pop('by_epoch') else 'IterBasedTrainLoop'
+            loop['type'] = _LOOPS.get(str(loop.get('type')).removeprefix('mmengine.'), loop.get('type'))
+        return super().build_train_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
+        """Builds an optimizer wrapper; those of MMEngine are replaced by ours, which skips non-finite steps."""
+        return super().build_optim_wrapper(guarded(optim_wrapper))
+
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Registers MMEngine's default hooks, with our checkpoint hook in the place of its own."""
+        """Registers MMEngine's default hooks, with our checkpoint hook in the place of its own.
+
+        Every training also saves on signals, and rolls back after repeated non-finite steps if its optimizer wrapper
+        skips them. A config switches a hook off by `default_hooks.NAME=None`.
+        """
         hooks = dict(hooks or {})
+        hooks.setdefault('preemption', dict(type='mae_backbone.PreemptionHook'))
+        wrapper = guarded(self.optim_wrapper)
+        if isinstance(wrapper, dict) and wrapper.get('type') == _GUARDED:
+            hooks.setdefault('device_log', dict(type='mae_backbone.DeviceLogHook'))
+            hooks.setdefault('guard', dict(type='mae_backbone.GuardHook'))
         checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
         if isinstance(checkpoint, dict) and checkpoint.get('type') == 'CheckpointHook':
             hooks['checkpoint'] = {**checkpoint, 'type': 'mae_backbone.WholeCheckpointHook'}
@@ -275,6 +298,28 @@ class Runner(mmengine.runner.Runner):
                     time=time.strftime('%Y%m%d_%H%M%S', time.localtime()), mmengine_version=mmengine.__version__)
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
         return meta if metainfo is None else meta | dict(dataset_meta=metainfo)
+
+
+_GUARDED = 'mae_backbone.GuardedOptimWrapper'
+_LOOPS = {'IterBasedTrainLoop': 'mae_backbone.ResumableIterLoop',
+          'EpochBasedTrainLoop': 'mae_backbone.ResumableEpochLoop'}
+# Options of MMEngine's OptimWrapper and AmpOptimWrapper that the guarded wrapper has, too.
+_WRAPPER_OPTIONS = frozenset({'type', 'optimizer', 'constructor', 'paramwise_cfg', 'clip_grad', 'accumulative_counts'})
+_AMP_OPTIONS = _WRAPPER_OPTIONS | {'dtype', 'loss_scale'}
+
+
+def guarded(optim_wrapper: Any) -> Any:
+    """The config of an OptimWrapper or AmpOptimWrapper -> the config of a GuardedOptimWrapper; others are returned."""
+    if not isinstance(optim_wrapper, dict):
+        return optim_wrapper
+    kind, keys = optim_wrapper.get('type', 'OptimWrapper'), set(optim_wrapper)
+    plain = kind == 'OptimWrapper' and keys <= _WRAPPER_OPTIONS and 'optimizer' in keys
+    amp = kind == 'AmpOptimWrapper' and keys <= _AMP_OPTIONS and optim_wrapper.get('dtype') in ('bfloat16', 'float16')
+    if plain or amp:
+        optim_wrapper = copy(optim_wrapper)
+        optim_wrapper['type'] = _GUARDED
+        optim_wrapper.pop('loss_scale', None)
+    return optim_wrapper
 
 
 def to_cpu(tree: object) -> object:
