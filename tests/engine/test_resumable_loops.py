@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import nn
@@ -87,7 +87,7 @@ def train(work_dir: Path, *, by_epoch: bool, sampler: str, workers: int = 0, sto
           seed: int | None = 0, resume: bool = False, validate: bool = False, diff_rank_seed: bool = False,
           optimizer: dict | None = None) -> dict[int, float]:
     """Losses by iteration of a run that saves every 2 iterations, or every epoch of 5."""
-    val = dict(val_cfg=dict(), val_evaluator=Nothing(), val_dataloader=dict(
+    val = dict(val_cfg=dict(), val_evaluator=Evaluator(Nothing()), val_dataloader=dict(
         dataset=Augmented(4), batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False)))
     losses = Losses()
     runner = Runner(
