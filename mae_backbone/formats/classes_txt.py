@@ -47,7 +47,7 @@ def read_classes(path: str | Path) -> ClassFile:
 
 
 def _parse_line(line: str) -> tuple[str, Color | None]:
-    match = _NAME_AND_COLOR.fullmatch(line)
+    match = _NAME_AND_COLOR.fullmatch(line) if '#' in line else None
     if match is None:
         return line, None
     return match['name'], (int(match['red'], 16), int(match['green'], 16), int(match['blue'], 16))

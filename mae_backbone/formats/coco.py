@@ -181,7 +181,8 @@ class CocoFormat(DataFormat):
         """Compares the sizes of all images with the annotation file."""
         stated = self.stated_sizes()
         sizes, lines = self.read_image_sizes()
-        as_stored, wrong = [], []
+        as_stored: list[str] = []
+        wrong: list[str] = []
         for path, size in sizes.items():
             width, height = (size.width, size.height) if self.ignores_orientation else size.upright
             if stated[path] == (width, height):

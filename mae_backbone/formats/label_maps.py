@@ -30,6 +30,8 @@ from mae_backbone.formats.tables import frequency_table
 from mae_backbone.utils.palette import palette
 
 NUM_INSPECTED = 500  # label maps per split whose pixels are read before the start, evenly spaced in the list
+_TOO_MANY_CLASSES = ('{} has {} classes, expected at most {}: mmseg reads label maps with 8 bits per pixel, so that '
+                     'larger labels would turn into labels of other classes. Merge or drop classes')
 
 
 class LabelMaps(DataFormat):
@@ -44,18 +46,24 @@ class LabelMaps(DataFormat):
         """Path of classes.txt, which may not exist."""
         return os.path.join(self.spec.root, 'classes.txt')
 
-    def _read_class_file(self) -> ClassFile | None:
-        return read_classes(self.class_file) if os.path.isfile(self.class_file) else None
+    @cached_property
+    def _class_file_content(self) -> ClassFile | None:
+        if not os.path.isfile(self.class_file):
+            return None
+        content = read_classes(self.class_file)
+        if len(content.names) > IGNORED:  # Before the config is adapted, which takes minutes with 200,000 names.
+            raise DataError(_TOO_MANY_CLASSES.format(self.class_file, len(content.names), IGNORED))
+        return content
 
     def classes(self) -> ClassNames:
         """Returns the names in classes.txt, or else the names in the config."""
-        class_file = self._read_class_file()
+        class_file = self._class_file_content
         return ClassNames(class_file.names, self.class_file) if class_file else (
             ClassNames(self.spec.class_names, 'the config'))
 
     def set_classes(self, names: list[str]) -> list[str]:
         """Writes class names, and the colors in classes.txt, into the config of the data set."""
-        spec, class_file, lines = self.spec, self._read_class_file(), []
+        spec, class_file, lines = self.spec, self._class_file_content, []
         metainfo = spec.cfg.get('metainfo') or {}
         if spec.class_names != names or isinstance(metainfo.get('classes'), str):
             spec.cfg.metainfo = ConfigDict(metainfo, classes=tuple(names), palette=palette(len(names)))
@@ -120,9 +128,7 @@ class LabelMaps(DataFormat):
         count = len(spec.default_class_names or spec.class_names)
         limit = IGNORED - bool(spec.option('reduce_zero_label'))
         if count > limit:  # LoadAnnotations casts labels to 8 bits, of which 255 marks pixels of no class.
-            raise DataError(f'{spec.root} has {count} classes, expected at most {limit}: mmseg reads label maps with 8 '
-                            'bits per pixel, so that larger labels would turn into labels of other classes. Merge or '
-                            'drop classes')
+            raise DataError(_TOO_MANY_CLASSES.format(spec.root, count, limit))
         settings = {step['reduce_zero_label'] for step in dicts_in(spec.option('pipeline'))
                     if step.get('reduce_zero_label') is not None}
         if settings - {spec.option('reduce_zero_label')}:

@@ -1,4 +1,5 @@
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,16 +194,17 @@ def test_classes_without_names_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(('reduced', 'most'), [(False, 255), (True, 254)])
 def test_num_classes_is_limited_by_8_bits(tmp_path: Path, reduced: bool, most: int) -> None:
     write_label_maps(tmp_path)
+    (tmp_path / 'classes.txt').unlink()
     for count in (most, most + 1):
-        (tmp_path / 'classes.txt').write_text('\n'.join(f'c{i}' for i in range(count)))
-        spec = spec_of(tmp_path, reduce_zero_label=reduced)
+        options = dict(metainfo=dict(classes=[f'c{i}' for i in range(count)]), reduce_zero_label=reduced)
+        spec = spec_of(tmp_path, **options)
         save_map(tmp_path, labels_like(count - 1 + reduced))
         label, = np.unique(DATASETS.build(dict(spec.cfg))[1]['gt_seg_map'])
         assert (label == count - 1 and label != 255) == (count == most)
         if count == most:
-            assert f'{most} classes, 3 inspected' in lines_of(tmp_path, reduce_zero_label=reduced)[0]
+            assert f'{most} classes, 3 inspected' in lines_of(tmp_path, **options)[0]
         else:
-            assert f'has {most + 1} classes, expected at most {most}' in refused(tmp_path, reduce_zero_label=reduced)
+            assert f'has {most + 1} classes, expected at most {most}' in refused(tmp_path, **options)
 
 
 def test_a_part_of_a_large_set_is_inspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +219,14 @@ def test_image_that_breaks_during_the_comparison_is_named(tmp_path: Path) -> Non
     (tmp_path / 'images/training/b.jpg').write_bytes(b'nothing')
     with pytest.raises(DataError, match='image cannot be read: '):
         LabelMaps(spec_of(tmp_path))._summaries()
+
+
+def test_200_000_names_are_refused_in_a_second(tmp_path: Path) -> None:
+    write_label_maps(tmp_path)
+    (tmp_path / 'classes.txt').write_text('\n'.join(f'class number {i}' for i in range(200_000)))
+    start = time.process_time()
+    assert 'has 200000 classes, expected at most 255' in refused(tmp_path)
+    assert time.process_time() - start < 1
 
 
 # ---- colors

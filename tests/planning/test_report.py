@@ -143,8 +143,9 @@ def test_results_that_wait_to_be_counted_are_small(tmp_path: Path, monkeypatch: 
 def test_more_classes_than_labels_are_drawn(tmp_path: Path):
     write_label_maps(tmp_path)
     write_label_maps(tmp_path, 'validation')
-    (tmp_path / 'classes.txt').write_text('\n'.join(f'c{i}' for i in range(300)))
-    spec = spec_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.png'))
+    (tmp_path / 'classes.txt').unlink()
+    names = [f'c{i}' for i in range(300)]
+    spec = spec_of(label_map_config(tmp_path, img_suffix='.jpg', seg_map_suffix='.png', metainfo=dict(classes=names)))
     assert len(samples(spec)) == 3
     assert '3 images; ' in survey(spec)[0]
 
