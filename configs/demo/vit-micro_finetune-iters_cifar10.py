@@ -9,7 +9,7 @@ _base_ = ['./vit-micro_finetune_cifar10.py']
 max_iters = 600
 warmup_iters = 60
 
-train_dataloader = dict(sampler=dict(type='InfiniteSampler', shuffle=True), dataset=dict(fraction=1.0))
+train_dataloader = dict(sampler=dict(type='InfiniteSampler', shuffle=True))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup_iters, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=warmup_iters, end=max_iters, T_max=max_iters - warmup_iters, by_epoch=False),

@@ -1,6 +1,7 @@
 """k-nearest-neighbor classification of CIFAR-10 with the features of a 1.2 M parameter ViT, without training.
 
 Run     mae-backbone test vit-micro_knn_cifar10 MAE.pth --data-root cifar10
+        with a bank of a fifth of the images, as in docs/benchmarks.md: --cfg-options test_cfg.bank.dataset.fraction=0.2
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  docs/benchmarks.md
 """
@@ -9,8 +10,7 @@ _base_ = ['../_base_/models/vit-micro_classifier.py', '../_base_/datasets/cifar1
 model = dict(num_classes=0)
 bank = dict(
     batch_size=256, num_workers=1, sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='mae_backbone.ClassFolder', data_root='data/cifar10', split='train', train=False, image_size=32,
-                 fraction=0.2))  # 10,000 images
+    dataset=dict(type='mae_backbone.ClassFolder', data_root='data/cifar10', split='train', train=False, image_size=32))
 train_dataloader = None
 val_dataloader = None
 val_cfg = None

@@ -13,7 +13,6 @@ _base_ = ['./vit-micro_finetune_cifar10.py']
 
 max_epochs = 3
 
-train_dataloader = dict(dataset=dict(fraction=1.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=100, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=0, end=max_epochs, T_max=max_epochs, by_epoch=True,

@@ -2,6 +2,7 @@
 import ast
 import functools
 import re
+from collections.abc import Iterator
 
 import pytest
 from helpers.config_files import CONFIGS, FILES, ROOT, load, read
@@ -71,3 +72,21 @@ def test_metrics_are_logged_at_their_iteration(file: str):
     cfg = read(file)
     if (cfg.get('train_cfg') or {}).get('type') == 'IterBasedTrainLoop' and cfg.get('val_cfg') is not None:
         assert cfg.default_hooks.logger.get('log_metric_by_epoch') is False, 'all would be logged at epoch 0'
+
+
+def values(node: object, key: str) -> Iterator[object]:
+    """All values under a key of a config."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == key:
+                yield value
+            yield from values(value, key)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from values(value, key)
+
+
+@every_config
+def test_all_labels_are_used_by_default(file: str):
+    """A fraction of the labels is a choice of the user: `--labels 0.1`."""
+    assert [fraction for fraction in values(read(file)._cfg_dict, 'fraction') if fraction != 1] == []
