@@ -17,7 +17,7 @@ MODELS = _node('MODELS', 'models.backbone', 'models.pyramid', 'models.preprocess
 DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler')
 DATASETS = _node('DATASETS', 'data.unlabeled', 'data.class_folder')
 FUNCTIONS = _node('FUNCTIONS', 'data.batch')
-TRANSFORMS = _node('TRANSFORMS', 'data.readers')
+TRANSFORMS = _node('TRANSFORMS', 'data.readers', 'data.load_image')
 HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_scalars', 'hooks.bad_images', 'hooks.checkpoint',
               'hooks.nonfinite_guard', 'hooks.preemption', 'hooks.throughput', 'hooks.health', 'hooks.online_probe',
               'hooks.training_plot', 'hooks.mask_schedule', 'hooks.confusion')

@@ -36,9 +36,11 @@ from mae_backbone.checkpoints.run_files import (
 from mae_backbone.checkpoints.sharding import gather_shards
 from mae_backbone.compat.quiet_logs import keep_record
 from mae_backbone.core.vit import ViT
+from mae_backbone.data.load_image import with_own_loading
 from mae_backbone.data.num_workers import resolve_num_workers
 from mae_backbone.engine.distributed import init_on_cpus
 from mae_backbone.engine.fsdp import FullyShard
+from mae_backbone.engine.loops import PretrainLoop
 from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
 
 # `Config.pretty_text` formats the config with yapf, which takes a second or more for a detector. MMEngine asks for it
@@ -173,7 +175,7 @@ class Runner(mmengine.runner.Runner):
             self.logger.warning('the description of the dataset (classes, palette) in the checkpoint is not that of '
                                 'the training dataset: check that both belong together')
         self.message_hub.load_state_dict(checkpoint['message_hub'])
-        if type(self.train_loop) is EpochBasedTrainLoop:
+        if isinstance(self.train_loop, EpochBasedTrainLoop) and not isinstance(self.train_loop, PretrainLoop):
             check_epoch_length(meta, len(self.train_loop.dataloader), filename)
         if 'optimizer' not in checkpoint:
             raise CheckpointError(f'{filename} cannot be resumed: it has no state of the optimizer (save_optimizer). '
@@ -225,8 +227,11 @@ class Runner(mmengine.runner.Runner):
                          diff_rank_seed: bool = False) -> DataLoader:
         """Builds a loader; with fewer images than a batch and `drop_last`, the batch is made smaller.
 
-        MMEngine would train on no batch at all, and fail.
+        MMEngine would train on no batch at all, and fail. `LoadImage` replaces mmcv's transform of the pipelines, which
+        decodes images of any size.
         """
+        if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):
+            dataloader = dict(dataloader, dataset=with_own_loading(dataloader['dataset']))
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, DataLoader) or not loader.drop_last or not loader.batch_size or len(loader):
             return loader

@@ -1,0 +1,75 @@
+"""Pipeline transform that loads images for detection and segmentation as `read_image` does."""
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mae_backbone.data.decode import BadImageError, Decoding, decode_bgr
+from mae_backbone.data.files import read_file
+from mae_backbone.registry import TRANSFORMS
+
+# Options of mmcv's LoadImageFromFile that mean the same here, with the values that do.
+_MMCV_OPTIONS: dict[str, tuple] = {'type': ('LoadImageFromFile', 'mmcv.LoadImageFromFile', 'mmdet.LoadImageFromFile',
+                                            'mmseg.LoadImageFromFile'),
+                                   'to_float32': (True, False), 'color_type': ('color',), 'imdecode_backend': ('cv2',),
+                                   'file_client_args': (None,), 'ignore_empty': (False,), 'backend_args': (None,)}
+
+
+@TRANSFORMS.register_module()
+class LoadImage(BaseTransform):
+    """Loads `results['img_path']` into `results['img']`, (H, W, 3) BGR with 8 bits.
+
+    It takes the place of mmcv's LoadImageFromFile, and gives the same pixels for images of 8 bits. It also refuses
+    images above the limit of pixels before decoding, truncated images and files that are not regular, and scales 16
+    bits as `ColorReader` does.
+
+    Args:
+        value_range, percentiles, max_pixels: as in `ColorReader`.
+        to_float32: convert the pixels to float32.
+
+    Raises:
+        BadImageError, OSError: the image cannot be read (when it is loaded).
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, *, value_range: Sequence[int] | None = None, percentiles: Sequence[float] | None = None,
+                 max_pixels: int | None = None, to_float32: bool = False) -> None:
+        low_high = None if value_range is None else (value_range[0], value_range[1])
+        between = None if percentiles is None else (percentiles[0], percentiles[1])
+        self.decoding, self.to_float32 = Decoding(low_high, between, max_pixels).check(), to_float32
+
+    def transform(self, results: dict) -> dict:
+        """Adds `img`, `img_shape` and `ori_shape`."""
+        path = results['img_path']
+        try:
+            image = decode_bgr(read_file(path), self.decoding)
+        except BadImageError as error:
+            raise BadImageError(f'{path} {error}') from error
+        if image.dtype == np.uint16:
+            image = self.decoding.to_8_bits(image)
+        if image.ndim == 2:
+            image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+        results['img'] = image.astype(np.float32) if self.to_float32 else image
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.decoding}, to_float32={self.to_float32})'
+
+
+def with_own_loading(config: Any) -> Any:
+    """Copy of a config in which `LoadImage` replaces mmcv's LoadImageFromFile, if its options have the same effect."""
+    if isinstance(config, dict):
+        if config.get('type') in _MMCV_OPTIONS['type']:
+            if all(key in _MMCV_OPTIONS and value in _MMCV_OPTIONS[key] for key, value in config.items()):
+                return dict(type='mae_backbone.LoadImage', to_float32=config.get('to_float32', False))
+            return config
+        copied = config.copy()
+        for key, value in config.items():
+            copied[key] = with_own_loading(value)
+        return copied
+    if isinstance(config, (list, tuple)):
+        return type(config)([with_own_loading(value) for value in config])
+    return config
