@@ -272,15 +272,16 @@ def find_arch(arch: str | dict) -> Arch:
 
 
 def initialize(module: nn.Module) -> None:
-    """Initializes as the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02)."""
+    """Initializes as the public MAE code: Xavier-uniform projections, tokens from N(0, 0.02).
+
+    The bias of the patch embedding keeps PyTorch's initialization, as there: only linear layers get a bias of zero.
+    """
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.Conv2d) and name.endswith('patch_embed.proj'):
             nn.init.xavier_uniform_(layer.weight.data.flatten(1))  # as a linear layer on the pixels of a patch
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
     for name, parameter in module.named_parameters():
         if name.endswith(('cls_token', 'mask_token')):
             nn.init.normal_(parameter, std=0.02)

@@ -93,9 +93,8 @@ class ConvNorm(nn.Conv2d):
     """Convolution without bias, then a LayerNorm over channels."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_size: int, padding: int = 0) -> None:
+        # detectron2's pyramid keeps PyTorch's initialization, unlike its heads and its FPN (`c2_msra_fill`).
         super().__init__(in_channels, out_channels, kernel_size, padding=padding, bias=False)
-        # The initialization of detectron2's pyramid (`c2_msra_fill`).
-        nn.init.kaiming_normal_(self.weight, mode='fan_out', nonlinearity='relu')
         self.norm = LayerNorm2d(out_channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
 """The MAE against the public code, and what must not leak: pixels of hidden patches in, visible ones into the loss."""
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -267,3 +269,24 @@ def test_images_and_ratios_that_do_not_work_are_refused():
 def test_an_encoder_without_class_token_is_refused():
     with pytest.raises(ValueError, match='class_token'):
         tiny(class_token=False)
+
+
+def test_every_tensor_starts_as_in_the_public_code():
+    """models_mae.py: Xavier-uniform linear layers and patch embedding, whose bias keeps PyTorch's initialization."""
+    torch.manual_seed(0)
+    model = MAE(ViT(dict(width=192, depth=1, heads=3), image_size=32, patch_size=8), decoder_width=128, decoder_depth=1,
+                decoder_heads=2)
+    for name, value in model.named_parameters():
+        value = value.detach()
+        if name.endswith('patch_embed.proj.bias'):
+            assert value.abs().max() <= 1 / math.sqrt(192)
+            assert value.std().item() == pytest.approx(1 / math.sqrt(3 * 192), rel=0.2)
+        elif name.endswith('.bias') or 'norm' in name:
+            assert torch.equal(value, torch.full_like(value, float(name.endswith('weight')))), name
+        elif name.endswith('_token'):
+            assert value.std().item() == pytest.approx(0.02, rel=0.25)
+        elif not name.endswith('pos_embed'):
+            outputs, inputs = value.flatten(1).shape
+            bound = math.sqrt(6 / (outputs + inputs))
+            assert value.abs().max() <= bound, name
+            assert value.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03), name

@@ -43,7 +43,7 @@ def test_it_takes_the_last_map_and_normalizes_every_level_but_the_extra_ones():
 
 def test_convolutions_start_as_in_detectron2():
     weight = SimpleFeaturePyramid(64, out_channels=64).simfp_4[1].weight
-    assert weight.std().item() == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.05)
+    assert weight.std().item() == pytest.approx((1 / (3 * 9 * 64)) ** 0.5, rel=0.05)  # PyTorch's default
 
 
 def test_every_parameter_gets_a_gradient():

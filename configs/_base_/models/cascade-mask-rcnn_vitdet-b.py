@@ -4,7 +4,7 @@ _base_ = ['./mask-rcnn_vitdet-b.py']
 box_head = dict(
     type='Shared4Conv1FCBBoxHead', in_channels=256, conv_out_channels=256, fc_out_channels=1024, roi_feat_size=7,
     num_classes=80, norm_cfg=_base_.norm_cfg, reg_class_agnostic=True, loss_cls=dict(type='CrossEntropyLoss'),
-    loss_bbox=dict(type='L1Loss'))
+    loss_bbox=dict(type='L1Loss'), init_cfg=_base_.box_head_init)
 coder = dict(type='DeltaXYWHBBoxCoder', target_means=[0.0, 0.0, 0.0, 0.0])
 # The reciprocals of detectron2's weights (10, 10, 5, 5), (20, 20, 10, 10), (30, 30, 15, 15).
 stage_1 = dict(bbox_coder=dict(target_stds=[1 / 10, 1 / 10, 1 / 5, 1 / 5], **coder), **box_head)

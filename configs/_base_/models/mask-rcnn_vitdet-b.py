@@ -2,6 +2,14 @@
 _base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py']
 
 norm_cfg = dict(type='mae_backbone.LayerNorm2d', eps=1e-6)
+# mmdet's, except for the fully connected layers: detectron2's `c2_xavier_fill` is uniform with a deviation of
+# 1 / sqrt(inputs), 0.0089 in the first layer.
+box_head_init = [
+    dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+    dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
+    dict(type='Kaiming', a=1, mode='fan_in', nonlinearity='leaky_relu', distribution='uniform',
+         override=dict(name='shared_fcs')),
+]
 
 model = dict(
     data_preprocessor=dict(pad_size_divisor=1024),  # zeros after normalization, in testing too
@@ -12,6 +20,7 @@ model = dict(
     neck=dict(_delete_=True, type='mae_backbone.SimpleFeaturePyramid', in_channels=768, out_channels=256),
     rpn_head=dict(num_convs=2),
     roi_head=dict(
-        bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg),
-        mask_head=dict(norm_cfg=norm_cfg)),
+        bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg,
+                       init_cfg=box_head_init),
+        mask_head=dict(type='mae_backbone.FCNMaskHead', norm_cfg=norm_cfg)),
     train_cfg=dict(rcnn=dict(assigner=dict(match_low_quality=False))))
