@@ -16,7 +16,7 @@ from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.config_files import configs_root
 from mae_backbone.utils.html_report import figure, html_table, link, markdown_table, page, paragraph
 from mae_backbone.utils.image_grid import save_picture
-from mae_backbone.utils.run_logs import DONE, curve
+from mae_backbone.utils.run_logs import curve, seconds_of_step
 
 _EXPLANATIONS = {
     'frozen features, knn': (
@@ -83,7 +83,9 @@ def frozen_results(folder: Path) -> list[dict[str, Any]]:
 
 def minutes(work_dir: Path, step: str) -> float:
     """Returns the run time of a finished step, including all its attempts."""
-    return float((work_dir / step / DONE).read_text()) / 60
+    seconds = seconds_of_step(work_dir / step)
+    assert seconds is not None, f'{step} is not finished'
+    return seconds / 60
 
 
 def verdict(rows: list[dict[str, Any]]) -> list[str]:

@@ -1,4 +1,5 @@
 """Steps of the quickstart: pretraining on generated images, then three tasks from the MAE and from random weights."""
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from mae_backbone.quickstart.scene_files import write_scenes
 from mae_backbone.quickstart.tasks import TASKS, TRANSFER
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.cpu import available_cpus, threads_per_process
-from mae_backbone.utils.run_logs import DONE, ProgressLine, print_line, progress, tail
+from mae_backbone.utils.run_logs import DONE, ProgressLine, print_line, progress, seconds_of_step, tail
 from mae_backbone.utils.subprocesses import child_environment
 
 SCENES = {'unlabeled': 3000, 'train': 400, 'val': 200, 'size': 64}
@@ -100,12 +101,12 @@ def _step(name: str, command: str, data: Path, work_dir: Path, options: Sequence
 def run_steps(steps: Sequence[Step]) -> None:
     """Runs the steps that are not finished at the same time, each with an equal share of the CPUs.
 
-    A step is finished if its folder holds the file `DONE`, with the seconds that all its attempts took.
+    A step is finished if its folder holds a readable file `DONE`, with the seconds that all its attempts took.
 
     Raises:
         StepError: a step failed.
     """
-    pending = [step for step in steps if not (step.folder / DONE).exists()]
+    pending = [step for step in steps if seconds_of_step(step.folder) is None]
     for step in steps:
         if step not in pending:
             print_line(f'   {step.name}: finished before')
@@ -135,10 +136,11 @@ def _run(steps: Sequence[Step]) -> None:
                 process.terminate()
                 process.wait()
             with open(step.folder / _SECONDS, 'a', encoding='utf-8') as file:
-                file.write(f'{end_times.get(step.name, time.time()) - start:.1f}\n')
+                # The line before it may be incomplete.
+                file.write(f'\n{end_times.get(step.name, time.time()) - start:.1f}\n')
     for step in steps:
         if processes[step.name].returncode == 0:
-            seconds = sum(map(float, (step.folder / _SECONDS).read_text(encoding='utf-8').split()))
+            seconds = _total((step.folder / _SECONDS).read_text(encoding='utf-8', errors='replace'))
             write_text(step.folder / DONE, f'{seconds:.1f}\n')
             print_line(f'   {step.name}: {seconds / 60:.1f} minutes')
     for step in steps:
@@ -146,6 +148,11 @@ def _run(steps: Sequence[Step]) -> None:
             last_lines = '\n'.join('   ' + line for line in tail(step.log).splitlines()[-12:])
             raise StepError(f'the step {step.name} failed. The last lines of {step.log}:\n{last_lines}\n'
                             'Correct the cause and run the same command again: finished steps are not repeated.')
+
+
+def _total(text: str) -> float:
+    """Sums the numbers of a text. A line that a killed process did not complete is left out."""
+    return sum(float(word) for word in text.split() if re.fullmatch(r'\d+\.\d', word))
 
 
 def _wait(steps: Sequence[Step], processes: Mapping[str, 'subprocess.Popen[bytes]']) -> dict[str, float]:

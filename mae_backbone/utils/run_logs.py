@@ -10,6 +10,14 @@ from typing import Any
 DONE = 'done'  # file in the folder of a finished step; holds the seconds that the step took
 
 
+def seconds_of_step(folder: Path) -> float | None:
+    """Returns the seconds that a finished step took, or None if it is not finished or its file is broken."""
+    try:
+        return float((folder / DONE).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+
+
 def tail(path: Path, num_bytes: int = 4000) -> str:
     """Returns the end of a log, or '' if there is no such file."""
     if not path.is_file():

@@ -38,6 +38,18 @@ def test_a_finished_step_is_not_repeated(tmp_path, capsys):
     assert float((tmp_path / 'a' / DONE).read_text()) > 0
 
 
+@pytest.mark.parametrize('content', ['', 'x', '\0\0'])
+def test_a_step_with_a_broken_mark_runs_again(tmp_path, content: str):
+    counted = step(tmp_path / 'a', f'open(r"{tmp_path / "ran"}", "a").write("a")')
+    run_steps([counted])
+    (tmp_path / 'a' / DONE).write_text(content)
+    with open(tmp_path / 'a' / 'seconds', 'a') as file:
+        file.write('12')  # not completed
+    run_steps([counted])
+    assert (tmp_path / 'ran').read_text() == 'aa'
+    assert 0 < float((tmp_path / 'a' / DONE).read_text()) < 12
+
+
 def test_a_failed_step_shows_its_last_lines_and_can_be_repeated(tmp_path):
     corrected = tmp_path / 'corrected'
     code = f'import os, sys; print("the reason"); sys.exit(0 if os.path.exists(r"{corrected}") else 2)'
