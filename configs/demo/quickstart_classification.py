@@ -1,8 +1,8 @@
-"""Fine-tuning a 0.5 M parameter ViT on a few hundred generated objects of 8 classes: a step of tools/quickstart.py.
+"""Fine-tuning a 0.5 M parameter ViT on a few hundred generated objects of 8 classes: a step of the quickstart.
 
 Run     python tools/train.py configs/demo/quickstart_classification.py --data-root work_dirs/quickstart/scenes/classes
         --pretrained MAE.pth
-Data    what tools/quickstart.py generates, or any class folders; the classes are the folders of train
+Data    images of `mae-backbone quickstart`, or any class folders; the classes are the folders in train
 Expect  docs/benchmarks.md
 """
 _base_ = ['../_base_/models/vit-micro_classifier.py', '../_base_/datasets/cifar10.py', '../_base_/runtime_demo.py']
@@ -21,7 +21,7 @@ train_dataloader = dict(
 val_dataloader = dict(
     batch_size=50, num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root, image_size=image_size))
 test_dataloader = val_dataloader
-# No layer decay: the same recipe must serve random weights, and four blocks are few.
+# No layer decay: the same recipe trains random weights, and there are only four blocks.
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0),

@@ -1,8 +1,8 @@
-"""Mask R-CNN on a 0.5 M parameter ViT: objects of 8 classes in generated scenes, a step of tools/quickstart.py.
+"""Mask R-CNN on a 0.5 M parameter ViT: objects of 8 classes in generated scenes, a step of the quickstart.
 
 Run     python tools/train.py configs/demo/quickstart_detection.py --data-root work_dirs/quickstart/scenes
         --pretrained MAE.pth
-Data    what tools/quickstart.py generates: images/{train,val}/*.jpg, annotations/instances_{train,val}.json
+Data    images of `mae-backbone quickstart`: images/{train,val}/*.jpg, annotations/instances_{train,val}.json
 Expect  docs/benchmarks.md
 """
 _base_ = ['mask-rcnn_vit-micro_nuclei.py']

@@ -1,7 +1,7 @@
-"""MAE pretraining of a 0.5 M parameter ViT on generated scenes, labels unused: a step of tools/quickstart.py.
+"""MAE pretraining of a 0.5 M parameter ViT on generated scenes, labels unused: a step of the quickstart.
 
 Run     python tools/pretrain.py configs/demo/quickstart_mae.py --data-root work_dirs/quickstart/scenes/unlabeled
-Data    what tools/quickstart.py generates, or any folder of images
+Data    images of `mae-backbone quickstart`, or any folder of images
 Expect  docs/benchmarks.md
 """
 _base_ = ['../_base_/models/mae_vit-micro.py', '../_base_/datasets/unlabeled.py', '../_base_/schedules/mae_micro.py']
@@ -14,7 +14,7 @@ model = dict(
     encoder=dict(arch=dict(width=96, depth=4, heads=3), image_size=image_size, patch_size=8),
     decoder_width=128, decoder_depth=1,
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[70.0, 70.0, 70.0]))
-# Crops keep about the magnification of the scenes: the same textures are met in fine-tuning.
+# Crops keep about the magnification of the scenes, so that fine-tuning sees the same textures.
 train_dataloader = dict(
     batch_size=64,
     dataset=dict(

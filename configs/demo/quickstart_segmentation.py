@@ -1,8 +1,8 @@
-"""UPerNet on a 0.5 M parameter ViT: generated scenes in 12 kinds of stuff and objects, a step of tools/quickstart.py.
+"""UPerNet on a 0.5 M parameter ViT: generated scenes in 12 kinds of stuff and objects, a step of the quickstart.
 
 Run     python tools/train.py configs/demo/quickstart_segmentation.py --data-root work_dirs/quickstart/scenes
         --pretrained MAE.pth
-Data    what tools/quickstart.py generates: images/{train,val}/*.jpg, segments/{train,val}/*.png, classes.txt
+Data    images of `mae-backbone quickstart`: images/{train,val}/*.jpg, segments/{train,val}/*.png, classes.txt
 Expect  docs/benchmarks.md
 """
 _base_ = ['upernet_vit-micro_camvid.py']
@@ -21,8 +21,8 @@ model = dict(
     neck=dict(in_channels=96, out_channels=channels),
     decode_head=dict(
         in_channels=[channels] * 4, channels=channels, dropout_ratio=0.0, num_classes=12,
-        # A class of objects has 3 % of the pixels, one of stuff 25 %: weighed alike, 400 iterations end before the
-        # objects are found.
+        # A class of objects has 3 % of the pixels, a class of stuff 25 %. With equal weights, 400 iterations are too
+        # few to find the objects.
         loss_decode=dict(class_weight=[2.0] + [1.0] * 3 + [5.0] * 8)))
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -46,7 +46,7 @@ val_dataloader = dict(
     batch_size=8, num_workers=0, persistent_workers=False,
     dataset=dict(**dataset, data_prefix=dict(img_path='images/val', seg_map_path='segments/val')))
 test_dataloader = val_dataloader
-# Of 2e-3 and 5e-3 the better for both starts.
+# Better than 2e-3 for both starts.
 optim_wrapper = dict(optimizer=dict(lr=5e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False),

@@ -1,12 +1,12 @@
 """1, 10 and 100 % of the labels, three seeds: frozen features and trainings of small models on three small sets.
 
 Run     python tools/transfer.py few-labels --checkpoint MAE.pth --against random --data cifar10 --data-root data
-        as the MAE of a set (docs/benchmarks.md) fits the models for that set: --data cifar10|nuclei|camvid
+        with the MAE of each set (docs/benchmarks.md) and --data cifar10, nuclei or camvid: its models fit that MAE
 Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
 Expect  docs/benchmarks.md
 
-Trainings have as many iterations with few labels as with all, so that what differs is what the labels say. The
-attentive probe of all labels, hours on a CPU, is left out: set its `labels` to have it.
+Trainings have as many iterations with few labels as with all, so that only the labels differ. The attentive probe with
+all labels takes hours on a CPU and is left out: add 1.0 to its `labels` to run it.
 """
 title = 'Transfer with few labels'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')

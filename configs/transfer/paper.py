@@ -1,9 +1,9 @@
-"""The tasks of the MAE and ViTDet papers for ViT-B, L and H, beside their numbers.
+"""The tasks of the MAE and ViTDet papers for ViT-B, L and H, next to their published results.
 
 Run     python tools/transfer.py paper --checkpoint MAE.pth --against random --gpus 0,1,2,3,4,5,6,7
-        the trainings want 8 GPUs each, and days: see the heads of the configs
+        each training needs 8 GPUs and takes days: see the heads of the configs
 Data    data/imagenet/{train,val}/CLASS/*.JPEG, data/coco, data/ade/ADEChallengeData2016
-Expect  the rows "reported" of its table. Ours: not measured yet.
+Expect  the rows "reported" of the table. Not measured by us yet.
 """
 title = 'The tasks of the papers'
 data = dict(imagenet='imagenet', coco='coco', ade20k='ade/ADEChallengeData2016')
@@ -67,4 +67,4 @@ reported = [
     dict(arch='large', value=49.1, name='MoCo v3 ViT-L, UPerNet', source='MAE paper, table 5', **ade),
     dict(arch='large', value=53.3, name='BEiT ViT-L, UPerNet', source='MAE paper, table 5', **ade),
 ]
-del ap, code, paper, vitdet, in1k, coco, ade  # a suite has no keys that nothing reads
+del ap, code, paper, vitdet, in1k, coco, ade  # unknown keys are refused

@@ -4,7 +4,7 @@ Run     python tools/transfer.py quick --checkpoint MAE.pth --against random --d
 Data    {train,val}/CLASS/*.jpg
 Expect  docs/benchmarks.md
 
-The linear probe has 30 epochs where others have 90; the learning rate is searched all the same.
+The linear probe trains for 30 epochs instead of the usual 90. Its learning rate is searched as usual.
 """
 title = 'Frozen features'
 data = dict(images='.')

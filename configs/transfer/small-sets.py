@@ -2,11 +2,11 @@
 
 Run     python tools/transfer.py small-sets --data nuclei --checkpoint MAE.pth --against random SUPERVISED.pth
         --data-root data
-        for each set with the MAE of that set, pretrained as in docs/benchmarks.md: --data cifar10|nuclei|camvid
+        with the MAE of each set (docs/benchmarks.md) and --data cifar10, nuclei or camvid
 Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
-Expect  the table of few labels in docs/benchmarks.md, of nuclei and camvid; fine-tuning on cifar10: not measured yet
+Expect  docs/benchmarks.md for nuclei and camvid. Fine-tuning on cifar10: not measured yet
 
-Trainings are short, and as long with few labels as with all, so that what differs is what the labels say.
+Trainings are short, and as long with few labels as with all, so that only the labels differ.
 """
 title = 'Three small sets'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')

@@ -42,7 +42,7 @@ def test_results_have_every_metric_from_both_starts(work):
     assert {(row['init'], row['value'], row['minutes']) for row in rows} == {('mae', 50.0, 1.5), ('random', 25.0, 1.5)}
 
 
-def test_frozen_features_are_rows_of_the_same_kind(work):
+def test_frozen_features_give_rows_of_the_same_kind(work):
     mae, random = report.frozen_results(work / TRANSFER)
     assert mae == {'task': 'frozen features, knn', 'metric': 'top-1', 'init': 'mae', 'value': 30.0, 'minutes': 0.5}
     assert (random['init'], random['value'], random['minutes']) == ('random', 20.0, 1.0)

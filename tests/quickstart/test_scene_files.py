@@ -25,7 +25,7 @@ def contents(root) -> dict[str, bytes]:
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_coco_file_decodes_to_the_masks_rendered(written, split):
+def test_coco_file_decodes_to_the_rendered_masks(written, split):
     coco = COCO(written / f'annotations/instances_{split}.json')
     stream = {'train': 1, 'val': 2}[split]
     assert [coco.cats[i]['name'] for i in sorted(coco.cats)] == list(scenes.CLASSES)
@@ -60,7 +60,7 @@ def test_files_show_what_was_rendered(written):
     assert (written / 'classes.txt').read_text(encoding='utf-8').split() == list(scenes.SEGMENTS)
 
 
-def test_folders_hold_the_numbers_asked_for(written):
+def test_folders_have_the_requested_numbers(written):
     files = list(contents(written))
     assert len(files) == 3 + 3 * 16 + 3 * 8 + 2 + 2  # + annotations, classes.txt and the stamp
     for split in ('train', 'val'):
@@ -74,7 +74,7 @@ def test_no_image_is_in_two_places(written):
     assert len(set(images)) == len(images)
 
 
-def test_two_writes_are_equal_and_more_images_leave_the_first_as_they_are(written, tmp_path):
+def test_writing_is_deterministic_and_more_images_do_not_change_the_first(written, tmp_path):
     scene_files.write_scenes(tmp_path / 'again', **FEW)
     assert contents(tmp_path / 'again') == contents(written)
     scene_files.write_scenes(tmp_path / 'more', **{**FEW, 'unlabeled': 5, 'train': 24})
@@ -99,7 +99,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
     assert list((tmp_path / 'deep').iterdir()) == []
 
 
-def test_an_interrupted_rewrite_leaves_the_old(written, tmp_path, monkeypatch):
+def test_an_interrupted_rewrite_keeps_the_old(written, tmp_path, monkeypatch):
     root = tmp_path / 'data'
     scene_files.write_scenes(root, **FEW)
     monkeypatch.setattr(scene_files, '_write_objects', lambda *args, **kwargs: 1 / 0)
@@ -123,7 +123,7 @@ def test_a_complete_folder_is_reused_and_one_of_other_parameters_replaced(tmp_pa
     assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_folder_of_somebody_else_is_not_touched(tmp_path):
+def test_a_foreign_folder_is_not_touched(tmp_path):
     (tmp_path / 'thesis.txt').write_text('ten years of work')
     with pytest.raises(FileExistsError, match='choose another folder'):
         scene_files.write_scenes(tmp_path, **FEW)

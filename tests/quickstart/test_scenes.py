@@ -54,7 +54,7 @@ def test_segments_agree_with_masks(many):
             np.testing.assert_array_equal(segment, scene.masks[scene.labels == label].any(0))
 
 
-def test_objects_are_painted_where_their_masks_are():
+def test_objects_are_painted_inside_their_masks():
     """Painting an object changes pixels inside its mask, nearly all, and none outside."""
     canvas = scenes._Canvas(np.random.default_rng(3), 96)
     canvas.paint_stuff()
@@ -90,7 +90,7 @@ def nearest_centroid_accuracy(features: np.ndarray, labels: np.ndarray) -> float
     return (distance.argmin(1) == labels[half:]).mean()
 
 
-def test_mean_color_is_a_hint_and_not_the_answer(many):
+def test_mean_color_is_not_enough_to_tell_the_class(many):
     colors = np.stack([scene.image[mask].mean(0) for scene in many for mask in scene.masks])
     labels = np.concatenate([scene.labels for scene in many])
     chance = 1 / len(scenes.CLASSES)
@@ -98,7 +98,7 @@ def test_mean_color_is_a_hint_and_not_the_answer(many):
     assert chance + 0.15 < nearest_centroid_accuracy(colors, labels) < 0.55
 
 
-def test_shape_and_texture_do_tell_the_class():
+def test_shape_and_texture_tell_the_class():
     """How convex an object is, how it fills its box, how lopsided its brightness: three plain measures beat chance."""
     features, labels = [], []
     for seed in range(240):
@@ -117,6 +117,6 @@ def test_shape_and_texture_do_tell_the_class():
 
 
 @pytest.mark.parametrize('label', [-1, 8])
-def test_a_label_that_is_no_class_is_refused(label):
+def test_a_label_that_is_not_a_class_is_refused(label):
     with pytest.raises(ValueError, match=f'label={label} is not a class: use 0 to 7'):
         scenes.render_object(0, label)

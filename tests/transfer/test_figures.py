@@ -1,4 +1,4 @@
-"""Pictures of a report: each is drawn from the spec of its cell, and one that cannot be leaves the others alone."""
+"""Figures of a report: drawn from the spec of their cell; one that fails does not stop the others."""
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def experiment(folder: Path, checkpoint: Path, data: Path, *, k: int = 3) -> Exp
     return Experiment(suite, tuple(encoders), data, folder / 'out')
 
 
-def test_encoders_are_drawn_from_what_is_planned(tmp_path, monkeypatch):
+def test_figures_of_encoders_are_drawn_as_planned(tmp_path, monkeypatch):
     built = []
     monkeypatch.setattr(figures, 'build_frozen', lambda *args: (built.append(args), build_frozen(*args))[1])
     made = experiment(tmp_path, save_mae(tmp_path / 'mae.pth'), write_classes(tmp_path / 'data'))
@@ -48,7 +48,7 @@ def test_encoders_are_drawn_from_what_is_planned(tmp_path, monkeypatch):
     assert shapes['neighbors_0.png'] == (24 + 6 * 100, 6 * 100, 3)
 
 
-def test_without_a_decoder_the_rest_is_drawn(tmp_path):
+def test_without_a_decoder_the_other_figures_are_drawn(tmp_path):
     checkpoint = save(tmp_path / 'encoder.pth', config=CONFIG.replace('mae_backbone.MAEPretrainer', 'other'))
     made = experiment(tmp_path, checkpoint, write_classes(tmp_path / 'data'))
     [job] = plan_figures(made)
@@ -68,7 +68,7 @@ def test_other_weights_have_another_folder(tmp_path):
 
 
 @pytest.mark.parametrize('classes', [False, True])
-def test_photographs_are_validation_images_and_no_label_maps(tmp_path, classes: bool):
+def test_validation_images_are_not_label_maps(tmp_path, classes: bool):
     data = write_classes(tmp_path / 'data')
     (data / 'annotations' / 'val').mkdir(parents=True)
     (data / 'annotations' / 'val' / 'map.png').touch()
@@ -88,7 +88,7 @@ def test_a_set_in_a_list_or_in_shards_is_drawn(tmp_path, monkeypatch, write: Cal
     assert len(found['pictures']) == 5
 
 
-def test_whatever_a_picture_fails_by_the_others_are_drawn(tmp_path, monkeypatch, capsys):
+def test_if_a_figure_fails_the_others_are_drawn(tmp_path, monkeypatch, capsys):
     def broken(*_: object) -> None:
         raise KeyError('what is missing')
     monkeypatch.setattr(figures, 'principal_maps', broken)
@@ -101,7 +101,7 @@ def test_whatever_a_picture_fails_by_the_others_are_drawn(tmp_path, monkeypatch,
     assert capsys.readouterr().err.count('Traceback') == 3
 
 
-def test_data_without_photographs_is_noted(tmp_path):
+def test_data_without_images_is_reported(tmp_path):
     (tmp_path / 'data').mkdir()
     spec = {'of': 'encoders', 'data_root': str(tmp_path / 'data'), 'classes': False, 'encoders': [],
             'where': {'checkpoints': []}}
@@ -149,7 +149,7 @@ tasks = dict(tune=dict(data=['images'], config=dict(
                     ('vit-micro_linear_cifar10.py', 'tune-images-labels-1-seed-0-small', root)]
 
 
-def test_files_of_different_runs_are_all_shown(tmp_path):
+def test_each_run_is_shown_by_its_last_checkpoint(tmp_path):
     names = ('a/epoch_1.pth', 'a/epoch_2.pth', 'b.pth')
     (tmp_path / 'a').mkdir()
     files = [str(save_mae(tmp_path / name)) for name in names]
@@ -161,7 +161,7 @@ def test_files_of_different_runs_are_all_shown(tmp_path):
     assert shown == ['epoch_2', 'b', 'random']
 
 
-def test_dense_maps_have_patches_of_images_of_any_size(tmp_path):
+def test_maps_are_drawn_for_images_of_any_size(tmp_path):
     checkpoint = save(tmp_path / 'mae.pth', config=CONFIG)
     data = write_classes(tmp_path / 'data')
     spec = {'of': 'encoders', 'data_root': str(data), 'classes': False, 'image_size': None,

@@ -1,4 +1,4 @@
-"""The plan: one job for all cells on the same features, one for each training, folders that remember what they are."""
+"""Plan: one job for all cells on the same features, one for each training; folders keep their spec."""
 import json
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def experiment(tmp_path):
 
 
 @pytest.mark.parametrize(('new', 'features'), [(False, 2), (True, 3)])
-def test_cells_on_the_same_features_are_one_job(experiment, new: bool, features: int):
+def test_cells_on_the_same_features_form_one_job(experiment, new: bool, features: int):
     planned = experiment(new)
     jobs = plan(planned)
     folders = [folder for job in jobs for folder in job.folders]
@@ -62,7 +62,7 @@ def test_random_weights_have_the_architecture_of_the_checkpoint(experiment):
     assert random['where']['checkpoint'] is None
 
 
-def test_the_same_plan_again_changes_nothing_and_another_checkpoint_is_refused(experiment, tmp_path):
+def test_planning_again_changes_nothing_and_another_checkpoint_is_refused(experiment, tmp_path):
     before = plan(experiment())
     assert plan(experiment()) == before
     torch.manual_seed(1)
@@ -72,7 +72,7 @@ def test_the_same_plan_again_changes_nothing_and_another_checkpoint_is_refused(e
 
 
 @pytest.mark.parametrize('old', [False, True])
-def test_an_encoder_that_is_added_later_does_not_rename_the_others(tmp_path, old: bool):
+def test_an_added_encoder_does_not_rename_the_others(tmp_path, old: bool):
     (tmp_path / 'suite.py').write_text(SUITE.replace('NEW', 'False'))
     (tmp_path / 'data').mkdir()
     one, two = (str(save(tmp_path / run / 'epoch_1.pth', config=CONFIG)) for run in 'ab')
@@ -105,7 +105,7 @@ def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     assert sorted(asked) == ['file_fingerprint', 'read_content']
 
 
-def test_one_data_set_may_be_the_data_root_itself(experiment, tmp_path):
+def test_a_single_data_set_may_be_the_data_root(experiment, tmp_path):
     assert experiment().data_folder('one') == tmp_path / 'data'
     (tmp_path / 'data' / 'one').mkdir()
     assert experiment().data_folder('one') == tmp_path / 'data' / 'one'

@@ -1,4 +1,4 @@
-"""Probes in cells: the features, the labels and the answers are those of the parts that they are made of."""
+"""Probes in cells: features, labels and predictions equal those of their parts."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def spec(tmp_path) -> dict:
             'where': {'checkpoint': str(checkpoint), 'features': str(tmp_path / 'features')}}
 
 
-def test_neighbors_are_those_of_the_features(spec):
+def test_knn_equals_the_neighbors_of_the_features(spec):
     found = run_probe({**spec, 'options': {'k': 3}})
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'])
     train, test = (class_features(model, spec['data_root'], split, 16, spec['where']['features'])
@@ -34,14 +34,14 @@ def test_neighbors_are_those_of_the_features(spec):
 
 
 @pytest.mark.parametrize(('probe', 'options'), [('linear', {'epochs': 2}), ('attentive', {'epochs': 2, 'lrs': [1e-2]})])
-def test_trained_probes_give_the_same_for_the_same_seed(spec, tmp_path, probe: str, options: dict):
+def test_trained_probes_are_deterministic(spec, tmp_path, probe: str, options: dict):
     cells = [run_probe({**spec, 'probe': probe, 'options': options, 'labels': 0.5}) for _ in range(2)]
     assert cells[0] == cells[1]
     assert 0 <= cells[0]['values']['top-1'] <= 100
     assert cells[0]['chosen']['lr'] > 0
 
 
-def test_a_share_of_the_labels_is_that_of_class_folders(spec):
+def test_labeled_rows_are_those_of_a_training(spec):
     part = ClassFolder(spec['data_root'], 'train', train=False, fraction=0.25, seed=3)
     every = ClassFolder(spec['data_root'], 'train', train=False)
     rows = labeled_rows(spec['data_root'], 0.25, 3)
@@ -50,7 +50,7 @@ def test_a_share_of_the_labels_is_that_of_class_folders(spec):
     assert labeled_rows(spec['data_root'], 1.0, 3) is None
 
 
-def test_other_numbers_of_neighbors_stand_beside(spec):
+def test_other_numbers_of_neighbors_are_recorded(spec):
     found = run_probe({**spec, 'options': {'k': 3}})
     assert [*found['values']] == ['top-1']  # a line of the table for each
     assert found['top-1 by k'] == {k: run_probe({**spec, 'options': {'k': k}})['values']['top-1']
@@ -58,7 +58,7 @@ def test_other_numbers_of_neighbors_stand_beside(spec):
 
 
 @pytest.mark.parametrize(('device', 'workers'), [('cuda', 3), ('cpu', 1)])
-def test_a_gpu_is_fed_by_the_processors_of_its_job(spec, monkeypatch: pytest.MonkeyPatch, device: str, workers: int):
+def test_on_a_gpu_all_threads_of_the_job_decode(spec, monkeypatch: pytest.MonkeyPatch, device: str, workers: int):
     given = {}
     monkeypatch.setattr('mae_backbone.transfer.probes.get_device', lambda: device)
     monkeypatch.setattr('mae_backbone.transfer.probes.threads_per_process', lambda _: 8)
@@ -68,5 +68,5 @@ def test_a_gpu_is_fed_by_the_processors_of_its_job(spec, monkeypatch: pytest.Mon
     assert given['workers'] == workers
 
 
-def test_fewer_labels_than_neighbors_are_all_asked(spec):
+def test_k_is_at_most_the_number_of_labels(spec):
     assert run_probe({**spec, 'labels': 0.1})['k'] == 2

@@ -106,7 +106,7 @@ def test_the_record_has_every_cell_and_its_environment(page, experiment):
     assert row['differences']['random']['seeds'] == 3
 
 
-def test_the_table_of_markdown_has_a_line_for_each_row(page, experiment):
+def test_the_markdown_table_has_a_line_for_each_row(page, experiment):
     lines = (experiment.work_dir / 'table.md').read_text(encoding='utf-8').splitlines()
     table = [line for line in lines if line.startswith('| ')]
     assert len(table) == 2 + 2 * 2 * 4

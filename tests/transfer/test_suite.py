@@ -29,7 +29,7 @@ def suite(folder: Path, text: str = SMALL):
     return load_suite(str(folder / 'mine.py'))
 
 
-def test_a_suite_is_the_product_of_what_it_lists(tmp_path):
+def test_a_suite_is_the_product_of_its_lists(tmp_path):
     found = suite(tmp_path)
     cells = list(cells_of(found, ['mae', 'random']))
     assert len(cells) == len(set(cells)) == (2 * 2 * 1 + 1 * 2 * 2) * 2
