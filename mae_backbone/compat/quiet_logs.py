@@ -1,6 +1,7 @@
 """Named filters for messages of OpenMMLab and pycocotools that tell a user nothing, each with its reason."""
 import builtins
 import logging
+import warnings
 from collections.abc import Callable
 
 # Starts of messages -> why they are dropped.
@@ -14,6 +15,10 @@ DROPPED = {
 # The same for a part of a message.
 DROPPED_PARTS = {
     'has no metainfo': 'unlabeled images have none',
+}
+# Starts of UserWarnings -> why they are dropped.
+DROPPED_WARNINGS = {
+    'The draw is False': 'the visualization hook of mmseg draws nothing unless asked',
 }
 # Printed by pycocotools for each of several copies of an annotation file.
 COCO_PROGRESS = ('loading annotations into memory', 'Done (t=', 'creating index', 'index created',
@@ -46,6 +51,8 @@ def install() -> None:
         vars(module)['print'] = _print_results
     # Writes two lines for each tensor of a model into the log file, most of them "the value is the same".
     BaseModule._dump_init_info = lambda self: None
+    for message in DROPPED_WARNINGS:
+        warnings.filterwarnings('ignore', message, UserWarning)
 
 
 def _filtered(print_log: Callable[..., None]) -> Callable[..., None]:

@@ -1,0 +1,153 @@
+"""Commands on a handful of generated scenes: the whole path, and the most common mistakes."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.commands import refused, run_command
+
+from mae_backbone.checkpoints.run_files import read_run, resume_path
+from mae_backbone.data.decode import read_image
+from mae_backbone.quickstart.scene_files import write_scenes
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / 'configs' / 'demo'
+TASKS = {  # config, folder of the scenes that it takes, folder of its validation images
+    'detection': ('quickstart_detection.py', '', 'images/val'),
+    'segmentation': ('quickstart_segmentation.py', '', 'images/val'),
+    'classification': ('quickstart_classification.py', 'classes', 'classes/val'),
+}
+FILES = {'detection': 'predictions.json', 'segmentation': 'areas.json', 'classification': 'scores.json'}
+TWO_STEPS = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1',
+             'default_hooks.checkpoint.interval=1', 'train_dataloader.batch_size=4')
+PRETRAIN = ('--cfg-options', *TWO_STEPS[:1], *TWO_STEPS[2:], 'train_dataloader.num_workers=0',
+            'train_dataloader.persistent_workers=False')
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp('tools') / 'scenes'
+    write_scenes(root, unlabeled=12, train=16, val=16)
+    return root
+
+
+@pytest.fixture(scope='module')
+def mae(scenes) -> Path:
+    """A checkpoint of `mae-backbone pretrain` after two steps."""
+    work = scenes.parent / 'mae'
+    printed = run_command('pretrain', DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabeled', '--work-dir',
+                          work, *PRETRAIN)
+    for wanted in ('M parameters', '12 images', 'effective batch 4', 'learning rate', 'device: ', 'results go to',
+                   'eta: ', 'next: mae-backbone '):
+        assert wanted in printed
+    assert not list(work.glob('*.part'))
+    return work / 'iter_2.pth'
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_pretrained_encoder_becomes_a_model_that_is_tested_and_predicts(task, scenes, mae, tmp_path):
+    config, folder, images = TASKS[task]
+    data = ('--data-root', scenes / folder)
+    printed = run_command('train', DEMO / config, *data, '--pretrained', mae, '--work-dir', tmp_path / 'run',
+                          '--cfg-options', *TWO_STEPS)
+    assert 'encoder tensors loaded' in printed
+    assert 'next: mae-backbone test' in printed
+    checkpoint = tmp_path / 'run' / 'iter_2.pth'
+
+    trained = read_run(checkpoint)['state_dict']
+    assert torch.isfinite(trained['backbone.blocks.0.attn.qkv.weight']).all()
+
+    if task != 'detection':  # an untrained detector finds nothing, and says so for every class
+        printed = run_command('test', DEMO / config, checkpoint, *data, '--work-dir', tmp_path / 'test')
+        assert 'next: mae-backbone predict' in printed
+    shown = sorted((scenes / images).rglob('*.jpg'))[0]
+    (tmp_path / 'images').mkdir()
+    shutil.copy(shown, tmp_path / 'images')
+    (tmp_path / 'images' / 'cut.jpg').write_bytes(shown.read_bytes()[:200])
+    printed = run_command('predict', DEMO / config, checkpoint, tmp_path / 'images', '-o', tmp_path / 'out', *data)
+    assert 'cut.jpg' in printed
+    assert 'skipped' in printed
+    assert read_image(tmp_path / 'out' / f'{shown.stem}.png').shape[1] >= 96
+    assert isinstance(json.loads((tmp_path / 'out' / FILES[task]).read_text()), list)
+
+
+def test_random_weights_are_those_a_training_starts_from(scenes, mae, tmp_path):
+    printed = run_command('test', DEMO / 'quickstart_classification.py', 'random', '--data-root', scenes / 'classes',
+               '--cfg-options', 'model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={mae}')
+    assert 'encoder tensors loaded' in printed
+    assert 'top1' in printed
+    assert 'next: ' not in printed
+
+
+def test_reconstructions_are_drawn(scenes, mae, tmp_path):
+    run_command('visualize', DEMO / 'quickstart_mae.py', mae, scenes / 'unlabeled', '-o', tmp_path / 'seen.png')
+    height, width, _ = read_image(tmp_path / 'seen.png').shape
+    assert width > 3 * 192
+    assert height > 8 * 192
+
+
+def test_killed_pretraining_continues_where_it_was(scenes, tmp_path):
+    """Started by its file in tools/, as launchers such as torchrun do."""
+    arguments = [DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabeled', '--work-dir', tmp_path / 'run',
+                 '--resume', *PRETRAIN]
+    tool = ROOT / 'tools' / 'pretrain.py'
+    killed = subprocess.Popen([sys.executable, tool, *arguments, 'train_cfg.max_iters=100000'],
+                              env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)},
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.time() + 300
+    while not (tmp_path / 'run' / 'last_checkpoint').exists() and time.time() < deadline:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    written = int(Path(resume_path('auto', tmp_path / 'run')).stem.removeprefix('iter_'))
+    printed = run_command('pretrain', *arguments, f'train_cfg.max_iters={written + 2}')
+    assert f'resumes from {tmp_path / "run" / f"iter_{written}.pth"}' in printed
+    assert (tmp_path / 'run' / f'iter_{written + 2}.pth').exists()
+
+
+def test_mistakes_are_refused_with_one_message(scenes, mae, tmp_path):
+    detect, data = DEMO / 'quickstart_detection.py', ('--data-root', scenes)
+    assert 'no_such' in refused('train', detect, '--data-root', tmp_path / 'no_such')
+    assert 'did you mean' in refused('train', detect, *data, '--cfg-options', 'optim_wraper.lr=1')
+    assert not (tmp_path / 'work_dirs').exists(), 'a refused run leaves nothing behind'
+
+    wrong = refused('train', DEMO / 'quickstart_classification.py', '--data-root', scenes / 'classes', '--pretrained',
+                   mae, '--cfg-options', 'model.backbone.arch.width=48', *TWO_STEPS)
+    assert 'width 96 (the model has 48)' in wrong
+    assert 'does not fit' in refused('test', detect, mae, *data)
+
+
+def test_annotations_of_missing_images_are_refused(scenes, tmp_path):
+    broken = tmp_path / 'broken'
+    shutil.copytree(scenes, broken)
+    file = broken / 'annotations' / 'instances_train.json'
+    content = json.loads(file.read_text())
+    content['images'][0]['file_name'] = 'gone.jpg'
+    file.write_text(json.dumps(content))
+    assert 'gone.jpg' in refused('train', DEMO / 'quickstart_detection.py', '--data-root', broken)
+
+
+def test_check_counts_and_draws_and_refuses_damaged_images(scenes, tmp_path):
+    detect = DEMO / 'quickstart_detection.py'
+    printed = run_command('check', detect, '--data-root', scenes, '-o', tmp_path / 'samples.png', '--samples', 3)
+    for wanted in ('train: 16 images; width', 'val: 16 images', 'boxes, ', 'by area', 'nothing that keeps'):
+        assert wanted in printed
+    assert read_image(tmp_path / 'samples.png').shape[0] > 2 * 256
+
+    broken = tmp_path / 'broken'
+    shutil.copytree(scenes, broken)
+    sorted((broken / 'images' / 'train').glob('*.jpg'))[0].write_bytes(b'no image')
+    assert 'cannot be read' in refused('check', detect, '--data-root', broken)
