@@ -4,6 +4,8 @@ Run     mae-backbone train dense-linear_vit-micro_camvid --data-root camvid --pr
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
         unlabeled pixels, classes.txt with one name per line
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on CamVid: see upernet_vit-micro_camvid.py.
 """
 _base_ = ['./upernet_vit-micro_camvid.py']
 

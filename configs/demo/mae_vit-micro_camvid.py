@@ -3,6 +3,9 @@
 Run     mae-backbone pretrain mae_vit-micro_camvid --data-root camvid/images/training
 Data    camvid/images/training/*.jpg (367 frames of 480x360), or any folder of images
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on CamVid: mean and std (`mae-backbone measure` prints them) and the
+scale of the crops.
 """
 _base_ = [
     '../_base_/models/mae_vit-micro.py',

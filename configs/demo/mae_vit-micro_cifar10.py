@@ -3,6 +3,9 @@
 Run     mae-backbone pretrain mae_vit-micro_cifar10 --data-root cifar10/train
 Data    cifar10/train/CLASS/*.jpg (50,000 images of 32x32), or any folder of images
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on CIFAR-10: mean and std (`mae-backbone measure` prints them) and
+image_size.
 """
 _base_ = ['../_base_/models/mae_vit-micro.py', '../_base_/datasets/unlabeled.py', '../_base_/schedules/mae_micro.py']
 

@@ -3,6 +3,9 @@
 Run     mae-backbone pretrain mae_vit-micro_nuclei --data-root nuclei/train
 Data    nuclei/train/*.png (430 images of 256x256 to 1388x1040), or any folder of images
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on nuclei: mean and std (`mae-backbone measure` prints them), the scale
+of the crops, and norm_pix, which is off because most patches are background.
 """
 _base_ = [
     '../_base_/models/mae_vit-micro.py',

@@ -3,6 +3,9 @@
 Run     mae-backbone train mask-rcnn_vit-micro_nuclei --data-root nuclei --pretrained MAE.pth
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on nuclei: mean and std (`mae-backbone measure` prints them), the anchor
+scales, and the crop of 192 pixels in train_pipeline. Annotations without masks: faster-rcnn_vit-micro_nuclei.
 """
 _base_ = [
     '../_base_/models/mask-rcnn_vit-micro.py',

@@ -4,6 +4,9 @@ Run     mae-backbone train upernet_vit-micro_camvid --data-root camvid --pretrai
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
         unlabeled pixels, classes.txt with one name per line
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on CamVid: mean and std (`mae-backbone measure` prints them), the class
+weights (`mae-backbone check`), and the crop of 192 pixels in train_pipeline.
 """
 _base_ = [
     '../_base_/models/upernet_vit-micro.py',

@@ -4,6 +4,9 @@ Run     mae-backbone train vit-micro_finetune_cifar10 --data-root cifar10 --pret
         with a tenth of the labels of each class, as in docs/benchmarks.md: --labels 0.1
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on CIFAR-10: mean and std (`mae-backbone measure` prints them) and
+image_size.
 """
 _base_ = [
     '../_base_/models/vit-micro_classifier.py',

@@ -4,6 +4,9 @@ Run     mae-backbone test vit-micro_knn_cifar10 MAE.pth --data-root cifar10
         with a bank of a fifth of the images, as in docs/benchmarks.md: --cfg-options test_cfg.bank.dataset.fraction=0.2
 Data    cifar10/{train,val}/CLASS/*.jpg, or any class folders: the classes are the folders of train
 Expect  docs/benchmarks.md
+
+For your own images, replace what was measured on CIFAR-10: mean and std (`mae-backbone measure` prints them) and
+image_size.
 """
 _base_ = ['../_base_/models/vit-micro_classifier.py', '../_base_/datasets/cifar10.py', '../_base_/runtime_demo.py']
 

@@ -144,7 +144,7 @@ class CocoFormat(DataFormat):
         missing, misfit, partial, broken = (
             self.file.faulty_masks(kind, self.categories, trained_only=not evaluated)
             for kind in ('missing', 'misfit', 'partial', 'broken'))
-        otherwise = 'or use a config without masks, such as one of Faster R-CNN'
+        otherwise = 'or use a config without masks, such as faster-rcnn_vit-micro_nuclei'
         if missing:
             raise DataError(f'{path}: {len(missing):,} annotations have no segmentation (id {first_few(missing)}), but '
                             f'the config trains or tests masks: add the masks, {otherwise}')

@@ -1,4 +1,5 @@
 """Detection recipes: each structure trains and is tested on a tiny set, constants are those of the sources."""
+import json
 import re
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 from helpers.config_files import CONFIGS, assert_constants, learning_rates, load, read, scope, settings_of
 from helpers.config_files import DETECTION as BASE
-from helpers.shrink import shrink, small, write_coco
+from helpers.shrink import coco_content, shrink, small, write_coco
+from helpers.small_sets import write_image
 from mmengine import registry
 from mmengine.config import Config
 
+from mae_backbone.cli.main import main
 from mae_backbone.cli.training import set_batch_and_lr
 from mae_backbone.engine.runner import Runner
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
@@ -73,8 +76,8 @@ def test_large_models_have_the_structure_of_the_base_model(file: str):
 
 # ---- background images
 
-DEMO = 'configs/demo/mask-rcnn_vit-micro_nuclei.py'
-BACKGROUND = [DEMO, *(f'configs/detection/{name}.py' for name in (
+DEMOS = [f'configs/demo/{name}_vit-micro_nuclei.py' for name in ('faster-rcnn', 'mask-rcnn')]
+BACKGROUND = [*DEMOS, *(f'configs/detection/{name}.py' for name in (
     'faster-rcnn_vitdet-b_100e_coco', 'mask-rcnn_vitdet-b_100e_coco', 'mask-rcnn_vitdet-b_100e_lvis',
     'mask-rcnn_vit-fpn-b_100e_coco', 'cascade-mask-rcnn_vitdet-b_100e_coco', 'fcos_vitdet-b_25e_coco',
     'dino_vitdet-b_12e_coco'))]
@@ -90,7 +93,7 @@ def background_images(cfg: Config) -> list[dict]:
     return [dataset.prepare_data(i) for i in empty for _ in range(4)]
 
 
-@pytest.mark.parametrize('file', [*DETECTION, DEMO, 'configs/demo/quickstart_detection.py'])
+@pytest.mark.parametrize('file', [*DETECTION, *DEMOS, 'configs/demo/quickstart_detection.py'])
 def test_background_images_are_trained_on_when_asked(file: str, sets: dict[bool, Path]):
     """No transform replaces them with another image."""
     samples = background_images(on_tiny_set(file, sets))
@@ -117,6 +120,27 @@ def test_losses_of_background_images_are_finite(file: str, sets: dict[bool, Path
     gradients = [value.grad for value in model.parameters() if value.grad is not None]
     assert gradients
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.slow
+def test_demo_config_for_boxes_trains_without_masks(tmp_path: Path):
+    """The answer to annotations without segmentation, which the config with masks refuses."""
+    for split in ('train', 'val'):
+        content = coco_content(split)
+        for annotation in content['annotations']:
+            del annotation['segmentation']
+        content['annotations'] = [annotation for annotation in content['annotations'] if not annotation['iscrowd']]
+        path = tmp_path / 'data' / 'annotations' / f'instances_{split}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+        for image in content['images']:
+            write_image(tmp_path / 'data' / split / image['file_name'], (80, 64))
+    options = ['--data-root', tmp_path / 'data', '--work-dir', tmp_path / 'run', '--iters', '2', '--cfg-options',
+               *(f'{part}_dataloader.{setting}' for part in ('train', 'val')
+                 for setting in ('num_workers=0', 'persistent_workers=False'))]
+    assert main(['train', 'mask-rcnn_vit-micro_nuclei', *options]) == 2
+    assert main(['train', 'faster-rcnn_vit-micro_nuclei', *options]) == 0
+    assert (tmp_path / 'run' / 'iter_2.pth').is_file()
 
 
 def on_tiny_set(file: str, sets: dict[bool, Path]) -> Config:
