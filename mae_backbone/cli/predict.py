@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from mae_backbone.cli.config import adapt_classes, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.prediction.results import Results
     from mae_backbone.prediction.run import check_output, find_inputs, predict_images, predict_video
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> None:
     files = find_inputs(args.images)
     check_output(files, args.images, args.out)
     adapt_classes(cfg)
+    if args.data_root:
+        match_classes(cfg, checkpoint_classes(args.checkpoint), args.checkpoint, with_labels=False)
     predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold, tile=args.tile, overlap=args.overlap,
                           tta=args.tta)
     make_folder(args.out, '-o')

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.evaluation.feature_cache import model_fingerprint
     from mae_backbone.evaluation.imagenet_variants import SetImages, files_fingerprint, find_sets, skip_if_cropped
     from mae_backbone.evaluation.robustness import Table, accuracies, as_markdown, check_names, is_imagenet
+    from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.utils.image_grid import save_picture, side_by_side
 
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
     root = str(data.get('data_root', ''))
     with_test = not args.sets or args.corrupt is not None or args.data_root or Path(root).exists()
     for line in data_lines(cfg, ['test']) if with_test else [f'test: {root} does not exist, only the sets are used']:
+        log_rank0(line)
+    for line in match_classes(cfg, checkpoint_classes(args.checkpoint), args.checkpoint) if with_test else []:
         log_rank0(line)
     make_folder(cfg.work_dir, '--work-dir')
     predictor = Predictor(cfg, args.checkpoint)

@@ -38,14 +38,17 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
     from mae_backbone.engine.runner import Runner, is_encoder_only
+    from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.tta import use_tta
 
     cfg = load_config(args)
     lines = data_lines(cfg, ['test'])
+    is_random = args.checkpoint == 'random'
+    if not is_random:
+        lines += match_classes(cfg, checkpoint_classes(args.checkpoint), args.checkpoint)
     if args.tta:
         lines.append(use_tta(cfg))
     make_folder(cfg.work_dir, '--work-dir')
-    is_random = args.checkpoint == 'random'
     cfg.load_from = None if is_random else args.checkpoint
     runner = Runner.quietly_from_cfg(cfg)
     print_plan(runner, [*lines, f'weights: {args.checkpoint}'])

@@ -32,10 +32,21 @@ class CocoMetric(MMDetCocoMetric):
         """Pairs of ground truth and prediction of all images -> 'bbox_mAP', 'bbox_mAP_50', ..."""
         if self._coco_api is not None:
             self.img_ids = predicted_images(self._coco_api.get_img_ids(), results)
+            self.cat_ids = category_ids(self._coco_api.dataset['categories'], self.dataset_meta['classes'])
         if self.use_mp_eval:
             return super().compute_metrics(results)
         with mock.patch.object(coco_metric, 'COCOeval', COCOeval):
             return super().compute_metrics(results)
+
+
+def category_ids(categories: Sequence[dict], classes: Sequence[str]) -> list[int | str]:
+    """Ids of the categories with the names of the classes, in the order of the classes.
+
+    mmdet takes the order of the file, in which labels would be mixed up if the classes of the model have another one.
+    """
+    order = {name: label for label, name in enumerate(classes)}
+    chosen = [category for category in categories if category['name'] in order]
+    return [category['id'] for category in sorted(chosen, key=lambda category: order[category['name']])]
 
 
 class COCOeval(COCOeval_faster):

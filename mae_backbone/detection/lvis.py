@@ -10,7 +10,7 @@ from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
 
-from mae_backbone.detection.coco import predicted_images
+from mae_backbone.detection.coco import category_ids, predicted_images
 from mae_backbone.formats.coco_file import image_file
 from mae_backbone.registry import DATASETS, METRICS
 
@@ -63,7 +63,7 @@ class LVISMetric(CocoMetric):
         predictions = [prediction for _, prediction in results]
         self.img_ids = predicted_images(self._coco_api.get_img_ids(), results)
         if self.cat_ids is None:
-            self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta['classes'])
+            self.cat_ids = category_ids(self._coco_api.dataset['categories'], self.dataset_meta['classes'])
         with tempfile.TemporaryDirectory() as folder:
             prefix = self.outfile_prefix or os.path.join(folder, 'results')
             files = self.results2json(predictions, prefix)

@@ -106,6 +106,17 @@ def test_metric_of_a_part_of_the_images_is_of_that_part_and_said(tmp_path: Path)
     assert not warnings_of(lambda: compute(CocoMetric, part, results))
 
 
+def test_categories_are_matched_by_name_whatever_their_order(tmp_path: Path):
+    path = write_truth(tmp_path / 'truth.json', images=2, per_image=6)
+    results = predict(path, per_image=6)
+    expected = compute(CocoMetric, path, results)
+    content = json.loads(path.read_text())
+    content['categories'].reverse()
+    path.write_text(json.dumps(content))
+    assert compute(CocoMetric, path, results) == expected
+    assert compute(MMDetCocoMetric, path, results)['bbox_mAP'] < expected['bbox_mAP'] / 2
+
+
 def test_predictions_of_other_images_are_refused(tmp_path: Path):
     path = write_truth(tmp_path / 'truth.json', images=2, per_image=3)
     results = predict(path, per_image=3)

@@ -184,3 +184,40 @@ def test_command_measures_sets_without_test_images(tmp_path: Path, monkeypatch: 
     assert 'test: data/cifar10 does not exist' in out
     assert '| imagenet-r | 5 | 2 |' in out
     assert '| test |' not in out
+
+
+def save_model(path: Path, **changes: Callable) -> None:
+    """Applies functions to tensors of the model, or to its classes."""
+    content = torch.load(path, weights_only=True)
+    for name, change in changes.items():
+        part = content['meta']['dataset_meta'] if name == 'classes' else content['state_dict']
+        key = name.replace('__', '.')
+        part[key] = change(part[key])
+    torch.save(content, path)
+
+
+def test_command_matches_classes_in_another_order_by_name(tmp_path: Path, run: Callable[..., str]):
+    for split in ('train', 'val'):
+        make_classes(tmp_path / split, cat=5, dog=1, emu=2)
+    data = ('--data-root', str(tmp_path))
+    run(*data)
+    expected = (tmp_path / 'out/robustness.md').read_text()
+    save_model(tmp_path / 'model.pth', head__weight=lambda rows: rows.flip(0), head__bias=lambda rows: rows.flip(0),
+               classes=lambda names: names[::-1])
+    out = run(*data)
+    assert 'labels are matched by name' in out
+    assert run.measured
+    assert (tmp_path / 'out/robustness.md').read_text() == expected
+
+
+def test_command_refuses_other_classes_and_weights_that_are_not_finite(tmp_path: Path, run: Callable[..., str],
+                                                                       capsys: pytest.CaptureFixture):
+    for split in ('train', 'val'):
+        make_classes(tmp_path / split, cat=1, dog=1, emu=1)
+    save_model(tmp_path / 'model.pth', classes=lambda _: ('cat', 'dog', 'gnu'))
+    run('--data-root', str(tmp_path))
+    assert run.code == 2
+    save_model(tmp_path / 'model.pth', classes=lambda _: ('cat', 'dog', 'emu'), head__bias=lambda bias: bias / 0)
+    run('--data-root', str(tmp_path))
+    assert run.code == 2
+    assert not run.measured

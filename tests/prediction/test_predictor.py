@@ -49,6 +49,16 @@ def test_checkpoint_of_another_model_is_refused(classifier):
         Predictor(cfg, path)
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_not_finite_are_refused(classifier, value):
+    cfg, path = classifier
+    content = torch.load(path, weights_only=True)
+    content['state_dict']['head.weight'][1, 2] = value
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r'holds NaN or infinite values in 1 of .*head\.weight'):
+        Predictor(cfg, path)
+
+
 def test_pretraining_config_is_refused(classifier, tmp_path):
     cfg, path = classifier
     cfg.model = dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2,
