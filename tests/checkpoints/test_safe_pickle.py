@@ -2,6 +2,8 @@
 import collections
 import os
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 import torch
 
 from mae_backbone.checkpoints.reading import CheckpointError, read_content
+from mae_backbone.checkpoints.run_files import read_run
+from mae_backbone.checkpoints.state_dicts import read_weights
 
 
 def stored(folder: Path, content: object, protocol: int = 4) -> Path:
@@ -122,3 +126,70 @@ def test_what_holds_itself_is_damaged(tmp_path: Path):
     around['around'] = around
     with pytest.raises(CheckpointError, match='is damaged'):
         read_content(stored(tmp_path, around))
+
+
+# ---- archives of torch with crafted pickles
+
+def text(value: str) -> bytes:
+    return b'X' + len(value).to_bytes(4, 'little') + value.encode()
+
+
+def array_of_objects(address: int = 8) -> bytes:
+    """numpy.ndarray(dtype='O') made of bytes: each item would be a pointer to any address."""
+    content = address.to_bytes(8, 'little').decode('latin1')
+    return (b'cnumpy\nndarray\n(K\x01\x85cnumpy\ndtype\n(' + text('O') + b'tRc_codecs\nencode\n(' + text(content)
+            + text('latin1') + b'tRtR')
+
+
+def archive(path: Path, meta: bytes) -> Path:
+    """A run whose `meta` holds a value, given as a pickle."""
+    with zipfile.ZipFile(path, 'w') as file:
+        file.writestr('archive/data.pkl', b'\x80\x02}' + text('state_dict') + b'}s' + text('meta') + b'}'
+                      + text('value') + meta + b'ss.')
+        file.writestr('archive/version', '3\n')
+    return path
+
+
+@pytest.mark.parametrize(('value', 'says'), [
+    (array_of_objects(), r'names code to run \(numpy\.ndarray\)'),
+    (b'c__builtin__\ngetattr\n(' + array_of_objects() + text('x') + b'tR', r'names code to run \(builtins\.getattr\)'),
+    (b'cmmengine.logging.history_buffer\nHistoryBuffer\n(' + array_of_objects() * 2 + b'K\x01tR', 'HistoryBuffer'),
+    (b'cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85' + text('b') + b'tR(K\x01K\x01\x85'
+     b'cnumpy\ndtype\n(' + text('O') + b'tR\x89' + text('12345678') + b'tb', r'an array of .O'),
+    (b'cnumpy\ndtype\n(' + text('f4') + b'tR', r'numpy\.dtype'), (b'cbuiltins\neval\n', r'builtins\.eval'),
+    (b'\x82\x01', 'opcode EXT1')], ids=range(7))
+def test_arrays_of_objects_are_refused_by_every_reader(value: bytes, says: str, tmp_path: Path):
+    path = archive(tmp_path / 'run.pth', value)
+    for read in (read_run, read_weights):
+        with pytest.raises(CheckpointError, match=says):
+            read(path)
+
+
+def test_archives_that_hold_more_than_the_file_are_refused(tmp_path: Path):
+    path = tmp_path / 'compressed.pth'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+        file.writestr('archive/data.pkl', b'\x80\x02}.')
+        file.writestr('archive/data/0', bytes(10**7))
+    with pytest.raises(CheckpointError, match='is compressed'):
+        read_content(path)
+
+
+@pytest.mark.parametrize(('size', 'stride', 'says'), [
+    ((3,), (1,), None), ((2, 3), (3, 1), 'in a storage of 4 elements'), ((2,), (-1,), 'strides'),
+    ((1 << 40,), (0,), 'repeats 4 elements'), ((4,), (1, 1), 'is damaged'),
+    ((1 << 62, 1 << 62), (1, 1), 'in a storage')])
+def test_a_tensor_stays_within_its_storage(size: tuple, stride: tuple, says: str | None, tmp_path: Path):
+    class Crafted:
+        def __reduce__(self) -> tuple:
+            storage = torch.arange(4.0).storage()
+            return torch._utils._rebuild_tensor_v2, (storage, 0, size, stride, False, collections.OrderedDict())
+
+    path = tmp_path / 'run.pth'
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # torch deprecates typed storages
+        torch.save({'weight': Crafted()}, path)
+    if says is None:
+        assert read_weights(path)['weight'].tolist() == [0, 1, 2]
+        return
+    with pytest.raises(CheckpointError, match=says):
+        read_weights(path)
