@@ -96,7 +96,7 @@ class Consistency:
         self._seen = set()
 
     def contradictions(self) -> list[Contradiction]:
-        """Returns the kinds of contradictions that were found."""
+        """Returns the kinds of contradictions in the file."""
         result = []
         if self.misfits:
             ids = [number for numbers in self.misfits.values() for number in numbers]

@@ -100,7 +100,7 @@ class DatasetSpec:
 
 
 def dataset_specs(cfg: Config, split: str) -> list[DatasetSpec]:
-    """Lists the data sets that a split reads: those of its dataloader, and the labeled bank of `KNNLoop`."""
+    """Lists the data sets that a split reads: in its dataloader, and in the labeled bank of `KNNLoop`."""
     loop = cfg.get(f'{split}_cfg') or {}
     loaders = [cfg.get(f'{split}_dataloader'), loop.get('bank')]
     return [DatasetSpec(split, dataset, _class_of(dataset, cfg.get('default_scope')), pipelines)

@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_NUM_ENTRIES = 2000  # entries of a folder that are looked at
-_NUM_BYTES = 2 ** 16  # of a file that are looked at
+_NUM_ENTRIES = 2000  # maximum number of entries of a folder that are examined
+_NUM_BYTES = 2 ** 16  # maximum number of bytes of a file that are read
 _COCO = ("COCO's format: a JSON file per split with the lists images (id, file_name, width, height), annotations (id, "
          'image_id, category_id, bbox, area, iscrowd, segmentation; all in pixels) and categories (id, name)')
 

@@ -44,7 +44,7 @@ def covering_order(num_images: int, classes_of: Callable[[int], set[int]], num_c
     Args:
         num_images: number of images.
         classes_of: returns the classes that an image shows, by its index.
-        num_classes: number of classes; images are looked at in turn until all classes were seen.
+        num_classes: number of classes; images are examined in turn until all classes were seen.
         seed: seed of the random order.
 
     Returns:

@@ -26,17 +26,17 @@ def test_lists_of_classes_that_make_no_sense(tmp_path: Path, content: bytes | st
 
 
 def test_lists_of_classes_from_any_editor(tmp_path: Path) -> None:
-    found = read_classes(written(tmp_path, '\ufeffsky \r\nStraße\r\n\r\n'))
-    assert found == (['sky', 'Straße'], [], [])
+    classes = read_classes(written(tmp_path, '\ufeffsky \r\nStraße\r\n\r\n'))
+    assert classes == (['sky', 'Straße'], [], [])
 
 
 def test_colors_follow_the_names(tmp_path: Path) -> None:
-    found = read_classes(written(tmp_path, 'traffic light  #FFaa00\n- #000000\nC# code\t#010203\n-  #0a0B0c\n'))
-    assert found.names == ['traffic light', 'C# code']
-    assert found.colors == [(255, 170, 0), (1, 2, 3)]
-    assert found.ignored == [(0, 0, 0), (10, 11, 12)]
+    classes = read_classes(written(tmp_path, 'traffic light  #FFaa00\n- #000000\nC# code\t#010203\n-  #0a0B0c\n'))
+    assert classes.names == ['traffic light', 'C# code']
+    assert classes.colors == [(255, 170, 0), (1, 2, 3)]
+    assert classes.ignored == [(0, 0, 0), (10, 11, 12)]
 
 
 @pytest.mark.parametrize('line', ['road #12345', 'road#123456', 'road #12345g', '#123456', 'road 1 2 3', '-'])
-def test_what_is_no_color_is_a_name(tmp_path: Path, line: str) -> None:
+def test_text_that_is_not_a_color_is_part_of_the_name(tmp_path: Path, line: str) -> None:
     assert read_classes(written(tmp_path, line)) == ([line], [], [])

@@ -241,10 +241,10 @@ def test_annotation_id_zero_is_reported(tmp_path: Path, change: dict) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         path = write_coco(tmp_path, content)
         truth = COCO(path)
-        found = truth.loadRes([dict(image_id=annotation['image_id'], category_id=annotation['category_id'],
+        results = truth.loadRes([dict(image_id=annotation['image_id'], category_id=annotation['category_id'],
                                     bbox=annotation['bbox'], score=1)
                                for annotation in content['annotations']])
-        metric = COCOeval(truth, found, 'bbox')
+        metric = COCOeval(truth, results, 'bbox')
         metric.evaluate()
         metric.accumulate()
         metric.summarize()

@@ -92,7 +92,7 @@ def test_masks_that_do_not_fit_their_boxes_are_refused_with_the_cause(tmp_path: 
         assert 'does not fit their bbox' in check(tmp_path, annotations, masks=False)[-1]
 
 
-def test_a_few_masks_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_few_masks_that_do_not_fit_are_named(tmp_path: Path) -> None:
     annotations = [annotation(i, [i, i, 9, 9]) for i in range(1, 15)]
     as_swapped_mask(annotations[2])
     annotations[2]['segmentation'] = [[30, 20, 39, 20, 39, 29]]

@@ -207,7 +207,7 @@ def test_num_classes_is_limited_by_8_bits(tmp_path: Path, reduced: bool, most: i
             assert f'has {most + 1} classes, expected at most {most}' in refused(tmp_path, **options)
 
 
-def test_a_part_of_a_large_set_is_inspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_part_of_a_large_set_is_inspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_label_maps(tmp_path)
     monkeypatch.setattr(label_maps, 'NUM_INSPECTED', 2)
     assert lines_of(tmp_path) == [LINE.replace('3 inspected', '2 inspected')]
@@ -251,7 +251,7 @@ def write_colored(root: Path, *, alpha: bool = False) -> np.ndarray:
 @pytest.mark.parametrize('reduced', [False, True])
 @pytest.mark.parametrize('alpha', [False, True])
 def test_colors_become_labels(tmp_path: Path, alpha: bool, reduced: bool) -> None:
-    """Whether zero is reduced is a question of numbers alone."""
+    """`reduce_zero_label` applies only to numbers."""
     labels = write_colored(tmp_path, alpha=alpha)
     spec = spec_of(tmp_path, reduce_zero_label=reduced)
     assert LabelMaps(spec).check(masks=False, labels=True) == [

@@ -112,14 +112,14 @@ def test_classes_of_coco_are_kept(tmp_path: Path) -> None:
     assert cfg.to_dict() == before
 
 
-@pytest.mark.parametrize(('said', 'classes'), [
+@pytest.mark.parametrize(('names', 'classes'), [
     (('nucleus',), ('nucleus',)), ('nucleus', ('nucleus',)), (('nucleus', 'cell'), ('cell', 'nucleus')),
     (('person', 'cell'), ('cell', 'nucleus')), (('person',), ('cell', 'nucleus'))])
-def test_a_config_may_choose_some_categories(tmp_path: Path, said: object, classes: tuple[str, ...]) -> None:
+def test_config_may_choose_some_categories(tmp_path: Path, names: object, classes: tuple[str, ...]) -> None:
     """For any classes in the config, names and numbers of mmdet's labels agree afterwards."""
     write_coco(tmp_path)
     cfg = coco_config(tmp_path)
-    cfg.train_dataloader.dataset.dataset.dataset.metainfo = dict(classes=said)
+    cfg.train_dataloader.dataset.dataset.dataset.metainfo = dict(classes=names)
     adapt_classes(cfg)
     assert cfg.val_dataloader.dataset.metainfo.classes == classes
     assert cfg.model.roi_head.mask_head.num_classes == len(classes)
