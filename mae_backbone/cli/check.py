@@ -41,11 +41,13 @@ def run(args: argparse.Namespace) -> None:
         if key in seen:
             continue
         seen.add(key)
+        lines = []
         try:
-            check_data(cfg, splits=[spec.split])
+            lines += check_data(cfg, splits=[spec.split])
         except DataError as error:
             problems.append(str(error))
-        for line in survey(spec, workers=args.workers, progress=_progress_bar(spec.split)):
+        lines += survey(spec, workers=args.workers, progress=_progress_bar(spec.split))
+        for line in lines:
             log_rank0(line)
         rows.append(samples(spec, args.samples))
     if rows and any(rows):
