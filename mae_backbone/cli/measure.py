@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     pixels = measure(open_source(args.data, suffixes=reader.suffixes), reader, images=args.images)
     for line in pixels.bad[:5]:
         log_rank0(f'left out: {line}')
+    if pixels.warning:
+        log_rank0(f'warning: {pixels.warning}')
     log_rank0(f'{pixels.images:,} images of {reader.channels} channels ({reader.dtype}), {len(pixels.bad)} left out. '
               'In the config:\n')
     mean, std = ([round(float(value), 2) for value in values] for values in (pixels.mean, pixels.std))

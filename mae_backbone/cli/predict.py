@@ -50,4 +50,4 @@ def run(args: argparse.Namespace) -> None:
         if isinstance(files, VideoReader):
             predict_video(files, predictor, results, log=log_rank0)
         else:
-            predict_images(files, args.images, predictor, results, log=log_rank0)
+            predict_images(files, args.images, predictor, results, log=log_rank0, decoding=predictor.decoding)

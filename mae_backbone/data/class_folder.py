@@ -11,10 +11,11 @@ from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone.data.decode import BadImageError, decode, read_image
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, decode, read_image
 from mae_backbone.data.files import checked_size, existing_folder
 from mae_backbone.data.labeled import open_labeled
-from mae_backbone.registry import DATASETS
+from mae_backbone.data.readers import ColorReader
+from mae_backbone.registry import DATASETS, TRANSFORMS
 
 _ERASING = ('re_prob', 're_mode', 're_count', 're_num_splits')
 _TRAIN_OPTIONS = ('no_aug', 'train_crop_mode', 'scale', 'ratio', 'hflip', 'vflip', 'color_jitter', 'color_jitter_prob',
@@ -46,6 +47,7 @@ class ClassFolder(Dataset):
         fraction: fraction of the images of each class, in (0, 1], at least one per class. With the same seed, a smaller
             fraction is a subset of a larger one.
         seed: random seed of that choice.
+        reader: config of a `ColorReader` that scales 16-bit images or changes the limit of pixels.
 
     Raises:
         BadImageError: an image cannot be read (when its item is loaded).
@@ -54,9 +56,11 @@ class ClassFolder(Dataset):
 
     def __init__(self, data_root: str | Path, split: str = 'train', *, train: bool,
                  image_size: int | Sequence[int] = 224, augment: dict | None = None,
-                 classes: Sequence[str] | None = None, fraction: float = 1.0, seed: int = 0) -> None:
+                 classes: Sequence[str] | None = None, fraction: float = 1.0, seed: int = 0,
+                 reader: dict | None = None) -> None:
         if not 0 < fraction <= 1:
             raise ValueError(f'fraction={fraction}, expected a fraction of the images in (0, 1], such as 0.1')
+        self.decoding = _decoding(reader)
         self.transform = _transform(checked_size(image_size), train, augment or {})
         images = open_labeled(existing_folder(data_root), split, classes)
         chosen = np.concatenate([_subset(np.flatnonzero(images.labels == label), fraction, (seed, int(label)))
@@ -71,7 +75,8 @@ class ClassFolder(Dataset):
 
     def fingerprint(self) -> str:
         """Hash of file names, labels and transforms."""
-        digest = hashlib.sha256(repr((self.classes, self.transform)).encode())
+        options = (self.classes, self.transform, *([] if self.decoding == DEFAULT else [self.decoding]))
+        digest = hashlib.sha256(repr(options).encode())
         for column in (self.files, self.labels):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
@@ -87,11 +92,19 @@ class ClassFolder(Dataset):
         """An image (H, W, 3) uint8 RGB as stored. Raises BadImageError if it cannot be read."""
         name = os.fsdecode(self.files[index])
         if self.shards is None:
-            return read_image(name)
+            return read_image(name, self.decoding)
         try:
-            return decode(self.shards.read(int(self.rows[index])))
+            return decode(self.shards.read(int(self.rows[index])), self.decoding)
         except BadImageError as error:
             raise BadImageError(f'{name} {error}') from error
+
+
+def _decoding(reader: dict | None) -> Decoding:
+    built = TRANSFORMS.build(reader or dict(type='mae_backbone.ColorReader'))
+    if not isinstance(built, ColorReader):
+        raise ValueError(f'reader of ClassFolder is a {type(built).__name__}, expected mae_backbone.ColorReader: '
+                         'classification reads color images')
+    return built.decoding
 
 
 def evaluation_transform(image_size: int | Sequence[int],

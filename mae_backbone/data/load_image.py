@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mae_backbone.data.decode import BadImageError, Decoding, decode_bgr
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, decode_bgr
 from mae_backbone.data.files import read_file
 from mae_backbone.registry import TRANSFORMS
 
@@ -57,6 +57,17 @@ class LoadImage(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.decoding}, to_float32={self.to_float32})'
+
+
+def decoding_in(config: Any) -> Decoding:
+    """How the data set or pipeline of a config decodes images: options of its `LoadImage` or of its `reader`."""
+    if isinstance(config, dict):
+        if config.get('type') in ('mae_backbone.LoadImage', 'mae_backbone.ColorReader'):
+            return TRANSFORMS.build(dict(config)).decoding
+        config = list(config.values())
+    if isinstance(config, (list, tuple)):
+        return next((decoding for value in config if (decoding := decoding_in(value)) != DEFAULT), DEFAULT)
+    return DEFAULT
 
 
 def with_own_loading(config: Any) -> Any:

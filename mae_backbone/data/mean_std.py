@@ -3,8 +3,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mae_backbone.data.bit_depth import NUM_SAMPLED, ValueRange
 from mae_backbone.data.decode import BadImageError
-from mae_backbone.data.readers import Reader
+from mae_backbone.data.readers import Reader, is_unscaled
 from mae_backbone.data.sources import Source
 
 
@@ -15,6 +16,7 @@ class PixelStatistics(NamedTuple):
     std: np.ndarray  # (C,) float64
     images: int  # number of images that were read
     bad: list[str]  # images that could not be read, with the reasons
+    warning: str = ''  # that 16-bit images use a small part of their range
 
 
 def measure(source: Source, reader: Reader, *, images: int = 2000) -> PixelStatistics:
@@ -23,11 +25,13 @@ def measure(source: Source, reader: Reader, *, images: int = 2000) -> PixelStati
     Raises:
         ValueError: no image can be read.
     """
-    count, bad = 0, []
+    count, bad, sampled = 0, [], ValueRange()
     total, squares = np.zeros(reader.channels), np.zeros(reader.channels)
     for index in np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).round().astype(int)).tolist():
         try:
             data = source.read(index)
+            if sampled.images < NUM_SAMPLED and is_unscaled(reader):
+                sampled.add(data)
             height, width = reader.size(data)
             # At full size: resizing would reduce the contrast.
             pixels = reader.crop(data, (0, 0, height, width), (height, width))
@@ -41,4 +45,4 @@ def measure(source: Source, reader: Reader, *, images: int = 2000) -> PixelStati
     if not count:
         raise ValueError(f'none of {len(bad)} images could be read. The first one: {bad[0]}')
     mean = total / count
-    return PixelStatistics(mean, np.sqrt(np.maximum(squares / count - mean ** 2, 0)), count, bad)
+    return PixelStatistics(mean, np.sqrt(np.maximum(squares / count - mean ** 2, 0)), count, bad, sampled.warning())

@@ -69,6 +69,11 @@ class ColorReader:
         return decode.decode_crop(data, box, size, interpolation=interpolation, out=out, decoding=self.decoding)
 
 
+def is_unscaled(reader: Reader) -> bool:
+    """Whether a reader divides 16-bit values by 256."""
+    return isinstance(reader, ColorReader) and reader.decoding[:2] == decode.DEFAULT[:2]
+
+
 def _pair(numbers: Sequence | None) -> tuple | None:
     if numbers is not None and len(numbers) != 2:
         raise ValueError(f'{numbers!r}: expected two numbers (low, high)')

@@ -1,5 +1,8 @@
 """Data set of unlabeled images for pretraining."""
+import logging
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -10,15 +13,18 @@ from torch.utils.data import Dataset
 
 from mae_backbone.data.bad_images import BadImages
 from mae_backbone.data.batch import as_batch, empty_pixels
+from mae_backbone.data.bit_depth import NUM_SAMPLED, ValueRange
 from mae_backbone.data.counter_rng import hashed, uniforms
 from mae_backbone.data.crops import NUM_UNIFORMS, Box, random_box
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.files import checked_size
+from mae_backbone.data.readers import is_unscaled
 from mae_backbone.data.resize import INTERPOLATIONS, resize
 from mae_backbone.data.sampler import Draw
 from mae_backbone.data.sources import open_source
 from mae_backbone.registry import DATASETS, TRANSFORMS
 
+_LOG = logging.getLogger(__name__)
 _CROP, _OTHER_IMAGE = 1, 2  # streams of random numbers of a seed
 
 
@@ -69,9 +75,19 @@ class UnlabeledImages(Dataset):
         self.number = _checked_number(len(self.source), indices)
         self.cache: dict[int, np.ndarray] | None = {} if cache else None
         self.bad = BadImages(max_bad_share)
+        if is_unscaled(self.reader) and int(os.environ.get('RANK', 0)) == 0:
+            self._check_bit_depth()
 
     def __len__(self) -> int:
         return self.number
+
+    def _check_bit_depth(self) -> None:
+        values = ValueRange()
+        for index in np.unique(np.linspace(0, len(self.source) - 1, NUM_SAMPLED).astype(int)).tolist():
+            with suppress(OSError):
+                values.add(self.source.read(index))
+        if values.warning():
+            _LOG.warning(values.warning())
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index = range(len(self))[index]  # an IndexError ends iteration

@@ -1,14 +1,17 @@
 """Image files of a data set: missing ones, those outside of its folder, and a decoded sample."""
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from mae_backbone.data.bit_depth import NUM_SAMPLED, bit_depth_warning
 from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.formats.dataset_spec import DataError
 
 ALLOW_OUTSIDE = 'MAE_BACKBONE_ALLOW_OUTSIDE'  # environment variable: images outside of the data root are read
+_LOG = logging.getLogger(__name__)
 NUM_DECODED = 50  # images per data set that are decoded before the start, evenly spaced in the list
 
 Item = TypeVar('Item')
@@ -45,6 +48,8 @@ def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
 def decode_sample(split: str, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Decodes `NUM_DECODED` evenly spaced images and returns the (width, height) of each.
 
+    Warns if they are 16-bit images that use a small part of their range.
+
     Raises:
         DataError: at least one of them cannot be read.
     """
@@ -55,6 +60,9 @@ def decode_sample(split: str, paths: Sequence[str]) -> dict[str, tuple[int, int]
     if errors:
         raise DataError(f'{split}: {len(errors)} of {len(sample)} sampled images cannot be read: '
                         + '; '.join(str(error) for error in errors[:3]))
+    warning = bit_depth_warning(sample[:NUM_SAMPLED])
+    if warning:
+        _LOG.warning('%s: %s (not needed if the config does so already)', split, warning)
     return {path: result for path, result in zip(sample, results, strict=True) if isinstance(result, tuple)}
 
 

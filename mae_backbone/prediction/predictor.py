@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
+from mae_backbone.data.load_image import decoding_in
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.prediction import chunked_logits
 from mae_backbone.prediction.instances import Instances
@@ -42,6 +43,7 @@ class Predictor:
         task: 'detection', 'segmentation' or 'classification'.
         classes: names of the classes.
         colors: (red, green, blue) of each class.
+        decoding: how the images of the training were decoded; read yours alike.
 
     Raises:
         ValueError: the config's model predicts nothing, the checkpoint does not fit it, or options contradict each
@@ -54,6 +56,7 @@ class Predictor:
         if tta:
             use_tta(cfg)
         self.threshold, self.tile, self.overlap = threshold, tile, overlap
+        self.decoding = decoding_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
         self.net = revert_sync_batchnorm(MODELS.build(cfg.model))
         self.task = task_of(self.net)
         if tile is not None:

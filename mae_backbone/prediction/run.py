@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, read_image
 from mae_backbone.data.files import list_images
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import Results
@@ -84,7 +84,7 @@ def _shorten(name: Path) -> Path:
 
 
 def predict_images(files: Sequence[Path], path: str, predictor: Predictor, results: Results, *,
-                   log: Callable[[str], None]) -> None:
+                   log: Callable[[str], None], decoding: Decoding = DEFAULT) -> None:
     """Predicts each image that `find_inputs(path)` returned. Images that cannot be read are skipped and listed.
 
     Raises:
@@ -95,7 +95,7 @@ def predict_images(files: Sequence[Path], path: str, predictor: Predictor, resul
     for number, (file, figure) in enumerate(zip(files, _figure_names(files, root), strict=True), 1):
         name = file.relative_to(root)
         try:
-            image = read_image(file)
+            image = read_image(file, decoding)
         except (BadImageError, OSError) as error:
             skipped.append(name)
             log(f'[{number}/{len(files)}] skipped: {error}')
