@@ -49,9 +49,9 @@ def write_report(work_dir: Path, *, pretrained_on: Path) -> Path:
              f'in {minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice in the same way, once from '
              'the weights of the MAE and once from random weights. All values are percent. Trainings ran once; values '
              'of frozen features are means over seeds.')
-    texts = [*verdict(rows), intro]
-    write_text(work_dir / 'report.md', _markdown(title, texts, rows, figures))
-    write_text(work_dir / 'index.html', _page(title, texts, rows, figures))
+    lead, *explanations = verdict(rows)
+    write_text(work_dir / 'report.md', _markdown(title, [lead, intro], rows, explanations, figures))
+    write_text(work_dir / 'index.html', _page(title, [lead, intro], rows, explanations, figures))
     return work_dir / 'index.html'
 
 
@@ -89,15 +89,15 @@ def minutes(work_dir: Path, step: str) -> float:
 
 
 def verdict(rows: list[dict[str, Any]]) -> list[str]:
-    """Returns the result in words: in how many rows the MAE is ahead, and a reason for each row in which it is not."""
+    """Returns the result in words: how often the MAE is ahead, then a reason for each row in which it is not."""
     differences = [(mae, round(mae['value'] - random['value'], 2)) for mae, random in _pairs(rows)]
     ahead = [difference for _, difference in differences if difference > 0]
     if ahead:
         extent = f'{ahead[0]:.1f}' if len(ahead) == 1 else f'{min(ahead):.1f} to {max(ahead):.1f}'
-        texts = [f'Pretraining helps in {len(ahead)} of {len(differences)} rows, by {extent} points. Each training ran '
-                 'once, therefore small differences may be chance.']
+        texts = [f'Pretraining helps in {len(ahead)} of {len(differences)} comparisons, by {extent} points. Each '
+                 'training ran once, therefore small differences may be chance.']
     else:
-        texts = [f'Pretraining helps in none of {len(differences)} rows.']
+        texts = [f'Pretraining helps in none of {len(differences)} comparisons.']
     for row, difference in differences:
         if difference <= 0:
             texts.append(f'{row["task"].capitalize()}, {row["metric"]}: {difference:+.1f} points. '
@@ -154,15 +154,18 @@ def _pairs(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[st
 _HEAD = ('task', 'metric', *INITS.values(), 'difference', 'minutes')
 
 
-def _markdown(title: str, texts: list[str], rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
+def _markdown(title: str, texts: list[str], rows: list[dict[str, Any]], explanations: list[str],
+              figures: dict[str, str]) -> str:
     lines = [f'# {title}', '', '\n\n'.join(texts), '', markdown_table(_HEAD, _cells(rows)), '']
+    lines += [line for text in explanations for line in (text, '')]
     for name, caption in figures.items():
         lines += [caption, '', f'![{caption}]({name})', '']
     return '\n'.join(lines)
 
 
-def _page(title: str, texts: list[str], rows: list[dict[str, Any]], figures: dict[str, str]) -> str:
-    parts = [*map(paragraph, texts), html_table(_HEAD, _cells(rows)),
+def _page(title: str, texts: list[str], rows: list[dict[str, Any]], explanations: list[str],
+          figures: dict[str, str]) -> str:
+    parts = [*map(paragraph, texts), html_table(_HEAD, _cells(rows)), *map(paragraph, explanations),
              link(f'{TRANSFER}/report.html', 'More about the frozen features: nearest neighbors, attention, principal '
                   'components')]
     return page(title, [*parts, *(figure(name, caption) for name, caption in figures.items())])

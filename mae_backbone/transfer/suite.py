@@ -189,8 +189,9 @@ def load_suite(name: str) -> Suite:
 
 def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
     _check_keys(values, Task, f'task {name!r}', {'data'})
-    lists = {key: _as_tuple(values[key], f'task {name!r}: {key}', 'a list') for key in ('data', 'labels', 'seeds')
-             if key in values}
+    lists: dict[str, tuple[Any, ...]] = {
+        key: _as_tuple(values[key], f'task {name!r}: {key}', 'a list') for key in ('data', 'labels', 'seeds')
+        if key in values}
     unknown = [str(value) for value in lists['data'] if value not in list(data)]
     if unknown:
         raise ValueError(f'task {name!r} uses the data {", ".join(unknown)}: the suite has {", ".join(data)}')

@@ -62,7 +62,7 @@ th, td { padding: .3rem .4rem; font-size: .85rem; white-space: normal; } h1 { fo
 }
 @media (min-width: 100rem) {
 body { max-width: 96rem; } p, ul, pre { max-width: 60rem; }
-figure { display: inline-block; vertical-align: top; width: calc(50% - 1.5rem); margin: 1rem 1.5rem 1rem 0; }
+figure { display: inline-block; vertical-align: top; width: calc(50% - 2rem); margin: 1rem 1.5rem 1rem 0; }
 figure:has(div.side) { width: 100%; }
 }
 @media (prefers-color-scheme: dark) {

@@ -58,10 +58,10 @@ def test_the_verdict_explains_every_row_in_which_the_mae_is_not_ahead():
                                                         ('segmentation', (20, 19.5)), ('classification', (50, 50)))
             for init, value in zip(('mae', 'random'), values, strict=True)]
     lead, knn, classification = report.verdict(rows)
-    assert lead.startswith('Pretraining helps in 2 of 4 rows, by 0.5 to 6.0 points.')
+    assert lead.startswith('Pretraining helps in 2 of 4 comparisons, by 0.5 to 6.0 points.')
     assert knn.startswith('Frozen features, knn, top-1: -5.0 points. Nearest neighbors compare')
     assert classification.startswith('Classification, top-1: +0.0 points. One short training each')
-    assert report.verdict(rows[:2])[0] == 'Pretraining helps in none of 1 rows.'
+    assert report.verdict(rows[:2])[0] == 'Pretraining helps in none of 1 comparisons.'
 
 
 def test_every_link_of_the_page_exists_and_its_tags_are_closed(work):
