@@ -7,6 +7,16 @@ from mae_backbone.registry import LOG_PROCESSORS
 
 
 @LOG_PROCESSORS.register_module()
+class TrainLogProcessor(LogProcessor):
+    """MMEngine's log line, which names skipped steps only if there are any."""
+
+    def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        """Returns the numbers of a log line, and the line."""
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        return tag, line.replace('  skipped: 0.0000', '')
+
+
+@LOG_PROCESSORS.register_module()
 class PretrainLogProcessor(LogProcessor):
     """MMEngine's LogProcessor with numbers formatted for reading: `log_processor=dict(type=...)` in a config.
 

@@ -19,7 +19,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.evaluator import Evaluator
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, LogProcessor
 from mmengine.utils import apply_to
 from torch import nn
 from torch.utils.data import DataLoader
@@ -272,6 +272,12 @@ class Runner(mmengine.runner.Runner):
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
         """Builds an optimizer wrapper; those of MMEngine are replaced by ours, which skips non-finite steps."""
         return super().build_optim_wrapper(guarded(optim_wrapper))
+
+    def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
+        """Builds a log processor; MMEngine's is replaced by ours, which names skipped steps only if there are any."""
+        if isinstance(log_processor, dict) and log_processor.get('type', 'LogProcessor') == 'LogProcessor':
+            log_processor = {**log_processor, 'type': 'mae_backbone.TrainLogProcessor'}
+        return super().build_log_processor(log_processor)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Registers MMEngine's default hooks, with our checkpoint hook in the place of its own.

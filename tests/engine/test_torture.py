@@ -1,4 +1,4 @@
-"""kill -9 at any moment, again and again, changes no loss of a pretraining."""
+"""kill -9 at any moment, again and again, changes no loss of a training."""
 import os
 from pathlib import Path
 
@@ -19,3 +19,16 @@ def test_kills_at_random_moments_change_no_bit_of_any_loss(tmp_path: Path):
     assert all(losses == whole for losses in others)
     assert log.count('resumed epoch') > KILLS // 4  # many kills happen during the start
     assert result['left'] == ['iter_58.pth', 'iter_60.pth']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', ['detection', 'segmentation', 'classification'])
+def test_kills_change_no_bit_of_any_loss_of_a_downstream_training(tmp_path: Path, task: str):
+    kills = max(3, KILLS // 5)  # 50 of each with MAE_BACKBONE_KILLS=250
+    result = drive('kill', tmp_path, attempts=kills, task=task, iterations=12, save_every=3)
+    log = (tmp_path / 'killed.log').read_text()
+    assert result['deaths'] == kills
+    assert set(result['codes']) == {0}, log[-3000:]
+    whole, *others = result['losses']
+    assert len(whole) == len(set(whole)) == 12
+    assert all(losses == whole for losses in others)

@@ -11,7 +11,7 @@ TESTS = Path(__file__).parents[1]
 def drive(command: str, folder: Path, **options) -> dict:
     """The answer of tests/helpers/micro_runs.py to a command."""
     environment = {**os.environ, 'OMP_NUM_THREADS': '1',
-                   'PYTHONPATH': os.pathsep.join([str(TESTS.parent), os.environ.get('PYTHONPATH', '')])}
+                   'PYTHONPATH': os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get('PYTHONPATH', '')])}
     script = TESTS / 'helpers' / 'micro_runs.py'
     done = subprocess.run([sys.executable, '-W', 'ignore', str(script), command, str(folder), json.dumps(options)],
                           env=environment, capture_output=True, text=True, check=False)

@@ -12,10 +12,12 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import yapf.yapflib.yapf_api
+from helpers.shrink import shrink, write_coco, write_label_maps
 from mmengine.config import Config
 from PIL import Image
 
@@ -23,6 +25,10 @@ from mae_backbone.checkpoints.run_files import read_run, resume_path
 from mae_backbone.engine.runner import Runner
 
 torch.set_num_threads(1)
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+SHRUNK = {'detection': 'detection/mask-rcnn_vitdet-b_100e_coco.py',
+          'segmentation': 'segmentation/upernet_vit-b_160k_ade20k-512x512.py'}
 
 
 def write_images(folder: Path, count: int = 23) -> Path:
@@ -65,6 +71,51 @@ def micro_config(work_dir: Path, images: Path, *, batch_size: int = 4, iteration
         randomness=dict(seed=3, diff_rank_seed=True), work_dir=str(work_dir), launcher=launcher,
         experiment_name=f'micro-{os.getpid()}-{time.monotonic_ns()}'))
     cfg.merge_from_dict(more)
+    return cfg
+
+
+def write_data(task: str, folder: Path) -> Path:
+    """The data of `run_config` for a task."""
+    if task == 'pretraining':
+        return write_images(folder)
+    if task == 'detection':
+        write_coco(folder)
+    elif task == 'segmentation':
+        write_label_maps(folder)
+    else:
+        for index, path in enumerate(('train/cat', 'train/dog', 'val/cat', 'val/dog')):
+            write_images(folder / path, 5 + index)
+    return folder
+
+
+def run_config(task: str, work_dir: Path, data: Path, *, iterations: int = 40, workers: int = 0, accumulate: int = 1,
+               save_every: int = 3, **more: Any) -> Config:
+    """A run of `task`: 'pretraining', 'detection', 'segmentation' or 'classification', with the hooks of a real one."""
+    options = dict(iterations=iterations, workers=workers, accumulate=accumulate, save_every=save_every)
+    if task == 'pretraining':
+        return micro_config(work_dir, data, **options, **more)
+    pretraining = micro_config(work_dir, data, **options)
+    if task == 'classification':
+        cfg = Config(dict(
+            model=dict(type='mae_backbone.ViTClassifier', num_classes=2, data_preprocessor=dict(
+                type='mae_backbone.PixelPreprocessor', mean=[127.5] * 3, std=[70.0] * 3), backbone=dict(
+                arch=dict(width=16, depth=2, heads=2), image_size=16, patch_size=4,
+                drop_path_rate=0.1)),
+            train_dataloader=dict(batch_size=3, drop_last=True, sampler=dict(type='DefaultSampler', shuffle=True),
+                                  dataset=dict(type='mae_backbone.ClassFolder', data_root=str(data), split='train',
+                                               image_size=16, train=True)),
+            train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=-(-iterations // 3))))
+    else:
+        cfg = shrink(Config.fromfile(CONFIGS / SHRUNK[task]), data)
+        cfg.train_cfg.update(max_iters=iterations, val_interval=20)
+        cfg.param_scheduler = pretraining.param_scheduler
+    cfg.train_dataloader.update(num_workers=workers, persistent_workers=workers > 0)
+    cfg.optim_wrapper = dict(type='OptimWrapper', accumulative_counts=accumulate, clip_grad=dict(max_norm=1.0),
+                             optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05))
+    cfg.default_hooks = dict(checkpoint=pretraining.default_hooks.checkpoint, logger=dict(type='LoggerHook', interval=7))
+    cfg.vis_backends, cfg.visualizer = [], None
+    cfg.merge_from_dict(dict(env_cfg=pretraining.env_cfg, randomness=dict(seed=3), work_dir=str(work_dir),
+                             experiment_name=pretraining.experiment_name, **more))
     return cfg
 
 
@@ -175,50 +226,52 @@ def ranks(folder: Path, runs: list[dict]) -> list[dict]:
     return answers
 
 
-def kill(folder: Path, attempts: int, *, seed: int = 0, **options) -> dict:
+def kill(folder: Path, attempts: int, *, task: str = 'pretraining', seed: int = 0, **options) -> dict:
     """Runs killed until `attempts` were, and one that was not.
 
     Every other one is killed within a second of its start, the rest around a checkpoint. Workers load the data of some.
     A run that comes to its end is followed by another in a new folder.
     """
-    images, chance = write_images(folder / 'images'), random.Random(seed)
-    warm_up(micro_config(folder / 'warm', images, **options))
+    images, chance = write_data(task, folder / 'images'), random.Random(seed)
+    warm_up(run_config(task, folder / 'warm', images, **options))
     began = time.monotonic()
-    whole = finish(fork(micro_config(folder / 'whole', images, **options), folder / 'whole.log'))
+    whole = finish(fork(run_config(task, folder / 'whole', images, **options), folder / 'whole.log'))
     codes, deaths, runs = [whole], 0, [folder / 'run0']
     while deaths < attempts:
-        pid = fork(micro_config(runs[-1], images, workers=chance.choice([0, 2]), **options), folder / 'killed.log')
+        pid = fork(run_config(task, runs[-1], images, workers=chance.choice([0, 2]), **options), folder / 'killed.log')
         if deaths % 2:
             _await_checkpoint(runs[-1])
         time.sleep(chance.uniform(0.0, 0.1 if deaths % 2 else 1.0))
         os.kill(pid, signal.SIGKILL)
         code = finish(pid)
+        if code not in (0, -signal.SIGKILL):
+            raise RuntimeError(f'a run ended with {code}: {_said(folder / "killed.log")[-1500:]}')
         deaths += code == -signal.SIGKILL
         if code != -signal.SIGKILL:
             codes.append(code)
             runs.append(folder / f'run{len(runs)}')
-    codes.append(finish(fork(micro_config(runs[-1], images, **options), folder / 'killed.log')))
+    codes.append(finish(fork(run_config(task, runs[-1], images, **options), folder / 'killed.log')))
     return dict(codes=codes, deaths=deaths, seconds=round(time.monotonic() - began, 1),
                 left=sorted({path.name for run in runs for path in run.glob('*.p*') if path.suffix != '.py'}),
                 losses=[saved_losses(run) for run in (folder / 'whole', *runs)])
 
 
-def stop(folder: Path, signals: list[int], **options) -> dict:
+def stop(folder: Path, signals: list[int], *, task: str = 'pretraining', **options) -> dict:
     """A run that gets each of the signals, and goes on after it; the whole group gets it, as from Slurm."""
-    images = write_images(folder / 'images')
-    warm_up(micro_config(folder / 'warm', images, **options))
+    images = write_data(task, folder / 'images')
+    warm_up(run_config(task, folder / 'warm', images, **options))
     codes, seconds = [], []
-    finish(fork(micro_config(folder / 'whole', images, **options), folder / 'whole.log'))
+    finish(fork(run_config(task, folder / 'whole', images, **options), folder / 'whole.log'))
     for number in signals:
         before = _said(folder / 'stopped.log').count('Epoch(train)')
-        pid = fork(micro_config(folder / 'stopped', images, workers=2, **options), folder / 'stopped.log', group=True)
+        pid = fork(run_config(task, folder / 'stopped', images, workers=2, **options), folder / 'stopped.log', group=True)
         while _said(folder / 'stopped.log').count('Epoch(train)') < before + 2:
             time.sleep(0.01)
         began = time.monotonic()
         os.killpg(pid, number)
         codes.append(finish(pid))
         seconds.append(round(time.monotonic() - began, 2))
-    codes.append(finish(fork(micro_config(folder / 'stopped', images, **options), folder / 'stopped.log')))
+    codes.append(finish(fork(run_config(task, folder / 'stopped', images, **options), folder / 'stopped.log')))
     return dict(codes=codes, seconds=seconds, losses=[saved_losses(folder / name) for name in ('whole', 'stopped')])
 
 
