@@ -112,7 +112,8 @@ def run_config(task: str, work_dir: Path, data: Path, *, iterations: int = 40, w
     cfg.train_dataloader.update(num_workers=workers, persistent_workers=workers > 0)
     cfg.optim_wrapper = dict(type='OptimWrapper', accumulative_counts=accumulate, clip_grad=dict(max_norm=1.0),
                              optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05))
-    cfg.default_hooks = dict(checkpoint=pretraining.default_hooks.checkpoint, logger=dict(type='LoggerHook', interval=7))
+    cfg.default_hooks = dict(checkpoint=pretraining.default_hooks.checkpoint,
+                             logger=dict(type='LoggerHook', interval=7))
     cfg.vis_backends, cfg.visualizer = [], None
     cfg.merge_from_dict(dict(env_cfg=pretraining.env_cfg, randomness=dict(seed=3), work_dir=str(work_dir),
                              experiment_name=pretraining.experiment_name, **more))
@@ -264,7 +265,8 @@ def stop(folder: Path, signals: list[int], *, task: str = 'pretraining', **optio
     finish(fork(run_config(task, folder / 'whole', images, **options), folder / 'whole.log'))
     for number in signals:
         before = _said(folder / 'stopped.log').count('Epoch(train)')
-        pid = fork(run_config(task, folder / 'stopped', images, workers=2, **options), folder / 'stopped.log', group=True)
+        cfg = run_config(task, folder / 'stopped', images, workers=2, **options)
+        pid = fork(cfg, folder / 'stopped.log', group=True)
         while _said(folder / 'stopped.log').count('Epoch(train)') < before + 2:
             time.sleep(0.01)
         began = time.monotonic()
