@@ -1,4 +1,4 @@
-"""Files of detectron2's ViTDet: a whole detector computes the same from them."""
+"""Files of detectron2's ViTDet: a whole detector computes the same with them."""
 import pickle
 from pathlib import Path
 
@@ -113,7 +113,7 @@ def assert_near(found: Tensor, wanted: Tensor) -> None:
 @pytest.mark.parametrize(('name', 'protocol'), [
     ('mask-rcnn_vitdet-b_100e_coco', 2), ('mask-rcnn_vitdet-b_100e_coco', 5),
     ('cascade-mask-rcnn_vitdet-b_100e_coco', 2), ('mask-rcnn_vitdet-l-conv_100e_coco', 4)])
-def test_the_whole_detector_computes_what_detectron2_computes(name: str, protocol: int, tmp_path: Path):
+def test_whole_detector_equals_detectron2(name: str, protocol: int, tmp_path: Path):
     source, model = detector(name), detector(name)
     weights = in_detectron2(source)
     load_model(model, read_run(stored(tmp_path / 'model_final.pkl', weights, protocol)), 'model_final.pkl')
@@ -134,7 +134,7 @@ def test_the_whole_detector_computes_what_detectron2_computes(name: str, protoco
     assert_near(model.roi_head.mask_head(regions), there.masks(regions))
 
 
-def test_backbone_and_pyramid_are_those_of_the_public_vitdet(golden_vitdet: dict[str, Tensor], tmp_path: Path):
+def test_backbone_and_pyramid_equal_public_vitdet(golden_vitdet: dict[str, Tensor], tmp_path: Path):
     from mae_backbone.models.pyramid import SimpleFeaturePyramid
     backbone = ViTBackbone(dict(width=32, depth=3, heads=2), image_size=64, pretrain_image_size=224, window_size=3,
                            global_blocks=[2], relative_positions=True)
@@ -149,7 +149,7 @@ def test_backbone_and_pyramid_are_those_of_the_public_vitdet(golden_vitdet: dict
         assert_close(level, golden_vitdet[f'p{i + 2}'], atol=1e-4, rtol=0)
 
 
-def test_its_backbone_starts_another_detector(tmp_path: Path):
+def test_backbone_loads_into_another_detector(tmp_path: Path):
     source = detector('mask-rcnn_vitdet-b_100e_coco')
     path = stored(tmp_path / 'model_final.pkl', in_detectron2(source))
     model = detector('fcos_vitdet-b_25e_coco')
@@ -158,7 +158,7 @@ def test_its_backbone_starts_another_detector(tmp_path: Path):
                for key, value in model.backbone.state_dict().items())
 
 
-def test_names_that_it_does_not_know_stop_the_loading(tmp_path: Path):
+def test_unknown_names_stop_loading(tmp_path: Path):
     source = detector('mask-rcnn_vitdet-b_100e_coco')
     weights = in_detectron2(source) | {'roi_heads.keypoint_head.weight': np.zeros(3, np.float32)}
     del weights['roi_heads.box_predictor.bbox_pred.bias']
@@ -167,7 +167,7 @@ def test_names_that_it_does_not_know_stop_the_loading(tmp_path: Path):
     assert '1 in the model, not in the file: roi_head.bbox_head.fc_reg.bias' in str(e.value)
 
 
-def test_whose_names_they_are():
+def test_detectron2_names_are_recognized():
     assert is_detectron2({'proposal_generator.rpn_head.conv.weight': torch.zeros(1)})
     assert not is_detectron2({'rpn_head.rpn_conv.weight': torch.zeros(1)})
     assert from_detectron2({'proposal_generator.rpn_head.conv.weight': torch.zeros(1), 'pixel_std': torch.ones(3)}

@@ -1,4 +1,4 @@
-"""Weights of every origin fit or are refused with words, and no file runs code."""
+"""Weights of every origin load or are refused with the reason; no file runs code."""
 import argparse
 import io
 import logging
@@ -60,7 +60,7 @@ def assert_loaded(model: ViT, weights: dict[str, Tensor]) -> None:
 
 # ---- files of every origin
 
-def test_what_pretraining_saves(tmp_path: Path):
+def test_pretraining_checkpoint_loads(tmp_path: Path):
     pretrainer = MAEPretrainer(TINY, decoder_width=16, decoder_depth=1, decoder_heads=2)
     history = HistoryBuffer()
     history.update(1.5)
@@ -73,7 +73,7 @@ def test_what_pretraining_saves(tmp_path: Path):
 
 
 @pytest.mark.parametrize('legacy', [False, True])
-def test_what_the_public_mae_publishes(tmp_path: Path, legacy: bool):
+def test_public_mae_file_loads(tmp_path: Path, legacy: bool):
     weights = public_mae()
     path = stored(tmp_path / 'mae.pth', dict(model=weights, epoch=799, args=argparse.Namespace(lr=1e-3, device='cuda')),
                   _use_new_zipfile_serialization=not legacy)
@@ -98,7 +98,7 @@ def test_fine_tuned_weights_of_the_public_mae(tmp_path: Path):
 
 
 @pytest.mark.parametrize('ours', [False, True])
-def test_the_norm_of_a_classifier_becomes_that_of_its_encoder(tmp_path: Path, ours: bool):
+def test_fc_norm_of_classifier_becomes_norm_of_encoder(tmp_path: Path, ours: bool):
     classifier = ViTClassifier(dict(TINY), num_classes=5)
     torch.nn.init.normal_(classifier.fc_norm.weight)
     weights = classifier.state_dict()
@@ -110,14 +110,14 @@ def test_the_norm_of_a_classifier_becomes_that_of_its_encoder(tmp_path: Path, ou
     assert_close(model.blocks[0].attn.qkv.weight, classifier.backbone.blocks[0].attn.qkv.weight)
 
 
-def test_timm(tmp_path: Path):
+def test_timm_weights_give_same_features(tmp_path: Path):
     reference = VisionTransformer(32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=7)
     model, images = tiny(), torch.randn(2, 3, 32, 32)
     load_encoder(model, stored(tmp_path / 'timm.pth', reference.state_dict()))
     assert_close(model.encode(model.embed(images)), reference.forward_features(images), atol=1e-5, rtol=0)
 
 
-def test_the_default_of_timm(tmp_path: Path):
+def test_timm_default_loads(tmp_path: Path):
     weights = timm.create_model('vit_tiny_patch16_224').state_dict()
     model = ViT('tiny')
     load_encoder(model, stored(tmp_path / 'timm.pth', weights))
@@ -125,7 +125,7 @@ def test_the_default_of_timm(tmp_path: Path):
 
 
 @pytest.mark.parametrize('prefix', ['module.', 'backbone.', 'module.backbone.', 'student.mae.encoder.'])
-def test_any_prefix(tmp_path: Path, prefix: str):
+def test_any_prefix_loads(tmp_path: Path, prefix: str):
     weights = tiny().state_dict()
     content = {prefix + name: value for name, value in weights.items()} | {'head.fc.weight': torch.ones(3, 3)}
     if prefix == 'module.':
@@ -135,14 +135,14 @@ def test_any_prefix(tmp_path: Path, prefix: str):
     assert_loaded(model, weights)
 
 
-def test_safetensors(tmp_path: Path):
+def test_safetensors_load(tmp_path: Path):
     weights, model = tiny().state_dict(), tiny()
     save_file(weights, tmp_path / 'weights.safetensors')
     load_encoder(model, tmp_path / 'weights.safetensors')
     assert_loaded(model, weights)
 
 
-def test_half_precision(tmp_path: Path):
+def test_half_precision_loads(tmp_path: Path):
     weights, model = tiny().half().state_dict(), tiny()
     load_encoder(model, stored(tmp_path / 'half.pth', weights))
     assert_loaded(model, {name: value.float() for name, value in weights.items()})
@@ -162,8 +162,7 @@ def test_positions_are_resized_and_that_is_logged(tmp_path: Path, log: pytest.Lo
     assert 'pos_embed resized from 4x4 to 7x5 patches' in log.text
 
 
-def test_relative_tables_are_resized_or_start_at_zero_and_that_is_logged(tmp_path: Path,
-                                                                         log: pytest.LogCaptureFixture):
+def test_relative_tables_are_resized_or_start_at_zero_and_that_is_logged(tmp_path: Path, log: pytest.LogCaptureFixture):
     options = dict(relative_positions=True, pretrain_image_size=32)
     trained, model, fresh = (ViTBackbone(**TINY | dict(image_size=size) | options) for size in (32, 48, 48))
     for name, parameter in trained.named_parameters():
@@ -241,7 +240,7 @@ def test_names_and_shapes_that_do_not_fit_are_listed_and_nothing_is_loaded(tmp_p
 
 @pytest.mark.parametrize('content', [[1, 2], 'words', torch.zeros(3), {}, {'model': {}}, {'epoch': 3},
                                      {0: torch.zeros(1)}], ids=repr)
-def test_what_holds_no_weights_is_refused(tmp_path: Path, content: object):
+def test_files_without_weights_are_refused(tmp_path: Path, content: object):
     with pytest.raises(CheckpointError, match=r'file\.pth holds no'):
         load_encoder(tiny(), stored(tmp_path / 'file.pth', content))
 
@@ -290,7 +289,7 @@ NO_CHECKPOINTS = {
 
 @pytest.mark.parametrize('data', NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
 @pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, data: bytes, suffix: str):
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path, data: bytes, suffix: str):
     refusal(tmp_path / f'file.{suffix}', data)
 
 
@@ -368,7 +367,7 @@ def test_log_histories_are_read_as_numbers(tmp_path: Path):
     assert content['args'].lr == 3
 
 
-def test_prefix_is_told():
+def test_prefix_is_returned():
     weights = tiny().state_dict()
     prefixed = {f'a.b.{name}': value for name, value in weights.items()}
     found, prefix = encoder_weights(prefixed | {'c': torch.ones(1)}, 'file.pth')

@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or not there, found in the right order, told from damaged ones."""
+"""Checkpoint files of a run: written completely or not at all, found in order, damaged ones recognized."""
 import errno
 import os
 import shutil
@@ -56,7 +56,7 @@ def spoil(path: Path, how: str) -> Path:
     return path
 
 
-def test_what_was_written_is_read(tmp_path: Path):
+def test_written_checkpoint_is_read(tmp_path: Path):
     write_checkpoint(dict(x=torch.arange(5)), tmp_path / 'a.pth')
     assert find_corruption(tmp_path / 'a.pth') is None
     assert torch.load(tmp_path / 'a.pth', weights_only=True)['x'].tolist() == [0, 1, 2, 3, 4]
@@ -65,7 +65,7 @@ def test_what_was_written_is_read(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ['a.pth', 'last_checkpoint']
 
 
-def test_a_file_has_its_name_only_once_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_file_is_renamed_after_it_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     calls = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, 'fsync', lambda file: (calls.append('fsync'), fsync(file)))
@@ -74,8 +74,7 @@ def test_a_file_has_its_name_only_once_it_is_on_the_disk(tmp_path: Path, monkeyp
     assert calls == ['fsync', 'replace', 'fsync']  # the file, its name, the folder
 
 
-def test_where_there_is_no_room_nothing_is_touched_and_the_room_is_named(tmp_path: Path,
-                                                                        monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_changes_nothing_and_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     before = save(tmp_path, 'iter_1.pth', 5).read_bytes()
     monkeypatch.setattr(shutil, 'disk_usage', lambda _: Usage(10**9, 0, 12_345_678))
     with pytest.raises(DiskFullError) as error:
@@ -87,8 +86,7 @@ def test_where_there_is_no_room_nothing_is_touched_and_the_room_is_named(tmp_pat
 
 
 @pytest.mark.parametrize('error', [OSError(errno.ENOSPC, 'full'), OSError(errno.EDQUOT, 'quota')])
-def test_a_disk_that_fills_up_meanwhile_leaves_the_last_good_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                                error: OSError):
+def test_disk_filling_up_keeps_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError):
     before = save(tmp_path, 'iter_1.pth', 5).read_bytes()
 
     def full(_: dict, file: BinaryIO) -> None:
@@ -100,14 +98,14 @@ def test_a_disk_that_fills_up_meanwhile_leaves_the_last_good_one(tmp_path: Path,
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 
-def test_the_size_is_that_of_the_file(tmp_path: Path):
+def test_size_equals_file_size(tmp_path: Path):
     content = dict(a=torch.zeros(1000, 30), b=[torch.zeros(7, dtype=torch.int64), dict(c=torch.zeros(())), 'text', 5])
     torch.save(content, tmp_path / 'a')
     assert size_of(content) == 1000 * 30 * 4 + 7 * 8 + 4
     assert 0 < (tmp_path / 'a').stat().st_size - size_of(content) < 4000
 
 
-def test_the_noted_one_comes_first_and_what_was_saved_after_the_note_before_it(tmp_path: Path):
+def test_noted_checkpoint_comes_first_after_later_ones(tmp_path: Path):
     names = []
     for name, age in (('epoch_1.pth', 50), ('iter_20.pth', 40), ('interrupted.pth', 30), ('epoch_3.pth', 20)):
         names.insert(0, save(tmp_path, name, age))
@@ -119,7 +117,7 @@ def test_the_noted_one_comes_first_and_what_was_saved_after_the_note_before_it(t
     assert saved_checkpoints(tmp_path)[0] == tmp_path / 'iter_20.pth'
 
 
-def test_checkpoints_elsewhere_are_found_by_the_note(tmp_path: Path):
+def test_checkpoints_in_other_folder_are_found_by_note(tmp_path: Path):
     (tmp_path / 'there').mkdir()
     save(tmp_path / 'there', 'epoch_1.pth', 9)
     path = save(tmp_path / 'there', 'epoch_2.pth', 5)
@@ -129,7 +127,7 @@ def test_checkpoints_elsewhere_are_found_by_the_note(tmp_path: Path):
 
 
 @pytest.mark.parametrize('how', ['cut', 'empty', 'flip'])
-def test_a_damaged_latest_one_is_passed_over_aloud(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture):
+def test_damaged_latest_checkpoint_is_skipped_with_warning(tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture):
     good = save(tmp_path, 'iter_1.pth', 9)
     bad = spoil(save(tmp_path, 'iter_2.pth', 5, noted=True), how)
     assert find_corruption(bad) is not None
@@ -138,14 +136,14 @@ def test_a_damaged_latest_one_is_passed_over_aloud(tmp_path: Path, how: str, cap
     assert str(good) in caplog.text
 
 
-def test_a_run_with_damaged_ones_alone_does_not_start_anew(tmp_path: Path):
+def test_run_with_only_damaged_checkpoints_is_refused(tmp_path: Path):
     spoil(save(tmp_path, 'iter_1.pth', 9), 'cut')
     with pytest.raises(CheckpointError, match=r'every checkpoint is damaged: .*iter_1.pth'):
         latest_intact(tmp_path, {})
     assert latest_intact(tmp_path / 'absent', {}) is None
 
 
-def test_what_a_killed_run_left_is_removed(tmp_path: Path):
+def test_partial_files_of_killed_run_are_removed(tmp_path: Path):
     save(tmp_path, 'iter_1.pth', 9)
     (tmp_path / '.iter_2.pth.0a1b.part').write_bytes(b'x')
     assert remove_partial_files(tmp_path) == [tmp_path / '.iter_2.pth.0a1b.part']

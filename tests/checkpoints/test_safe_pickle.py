@@ -1,4 +1,4 @@
-"""Pickles of arrays: read as NumPy wrote them; whatever else stands in them is neither run nor looked up."""
+"""Pickles are read as data: arrays and tensors as they were written, anything else is refused and not executed."""
 import collections
 import os
 import pickle
@@ -35,8 +35,8 @@ class _Runs:
     (collections.UserDict(), r'UserDict'), (torch.zeros(2), r'is damaged'), (Path('a'), r'pathlib'),
     (_Runs(__import__('codecs').encode, b'a', 'zlib'), r'_codecs\.encode as zlib')])
 @pytest.mark.parametrize('protocol', [2, 4])
-def test_what_is_no_array_is_refused_by_name_and_not_run(content: object, says: str, protocol: int, tmp_path: Path,
-                                                         monkeypatch: pytest.MonkeyPatch):
+def test_objects_are_refused_by_name_and_not_executed(content: object, says: str, protocol: int, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / 'bad.pkl'
     path.write_bytes(pickle.dumps({'model': {'weight': content}}, protocol=protocol))
@@ -46,14 +46,14 @@ def test_what_is_no_array_is_refused_by_name_and_not_run(content: object, says: 
 
 
 @pytest.mark.parametrize('data', [b'', b'no pickle', b'\x80\x04', pickle.dumps({'a': np.zeros(9)})[:-20]])
-def test_what_is_no_pickle_is_refused(data: bytes, tmp_path: Path):
+def test_files_that_are_no_pickles_are_refused(data: bytes, tmp_path: Path):
     path = tmp_path / 'cut.pkl'
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match='is not a checkpoint, or is damaged'):
         read_content(path)
 
 
-def test_arrays_of_every_kind_come_as_tensors(tmp_path: Path):
+def test_numeric_arrays_become_tensors(tmp_path: Path):
     arrays = {str(kind): np.arange(6, dtype=kind).reshape(2, 3) for kind in ('f2', 'f4', 'f8', 'i4', 'i8', 'u1')}
     path = tmp_path / 'arrays.pkl'
     for protocol in (0, 2, 4, 5):
@@ -63,7 +63,7 @@ def test_arrays_of_every_kind_come_as_tensors(tmp_path: Path):
         assert np.array_equal(found['transposed'].numpy(), arrays['f4'].T)
 
 
-def test_the_order_of_bytes_is_that_of_the_file(tmp_path: Path):
+def test_byte_order_of_file_is_respected(tmp_path: Path):
     for kind in ('>f4', '<f4', '>i8'):
         array = np.arange(1, 7, dtype=kind).reshape(3, 2)
         for protocol in (2, 5):
@@ -76,7 +76,7 @@ def test_the_order_of_bytes_is_that_of_the_file(tmp_path: Path):
     np.array([{}], object), np.array(['text']), np.zeros(2, [('a', 'f4')]), np.zeros(2, np.longdouble),
     np.zeros(2, complex), np.zeros(2, 'datetime64[s]')])
 @pytest.mark.parametrize('protocol', [2, 5])
-def test_arrays_that_hold_no_numbers_are_refused(array: np.ndarray, protocol: int, tmp_path: Path):
+def test_arrays_without_numbers_are_refused(array: np.ndarray, protocol: int, tmp_path: Path):
     with pytest.raises(CheckpointError, match=r'names code to run \(an array of'):
         read_content(stored(tmp_path, {'a': array}, protocol=protocol))
 
@@ -113,7 +113,7 @@ PLAIN = (3, '<', None, None, None, -1, -1, 0)
     (_Crafted((1,), _Type(PLAIN), [1, 2]), 'is damaged'),
     (_Crafted((1,), _Type((3, '<', None, ('a',), {'a': (np.dtype('f4'), 0)}, 8, 8, 63)), b'1234'),
      'an array of a dtype with fields')])
-def test_what_an_array_is_told_of_itself_is_not_believed(content: object, says: str, tmp_path: Path):
+def test_crafted_array_states_are_refused(content: object, says: str, tmp_path: Path):
     """NumPy would: with such states its own arrays read whatever is at an address."""
     whole = _Crafted((1,), _Type(PLAIN), np.float32([7]).tobytes())
     assert read_content(stored(tmp_path, {'a': whole}))['a'].tolist() == [7]
@@ -121,7 +121,7 @@ def test_what_an_array_is_told_of_itself_is_not_believed(content: object, says: 
         read_content(stored(tmp_path, {'a': content}))
 
 
-def test_what_holds_itself_is_damaged(tmp_path: Path):
+def test_recursive_objects_are_refused(tmp_path: Path):
     around = {}
     around['around'] = around
     with pytest.raises(CheckpointError, match='is damaged'):

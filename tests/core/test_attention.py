@@ -1,4 +1,4 @@
-"""Relative positions without an N x N matrix against detectron2's with one, plain attention against timm's."""
+"""Relative positions without an N x N matrix equal detectron2's; plain attention equals timm's."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,7 @@ def tensors(grid: tuple[int, int], table_size: tuple[int, int], *, d: int = 4, d
 @pytest.mark.usefixtures('_way')
 @pytest.mark.parametrize('recompute', [True, False])
 @pytest.mark.parametrize(('grid', 'table_size'), GRIDS)
-def test_attention_is_the_explicit_one_forwards_and_backwards(grid: tuple, table_size: tuple, recompute: bool):
+def test_attention_equals_explicit_form_forward_and_backward(grid: tuple, table_size: tuple, recompute: bool):
     inputs = tensors(grid, table_size)
     found = attend_with_relative_positions(*inputs, grid, recompute=recompute)
     wanted = explicit(*inputs, grid)
@@ -63,26 +63,26 @@ def test_attention_is_the_explicit_one_forwards_and_backwards(grid: tuple, table
 
 
 @pytest.mark.usefixtures('_way')
-def test_gradients_are_those_of_finite_differences():
+def test_gradients_equal_finite_differences():
     inputs = tensors((2, 1), (1, 2), d=2)
     assert torch.autograd.gradcheck(lambda *x: attend_with_relative_positions(*x, (2, 1)), inputs)
 
 
 @pytest.mark.usefixtures('_way')
-def test_it_is_the_explicit_form_in_float32_too():
+def test_float32_equals_explicit_form():
     inputs = tensors((6, 5), (4, 4), d=16, dtype=torch.float32)
     assert_close(attend_with_relative_positions(*inputs, (6, 5)), explicit(*inputs, (6, 5)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize('heads', [1, 4])
-def test_without_tables_it_is_the_attention_of_timm(heads: int):
+def test_without_tables_equals_timm(heads: int):
     ours, timm = Attention(16, heads=heads), TimmAttention(16, num_heads=heads, qkv_bias=True)
     ours.load_state_dict(timm.state_dict())
     tokens = torch.randn(2, 7, 16)
     assert_close(ours(tokens), timm(tokens), atol=1e-6, rtol=0)
 
 
-def test_tables_start_as_none_and_then_take_part():
+def test_zero_tables_have_no_effect_and_get_gradients():
     plain, relative = Attention(16, heads=2), Attention(16, heads=2, table_size=(3, 4))
     assert relative.load_state_dict(plain.state_dict(), strict=False).missing_keys == ['rel_pos_h', 'rel_pos_w']
     tokens = torch.randn(2, 12, 16)
@@ -109,7 +109,7 @@ def test_bfloat16_under_autocast_is_close():
         assert F.mse_loss(rough.float(), exact) < 1e-3 * exact.square().mean()
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
+def test_heads_not_dividing_width_are_refused():
     with pytest.raises(ValueError, match='width=10 cannot be split over heads=4'):
         Attention(10, heads=4)
 
@@ -119,7 +119,7 @@ def test_heads_that_do_not_divide_the_width_are_refused():
 @pytest.mark.parametrize('shift', [0, 1])
 @pytest.mark.parametrize('positions', [{}, dict(table_size=(3, 3)), dict(bias_size=(3, 3))],
                          ids=['none', 'decomposed', 'table'])
-def test_windows_are_filled_with_zeros_before_all_else(positions: dict, shift: int, recompute: bool):
+def test_windows_are_padded_with_zeros_before_projection(positions: dict, shift: int, recompute: bool):
     """As detectron2 does, which multiplies the filling too."""
     layer = Attention(8, heads=2, recompute=recompute, **positions).double()
     for parameter in layer.parameters():  # of which the tables start as zeros

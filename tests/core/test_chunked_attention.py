@@ -1,4 +1,4 @@
-"""Attention in parts: the formula, whatever the parts; memory linear in the number of tokens."""
+"""Chunked attention equals the formula for any chunks, with memory linear in the number of tokens."""
 import pytest
 import torch
 from helpers.saved_tensors import held
@@ -28,8 +28,7 @@ def formula(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns
 
 @pytest.mark.parametrize('scores', [1, 12 * 5, 12 * 12 * 2, 12 * 12 * 3 * 2, 10**6])
 @pytest.mark.parametrize('table', [False, True])
-def test_it_is_the_formula_forwards_and_backwards_in_any_parts(table: bool, scores: int,
-                                                               monkeypatch: pytest.MonkeyPatch):
+def test_equals_formula_forward_and_backward_for_any_chunks(table: bool, scores: int, monkeypatch: pytest.MonkeyPatch):
     """Single queries, some queries of a head, some heads of an image, some images, all; with a rest that is smaller."""
     monkeypatch.setattr(module, 'CHUNK_SCORES', scores)
     monkeypatch.setattr(module, 'MIN_QUERIES', 1)
@@ -58,7 +57,7 @@ def test_bfloat16_is_rounded_once_at_the_end():
     assert_close(chunked_attention(**given), wanted.bfloat16(), atol=0, rtol=2**-7)  # at most the neighbor
 
 
-def test_what_is_kept_grows_linearly_with_the_number_of_tokens():
+def test_stored_memory_is_linear_in_tokens():
     layer, bytes_kept = Attention(16, heads=2, table_size=(8, 8)), []
     for side in (16, 32):
         tokens = torch.randn(1, side**2, 16, requires_grad=True)
@@ -68,7 +67,7 @@ def test_what_is_kept_grows_linearly_with_the_number_of_tokens():
     assert bytes_kept[0] == pytest.approx(4 * (256 * 16 * 5 + 2 * 16 * 16 * 8 + 256 * 2), rel=0.3)
 
 
-def test_a_loss_that_is_not_finite_gives_gradients_that_are_not():
+def test_nonfinite_loss_gives_nonfinite_gradients():
     """So that a step on it is skipped."""
     given = inputs(1, 1, 2, 2, 3, table=False)
     with torch.no_grad():

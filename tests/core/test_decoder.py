@@ -1,4 +1,4 @@
-"""The decoder against the classical form: mask tokens put between the visible ones, everything in the image's order."""
+"""The decoder equals a decoder with mask tokens in image order."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -31,13 +31,13 @@ def in_the_order_of_the_image(model: MAEDecoder, latent: Tensor, mask: Mask, pos
     return model.decoder_pred(model.decoder_norm(tokens))[:, 1:]
 
 
-def test_all_pixels_are_those_of_the_classical_form():
+def test_all_pixels_equal_image_order_decoder():
     model, (latent, mask) = decoder(), latent_and_mask()
     wanted = in_the_order_of_the_image(model, latent, mask, model.decoder_pos_embed)
     assert_close(model.predict_all(latent, mask, (3, 4)), wanted, atol=1e-5, rtol=0)
 
 
-def test_only_the_hidden_patches_are_predicted_where_that_is_wanted():
+def test_forward_predicts_hidden_patches_only():
     model, (latent, mask) = decoder(), latent_and_mask()
     pixels = model(latent, mask, (3, 4))
     assert pixels.shape == (2, 6, 10)
@@ -45,7 +45,7 @@ def test_only_the_hidden_patches_are_predicted_where_that_is_wanted():
 
 
 @pytest.mark.parametrize('grid', [(6, 5), (2, 2)])
-def test_another_grid_has_interpolated_positions(grid: tuple[int, int]):
+def test_positions_are_interpolated_for_other_grids(grid: tuple[int, int]):
     model, (latent, mask) = decoder(), latent_and_mask(grid)
     stored = model.decoder_pos_embed[:, 1:].reshape(1, 3, 4, 16).permute(0, 3, 1, 2)
     resized = F.interpolate(stored, size=grid, mode='bicubic', align_corners=False).flatten(2).transpose(1, 2)
@@ -58,7 +58,7 @@ def test_positions_are_fixed():
         'decoder_pos_embed']
 
 
-def test_the_last_tokens_alone_are_what_they_are_among_all_and_so_are_their_gradients():
+def test_last_tokens_and_gradients_equal_those_of_all_tokens():
     model, (latent, mask) = decoder(), latent_and_mask()
     outcomes = []
     for last in (None, 6):

@@ -1,4 +1,4 @@
-"""The MAE against the public code, and what must not leak: pixels of hidden patches in, visible ones into the loss."""
+"""The MAE equals the public code; hidden pixels do not reach the encoder, visible ones not the loss."""
 import math
 
 import numpy as np
@@ -51,7 +51,7 @@ def _ours(name: str) -> str:
     return ('decoder.' if name.startswith(('decoder_', 'mask_token')) else 'encoder.') + name
 
 
-def test_latent_and_pixels_are_those_of_the_public_mae(public_model: MAE, golden_mae: dict[str, Tensor]):
+def test_latent_and_pixels_equal_public_mae(public_model: MAE, golden_mae: dict[str, Tensor]):
     mask = mask_from_noise(golden_mae['noise'], 0.75)
     found = latent(public_model, golden_mae['images'], mask)
     assert_close(found, golden_mae['latent'], atol=1e-5, rtol=0)
@@ -59,7 +59,7 @@ def test_latent_and_pixels_are_those_of_the_public_mae(public_model: MAE, golden
 
 
 @pytest.mark.parametrize('norm_pix', [True, False])
-def test_loss_is_that_of_the_public_mae(public_model: MAE, golden_mae: dict[str, Tensor], norm_pix: bool):
+def test_loss_equals_public_mae(public_model: MAE, golden_mae: dict[str, Tensor], norm_pix: bool):
     public_model.norm_pix = norm_pix
     mask = mask_from_noise(golden_mae['noise'], 0.75)
     loss, pixels, _ = public_model(golden_mae['images'], mask)
@@ -69,7 +69,7 @@ def test_loss_is_that_of_the_public_mae(public_model: MAE, golden_mae: dict[str,
 
 # ---- what may know of what
 
-def test_hidden_pixels_move_neither_the_latent_nor_the_prediction():
+def test_hidden_pixels_do_not_reach_latent_or_prediction():
     model, images = tiny(), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
     before, pixels = latent(model, images, mask), model(images, mask)[1]
@@ -81,7 +81,7 @@ def test_hidden_pixels_move_neither_the_latent_nor_the_prediction():
 
 
 @pytest.mark.parametrize('norm_pix', [True, False])
-def test_loss_counts_hidden_pixels_alone(norm_pix: bool):
+def test_loss_ignores_visible_pixels(norm_pix: bool):
     model, patches = tiny(norm_pix=norm_pix), torch.randn(2, 16, 192)
     mask, pixels = random_mask(patches, 0.75), torch.randn(2, 12, 192)
     total, count = 0, 0
@@ -108,7 +108,7 @@ def test_order_of_the_patches_does_not_matter():
     assert_close(shuffled.unshuffle(visible, other_pixels), mask.unshuffle(visible, pixels), atol=1e-5, rtol=0)
 
 
-def test_positions_stay_fixed_and_everything_else_gets_a_gradient():
+def test_all_but_positions_get_a_gradient():
     model = tiny()
     model(torch.randn(2, 3, 32, 32))[0].backward()
     still = {name for name, parameter in model.named_parameters() if parameter.grad is None}
@@ -118,7 +118,7 @@ def test_positions_stay_fixed_and_everything_else_gets_a_gradient():
 
 # ---- a batch and its parts
 
-def test_a_batch_that_is_split_has_the_masks_and_the_loss_of_the_whole():
+def test_split_batch_has_masks_and_loss_of_whole_batch():
     model, images = tiny(), torch.randn(6, 3, 32, 32)
     seeds, weights = torch.randint(2**62, (6,)), torch.tensor([1.5, 1.5, 1.5, 1.5, 0.0, 0.0])
     whole, _, mask = model(images, seeds=seeds, weights=weights)
@@ -128,20 +128,20 @@ def test_a_batch_that_is_split_has_the_masks_and_the_loss_of_the_whole():
     assert_close(model(images[:4], seeds=seeds[:4])[0], whole, atol=1e-6, rtol=0)
 
 
-def test_weights_of_one_are_the_plain_mean():
+def test_weights_of_one_give_plain_mean():
     model, images = tiny(), torch.randn(3, 3, 32, 32)
     mask = fixed_mask(images, model)
     assert_close(model(images, mask, weights=torch.ones(3))[0], model(images, mask)[0], atol=1e-6, rtol=0)
 
 
-def test_seeds_alone_decide_the_masks_and_without_them_the_generator_does():
+def test_masks_depend_on_seeds_or_generator_only():
     model, images, seeds = tiny(), torch.randn(4, 3, 32, 32), torch.arange(4)
     assert torch.equal(model(images, seeds=seeds)[2].ids_visible, model(images, seeds=seeds)[2].ids_visible)
     assert not torch.equal(model(images)[2].ids_visible, model(images)[2].ids_visible)
 
 
 @pytest.mark.parametrize('masking', [BlockMasking(0.5), GridMasking(0.5)])
-def test_the_masking_is_the_one_that_was_given_and_its_ratio_may_change(masking: Masking):
+def test_given_masking_is_used_and_its_ratio_can_change(masking: Masking):
     model, images, seeds = tiny(masking=masking), torch.randn(4, 3, 32, 32), torch.arange(4)
     for ratio in (0.5, 0.8):
         model.mask_ratio = ratio
@@ -152,7 +152,7 @@ def test_the_masking_is_the_one_that_was_given_and_its_ratio_may_change(masking:
 
 # ---- options that the paper does not have
 
-def test_a_target_normalized_over_the_image_has_channels_of_zero_mean_and_unit_variance():
+def test_image_normalized_target_has_zero_mean_and_unit_variance():
     images = torch.randn(2, 4, 24, 16) * 7 + 3
     mean, deviation = image_statistics(patchify(images, 8), 4)
     target = unpatchify((patchify(images, 8) - mean) / deviation, 8, (3, 2)).double()
@@ -165,7 +165,7 @@ def test_a_target_normalized_over_the_image_has_channels_of_zero_mean_and_unit_v
     assert_close(losses[1], losses[0], atol=1e-4, rtol=0)  # brightness and contrast say nothing
 
 
-def test_a_share_of_the_hidden_patches_is_predicted_from_what_is_left():
+def test_predict_ratio_predicts_part_of_hidden_patches():
     model, images = tiny(), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
     model.predict_ratio = 0.5
@@ -180,7 +180,7 @@ def test_a_share_of_the_hidden_patches_is_predicted_from_what_is_left():
     assert all(picture.shape == images.shape for picture in model.reconstruct(images, mask))
 
 
-def test_the_first_hidden_patches_are_random_ones():
+def test_first_hidden_patches_are_a_random_choice():
     counts = torch.zeros(16)
     for masking in (BlockMasking(0.5), GridMasking(0.5)):
         mask = masking(noise_from_seeds(torch.arange(4000), 16), (4, 4))
@@ -198,7 +198,7 @@ def test_options_out_of_range_are_refused(options: dict):
 # ---- use
 
 @pytest.mark.parametrize(('channels', 'patch_size', 'size'), [(1, 8, (32, 32)), (4, 4, (12, 20)), (3, 14, (56, 28))])
-def test_any_channels_patches_and_sizes(channels: int, patch_size: int, size: tuple[int, int]):
+def test_any_channels_patch_sizes_and_image_sizes_work(channels: int, patch_size: int, size: tuple[int, int]):
     model = tiny(in_channels=channels, patch_size=patch_size, image_size=4 * patch_size)
     images = torch.randn(2, channels, *size)
     loss, pixels, mask = model(images)
@@ -210,8 +210,7 @@ def test_any_channels_patches_and_sizes(channels: int, patch_size: int, size: tu
 
 
 @pytest.mark.parametrize('norm_pix', [True, False, 'image'])
-def test_reconstruction_of_a_perfect_decoder_is_the_image(norm_pix: bool | str,
-                                                             monkeypatch: pytest.MonkeyPatch):
+def test_reconstruction_with_perfect_decoder_is_the_image(norm_pix: bool | str, monkeypatch: pytest.MonkeyPatch):
     model, images = tiny(norm_pix=norm_pix), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
     truth = mask.take_hidden(patchify(images, 8))
@@ -225,7 +224,7 @@ def test_reconstruction_of_a_perfect_decoder_is_the_image(norm_pix: bool | str,
     assert torch.equal(masked, images * ~hidden)
 
 
-def test_reconstruction_keeps_visible_pixels_and_gives_no_gradient():
+def test_reconstruction_keeps_visible_pixels_without_gradient():
     model, images = tiny(), torch.randn(2, 3, 32, 32)
     mask = fixed_mask(images, model)
     _, filled = model.reconstruct(images, mask)
@@ -245,7 +244,7 @@ def test_bfloat16_under_autocast_is_close_and_its_loss_float32():
     assert_close(rough, model(images, mask)[0], atol=0, rtol=1e-2)
 
 
-def test_it_learns():
+def test_training_lowers_loss():
     model, images = tiny(), torch.rand(8, 3, 32, 32).round()
     optimizer, mask, losses = torch.optim.AdamW(model.parameters(), lr=3e-3), fixed_mask(images, model), []
     for _ in range(40):
@@ -257,7 +256,7 @@ def test_it_learns():
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_images_and_ratios_that_do_not_work_are_refused():
+def test_invalid_images_and_ratios_are_refused():
     with pytest.raises(ValueError, match=r'image is 30x32.*pad_size_divisor=8'):
         tiny()(torch.zeros(1, 3, 30, 32))
     with pytest.raises(ValueError, match=r'wanted \(B, 3, H, W\)'):

@@ -1,4 +1,4 @@
-"""The mask splits the patches of each image in two, and puts them together again."""
+"""Masks split the patches of each image into visible and hidden ones, and unshuffle joins them."""
 from itertools import pairwise
 
 import pytest
@@ -24,7 +24,7 @@ def seeded_mask(tokens: Tensor, ratio: float, seed: int = 0) -> Mask:
 
 
 @pytest.mark.parametrize(('L', 'ratio', 'K'), [(16, 0.75, 4), (196, 0.75, 49), (10, 0.5, 5), (7, 0.6, 2), (2, 0.5, 1)])
-def test_every_image_has_k_visible_patches_and_each_patch_is_on_one_side(L: int, ratio: float, K: int):
+def test_every_image_has_k_visible_patches_and_all_others_hidden(L: int, ratio: float, K: int):
     tokens = torch.randn(5, L, 3)
     mask = seeded_mask(tokens, ratio)
     assert mask.ids_visible.shape == (5, K)
@@ -33,7 +33,7 @@ def test_every_image_has_k_visible_patches_and_each_patch_is_on_one_side(L: int,
         assert hidden.nonzero().flatten().tolist() == sorted(drop.tolist())
 
 
-def test_unshuffle_is_the_inverse_of_the_split():
+def test_unshuffle_inverts_split():
     tokens = torch.randn(3, 16, 2)
     mask = seeded_mask(tokens, 0.75)
     assert torch.equal(mask.unshuffle(mask.take_visible(tokens), mask.take_hidden(tokens)), tokens)
@@ -41,26 +41,26 @@ def test_unshuffle_is_the_inverse_of_the_split():
     assert torch.equal(shuffle.gather(1, mask.ids_restore), torch.arange(16).expand(3, -1))
 
 
-def test_what_is_shared_by_all_images_is_split_for_each():
+def test_shared_tokens_are_split_per_image():
     positions = torch.randn(1, 16, 2)
     mask = seeded_mask(torch.zeros(3, 16, 1), 0.75)
     assert torch.equal(mask.take_visible(positions), mask.take_visible(positions.repeat(3, 1, 1)))
     assert torch.equal(mask.take_hidden(positions)[2], positions[0, mask.ids_hidden[2]])
 
 
-def test_the_lowest_noise_stays_visible_in_ascending_order():
+def test_lowest_noise_is_visible_in_ascending_order():
     mask = mask_from_noise(torch.tensor([[0.3, 0.9, 0.1, 0.5]]), 0.5)
     assert mask.ids_visible.tolist() == [[2, 0]]
     assert mask.ids_hidden.tolist() == [[3, 1]]
 
 
-def test_noise_gives_the_masks_of_the_public_mae(golden_mae: dict[str, Tensor]):
+def test_noise_gives_masks_of_public_mae(golden_mae: dict[str, Tensor]):
     mask = mask_from_noise(golden_mae['noise'], 0.75)
     assert torch.equal(mask.hidden.float(), golden_mae['mask'])
     assert torch.equal(mask.ids_restore, golden_mae['ids_restore'])
 
 
-def test_masks_are_drawn_anew_for_each_image_and_call_and_follow_the_generator():
+def test_masks_differ_per_image_and_call_and_follow_generator():
     tokens = torch.zeros(4, 64, 1)
     mask = seeded_mask(tokens, 0.75)
     assert len({tuple(row) for row in mask.hidden.tolist()}) == 4
@@ -69,13 +69,13 @@ def test_masks_are_drawn_anew_for_each_image_and_call_and_follow_the_generator()
     assert not torch.equal(random_mask(tokens, 0.75).hidden, random_mask(tokens, 0.75).hidden)
 
 
-def test_every_patch_is_hidden_as_often_as_the_ratio_says():
+def test_every_patch_is_hidden_with_probability_ratio():
     share = seeded_mask(torch.zeros(4000, 16, 1), 0.75).hidden.float().mean(0)
     assert (share - 0.75).abs().max() < 0.03  # more than four standard deviations
 
 
 @pytest.mark.parametrize('ratio', [0.0, 1.0, 0.95, 1.5, -0.1])
-def test_a_ratio_that_leaves_nothing_to_see_or_to_predict_is_refused(ratio: float):
+def test_ratio_leaving_none_visible_or_hidden_is_refused(ratio: float):
     with pytest.raises(ValueError, match=f'mask_ratio={ratio} leaves .* of 16 patches visible.*paper.*0.75'):
         random_mask(torch.zeros(2, 16, 1), ratio)
 
@@ -89,7 +89,7 @@ def splitmix64(x: int) -> int:
     return x ^ x >> 31
 
 
-def test_noise_is_the_published_hash():
+def test_noise_equals_published_hash():
     seeds = [0, 1, 12345, 2**63 - 1]
     wanted = [[splitmix64((splitmix64(seed) + i * 0x9E3779B97F4A7C15) % 2**64) / 2**64 for i in range(1, 6)]
               for seed in seeds]
@@ -98,7 +98,7 @@ def test_noise_is_the_published_hash():
     assert (noise - torch.tensor(wanted, dtype=torch.float64)).abs().max() < 2**-23
 
 
-def test_noise_depends_on_the_seed_alone_not_on_the_batch_or_the_length():
+def test_noise_depends_only_on_seed():
     seeds = torch.randint(2**62, (6,))
     noise = noise_from_seeds(seeds, 100)
     assert torch.equal(torch.cat([noise_from_seeds(seeds[1::2], 100), noise_from_seeds(seeds[::2], 100)]),
@@ -122,7 +122,7 @@ def test_noise_of_neighboring_seeds_is_uniform_and_independent():
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize(('grid', 'ratio'), [((14, 14), 0.75), ((7, 9), 0.5), ((1, 16), 0.3), ((32, 5), 0.9),
                                              ((14, 14), 0.99), ((2, 2), 0.5), ((1, 2), 0.5)])
-def test_every_kind_hides_exactly_the_share_that_is_wanted(kind: type, grid: tuple[int, int], ratio: float):
+def test_every_masking_hides_exactly_the_ratio(kind: type, grid: tuple[int, int], ratio: float):
     L = grid[0] * grid[1]
     noise = noise_from_seeds(torch.arange(8), L)
     mask = kind(ratio)(noise, grid)
@@ -135,7 +135,7 @@ def test_every_kind_hides_exactly_the_share_that_is_wanted(kind: type, grid: tup
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_a_mask_is_that_of_its_image_in_any_batch(kind: type):
+def test_mask_does_not_depend_on_batch(kind: type):
     noise = noise_from_seeds(torch.arange(6), 196)
     whole, part = kind()(noise, (14, 14)), kind()(noise[[4, 1]], (14, 14))
     assert all(torch.equal(a[[4, 1]], b) for a, b in zip(whole, part, strict=True))
@@ -143,7 +143,7 @@ def test_a_mask_is_that_of_its_image_in_any_batch(kind: type):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_every_kind_refuses_a_ratio_that_leaves_nothing(kind: type):
+def test_every_masking_refuses_ratio_leaving_none(kind: type):
     with pytest.raises(ValueError, match=r'mask_ratio=0.99 leaves 0 of 16'):
         kind(0.99)(torch.rand(1, 16), (4, 4))
 
@@ -153,7 +153,7 @@ def edges(hidden: Tensor) -> Tensor:
     return (hidden.diff(dim=1) != 0).sum((1, 2)) + (hidden.diff(dim=2) != 0).sum((1, 2))
 
 
-def test_blocks_are_rectangles_of_the_wanted_area_and_shape_within_the_grid():
+def test_blocks_are_rectangles_within_grid_of_given_area_and_aspect():
     draws = noise_from_seeds(torch.arange(200), 5 * 60).unflatten(1, (5, 60))
     rectangles = BlockMasking(0.5).rectangles(draws, (14, 14)).float()
     top, left, bottom, right = rectangles.unbind(-1)
@@ -175,7 +175,7 @@ def test_blocks_hide_areas_and_random_masks_hide_points():
     assert edges(blocks).float().mean() < 0.35 * edges(points).float().mean()
 
 
-def test_the_first_block_is_hidden_whole():
+def test_first_block_is_hidden_completely():
     noise = noise_from_seeds(torch.arange(32), 196)
     masking, seen = BlockMasking(0.75), []
     rectangles = masking.rectangles
@@ -185,14 +185,14 @@ def test_the_first_block_is_hidden_whole():
         assert (bottom - top) * (right - left) > 147 or image[top:bottom, left:right].all()
 
 
-def test_blocks_hide_the_upper_and_the_lower_half_equally_often():
+def test_blocks_hide_upper_and_lower_half_equally_often():
     noise = noise_from_seeds(torch.arange(2000), 196)
     rows = BlockMasking(0.6)(noise, (14, 14)).hidden.reshape(-1, 14, 14).float().mean((0, 2))
     assert (rows - rows.flip(0)).abs().max() < 0.05
 
 
 @pytest.mark.parametrize('grid', [(14, 14), (8, 20)])
-def test_the_grid_shows_one_patch_of_every_2x2(grid: tuple[int, int]):
+def test_grid_shows_one_patch_of_every_2x2(grid: tuple[int, int]):
     mask = GridMasking(0.75)(noise_from_seeds(torch.arange(50), grid[0] * grid[1]), grid)
     visible = ~mask.hidden.reshape(50, grid[0] // 2, 2, grid[1] // 2, 2)
     assert (visible.sum((2, 4)) == 1).all()
@@ -200,18 +200,18 @@ def test_the_grid_shows_one_patch_of_every_2x2(grid: tuple[int, int]):
     assert visible.any(0).all()  # and any of them in some image
 
 
-def test_the_grid_at_a_half_is_a_chessboard():
+def test_grid_at_one_half_is_a_chessboard():
     mask = GridMasking(0.5)(noise_from_seeds(torch.arange(9), 64), (8, 8))
     assert (edges(mask.hidden.reshape(-1, 8, 8).long()) == 2 * 7 * 8).all()
 
 
-def test_grids_of_lower_ratios_contain_those_of_higher_ones():
+def test_grid_of_lower_ratio_shows_patches_of_higher_ratio():
     noise = noise_from_seeds(torch.arange(5), 12 * 7)
     hidden = [GridMasking(ratio)(noise, (12, 7)).hidden for ratio in (0.2, 0.5, 0.6, 0.75, 0.9)]
     assert all((~more | less).all() for more, less in pairwise(hidden))
 
 
-def test_the_order_of_a_bayer_matrix():
+def test_order_equals_bayer_matrix():
     place = torch.arange(4)
     assert bayer(place[:, None], place, 2).tolist() == [[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]
     assert torch.equal(bayer(place[:, None] + 4, place + 8, 2), bayer(place[:, None], place, 2))

@@ -1,4 +1,4 @@
-"""Patches against loops in NumPy, and pairs of inverses."""
+"""Patches equal loops in NumPy; pairs of functions are inverses."""
 import math
 
 import numpy as np
@@ -24,14 +24,14 @@ def normalized(patches: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(('C', 'H', 'W', 'patch_size'), SHAPES)
-def test_unpatchify_is_the_inverse_of_patchify(C: int, H: int, W: int, patch_size: int):
+def test_unpatchify_inverts_patchify(C: int, H: int, W: int, patch_size: int):
     images = torch.randn(2, C, H, W)
     patches = patchify(images, patch_size)
     assert patches.shape == (2, H // patch_size * (W // patch_size), patch_size**2 * C)
     assert torch.equal(unpatchify(patches, patch_size, grid_size((H, W), patch_size)), images)
 
 
-def test_patches_go_row_by_row_and_their_pixels_by_y_x_channel():
+def test_patches_are_row_major_and_pixels_y_x_channel():
     images = torch.randn(2, 3, 4, 6)
     for b, patches in enumerate(patchify(images, 2)):
         wanted = [[images[b, c, y + dy, x + dx] for dy in range(2) for dx in range(2) for c in range(3)]
@@ -40,13 +40,13 @@ def test_patches_go_row_by_row_and_their_pixels_by_y_x_channel():
 
 
 @pytest.mark.parametrize('size', [(30, 32), (32, 30), (8, 32), (0, 16)])
-def test_an_image_that_the_patch_does_not_divide_is_refused(size: tuple[int, int]):
+def test_image_not_divisible_by_patch_is_refused(size: tuple[int, int]):
     with pytest.raises(ValueError, match=rf'image is {size[0]}x{size[1]}.*data_preprocessor.pad_size_divisor=16'):
         patchify(torch.zeros(1, 3, *size), 16)
 
 
 @pytest.mark.parametrize(('grid', 'patch_size'), [((2, 3), 2), ((2, 2), 5)])
-def test_a_grid_or_patch_of_other_patches_is_refused(grid: tuple[int, int], patch_size: int):
+def test_wrong_grid_or_patch_size_is_refused(grid: tuple[int, int], patch_size: int):
     with pytest.raises(ValueError, match=f'a grid of {grid[0]}x{grid[1]} needs'):
         unpatchify(torch.zeros(1, 4, 12), patch_size, grid)
 
@@ -58,20 +58,20 @@ def test_normalization_has_the_unbiased_variance_of_each_patch():
     assert_close(normalized(patches).double(), torch.from_numpy(wanted), atol=1e-5, rtol=0)
 
 
-def test_denormalize_is_the_inverse_of_normalize():
+def test_denormalize_inverts_normalize():
     patches = 100 * torch.rand(2, 7, 12)
     mean, deviation = patch_statistics(patches)
     assert_close(normalized(patches) * deviation + mean, patches)
 
 
-def test_a_patch_of_one_color_stays_finite():
+def test_patch_of_one_color_stays_finite():
     patches = torch.full((1, 1, 12), 0.7)
     assert_close(normalized(patches), torch.zeros(1, 1, 12), atol=1e-3, rtol=0)
     assert patch_statistics(patches)[1] > 0
 
 
 @pytest.mark.parametrize(('grid', 'width'), [((2, 3), 8), ((5, 1), 4), ((14, 14), 64)])
-def test_sincos_table_is_that_of_a_loop_with_the_w_axis_first(grid: tuple[int, int], width: int):
+def test_sincos_table_equals_loop_with_w_axis_first(grid: tuple[int, int], width: int):
     rows = []
     for y in range(grid[0]):
         for x in range(grid[1]):
@@ -88,6 +88,6 @@ def test_sincos_table_is_that_of_a_loop_with_the_w_axis_first(grid: tuple[int, i
     assert not with_token[:, 0].any()
 
 
-def test_a_width_that_two_axes_of_sines_and_cosines_cannot_share_is_refused():
+def test_width_not_divisible_by_four_is_refused():
     with pytest.raises(ValueError, match=r'width=6.*multiple of 4'):
         sincos_positions((2, 2), 6)

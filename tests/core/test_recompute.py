@@ -1,4 +1,4 @@
-"""What is made again in the backward pass gives the same numbers, and is not kept until then."""
+"""Recomputed inputs give the same numbers, and are not stored for the backward pass."""
 from collections.abc import Callable
 
 import pytest
@@ -32,7 +32,7 @@ def pair(width: int = 16, **options) -> tuple[Block, Block]:
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('cheap', [nn.GELU(), nn.LayerNorm(16)])
-def test_outcome_and_gradients_are_those_of_the_layers_bit_by_bit(cheap: nn.Module, dtype: torch.dtype):
+def test_result_and_gradients_equal_plain_layers_bit_for_bit(cheap: nn.Module, dtype: torch.dtype):
     linear, x = nn.Linear(16, 8), torch.randn(2, 5, 16, requires_grad=True)
     wanted = x, *linear.parameters(), *cheap.parameters()
     with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -43,13 +43,13 @@ def test_outcome_and_gradients_are_those_of_the_layers_bit_by_bit(cheap: nn.Modu
         assert torch.equal(a, b)
 
 
-def test_what_is_made_lives_no_longer_than_the_forward_pass():
+def test_inputs_are_freed_after_forward_pass():
     linear, x = nn.Linear(512, 1), torch.randn(100, 512, requires_grad=True)
     assert held(lambda: linear(nn.functional.gelu(x))) >= 4 * 100 * 512
     assert held(lambda: recompute_linear_input(linear, nn.functional.gelu, x)) < 4 * 200
 
 
-def test_makers_are_told_apart_and_called_once_more_each():
+def test_each_input_is_recomputed_once():
     a, b, calls = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True), []
     makers = [lambda: calls.append('a') or a.exp(), lambda: calls.append('b') or b.sin()]
     found = gradients(lambda: recompute_inputs(torch.mul, *makers), a, b)
@@ -58,14 +58,14 @@ def test_makers_are_told_apart_and_called_once_more_each():
         assert torch.equal(one, wanted)
 
 
-def test_a_block_keeps_six_widths_of_a_token_less():
+def test_block_stores_six_widths_per_token_less():
     """The outcomes of both norms, and that of GELU, which is four times as wide."""
     (ours, plain), tokens = pair(64), torch.randn(4, 50, 64, requires_grad=True)
     spared = held(lambda: plain(tokens)) - held(lambda: ours(tokens))
     assert spared == pytest.approx(4 * 6 * 4 * 50 * 64, rel=0.01)
 
 
-def test_a_block_gives_the_same_and_multiplies_no_matrix_twice():
+def test_block_gives_same_result_without_repeated_matrix_products():
     (ours, plain), tokens = pair(), torch.randn(3, 7, 16, requires_grad=True)
     found, flops = [], []
     for block in (ours, plain):
@@ -79,7 +79,7 @@ def test_a_block_gives_the_same_and_multiplies_no_matrix_twice():
         assert torch.equal(a, b)
 
 
-def test_checkpointing_keeps_the_tokens_between_blocks_alone():
+def test_checkpointing_stores_only_tokens_between_blocks():
     options = dict(arch=dict(width=32, depth=8, heads=2), image_size=32, patch_size=8)
     images = torch.randn(16, 3, 32, 32)
     plain, checkpointed = (ViT(**options, checkpointing=checkpointing) for checkpointing in (False, True))
@@ -89,7 +89,7 @@ def test_checkpointing_keeps_the_tokens_between_blocks_alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('options', [dict(), dict(table_size=(3, 4)), dict(table_size=(2, 2), window_size=2)])
-def test_a_compiler_takes_the_block_as_a_whole(options: dict):
+def test_block_compiles_without_graph_breaks(options: dict):
     (ours, plain), tokens = pair(**options), torch.randn(3, 12, 16, requires_grad=True)
     compiled = torch.compile(ours, backend='aot_eager', fullgraph=True)
     for a, b in zip(gradients(lambda: compiled(tokens, (3, 4)), tokens, *ours.parameters()),
@@ -97,13 +97,13 @@ def test_a_compiler_takes_the_block_as_a_whole(options: dict):
         assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
-def test_without_gradients_nothing_is_kept():
+def test_nothing_is_stored_without_gradients():
     linear, x = nn.Linear(16, 8), torch.randn(2, 16)
     with torch.no_grad():
         assert torch.equal(recompute_linear_input(linear, torch.tanh, x), linear(x.tanh()))
 
 
-def test_blocks_run_on_the_meta_device_which_has_no_autocast():
+def test_blocks_run_on_meta_device():
     with torch.device('meta'):
         block, tokens = Block(16, heads=2), torch.randn(2, 5, 16, requires_grad=True)
     block(tokens).sum().backward()

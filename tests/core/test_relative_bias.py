@@ -1,4 +1,4 @@
-"""Relative positions of BEiT's kind: against an entry-by-entry formula, mmseg's own attention, and at any size."""
+"""Relative positions of BEiT equal a formula by entry and mmseg's attention, at any image size."""
 from itertools import product
 from pathlib import Path
 
@@ -43,13 +43,13 @@ def by_hand(table: Tensor, grid: tuple[int, int], class_token: bool) -> Tensor:
 
 @pytest.mark.parametrize('class_token', [False, True])
 @pytest.mark.parametrize('grid', [(3, 4), (1, 5), (2, 2), (1, 1)])
-def test_the_bias_is_the_entry_of_the_distance(grid: tuple[int, int], class_token: bool):
+def test_bias_is_table_entry_of_distance(grid: tuple[int, int], class_token: bool):
     table = table_for(grid)
     assert torch.equal(bias_of(table, grid, grid, class_token=class_token), by_hand(table, grid, class_token))
 
 
 @pytest.mark.parametrize(('grid', 'class_token'), [((3, 4), False), ((3, 4), True), ((5, 3), True)])
-def test_attention_is_the_formula(grid: tuple[int, int], class_token: bool):
+def test_attention_equals_formula(grid: tuple[int, int], class_token: bool):
     """softmax(q k^T / sqrt(d) + bias) v, the table stretched where the grid is another one, and its gradient."""
     attention = Attention(24, heads=2, bias_size=(3, 4))
     torch.nn.init.normal_(attention.relative_position_bias_table)
@@ -67,7 +67,7 @@ def test_attention_is_the_formula(grid: tuple[int, int], class_token: bool):
 
 
 @of_mmseg
-def test_attention_is_that_of_mmseg():
+def test_attention_equals_mmseg():
     theirs = BEiTAttention(24, 2, (3, 4), bias=True)
     theirs.init_weights()
     torch.nn.init.normal_(theirs.relative_position_bias_table)
@@ -80,7 +80,7 @@ def test_attention_is_that_of_mmseg():
 
 
 @of_mmseg
-def test_a_vit_is_mmsegs_mae():
+def test_vit_equals_mmseg_mae():
     """All of mmseg's backbone with the same weights, its layer scale at 1; the image has the size it is built for."""
     theirs = MAE(img_size=48, embed_dims=24, num_layers=3, num_heads=2, init_values=1.0, out_indices=[0, 2],
                  norm_cfg=dict(type='LN', eps=1e-6))
@@ -111,7 +111,7 @@ def test_tables_are_resized_as_timm_does(new: tuple[int, int]):
     assert_close(resized(table, (3, 3), new), resize_rel_pos_bias_table_simple(table, new, shape), atol=1e-6, rtol=0)
 
 
-def test_tables_keep_what_symmetry_they_have():
+def test_resized_tables_keep_symmetry():
     """A table that is the same to both sides stays so on another grid, and so does one that is even."""
     table = table_for((4, 3))
     table[:-3] += table[:-3].flip(0)
@@ -144,7 +144,7 @@ def test_maps_at_any_size_with_and_without_checkpointing(kind: str, class_token:
     assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
 
 
-def test_one_table_for_all_blocks_is_the_same_table_in_each():
+def test_shared_table_equals_same_table_in_each_block():
     shared = ViTBackbone(ARCH, image_size=64, relative_bias='shared').eval()
     each = ViTBackbone(ARCH, image_size=64, relative_bias='block').eval()
     table = torch.nn.init.normal_(shared.rel_pos_bias.relative_position_bias_table)
@@ -174,12 +174,12 @@ def test_bfloat16_under_autocast_is_close():
 @pytest.mark.parametrize('options', [
     dict(relative_bias='all'), dict(relative_bias='block', relative_positions=True),
     dict(relative_bias='shared', window_size=2)])
-def test_combinations_that_do_not_exist_are_refused(options: dict):
+def test_invalid_combinations_are_refused(options: dict):
     with pytest.raises(ValueError, match='relative_bias='):
         ViT(ARCH, image_size=64, class_token=False, **options)
 
 
-def test_masked_pretraining_has_no_such_positions():
+def test_masked_pretraining_refuses_relative_bias():
     model = ViT(ARCH, image_size=64, relative_bias='block')
     with pytest.raises(ValueError, match='for feature maps'):
         model.encode(model.embed(torch.randn(1, 3, 64, 64)))
@@ -207,7 +207,7 @@ def test_tables_of_unknown_grids_are_refused(tmp_path: Path):
                      tmp_path / 'x.pth')
 
 
-def test_layers_of_the_tables():
+def test_layer_ids_of_tables():
     """In a block that of the block; shared after all of them, as in BEiT's code."""
     assert layer_id('blocks.1.attn.relative_position_bias_table', depth=3, prefix='') == 2
     assert layer_id('rel_pos_bias.relative_position_bias_table', depth=3, prefix='') == 4

@@ -26,7 +26,7 @@ def tiny(**options) -> ViT:
 
 # ---- equal to others
 
-def test_it_is_the_vision_transformer_of_timm():
+def test_vit_equals_timm():
     reference = VisionTransformer(32, patch_size=8, embed_dim=48, depth=3, num_heads=3, num_classes=0)
     model = tiny()
     model.load_state_dict(reference.state_dict())
@@ -47,7 +47,7 @@ def test_every_arch_has_the_names_and_shapes_of_timm(name: str):
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
 
 
-def test_last_map_is_that_of_the_public_vitdet(golden_vitdet: dict[str, Tensor]):
+def test_last_map_equals_public_vitdet(golden_vitdet: dict[str, Tensor]):
     # detectron2 makes the tables of a global block for the grid of the image size, here (4, 4).
     model = ViT(dict(width=32, depth=3, heads=2), image_size=64, pretrain_image_size=224, window_size=3,
                 global_blocks=[2], **DETECTION)
@@ -74,7 +74,7 @@ def test_weights_start_as_in_the_public_mae():
 
 @pytest.mark.parametrize(('patch_size', 'in_channels', 'size'),
                          [(8, 3, (32, 32)), (4, 1, (12, 20)), (14, 4, (42, 28)), (5, 2, (5, 15))])
-def test_any_patch_and_channels_and_visible_tokens_are_those_of_all(patch_size: int, in_channels: int, size: tuple):
+def test_visible_tokens_equal_those_of_all_patches(patch_size: int, in_channels: int, size: tuple):
     model = tiny(image_size=2 * patch_size, patch_size=patch_size, in_channels=in_channels)
     images = torch.randn(2, in_channels, *size)
     tokens, patches = model.embed(images), patchify(images, patch_size)
@@ -94,7 +94,7 @@ def test_positions_of_another_grid_are_interpolated_bicubically(grid: tuple[int,
     assert model.positions((4, 4)) is model.pos_embed
 
 
-def test_positions_are_stored_for_the_size_of_the_pretraining():
+def test_positions_are_stored_for_pretraining_size():
     model = tiny(image_size=(32, 64), pretrain_image_size=(16, 24), **DETECTION)
     assert model.pos_embed.shape == (1, 1 + 2 * 3, 48)
     assert model.blocks[0].attn.rel_pos_h.shape == (2 * 4 - 1, 16)
@@ -109,7 +109,7 @@ def test_fixed_positions_are_left_out_of_training():
 # ---- windows
 
 @pytest.mark.parametrize('global_blocks', [[], [1]])
-def test_a_pixel_moves_its_own_window_unless_a_block_is_global(global_blocks: list[int]):
+def test_pixel_stays_in_its_window_without_global_blocks(global_blocks: list[int]):
     model = tiny(window_size=2, global_blocks=global_blocks, **DETECTION).eval()
     images = torch.randn(1, 3, 32, 48)
     before = model.feature_maps(images)[0]
@@ -120,7 +120,7 @@ def test_a_pixel_moves_its_own_window_unless_a_block_is_global(global_blocks: li
     assert global_blocks or moved.sum() == 4
 
 
-def test_images_of_a_batch_do_not_meet():
+def test_images_of_a_batch_are_independent():
     model = tiny(window_size=3, global_blocks=[1], **DETECTION)
     images = torch.randn(2, 3, 40, 56)
     together = model.feature_maps(images)[0]
@@ -182,7 +182,7 @@ def test_every_second_windowed_block_is_shifted_by_half():
 
 @pytest.mark.parametrize(('options', 'reached'), [
     (dict(), 4), (dict(shifted_windows=True), 16), (dict(conv_blocks=[1]), 16), (dict(global_blocks=[1]), 64)])
-def test_how_far_a_patch_is_seen(options: dict, reached: int):
+def test_reach_of_a_patch(options: dict, reached: int):
     model = ViT(dict(width=16, depth=2, heads=2), image_size=64, patch_size=8, window_size=2, class_token=False,
                 final_norm=False, **options)
     for name, parameter in model.named_parameters():
@@ -194,7 +194,7 @@ def test_how_far_a_patch_is_seen(options: dict, reached: int):
     assert seen.sum() == reached
 
 
-def test_the_residual_convolution_is_detectron2s():
+def test_residual_convolution_equals_detectron2():
     block = Block(8, heads=2, convolve=True)
     names = [name for name, _ in block.named_parameters() if name.startswith('residual')]
     assert names == ['residual.conv1.weight', 'residual.norm1.weight', 'residual.norm1.bias',
@@ -224,7 +224,7 @@ def test_the_residual_convolution_is_detectron2s():
     ((1, 1, 32, 32), r'images are \(1, 1, 32, 32\), wanted \(B, 3, H, W\): set in_channels'),
     ((3, 32, 32), r'images are \(3, 32, 32\), wanted \(B, 3, H, W\)'),
 ])
-def test_images_that_the_model_cannot_take_are_refused(shape: tuple, says: str):
+def test_invalid_images_are_refused(shape: tuple, says: str):
     for method in (tiny().embed, tiny().feature_maps):
         with pytest.raises(ValueError, match=says):
             method(torch.zeros(shape))
@@ -243,7 +243,7 @@ def test_images_that_the_model_cannot_take_are_refused(shape: tuple, says: str):
     (dict(arch=dict(width=50, depth=1, heads=5)), 'width=50.*multiple of 4'),
     (dict(arch=dict(width=48, depth=1, heads=5)), 'width=48 cannot be split over heads=5'),
 ])
-def test_models_that_do_not_exist_are_refused(options: dict, says: str):
+def test_invalid_models_are_refused(options: dict, says: str):
     with pytest.raises(ValueError, match=says):
         ViT(**dict(image_size=32, patch_size=8) | options)
 

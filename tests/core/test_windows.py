@@ -1,4 +1,4 @@
-"""Windows cut a grid into squares and lose nothing."""
+"""Windows split a grid into squares and join them again."""
 import math
 
 import numpy as np
@@ -10,7 +10,7 @@ from mae_backbone.core.windows import Windows
 
 
 @pytest.mark.parametrize(('grid', 'size'), [((4, 6), 2), ((5, 7), 3), ((2, 2), 3), ((1, 4), 4)])
-def test_join_is_the_inverse_of_split(grid: tuple[int, int], size: int):
+def test_join_inverts_split(grid: tuple[int, int], size: int):
     h, w = grid
     tokens = torch.randn(2, h * w, 3)
     windows = Windows(grid, size).split(tokens)
@@ -22,7 +22,7 @@ def test_join_is_the_inverse_of_split(grid: tuple[int, int], size: int):
     assert torch.equal(Windows(grid, size).join(windows), tokens)
 
 
-def test_windows_may_be_filled_with_something():
+def test_windows_are_padded_with_given_values():
     windows, filling = Windows((4, 5), 3, 1), torch.tensor([7.0, 8.0])
     tokens = torch.randn(2, 20, 2)
     found, zeros = windows.split(tokens, filling), windows.split(tokens)

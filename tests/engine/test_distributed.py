@@ -1,4 +1,4 @@
-"""Several processes train as one does: the same losses, the same checkpoints, and one end."""
+"""Several processes have the losses and checkpoints of one, and end together."""
 import os
 import re
 import signal
@@ -78,7 +78,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_iteration(results: dic
     assert len(stopped['losses']) == int(saved[1])
 
 
-def test_two_agents_of_torchrun_train_and_a_killed_process_ends_all_with_one_line(tmp_path: Path):
+def test_killed_process_ends_two_torchrun_agents_with_one_line(tmp_path: Path):
     write_images(tmp_path / 'images', 40)
     rendezvous = f'127.0.0.1:{free_port()}'
     options = ('train_cfg.max_iters=100000', 'default_hooks.checkpoint.interval=10', 'train_dataloader.batch_size=4',
@@ -106,7 +106,7 @@ def test_two_agents_of_torchrun_train_and_a_killed_process_ends_all_with_one_lin
     assert resume_path('auto', tmp_path / 'run') is not None
 
 
-def test_slurm_tells_by_its_environment(monkeypatch: pytest.MonkeyPatch):
+def test_slurm_environment_is_read(monkeypatch: pytest.MonkeyPatch):
     for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_PORT'):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv(name, '')  # so that it is removed again

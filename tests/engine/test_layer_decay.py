@@ -56,7 +56,7 @@ def table(model: nn.Module, paramwise: dict | None, **optimizer: object) -> dict
 
 
 @pytest.mark.parametrize('prefix', ['', 'backbone.', 'student.encoder.'])
-def test_fine_tuning_has_the_settings_of_the_public_mae(prefix: str):
+def test_fine_tuning_groups_equal_public_mae(prefix: str):
     with torch.device('meta'):
         model = timm.create_model('vit_base_patch16_224', global_pool='avg')
     outside = {}
@@ -79,7 +79,7 @@ def test_fine_tuning_has_the_settings_of_the_public_mae(prefix: str):
     assert len(optimizer.optimizer.param_groups) == 14 * 2  # layers, decayed or not
 
 
-def test_vitdet_has_the_lr_scales_of_detectron2():
+def test_vitdet_lr_scales_equal_detectron2():
     with torch.device('meta'):
         model, backbone = nn.Module(), nn.Module()
         model.backbone, backbone.net = backbone, timm.create_model('vit_base_patch16_224', num_classes=0)
@@ -110,7 +110,7 @@ def test_vitdet_decays_all_but_the_norms_and_positions_of_the_vit():
      'norm_decay_mult': 0.0},
 ])
 @pytest.mark.parametrize('decay', [1.0, 0.5])
-def test_the_other_keys_mean_what_they_mean_to_mmengine(paramwise: dict, decay: float):
+def test_other_keys_keep_meaning_of_mmengine(paramwise: dict, decay: float):
     model = Model()
     cfg = {'optimizer': {'type': 'AdamW', 'lr': 2e-3, 'weight_decay': 0.05}}
     scales = layer_scales(model, decay)
@@ -133,7 +133,7 @@ def test_groups_hold_every_parameter_once_and_no_two_have_equal_settings():
     assert all(one not in settings[:i] for i, one in enumerate(settings))
 
 
-def test_options_of_custom_keys_reach_their_group_alone():
+def test_custom_keys_apply_to_their_group_only():
     model = Model()
     custom = {'head.weight': {'betas': (0.5, 0.6), 'lr': 1.0}}
     groups = build(model, {'layer_decay': 0.5, 'custom_keys': custom}).optimizer.param_groups
@@ -185,7 +185,7 @@ def test_a_parameter_of_the_vit_that_fits_no_rule_is_refused(name: str):
         layer_id(name, depth=12, prefix='backbone.')
 
 
-def test_the_vit_must_be_one():
+def test_no_or_several_vits_are_refused():
     with pytest.raises(ValueError, match=r'there are: none\. Leave layer_decay out'):
         build(nn.Linear(2, 2), {'layer_decay': 0.5})
     assert table(nn.Linear(2, 2), {'layer_decay': 1.0}) == {'weight': (1.0, 0.05), 'bias': (1.0, 0.05)}
@@ -201,18 +201,18 @@ def test_the_vit_must_be_one():
     ({'layer_decay': 0.5}, {'lr': None}, 'the optimizer has no lr'),
     ({'flat_decay_mult': 0.0}, {'weight_decay': None}, 'flat_decay_mult has no weight_decay'),
 ])
-def test_mistakes_are_named(paramwise: dict, optimizer: dict, says: str):
+def test_invalid_options_are_refused(paramwise: dict, optimizer: dict, says: str):
     with pytest.raises(ValueError, match=says):
         build(Model(), paramwise, **optimizer)
 
 
-def test_shards_have_no_shape_to_decide_by():
+def test_flat_decay_of_shards_is_refused():
     sharded = nn.ParameterList([torch.ones(7), torch.ones(0)])
     with pytest.raises(ValueError, match='as the shards of FSDP1 are'):
         build(sharded, {'flat_decay_mult': 0.0})
 
 
-def test_a_shared_parameter_must_be_meant():
+def test_shared_parameter_needs_bypass_duplicate():
     model = Model()
     model.tied = nn.Linear(4, 2, bias=False)
     model.tied.weight = model.head.weight

@@ -1,4 +1,4 @@
-"""The line of the log is for people; what goes into files is MMEngine's."""
+"""Log lines are readable; the files have MMEngine's numbers."""
 import json
 import re
 from pathlib import Path
@@ -9,18 +9,18 @@ from mae_backbone.engine.log_processor import describe
 from mae_backbone.utils.run_logs import progress
 
 
-def test_numbers_are_written_with_the_digits_they_are_worth():
+def test_numbers_have_readable_digits():
     line = '  '.join(describe(dict(loss=0.73125, lr=1.5e-4, base_lr=1.0, grad_norm=1.2345, time=0.41234, data_time=0.1,
                                    images_per_s=6123.44, waiting=0.031, memory=41234.7, skipped=0.0, iter=3, own=2.0)))
     assert line == ('loss: 0.7312  lr: 1.500e-04  grad_norm: 1.23  time: 0.412 s  images_per_s: 6,123.4  waiting: 3%  '
                     'memory: 41,235 MB  own: 2')
 
 
-def test_skipped_steps_are_said_where_there_are_any():
+def test_skipped_steps_are_shown_if_any():
     assert describe(dict(skipped=0.04)) == ['skipped: 4.0% of the steps']
 
 
-def test_a_line_has_where_it_is_how_long_it_takes_and_its_numbers(tmp_path: Path):
+def test_line_has_position_eta_and_numbers(tmp_path: Path):
     for by_epoch, length in ((True, 'max_epochs'), (False, 'max_iters')):
         folder = tmp_path / length
         runner(folder, [], {'by_epoch': by_epoch, length: 2}, interval=2).train()

@@ -1,4 +1,4 @@
-"""The loop of pretraining: a resumed run sees what it would have seen, and data that changed is refused."""
+"""The pretraining loop: a resumed run gets the same data, and changed data are refused."""
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def crash(folder: Path, images: Path, after: int, **options) -> None:
 
 @pytest.mark.parametrize('by_epoch', [False, True])
 @pytest.mark.parametrize('accumulate', [1, 4])
-def test_a_run_that_crashed_goes_on_bit_by_bit(tmp_path: Path, images: Path, by_epoch: bool, accumulate: int):
+def test_crashed_run_resumes_bit_for_bit(tmp_path: Path, images: Path, by_epoch: bool, accumulate: int):
     options = dict(iterations=20, accumulate=accumulate)
     if by_epoch:  # epochs of 6 iterations, which 4 do not divide: the checkpoint waits for the step
         options.update({'default_hooks.checkpoint.by_epoch': True, 'default_hooks.checkpoint.interval': 1})
@@ -78,21 +78,21 @@ def test_a_finished_run_can_be_made_longer(tmp_path: Path, images: Path):
     assert losses(longer) == losses(train(micro_config(tmp_path / 'b', images, iterations=20)))
 
 
-def test_epochs_and_iterations_are_two_ways_to_say_the_same(tmp_path: Path, images: Path):
+def test_epochs_equal_iterations(tmp_path: Path, images: Path):
     by_epoch = micro_config(tmp_path / 'a', images, iterations=12)
     by_epoch.train_cfg = dict(type='mae_backbone.PretrainLoop', max_epochs=2)
     assert losses(train(by_epoch)) == losses(train(micro_config(tmp_path / 'b', images, iterations=12)))
 
 
 @pytest.mark.parametrize('train_cfg', [dict(), dict(max_epochs=1, max_iters=2)])
-def test_the_length_is_given_once(tmp_path: Path, images: Path, train_cfg: dict):
+def test_length_must_be_given_once(tmp_path: Path, images: Path, train_cfg: dict):
     cfg = micro_config(tmp_path, images)
     cfg.train_cfg = dict(type='mae_backbone.PretrainLoop', **train_cfg)
     with pytest.raises(ValueError, match='set one of them'):
         train(cfg)
 
 
-def test_a_loader_that_cannot_start_inside_an_epoch_is_refused(tmp_path: Path, images: Path):
+def test_loader_that_cannot_start_mid_epoch_is_refused(tmp_path: Path, images: Path):
     cfg = micro_config(tmp_path, images)
     del cfg.train_dataloader['batch_sampler']
     with pytest.raises(ValueError, match='cannot start inside an epoch'):
@@ -113,7 +113,7 @@ def test_a_set_smaller_than_a_batch_is_trained_on(tmp_path: Path, images: Path):
     assert runner.train_dataloader.batch_sampler.batch_size == 23
 
 
-def test_the_seed_of_the_first_start_counts(tmp_path: Path, images: Path):
+def test_resumed_run_keeps_its_first_seed(tmp_path: Path, images: Path):
     whole = train(micro_config(tmp_path / 'whole', images, iterations=12))
     train(micro_config(tmp_path / 'a', images, iterations=12, **{'train_cfg.max_iters': 8}))
     resumed = train(micro_config(tmp_path / 'a', images, iterations=12, **{'randomness.seed': 77}))

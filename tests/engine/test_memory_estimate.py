@@ -1,4 +1,4 @@
-"""The memory of a step, computed without allocating it, is what the step takes."""
+"""The memory estimate of a step equals the memory that the step allocates."""
 from itertools import accumulate
 
 import pytest
@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from mae_backbone.engine.memory_estimate import states_per_weight, step_memory
 
 
-def test_a_linear_layer_by_hand():
+def test_linear_layer_equals_calculation():
     """The step holds the input (5,000 numbers), the output for a while, and the gradients (10,100) at the end."""
     layer = nn.Linear(100, 100)
     found = step_memory(layer, lambda model: model(torch.zeros(50, 100)).sum(), torch.optim.AdamW(layer.parameters()))
@@ -22,11 +22,11 @@ def test_a_linear_layer_by_hand():
 
 @pytest.mark.parametrize(('kind', 'options', 'states'), [
     ('AdamW', {}, 2), ('SGD', {}, 0), ('SGD', dict(momentum=0.9), 1), ('AdamW', dict(amsgrad=True), 3)])
-def test_states_of_optimizers(kind: str, options: dict, states: int):
+def test_states_per_weight_of_optimizers(kind: str, options: dict, states: int):
     assert states_per_weight(getattr(torch.optim, kind)([nn.Parameter(torch.zeros(3))], lr=1e-3, **options)) == states
 
 
-def test_nothing_is_left_in_the_model_and_memory_grows_with_the_batch():
+def test_model_is_unchanged_and_memory_grows_with_batch():
     model = MODELS.build(dict(type='mae_backbone.MAEPretrainer', decoder_width=16, decoder_depth=1, decoder_heads=2,
                               encoder=dict(arch=dict(width=32, depth=2, heads=2), image_size=64, patch_size=8)))
     optimizer = torch.optim.AdamW(model.parameters())
@@ -38,7 +38,7 @@ def test_nothing_is_left_in_the_model_and_memory_grows_with_the_batch():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_is_computed_is_what_the_allocator_gives():
+def test_estimate_equals_allocated_memory():
     """Not the memory of the process: what a C library keeps back differs from one machine to the next."""
     model = MODELS.build(dict(type='mae_backbone.MAEPretrainer', decoder_width=64, decoder_depth=2, decoder_heads=2,
                               encoder=dict(arch=dict(width=96, depth=3, heads=2), image_size=64, patch_size=8)))

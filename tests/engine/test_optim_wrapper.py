@@ -1,4 +1,4 @@
-"""Steps that nothing spoils: what is not finite changes no bit, and all else is as torch does it."""
+"""Non-finite gradients change nothing; all other steps equal torch's."""
 import copy
 import math
 
@@ -42,7 +42,7 @@ def optimizer(model: nn.Module, kind: str = 'AdamW') -> torch.optim.Optimizer:
 @pytest.mark.parametrize('kind', ['AdamW', 'Adam', 'SGD'])
 @pytest.mark.parametrize('clip', [None, dict(max_norm=1.0), dict(max_norm=2.0, norm_type=1.0),
                                   dict(type='value', clip_value=.1)], ids=str)
-def test_steps_are_those_of_torch(kind: str, clip: dict | None):
+def test_steps_equal_torch(kind: str, clip: dict | None):
     ours, theirs = network(), network()
     wrapper, plain = GuardedOptimWrapper(optimizer(ours, kind), clip_grad=clip), optimizer(theirs, kind)
     norms = []
@@ -71,7 +71,7 @@ def test_steps_are_those_of_torch(kind: str, clip: dict | None):
 @pytest.mark.parametrize('clip', [None, dict(max_norm=1.0), dict(type='value', clip_value=.1)], ids=str)
 @pytest.mark.parametrize('how', ['nan gradient', 'inf gradient', 'nan loss', 'inf loss with finite gradients'])
 @pytest.mark.parametrize('steps_before', [0, 2])
-def test_what_is_not_finite_changes_no_bit(kind: str, clip: dict | None, how: str, steps_before: int):
+def test_nonfinite_gradients_change_nothing(kind: str, clip: dict | None, how: str, steps_before: int):
     model = network()
     wrapper = GuardedOptimWrapper(optimizer(model, kind), clip_grad=clip)
     for index in range(steps_before):
@@ -95,7 +95,7 @@ def test_what_is_not_finite_changes_no_bit(kind: str, clip: dict | None, how: st
 
 
 @pytest.mark.parametrize('kind', ['AdamW', 'SGD'])
-def test_after_a_skipped_step_the_run_is_as_if_it_had_not_been(kind: str):
+def test_skipped_step_leaves_no_trace(kind: str):
     runs = []
     for indices in ((0, 1, 2), (-1, 0, -1, -1, 1, 2)):
         model = network()
@@ -106,7 +106,7 @@ def test_after_a_skipped_step_the_run_is_as_if_it_had_not_been(kind: str):
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
-def test_one_bad_part_of_an_accumulation_skips_the_whole_step():
+def test_one_nonfinite_loss_skips_accumulated_step():
     model = network()
     wrapper = GuardedOptimWrapper(optimizer(model), accumulative_counts=2)
     before = [p.clone() for p in model.parameters()]
@@ -118,7 +118,7 @@ def test_one_bad_part_of_an_accumulation_skips_the_whole_step():
     assert device_scalars.drain()['skipped'] == [1.0]
 
 
-def test_accumulated_steps_are_those_of_the_large_batch():
+def test_accumulated_steps_equal_large_batch():
     one, two = network(), network()
     whole, parts = GuardedOptimWrapper(optimizer(one)), GuardedOptimWrapper(optimizer(two), accumulative_counts=2)
     for index in range(3):
@@ -129,7 +129,7 @@ def test_accumulated_steps_are_those_of_the_large_batch():
         assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_nothing_is_asked_of_the_host_where_the_optimizer_is_fused(monkeypatch: pytest.MonkeyPatch):
+def test_fused_optimizer_does_not_wait_for_device(monkeypatch: pytest.MonkeyPatch):
     model = network()
     wrapper = GuardedOptimWrapper(optimizer(model), clip_grad=dict(max_norm=1.0))
     wrapper.update_params(loss_of(model, 0))
@@ -143,7 +143,7 @@ def test_nothing_is_asked_of_the_host_where_the_optimizer_is_fused(monkeypatch: 
     assert device_scalars.drain()['skipped'] == [0.0, 0.0], 'both steps were taken'
 
 
-def test_an_optimizer_without_fused_steps_says_so(monkeypatch: pytest.MonkeyPatch):
+def test_optimizer_without_fused_steps_is_logged(monkeypatch: pytest.MonkeyPatch):
     said = []
     monkeypatch.setattr('mae_backbone.engine.optim_wrapper.print_log', lambda line, **_: said.append(line))
     assert not GuardedOptimWrapper(optimizer(network(), 'SGD')).fused
@@ -152,7 +152,7 @@ def test_an_optimizer_without_fused_steps_says_so(monkeypatch: pytest.MonkeyPatc
     assert len(said) == 1
 
 
-def test_a_choice_of_the_user_stays():
+def test_choice_of_implementation_is_kept():
     model = network()
     assert not fuse(torch.optim.AdamW(model.parameters(), foreach=True))
     assert not fuse(torch.optim.AdamW(model.parameters(), fused=False))
@@ -169,13 +169,13 @@ def test_autocast_on_a_cpu(dtype: str):
 
 
 @pytest.mark.parametrize(('dtype', 'says'), [('float16', 'take bfloat16'), ('half', 'wanted one of float32')])
-def test_a_precision_that_does_not_work_is_refused(dtype: str, says: str):
+def test_invalid_precision_is_refused(dtype: str, says: str):
     with pytest.raises(ValueError, match=says):
         GuardedOptimWrapper(optimizer(network()), dtype=dtype)
 
 
 @pytest.mark.parametrize('fused_before', [True, False])
-def test_state_goes_on_bit_by_bit(fused_before: bool):
+def test_state_resumes_bit_for_bit(fused_before: bool):
     models = [network(), network()]
     whole = GuardedOptimWrapper(torch.optim.AdamW(models[0].parameters(), lr=.1, fused=fused_before or None,
                                                   foreach=None if fused_before else True))
@@ -191,7 +191,7 @@ def test_state_goes_on_bit_by_bit(fused_before: bool):
         assert torch.equal(a, b) if fused_before else torch.allclose(a, b)
 
 
-def test_going_back_takes_the_moments_and_keeps_the_learning_rate():
+def test_return_to_loads_moments_and_keeps_learning_rate():
     model = network()
     wrapper = GuardedOptimWrapper(optimizer(model))
     wrapper.update_params(loss_of(model, 0))

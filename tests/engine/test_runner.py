@@ -1,4 +1,4 @@
-"""Checkpoints of runs: written whole or not at all, resumed exactly, refused where they do not fit, never executed."""
+"""The Runner: checkpoints are complete, resumed exactly, refused if they do not fit, and never executed."""
 import argparse
 import copy
 import errno
@@ -94,7 +94,7 @@ def changed(source: Path, target: Path, change: Callable[[dict], object]) -> Pat
 
 # ---- resuming
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path):
+def test_resumed_run_equals_uninterrupted_run(tmp_path: Path):
     whole = trained(tmp_path / 'whole', epochs=3)
     resumed = trained(tmp_path / 'rest', epochs=3, load_from=str(tmp_path / 'whole' / 'epoch_1.pth'), resume=True)
     assert (resumed.epoch, resumed.iter) == (whole.epoch, whole.iter) == (3, 6)
@@ -119,8 +119,8 @@ def settings_of(runner: Runner) -> tuple[float, float]:
     {'param_scheduler': [dict(type='LinearLR', start_factor=0.1, end=4, by_epoch=False)]},
     {'optim_wrapper.optimizer.lr': 3e-3, 'param_scheduler': None},
     {'param_scheduler': [dict(type='ExponentialLR', gamma=0.5, by_epoch=True)]}], ids=str)
-def test_a_changed_schedule_is_that_of_a_run_that_always_had_it(tmp_path: Path, checkpoint: Path, changes: dict,
-                                                               caplog: pytest.LogCaptureFixture):
+def test_changed_schedule_equals_run_that_always_had_it(tmp_path: Path, checkpoint: Path, changes: dict,
+                                                        caplog: pytest.LogCaptureFixture):
     def run(folder: Path, **options) -> Runner:
         cfg = config(folder, epochs=2, **options)
         cfg.merge_from_dict(changes)
@@ -136,7 +136,7 @@ def test_a_changed_schedule_is_that_of_a_run_that_always_had_it(tmp_path: Path, 
     assert saved['step'] == 4  # the moments go on
 
 
-def test_other_settings_of_the_optimizer_are_those_of_the_config(tmp_path: Path, checkpoint: Path):
+def test_other_optimizer_settings_come_from_config(tmp_path: Path, checkpoint: Path):
     cfg = config(tmp_path, epochs=2, load_from=str(checkpoint), resume=True)
     cfg.optim_wrapper.optimizer.weight_decay = 0.3
     runner = Runner.from_cfg(cfg)
@@ -149,7 +149,7 @@ def test_other_settings_of_the_optimizer_are_those_of_the_config(tmp_path: Path,
     ({'train_dataloader.batch_size': 2}, 'was saved after 1 epochs and 2 iterations, .* has 4 iterations'),
     ({'optim_wrapper.optimizer': dict(type='SGD', lr=0.1, momentum=0.9, _delete_=True)}, 'other entries than SGD')],
     ids=str)
-def test_what_cannot_be_joined_is_refused(tmp_path: Path, checkpoint: Path, changes: dict, says: str):
+def test_incompatible_checkpoints_are_refused_at_resume(tmp_path: Path, checkpoint: Path, changes: dict, says: str):
     cfg = config(tmp_path, epochs=2, load_from=str(checkpoint), resume=True)
     cfg.merge_from_dict(changes)
     with pytest.raises(CheckpointError, match=says):
@@ -164,7 +164,7 @@ def test_auto_is_the_latest_checkpoint_if_there_is_any(tmp_path: Path, checkpoin
     assert resume_path(None, checkpoint.parent) is None
 
 
-def test_a_run_is_read_as_it_was_written_but_for_its_config(checkpoint: Path):
+def test_run_is_read_as_written_without_its_config(checkpoint: Path):
     found = read_run(checkpoint)
     wanted = torch.load(checkpoint, weights_only=False)  # written by this test; its history is no tensor
     assert found['meta'] == {key: value for key, value in wanted['meta'].items() if key != 'cfg'}
@@ -195,8 +195,7 @@ def test_a_set_smaller_than_a_batch_is_trained_on(tmp_path: Path, batch_size: in
 # ---- writing
 
 @pytest.mark.parametrize('before', [b'whole', None])
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                  before: bytes | None):
+def test_failed_write_keeps_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None):
     runner = Runner.from_cfg(config(tmp_path, default_hooks=dict(checkpoint=None)))
     runner.train()
     if before is not None:
@@ -241,8 +240,7 @@ def test_weights_of_a_distributed_run_fit_too(tmp_path: Path, checkpoint: Path):
     (lambda content: content.pop('meta'), 'holds no run of tools/train.py or tools/pretrain.py'),
     (lambda content: content.pop('state_dict'), 'holds no run'),
 ])
-def test_what_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path, checkpoint: Path, change: Callable,
-                                                           says: str):
+def test_mismatches_are_listed_and_nothing_is_loaded(tmp_path: Path, checkpoint: Path, change: Callable, says: str):
     runner = loading(tmp_path)
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}
     with pytest.raises(CheckpointError, match=says):
@@ -257,7 +255,7 @@ def test_weights_of_another_task_are_refused(tmp_path: Path, checkpoint: Path):
         runner.load_checkpoint(str(checkpoint))
 
 
-def test_a_model_of_features_alone_takes_the_encoder_of_any_run(tmp_path: Path, checkpoint: Path):
+def test_feature_model_loads_encoder_of_any_run(tmp_path: Path, checkpoint: Path):
     runner = loading(tmp_path, dict(type='mae_backbone.ViTClassifier', backbone=ENCODER, num_classes=0,
                                     data_preprocessor=PREPROCESSOR))
     runner.load_checkpoint(str(checkpoint))
@@ -269,7 +267,7 @@ def test_a_model_of_features_alone_takes_the_encoder_of_any_run(tmp_path: Path, 
 # ---- what runs code
 
 @pytest.mark.parametrize('key', ['cfg', 'config'])
-def test_the_config_in_a_checkpoint_is_not_run(tmp_path: Path, checkpoint: Path, key: str):
+def test_config_in_checkpoint_is_not_executed(tmp_path: Path, checkpoint: Path, key: str):
     witness = tmp_path / 'ran'
     text = f'import os\nos.mkdir({str(witness)!r})\ndel os\n'
     path = changed(checkpoint, tmp_path / 'bad.pth', lambda content: content['meta'].update({key: text}))
@@ -294,7 +292,7 @@ class Call:
 
 
 @pytest.mark.parametrize('where', ['meta', 'message_hub', 'optimizer', 'state_dict'])
-def test_a_run_that_calls_a_function_is_refused(tmp_path: Path, checkpoint: Path, where: str):
+def test_run_with_function_call_is_refused(tmp_path: Path, checkpoint: Path, where: str):
     witness = tmp_path / 'ran'
     path = changed(checkpoint, tmp_path / 'bad.pth',
                    lambda content: content[where].update(bad=Call(os.mkdir, str(witness))))
@@ -308,7 +306,7 @@ def test_a_run_that_calls_a_function_is_refused(tmp_path: Path, checkpoint: Path
     Call(getattr, slice, 'indices'), Call(getattr, argparse.Namespace, '_get_kwargs'),
     Call(Call(getattr, HistoryBuffer, 'register_statistics'), print),
 ], ids=range(5))
-def test_getattr_gives_methods_of_the_log_history_alone_and_calls_none(tmp_path: Path, checkpoint: Path, call: Call):
+def test_getattr_in_run_is_refused(tmp_path: Path, checkpoint: Path, call: Call):
     path = changed(checkpoint, tmp_path / 'bad.pth', lambda content: content['meta'].update(bad=call))
     with pytest.raises(CheckpointError):
         read_run(path)
@@ -316,7 +314,7 @@ def test_getattr_gives_methods_of_the_log_history_alone_and_calls_none(tmp_path:
 
 # ---- what is said
 
-def test_building_says_nothing_and_training_does(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_building_is_silent_and_training_logs(tmp_path: Path, capsys: pytest.CaptureFixture):
     torch.save(ViT(**ENCODER | dict(image_size=32)).state_dict(), tmp_path / 'encoder.pth')
     model = dict(type='mae_backbone.ViTClassifier', num_classes=2, data_preprocessor=PREPROCESSOR,
                  backbone=ENCODER | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'encoder.pth'))))

@@ -12,7 +12,7 @@ from mae_backbone.models.backbone import ViTBackbone
 TINY = dict(arch=dict(width=32, depth=4, heads=2), image_size=32, patch_size=8)
 
 
-def test_last_feature_map_is_that_of_the_public_vitdet(golden_vitdet: dict[str, Tensor]):
+def test_last_feature_map_equals_public_vitdet(golden_vitdet: dict[str, Tensor]):
     backbone = ViTBackbone(dict(width=32, depth=3, heads=2), image_size=64, pretrain_image_size=224, window_size=3,
                            global_blocks=[2], relative_positions=True)
     prefix = 'model.net.'
@@ -23,7 +23,7 @@ def test_last_feature_map_is_that_of_the_public_vitdet(golden_vitdet: dict[str, 
     assert_close(maps[0], golden_vitdet['last_feat'], atol=1e-5, rtol=0)
 
 
-def test_maps_come_in_the_order_of_out_indices_and_negative_ones_count_from_the_end():
+def test_maps_follow_out_indices_with_negative_indices():
     backbone, images = ViTBackbone(**TINY, out_indices=(3, 0, -2, -1)), torch.randn(2, 3, 40, 24)
     maps = backbone(images)
     assert [tuple(one.shape) for one in maps] == [(2, 32, 5, 3)] * 4
@@ -35,7 +35,7 @@ def test_maps_come_in_the_order_of_out_indices_and_negative_ones_count_from_the_
         assert_close(found, wanted[i], atol=1e-6, rtol=0)
 
 
-def test_maps_have_no_class_token_and_the_final_norm_where_they_are_wanted():
+def test_maps_without_class_token_and_with_final_norm():
     backbone = ViTBackbone(**TINY, class_token=True, final_norm=True)
     nn.init.constant_(backbone.norm.weight, 2.0)
     images = torch.randn(1, 3, 32, 32)
@@ -58,7 +58,7 @@ def test_frozen_stages_get_no_gradient_and_stay_in_evaluation(stages: int):
     assert not any(part.training for part in backbone.eval().modules())
 
 
-def test_it_starts_from_the_checkpoint_of_init_cfg(tmp_path: Path):
+def test_init_cfg_loads_checkpoint(tmp_path: Path):
     source = ViTBackbone(**TINY)
     torch.save(dict(state_dict=source.state_dict()), tmp_path / 'source.pth')
     config = dict(type='mae_backbone.ViTBackbone', **TINY,
@@ -79,7 +79,7 @@ def test_it_starts_from_the_checkpoint_of_init_cfg(tmp_path: Path):
     (dict(init_cfg=dict(type='TruncNormal')), 'wanted dict.*Pretrained.*checkpoint=PATH'),
     (dict(init_cfg=dict(type='Pretrained')), 'wanted dict.*Pretrained.*checkpoint=PATH'),
 ])
-def test_options_that_do_not_exist_are_refused(options: dict, says: str):
+def test_invalid_options_are_refused(options: dict, says: str):
     with pytest.raises(ValueError, match=says):
         ViTBackbone(**TINY, **options)
 

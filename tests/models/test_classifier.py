@@ -1,4 +1,4 @@
-"""Classification against timm's ViT; what a probe trains; what is done to images and labels in training only."""
+"""Classification equals timm's ViT; probes train only what they should; augmentation applies only in training."""
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def images_and_labels() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(('pool', 'theirs'), [('mean', 'avg'), ('class', 'token')])
-def test_scores_are_those_of_timm(pool: str, theirs: str):
+def test_scores_equal_timm(pool: str, theirs: str):
     reference = VisionTransformer(32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=5,
                                   global_pool=theirs)
     nn.init.normal_(reference.head.weight)
@@ -61,7 +61,7 @@ def test_the_head_starts_near_zero_as_in_the_public_mae():
 
 
 @pytest.mark.parametrize('pool', ['mean', 'class'])
-def test_a_probe_trains_its_head_alone(pool: str):
+def test_probe_trains_only_its_head(pool: str):
     model = build(dict(drop_path_rate=0.5), pool=pool, probe=True).train()
     assert not any(part.training for part in model.backbone.modules())
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -88,7 +88,7 @@ def test_partial_fine_tuning_trains_the_last_blocks(tuned: float):
 
 
 @pytest.mark.parametrize('tuned', [-1, 0.25, 1.5, 3])
-def test_there_are_not_as_many_blocks_to_tune(tuned: float):
+def test_too_many_tuned_blocks_are_refused(tuned: float):
     with pytest.raises(ValueError, match=rf'tuned_blocks={tuned}, wanted 0, \.5 .* or 1 to 2'):
         build(tuned_blocks=tuned)
 
@@ -116,7 +116,7 @@ def test_fine_tuning_trains_everything():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_without_classes_it_gives_features():
+def test_without_classes_features_are_returned():
     model, (images, _) = build(num_classes=0), images_and_labels()
     tokens = model.backbone.encode(model.backbone.embed(images))
     assert_close(model(images), tokens[:, 1:].mean(1))
@@ -136,7 +136,7 @@ def test_mixup_mixes_images_with_labels_and_smooths_once():
     assert not torch.isclose(mixed.loss(images.clone(), labels), wanted)
 
 
-def test_random_erasing_erases_in_training_alone():
+def test_random_erasing_applies_only_in_training():
     images, labels = images_and_labels()
     model, seen = build(random_erasing=1.0), []
     model.backbone.embed = lambda x, embed=model.backbone.embed: seen.append(x.clone()) or embed(x)
@@ -153,7 +153,7 @@ def test_labels_may_come_as_a_list():
     assert torch.equal(model(images, labels.tolist(), mode='loss')['loss'], model(images, labels, mode='loss')['loss'])
 
 
-def test_a_pool_that_does_not_exist_is_refused():
+def test_unknown_pool_is_refused():
     with pytest.raises(ValueError, match=r"pool='max', wanted 'mean'.*or 'attention'"):
         build(pool='max')
 

@@ -1,4 +1,4 @@
-"""Pixels on the device against the arithmetic by hand."""
+"""Preprocessed pixels equal a calculation by hand."""
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -14,7 +14,7 @@ def batch(channels: int = 3, dtype: torch.dtype = torch.uint8) -> Tensor:
 
 @pytest.mark.parametrize('dtype', [torch.uint8, torch.uint16])
 @pytest.mark.parametrize('channels', [1, 3, 16])
-def test_images_are_mirrored_where_wanted_and_normalized_by_channel(channels: int, dtype: torch.dtype):
+def test_images_are_mirrored_and_normalized_per_channel(channels: int, dtype: torch.dtype):
     images, flips = batch(channels, dtype), torch.tensor([True, False, False, True])
     mean, std = torch.rand(channels) * 200, torch.rand(channels) * 50 + 1
     model = MODELS.build(dict(type='mae_backbone.PixelPreprocessor', mean=mean.tolist(), std=std.tolist()))
@@ -35,12 +35,12 @@ def test_a_list_of_images_is_stacked_and_gives_the_same():
     assert listed['data_samples'] == [None] * 4
 
 
-def test_without_mean_and_deviation_pixels_stay():
+def test_pixels_stay_without_mean_and_std():
     images = batch()
     assert torch.equal(PixelPreprocessor()(dict(inputs=images))['inputs'], images.permute(0, 3, 1, 2).float())
 
 
-def test_nothing_of_it_is_saved_and_the_batch_of_the_loader_is_not_changed():
+def test_preprocessor_has_no_state_and_does_not_change_batch():
     model, data = PixelPreprocessor(mean=[1.0], std=[2.0]), dict(inputs=batch(1), flips=torch.ones(4, dtype=torch.bool))
     before = {key: value.clone() for key, value in data.items()}
     model(data)
@@ -51,12 +51,12 @@ def test_nothing_of_it_is_saved_and_the_batch_of_the_loader_is_not_changed():
 
 @pytest.mark.parametrize(('mean', 'std', 'says'), [
     ([1.0], None, 'wanted both'), ([1.0], [1.0, 2.0], 'wanted both'), ([1.0], [0.0], 'does not vary')])
-def test_mean_and_deviation_that_make_no_sense_are_refused(mean: list | None, std: list | None, says: str):
+def test_invalid_mean_and_std_are_refused(mean: list | None, std: list | None, says: str):
     with pytest.raises(ValueError, match=says):
         PixelPreprocessor(mean=mean, std=std)
 
 
-def test_images_of_other_channels_or_several_sizes_are_refused():
+def test_wrong_channels_or_mixed_sizes_are_refused():
     model = PixelPreprocessor(mean=[1.0], std=[1.0])
     with pytest.raises(ValueError, match='images have 3 channels, mean and std have 1'):
         model(dict(inputs=batch(3)))

@@ -1,4 +1,4 @@
-"""MAE pretraining as MMEngine's Runner drives it."""
+"""MAE pretraining under MMEngine's Runner."""
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -76,13 +76,13 @@ def pretrainer(**options) -> MAEPretrainer:
 
 
 @pytest.mark.parametrize('name', ['RandomMasking', 'BlockMasking', 'GridMasking'])
-def test_a_config_names_the_kind_of_masks_which_takes_the_mask_ratio(name: str):
+def test_masking_of_config_takes_mask_ratio(name: str):
     model = pretrainer(mask_ratio=0.6, masking=dict(type=f'mae_backbone.{name}'))
     assert (type(model.mae.masking).__name__, model.mae.mask_ratio) == (name, 0.6)
     assert pretrainer(masking=dict(type=f'mae_backbone.{name}', ratio=0.5)).mae.mask_ratio == 0.5
 
 
-def test_a_user_registers_masks_of_his_own():
+def test_user_masks_can_be_registered():
     @MODELS.register_module(force=True)
     class FirstPatches:
         def __init__(self, ratio: float) -> None:
@@ -106,7 +106,7 @@ def test_seeds_flips_and_weights_of_a_batch_reach_the_loss():
 
 # ---- torch.compile
 
-def test_it_compiles_where_it_pays_and_says_so(monkeypatch: pytest.MonkeyPatch):
+def test_compile_auto_follows_device_and_is_logged(monkeypatch: pytest.MonkeyPatch):
     cpu, gpu = torch.device('cpu'), torch.device('cuda')
     assert compiles('auto', cpu)[0] is False
     assert [compiles(when, device)[0] for when in (True, False) for device in (cpu, gpu)] == [True] * 2 + [False] * 2

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from mae_backbone.models.pyramid import Rescale, SimpleFeaturePyramid
 
 
-def test_levels_are_those_of_the_public_vitdet(golden_vitdet: dict[str, Tensor]):
+def test_levels_equal_public_vitdet(golden_vitdet: dict[str, Tensor]):
     pyramid = SimpleFeaturePyramid(32, out_channels=16)
     pyramid.load_state_dict({key.removeprefix('model.'): value for key, value in golden_vitdet.items()
                              if key.startswith('model.simfp')})
@@ -31,7 +31,7 @@ def test_every_level_has_its_stride(input_stride: int, strides: tuple[int, ...],
                                                         for stride in strides]
 
 
-def test_it_takes_the_last_map_and_normalizes_every_level_but_the_extra_ones():
+def test_last_map_is_used_and_all_but_extra_levels_normalized():
     pyramid = SimpleFeaturePyramid(32, out_channels=8)
     maps = [torch.randn(1, 32, 4, 4) for _ in range(2)]
     levels = pyramid(maps)
@@ -52,7 +52,7 @@ def test_every_parameter_gets_a_gradient():
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in pyramid.parameters())
 
 
-def test_calibration_takes_out_what_tokens_have_in_common():
+def test_calibration_removes_shared_mean():
     plain, calibrated = (SimpleFeaturePyramid(16, out_channels=8, calibrate=value) for value in (False, True))
     calibrated.load_state_dict(plain.state_dict(), strict=False)
     maps = torch.randn(4, 16, 8, 8)
@@ -65,7 +65,7 @@ def test_calibration_takes_out_what_tokens_have_in_common():
 
 @pytest.mark.parametrize(('input_stride', 'strides'), [
     (14, (4, 8)), (16, (4, 12)), (12, (3, 6)), (16, (0,)), (16, (-4,)), (0, (4,)), (16, (2.5,))])
-def test_strides_that_no_power_of_two_leads_to_are_refused(input_stride: int, strides: tuple):
+def test_strides_that_are_no_powers_of_two_are_refused(input_stride: int, strides: tuple):
     with pytest.raises(ValueError, match=rf'input_stride={input_stride}.*every stride must be a power of two'):
         SimpleFeaturePyramid(32, input_stride=input_stride, strides=strides)
 
@@ -79,7 +79,7 @@ def test_both_are_built_from_a_config():
 
 
 @pytest.mark.parametrize('narrowing', [True, False])
-def test_rescaled_maps_are_those_of_the_strides(narrowing: bool):
+def test_rescaled_maps_have_given_strides(narrowing: bool):
     rescale = Rescale(64, strides=(4, 8, 16, 32), narrowing=narrowing, norm='GN' if not narrowing else 'LN')
     maps = [torch.randn(2, 64, 4, 6) for _ in range(4)]
     levels = rescale(maps)
@@ -101,6 +101,6 @@ def test_one_map_serves_all_levels():
         rescale([last] * 3)
 
 
-def test_a_norm_that_does_not_exist_is_refused():
+def test_unknown_norm_is_refused():
     with pytest.raises(ValueError, match="norm='BN', wanted one of LN, GN"):
         Rescale(64, norm='BN')
