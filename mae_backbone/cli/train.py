@@ -25,9 +25,12 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.plan import print_plan
     from mae_backbone.cli.training import last_checkpoint, prepare_training
     from mae_backbone.engine.runner import Runner
+    from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
 
     cfg = load_config(args)
     lines = data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args)
+    if cfg.get('resume'):
+        lines += match_classes(cfg, checkpoint_classes(cfg.load_from), cfg.load_from, splits=['train', 'val'])
     with locked_work_dir(cfg.work_dir):
         runner = Runner.quietly_from_cfg(cfg)
         print_plan(runner, lines)

@@ -133,12 +133,12 @@ def set_batch_and_lr(cfg: Config, *, batch_size: int | None = None, lr: float | 
         enabled = False
     if lr is not None:
         optimizer.lr = lr
-        return f'{line}; learning rate {lr:.3g} (--lr; {base:.3g} in the config)'
+        return f'{line}; peak learning rate {lr:.3g} (--lr; {base:.3g} in the config)'
     if scale and (enabled or (batch_size is not None and batch_size != before)):
         optimizer.lr = base * effective / scale
-        return f'{line}; learning rate {optimizer.lr:.3g} = {base:.3g} x {effective} / {scale}'
+        return f'{line}; peak learning rate {optimizer.lr:.3g} = {base:.3g} x {effective} / {scale}'
     unscaled = ', which is not scaled with the batch: pass --lr' * (batch_size is not None and batch_size != before)
-    return f'{line}; learning rate {base:.3g}{unscaled}'
+    return f'{line}; peak learning rate {base:.3g}{unscaled}'
 
 
 def enable_amp(cfg: Config) -> str:

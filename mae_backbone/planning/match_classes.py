@@ -1,14 +1,21 @@
 """Classes of a checkpoint compared with those of the data that it is tested on."""
+import hashlib
+import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from mmengine.config import Config
 
 from mae_backbone.checkpoints.reading import read_content
-from mae_backbone.formats.class_folders import ClassFolders
+from mae_backbone.data.index import cache_folder
 from mae_backbone.formats.coco import CocoFormat
-from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.coco_file import read_content as read_annotations
+from mae_backbone.formats.data_format import DataFormat
+from mae_backbone.formats.dataset_spec import DataError, dicts_in
+from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.registry import formats_in
+from mae_backbone.utils.atomic_write import write_text
 
 
 def checkpoint_classes(path: str | Path) -> list[str]:
@@ -20,8 +27,9 @@ def checkpoint_classes(path: str | Path) -> list[str]:
     return list(map(str, names)) if isinstance(names, (list, tuple)) else []
 
 
-def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, with_labels: bool = True) -> list[str]:
-    """Orders the classes of the test data as those of a checkpoint. Returns lines for the plan.
+def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, with_labels: bool = True,
+                  splits: Sequence[str] = ('test',)) -> list[str]:
+    """Orders the classes of the data as those of a checkpoint. Returns lines for the plan.
 
     Labels are indices: with the same names in another order, every prediction would be compared with the label of
     another class, and the metrics would be near 0 without an error.
@@ -31,28 +39,27 @@ def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, 
         names: classes of the checkpoint, in the order of its labels; empty if they are not known.
         checkpoint: for messages.
         with_labels: False if the labels of the data are not used, so that their order does not matter.
+        splits: the data sets that are read.
 
     Raises:
-        DataError: the data have other classes, or an order that cannot be mapped.
+        DataError: the data have other classes.
     """
-    lines = []
-    for data_format in formats_in(cfg, ['test']):
+    lines: list[str] = []
+    if 'KNN' in str((cfg.get('test_cfg') or {}).get('type')):
+        return lines  # nearest neighbors take the encoder of any checkpoint: its classes do not matter
+    for data_format in formats_in(cfg, splits):
         of_data = data_format.spec.class_names
         if not names or not of_data or of_data == list(names):
             continue
-        lists = f'{checkpoint} was trained on {_list(names)}, the test data have {_list(of_data)}'
+        lists = f'{checkpoint} was trained on {_list(names)}, the {data_format.spec.split} data have {_list(of_data)}'
         if sorted(of_data) != sorted(names):
             missing, unknown = (', '.join(sorted(set(a) - set(b))[:8]) or 'none'
                                 for a, b in ((names, of_data), (of_data, names)))
-            raise DataError(f'{lists} (missing: {missing}; unknown: {unknown}): test on data with the classes of the '
+            raise DataError(f'{lists} (missing: {missing}; unknown: {unknown}): take data with the classes of the '
                             'checkpoint, or pass the checkpoint that was trained on these data')
         if not with_labels:
             continue
-        if not (isinstance(data_format, ClassFolders)
-                or (isinstance(data_format, CocoFormat) and _reads_annotations(cfg))):
-            raise DataError(f'{lists}, the same in another order, which stands for other labels: put the classes of '
-                            'the data (classes.txt, or metainfo in the config) into the order of the checkpoint, and '
-                            'the labels with them')
+        _reorder(cfg, data_format, of_data, list(names))
         lines += data_format.set_classes(list(names))
         lines.append(f'classes: the data have the names of {checkpoint} in another order; labels are matched by name')
     return lines
@@ -62,12 +69,32 @@ def _list(names: Sequence[str]) -> str:
     return f'{len(names)} classes ({", ".join(names[:8])}{", ..." if len(names) > 8 else ""})'
 
 
-def _reads_annotations(cfg: Config) -> bool:
-    """Whether all metrics of the test set read an annotation file, so that they match categories by name.
+def _reorder(cfg: Config, data_format: DataFormat, of_data: list[str], names: list[str]) -> None:
+    """Makes a data set give the labels of a checkpoint."""
+    spec = data_format.spec
+    if isinstance(data_format, CocoFormat):
+        # mmdet and pycocotools number the classes in the order of `categories`, whatever the order in the config.
+        before, ordered = spec.annotations, _with_ordered_categories(spec.annotations, names)
+        for node in (spec.cfg, *dicts_in(cfg.get(f'{spec.split}_evaluator'))):
+            if node.get('ann_file') and spec.path(node['ann_file']) == before:
+                node['ann_file'] = ordered
+    elif isinstance(data_format, LabelMaps) and not spec.default_class_names:
+        # mmseg maps the labels of a data set that it makes for certain classes, but not of others.
+        import_module('mae_backbone.segmentation')  # registers mae_backbone.LoadAnnotations
+        for step in dicts_in(spec.option('pipeline')):
+            if str(step.get('type')).endswith('LoadAnnotations'):
+                step.update(type='mae_backbone.LoadAnnotations', new_labels=[names.index(name) for name in of_data])
 
-    Labels of mmdet's data sets are in the order of the file, whatever the order of the classes in the config.
-    """
-    evaluator = cfg.get('test_evaluator') or {}
-    metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-    return all(metric.get('ann_file') and str(metric.get('type')).endswith(('CocoMetric', 'LVISMetric'))
-               for metric in metrics)
+
+def _with_ordered_categories(path: str, names: list[str]) -> str:
+    """Writes a copy of an annotation file whose categories are in the order of `names`; returns its path."""
+    content = read_annotations(path)
+    position = {name: index for index, name in enumerate(names)}
+    content['categories'] = sorted(content['categories'], key=lambda entry: position.get(entry['name'], len(position)))
+    text = json.dumps(content)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    copy = cache_folder() / 'annotations' / f'{digest}_{Path(path).name}'
+    if not copy.is_file():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        write_text(copy, text)
+    return str(copy)

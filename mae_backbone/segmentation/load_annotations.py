@@ -2,6 +2,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from mmseg.datasets.transforms import LoadAnnotations as MMSegLoadAnnotations
 
 from mae_backbone.data.decode import BadImageError
@@ -20,6 +21,7 @@ class LoadAnnotations(MMSegLoadAnnotations):
     Args:
         palette: (red, green, blue) of each class; None if there are no colors.
         ignored: colors of pixels of no class.
+        new_labels: the label that takes the place of each label 0, 1, ..., such as [2, 0, 1]; None keeps them.
         options: arguments of mmseg's `LoadAnnotations`.
 
     Raises:
@@ -27,11 +29,20 @@ class LoadAnnotations(MMSegLoadAnnotations):
         ValueError: the palette is invalid.
     """
 
-    def __init__(self, palette: Sequence[Color] | None = None, ignored: Sequence[Color] = (), **options: Any) -> None:
+    def __init__(self, palette: Sequence[Color] | None = None, ignored: Sequence[Color] = (), *,
+                 new_labels: Sequence[int] | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self.new_labels = None if new_labels is None else np.arange(256, dtype=np.uint8)
+        if self.new_labels is not None and new_labels is not None:
+            self.new_labels[:len(new_labels)] = new_labels
         self.colors = LabelColors(palette, ignored) if palette else None
 
     def _load_seg_map(self, results: dict) -> None:
+        self._load_labels(results)
+        if self.new_labels is not None:
+            results['gt_seg_map'] = self.new_labels[results['gt_seg_map']]
+
+    def _load_labels(self, results: dict) -> None:
         path = results['seg_map_path']
         try:
             labels = None if self.colors is None else read_colors(path, self.colors)
