@@ -65,6 +65,7 @@ def forget_last_validation(work: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings('ignore:.*found in sys.modules:RuntimeWarning')  # it runs in this process
+@pytest.mark.filterwarnings('ignore:.*has been created, the method:UserWarning')  # two runs in one second
 @pytest.mark.parametrize(('config', 'options'), [EPOCHS, ITERATIONS])
 def test_a_training_that_was_killed_in_its_last_validation_is_validated_again(tmp_path, monkeypatch, config, options):
     monkeypatch.setattr(sys, 'argv', sys.argv)
