@@ -30,6 +30,7 @@ class CocoMetric(MMDetCocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Pairs of ground truth and prediction of all images -> 'bbox_mAP', 'bbox_mAP_50', ..."""
+        self.iou_thrs = np.atleast_1d(self.iou_thrs)  # a list, as configs have it, is not compared by element
         if self._coco_api is not None:
             self.img_ids = predicted_images(self._coco_api.get_img_ids(), results)
             self.cat_ids = category_ids(self._coco_api.dataset['categories'], self.dataset_meta['classes'])

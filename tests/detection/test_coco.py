@@ -106,6 +106,15 @@ def test_metric_of_a_part_of_the_images_is_of_that_part_and_said(tmp_path: Path)
     assert not warnings_of(lambda: compute(CocoMetric, part, results))
 
 
+def test_thresholds_of_a_config_are_accepted(tmp_path: Path):
+    path = write_truth(tmp_path / 'truth.json', images=2, per_image=6)
+    results = predict(path, per_image=6)
+    expected = compute(CocoMetric, path, results, iou_thrs=np.array([0.5]))
+    for thresholds in (0.5, [0.5]):
+        assert compute(CocoMetric, path, results, iou_thrs=thresholds) == expected
+    assert 0 < expected['bbox_mAP'] == expected['bbox_mAP_50']
+
+
 def test_categories_are_matched_by_name_whatever_their_order(tmp_path: Path):
     path = write_truth(tmp_path / 'truth.json', images=2, per_image=6)
     results = predict(path, per_image=6)
