@@ -1,5 +1,6 @@
 """Linear warm-up of the learning rate, exact in every iteration."""
 import math
+from typing import Any
 
 from mmengine.optim import _ParamScheduler
 from mmengine.optim.scheduler.param_scheduler import OptimizerType
@@ -43,8 +44,8 @@ class LinearWarmup(_ParamScheduler):
                          verbose=verbose)
 
     @classmethod
-    def build_iter_from_epoch(cls, *args: object, end: float, epoch_length: int, by_epoch: bool = True,
-                              **kwargs: object) -> 'LinearWarmup':
+    def build_iter_from_epoch(cls, *args: Any, end: float, epoch_length: int, by_epoch: bool = True,
+                              **kwargs: Any) -> 'LinearWarmup':
         """Builds the warm-up from a length in epochs of `epoch_length` iterations. MMEngine calls it."""
         return cls(*args, end=end * epoch_length, **kwargs)
 
