@@ -1,6 +1,6 @@
 """Our nodes of MMEngine's registries: `type='mae_backbone.X'` in a config finds what is registered here.
 
-MMEngine imports this module by itself, and swallows an ImportError of it without a word: it imports nothing else.
+MMEngine imports this module itself and ignores an ImportError in it without a message: it must import nothing else.
 """
 from mmengine import registry as mmengine_registry
 

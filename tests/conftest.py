@@ -1,4 +1,4 @@
-"""What the tests share: one thread, fixed random numbers, and what the public MAE and ViTDet code give."""
+"""Fixtures of all tests: one thread, fixed random numbers, and stored outputs of the public MAE and ViTDet code."""
 import mae_backbone  # noqa: F401, I001  first, as mmdet and mmseg bind mmcv's ops when they are imported
 
 import gc
@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Iterator[None]:
-    """Names of files that are not UTF-8 stand in what tests print; pytest-xdist cannot send them."""
+    """Escapes file names that are not UTF-8 in what tests print: pytest-xdist cannot send them."""
     report = yield
     report.sections = [(title, text.encode('utf-8', 'backslashreplace').decode()) for title, text in report.sections]
     return report
@@ -38,7 +38,7 @@ def _frozen_heap() -> None:
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test starts from the same random numbers, without a default scope, and with an empty log of the device.
 
-    Configs are not set nicely for the log, which takes longer than a short run does to train.
+    Configs are not formatted for the log, which takes longer than a short training.
     """
     monkeypatch.setattr(yapf.yapflib.yapf_api, 'FormatCode', lambda text, **_: (text, True))
     torch.manual_seed(0)

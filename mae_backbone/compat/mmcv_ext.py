@@ -1,8 +1,8 @@
-"""Stands in for `mmcv._ext`: the ops that the standard heads of mmdet and mmseg call, on torchvision.
+"""Stand-ins for `mmcv._ext`: the ops that the standard heads of mmdet and mmseg call, on top of torchvision.
 
 `mmcv_ops` serves this file under that name; do not import it directly. Names, order of arguments and outputs that are
 filled in place are those of mmcv's C++ (mmcv/ops/csrc/pytorch/pybind.cpp), because mmcv's Python wrappers call them so.
-Any other op is there by name, for the wrappers to import, and raises OpNotCompiledError when it is called.
+Any other op can be imported by name and raises OpNotCompiledError when it is called.
 
 Half precisions are computed in float32 and rounded once, into the tensor that the wrapper allocated. Autocast makes no
 difference: it lowers none of the operations below.

@@ -1,8 +1,8 @@
-"""Makes `import mmcv.ops` work where mmcv came without its compiled extension, `mmcv._ext`.
+"""Makes `import mmcv.ops` work if mmcv was installed without its compiled extension, `mmcv._ext`.
 
-mmcv from pip is pure Python. Without the extension onedl-mmdetection and onedl-mmsegmentation bind error stubs (or
-None) in the place of NMS, RoIAlign and others, or fail to import. `install` puts `mmcv_ext.py` in its place: after
-everything else that could provide `mmcv._ext`, so that a compiled one is used untouched. Nothing heavy is imported
+mmcv from pip is pure Python. Without the extension, onedl-mmdetection and onedl-mmsegmentation bind error stubs (or
+None) instead of NMS, RoIAlign and others, or fail to import. `install` provides `mmcv_ext.py` in its place, after
+everything else that could provide `mmcv._ext`: a compiled extension is always preferred. Nothing heavy is imported
 before `mmcv.ops` is.
 """
 import sys
@@ -23,11 +23,11 @@ BINDERS = ('mmdet.apis.inference', 'mmdet.evaluation.metrics.dump_odvg_results',
 
 
 class OpNotCompiledError(NotImplementedError):
-    """An op of mmcv was called that only its compiled extension has."""
+    """An op of mmcv was called that exists only in its compiled extension."""
 
 
 class _Finder(MetaPathFinder):
-    """Finds `mmcv._ext`, and nothing else, in the file `STAND_IN`."""
+    """Finds only `mmcv._ext`, in the file `STAND_IN`."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None,
                   target: ModuleType | None = None) -> ModuleSpec | None:
@@ -41,7 +41,7 @@ def install() -> None:
     """Make the stand-ins available to every later `import mmcv.ops`. A second call does nothing.
 
     Raises:
-        ImportError: mmdet or mmseg was imported before, and holds stubs by now.
+        ImportError: mmdet or mmseg was imported before and holds stubs.
     """
     if _FINDER in sys.meta_path:
         return
