@@ -28,6 +28,10 @@ class CocoMetric(MMDetCocoMetric):
         options: as in mmdet's CocoMetric.
     """
 
+    iou_thrs: np.ndarray | list | float
+    cat_ids: list | None
+    img_ids: list | None
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Pairs of ground truth and prediction of all images -> 'bbox_mAP', 'bbox_mAP_50', ..."""
         self.iou_thrs = np.atleast_1d(self.iou_thrs)  # a list, as configs have it, is not compared by element
