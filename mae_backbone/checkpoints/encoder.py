@@ -65,7 +65,7 @@ def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[s
     prefixes = [name.removesuffix(anchor) for name in stored if name == anchor or name.endswith('.' + anchor)]
     if len(prefixes) != 1:
         content = f'{len(prefixes)} ViTs, under {prefixes}' if prefixes else f'no ViT, but {few(stored)}'
-        raise CheckpointError(f'{path} holds {content}; wanted exactly one {anchor}: pass a checkpoint of '
+        raise CheckpointError(f'{path} holds {content}; expected exactly one {anchor}: pass a checkpoint of '
                               'tools/pretrain.py, of tools/train.py, or of the public MAE code')
     prefix = prefixes[0]
     weights = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
@@ -117,7 +117,7 @@ def _fit(name: str, stored: Tensor, expected: Tensor, model: ViT) -> Tensor:
 
 
 def _check_architecture(weights: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> None:
-    """Reports another size of the model in the words of the config, rather than as a list of shapes."""
+    """Raises CheckpointError for another architecture, in the terms of the config instead of a list of shapes."""
     if weights['patch_embed.proj.weight'].ndim != 4:
         return  # the shapes are reported
     stored, wanted = _architecture(weights), _architecture(expected)
@@ -129,7 +129,7 @@ def _check_architecture(weights: dict[str, Tensor], expected: dict[str, Tensor],
         raise CheckpointError(f'{path} holds another architecture: '
                               + ', '.join(f'{word} {a} (the model has {b})' if a != b else f'{word} {a}'
                                           for word, a, b in zip(words, stored, wanted, strict=True))
-                              + ': set arch, patch_size and in_channels of the model to those of the checkpoint')
+                              + ': set arch, patch_size and in_channels of the model as in the checkpoint')
 
 
 def _architecture(weights: dict[str, Tensor]) -> tuple[int, int, int, int]:
@@ -146,5 +146,5 @@ def _is_unused(name: str, model: ViT) -> bool:
 
 
 def _log(message: str) -> None:
-    # In a run MMEngine's Runner gives this logger the handlers of its own.
+    # In a run, MMEngine's Runner adds its handlers to this logger.
     logging.getLogger('mae_backbone').info(message)

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         log_rank0(f'samples: {args.out}')
     if problems:
         raise DataError('; '.join(dict.fromkeys(problems)))
-    log_rank0('nothing that keeps from training')
+    log_rank0('no problems found')
 
 
 def _progress_bar(split: str) -> Callable[[int, int], None]:

@@ -193,7 +193,7 @@ def _config_error(error: BaseException, text: str) -> str | None:
     if isinstance(error, TypeError) and 'argument' in text and '__init__' in text:
         return f'the config has a key that does not exist, or misses one: {text}'
     if isinstance(error, TypeError) and 'inherit' in text:  # a dict where a base config has another value
-        return f'the config, or --cfg-options, puts a dict in the place of something else: {text}'
+        return f'the config, or --cfg-options, replaces another value by a dict: {text}'
     if isinstance(error, ImportError) and 'pip install' in text:  # such as the W&B backend
         return f'the config asks for a package that is not installed: {text}'
     if isinstance(error, SyntaxError):

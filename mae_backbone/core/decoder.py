@@ -9,7 +9,7 @@ from mae_backbone.core.vit import Block, initialize
 
 
 class MAEDecoder(nn.Module):
-    """A Transformer over visible and hidden patches; parameter names are those of the public MAE code.
+    """A Transformer over visible and hidden patches; parameter names match the public MAE code.
 
     Its tokens are the class token, then the visible patches, then the hidden ones. The public code sorts them in image
     order first. Attention does not depend on the order once positions are added, and with the hidden patches at the end
@@ -62,7 +62,7 @@ class MAEDecoder(nn.Module):
         return final(tokens, last=last)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Position embeddings (1, 1 + h*w, width) for a grid of (h, w) patches, after that of the class token."""
+        """Position embeddings (1, 1 + h*w, width): the class token, then a grid of (h, w) patches."""
         if tuple(grid) == tuple(self.grid):
             return self.decoder_pos_embed
         return resample_abs_pos_embed(self.decoder_pos_embed, list(grid), list(self.grid), num_prefix_tokens=1,

@@ -36,9 +36,9 @@ class MAE(nn.Module):
         if encoder.cls_token is None:
             raise ValueError('the encoder has class_token=False: MAE has a class token, leave it out')
         if norm_pix not in (True, False, 'image'):
-            raise ValueError(f"norm_pix={norm_pix!r}, wanted True (within each patch), False or 'image'")
+            raise ValueError(f"norm_pix={norm_pix!r}, expected True (within each patch), False or 'image'")
         if not 0 < predict_ratio <= 1:
-            raise ValueError(f'predict_ratio={predict_ratio}, wanted a number in (0, 1]: the paper predicts all, 1')
+            raise ValueError(f'predict_ratio={predict_ratio}, expected a number in (0, 1]: the paper predicts all, 1')
         self.encoder = encoder
         self.decoder = MAEDecoder(encoder.arch.width, patch_pixels=encoder.patch_size**2 * encoder.in_channels,
                                   grid=encoder.grid, width=decoder_width, depth=decoder_depth, heads=decoder_heads)

@@ -35,7 +35,7 @@ ARCHS = {
 
 
 class ViT(nn.Module):
-    """A plain Vision Transformer; parameter names are those of the public MAE code, timm and detectron2.
+    """A plain Vision Transformer; parameter names match the public MAE code, timm and detectron2.
 
     Args:
         arch: a name in `ARCHS`, or dict(width=, depth=, heads=).
@@ -79,7 +79,7 @@ class ViT(nn.Module):
                              'set class_token=False')
         if relative_bias not in (None, 'block', 'shared') or (relative_bias and relative_positions) or (
                 relative_bias == 'shared' and window_size):
-            raise ValueError(f"relative_bias={relative_bias!r}: wanted 'block', 'shared' or None, not together with "
+            raise ValueError(f"relative_bias={relative_bias!r}: expected 'block', 'shared' or None, not together with "
                              "relative_positions=True, and not 'shared' with windows")
         if shifted_windows and window_size < 2:
             raise ValueError(f'shifted_windows=True with window_size={window_size}: set window_size to 2 or more')
@@ -89,7 +89,7 @@ class ViT(nn.Module):
 
         self.patch_embed = PatchEmbed(None, patch_size, in_channels, width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
-        # The first row is the class token's. Public checkpoints have it even if (detectron2) there is no such token.
+        # The first row belongs to the class token. Checkpoints of detectron2 have it even without a class token.
         self.pos_embed = nn.Parameter(sincos_positions(self.grid, width, class_token=True),
                                       requires_grad=not fixed_positions)
         rates = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
@@ -149,7 +149,7 @@ class ViT(nn.Module):
         return [maps[i % len(self.blocks)] for i in out_indices]
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
-        """Position embeddings (1, 1 + h*w, D) for a grid of (h, w) patches, after that of the class token."""
+        """Position embeddings (1, 1 + h*w, D): the class token, then a grid of (h, w) patches."""
         if tuple(grid) == self.grid:
             return self.pos_embed
         return resample_abs_pos_embed(self.pos_embed, list(grid), list(self.grid), num_prefix_tokens=1,
@@ -158,7 +158,7 @@ class ViT(nn.Module):
     def check(self, images: Tensor) -> tuple[int, int]:
         """images (B, C, H, W) -> their grid (h, w). Raises ValueError if the images do not fit the model."""
         if images.ndim != 4 or images.shape[1] != self.in_channels:
-            raise ValueError(f'images are {tuple(images.shape)}, wanted (B, {self.in_channels}, H, W): '
+            raise ValueError(f'images are {tuple(images.shape)}, expected (B, {self.in_channels}, H, W): '
                              'set in_channels of the model to the channels of your images')
         return grid_size((images.shape[2], images.shape[3]), self.patch_size)
 
@@ -268,7 +268,7 @@ def find_arch(arch: str | dict) -> Arch:
         return ARCHS[arch]
     if isinstance(arch, dict) and set(arch) == set(Arch._fields):
         return Arch(**arch)
-    raise ValueError(f'arch={arch!r}: wanted one of {", ".join(ARCHS)}, or dict(width=, depth=, heads=)')
+    raise ValueError(f'arch={arch!r}: expected one of {", ".join(ARCHS)}, or dict(width=, depth=, heads=)')
 
 
 def initialize(module: nn.Module) -> None:

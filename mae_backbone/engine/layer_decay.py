@@ -64,7 +64,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
                              f'the keys are {", ".join(PARAMWISE_KEYS)}')
         decay = self.paramwise_cfg['layer_decay']
         if not 0 < decay <= 1:
-            raise ValueError(f'layer_decay={decay}, wanted a number in (0, 1]: 1 for the same lr in all layers')
+            raise ValueError(f'layer_decay={decay}, expected a number in (0, 1]: 1 for the same lr in all layers')
         if self.base_lr is None:
             raise ValueError('the optimizer has no lr, which is the lr of the head that layers scale: '
                              'write optimizer=dict(type=..., lr=...)')
@@ -146,7 +146,7 @@ def layer_id(name: str, *, depth: int, prefix: str) -> int:
         return depth + 1
     block = re.match(r'(\d+)\.', rest)
     if part != 'blocks' or block is None or int(block[1]) >= depth:
-        raise ValueError(f'{name} is in the ViT {prefix!r} with {depth} blocks, but its layer is not known: wanted '
+        raise ValueError(f'{name} is in the ViT {prefix!r} with {depth} blocks, but its layer is not known: expected '
                          f'patch_embed, pos_embed, *_token, blocks.0 to blocks.{depth - 1}, {", ".join(TAIL)}. '
                          'Rename it, or move it out of the ViT')
     return depth + 1 if '.residual.' in rest else int(block[1]) + 1

@@ -169,7 +169,7 @@ def between_steps(wrapper: OptimWrapper) -> bool:
 
 def _checked_dtype(dtype: str, parameter: Tensor) -> torch.dtype:
     if dtype not in DTYPES:
-        raise ValueError(f'dtype={dtype!r} of the optim_wrapper, wanted one of {", ".join(DTYPES)}')
+        raise ValueError(f'dtype={dtype!r} of the optim_wrapper, expected one of {", ".join(DTYPES)}')
     if dtype == 'float16' and (parameter.device.type != 'cuda' or hasattr(parameter, 'full_tensor')):
         raise ValueError(f'dtype=float16 on {parameter.device.type}, or with sharded parameters: it needs its loss '
                          'scaled, which is only done on CUDA and without sharding: take bfloat16')

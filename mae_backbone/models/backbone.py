@@ -34,9 +34,9 @@ class ViTBackbone(ViT):
         if any(not -depth <= i < depth for i in out_indices):
             raise ValueError(f'out_indices={tuple(out_indices)}, the {depth} blocks are numbered from 0')
         if frozen_stages != -1 and not (0 <= frozen_stages <= depth and frozen_stages % 0.5 == 0):
-            raise ValueError(f'frozen_stages={frozen_stages}, wanted -1 (none) to {depth} (all blocks)')
+            raise ValueError(f'frozen_stages={frozen_stages}, expected -1 (none) to {depth} (all blocks)')
         if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg):
-            raise ValueError(f"init_cfg={init_cfg}, wanted dict(type='Pretrained', checkpoint=PATH) or None")
+            raise ValueError(f"init_cfg={init_cfg}, expected dict(type='Pretrained', checkpoint=PATH) or None")
         self.out_indices, self.frozen_stages, self.init_cfg = tuple(out_indices), frozen_stages, init_cfg
         for module in self.frozen_modules():
             module.requires_grad_(False)

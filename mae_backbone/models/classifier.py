@@ -39,7 +39,7 @@ class ViTClassifier(BaseModel):
                  random_erasing: float = 0.0, data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
         if pool not in ('mean', 'class', 'attention'):
-            raise ValueError(f"pool={pool!r}, wanted 'mean' (of the patch tokens), 'class' (token) or 'attention'")
+            raise ValueError(f"pool={pool!r}, expected 'mean' (of the patch tokens), 'class' (token) or 'attention'")
         if not backbone.get('class_token', True):
             raise ValueError('backbone has class_token=False: a classifier needs the token, leave it out')
         # Fine-tuning with the mean normalizes after the pooling, in fc_norm (public MAE code, `models_vit.py`).
@@ -115,5 +115,5 @@ def freeze_options(tuned_blocks: float | None, arch: str | dict) -> dict[str, fl
         return {}
     depth = find_arch(arch).depth
     if tuned_blocks not in (0, 0.5, *range(1, depth + 1)):
-        raise ValueError(f'tuned_blocks={tuned_blocks}, wanted 0, .5 (the MLP of the last block) or 1 to {depth}')
+        raise ValueError(f'tuned_blocks={tuned_blocks}, expected 0, .5 (the MLP of the last block) or 1 to {depth}')
     return {'frozen_stages': depth - tuned_blocks}

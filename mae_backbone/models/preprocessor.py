@@ -27,7 +27,7 @@ class PixelPreprocessor(BaseDataPreprocessor):
                  non_blocking: bool = True) -> None:
         super().__init__(non_blocking)
         if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
-            raise ValueError(f'mean={mean} and std={std}: wanted both with a number for each channel, or neither')
+            raise ValueError(f'mean={mean} and std={std}: expected both with a number for each channel, or neither')
         if std is not None and min(std) <= 0:
             raise ValueError(f'std={std}: a channel that does not vary cannot be normalized, leave it out or give it 1')
         self._enable_normalize = mean is not None

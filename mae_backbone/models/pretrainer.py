@@ -42,7 +42,7 @@ class MAEPretrainer(BaseModel):
                  predict_share: float | None = None) -> None:
         super().__init__(data_preprocessor)
         if compile not in ('auto', True, False):
-            raise ValueError(f"compile={compile!r}, wanted 'auto', True or False")
+            raise ValueError(f"compile={compile!r}, expected 'auto', True or False")
         self.compile_when, self.compile_decided = compile, False
         # Positions stay the fixed sin-cos table in pretraining (public MAE code, `models_mae.py`).
         self.mae = MAE(ViT(**encoder, fixed_positions=True), decoder_width=decoder_width, decoder_depth=decoder_depth,
@@ -77,7 +77,7 @@ class MAEPretrainer(BaseModel):
         if mode in ('tokens', 'tensor'):
             tokens = self.mae.encoder.encode(self.mae.encoder.embed(inputs))
             return tokens if mode == 'tokens' else tokens[:, 1:].mean(dim=1)
-        raise ValueError(f"mode={mode!r}: a MAE predicts no labels; wanted 'loss', 'tokens', "
+        raise ValueError(f"mode={mode!r}: a MAE predicts no labels; expected 'loss', 'tokens', "
                          "'tensor' or 'reconstruct'")
 
     def _decide_compile(self, device: torch.device) -> None:

@@ -75,7 +75,7 @@ class Rescale(nn.Module):
                  narrowing: bool = True, norm: str = 'LN') -> None:
         super().__init__()
         if norm not in _NORMS:
-            raise ValueError(f'norm={norm!r}, wanted one of {", ".join(_NORMS)}')
+            raise ValueError(f'norm={norm!r}, expected one of {", ".join(_NORMS)}')
         levels = [_rescale(in_channels, steps, narrowing=narrowing, norm=norm)
                   for steps in _steps(strides, input_stride)]
         self.levels = nn.ModuleList(nn.Sequential(*layers) for layers, _ in levels)

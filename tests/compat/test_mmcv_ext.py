@@ -45,7 +45,7 @@ def iou(a: np.ndarray, b: np.ndarray, offset: int = 0) -> np.float32:
 
 
 def nms_loop(boxes: np.ndarray, scores: np.ndarray, threshold: float, offset: int = 0) -> list[int]:
-    """A box stays if no better one that stays overlaps it by more than the threshold. float32, as in mmcv's C++."""
+    """Reference NMS: a box is kept if no kept box overlaps it by more than the threshold. float32, as in mmcv."""
     kept: list[int] = []
     for i in np.argsort(-scores, kind='stable').tolist():
         if all(iou(boxes[k], boxes[i], offset) <= np.float32(threshold) for k in kept):
@@ -82,7 +82,7 @@ def test_nms_applies_score_threshold_and_max_num(rng):
     assert mmcv.ops.nms(boxes, scores, .3, score_threshold=.4, max_num=4)[1].tolist() == expected[:4]
 
 
-def test_nms_of_no_boxes_is_no_boxes():
+def test_nms_of_no_boxes_returns_no_boxes():
     dets, kept = mmcv.ops.nms(torch.zeros(0, 4), torch.zeros(0), .5, offset=1)
     assert dets.shape == (0, 5)
     assert kept.shape == (0,)
@@ -90,7 +90,7 @@ def test_nms_of_no_boxes_is_no_boxes():
 
 
 @pytest.mark.parametrize('dtype', HALVES)
-def test_nms_of_halves_is_that_of_the_rounded_values(rng, dtype):
+def test_nms_of_halves_equals_nms_of_the_rounded_values(rng, dtype):
     boxes, scores = (torch.from_numpy(array).to(dtype) for array in random_boxes(rng, 40))
     with torch.autocast('cpu', dtype=dtype):
         dets, kept = mmcv.ops.nms(boxes, scores, .3)
@@ -117,7 +117,7 @@ def test_batched_nms_is_nms_of_each_class_unless_agnostic(rng, split_thr):
 
 def soft_nms_loop(boxes: np.ndarray, scores: np.ndarray, *, iou_threshold: float, sigma: float, min_score: float,
                   method: str, offset: int) -> tuple[list[int], list[float]]:
-    """Figure 2 of the paper (Bodla et al., ICCV 2017), and the threshold of mmcv on the scores that are left."""
+    """Figure 2 of the paper (Bodla et al., ICCV 2017), and mmcv's threshold for the remaining scores."""
     scores, left = scores.copy(), list(range(len(boxes)))
     kept, kept_scores = [], []
     while left:
@@ -158,7 +158,7 @@ def test_soft_nms_lowers_a_box_whose_iou_is_exactly_the_threshold(tenths):
     assert mmcv.ops.soft_nms(boxes, scores, iou_threshold=tenths / 10, method='naive')[1].tolist() == [0]
 
 
-def test_soft_nms_leaves_boxes_without_area_alone():
+def test_soft_nms_does_not_change_boxes_without_area():
     boxes, scores = torch.ones(2, 4), torch.tensor([.5, .9])
     for method in ('naive', 'linear', 'gaussian'):
         dets, indices = mmcv.ops.soft_nms(boxes, scores, method=method)
@@ -166,15 +166,15 @@ def test_soft_nms_leaves_boxes_without_area_alone():
         assert_close(dets[:, 4], scores.flip(0))
 
 
-def test_soft_nms_of_no_boxes_is_no_boxes():
+def test_soft_nms_of_no_boxes_returns_no_boxes():
     dets, indices = mmcv.ops.soft_nms(torch.zeros(0, 4), torch.zeros(0))
     assert dets.shape == (0, 5)
     assert indices.shape == (0,)
 
 
-def test_nms_match_groups_a_kept_box_with_those_it_drops(rng):
+def test_nms_match_groups_kept_and_suppressed_boxes(rng):
     boxes, scores = random_boxes(rng, 40)
-    boxes[7, 2:] = boxes[7, :2]  # no area: a group of its own
+    boxes[7, 2:] = boxes[7, :2]  # no area: a separate group
     left, expected = np.argsort(-scores).tolist(), []
     while left:
         group = [i for i in left if i == left[0] or iou(boxes[left[0]], boxes[i]) >= np.float32(.3)]
@@ -217,7 +217,10 @@ ROIS = torch.tensor([
 
 
 def bilinear(plane: np.ndarray, y: float, x: float) -> float:
-    """plane (H, W) at (y, x): its border goes on for one cell (mmcv/ops/csrc/pytorch/cpu/roi_align.cpp), then zeros."""
+    """plane (H, W) at (y, x). Its border extends by one cell (mmcv/ops/csrc/pytorch/cpu/roi_align.cpp).
+
+    Beyond that it is zero.
+    """
     height, width = plane.shape
     if not (-1 <= y <= height and -1 <= x <= width):
         return 0
@@ -308,7 +311,7 @@ TARGET = torch.tensor([0, 3, 1, 4, -1, 2, 2])  # of 4 classes: 4 and -1 are back
 
 
 @pytest.mark.parametrize(('gamma', 'alpha'), [(2., .25), (0., .5), (1.5, .75)])
-def test_sigmoid_focal_loss_is_the_formula_and_its_gradient(gamma, alpha):
+def test_sigmoid_focal_loss_equals_the_formula_and_its_gradient(gamma, alpha):
     logits = 3 * torch.randn(7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = torch.from_numpy(focal_loop(logits.numpy(), TARGET.numpy(), gamma, alpha))
     for reduction, wanted in (('none', expected), ('sum', expected.sum()), ('mean', expected.sum() / 7)):
@@ -377,28 +380,28 @@ def test_deformable_attention_equals_the_loop_and_finite_differences():
     assert_close(half, expected.bfloat16(), rtol=.05, atol=.05)
 
 
-# ---- what has no stand-in
+# ---- ops without a stand-in
 
-def test_every_name_of_mmcv_ops_is_there():
+def test_every_name_of_mmcv_ops_can_be_imported():
     assert [name for name in mmcv.ops.__all__ if not hasattr(mmcv.ops, name)] == []
 
 
-def test_a_missing_op_names_itself_when_it_is_called():
+def test_missing_op_raises_with_its_name_when_called():
     features = torch.zeros(1, 1, 4, 4)
     convolution = mmcv.ops.DeformConv2d(1, 1, 3, padding=1)
     with pytest.raises(OpNotCompiledError, match=re.escape('deform_conv_forward of mmcv.ops needs')):
         convolution(features, torch.zeros(1, 18, 4, 4))
     with pytest.raises(OpNotCompiledError, match="pool_mode='max'"):
         mmcv.ops.RoIAlign((2, 2), pool_mode='max')(features, torch.zeros(1, 5))
-    with pytest.raises(OpNotCompiledError, match='sigmoid_focal_loss with weights'):
+    with pytest.raises(OpNotCompiledError, match='sigmoid_focal_loss with class weights'):
         mmcv.ops.SigmoidFocalLoss(2., .25, weight=torch.ones(4))(torch.zeros(7, 4), TARGET)
 
 
-def test_the_version_says_that_nothing_is_compiled():
+def test_compiler_version_names_the_stand_ins():
     assert 'stand-ins' in mmcv.ops.get_compiler_version()
     assert 'stand-ins' in mmcv.ops.get_compiling_cuda_version()
 
 
-def test_private_names_are_not_made_up():
+def test_private_names_raise_attribute_error():
     with pytest.raises(AttributeError, match='__path__'):
         mmcv._ext.__path__  # noqa: B018

@@ -259,7 +259,7 @@ def test_training_lowers_loss():
 def test_invalid_images_and_ratios_are_refused():
     with pytest.raises(ValueError, match=r'image is 30x32.*pad_size_divisor=8'):
         tiny()(torch.zeros(1, 3, 30, 32))
-    with pytest.raises(ValueError, match=r'wanted \(B, 3, H, W\)'):
+    with pytest.raises(ValueError, match=r'expected \(B, 3, H, W\)'):
         tiny()(torch.zeros(1, 1, 32, 32))
     with pytest.raises(ValueError, match=r'mask_ratio=0.75 leaves 0 of 1 patches visible'):
         tiny()(torch.zeros(1, 3, 8, 8))

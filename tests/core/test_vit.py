@@ -221,8 +221,8 @@ def test_residual_convolution_equals_detectron2():
 
 @pytest.mark.parametrize(('shape', 'says'), [
     ((1, 3, 30, 32), 'image is 30x32.*patch_size=8.*data_preprocessor.pad_size_divisor=8'),
-    ((1, 1, 32, 32), r'images are \(1, 1, 32, 32\), wanted \(B, 3, H, W\): set in_channels'),
-    ((3, 32, 32), r'images are \(3, 32, 32\), wanted \(B, 3, H, W\)'),
+    ((1, 1, 32, 32), r'images are \(1, 1, 32, 32\), expected \(B, 3, H, W\): set in_channels'),
+    ((3, 32, 32), r'images are \(3, 32, 32\), expected \(B, 3, H, W\)'),
 ])
 def test_invalid_images_are_refused(shape: tuple, says: str):
     for method in (tiny().embed, tiny().feature_maps):

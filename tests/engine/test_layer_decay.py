@@ -196,7 +196,7 @@ def test_no_or_several_vits_are_refused():
 
 @pytest.mark.parametrize(('paramwise', 'optimizer', 'says'), [
     ({'norm_decay_mul': 0.0}, {}, 'norm_decay_mul, which is not used'),
-    ({'layer_decay': 0.0}, {}, r'layer_decay=0.0, wanted a number in \(0, 1\]'),
+    ({'layer_decay': 0.0}, {}, r'layer_decay=0.0, expected a number in \(0, 1\]'),
     ({'layer_decay': 1.1}, {}, 'layer_decay=1.1'),
     ({'layer_decay': 0.5}, {'lr': None}, 'the optimizer has no lr'),
     ({'flat_decay_mult': 0.0}, {'weight_decay': None}, 'flat_decay_mult has no weight_decay'),

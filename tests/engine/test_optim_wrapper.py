@@ -168,7 +168,7 @@ def test_autocast_on_a_cpu(dtype: str):
     assert model(batch(0)).dtype == torch.float32
 
 
-@pytest.mark.parametrize(('dtype', 'says'), [('float16', 'take bfloat16'), ('half', 'wanted one of float32')])
+@pytest.mark.parametrize(('dtype', 'says'), [('float16', 'take bfloat16'), ('half', 'expected one of float32')])
 def test_invalid_precision_is_refused(dtype: str, says: str):
     with pytest.raises(ValueError, match=says):
         GuardedOptimWrapper(optimizer(network()), dtype=dtype)

@@ -1,4 +1,4 @@
-"""Kept features: those of the model, extracted once, for what they were extracted from, and whole or not at all."""
+"""Cache of features: extracted once per model and data set, resumed after a kill, and never incomplete."""
 import copy
 import multiprocessing
 import os
@@ -26,7 +26,7 @@ def build(**options) -> ViTClassifier:
 
 
 class Counted(Dataset):
-    """Ten random images that note in a file how often they are taken."""
+    """Ten random images that log every access to a file."""
 
     def __init__(self, log: Path, *, number: int = 10, stop_at: int | None = None, labels: bool = True) -> None:
         self.log, self.stop_at, self.labels = log, stop_at, labels
@@ -55,7 +55,7 @@ def tokens_of(model: ViTClassifier, images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_they_are_those_of_the_model_and_extracted_once(tmp_path: Path, workers: int):
+def test_features_equal_those_of_the_model_and_are_extracted_once(tmp_path: Path, workers: int):
     model, images = build().train(), Counted(tmp_path / 'log')
     tokens = tokens_of(copy.deepcopy(model), images.images)
     state = torch.get_rng_state()
@@ -70,7 +70,7 @@ def test_they_are_those_of_the_model_and_extracted_once(tmp_path: Path, workers:
     assert_close(found.select(torch.tensor([3, 1])).values, found.values[[3, 1]])
 
 
-def test_what_they_depend_on_decides_and_nothing_else(tmp_path: Path):
+def test_features_are_extracted_again_only_if_their_inputs_change(tmp_path: Path):
     images = Counted(tmp_path / 'log')
 
     def extracted(model: ViTClassifier, **options) -> bool:
@@ -96,18 +96,19 @@ def test_what_they_depend_on_decides_and_nothing_else(tmp_path: Path):
     assert not extracted(model)
 
 
-def test_a_class_folder_is_told_by_its_files_labels_and_transform(tmp_path: Path):
+def test_fingerprint_of_a_class_folder_depends_on_files_labels_and_transform(tmp_path: Path):
     make_classes(tmp_path / 'train', a=3, b=3)
 
-    def told(**options) -> str:
+    def fingerprint(**options) -> str:
         return ClassFolder(tmp_path, train=False, **{'image_size': 8} | options).fingerprint()
 
-    assert told() == told()
-    others = [told(image_size=16), told(augment={'crop_pct': 0.5}), told(fraction=0.5), told(classes=['b', 'a'])]
-    assert len({told(), *others}) == 5
+    assert fingerprint() == fingerprint()
+    others = [fingerprint(image_size=16), fingerprint(augment={'crop_pct': 0.5}), fingerprint(fraction=0.5),
+              fingerprint(classes=['b', 'a'])]
+    assert len({fingerprint(), *others}) == 5
     make_classes(tmp_path / 'train', a=4)
-    assert told() != others[0]
-    assert len({told(), *others}) == 5
+    assert fingerprint() != others[0]
+    assert len({fingerprint(), *others}) == 5
 
 
 def _extract(folder: Path, stop_at: int | None) -> None:
@@ -115,7 +116,7 @@ def _extract(folder: Path, stop_at: int | None) -> None:
     cached_features(build(), Counted(folder / 'log', stop_at=stop_at), folder / 'kept', batch_size=2, workers=0)
 
 
-def test_a_killed_extraction_goes_on_and_was_never_taken_for_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_killed_extraction_continues_and_is_never_used_incomplete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr('mae_backbone.evaluation.feature_cache._SYNC_EVERY', 0)
     fork = multiprocessing.get_context('fork')
     for stop_at, taken in ((5, 5), (8, 4)):  # batches of 2: 4 rows are kept, then 8
@@ -131,12 +132,12 @@ def test_a_killed_extraction_goes_on_and_was_never_taken_for_whole(tmp_path: Pat
     model, images = build(), Counted(tmp_path / 'rest')
     found = cached_features(model, images, tmp_path / 'kept', batch_size=2, workers=0)
     assert images.taken() == [8, 9]
-    whole = cached_features(model, images, tmp_path / 'anew', batch_size=2, workers=0)
+    whole = cached_features(model, images, tmp_path / 'again', batch_size=2, workers=0)
     assert torch.equal(found.values, whole.values)
     assert torch.equal(found.labels, whole.labels)
 
 
-def test_a_kill_before_the_renaming_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_kill_before_the_renaming_loses_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def killed(*_) -> None:
         raise KeyboardInterrupt
 
@@ -154,7 +155,7 @@ def test_a_kill_before_the_renaming_costs_nothing(tmp_path: Path, monkeypatch: p
     lambda part: (part / 'rows').write_text('x'), lambda part: (part / 'rows').write_text('999'),
     lambda part: (part / 'mean.npy').write_bytes(b''), lambda part: (part / 'labels.npy').unlink(),
     lambda part: np.save(part / 'class.npy', np.zeros((3, 32), np.float16))])
-def test_what_a_killed_one_left_is_not_trusted(tmp_path: Path, damage):
+def test_damaged_partial_extraction_is_discarded(tmp_path: Path, damage):
     model, images = build(), Counted(tmp_path / 'log')
     wanted = cached_features(model, images, tmp_path / 'kept', batch_size=2, workers=0).select(torch.arange(10))
     where = next(path for path in (tmp_path / 'kept').iterdir() if path.is_dir())
@@ -166,7 +167,7 @@ def test_what_a_killed_one_left_is_not_trusted(tmp_path: Path, damage):
     assert torch.equal(again.labels, wanted.labels)
 
 
-def test_of_two_processes_one_extracts(tmp_path: Path):
+def test_only_one_of_two_processes_extracts(tmp_path: Path):
     fork = multiprocessing.get_context('fork')
     processes = [fork.Process(target=_extract, args=(tmp_path, None)) for _ in range(2)]
     for process in processes:
@@ -177,7 +178,7 @@ def test_of_two_processes_one_extracts(tmp_path: Path):
     assert sorted(Counted(tmp_path / 'log').taken()) == [*range(10)]
 
 
-def test_they_are_mapped_and_writing_to_them_leaves_the_file(tmp_path: Path):
+def test_writing_to_mapped_features_does_not_change_the_file(tmp_path: Path):
     model, images = build(), Counted(tmp_path / 'log')
     found = cached_features(model, images, tmp_path, batch_size=4, workers=0)
     before = found.values.clone()
@@ -192,7 +193,7 @@ def test_they_are_mapped_and_writing_to_them_leaves_the_file(tmp_path: Path):
     (dict(model=torch.nn.Linear(1, 1)), 'Linear cannot extract features'),
     (dict(weights=torch.inf), 'a feature is NaN'),
 ])
-def test_mistakes_are_named(tmp_path: Path, change: dict, says: str):
+def test_invalid_arguments_raise(tmp_path: Path, change: dict, says: str):
     images = Counted(tmp_path / 'log', number=change.get('number', 10), labels=change.get('labels', True))
     model = change.get('model') or build()
     if 'weights' in change:
@@ -201,7 +202,7 @@ def test_mistakes_are_named(tmp_path: Path, change: dict, says: str):
         cached_features(model, images, tmp_path, pooling=change.get('pooling', 'mean'), workers=0)
 
 
-def test_fingerprints_are_of_values_not_of_objects():
+def test_fingerprint_of_a_model_depends_on_values_only():
     model = build()
     assert model_fingerprint(model) == model_fingerprint(copy.deepcopy(model))
     assert model_fingerprint(model) != model_fingerprint(build())

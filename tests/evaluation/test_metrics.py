@@ -31,7 +31,7 @@ def random_samples(seed: int, images: int = 40, classes: int = 7) -> tuple[np.nd
 
 
 @pytest.mark.parametrize('seed', [0, 1])
-def test_top_k_is_the_share_of_labels_among_the_first_guesses(seed: int):
+def test_top_k_accuracy_equals_its_definition(seed: int):
     scores, labels = random_samples(seed)
     guesses = np.argsort(-scores, axis=1, kind='stable')
     wanted = {f'accuracy/top{k}': 100 * np.mean([label in row[:k] for row, label in zip(guesses, labels, strict=True)])
@@ -51,14 +51,14 @@ def test_per_class_is_top_1_within_each_class():
     assert unnamed['accuracy/class/3'] == found['val/class/D']
 
 
-def test_batches_of_data_elements_and_of_dicts_are_one():
+def test_result_does_not_depend_on_batches_or_type_of_samples():
     scores, labels = random_samples(3)
     samples = predictions(scores, labels)
     elements = [BaseDataElement(**sample) for sample in samples]
     assert evaluate(samples, batch=40) == evaluate(samples, batch=1) == evaluate(elements)
 
 
-def test_equal_scores_are_right_as_often_as_chance():
+def test_ties_are_broken_by_class_index():
     labels = torch.arange(6)
     ranks = label_ranks(torch.ones(6, 6), labels)
     assert ranks.tolist() == labels.tolist()
@@ -69,7 +69,7 @@ def test_infinite_scores_are_ranked():
     assert label_ranks(torch.tensor([[-torch.inf, 0.0, torch.inf]]).repeat(3, 1), torch.arange(3)).tolist() == [2, 1, 0]
 
 
-def test_a_k_above_the_number_of_classes_is_always_reached_and_noted_once():
+def test_k_above_the_number_of_classes_gives_100_and_one_warning():
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append
@@ -83,7 +83,7 @@ def test_a_k_above_the_number_of_classes_is_always_reached_and_noted_once():
     assert sum('topk=(1, 5) of 3 classes' in warning for warning in warnings) == 1
 
 
-def test_only_integers_are_kept():
+def test_only_integers_are_stored():
     metric = TopKAccuracy()
     metric.process(None, predictions(*random_samples(5)))
     assert all(type(value) is int for result in metric.results for value in result)
@@ -96,18 +96,18 @@ def test_only_integers_are_kept():
     ({'scores': torch.ones(3), 'label': -1}, 'labels from -1'),
     ({'scores': torch.tensor([0.0, torch.nan]), 'label': 0}, 'a score is NaN'),
 ])
-def test_what_cannot_be_scored_is_refused(sample: dict, says: str):
+def test_invalid_predictions_raise(sample: dict, says: str):
     with pytest.raises(ValueError, match=says):
         TopKAccuracy().process(None, [sample])
 
 
 @pytest.mark.parametrize('topk', [(), 5, (0, 1), (1.5,)])
-def test_a_k_must_be_a_positive_integer(topk: object):
-    with pytest.raises(ValueError, match='wanted positive integers'):
+def test_k_that_is_not_a_positive_integer_raises(topk: object):
+    with pytest.raises(ValueError, match='expected positive integers'):
         TopKAccuracy(topk)
 
 
-def test_cross_entropy_is_torchs():
+def test_cross_entropy_equals_torch():
     logits, labels = torch.randn(9, 4), torch.randint(4, (9,))
     evaluator = Evaluator({'type': 'mae_backbone.CrossEntropy'})
     for part in (slice(0, 4), slice(4, 9)):
@@ -124,7 +124,7 @@ def test_cross_entropy_is_torchs():
             CrossEntropy().process(None, [{'scores': torch.ones(3), 'label': label}])
 
 
-def test_nothing_evaluated_is_an_error():
+def test_evaluation_without_images_raises():
     with pytest.raises(ValueError, match='no image was evaluated'):
         CrossEntropy().evaluate(0)
     with pytest.raises(ValueError, match='no image was evaluated'):

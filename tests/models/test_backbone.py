@@ -74,10 +74,10 @@ def test_init_cfg_loads_checkpoint(tmp_path: Path):
 @pytest.mark.parametrize(('options', 'says'), [
     (dict(out_indices=[4]), r'out_indices=\(4,\), the 4 blocks are numbered from 0'),
     (dict(out_indices=[0, -5]), r'out_indices=\(0, -5\)'),
-    (dict(frozen_stages=5), r'frozen_stages=5, wanted -1 \(none\) to 4'),
+    (dict(frozen_stages=5), r'frozen_stages=5, expected -1 \(none\) to 4'),
     (dict(frozen_stages=-2), 'frozen_stages=-2'),
-    (dict(init_cfg=dict(type='TruncNormal')), 'wanted dict.*Pretrained.*checkpoint=PATH'),
-    (dict(init_cfg=dict(type='Pretrained')), 'wanted dict.*Pretrained.*checkpoint=PATH'),
+    (dict(init_cfg=dict(type='TruncNormal')), 'expected dict.*Pretrained.*checkpoint=PATH'),
+    (dict(init_cfg=dict(type='Pretrained')), 'expected dict.*Pretrained.*checkpoint=PATH'),
 ])
 def test_invalid_options_are_refused(options: dict, says: str):
     with pytest.raises(ValueError, match=says):

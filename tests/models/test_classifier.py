@@ -89,7 +89,7 @@ def test_partial_fine_tuning_trains_the_last_blocks(tuned: float):
 
 @pytest.mark.parametrize('tuned', [-1, 0.25, 1.5, 3])
 def test_too_many_tuned_blocks_are_refused(tuned: float):
-    with pytest.raises(ValueError, match=rf'tuned_blocks={tuned}, wanted 0, \.5 .* or 1 to 2'):
+    with pytest.raises(ValueError, match=rf'tuned_blocks={tuned}, expected 0, \.5 .* or 1 to 2'):
         build(tuned_blocks=tuned)
 
 
@@ -154,7 +154,7 @@ def test_labels_may_come_as_a_list():
 
 
 def test_unknown_pool_is_refused():
-    with pytest.raises(ValueError, match=r"pool='max', wanted 'mean'.*or 'attention'"):
+    with pytest.raises(ValueError, match=r"pool='max', expected 'mean'.*or 'attention'"):
         build(pool='max')
 
 

@@ -50,7 +50,7 @@ def test_preprocessor_has_no_state_and_does_not_change_batch():
 
 
 @pytest.mark.parametrize(('mean', 'std', 'says'), [
-    ([1.0], None, 'wanted both'), ([1.0], [1.0, 2.0], 'wanted both'), ([1.0], [0.0], 'does not vary')])
+    ([1.0], None, 'expected both'), ([1.0], [1.0, 2.0], 'expected both'), ([1.0], [0.0], 'does not vary')])
 def test_invalid_mean_and_std_are_refused(mean: list | None, std: list | None, says: str):
     with pytest.raises(ValueError, match=says):
         PixelPreprocessor(mean=mean, std=std)

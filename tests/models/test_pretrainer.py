@@ -62,7 +62,7 @@ def test_predict_share_is_accepted_as_predict_ratio():
 
 
 def test_other_modes_are_refused():
-    with pytest.raises(ValueError, match=r"mode='predict'.*wanted 'loss', 'tokens', 'tensor' or 'reconstruct'"):
+    with pytest.raises(ValueError, match=r"mode='predict'.*expected 'loss', 'tokens', 'tensor' or 'reconstruct'"):
         build()(torch.zeros(1, 3, 32, 32), mode='predict')
 
 

@@ -102,5 +102,5 @@ def test_one_map_serves_all_levels():
 
 
 def test_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match="norm='BN', wanted one of LN, GN"):
+    with pytest.raises(ValueError, match="norm='BN', expected one of LN, GN"):
         Rescale(64, norm='BN')
