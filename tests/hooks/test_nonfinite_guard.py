@@ -128,4 +128,5 @@ def test_arguments_out_of_range_raise(options: dict):
 
 def test_other_optim_wrapper_raises(tmp_path: Path, images: Path):
     with pytest.raises(ValueError, match='GuardHook counts the steps that a GuardedOptimWrapper skips'):
-        train(micro_config(tmp_path, images, **{'optim_wrapper.type': 'OptimWrapper'}))
+        # With the scope in its name the Runner takes it as it is.
+        train(micro_config(tmp_path, images, **{'optim_wrapper.type': 'mmengine.OptimWrapper'}))

@@ -49,6 +49,9 @@ def by_score(found: InstanceData) -> InstanceData:
 @pytest.mark.parametrize('name', DETECTORS)
 def test_single_view_equals_plain_prediction(name, coco):
     cfg, model = detector(name, coco)
+    for parameter_name, parameter in model.named_parameters():
+        if 'conv_logits' in parameter_name:  # starts so small that all masks are about to be empty or full
+            torch.nn.init.normal_(parameter, std=0.2)
     plain, found = (by_score(predict(cfg, model, **tta)) for tta in ({}, dict(ratios=[1.0], flip=False)))
     assert len(plain) == len(found) > 10
     assert_close(found.bboxes, plain.bboxes, atol=1e-3, rtol=0)
@@ -56,7 +59,9 @@ def test_single_view_equals_plain_prediction(name, coco):
     assert found.labels.equal(plain.labels)
     if 'faster' not in name:
         assert (found.masks == plain.masks).float().mean() > 0.9999
-        assert 0.1 < plain.masks.float().mean() < 0.9
+        sides = plain.bboxes[:, 2:] - plain.bboxes[:, :2]
+        filled = plain.masks.sum() / sides.prod(dim=1).sum()  # fraction of the boxes
+        assert 0.01 < filled < 0.99
 
 
 @pytest.mark.parametrize('name', DETECTORS)
