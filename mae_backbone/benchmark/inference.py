@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from mae_backbone.benchmark.measurement import describe, peak_bytes, seconds
 from mae_backbone.benchmark.report import bytes_text
 
-WARMUP = 10  # ours: images before the measurement, by which caches, kernels and the clock of a GPU have settled
+WARMUP = 10  # our choice: warm-up images, until caches, kernels and the clock of a GPU have settled
 
 
 @torch.inference_mode()

@@ -38,7 +38,7 @@ Parts = dict[str, float]
 class PlainImages(Dataset):
     """Reference data set: PIL as in torchvision's ImageFolder, then the transforms of MAE's `main_pretrain.py`.
 
-    A batch is float32 (B, 3, H, W), normalized. The crop and the flip of a `Draw` are those of `UnlabeledImages`.
+    A batch is float32 (B, 3, H, W), normalized. A `Draw` gives the same crop and flip as in `UnlabeledImages`.
     """
 
     def __init__(self, source: Source, image_size: tuple[int, int]) -> None:

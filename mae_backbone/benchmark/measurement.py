@@ -109,9 +109,9 @@ class Worker:
         except EOFError:
             self.process.join()
             if self.process.exitcode == -_SIGKILL:
-                raise ValueError('the process that measures was killed, most often for want of memory: choose a '
+                raise ValueError('the measuring process was killed, most often because memory ran out: choose a '
                                  'smaller --batch, image size or model') from None
-            raise RuntimeError(f'the process that measures ended with exit code {self.process.exitcode}') from None
+            raise RuntimeError(f'the measuring process ended with exit code {self.process.exitcode}') from None
         if isinstance(result, Exception):
             raise result
         return result

@@ -14,7 +14,7 @@ from mae_backbone.core.vit import Arch, initialize
 class ReferenceMAE(nn.Module):
     """MAE that embeds every patch, restores the order of the tokens, and predicts every patch.
 
-    The loss is that of the hidden patches. Attention computes its N x N matrix. Parameters are named as in the public
+    The loss covers only the hidden patches. Attention computes its N x N matrix. Parameters are named as in the public
     MAE code.
 
     Args:
@@ -46,7 +46,7 @@ class ReferenceMAE(nn.Module):
         initialize(self)
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:
-        """images (B, C, H, W), noise (B, L), the lowest of which stay visible -> loss ()."""
+        """images (B, C, H, W), noise (B, L) -> loss (). Patches with the lowest noise stay visible."""
         latent, hidden, restore = self.encode(images, noise)
         return self.loss(images, self.decode(latent, restore), hidden)
 

@@ -19,7 +19,7 @@ class Side(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Result of a benchmark. The spread is that of the ratio over the rounds: the noise of the machine."""
+    """Result of a benchmark. The spread of the ratio over the rounds shows the noise of the machine."""
 
     name: str
     machine: dict

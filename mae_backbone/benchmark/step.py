@@ -169,7 +169,7 @@ def finish(clock: Clock | None, backward: Callable[[], object], update: Callable
 
 
 def flops_per_image(args: argparse.Namespace, build: Callable[[argparse.Namespace], Step]) -> float:
-    """FLOPs of forward and backward pass per image: all matrix products, including those of attention."""
+    """FLOPs of forward and backward pass per image: all matrix products, including attention."""
     step = build(argparse.Namespace(**{**vars(args), 'batch': 1, 'compile': 'no'}))
     # The counter does not know every fused kernel of attention.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

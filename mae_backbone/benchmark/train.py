@@ -1,4 +1,4 @@
-"""Training steps of any two configs, ours or those of mmdet and mmseg, on the same random batch."""
+"""Training steps of any two configs, from this package, mmdet or mmseg, on the same random batch."""
 import argparse
 import importlib
 import importlib.util
@@ -57,7 +57,7 @@ def find(name: str) -> str:
     """Finds the file of a config: a name, a path, or 'mmseg::PATH' for one that comes with an installed package.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
     """
     package, _, inside = name.rpartition('::')
     spec = importlib.util.find_spec(package) if package.isidentifier() else None

@@ -53,7 +53,7 @@ class _Array(NamedTuple):
         data = content.encode('latin1') if isinstance(content, str) else bytes(content)  # text in pickles of Python 2
         if any(not _is_size(size) for size in shape) or order not in ('C', 'F'):
             raise ValueError(f'an array of shape {shape}')
-        if self.name == 'b1':  # any other byte than 0 and 1 is no bool
+        if self.name == 'b1':  # a bool is stored as 0 or 1; other bytes are invalid
             data = (np.frombuffer(data, np.uint8) != 0).tobytes()
         array = np.frombuffer(data, np.dtype(self.order + self.name)).reshape(shape, order=order)  # type: ignore[call-overload]  # order is C or F
         return np.array(array, self.name, order='C')
@@ -163,7 +163,7 @@ def _storage(decoder: _Decoder, node: object) -> Tensor:
     data = decoder.load(key)
     if len(data) != count * dtype.itemsize:
         raise ValueError(f'storage {key} has {len(data)} bytes, not {count} elements')
-    return data != 0 if dtype == torch.bool else data.view(dtype)  # any other byte than 0 and 1 is no bool
+    return data != 0 if dtype == torch.bool else data.view(dtype)  # a bool is stored as 0 or 1; other bytes are invalid
 
 
 def element_size(reference: PersistentId) -> tuple[str, int]:
@@ -187,7 +187,7 @@ def _reference(reference: PersistentId) -> tuple[str, torch.dtype, int]:
 
 
 def _first_argument(decoder: _Decoder, call: Call) -> object:
-    """What a parameter or a subclass of Tensor is made of."""
+    """Tensor that a parameter or a subclass of Tensor wraps."""
     value = decoder.arguments(call, 1)[0]
     if not isinstance(value, Tensor):
         raise TypeError('a parameter without tensor')
@@ -282,7 +282,7 @@ def _counter(decoder: _Decoder, call: Call) -> Counter:
 def _set(decoder: _Decoder, call: Call) -> set:
     values = decoder.arguments(call, 1)[0] if call.arguments else []
     if not all(value is None or isinstance(value, (str, bytes, int, float)) for value in values):
-        raise TypeError('a set of what is no plain value')
+        raise TypeError('a set of values that are not plain')
     return set(values)
 
 
@@ -294,7 +294,7 @@ def _slice(decoder: _Decoder, call: Call) -> slice:
 
 
 def _history(decoder: _Decoder, call: Call) -> History:
-    """A HistoryBuffer of MMEngine. The methods that it names are those of its class: they are not looked at."""
+    """A HistoryBuffer of MMEngine. The methods that it names are ignored: its class has them."""
     if call.arguments or not isinstance(call.state, dict):
         raise TypeError('a HistoryBuffer without state')
     values, counts, max_length = (decoder.decode(call.state.get(key))

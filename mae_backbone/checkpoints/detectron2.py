@@ -1,4 +1,4 @@
-"""Parameter names of detectron2's ViTDet, for the whole detector, to those of mmdet with our backbone."""
+"""Renames the parameters of detectron2's ViTDet detectors as mmdet names them with our backbone."""
 import re
 
 from torch import Tensor
@@ -32,7 +32,7 @@ _UNUSED = re.compile(r'pixel_(mean|std)|proposal_generator\.anchor_generator\..*
 
 
 def is_detectron2(weights: dict[str, Tensor]) -> bool:
-    """Whether the weights are those of a whole detector of detectron2."""
+    """Whether the weights belong to a complete detector of detectron2."""
     return any(name.startswith(('proposal_generator.', 'roi_heads.')) for name in weights)
 
 

@@ -1,4 +1,4 @@
-"""Pretrained weights into a ViT: resized where that is defined, refused with a list where they do not fit."""
+"""Loads pretrained weights into a ViT. Resizes position and patch embeddings; refuses other weights that do not fit."""
 import logging
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def load_encoder(model: ViT, path: str | Path) -> None:
     embeddings of another patch size, are resized. Both are logged.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, holds no ViT or several ones, or one of another architecture, or
             weights that are not finite. The model is not changed.
     """
@@ -59,7 +59,7 @@ def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[s
         Its names without their prefix, with their tensors; and that prefix.
 
     Raises:
-        CheckpointError: there is no ViT, or more than one, or a weight is not finite.
+        CheckpointError: the file has no ViT, or more than one, or a weight is not finite.
     """
     anchor = 'patch_embed.proj.weight'
     prefixes = [name.removesuffix(anchor) for name in stored if name == anchor or name.endswith('.' + anchor)]

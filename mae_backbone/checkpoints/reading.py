@@ -1,8 +1,8 @@
-"""Reads a checkpoint file of any kind, without running code of it.
+"""Reads checkpoint files of any kind without executing code in them.
 
 Known are archives of `torch.save` (zip, and the format before torch 1.6), pickles of NumPy arrays (detectron2's model
-zoo), and safetensors. Whatever the file holds, the content is made of plain values, tensors on the CPU and log
-histories (`decoding.History`), or CheckpointError is raised.
+zoo), and safetensors. The result consists of plain values, tensors on the CPU and log histories
+(`decoding.History`). Any other content raises CheckpointError.
 """
 import io
 import mmap
@@ -18,7 +18,7 @@ from torch import Tensor
 from mae_backbone.checkpoints.decoding import decode, element_size
 from mae_backbone.checkpoints.safe_pickle import UnsafePickleError, load, persistent_ids
 
-# What damaged bytes raise in the readers below: no list of them is documented anywhere.
+# Errors that damaged bytes raise in the readers below. They are not documented.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, StopIteration,
             AssertionError, OverflowError, MemoryError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error)
 # The first pickle of a file of torch before 1.6.
@@ -33,8 +33,8 @@ def read_content(path: str | Path) -> object:
     """Reads all of a checkpoint file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: the file is no checkpoint, is damaged, or names code.
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file is not a checkpoint, is damaged, or names code.
     """
     path = Path(path)
     if not path.is_file():
@@ -95,7 +95,7 @@ def _read_zip(file: IO[bytes]) -> object:
 
 
 def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The entries by name. torch compresses none; a compressed or overlapping one could unpack to any size."""
+    """The entries by name. torch does not compress them; a compressed or overlapping entry could unpack to any size."""
     entries = archive.infolist()
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:

@@ -1,4 +1,4 @@
-"""Checkpoint files of a run: written whole, found after a crash, told from damaged ones, read back."""
+"""Checkpoint files of a run: atomic writing, search for the latest intact one, and reading."""
 import errno
 import logging
 import os
@@ -20,14 +20,14 @@ from mae_backbone.checkpoints.sharding import scatter_shard
 from mae_backbone.checkpoints.state_dicts import check_finite, few, is_finite, mismatches, weights_in
 from mae_backbone.utils.atomic_write import atomic_path, partial_files, write_text
 
-INTERRUPTED = 'interrupted.pth'  # what a run saves when it is told to stop
+INTERRUPTED = 'interrupted.pth'  # saved when a signal stops the run
 _PATTERNS = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOG = logging.getLogger(__name__)
 
 
 class DiskFullError(OSError):
-    """There is no room for a checkpoint; `errno` is ENOSPC."""
+    """The disk has no room for a checkpoint; `errno` is ENOSPC."""
 
 
 # --- writing
@@ -35,10 +35,10 @@ class DiskFullError(OSError):
 def write_checkpoint(content: dict, path: Path) -> None:
     """Saves `content` at `path`, through a temporary file that is flushed to the disk before it is renamed.
 
-    Whatever happens meanwhile, a file at `path` is complete, either the old one or the new one.
+    The file at `path` is complete at any time: either the old one or the new one.
 
     Raises:
-        DiskFullError: there is no room; the old file is still there.
+        DiskFullError: the disk is full. The old file is kept.
     """
     needed = size_of(content)
     if shutil.disk_usage(path.parent).free < needed:
@@ -83,7 +83,7 @@ def _disk_full(path: Path, needed: int) -> DiskFullError:
     kept = next(_complete_archives(path.parent), None)
     return DiskFullError(errno.ENOSPC, f'no room for the checkpoint {path}: it needs {_megabytes(needed)}, and '
                          f'{_megabytes(free)} are free. '
-                         + (f'{kept} stays as it is' if kept else 'No earlier one is there')
+                         + (f'{kept} stays as it is' if kept else 'There is no earlier checkpoint')
                          + '. Free some space, or choose another --work-dir; then continue with the same command and '
                          '--resume')
 
@@ -157,7 +157,7 @@ def _age(file: Path) -> int:
 
 
 def find_corruption(path: Path) -> str | None:
-    """Why the bytes of a checkpoint are not those that were written; None if they are, by their checksums."""
+    """Why a checkpoint is damaged, by its checksums; None if it is intact."""
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
@@ -174,7 +174,7 @@ def read_run(path: str | Path) -> dict:
     The text of the config in it is dropped: MMEngine would execute it on resuming.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, or is not a checkpoint of a run.
     """
     content = read_content(path)
@@ -209,8 +209,8 @@ def _check_run(content: dict, path: str | Path) -> None:
         if not all(isinstance(states, list) and all(isinstance(state, dict) for state in states) for states in several):
             bad.append('param_schedulers')
     if bad:
-        raise CheckpointError(f'{path} is no checkpoint of a run: {few(bad)} not as MMEngine writes it. It was changed '
-                              'or damaged: copy the file again')
+        raise CheckpointError(f'{path} is not a checkpoint of a run: {few(bad)} not as MMEngine writes it. It was '
+                              'changed or damaged: copy the file again')
 
 
 def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -> None:

@@ -123,24 +123,24 @@ class _Machine:
         target = self.stack[-1]
         items = target.items if isinstance(target, Call) else target
         if not isinstance(items, dict):
-            raise TypeError('items of what is no dict')
+            raise TypeError('items of an object that is not a dict')
         for key, value in pairs:
             items[_checked_key(key)] = value
 
     def extend(self, values: list) -> None:
         if not isinstance(self.stack[-1], list):
-            raise TypeError('elements of what is no list')
+            raise TypeError('elements of an object that is not a list')
         self.stack[-1].extend(values)
 
     def add(self, values: list) -> None:
         if not isinstance(self.stack[-1], set):
-            raise TypeError('elements of what is no set')
+            raise TypeError('elements of an object that is not a set')
         self.stack[-1].update(map(_checked_key, values))
 
     def build(self, state: object) -> None:
-        """Keeps a state on the call that it belongs to; nothing else has one."""
+        """Stores a state on the call that it belongs to."""
         if not isinstance(self.stack[-1], Call):
-            raise TypeError('a state of what is no object')
+            raise TypeError('a state of a value that is not an object')
         self.stack[-1].state = state
 
 
@@ -159,7 +159,7 @@ def _pairs(values: list) -> Iterator[tuple]:
 
 def _name(machine: _Machine, module: object, name: object) -> None:
     if not isinstance(module, str) or not isinstance(name, str):
-        raise TypeError('a name that is no text')
+        raise TypeError('a name that is not text')
     machine.push(Name(f'{module}.{name}'))
 
 

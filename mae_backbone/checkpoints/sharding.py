@@ -1,4 +1,4 @@
-"""Tensors that are sharded over processes (FSDP2) are whole in files."""
+"""Converts between sharded tensors (FSDP2) and whole tensors, as files store them."""
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -12,7 +12,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Names and tensors of a checkpoint file, from `state_dict`, `model` or the top level, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, or holds no weights.
     """
     return weights_in(read_content(path), path)

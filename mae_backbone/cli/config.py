@@ -41,7 +41,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """The config of a command's arguments, with --cfg-options, --data-root, --work-dir and --launcher in it.
 
     Raises:
-        FileNotFoundError: there is no such config.
+        FileNotFoundError: the config does not exist.
         ValueError: a key that nothing reads, or a config without a data_root for --data-root.
     """
     path = find_config(args.config)
@@ -90,7 +90,7 @@ def check_keys(cfg: Config, options: dict[str, object]) -> None:
 
 
 def _keys_that_count(cfg: Config, variable: str) -> str:
-    """What to set instead of a variable of the config."""
+    """Advice on the keys to set instead of a variable of the config."""
     keys = [key for key in cfg if key in RUN_KEYS - _VARIABLES]
     using = [path for key in keys for path in _paths_of(cfg[key], cfg[variable], key)]
     advice = [f'pass {_OPTIONS_FOR[variable]}'] if variable in _OPTIONS_FOR else []

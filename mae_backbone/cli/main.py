@@ -26,10 +26,10 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 0, 2 after a mistake of the user, 1 after a defect of ours.
+    """Runs a command and returns its exit code: 0, 2 after a mistake of the user, 1 after a defect of the program.
 
     Args:
-        argv: the command and its options, as on the command line (default: those of this process).
+        argv: the command and its options, as on the command line (default: the arguments of this process).
     """
     arguments = sys.argv[1:] if argv is None else [str(argument) for argument in argv]
     if not arguments or arguments[0].startswith('-'):
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     name, *options = arguments
     if name not in COMMANDS:
         similar = difflib.get_close_matches(name, COMMANDS, n=1)
-        print(f'error: there is no command {name!r}: '
+        print(f'error: unknown command {name!r}: '
               + (f'did you mean {similar[0]!r}?' if similar else f'choose from {", ".join(COMMANDS)}'), file=sys.stderr)
         return 2
     command = import_module(f'mae_backbone.cli.{name}')

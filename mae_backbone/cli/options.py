@@ -13,15 +13,15 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_work_dir(parser: argparse._ActionsContainer) -> None:
-    """Where a run writes."""
+    """Adds the option of the output folder."""
     parser.add_argument('--work-dir', metavar='DIR',
                         help='folder for logs, checkpoints and figures (default: work_dirs/CONFIG)')
 
 
 def add_launcher(parser: argparse._ActionsContainer) -> None:
-    """How the processes of a distributed run were started."""
+    """Adds the option of the launcher."""
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
-                        help='how the processes of a distributed run were started (torchrun: pytorch)')
+                        help='launcher of the processes of a distributed run (torchrun: pytorch)')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 

@@ -1,1 +1,1 @@
-"""Living beside mmcv and other distributions."""
+"""Compatibility with mmcv and other installed distributions."""

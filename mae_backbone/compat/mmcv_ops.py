@@ -47,12 +47,12 @@ def install() -> None:
         return
     if 'mmcv.ops' not in sys.modules and (late := without_ops(sys.modules)):
         raise ImportError(f'mmdet or mmseg was imported before mae_backbone ({", ".join(late[:3])}, ...), when mmcv '
-                          'had no ops yet: they hold stubs in the place of nms, roi_align and others. Start again with '
-                          '`import mae_backbone` before the first import of mmdet or mmseg; where a tool of theirs '
-                          "reads a config, custom_imports = dict(imports=['mae_backbone']) does that")
+                          'had no ops yet: they hold stubs instead of nms, roi_align and others. Start again with '
+                          '`import mae_backbone` before the first import of mmdet or mmseg. For the tools of '
+                          "mmdet and mmseg, set custom_imports = dict(imports=['mae_backbone']) in the config")
     sys.meta_path.append(_FINDER)
 
 
 def without_ops(modules: Iterable[str]) -> list[str]:
-    """Those of `modules` that bind mmcv's ops when they are imported, sorted."""
+    """Names of the `modules` that bind mmcv's ops when they are imported, sorted."""
     return sorted(name for name in modules if name.startswith(BINDERS))

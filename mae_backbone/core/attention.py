@@ -50,7 +50,7 @@ class Attention(nn.Module):
         """tokens (B, N, D) -> (B, N, D).
 
         Args:
-            tokens: with relative positions, those of all patches of `grid`, row by row.
+            tokens: with relative positions, all patches of `grid`, row by row.
             grid: (h, w), needed for relative positions.
             last: M; only the last M tokens are queries, all N are keys, and the result is (B, M, D).
             bias: (heads, N, N), added to the scores of each query (row) for each key (column).

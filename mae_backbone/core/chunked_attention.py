@@ -64,7 +64,7 @@ def chunked_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = Non
     Args:
         q, k, v: queries, keys and values.
         rows, columns: bias of each query for the keys in each row and each column of a grid, as in `Bias`.
-        table: bias of each query for each key, in the place of `rows` and `columns`.
+        table: bias of each query for each key, instead of `rows` and `columns`.
     """
     return _ChunkedAttention.apply(q, k, v, rows, columns, table)
 

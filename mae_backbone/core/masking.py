@@ -36,7 +36,7 @@ class Mask(NamedTuple):
 
 
 class Masking(Protocol):
-    """What draws masks: noise (B, L), independent and uniform in [0, 1), and the grid (h, w) of patches -> Mask.
+    """Interface of masks: noise (B, L), independent and uniform in [0, 1), and the grid (h, w) of patches -> Mask.
 
     A class that a config names is built with `ratio`, the fraction of the patches to hide, and keeps it as an
     attribute, which may change during training.

@@ -10,7 +10,7 @@ class RelativeBias(nn.Module):
     """A table ((2h - 1)(2w - 1) + 3, heads) for a grid of (h, w) patches, initialized to zero.
 
     It is resized for any other grid. Its name, the order of its entries and the three entries of the class token are
-    those of BEiT (Bao et al., ICLR 2022; microsoft/unilm `beit/modeling_finetune.py`) and of mmseg's BEiT and MAE.
+    as in BEiT (Bao et al., ICLR 2022; microsoft/unilm `beit/modeling_finetune.py`) and mmseg's BEiT and MAE.
 
     Args:
         grid: (h, w) that the table is for.

@@ -264,7 +264,7 @@ def _check_header(data: bytes, decoding: Decoding) -> None:
 
 
 def _fault(data: bytes, max_pixels: int | None) -> str:
-    """What is wrong with a file before it is decoded. Some versions of OpenCV fill missing data with gray."""
+    """Fault of a file, found without decoding; empty if none. Some versions of OpenCV fill missing data with gray."""
     if not data:
         return 'is empty (0 bytes): replace or remove it'
     fault = header_fault(data, max_pixels)

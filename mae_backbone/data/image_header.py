@@ -20,7 +20,7 @@ _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 256, 257, 258
 
 
 class ImageHeader(NamedTuple):
-    """What the header of an image file states."""
+    """Content of the header of an image file."""
 
     height: int  # in pixels, as stored
     width: int
@@ -65,7 +65,7 @@ def read_header(data: bytes) -> ImageHeader | None:
 
 
 def header_fault(data: bytes, limit: int | None = None) -> str:
-    """What forbids decoding a file, by its header; empty if nothing does.
+    """Reason not to decode a file, from its header; empty if there is none.
 
     Args:
         limit: maximum number of pixels; None for `max_pixels()`.
@@ -75,7 +75,7 @@ def header_fault(data: bytes, limit: int | None = None) -> str:
 
 
 def size_fault(height: int, width: int, limit: int | None = None) -> str:
-    """What forbids an image of this size; empty if nothing does. `limit` as in `header_fault`."""
+    """Reason not to decode an image of this size; empty if there is none. `limit` as in `header_fault`."""
     limit = max_pixels() if limit is None else limit
     if height * width <= limit:
         return ''
@@ -85,7 +85,7 @@ def size_fault(height: int, width: int, limit: int | None = None) -> str:
 
 
 def data_fault(header: ImageHeader, size: int) -> str:
-    """What is wrong with a file of `size` bytes and this header: too little data for its pixels."""
+    """Reason not to decode a file of `size` bytes: too little data for the pixels that its header states."""
     if size >= header.min_bytes:
         return ''
     return (f'states {header.height}x{header.width} pixels (height x width), which need at least {header.min_bytes:,} '

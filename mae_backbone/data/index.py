@@ -1,4 +1,4 @@
-"""Tables of what a data source holds, built once, cached on disk and memory-mapped by all processes of a machine."""
+"""Tables of the files in a data source, built once, cached on disk and memory-mapped by all processes of a machine."""
 import contextlib
 import hashlib
 import json

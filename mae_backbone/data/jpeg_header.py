@@ -1,6 +1,6 @@
 """JPEG headers: size, orientation, and position of the scans.
 
-Markers are those of ITU T.81 annex B, EXIF data those of TIFF 6.0 section 2.
+Markers follow ITU T.81 annex B, EXIF data follow TIFF 6.0 section 2.
 """
 import struct
 from typing import NamedTuple

@@ -128,7 +128,7 @@ def _folders(folder: Path) -> tuple[str, ...]:
 def class_folders(root: Path, split: str) -> dict[str, Path]:
     """Returns the folder of each class name of a split, in the order of the labels.
 
-    The names are those of the folders, sorted. If all folders are named by numbers and `root/classes.txt` exists,
+    The names are the sorted folder names. If all folders are named by numbers and `root/classes.txt` exists,
     folder N holds the class in line N of the file, counted from 0.
 
     Raises:

@@ -21,7 +21,7 @@ _MMCV_OPTIONS: dict[str, tuple] = {'type': ('LoadImageFromFile', 'mmcv.LoadImage
 class LoadImage(BaseTransform):
     """Loads `results['img_path']` into `results['img']`, (H, W, 3) BGR with 8 bits.
 
-    It takes the place of mmcv's LoadImageFromFile, and gives the same pixels for images of 8 bits. It also refuses
+    It replaces mmcv's LoadImageFromFile, and gives the same pixels for images of 8 bits. It also refuses
     images above the limit of pixels before decoding, truncated images and files that are not regular, and scales 16
     bits as `ColorReader` does.
 
@@ -60,7 +60,7 @@ class LoadImage(BaseTransform):
 
 
 def decoding_in(config: Any) -> Decoding:
-    """How the data set or pipeline of a config decodes images: options of its `LoadImage` or of its `reader`."""
+    """Decoding options of the data set or pipeline of a config, from its `LoadImage` or its `reader`."""
     if isinstance(config, dict):
         if config.get('type') in ('mae_backbone.LoadImage', 'mae_backbone.ColorReader'):
             return TRANSFORMS.build(dict(config)).decoding

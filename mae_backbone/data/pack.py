@@ -29,8 +29,8 @@ Item = TypeVar('Item')
 def pack(source: Source, out: str | Path, packing: Packing, *, workers: int = 1) -> dict:
     """Packs all images of a source into shards in the folder `out`.
 
-    Each shard is written atomically. A run that was killed continues, and its shards are bit for bit those of an
-    uninterrupted run. Unreadable images are left out and listed in `bad_images.txt`.
+    Each shard is written atomically. A run that was killed continues, and its shards are equal, bit for bit,
+    to the shards of an uninterrupted run. Unreadable images are left out and listed in `bad_images.txt`.
 
     Returns:
         The manifest, which is also written to `out`.

@@ -36,7 +36,7 @@ def open_source(data_root: str | Path | Sequence[str | Path], *, suffixes: Seque
     Args:
         data_root: folder of images, folder of tar files, a tar file or several, or a text file (.txt) with one path per
             line, relative to the text file. Blank lines are ignored.
-        suffixes: suffixes of the images in lower case, those of the reader. Not used for lists.
+        suffixes: suffixes of the images in lower case, as the reader has them. Not used for lists.
 
     Raises:
         OSError: `data_root` does not exist or cannot be read.

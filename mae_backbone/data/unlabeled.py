@@ -158,7 +158,7 @@ class UnlabeledImages(Dataset):
 def _groups_of_one_image(draws: Sequence[Draw]) -> Iterator[slice]:
     """Groups of neighboring draws of the same image.
 
-    Padding (weight 0) is a group of its own: the pixels of an image must not depend on the padding next to it.
+    Padding (weight 0) forms a separate group: the pixels of an image must not depend on the padding next to it.
     """
     first = 0
     for i in range(1, len(draws) + 1):

@@ -84,7 +84,7 @@ def predicted_images(image_ids: Sequence[int | str], results: Sequence[tuple[dic
     ids = [image_id for image_id in image_ids if image_id in predicted]
     if not ids:
         raise ValueError(f'none of the {len(image_ids)} images of the annotation file of the evaluator was predicted: '
-                         'set ann_file of the evaluator to that of the data set')
+                         'set ann_file of the evaluator to the ann_file of the data set')
     if len(ids) < len(image_ids):
         print_log(f'predictions cover {len(ids)} of the {len(image_ids)} images of the annotation file: the metric is '
                   f'of these {len(ids)} images', logger='current', level=logging.WARNING)

@@ -37,7 +37,7 @@ class FederatedLoss(nn.Module):
 
     def forward(self, scores: Tensor, labels: Tensor, weight: Tensor | None = None, avg_factor: float | None = None,
                 reduction_override: str | None = None) -> Tensor:
-        """Scores (N, num_classes + 1), labels (N,), of which num_classes is background -> loss (), summed over classes.
+        """Scores (N, num_classes + 1), labels (N,) with num_classes for background -> loss (), summed over classes.
 
         Raises:
             ValueError: the class frequencies are not known.

@@ -1,1 +1,1 @@
-"""The training loop and what it is made of."""
+"""Training loops, runner, optimizer wrapper and distributed training."""

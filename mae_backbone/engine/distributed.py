@@ -11,7 +11,7 @@ def init_on_cpus(launcher: str, *, backend: str = 'gloo', timeout: float | None 
 
     Args:
         launcher: 'pytorch' or 'slurm'.
-        backend: of torch.distributed; gloo in the place of nccl.
+        backend: of torch.distributed; nccl is replaced by gloo.
         timeout: of a collective operation, in seconds.
 
     Raises:
@@ -27,7 +27,7 @@ def init_on_cpus(launcher: str, *, backend: str = 'gloo', timeout: float | None 
 
 
 def _set_environment_from_slurm() -> None:
-    """Sets the variables that torch reads from those of Slurm, under the same names and defaults as MMEngine."""
+    """Sets torch's environment variables from Slurm's, with the same names and defaults as MMEngine."""
     environment = os.environ
     if 'MASTER_ADDR' not in environment:
         hosts = subprocess.run(['scontrol', 'show', 'hostname', environment['SLURM_NODELIST']], check=True, text=True,

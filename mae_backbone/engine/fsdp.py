@@ -23,7 +23,7 @@ class FullyShard(nn.Module):
         model_wrapper_cfg = dict(type='mae_backbone.FullyShard')
 
     Each block of a transformer, that is each item of a ModuleList, is gathered when it is needed. Names and global
-    shapes of the parameters do not change, so that optimizer constructors and checkpoints are those of a run on one
+    shapes of the parameters do not change, so that optimizer constructors and checkpoints are the same as on one
     device.
 
     Args:

@@ -20,7 +20,7 @@ TAIL = ('norm', 'fc_norm', 'head', 'rel_pos_bias')  # of a ViT, after its blocks
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayConstructor(DefaultOptimWrapperConstructor):
-    """mmengine's default constructor, with `layer_decay` as one more key of `paramwise_cfg`.
+    """mmengine's default constructor, with the additional key `layer_decay` in `paramwise_cfg`.
 
     The learning rate of a parameter, as the other keys set it, is multiplied by
     layer_decay ** (depth + 1 - layer_id), see `layer_id`. A parameter that matches one of `custom_keys` skips the rules
@@ -33,8 +33,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg=dict(layer_decay=.65, flat_decay_mult=0.,
                            custom_keys={'pos_embed': dict(decay_mult=0.), 'cls_token': dict(decay_mult=0.)})
 
-    Under FSDP1, whose shards are all 1-D, write norm_decay_mult=0. and bias_decay_mult=0. in the place of
-    flat_decay_mult=0.; for a ViT they are the same.
+    Under FSDP1, whose shards are all 1-D, write norm_decay_mult=0. and bias_decay_mult=0. instead of
+    flat_decay_mult=0. For a ViT both are equivalent.
 
     ViTDet (detectron2 projects/ViTDet; L has .8, and H .9 with everything decayed): the norms of the ViT do not decay,
     but biases, tables of relative positions and the channel-first norms of pyramid and heads do. mmengine takes timm's
@@ -171,7 +171,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
 
 
 def parameter_table(model: nn.Module, optimizer: Optimizer | OptimWrapper) -> dict[str, tuple[float, float]]:
-    """Name of each parameter in the optimizer -> (initial learning rate / that of the optimizer, weight decay)."""
+    """Name of each parameter in the optimizer -> (initial learning rate / optimizer's learning rate, weight decay)."""
     base = optimizer.defaults['lr']
     settings = {id(parameter): (group.get('initial_lr', group['lr']) / base, group.get('weight_decay', 0.0))
                 for group in optimizer.param_groups for parameter in group['params']}

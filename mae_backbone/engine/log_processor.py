@@ -38,7 +38,7 @@ class PretrainLogProcessor(LogProcessor):
 
 
 def describe(tag: dict[str, float]) -> list[str]:
-    """Formats numbers by name, such as 'loss: 0.7312'; leaves out those of no interest to a reader."""
+    """Formats numbers by name, such as 'loss: 0.7312'; leaves out numbers that a reader does not need."""
     texts = [f'{name}: {form.format(tag[name])}' for name, form in _FORMS.items() if name in tag]
     if tag.get('skipped'):
         texts.append(f'skipped: {tag["skipped"]:.1%} of the steps')

@@ -74,7 +74,7 @@ class PretrainLoop(EpochBasedTrainLoop):
         super().run_iter(idx, data_batch)
 
     def _find_position(self) -> None:
-        """Finds the position of a resumed run in its data; refuses data that are not those of the run."""
+        """Finds the position of a resumed run in its data; refuses the data of another run."""
         steps = len(self.dataloader)
         # A run saved at the end of max_iters has counted its last, partial epoch as a whole one.
         if not 0 <= self._iter - self._epoch * steps <= steps:
@@ -99,7 +99,7 @@ class PretrainLoop(EpochBasedTrainLoop):
 
 
 class _SeededLoop:
-    """What the resumable loops share: seeded data, and seeds of the model's random numbers."""
+    """Base of the resumable loops: seeded data, and seeds of the model's random numbers."""
 
     runner: Runner
     dataloader: DataLoader
@@ -111,7 +111,7 @@ class _SeededLoop:
         self.dataloader.worker_init_fn = partial(start_worker, self.dataloader.worker_init_fn)
 
     def _find_seeds(self) -> None:
-        """Stores the seeds of a new run, and restores those of a resumed one."""
+        """Stores the seeds of a new run; restores the seeds of a resumed run."""
         sampler, hub = self.batches.sampler, self.runner.message_hub
         saved = hub.runtime_info.get('seeds') if self._iter else None
         if isinstance(saved, dict):  # runs of version 0.1 have none

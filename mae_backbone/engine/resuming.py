@@ -31,7 +31,7 @@ def resume_optimizer(wrapper: OptimWrapper, schedulers: Iterable[_ParamScheduler
         path: of the checkpoint, for messages.
 
     Returns:
-        Whether a schedule or the learning rate is another one than that of the checkpoint.
+        Whether a schedule or the learning rate differs from the checkpoint.
 
     Raises:
         CheckpointError: the state of the optimizer does not belong to the parameters.

@@ -122,7 +122,7 @@ class Runner(mmengine.runner.Runner):
         All processes must call it: each has a part of a sharded model. Process 0 writes.
 
         Raises:
-            DiskFullError: there is no room; nothing has changed.
+            DiskFullError: the disk is full. No file has changed.
             ValueError: a storage other than a folder is asked for.
         """
         if file_client_args or backend_args:
@@ -172,7 +172,7 @@ class Runner(mmengine.runner.Runner):
         self._resume_seed(meta.get('seed'))
         dataset_meta = getattr(self.train_dataloader.dataset, 'metainfo', None)
         if repr(meta.get('dataset_meta')) != repr(dataset_meta):
-            self.logger.warning('the description of the dataset (classes, palette) in the checkpoint is not that of '
+            self.logger.warning('the description of the dataset (classes, palette) in the checkpoint differs from '
                                 'the training dataset: check that both belong together')
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         if isinstance(self.train_loop, EpochBasedTrainLoop) and not isinstance(self.train_loop, PretrainLoop):
@@ -206,7 +206,7 @@ class Runner(mmengine.runner.Runner):
                                   'its weights, with load_from=CHECKPOINT and without --resume')
         schedulers = schedulers if schedulers and with_schedules else []
         if resume_optimizer(self.optim_wrapper, schedulers, checkpoint, filename):
-            self.logger.warning('the schedule or the learning rate of the config is not that of the checkpoint: the '
+            self.logger.warning('the schedule or the learning rate of the config differs from the checkpoint: the '
                                 f'run continues at iteration {self.iter} of the schedule of the config')
 
     def train(self) -> nn.Module:
@@ -261,7 +261,7 @@ class Runner(mmengine.runner.Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """Builds a training loop; those of MMEngine are replaced by ours, which resume bit for bit."""
+        """Builds a training loop. MMEngine's loops are replaced by ours, which resume bit for bit."""
         if isinstance(loop, dict):
             loop = dict(loop)
             if 'by_epoch' in loop:
@@ -270,7 +270,7 @@ class Runner(mmengine.runner.Runner):
         return super().build_train_loop(loop)
 
     def build_optim_wrapper(self, optim_wrapper: OptimWrapper | dict) -> OptimWrapper | OptimWrapperDict:
-        """Builds an optimizer wrapper; those of MMEngine are replaced by ours, which skips non-finite steps."""
+        """Builds an optimizer wrapper. MMEngine's wrappers are replaced by ours, which skips non-finite steps."""
         return super().build_optim_wrapper(guarded(optim_wrapper))
 
     def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
@@ -280,7 +280,7 @@ class Runner(mmengine.runner.Runner):
         return super().build_log_processor(log_processor)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Registers MMEngine's default hooks, with our checkpoint hook in the place of its own.
+        """Registers MMEngine's default hooks, with our checkpoint hook instead of MMEngine's.
 
         Every training also saves on signals, and rolls back after repeated non-finite steps if its optimizer wrapper
         skips them. A config switches a hook off by `default_hooks.NAME=None`.
@@ -347,5 +347,5 @@ def _with_our_metric(metric: dict) -> dict:
 
 
 def is_encoder_only(model: nn.Module) -> bool:
-    """Whether all weights of the model are those of its backbone."""
+    """Whether all weights of the model belong to its backbone."""
     return all(name.startswith('backbone.') for name in model.state_dict())

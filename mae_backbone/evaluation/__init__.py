@@ -1,1 +1,1 @@
-"""Judging features and predictions."""
+"""Evaluation of features and predictions: metrics, probes, nearest neighbors and robustness."""

@@ -1,6 +1,6 @@
 """Image corruptions of ImageNet-C at five strengths, seeded per image.
 
-The corruptions are those of the package `imagecorruptions`, which mmdet's dependency imaug installs. Corrupting a set
+The corruptions come from the package `imagecorruptions`, which mmdet's dependency imaug installs. Corrupting a set
 on the fly gives numbers close to, but not the same as, the published files, which were cropped and stored as JPEG.
 """
 import contextlib
@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from mae_backbone.evaluation.imagenet_c import CORRUPTIONS, STRENGTHS
 
 SMALLEST = 32  # pixels of the shorter side: what `imagecorruptions` accepts
-_SEEDED = ('impulse_noise', 'glass_blur')  # they take a seed of their own instead of NumPy's global generator
+_SEEDED = ('impulse_noise', 'glass_blur')  # they take a seed instead of using NumPy's global generator
 
 
 def corrupt(image: np.ndarray, name: str, strength: int, *, seed: int = 0, index: int = 0) -> np.ndarray:

@@ -109,8 +109,8 @@ def _extract(model: nn.Module, dataset: Dataset, folder: Path, names: Sequence[s
         for features, labels in extract_features(model, dataset, range(first, total), poolings=names,
                                                  batch_size=batch_size, workers=workers, dtype=dtype):
             if labels is None:
-                raise ValueError('an image has no class: features are kept for labeled images only, such as those of '
-                                 'mae_backbone.ClassFolder')
+                raise ValueError('an image has no class, and features are cached only for labeled images: use a data '
+                                 'set such as mae_backbone.ClassFolder')
             rows = {name: values.half().cpu().numpy() for name, values in features.items()}
             if not all(np.isfinite(values).all() for values in rows.values()):
                 raise ValueError('a feature is NaN, infinite or above 65,504: the model has diverged, take an earlier '

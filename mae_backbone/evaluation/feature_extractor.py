@@ -48,7 +48,7 @@ def extract_features(model: nn.Module, dataset: Dataset, indices: Sequence[int],
         an image has no class.
     """
     device = next(model.parameters()).device
-    # A generator of its own: without one, a DataLoader draws the seed of its workers from torch's.
+    # A separate generator: without one, a DataLoader draws the seed of its workers from torch's.
     loader = DataLoader(dataset, batch_size, sampler=indices, num_workers=workers, collate_fn=_collate,
                         pin_memory=device.type == 'cuda', generator=torch.Generator().manual_seed(0))
     for batch in loader:

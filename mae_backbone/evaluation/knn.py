@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from mae_backbone.evaluation.feature_extractor import forward_batch, labels_of
 from mae_backbone.registry import LOOPS
 
-KS = (10, 20, 100, 200)  # those of DINO
+KS = (10, 20, 100, 200)  # as in DINO
 
 
 def knn_predict(features: Tensor, bank: Tensor, labels: Tensor, *, num_classes: int, k: int = 20,

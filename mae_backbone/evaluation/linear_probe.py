@@ -21,8 +21,8 @@ _CHUNK = 8192  # rows at a time
 class Whitening(NamedTuple):
     """BatchNorm without scale and shift (MAE paper, appendix A.1), followed by decorrelation.
 
-    Mean and standard deviation are those of all training images: features of a frozen encoder do not change, so what a
-    BatchNorm approaches by its running averages is known from the start. Then S, the correlation matrix, is undone by
+    Mean and standard deviation are computed once over all training images instead of as running averages, since
+    features of a frozen encoder do not change. Then S, the correlation matrix, is undone by
     (S + RIDGE)^(-1/2). A linear classifier can express the same functions as before. But if a few directions hold most
     of the variance, as in MAE's features, SGD reaches the others within 90 epochs instead of thousands.
     """

@@ -79,7 +79,7 @@ def check_names(names: Sequence[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f'several sets are called {", ".join(repeated)}: pass the parent folder of each, whose name '
-                         'is then part of theirs, or rename one')
+                         'then precedes the name of the set, or rename one')
 
 
 def is_imagenet(classes: Sequence[str]) -> bool:
@@ -121,7 +121,7 @@ def _summary(name: str, corruptions: dict[str, list[dict]], *, imagenet: bool) -
     text += f', without {", ".join(extra)}, which are not among the 15 of ImageNet-C' if extra else ''
     complete = all(len(corruptions.get(corruption, [])) == len(STRENGTHS) for corruption in ALEXNET_ERRORS)
     if imagenet and complete and all(row['classes'] == 1000 for group in corruptions.values() for row in group):
-        return f'{text}; mCE {mean_corruption_error(errors):.1f} (errors divided by those of AlexNet, as ImageNet-C)'
+        return f'{text}; mCE {mean_corruption_error(errors):.1f} (errors divided by the errors of AlexNet)'
     return (f"{text}. ImageNet-C's mCE needs its 15 corruptions at five strengths on the 1,000 classes of ImageNet, "
             'named by their WordNet ids')
 

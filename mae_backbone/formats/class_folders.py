@@ -46,7 +46,7 @@ class ClassFolders(DataFormat):
         return class_names(Path(self.spec.root), self.split_name)
 
     def set_classes(self, names: list[str]) -> list[str]:
-        """Writes class names into the config of the data set. There is nothing to report."""
+        """Writes class names into the config of the data set. Returns no lines."""
         self.spec.cfg.classes = list(names)
         return []
 

@@ -56,7 +56,7 @@ def _parse_line(line: str) -> tuple[str, Color | None]:
 def _check(path: str | Path, names: list[str], colors: list[Color], ignored: list[Color]) -> None:
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
-        raise DataError(f'{path} names {first_few(repeated)} more than once: give every label a name of its own')
+        raise DataError(f'{path} names {first_few(repeated)} more than once: give every label a unique name')
     if (colors or ignored) and len(colors) != max(1, len(names)):
         raise DataError(f'{path} has colors for {len(colors)} of its {len(names)} classes: write a color such as '
                         '#804080 after every name, or after none')

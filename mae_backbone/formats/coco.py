@@ -64,7 +64,7 @@ class CocoFormat(DataFormat):
         return ClassNames(names, self.spec.annotations)
 
     def set_classes(self, names: list[str]) -> list[str]:
-        """Writes class names into the config of the data set. There is nothing to report."""
+        """Writes class names into the config of the data set. Returns no lines."""
         metainfo = self.spec.cfg.get('metainfo') or {}
         if self.spec.class_names != names or isinstance(metainfo.get('classes'), str):
             self.spec.cfg.metainfo = ConfigDict(metainfo, classes=tuple(names), palette=palette(len(names)))

@@ -232,7 +232,7 @@ def _check_entries(path: str, key: str, entries: Any) -> None:
     repeated = [number for number, count in Counter(entry['id'] for entry in entries).items() if count > 1]
     if repeated:
         raise DataError(f'{path}: {len(repeated)} ids in {key!r} occur more than once ({first_few(repeated)}): '
-                        'give every entry an id of its own')
+                        'give every entry a unique id')
     if key == 'categories':
         _check_category_names(path, entries)
 
@@ -247,7 +247,7 @@ def _check_category_names(path: str, categories: Sequence[dict]) -> None:
         examples = first_few(f'{name!r} with the ids {" and ".join(map(str, numbers))}'
                              for name, numbers in repeated.items())
         raise DataError(f'{path}: {len(repeated)} names occur in more than one category ({examples}): give every '
-                        'category a name of its own, or merge these categories')
+                        'category a unique name, or merge these categories')
 
 
 def _check_references(path: str, content: dict) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 def mask_fault(segmentation: Any, width: float, height: float) -> str:
     """Returns the fault of a segmentation of an image of `width` x `height` pixels; '' if it has none.
 
-    The faults are what mmdet's `LoadAnnotations` makes of them: 'missing'; 'partial', if it drops some polygons;
+    The faults follow the behavior of mmdet's `LoadAnnotations`: 'missing'; 'partial', if it drops some polygons;
     'broken', if it drops all polygons and ignores the box; 'misfit', if it raises an error.
     """
     if not segmentation:

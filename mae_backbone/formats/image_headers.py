@@ -15,7 +15,7 @@ from mae_backbone.data.jpeg_header import JpegHeader
 from mae_backbone.formats.dataset_spec import DataError
 
 _EXIF_ORIENTATION = 0x0112
-_WITH_ORIENTATION = ('JPEG', 'PNG', 'TIFF', 'MPO')  # formats of which OpenCV applies the orientation
+_WITH_ORIENTATION = ('JPEG', 'PNG', 'TIFF', 'MPO')  # OpenCV applies the orientation of these formats
 _PREFIX = 2 ** 17  # bytes, which the header of most JPEG fits into, with the preview of a camera
 _NUM_THREADS = 8
 

@@ -112,7 +112,7 @@ def _colors_of(spec: DatasetSpec) -> LabelColors | None:
 def read_colors(path: str, colors: LabelColors) -> np.ndarray | None:
     """Reads the labels (H, W) of a label map in colors, without its alpha channel.
 
-    Returns None for a label map in numbers, of which only the header is read.
+    Returns None for a label map in numbers, after reading only its header.
 
     Raises:
         UnknownColorError: the map has colors that no class has.

@@ -127,7 +127,7 @@ class LabelMaps(DataFormat):
                             'per line, the first for label 0')
         count = len(spec.default_class_names or spec.class_names)
         limit = IGNORED - bool(spec.option('reduce_zero_label'))
-        if count > limit:  # LoadAnnotations casts labels to 8 bits, of which 255 marks pixels of no class.
+        if count > limit:  # LoadAnnotations casts labels to 8 bits; 255 marks pixels of no class.
             raise DataError(_TOO_MANY_CLASSES.format(spec.root, count, limit))
         settings = {step['reduce_zero_label'] for step in dicts_in(spec.option('pipeline'))
                     if step.get('reduce_zero_label') is not None}

@@ -25,7 +25,7 @@ class ProbeHook(MeasuringHook):
 
     It records `knn/mean`, `knn/class`, `linear/mean` and `linear/class` in percent, for the mean of the patch tokens
     and for the class token. The linear classifier is a fast ridge regression (see `ridge_predict`): it takes a second,
-    and its accuracy is below that of the 90-epoch linear probe that papers report. Use both to compare epochs and runs.
+    and its accuracy is lower than with the 90-epoch linear probe of papers. Use both to compare epochs and runs.
 
     Args:
         train, val: configs of data sets without augmentation, whose items have the class in `data_samples`.
@@ -106,7 +106,7 @@ def ridge_predict(features: Tensor, bank: Tensor, labels: Tensor, *, classes: in
 
     Ridge regression of standardized features onto one-hot classes, in float64. Generalized cross-validation (Golub,
     Heath and Wahba, 1979) chooses the strength: it minimizes the mean squared error over (1 - degrees of freedom /
-    M)**2. There is no learning rate, no epochs and no random numbers.
+    M)**2. It has no learning rate, epochs or random numbers.
     """
     bank, features = bank.double(), features.double()
     mean, deviation = bank.mean(dim=0), bank.std(dim=0, correction=0).clamp(min=1e-6)

@@ -44,7 +44,7 @@ class SimpleFeaturePyramid(nn.Module):
             self.add_module(self.names[-1], nn.Sequential(*layers))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """maps, of which the last (B, D, h, w) is used -> levels (B, out_channels, h', w'), finest first."""
+        """maps -> levels (B, out_channels, h', w'), finest first. Only the last map (B, D, h, w) is used."""
         calibrated = self.calibration(maps[-1])
         levels = [getattr(self, name)(calibrated) for name in self.names]
         for _ in range(self.extra_levels):
@@ -103,7 +103,7 @@ class ConvNorm(nn.Conv2d):
 
 
 def _steps(strides: Sequence[int], input_stride: int) -> list[int]:
-    """How many times the map is doubled for each of the strides; negative numbers halve it."""
+    """Number of doublings of the map for each stride; negative numbers halve it."""
     for stride in strides:
         if not (_is_power_of_two(stride) and _is_power_of_two(input_stride)):
             raise ValueError(f'strides={tuple(strides)} with input_stride={input_stride}: every stride must be a '

@@ -1,4 +1,4 @@
-"""Classes of a checkpoint compared with those of the data that it is tested on."""
+"""Compares the classes of a checkpoint with the classes of the data that it is tested on."""
 import hashlib
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def checkpoint_classes(path: str | Path) -> list[str]:
 
 def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, with_labels: bool = True,
                   splits: Sequence[str] = ('test',)) -> list[str]:
-    """Orders the classes of the data as those of a checkpoint. Returns lines for the plan.
+    """Orders the classes of the data as in a checkpoint. Returns lines for the plan.
 
     Labels are indices: with the same names in another order, every prediction would be compared with the label of
     another class, and the metrics would be near 0 without an error.

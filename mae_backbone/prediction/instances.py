@@ -82,7 +82,7 @@ class Instances:
         """Converts predictions or annotations of mmdet (`pred_instances`, `gt_instances`).
 
         Args:
-            data: annotations have no scores; theirs become 1.
+            data: annotations, which have no scores, get the score 1.
             threshold: instances with a lower score are dropped.
         """
         boxes = getattr(data.bboxes, 'tensor', data.bboxes)  # annotations hold a box structure

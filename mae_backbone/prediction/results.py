@@ -154,7 +154,7 @@ def areas(labels: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
 
 
 def save_labels(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> None:
-    """Writes labels (H, W) to a PNG: uint8 with a palette of the colors; uint16, which cannot have one, as gray."""
+    """Writes labels (H, W) to a PNG: uint8 with a palette of the colors; uint16 as gray, without a palette."""
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:
         image.putpalette([value for color in colors for value in color])

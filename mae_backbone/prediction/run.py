@@ -31,7 +31,7 @@ def find_inputs(path: str) -> list[Path] | VideoReader:
         raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
     if root.is_dir():
         return list_images(root)
-    if not root.is_file():  # to read a pipe would wait for ever
+    if not root.is_file():  # reading a pipe would block
         raise ValueError(f'{path} is neither a file nor a folder: pass an image, a folder of images, or a video')
     return VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root]
 

@@ -22,7 +22,7 @@ def draw_instances(image: np.ndarray, instances: Instances, names: Sequence[str]
         image: (H, W, 3) uint8 RGB.
         instances: in pixels of the image; the first ones are drawn on top.
         names: of the classes. The name of a single class is not repeated at each instance.
-        colors: of the classes. Instances of a single class get colors of their own, to tell them apart.
+        colors: of the classes. Instances of a single class get different colors.
         with_scores: write scores after the names.
 
     Returns:

@@ -28,5 +28,5 @@ class LinearHead(BaseDecodeHead):
         self.norm = nn.BatchNorm2d(self.channels, affine=False, eps=1e-6)
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Feature maps, of which the one at `in_index` (B, D, h, w) is used -> logits (B, num_classes, h, w)."""
+        """Feature maps -> logits (B, num_classes, h, w), from the map at `in_index` (B, D, h, w)."""
         return self.cls_seg(self.norm(self._transform_inputs(inputs)))

@@ -21,7 +21,7 @@ class LoadAnnotations(MMSegLoadAnnotations):
     Args:
         palette: (red, green, blue) of each class; None if there are no colors.
         ignored: colors of pixels of no class.
-        new_labels: the label that takes the place of each label 0, 1, ..., such as [2, 0, 1]; None keeps them.
+        new_labels: the label that replaces each label 0, 1, ..., such as [2, 0, 1]; None keeps them.
         options: arguments of mmseg's `LoadAnnotations`.
 
     Raises:

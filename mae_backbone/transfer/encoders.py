@@ -28,7 +28,7 @@ class Encoder(NamedTuple):
 
     @property
     def run(self) -> tuple[Path | None, str]:
-        """Key of the pretraining run: the folder of the checkpoint. A file without a step is a run of its own."""
+        """Key of the pretraining run: the folder of the checkpoint. A file without a step is a separate run."""
         if self.checkpoint is None or self.step is None:
             return self.checkpoint, self.unit
         return self.checkpoint.absolute().parent, self.unit
@@ -64,7 +64,7 @@ def find_encoders(checkpoints: Sequence[str], against: Sequence[str],
         known: names that resolved paths had in earlier runs. They keep them, so that their results count.
 
     Raises:
-        ValueError: there is no checkpoint at a path, or a checkpoint is given twice.
+        ValueError: a path has no checkpoint, or a checkpoint is given twice.
     """
     files = [(path, reference) for reference, names in ((False, checkpoints), (True, against)) for name in names
              for path in _files(name, allow_random=reference)]

@@ -55,7 +55,7 @@ class Executor(Protocol):
 
     @property
     def description(self) -> str:
-        """What it is, for people."""
+        """Description for log messages."""
 
     def can_start(self, job: Job) -> bool:
         """True if `submit` would start the job now."""

@@ -94,7 +94,7 @@ def compare(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Differenc
         return None
     differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
     mean, std, number = summarize(differences)
-    # Rounding errors are no variation: without this limit they would make any difference significant.
+    # Rounding errors are not variation. Without this limit they would make any difference significant.
     if number < 2 or not std > 1e-9 * max(1.0, abs(mean)):
         return Difference(mean, std, number)
     test = stats.ttest_1samp(differences, 0.0)

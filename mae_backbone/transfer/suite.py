@@ -164,14 +164,14 @@ def load_suite(name: str) -> Suite:
     """Loads a suite of `configs/transfer` by its name, or any suite by the path of its config.
 
     Raises:
-        ValueError: there is no such suite, or its config has a key that is unknown or a value of the wrong type.
+        ValueError: the suite does not exist, or its config has a key that is unknown or a value of the wrong type.
     """
     folder = configs_root() / 'transfer'
     path = Path(name) if name.endswith('.py') else folder / f'{name}.py'
     if not path.is_file():
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
-        raise ValueError(f'there is no suite {path}: choose from {known}, or pass the path of a config like those in '
-                         f'{folder}')
+        raise ValueError(f'suite {path} does not exist: choose from {known}, or pass the path of a config, with '
+                         f'the keys of those in {folder}')
     content = Config.fromfile(path, import_custom_modules=False).to_dict()
     defaults = {key: content.pop(key) for key in ('labels', 'seeds') if key in content}
     _check_keys(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})

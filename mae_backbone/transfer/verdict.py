@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     comparisons: list[Comparison]
 
     def named(self, outcome: Outcome) -> list[Comparison]:
-        """Returns the comparisons with this outcome."""
+        """Returns the comparisons with this result."""
         return [comparison for comparison in self.comparisons if comparison.outcome == outcome]
 
 
@@ -59,7 +59,7 @@ def verdicts(rows: Sequence[Row], encoders: Sequence[Encoder]) -> list[Verdict]:
 
 
 def statements(verdict: Verdict) -> list[str]:
-    """Formats a verdict as sentences: in how many comparisons the encoder is better, then all other outcomes."""
+    """Formats a verdict as sentences: in how many comparisons the encoder is better, then all other results."""
     reference = 'random weights' if verdict.reference == RANDOM else verdict.reference
     number = len(verdict.comparisons)
     better, worse, level, undecided = (verdict.named(outcome) for outcome in ('better', 'worse', 'level', 'undecided'))

@@ -71,7 +71,7 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     before = _curves(run, spec['metrics'])
     _run(PROGRAM, [
         'train', config, '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
-        '--labels', str(spec['labels']),  # 1.0 too: a config may have a fraction of its own
+        '--labels', str(spec['labels']),  # also for 1.0: the config may set another fraction
         *(['--pretrained', checkpoint] if checkpoint else []), *(['--amp'] if spec['amp'] else []), *common],
         num_processes)
     curves = _curves(run, spec['metrics'])

@@ -42,7 +42,7 @@ def atomic_path(path: str | Path, *, durable: bool = False, keep_suffix: bool = 
 
 
 def write_bytes(path: str | Path, content: bytes, *, durable: bool = False) -> None:
-    """Writes a whole file of bytes. `durable` and errors are those of `atomic_path`."""
+    """Writes a whole file of bytes. `durable` and errors as in `atomic_path`."""
     with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(content)
 

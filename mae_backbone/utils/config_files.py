@@ -22,7 +22,7 @@ def find_config(name: str | Path) -> Path:
             as `mask-rcnn_vitdet-b_100e_coco`. The folder and `.py` are optional.
 
     Raises:
-        FileNotFoundError: there is no such config; the message has similar names.
+        FileNotFoundError: the config does not exist; the message has similar names.
     """
     text = str(name)
     if not text.startswith(_SCOPE) and Path(text).is_file():

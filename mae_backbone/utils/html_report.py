@@ -114,7 +114,7 @@ def link(address: str, text: str) -> Markup:
 
 
 def preformatted(text: str) -> Markup:
-    """Lines with their white space, such as those of a log."""
+    """Lines with their white space, such as the lines of a log."""
     return _MACROS.preformatted(text)  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Colors for classes that have none of their own."""
+"""Colors for classes without a palette."""
 import colorsys
 
 Color = tuple[int, int, int]  # red, green, blue in 0..255

@@ -41,7 +41,7 @@ def test_process_that_exits_is_reported():
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == 'nt', reason='Windows has no SIGKILL')
 def test_process_that_is_killed_gives_advice():
-    with pytest.raises(ValueError, match='was killed, most often for want of memory: choose a smaller --batch'):
+    with pytest.raises(ValueError, match='was killed, most often because memory ran out: choose a smaller --batch'):
         peak_memory(kill_itself, device=CPU)
 
 

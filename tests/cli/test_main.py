@@ -71,8 +71,8 @@ def test_version_is_printed(capsys):
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (['pretrian'], "there is no command 'pretrian': did you mean 'pretrain'?"),
-    (['xyz'], "there is no command 'xyz': choose from quickstart"),
+    (['pretrian'], "unknown command 'pretrian': did you mean 'pretrain'?"),
+    (['xyz'], "unknown command 'xyz': choose from quickstart"),
     (['train'], 'arguments are required: CONFIG'),
     (['train', 'x', '--cfg-options', 'lr'], 'expected KEY=VALUE'),
     (['predict', 'x', 'y', 'z', '--tile', '0'], 'expected an integer of 1 or more'),

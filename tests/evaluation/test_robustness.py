@@ -85,8 +85,8 @@ def all_corruptions(classes: int = 1000) -> dict[str, dict]:
 
 def test_mce_is_reported_for_all_corruptions_of_imagenet_only():
     rows = all_corruptions()
-    assert summaries(rows) == ['c: mean error 39.4 over 15 corruptions; mCE 50.0 (errors divided by those of AlexNet, '
-                               'as ImageNet-C)']
+    assert summaries(rows) == ['c: mean error 39.4 over 15 corruptions; mCE 50.0 (errors divided by the errors of '
+                               'AlexNet)']
     assert 'spatter' in summaries({**rows, 'c/spatter/1': row(0.0, 1000)})[0]
     assert 'mCE 50.0' in summaries({**rows, 'c/spatter/1': row(0.0, 1000)})[0]
     assert 'mCE' not in summaries(rows, imagenet=False)[0]
