@@ -1,4 +1,4 @@
-"""Our nodes of MMEngine's registries: `type='mae_backbone.X'` in a config finds what is registered here.
+"""Our nodes of MMEngine's registries: `type='mae_backbone.X'` in a config finds classes that are registered here.
 
 MMEngine imports this module itself and ignores an ImportError in it without a message: it must import nothing else.
 """

@@ -96,7 +96,7 @@ def measure(args: argparse.Namespace, size: int) -> Report:
 def settings(args: argparse.Namespace, size: int, *, reference: bool) -> dict:
     """Settings of a side, for the table."""
     return {'model': f'{args.arch}/{PATCH}, {size}x{size}', 'batch': args.batch, 'dtype': 'float32',
-            'relative positions': 'N x N table' if reference else 'nothing N x N', 'rounds': args.rounds}
+            'relative positions': 'N x N table' if reference else 'no N x N matrix', 'rounds': args.rounds}
 
 
 def reference_memory(args: argparse.Namespace, size: int) -> int:

@@ -53,7 +53,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, *, repeats: int = 5) -> float:
-    """FLOP/s of the fastest of some products of large square matrices: what the machine reaches, not its data sheet.
+    """FLOP/s of the fastest of some products of large square matrices: measured, not from a data sheet.
 
     Called in every round of a benchmark, so that it is measured under the same load.
     """
@@ -129,7 +129,7 @@ def _serve(pipe: Connection, prepare: Callable, args: tuple, device: torch.devic
         while True:
             command = pipe.recv()
             pipe.send(work() if command == 'call' else peak_bytes(device) - before)
-    except EOFError:  # the other end was closed
+    except EOFError:  # the other end is closed
         return
     except Exception as error:
         pipe.send(error if isinstance(error, ValueError | OSError) else RuntimeError(traceback.format_exc()))

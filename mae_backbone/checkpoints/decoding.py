@@ -74,7 +74,7 @@ def decode(tree: object, load: Load | None = None) -> object:
 
 
 class _Decoder:
-    """Decodes each object once, so that what is shared stays shared."""
+    """Decodes each object once, so that shared objects stay shared."""
 
     def __init__(self, load: Load | None) -> None:
         self.load = load

@@ -138,8 +138,8 @@ def latest_intact(work_dir: str | Path, damaged: dict[Path, str]) -> Path | None
 def saved_checkpoints(work_dir: str | Path) -> list[Path]:
     """The checkpoints that a run could continue from, intact or damaged, in the order in which they are to be tried.
 
-    The one named in `last_checkpoint` comes first, then the others from the latest on. What was saved after that note
-    comes before all of them: a run may be killed between the two.
+    The one named in `last_checkpoint` comes first, then the others from the latest on. A checkpoint that is newer than
+    that file comes before all of them: the run may have been killed between the two writes.
     """
     note = Path(work_dir, 'last_checkpoint')
     noted = Path(note.read_text(encoding='utf-8').strip()) if note.is_file() else None

@@ -26,7 +26,7 @@ class Name:
 
 @dataclass(eq=False)
 class Call:
-    """A call or an instance that a pickle describes; `state` and `items` are what it sets on the result."""
+    """A call or an instance that a pickle describes; `state` and `items` are set on the result."""
 
     function: object
     arguments: tuple

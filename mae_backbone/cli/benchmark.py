@@ -138,7 +138,7 @@ def _add_measurement(parser: argparse.ArgumentParser, *, rounds: int) -> None:
                        help='rounds before the measurement (default: %(default)s)')
 
 
-# Kind -> what it measures, and its options.
+# Kind -> its description and its options.
 _KINDS = {
     'step': ('a step of MAE pretraining', _add_step),
     'backbone': ('the forward and backward pass of the ViTDet backbone', _add_backbone),

@@ -29,7 +29,7 @@ RUN_KEYS = {
     'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type', 'metainfo',
     'backend_args', 'max_epochs',
 }
-# Of these, changing the variable changes nothing: what was built from it has its value already.
+# Changing one of these variables has no effect: the config has already used its value.
 _VARIABLES = {'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type',
               'metainfo', 'backend_args', 'max_epochs'}
 # Options that set what people want to set with such a variable.
@@ -42,7 +42,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: the config does not exist.
-        ValueError: a key that nothing reads, or a config without a data_root for --data-root.
+        ValueError: a key is unknown, or the config has no data_root for --data-root.
     """
     path = find_config(args.config)
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
@@ -68,23 +68,23 @@ def parse_options(options: list[str]) -> dict[str, object]:
 
 
 def check_keys(cfg: Config, options: dict[str, object]) -> None:
-    """Refuses misspelled top-level keys, and options that would change nothing.
+    """Refuses misspelled top-level keys, and options without effect.
 
     Raises:
-        ValueError: such a key; the message has the keys that do what was meant.
+        ValueError: such a key; the message names the keys that have the intended effect.
     """
     for key in cfg:
         similar = difflib.get_close_matches(key, RUN_KEYS, n=1, cutoff=0.85)
         if key not in RUN_KEYS and similar and similar[0] not in cfg:
-            raise ValueError(f'{cfg.filename} has the key {key!r}, which nothing reads: did you mean {similar[0]!r}?')
+            raise ValueError(f'{cfg.filename} has the unknown key {key!r}: did you mean {similar[0]!r}?')
     for option in options:
         first = option.split('.')[0]
         if first in cfg and (first not in RUN_KEYS or first in _VARIABLES):
-            raise ValueError(f'--cfg-options {option} would change nothing: {first} is a variable that the config has '
+            raise ValueError(f'--cfg-options {option} has no effect: {first} is a variable that the config has '
                              f'used already: {_keys_that_count(cfg, first)}')
         if first not in RUN_KEYS:
             similar = difflib.get_close_matches(first, RUN_KEYS - _VARIABLES | set(cfg), n=1)
-            raise ValueError(f'--cfg-options {option}: nothing reads {first!r}'
+            raise ValueError(f'--cfg-options {option}: unknown key {first!r}'
                              + (f'; did you mean {similar[0]!r}?' if similar else
                                 ', see the top-level keys of the config'))
 

@@ -54,7 +54,7 @@ class _Interrupt:
 
 
 def _report_interrupt(resume_hint: str) -> int:
-    print(f'\ninterrupted: what was written stays; {resume_hint}', file=sys.stderr)
+    print(f'\ninterrupted: files that were written are kept; {resume_hint}', file=sys.stderr)
     return 128 + signal.SIGINT
 
 
@@ -128,7 +128,7 @@ def _signals_end_the_run() -> Iterator[None]:
 
 
 def _terminate(number: int, _: FrameType | None) -> None:
-    print(f'\n{signal.Signals(number).name}: terminated, what was written stays', file=sys.stderr)
+    print(f'\n{signal.Signals(number).name}: terminated, files that were written are kept', file=sys.stderr)
     sys.exit(128 + number)
 
 
@@ -139,7 +139,7 @@ def _distributed() -> ModuleType | None:
 
 
 def explain(error: BaseException) -> str | None:
-    """Returns one readable message for what a user can correct, or None for a defect of the program."""
+    """Returns one readable message for a mistake that a user can correct, or None for a defect of the program."""
     text = str(error)
     for rule in (_lost_process, _no_space, _file_error, _out_of_memory, _config_error):
         if (message := rule(error, text)) is not None:

@@ -8,7 +8,7 @@ from mae_backbone import __version__
 from mae_backbone.cli.errors import exit_process, is_rank0, run_cli
 from mae_backbone.compat.install_check import newer_than_tested
 
-# Command -> what it does, in the order in which they are used.
+# Command -> description, in the order in which the commands are used.
 COMMANDS = {
     'quickstart': 'run the whole path on generated images: pretraining, detection, segmentation, classification',
     'check': 'check a labeled data set: read every image, count classes and objects, draw samples',

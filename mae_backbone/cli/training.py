@@ -32,7 +32,7 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
         cfg.load_from = resume_path(args.resume, cfg.work_dir)
         cfg.resume = cfg.load_from is not None
         lines.append(f'resumes from {cfg.load_from}' if cfg.resume else
-                     f'resumes nothing: {cfg.work_dir} has no checkpoint')
+                     f'nothing to resume: {cfg.work_dir} has no checkpoint')
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'checkpoint {cfg.load_from} does not exist: check --resume')
     if args.epochs is not None or args.iters is not None:

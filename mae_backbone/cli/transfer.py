@@ -20,9 +20,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('suite', metavar='SUITE', help='quick, few-labels, paper, small-sets, or the path of a config')
     group = parser.add_argument_group('encoders')
     group.add_argument('--checkpoint', nargs='+', action='extend', required=True, metavar='FILE|RUN',
-                       help='what is evaluated: checkpoints, or a work directory with several of them')
+                       help='encoders to evaluate: checkpoints, or a work directory with several of them')
     group.add_argument('--against', nargs='+', action='extend', default=[], metavar='FILE|random',
-                       help='what it is compared with: other checkpoints, or random weights of the same architecture')
+                       help='encoders to compare with: other checkpoints, or random weights of the same architecture')
     group = parser.add_argument_group('what is run')
     group.add_argument('--data-root', type=Path, default='data', metavar='DIR',
                        help='holds the folders of the data sets, or is the only one (default: %(default)s)')

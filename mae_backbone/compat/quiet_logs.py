@@ -1,4 +1,4 @@
-"""Named filters for messages of OpenMMLab and pycocotools that tell a user nothing, each with its reason."""
+"""Named filters for messages of OpenMMLab and pycocotools that do not help users, each with its reason."""
 import builtins
 import logging
 import warnings
@@ -38,7 +38,7 @@ def keep_record(record: logging.LogRecord) -> bool:
 
 
 def install() -> None:
-    """Installs the filters that are not a logger's. Imports MMEngine. A second call does nothing."""
+    """Installs the filters that do not belong to a logger. Imports MMEngine. A second call does nothing."""
     import mmengine.logging
     import pycocotools.coco
     import pycocotools.cocoeval

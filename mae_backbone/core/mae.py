@@ -66,7 +66,7 @@ class MAE(nn.Module):
         return self.loss(patches, pixels, mask, weights), pixels, mask
 
     def predict(self, patches: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
-        """patches (B, L, P) of a grid (h, w) -> pixels (B, L - K, P) predicted for the hidden ones from the others."""
+        """patches (B, L, P) of a grid (h, w) -> predicted pixels (B, L - K, P) of the hidden patches."""
         tokens = self.encoder.embed_visible(patches, mask, grid)      # (B, K, D)
         latent = self.encoder.encode(tokens)                          # (B, 1 + K, D)
         return self.decoder(latent, mask, grid)

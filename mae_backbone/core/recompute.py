@@ -34,7 +34,7 @@ def recompute_inputs(function: Callable[..., Tensor], *make_inputs: MakeInput, r
         return function(*inputs)
     device_type, dtype = inputs[0].device.type, autocast_dtype(inputs[0])
 
-    # The hooks live as long as the graph. A strong reference to the inputs would keep what is not to be stored.
+    # The hooks live as long as the graph. A strong reference to the inputs would keep them in memory.
     pairs = [(weakref.ref(tensor.untyped_storage()), make) for tensor, make in zip(inputs, make_inputs, strict=True)]
 
     def pack(saved: Tensor) -> Tensor | tuple[MakeInput, torch.Size]:

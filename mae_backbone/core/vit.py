@@ -57,7 +57,7 @@ class ViT(nn.Module):
         relative_positions: add detectron2's decomposed relative positions in every block.
         relative_bias: add the relative positions of BEiT, a number for each distance and head: 'block' has a table in
             every block (MAE's segmentation), 'shared' one for all blocks. None for none. They allow a class token.
-        checkpointing: recompute whole blocks in the backward pass instead of storing what is inside of them.
+        checkpointing: recompute whole blocks in the backward pass instead of storing their activations.
 
     Raises:
         ValueError: an arch or a combination that does not exist.

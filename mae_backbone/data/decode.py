@@ -86,7 +86,7 @@ def decode(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     """content of an image file -> pixels (H, W, 3) uint8 RGB, as `read_image`.
 
     Raises:
-        BadImageError: says what is wrong and what to do. The message continues a sentence that starts with the file
+        BadImageError: names the fault and the remedy. The message continues a sentence that starts with the file
             name, which is not known here.
     """
     return to_rgb(decode_bgr(data, decoding), decoding)

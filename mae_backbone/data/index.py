@@ -267,7 +267,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def _one_process_at_a_time(folder: Path) -> Iterator[None]:
-    """Serializes the processes of a distributed run: the first one builds what the others then load."""
+    """Serializes the processes of a distributed run: the first one builds a table, then the others load it."""
     if int(os.environ.get('WORLD_SIZE', 1)) == 1:
         yield
         return

@@ -76,7 +76,7 @@ def loader_options(machine: Machine, batch: int, *, gpu: bool) -> LoaderOptions:
 
 
 def batch_bytes(loader: ConfigDict) -> int:
-    """Size of a batch in bytes, from the config alone."""
+    """Size of a batch in bytes, computed from the config."""
     dataset = loader.get('dataset', {})
     sizes = [dataset.get('image_size', _IMAGE_SIZE)]
     sizes += [size for _, size in loader.get('batch_sampler', {}).get('image_sizes', ())]

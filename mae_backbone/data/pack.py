@@ -80,7 +80,7 @@ def verify(out: str | Path) -> int:
         except (OSError, ValueError) as error:
             faults.append(str(error))
     if faults:
-        raise ValueError(f'{len(faults)} of {len(records)} shards differ from what was packed:\n  '
+        raise ValueError(f'{len(faults)} of {len(records)} shards have changed since they were packed:\n  '
                          + '\n  '.join(faults[:5]) + f'\nDelete them and {out / MANIFEST}, and pack again')
     return sum(record['images'] for record in records)
 

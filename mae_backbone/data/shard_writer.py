@@ -153,7 +153,7 @@ def _key(path: str, index: int, keys: set[str]) -> tuple[str, str]:
 
 
 class _HashingFile:
-    """A file that computes the hash of what is written to it."""
+    """A file that computes the hash of the bytes written to it."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.sha256 = file, hashlib.sha256()

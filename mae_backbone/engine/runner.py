@@ -69,7 +69,7 @@ class Runner(mmengine.runner.Runner):
 
     @classmethod
     def quietly_from_cfg(cls, cfg: mmengine.Config) -> 'Runner':
-        """Builds a Runner; what MMEngine prints meanwhile (environment, whole config) goes to the log file only.
+        """Builds a Runner. MMEngine's messages about the environment and the config go to the log file only.
 
         Messages of this package go to the Runner's handlers from then on.
         """
@@ -210,7 +210,7 @@ class Runner(mmengine.runner.Runner):
                                 f'run continues at iteration {self.iter} of the schedule of the config')
 
     def train(self) -> nn.Module:
-        """Trains; first removes what a killed run was writing."""
+        """Trains, after removing incomplete files of a killed run."""
         if is_main_process():
             for path in remove_partial_files(self.work_dir):
                 self.logger.info(f'{path} removed: a killed run was writing it')
@@ -227,7 +227,7 @@ class Runner(mmengine.runner.Runner):
                          diff_rank_seed: bool = False) -> DataLoader:
         """Builds a loader; with fewer images than a batch and `drop_last`, the batch is made smaller.
 
-        MMEngine would train on no batch at all, and fail. `LoadImage` replaces mmcv's transform of the pipelines, which
+        MMEngine would have no batch, and fail. `LoadImage` replaces mmcv's transform of the pipelines, which
         decodes images of any size.
         """
         if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):

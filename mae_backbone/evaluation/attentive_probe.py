@@ -1,4 +1,4 @@
-"""Attentive probe on kept tokens: one learned query attends to all tokens of an image, before a linear classifier."""
+"""Attentive probe on cached tokens: one learned query attends to all tokens of an image, before a linear classifier."""
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +24,7 @@ def attentive_probe(train: Features, test: Features, *, heads: int, lrs: Sequenc
     """Trains a cross-attention with one learned query, then a linear classifier, on frozen tokens, and tests it.
 
     Attentive probing (Chen et al., Context Autoencoder, 2022). MAE's loss does not make the mean of the patch tokens
-    informative; this probe measures what the tokens contain. It is trained on kept tokens (pooling='tokens'), which
+    informative; this probe measures what the tokens contain. It is trained on cached tokens (pooling='tokens'), which
     costs a fraction of passing the images through the backbone in each epoch. The tokens of ImageNet do not fit on most
     disks (ViT-B: 390 GB): configs/classification/vit-b_attentive_90e_in1k.py trains the same head on the frozen
     backbone.

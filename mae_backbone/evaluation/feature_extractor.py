@@ -17,7 +17,7 @@ def token_spread(tokens: Tensor) -> Tensor:
     return (around.square().sum(dim=(1, 2)) / tokens.square().sum(dim=(1, 2)).clamp(min=1e-12)).sqrt()
 
 
-# tokens (B, 1 + L, D), the class token first -> what is kept of them.
+# tokens (B, 1 + L, D), the class token first -> pooled features.
 POOLINGS: Mapping[str, Callable[[Tensor], Tensor]] = {
     'mean': lambda tokens: tokens[:, 1:].mean(dim=1),
     'class': lambda tokens: tokens[:, 0],

@@ -43,7 +43,7 @@ def find_sets(folder: str | Path, classes: Sequence[str]) -> list[ImageSet]:
 
     Raises:
         OSError: the folder does not exist.
-        ValueError: there is no set in it, or a set has folders that are not classes of the model.
+        ValueError: the folder has no set, or a set has folders that are not classes of the model.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():

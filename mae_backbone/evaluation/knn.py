@@ -1,4 +1,4 @@
-"""k-nearest-neighbor classification on frozen features, which trains nothing."""
+"""k-nearest-neighbor classification on frozen features, without training."""
 import copy
 import logging
 import time
@@ -146,8 +146,8 @@ class KNNLoop(BaseLoop):
         temperature: of the votes, see `knn_predictions`.
 
     Raises:
-        ValueError: there is no metric, or a k below 1. When run: images without labels, features that are not vectors,
-            a bank without a batch, and the errors of `knn_predictions`.
+        ValueError: the evaluator has no metric, or k is below 1. When run: images without labels, features that are not
+            vectors, a bank without a batch, and the errors of `knn_predictions`.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, evaluator: Evaluator | dict | list, *,

@@ -1,4 +1,4 @@
-"""Linear probe on kept features: trains many learning rates at once, and selects one on held-out training images."""
+"""Linear probe on cached features: trains many learning rates at once, and selects one on held-out training images."""
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
@@ -147,8 +147,8 @@ def train_heads(train: Features, settings: Sequence[Setting], *, num_classes: in
                 device: str | torch.device = 'cpu') -> Heads:
     """Trains a linear classifier for each setting, all of them on the same batches at the same time.
 
-    SGD with momentum, a linear warm-up and half a cosine. The heads share the images and nothing else: each equals a
-    head that is trained by itself. LARS, which the paper uses for batches of 16,384, is not needed because the learning
+    SGD with momentum, a linear warm-up and half a cosine. The heads share only the images: each equals a head that
+    is trained separately. LARS, which the paper uses for batches of 16,384, is not needed because the learning
     rates are searched.
 
     Args:

@@ -10,7 +10,7 @@ from mae_backbone.formats.messages import first_few
 
 _HEX = '[0-9a-fA-F]{2}'
 _NAME_AND_COLOR = re.compile(rf'(?P<name>.*\S)\s+#(?P<red>{_HEX})(?P<green>{_HEX})(?P<blue>{_HEX})')
-NO_CLASS = '-'  # takes the place of a name for the color of pixels of no class
+NO_CLASS = '-'  # written instead of a name, for the color of pixels without a class
 
 
 class ClassFile(NamedTuple):

@@ -114,7 +114,7 @@ class CocoFormat(DataFormat):
         file = self.file
         if not file.has_annotations:
             raise DataError(f"{file.path} has no list 'annotations': set ann_file to the file with the labels. Without "
-                            'labels, tools/predict.py can predict the images, but nothing can train or test on them')
+                            'labels, tools/predict.py can predict the images, but training and testing need labels')
         num_crowds = sum(file.num_crowds[number] for number in self.categories)
         if not num_boxes and num_crowds:
             raise DataError(f'{file.path}: all {num_crowds:,} annotations of {first_few(self.spec.class_names)} have '
@@ -202,7 +202,7 @@ class CocoFormat(DataFormat):
         return lines
 
     def _notes(self, *, masks: bool) -> list[str]:
-        """Counts what is not an error but good to know. Refuses a set whose images would all be filtered out."""
+        """Counts findings that are not errors. Refuses a set whose images would all be filtered out."""
         file, categories = self.file, self.categories
         filters = (self.spec.option('filter_cfg') or {}) if self.spec.split == 'train' else {}
         min_size, drops_empty = filters.get('min_size', 0), filters.get('filter_empty_gt', False)
@@ -283,7 +283,7 @@ class CocoFormat(DataFormat):
         return read_content(self.spec.annotations)
 
     def statistics(self, pixel_counts: np.ndarray) -> list[str]:
-        """Counts boxes by class and by area, and what is wrong with them."""
+        """Counts boxes by class, by area and by fault."""
         file = self.file
         areas = [annotation['area'] for annotation in self._content.get('annotations', [])
                  if not annotation.get('iscrowd') and is_trained(annotation, file.images[annotation['image_id']])]

@@ -16,7 +16,7 @@ _MANY = 0.25       # fraction of the objects, and
 _AT_LEAST = 3      # number of objects, from which on the file as a whole is taken to be wrong
 _AREA_SLACK = 1.2  # times the area of the box, plus 16 pixels for tiny ones
 
-# Causes of a mask that does not fit its box: what it is, and what to do.
+# Causes of a mask that does not fit its box: description and advice.
 _BOX_CAUSES = {
     'corners': ('bbox seems to be x1, y1, x2, y2', 'write x, y, width, height'),
     'centers': ('bbox seems to be the center and the size', 'write x, y of the upper left corner, width, height'),

@@ -184,7 +184,7 @@ def _parse(path: str, size: int) -> Any:
     except (ValueError, RecursionError) as error:
         if text.lstrip().startswith('{') and not text.rstrip().endswith('}'):
             raise DataError(f'{path} is truncated after {size:,} bytes: copy it again') from error
-        # The content is not shown: a config may name a file that has nothing to do with annotations.
+        # The content is not shown: a config may name a file that does not hold annotations.
         if text.startswith('version https://git-lfs'):
             raise DataError(f'{path} is a pointer of Git LFS: run git lfs pull') from error
         raise DataError(f'{path} is not JSON ({error}): expected annotations in COCO\'s format') from error

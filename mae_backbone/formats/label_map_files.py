@@ -1,4 +1,4 @@
-"""Files of label maps: pairs of an image and its map, their pixels, and what is wrong with them."""
+"""Files of label maps: pairs of an image and its map, their pixels, and their faults."""
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -154,7 +154,7 @@ def _type_fault(labels: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class LabelMapSummary:
-    """Content of a label map: its labels, or what is wrong with it."""
+    """Content of a label map: its labels, or its fault."""
 
     path: str
     labels: frozenset[int] = frozenset()

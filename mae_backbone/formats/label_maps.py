@@ -148,8 +148,8 @@ class LabelMaps(DataFormat):
         absent = [name for label, name in enumerate(names, start=valid.first) if label not in present]
         if split == 'train' and len(names) > 1 and len(absent) >= len(names) - 1:
             raise DataError(f'the {len(summaries):,} inspected label maps of training contain only {sorted(present)}, '
-                            f'so that there is nothing to tell apart: expected the labels {valid}; in masks of 0 and '
-                            '255, replace 255 by 1')
+                            f'but training needs pixels of at least two classes: expected the labels {valid}; in masks '
+                            'of 0 and 255, replace 255 by 1')
         if split == 'train' and len(summaries) == len(self._pairs):
             _check_ignored(summaries, valid, absent)
         ignored = float(np.mean([summary.ignored for summary in summaries]))

@@ -11,7 +11,7 @@ def frequency_table(counts: Mapping[str, int], unit: str) -> list[str]:
 
     Args:
         counts: by class name.
-        unit: what is counted, such as 'boxes'.
+        unit: name of the counted things, such as 'boxes'.
     """
     total = sum(counts.values()) or 1
     ranked = sorted(counts.items(), key=lambda item: -item[1])

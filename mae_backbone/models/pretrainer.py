@@ -89,7 +89,7 @@ class MAEPretrainer(BaseModel):
         print_log(f'torch.compile: {"on" if chosen else "off"} ({why})', logger='current')
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict]:
-        """The loss, and nothing to log: it stays on the device until `DeviceLogHook` fetches it."""
+        """Returns the loss, without values to log: it stays on the device until `DeviceLogHook` fetches it."""
         device_scalars.record('loss', losses['loss'], mean=True)
         return losses['loss'], {}
 

@@ -39,7 +39,7 @@ class JsonList:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._stack:  # without the exception: what was added is kept
+        with self._stack:  # without the exception: the added entries are kept
             self._file.write(']\n')
 
 

@@ -65,7 +65,7 @@ def merge(tiles: Sequence[Tile], per_tile: Sequence[Instances], size: tuple[int,
     """Merges the instances of overlapping tiles, in coordinates of the image of `size` (H, W).
 
     Two instances of a class from different tiles are the same object if the IoU of their boxes is at least `SAME_IOU`;
-    where a tile cut the object, the other box is first clipped to what that tile saw. Of several whole instances of an
+    if a tile cut the object, the other box is first clipped to that tile. Of several whole instances of an
     object the one with the highest score is kept (NMS across tiles). A cut instance is dropped for a whole one that it
     matches or that mostly contains it. If no tile has the whole object, its cut instances are united. Instances of one
     tile are never merged with each other.

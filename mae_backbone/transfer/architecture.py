@@ -50,7 +50,7 @@ class Architecture(NamedTuple):
 def architecture_in(content: object, path: Path) -> Architecture:
     """Returns the architecture of the ViT in the content of a checkpoint.
 
-    Weights do not show the number of heads. If the checkpoint carries no config, the number is that of the named
+    Weights do not show the number of heads. If the checkpoint carries no config, the number is taken from the named
     architecture of the same width and depth, or one head per 64 channels (ViT paper, table 1), which is logged.
 
     Raises:
@@ -80,7 +80,7 @@ def read_architecture(path: Path) -> Architecture:
 
 
 def config_in(content: object) -> dict[str, Any]:
-    """Returns the config that a checkpoint of ours carries as text, or {}. The text is parsed and never executed."""
+    """Returns the config in a checkpoint of this package, or {}. Its text is parsed and never executed."""
     meta = content.get('meta') if isinstance(content, dict) else None
     text = meta.get('cfg') if isinstance(meta, dict) else None
     return parse_config(text) if isinstance(text, str) else {}

@@ -44,7 +44,7 @@ class RunningJob(Protocol):
         """Why the process of a job that is done died, or None if it ended normally."""
 
     def cancel(self) -> None:
-        """Asks the job to end. It may save what it has first."""
+        """Asks the job to end. The job may save first."""
 
     def wait(self) -> None:
         """Waits for the end of a canceled job if it is a process of this machine."""

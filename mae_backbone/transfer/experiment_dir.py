@@ -112,13 +112,13 @@ def write_spec(folder: Path, spec: Spec, where: dict[str, Any]) -> None:
 
 
 def set_aside_broken(folder: Path) -> str | None:
-    """Renames what is broken in the folder of a cell, so that the cell runs again.
+    """Renames broken files in the folder of a cell, so that the cell runs again.
 
     A broken result file is renamed. If the spec is broken, nothing in the folder can be trusted to belong to the cell,
     and the whole folder is renamed. A folder that another process works in is left as it is.
 
     Returns:
-        What was broken and what it was renamed to, or None if nothing was.
+        The reason and the new name, or None if nothing was broken.
     """
     error = _find_broken(folder)
     if error is None or is_locked(folder):
@@ -142,7 +142,7 @@ def error_message(error: BaseException) -> str:
 
 
 def _find_broken(folder: Path) -> tuple[Path, str] | None:
-    """Returns what has to be renamed and why, or None if nothing is broken."""
+    """Returns the path to rename and the reason, or None if nothing is broken."""
     try:
         if (folder / SPEC).exists():
             read_spec(folder)
@@ -177,7 +177,7 @@ def _load_result(folder: Path) -> dict[str, Any] | None:
 
 
 def _load_json(path: Path) -> dict[str, Any] | None:
-    """Returns the object in a JSON file, or None if there is no such file."""
+    """Returns the object in a JSON file, or None if the file does not exist."""
     if not path.exists():
         return None
     try:

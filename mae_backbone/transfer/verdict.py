@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
 
 
 def outcome_of(difference: Difference) -> Outcome:
-    """Returns what a difference shows, given all the comparisons of its table."""
+    """Returns the result of a comparison, given all the comparisons of its table."""
     if math.isnan(difference.p_holm):
         return 'undecided'
     if difference.p_holm < SIGNIFICANCE:

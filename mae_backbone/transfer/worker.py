@@ -87,7 +87,7 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
 
 
 def _curves(run: Path, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
-    """Returns what a training has logged so far."""
+    """Returns the values that a training has logged so far."""
     curves = {}
     for key in keys:
         with suppress(ValueError):  # nothing yet

@@ -27,7 +27,7 @@ def find_config(name: str | Path) -> Path:
     text = str(name)
     if not text.startswith(_SCOPE) and Path(text).is_file():
         return Path(text)
-    # `configs/` is what the folder is called in the repository, so that its commands also run next to a wheel.
+    # `configs/` is the folder's name in the repository. Paths with it are accepted with a wheel, too.
     inner = text.removeprefix(_SCOPE).removeprefix('configs/').removesuffix('.py')
     root = configs_root()
     exact = root / f'{inner}.py'

@@ -134,7 +134,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """Complete HTML page that loads nothing from other places.
+    """Complete HTML page without external resources.
 
     Args:
         parts: results of the functions of this module; plain strings are escaped.

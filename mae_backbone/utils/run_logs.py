@@ -19,7 +19,7 @@ def seconds_of_step(folder: Path) -> float | None:
 
 
 def tail(path: Path, num_bytes: int = 4000) -> str:
-    """Returns the end of a log, or '' if there is no such file."""
+    """Returns the end of a log, or '' if the file does not exist."""
     if not path.is_file():
         return ''
     with open(path, 'rb') as file:

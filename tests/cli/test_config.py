@@ -33,7 +33,7 @@ CFG = dict(max_iters=3500, train_cfg=dict(max_iters=3500), param_scheduler=[dict
     ('max_iters', r'pass --iters, or set train_cfg\.max_iters, param_scheduler\.1\.end'),
     ('own_variable', 'set the keys that use it, or change it in the config file')])
 def test_variable_that_the_config_has_used_is_refused_with_the_keys_that_count(option: str, advice: str):
-    with pytest.raises(ValueError, match=f'--cfg-options {option} would change nothing: .*{advice}'):
+    with pytest.raises(ValueError, match=f'--cfg-options {option} has no effect: .*{advice}'):
         cli_config.check_keys(Config(CFG), {option: 300})
     cli_config.check_keys(Config(CFG), {'train_cfg.max_iters': 300})
 

@@ -95,7 +95,7 @@ def test_resume_without_a_checkpoint_starts_a_new_run(tmp_path):
     cfg.work_dir = str(tmp_path / 'none')
     lines = training.prepare_training(cfg, parsed(pretrain_options, 'c.py', '--resume', 'auto'))
     assert not cfg.resume
-    assert any('resumes nothing' in line for line in lines)
+    assert any('nothing to resume' in line for line in lines)
 
 
 @pytest.mark.parametrize(('launcher', 'name'), [

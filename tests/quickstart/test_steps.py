@@ -129,7 +129,7 @@ exit_process(run_cli(lambda: run_steps([Step('a', [], Path({str(tmp_path / 'a')!
         assert parent.poll() is None, parent.stderr.read()
         time.sleep(0.1)
     parent.terminate()
-    assert 'what was written stays' in parent.communicate(timeout=30)[1]
+    assert 'files that were written are kept' in parent.communicate(timeout=30)[1]
     assert parent.returncode == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
