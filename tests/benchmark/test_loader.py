@@ -28,7 +28,7 @@ def test_both_sides_load_the_same_crops(tmp_path):
     assert 0 < ours['flips'].sum() < 9
 
 
-def test_synthetic_images_are_as_large_as_those_of_imagenet(tmp_path):
+def test_synthetic_images_are_as_large_as_imagenet(tmp_path):
     write_photographs(tmp_path, 3)
     sizes = [file.stat().st_size for file in tmp_path.iterdir()]
     assert 95_000 < np.mean(sizes) < 130_000  # 138 GB of 1,281,167 images, of 400x350 pixels on average

@@ -26,7 +26,7 @@ def kill_itself():
 
 
 @pytest.mark.slow
-def test_peak_memory_is_that_of_the_work():
+def test_peak_memory_covers_only_the_work():
     held = torch.ones(200 * 2**20, dtype=torch.uint8)
     assert 64 * 2**20 <= peak_memory(fill, 64, device=CPU) < 96 * 2**20
     assert held[0] == 1

@@ -33,7 +33,7 @@ def read(path: str | Path) -> Config:
 
 # ---- the batch
 
-def test_shape_is_that_of_the_first_config_with_the_fewer_classes():
+def test_shape_comes_from_the_first_config_with_fewer_classes():
     ours = read(ROOT / 'configs/segmentation/upernet_vit-b_160k_ade20k-512x512.py')
     theirs = read(find('mmseg::mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py'))
     assert shape_of(options(), [ours, theirs]) == Shape(2, (512, 512), 150)

@@ -84,7 +84,7 @@ def test_pretrained_encoder_becomes_a_model_that_is_tested_and_predicts(task, sc
     assert isinstance(json.loads((tmp_path / 'out' / FILES[task]).read_text()), list)
 
 
-def test_random_weights_are_those_a_training_starts_from(scenes, mae, tmp_path):
+def test_random_weights_equal_the_start_of_a_training(scenes, mae, tmp_path):
     printed = run_command('test', DEMO / 'quickstart_classification.py', 'random', '--data-root', scenes / 'classes',
                '--cfg-options', 'model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={mae}')
     assert 'encoder tensors loaded' in printed

@@ -87,14 +87,14 @@ def test_full_disk_is_recognized_in_every_wording():
     assert 'disk is full' in errors.explain(RuntimeError('write failed: No space left on device'))
 
 
-def test_out_of_memory_is_no_defect():
+def test_out_of_memory_is_not_a_defect():
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 50)
     assert 'too little memory: lower the batch size' in errors.explain(error.value)
     assert 'you tried to allocate 4503599627370496 bytes' in errors.explain(error.value)
 
 
-def test_missing_package_of_the_config_is_no_defect():
+def test_missing_package_of_the_config_is_not_a_defect():
     message = errors.explain(ImportError('Please run "pip install wandb" to install wandb'))
     assert 'not installed' in message
     assert 'pip install wandb' in message

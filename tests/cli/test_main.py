@@ -85,5 +85,5 @@ def test_mistake_in_the_command_is_one_message_and_exit_code_2(arguments: list[s
     assert 'Traceback' not in printed
 
 
-def test_architectures_of_the_benchmarks_are_those_of_the_encoder():
+def test_architectures_of_the_benchmarks_equal_the_encoder():
     assert benchmark.ARCHS == tuple(ARCHS)

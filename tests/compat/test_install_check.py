@@ -12,7 +12,7 @@ OURS = {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentati
 
 @pytest.mark.parametrize('installed', [set(), OURS, {'mmengine', 'mmcv', 'mmdet', 'mmsegmentation'},
                                        {'onedl-mmcv', 'mmdet'}, OURS | {'timm', 'torch'}])
-def test_one_owner_per_folder_is_no_clash(installed):
+def test_one_owner_per_folder_is_not_a_clash(installed):
     assert install_check.clashes(installed) is None
 
 
@@ -30,14 +30,14 @@ def test_several_clashes_make_one_message():
     assert '--no-deps onedl-mmcv~=2.3.6 onedl-mmdetection~=3.5.1`' in message
 
 
-def test_requirements_are_those_of_setup_py():
+def test_requirements_equal_setup_py():
     text = (Path(__file__).parents[2] / 'setup.py').read_text(encoding='utf-8')
     assert set(install_check.RIVALS) == set(re.findall(r"'(onedl-[^']+)'", text))
 
 
 @pytest.mark.parametrize('versions', [{}, {'opencv-python': '4.12.0.88'},
                                       {'opencv-python': '4.12.0.88', 'opencv-python-headless': '4.12.0.88'}])
-def test_opencv_of_one_version_is_no_clash(versions):
+def test_opencv_of_one_version_is_not_a_clash(versions):
     assert install_check.opencv_clash(versions) is None
 
 

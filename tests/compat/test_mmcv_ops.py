@@ -52,7 +52,7 @@ def test_a_compiled_extension_wins_untouched(tmp_path):
 
 # ---- mmdet and mmseg swallow the ImportError of mmcv.ops: who comes first decides
 
-def test_late_import_says_what_to_do_and_installs_nothing():
+def test_late_import_raises_with_advice_and_installs_nothing():
     code = '''
 import sys, warnings
 warnings.simplefilter('ignore')

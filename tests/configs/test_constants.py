@@ -145,5 +145,5 @@ def test_every_recipe_is_compared():
 
 
 @pytest.mark.parametrize('file', RECIPES)
-def test_constants_are_those_of_the_source(file: str):
+def test_constants_equal_the_source(file: str):
     assert_constants(file, RECIPES[file])

@@ -178,7 +178,7 @@ def test_every_recipe_is_compared():
 
 
 @pytest.mark.parametrize('name', RECIPES)
-def test_constants_are_those_of_the_source(name: str):
+def test_constants_equal_the_source(name: str):
     assert_constants(path_of(name), RECIPES[name])
 
 

@@ -58,7 +58,7 @@ def test_positions_are_fixed():
         'decoder_pos_embed']
 
 
-def test_last_tokens_and_gradients_equal_those_of_all_tokens():
+def test_last_tokens_and_gradients_equal_all_tokens():
     model, (latent, mask) = decoder(), latent_and_mask()
     outcomes = []
     for last in (None, 6):

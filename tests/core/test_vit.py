@@ -74,7 +74,7 @@ def test_weights_start_as_in_the_public_mae():
 
 @pytest.mark.parametrize(('patch_size', 'in_channels', 'size'),
                          [(8, 3, (32, 32)), (4, 1, (12, 20)), (14, 4, (42, 28)), (5, 2, (5, 15))])
-def test_visible_tokens_equal_those_of_all_patches(patch_size: int, in_channels: int, size: tuple):
+def test_visible_tokens_equal_all_patches(patch_size: int, in_channels: int, size: tuple):
     model = tiny(image_size=2 * patch_size, patch_size=patch_size, in_channels=in_channels)
     images = torch.randn(2, in_channels, *size)
     tokens, patches = model.embed(images), patchify(images, patch_size)

@@ -20,7 +20,7 @@ def test_images_of_all_depths_are_sorted_without_hidden_files(tmp_path):
     assert list_images(tmp_path) == sorted(list_images(tmp_path), key=str)
 
 
-def test_order_is_that_of_whole_paths(tmp_path):
+def test_images_are_sorted_by_whole_paths(tmp_path):
     names = ['a.png', 'a/b.png', 'a-/c.png', 'a0.png', 'a/b/c.png', 'a/b-.png', 'B.png', 'a/b0/d.png', 'é.png',
              'z/é/a.png']
     for name in names:

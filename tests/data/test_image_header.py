@@ -36,7 +36,7 @@ def resized_header(data: bytes, height: int, width: int) -> bytes:
 
 @pytest.mark.parametrize('kind', ['.jpg', '.png', '.webp', '.bmp', '.tif', '.ppm', '.pgm', '.jp2', '.gif', '.pbm',
                                   '.pam', '.sr', '.hdr', '.pfm'])
-def test_size_equals_that_of_the_decoded_image(kind: str):
+def test_size_equals_the_decoded_image(kind: str):
     image = ramp(37, 53)
     if kind in ('.pgm', '.pbm'):
         image = image[..., 0]
@@ -77,7 +77,7 @@ def test_tiff_of_both_byte_orders_and_sizes(big: bool, order: str):
     assert read_header(file.getvalue()) == ImageHeader(37, 53, 16)
 
 
-def test_default_limit_is_250_megapixels_or_what_memory_allows(monkeypatch: pytest.MonkeyPatch):
+def test_default_limit_is_250_megapixels_or_less_by_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv(SETTING, raising=False)
     for memory, limit in ((2**40, 250_000_000), (120_000_000, 10_000_000), (0, 1_000_000)):
         monkeypatch.setattr(image_header, 'available_memory', lambda memory=memory: memory)

@@ -22,7 +22,7 @@ def load(path: Path, **options: object) -> np.ndarray:
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.bmp', '.webp'])
 @pytest.mark.parametrize('gray', [False, True])
-def test_pixels_equal_those_of_mmcv(tmp_path: Path, suffix: str, gray: bool):
+def test_pixels_equal_mmcv(tmp_path: Path, suffix: str, gray: bool):
     pixels = photograph(40, 60)
     path = save(tmp_path / f'a{suffix}', pixels[..., 0] if gray else pixels)
     assert (load(path) == mmcv.imfrombytes(path.read_bytes())).all()
@@ -30,7 +30,7 @@ def test_pixels_equal_those_of_mmcv(tmp_path: Path, suffix: str, gray: bool):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_exif_orientation_is_that_of_mmcv(tmp_path: Path, orientation: int):
+def test_exif_orientation_equals_mmcv(tmp_path: Path, orientation: int):
     from PIL import Image
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -10,7 +10,7 @@ from mae_backbone.data.sources import open_source
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16'])
-def test_statistics_equal_those_of_all_pixels(tmp_path, dtype):
+def test_statistics_equal_all_pixels(tmp_path, dtype):
     pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (5, 20, 30, 4), dtype=dtype)
     pixels[..., 3] = 7
     for i, image in enumerate(pixels):

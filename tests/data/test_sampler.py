@@ -115,7 +115,7 @@ def test_loader_with_workers_starts_inside_the_epoch(workers: int):
         assert list(loader) == [[draw.index for draw in batch] for batch in wanted[first:]]
 
 
-def test_order_without_shuffle_is_that_of_the_data_set():
+def test_order_without_shuffle_equals_the_data_set():
     sampler = PretrainSampler(range(10), seed=0, shuffle=False)
     assert list(sampler) == list(range(10))
     assert [draw.index for draw in flat(PretrainBatchSampler(sampler, 5))] == list(range(10))

@@ -66,7 +66,7 @@ def test_cfg_options_name_settings_that_the_config_has(page):
 
 
 @every_page
-def test_named_checkpoints_are_those_that_the_run_keeps(page):
+def test_named_checkpoints_are_kept_by_the_run(page):
     runs = {}
     for place, name, options in commands(page):
         for word in options:
@@ -136,7 +136,7 @@ def test_options_in_the_text_exist(page):
             assert option in known | FOREIGN_OPTIONS, f'{page.name}: {code}'
 
 
-def test_table_of_options_is_that_of_the_commands():
+def test_table_of_options_equals_the_commands():
     names = [name for name in importlib.import_module('mae_backbone.cli.main').COMMANDS
              if any(action.dest == 'config' for action in parser_of(name)._actions)]
     table = (ROOT / 'docs/your_data.md').read_text(encoding='utf-8')

@@ -36,7 +36,7 @@ def test_hook_fills_the_page_with_the_marker_only():
     assert message_list.on_page_markdown('# Other') == '# Other'
 
 
-def test_quoted_messages_are_those_of_the_source(source):
+def test_quoted_messages_exist_in_the_source(source):
     page = (ROOT / 'docs/troubleshooting.md').read_text(encoding='utf-8')
     quotes = re.findall(r'^\| `([^`]+)`', page, re.M)
     assert len(quotes) > 30

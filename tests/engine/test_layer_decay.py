@@ -221,7 +221,7 @@ def test_shared_parameter_needs_bypass_duplicate():
     assert table(model, {'layer_decay': 0.5, 'bypass_duplicate': True})['head.weight'] == (1.0, 0.05)
 
 
-def test_the_log_has_a_line_per_group_and_what_was_missed():
+def test_log_has_a_line_per_group_and_unmatched_keys():
     records: list[logging.LogRecord] = []
     logger, handler = MMLogger.get_current_instance(), logging.Handler()
     handler.emit = records.append

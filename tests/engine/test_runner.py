@@ -131,7 +131,7 @@ def test_changed_schedule_equals_run_that_always_had_it(tmp_path: Path, checkpoi
 
     resumed = run(tmp_path / 'resumed', load_from=str(checkpoint), resume=True)
     assert settings_of(resumed) == pytest.approx(settings_of(run(tmp_path / 'whole')), rel=1e-9)
-    assert 'not that of the checkpoint: the run continues at iteration 2' in caplog.text
+    assert 'differs from the checkpoint: the run continues at iteration 2' in caplog.text
     saved = read_run(tmp_path / 'resumed' / 'epoch_2.pth')['optimizer']['state'][0]
     assert saved['step'] == 4  # the moments go on
 

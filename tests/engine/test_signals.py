@@ -17,7 +17,7 @@ time.sleep(60)
 '''
 
 
-def test_signals_are_those_of_schedulers_and_the_keyboard():
+def test_signals_of_schedulers_and_the_keyboard_are_handled():
     assert set(STOP_SIGNALS) == {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
 
 

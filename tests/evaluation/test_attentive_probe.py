@@ -28,7 +28,7 @@ def test_probe_attends_to_the_token_with_the_class():
     assert result.held_out == {}
 
 
-def test_selection_and_seed_are_those_of_the_linear_probe():
+def test_selection_and_seed_equal_the_linear_probe():
     train, test = marked(200, seed=0), marked(100, seed=1)
     options = dict(heads=2, lrs=[1e-5, 1e-2], epochs=8, batch_size=64)
     torch.manual_seed(1)

@@ -66,7 +66,7 @@ def test_compiled_glass_blur_is_seeded_and_leaves_the_random_state():
     assert all(np.array_equal(a, b) for a, b in zip(np.random.get_state(), state, strict=True))
 
 
-def test_strengths_are_those_of_imagenet_c():
+def test_strengths_equal_imagenet_c():
     gray = np.full((64, 64, 3), 100, np.uint8)
     assert corrupt(gray, 'gaussian_noise', 2).std() == pytest.approx(0.12 * 255, rel=0.05)
     assert corrupt(gray, 'shot_noise', 1).var() == pytest.approx(100 * 255 / 60, rel=0.1)

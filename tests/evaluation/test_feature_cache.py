@@ -55,7 +55,7 @@ def tokens_of(model: ViTClassifier, images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize('workers', [0, 1])
-def test_features_equal_those_of_the_model_and_are_extracted_once(tmp_path: Path, workers: int):
+def test_features_equal_the_model_and_are_extracted_once(tmp_path: Path, workers: int):
     model, images = build().train(), Counted(tmp_path / 'log')
     tokens = tokens_of(copy.deepcopy(model), images.images)
     state = torch.get_rng_state()

@@ -5,7 +5,7 @@ import pytest
 from mae_backbone.evaluation.imagenet_c import ALEXNET_ERRORS, CORRUPTIONS, EXTRA_CORRUPTIONS, mean_corruption_error
 
 
-def test_names_are_those_of_the_package():
+def test_names_equal_the_package():
     assert [*CORRUPTIONS] == imagecorruptions.get_corruption_names('all')
     assert [*ALEXNET_ERRORS] == imagecorruptions.get_corruption_names('common')
     assert [*EXTRA_CORRUPTIONS] == imagecorruptions.get_corruption_names('validation')

@@ -101,7 +101,7 @@ def test_imagenet_is_known_by_its_wordnet_ids():
     assert not is_imagenet([f'class {i}' for i in range(1000)])
 
 
-def test_strength_without_corruption_is_a_set_of_its_own():
+def test_strength_without_corruption_is_a_separate_set():
     assert '| 1 | 1,000 | 20 | 60.0 |' in as_markdown({'1': row(60.0), '2': row(40.0)})
 
 

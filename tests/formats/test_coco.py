@@ -261,7 +261,7 @@ def test_boxes_beyond_their_image_are_counted(tmp_path: Path) -> None:
             in lines)
 
 
-def test_counted_boxes_are_those_that_mmdet_trains_on(tmp_path: Path) -> None:
+def test_counted_boxes_equal_the_boxes_that_mmdet_trains_on(tmp_path: Path) -> None:
     from mmdet.datasets import CocoDataset
     content = coco_content()
     boxes = {'no height': [2, 3, 8, 0], 'left of it': [-20, 3, 8, 5], 'across the edge': [35, 25, 20, 20],

@@ -74,7 +74,7 @@ def test_pairs_equal_mmsegs(tmp_path: Path, listed: bool) -> None:
 
 
 @pytest.mark.parametrize('reduced', [False, True])
-def test_accepted_labels_are_those_that_mmseg_passes_to_the_loss(tmp_path: Path, reduced: bool) -> None:
+def test_accepted_labels_equal_the_labels_that_mmseg_passes_to_the_loss(tmp_path: Path, reduced: bool) -> None:
     """Of all numbers in a map, exactly those pass that mmseg turns into a class or into ignore_index."""
     write_label_maps(tmp_path)
     spec = spec_of(tmp_path, reduce_zero_label=reduced)

@@ -32,7 +32,7 @@ def test_a_training_step_trains_all_but_the_positions():
     assert same == {'mae.encoder.pos_embed', 'mae.decoder.decoder_pos_embed'}
 
 
-def test_loss_is_that_of_the_mae_on_normalized_pixels():
+def test_loss_equals_the_mae_on_normalized_pixels():
     model, data = build(), batch()
     inputs = model.data_preprocessor(data, training=True)['inputs']
     assert_close(inputs, (torch.stack(data['inputs']).float() - 120) / 60)

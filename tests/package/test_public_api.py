@@ -17,7 +17,7 @@ def test_public_name_is_imported_when_it_is_used(name: str):
     assert name in dir(mae_backbone)
 
 
-def test_public_names_are_those_with_a_module():
+def test_every_public_name_has_a_module():
     assert set(mae_backbone.__all__) == set(mae_backbone._MODULES)
 
 

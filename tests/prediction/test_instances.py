@@ -35,7 +35,7 @@ def test_shifted_mask_is_the_mask_pasted_into_an_image(pixels):
 
 
 @pytest.mark.parametrize('seed', range(4))
-def test_union_is_that_of_the_pixels(seed):
+def test_union_equals_the_union_of_pixels(seed):
     first, second = (CroppedRLE.from_mask(blobs(number)).shift(number, 2 * number) for number in (seed, seed + 4))
     both, first, second = (coco_rle.decode(mask.in_image(60, 70)) for mask in (first.union(second), first, second))
     assert (both == first | second).all()

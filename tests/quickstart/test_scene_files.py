@@ -50,7 +50,7 @@ def tight_box(mask: np.ndarray) -> list[int]:
     return [min(columns), min(rows), max(columns) - min(columns) + 1, max(rows) - min(rows) + 1]
 
 
-def test_files_show_what_was_rendered(written):
+def test_files_hold_the_rendered_scenes(written):
     for index, seed in zip(range(FEW['train']), scene_files._seeds(0, 1), strict=False):
         scene = scenes.render_scene(seed, size=64)
         segments = cv2.imread(str(written / f'segments/train/{index:06d}.png'), cv2.IMREAD_UNCHANGED)

@@ -126,7 +126,7 @@ def test_a_data_set_whose_classes_changed_is_refused(experiment, tmp_path):
         plan(experiment())
 
 
-def test_results_are_those_of_finished_cells(experiment):
+def test_results_come_from_finished_cells(experiment):
     planned = experiment()
     plan(planned)
     assert cell_results(planned) == []

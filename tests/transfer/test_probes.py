@@ -41,7 +41,7 @@ def test_trained_probes_are_deterministic(spec, tmp_path, probe: str, options: d
     assert cells[0]['chosen']['lr'] > 0
 
 
-def test_labeled_rows_are_those_of_a_training(spec):
+def test_labeled_rows_equal_a_training(spec):
     part = ClassFolder(spec['data_root'], 'train', train=False, fraction=0.25, seed=3)
     every = ClassFolder(spec['data_root'], 'train', train=False)
     rows = labeled_rows(spec['data_root'], 0.25, 3)

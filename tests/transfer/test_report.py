@@ -124,7 +124,7 @@ def words_in(part: str) -> list[set[str]]:
     return [set(re.findall('<!-- (.*?) -->', drawn)) for drawn in drawn_in(part)]
 
 
-def test_a_chart_is_no_wider_than_a_phone(page):
+def test_chart_is_not_wider_than_a_phone(page):
     drawn = drawn_in(page.read_text(encoding='utf-8'))
     assert len(drawn) == 4
     assert all(float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1]) * 96 / 72 <= 390 for svg in drawn)

@@ -61,7 +61,7 @@ def test_differences_are_paired_by_seed():
     assert compare(ours, {7: 1.0}) is None
 
 
-def test_without_variation_there_is_no_p_value():
+def test_p_value_is_missing_without_variation():
     assert math.isnan(compare({0: 1.0}, {0: 2.0}).p)
     shifted = {0: 60.1, 1: 61.3, 2: 59.7}
     assert math.isnan(compare(shifted, {seed: value - 0.1 for seed, value in shifted.items()}).p), 'rounding alone'

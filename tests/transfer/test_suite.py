@@ -83,7 +83,7 @@ def test_an_unknown_suite_lists_the_known_ones():
         load_suite('no_such_suite')
 
 
-def test_a_selection_of_a_suite_has_what_was_selected(tmp_path):
+def test_selection_of_a_suite_has_the_selected_parts(tmp_path):
     found = suite(tmp_path)
     part = found.only(tasks=['knn'], labels=[1.0])
     assert [(task.name, task.data, task.labels) for task in part.tasks] == [('knn', ('one', 'two'), (1.0,))]

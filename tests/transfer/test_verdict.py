@@ -36,7 +36,7 @@ def results(effects: dict[str, tuple[float, float, int]]) -> list[CellResult]:
             for task, (mean, spread, seeds) in effects.items() for model in ('mae', 'random') for seed in range(seeds)]
 
 
-def test_the_sentence_counts_what_is_shown_and_names_the_rest():
+def test_sentence_counts_comparisons_and_names_the_rest():
     effects = {'a': (10, 0.2, 4), 'b': (-10, 0.2, 4), 'c': (0, 0.1, 4), 'd': (5, 9, 3), 'e': (9, 0, 1)}
     rows = make_table(results(effects), ['random'])
     [verdict] = verdicts(rows, ENCODERS)
