@@ -4,7 +4,7 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import redirect_stdout
 from copy import copy
 from functools import lru_cache
@@ -216,7 +216,23 @@ class Runner(mmengine.runner.Runner):
                 self.logger.info(f'{path} removed: a killed run was writing it')
         if isinstance(self._train_dataloader, dict) and self._train_dataloader.get('num_workers') == 'auto':
             self.logger.info(self.tune_loader())
-        return super().train()
+        try:
+            return super().train()
+        finally:
+            self._stop_workers()
+
+    def _stop_workers(self) -> None:
+        """Ends the workers of the training data.
+
+        Python ends processes that are left at its exit by one SIGTERM, which these workers ignore for a minute
+        (`start_worker`), and waits for them.
+        """
+        loop = self._train_loop
+        if isinstance(getattr(loop, 'dataloader_iterator', None), Generator):
+            loop.dataloader_iterator.close()
+        iterator = getattr(getattr(loop, 'dataloader', None), '_iterator', None)  # of persistent workers
+        if hasattr(iterator, '_shutdown_workers'):
+            iterator._shutdown_workers()
 
     def tune_loader(self) -> str:
         """Replaces `num_workers='auto'` of the train_dataloader by a number; returns a line for the plan."""

@@ -1,11 +1,22 @@
 """kill -9 at any moment, again and again, changes no loss of a training."""
+import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 from helpers.driven_runs import drive
+from helpers.micro_runs import run_config, train, write_data
 
 KILLS = int(os.environ.get('MAE_BACKBONE_KILLS', '20'))  # more for a release
+
+
+@pytest.mark.parametrize('task', ['pretraining', 'classification'])
+def test_no_worker_outlives_a_training(tmp_path: Path, task: str):
+    """At its exit Python would wait a minute for them, as they ignore its signal."""
+    data = write_data(task, tmp_path / 'data')
+    runner = train(run_config(task, tmp_path / 'run', data, iterations=9, workers=2))
+    assert runner.iter == 9
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow
