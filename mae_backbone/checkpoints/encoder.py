@@ -24,9 +24,9 @@ _NEW_CONVOLUTION = tuple(f'.residual.{name}' for i in (1, 2, 3) for name in (
 def load_encoder(model: ViT, path: str | Path) -> None:
     """Loads the encoder in the file at `path` into `model`.
 
-    Reads what tools/pretrain.py and tools/train.py write, public MAE files (`.pth` with `model`), timm's state dicts,
-    safetensors of any of them, and `.pkl` files of detectron2. Position embeddings stored for another grid, and patch
-    embeddings of another patch size, are resized. Both are logged.
+    Reads what `mae-backbone pretrain` and `mae-backbone train` write, public MAE files (`.pth` with `model`), timm's
+    state dicts, safetensors of any of them, and `.pkl` files of detectron2. Position embeddings stored for another
+    grid, and patch embeddings of another patch size, are resized. Both are logged.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -66,7 +66,7 @@ def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[s
     if len(prefixes) != 1:
         content = f'{len(prefixes)} ViTs, under {prefixes}' if prefixes else f'no ViT, but {few(stored)}'
         raise CheckpointError(f'{path} holds {content}; expected exactly one {anchor}: pass a checkpoint of '
-                              'tools/pretrain.py, of tools/train.py, or of the public MAE code')
+                              '`mae-backbone pretrain`, of `mae-backbone train`, or of the public MAE code')
     prefix = prefixes[0]
     weights = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
     check_finite(weights, path)

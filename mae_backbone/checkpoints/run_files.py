@@ -181,8 +181,8 @@ def read_run(path: str | Path) -> dict:
     if Path(path).suffix == '.pkl':
         return dict(state_dict=from_detectron2(weights_in(content, path)), meta={})
     if not isinstance(content, dict) or 'state_dict' not in content or 'meta' not in content:
-        raise CheckpointError(f'{path} holds no run of tools/train.py or tools/pretrain.py (no state_dict and meta): '
-                              'pass one of those; weights of other origin go to --pretrained')
+        raise CheckpointError(f'{path} holds no run of `mae-backbone train` or `mae-backbone pretrain` (no '
+                              'state_dict and meta): pass one of those; weights of other origin go to --pretrained')
     _check_run(content, path)
     for key in ('cfg', 'config'):
         content['meta'].pop(key, None)
@@ -274,7 +274,7 @@ def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:
 
 
 def load_model(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
-    """Loads the weights of a checkpoint of tools/train.py or tools/pretrain.py into `model`, sharded or not.
+    """Loads the weights of a checkpoint of a run into `model`, sharded or not.
 
     Raises:
         CheckpointError: a name or a shape does not fit, or a weight is not finite. The model is not changed.

@@ -120,8 +120,8 @@ class ClassFolders(DataFormat):
     def images(self) -> list[str]:
         """Lists the paths of all images. Raises DataError for shards, which hold no image files."""
         if self._labeled.shards is not None:
-            raise DataError(f'{self.spec.split}: labeled shards cannot be surveyed: run tools/pack.py --verify, which '
-                            'decodes every image of a shard')
+            raise DataError(f'{self.spec.split}: labeled shards cannot be surveyed: run `mae-backbone pack --verify`, '
+                            'which decodes every image of a shard')
         return list(self._class_of_image)
 
     def statistics(self, pixel_counts: np.ndarray) -> list[str]:

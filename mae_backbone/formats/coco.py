@@ -114,7 +114,8 @@ class CocoFormat(DataFormat):
         file = self.file
         if not file.has_annotations:
             raise DataError(f"{file.path} has no list 'annotations': set ann_file to the file with the labels. Without "
-                            'labels, tools/predict.py can predict the images, but training and testing need labels')
+                            'labels, `mae-backbone predict` can predict the images, but training and testing need '
+                            'labels')
         num_crowds = sum(file.num_crowds[number] for number in self.categories)
         if not num_boxes and num_crowds:
             raise DataError(f'{file.path}: all {num_crowds:,} annotations of {first_few(self.spec.class_names)} have '

@@ -26,7 +26,7 @@ _MASK_CAUSES = {
                       'multiply by the width and height in pixels'),
     'swapped mask': ('segmentation seems to be y, x, y, x, ...', 'write x, y, x, y, ...'),
     'shifted mask': ('segmentation has the size of the box at another place', 'remove the offset of one of both'),
-    'unknown': ('the cause is not obvious', 'draw some (tools/check_data.py) and correct one of both'),
+    'unknown': ('the cause is not obvious', 'draw some (`mae-backbone check`) and correct one of both'),
 }
 
 

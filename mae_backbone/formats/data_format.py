@@ -124,7 +124,7 @@ class DataFormat:
         if not num_rotated or self.ignores_orientation:
             return sizes, []
         return sizes, [f'{split}: images that are rotated or mirrored by their EXIF orientation when they are read; '
-                       'labels are taken to fit the result (tools/check_data.py draws samples): '
+                       'labels are taken to fit the result (`mae-backbone check` draws samples): '
                        f'{num_rotated:,}']
 
     @property

@@ -18,8 +18,8 @@ class ViTBackbone(ViT):
         out_indices: indices of the blocks whose output is returned, one map each; -1 is the last block.
         frozen_stages: -1 trains everything; 0 freezes the embedding; k freezes the embedding and the first k blocks,
             and with all blocks the norm after them. k + 0.5 also freezes the attention of the next block.
-        init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a checkpoint of tools/pretrain.py or of the public MAE
-            code, see `load_encoder`.
+        init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a checkpoint of `mae-backbone pretrain` or of
+            the public MAE code, see `load_encoder`.
         options: all other arguments of `ViT`. class_token and final_norm are False by default, as in ViTDet.
 
     Raises:

@@ -141,7 +141,7 @@ def _adapt_class_weights(model: Any, num_classes: int) -> list[str]:
                 loss['class_weight'] = weights[:1] * num_classes + weights[old_num_classes:]
             elif weights:
                 loss['class_weight'] = None
-                lines = ["the config's class weights belong to other classes and are removed: tools/check_data.py "
+                lines = ["the config's class weights belong to other classes and are removed: `mae-backbone check` "
                          'computes weights for yours']
     return lines
 

@@ -237,7 +237,7 @@ def test_weights_of_a_distributed_run_fit_too(tmp_path: Path, checkpoint: Path):
     (lambda content: content['state_dict'].update(other=torch.zeros(1)), '1 in the file, not in the model: other'),
     (lambda content: content['state_dict'].update({'mae.encoder.norm.bias': torch.zeros(3)}),
      r'mae.encoder.norm.bias: \(3,\) in the file, \(16,\) in the model'),
-    (lambda content: content.pop('meta'), 'holds no run of tools/train.py or tools/pretrain.py'),
+    (lambda content: content.pop('meta'), 'holds no run of `mae-backbone train` or `mae-backbone pretrain`'),
     (lambda content: content.pop('state_dict'), 'holds no run'),
 ])
 def test_mismatches_are_listed_and_nothing_is_loaded(tmp_path: Path, checkpoint: Path, change: Callable, says: str):

@@ -184,7 +184,7 @@ def test_weights_of_other_classes_are_removed(tmp_path: Path, config: tuple, wei
     cfg.model.decode_head = dict(num_classes=len(config), loss_decode=[dict(class_weight=weights)])
     lines = adapt_classes(cfg)
     assert cfg.model.decode_head.loss_decode[0].class_weight == kept
-    assert ('are removed: tools/check_data.py' in lines[-1]) == (kept is None)
+    assert ('are removed: `mae-backbone check`' in lines[-1]) == (kept is None)
 
 
 def test_ade20k_data_set_takes_other_classes(tmp_path: Path) -> None:
