@@ -1,12 +1,14 @@
 """Entry point of the command line: `mae-backbone COMMAND ...`."""
 import argparse
 import difflib
+import os
 import sys
 from importlib import import_module
 
 from mae_backbone import __version__
 from mae_backbone.cli.errors import exit_process, is_rank0, run_cli
 from mae_backbone.compat.install_check import newer_than_tested
+from mae_backbone.utils.config_files import config_beside
 
 # Command -> description, in the order in which the commands are used.
 COMMANDS = {
@@ -23,6 +25,9 @@ COMMANDS = {
     'robustness': 'evaluate a classifier on corrupted images and on ImageNet variants',
     'benchmark': 'measure speed and memory against reference implementations',
 }
+
+# Commands whose CONFIG may be left out: it is taken from the work directory of the checkpoint.
+_CHECKPOINT_COMMANDS = ('test', 'predict', 'visualize', 'robustness')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,11 +48,18 @@ def main(argv: list[str] | None = None) -> int:
     command = import_module(f'mae_backbone.cli.{name}')
 
     def run() -> None:
-        args = _parser(name).parse_args(options)
+        args = _parser(name).parse_args(_with_config(name, options))
         for line in newer_than_tested() if is_rank0() else ():
             print(f'note: {line}', file=sys.stderr)
         command.run(args)
     return run_cli(run, resume_hint=getattr(command, 'RESUME_HINT', 'run the same command again'))
+
+
+def _with_config(command: str, options: list[str]) -> list[str]:
+    """Puts the config in front of `CHECKPOINT ...`, if that is what the options begin with."""
+    if command in _CHECKPOINT_COMMANDS and options and options[0].endswith('.pth') and os.path.isfile(options[0]):
+        return [str(config_beside(options[0])), *options]
+    return options
 
 
 def console(command: str | None = None) -> None:

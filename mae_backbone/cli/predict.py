@@ -1,7 +1,8 @@
 """Predict with a trained model: draw the predictions and write them to files.
 
-example:
+examples:
   mae-backbone predict mask-rcnn_vitdet-b_100e_coco CHECKPOINT IMAGE|FOLDER|VIDEO -o predictions
+  mae-backbone predict work_dirs/RUN/iter_600.pth IMAGE     with the config in work_dirs/RUN
 """
 import argparse
 

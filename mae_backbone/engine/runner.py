@@ -231,7 +231,7 @@ class Runner(mmengine.runner.Runner):
         if isinstance(getattr(loop, 'dataloader_iterator', None), Generator):
             loop.dataloader_iterator.close()
         iterator = getattr(getattr(loop, 'dataloader', None), '_iterator', None)  # of persistent workers
-        if hasattr(iterator, '_shutdown_workers'):
+        if iterator is not None and hasattr(iterator, '_shutdown_workers'):
             iterator._shutdown_workers()
 
     def tune_loader(self) -> str:

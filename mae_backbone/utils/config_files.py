@@ -45,3 +45,17 @@ def find_config(name: str | Path) -> Path:
     advice = f'did you mean {", ".join(dict.fromkeys(similar[:3]))}?' if similar else \
         f'pass the path of a config file, or the name of one in {root}'
     raise FileNotFoundError(f'config {name} does not exist: {advice}')
+
+
+def config_beside(checkpoint: str | Path) -> Path:
+    """Returns the config that a run wrote into its work directory, where the checkpoint is.
+
+    Raises:
+        FileNotFoundError: the folder of the checkpoint has no config, or several.
+    """
+    folder = Path(checkpoint).parent
+    files = sorted(folder.glob('*.py'))
+    if len(files) != 1:
+        raise FileNotFoundError(f'{folder} has {len(files)} config files, expected the one that the run wrote beside '
+                                f'{Path(checkpoint).name}: pass the config before the checkpoint')
+    return files[0]

@@ -87,3 +87,13 @@ def test_mistake_in_the_command_is_one_message_and_exit_code_2(arguments: list[s
 
 def test_architectures_of_the_benchmarks_equal_the_encoder():
     assert benchmark.ARCHS == tuple(ARCHS)
+
+
+def test_config_of_the_work_directory_is_taken_if_none_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    checkpoint = tmp_path / 'iter_1.pth'
+    checkpoint.write_bytes(b'x')
+    assert main(['predict', str(checkpoint), str(tmp_path)]) == 2
+    assert 'has 0 config files, expected the one that the run wrote beside iter_1.pth' in capsys.readouterr().err
+    (tmp_path / 'run.py').write_text('model = dict(nonsense')
+    assert main(['predict', str(checkpoint), str(tmp_path)]) == 2
+    assert 'the config is not valid Python' in capsys.readouterr().err
