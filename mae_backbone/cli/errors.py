@@ -29,7 +29,7 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
         command: the function to run.
         resume_hint: what to do after an interruption.
     """
-    with _signals_end_the_run():
+    with _signals_end_the_run(), _lost_interrupts_end_the_run(resume_hint):
         try:
             command()
         except SystemExit as end:
@@ -56,6 +56,26 @@ class _Interrupt:
 def _report_interrupt(resume_hint: str) -> int:
     print(f'\ninterrupted: files that were written are kept; {resume_hint}', file=sys.stderr)
     return 128 + signal.SIGINT
+
+
+@contextmanager
+def _lost_interrupts_end_the_run(resume_hint: str) -> Iterator[None]:
+    """Exits on a KeyboardInterrupt that Python would print and drop, as in a callback of its import system."""
+    previous = sys.unraisablehook
+
+    def hook(unraisable: 'sys.UnraisableHookArgs') -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            previous(unraisable)
+            return
+        code = _report_interrupt(resume_hint)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous
 
 
 def exit_process(code: int) -> None:

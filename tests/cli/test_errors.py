@@ -130,3 +130,29 @@ console()
     printed = process.communicate(timeout=60)[1]
     if process.returncode != 2:  # on a fast machine it has ended: there are no data
         assert (process.returncode, 'Traceback' in printed) == (130, False), printed
+
+
+def test_interrupt_in_a_callback_ends_with_130_and_no_traceback():
+    """Python prints an exception that is raised in a callback, and drops it."""
+    code = """
+import weakref
+from mae_backbone.cli.errors import exit_process, run_cli
+
+class Thing:
+    pass
+
+def interrupt(_):
+    raise KeyboardInterrupt
+
+def command():
+    thing = Thing()
+    reference = weakref.ref(thing, interrupt)
+    del thing
+    print('continued')
+
+exit_process(run_cli(command))
+"""
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, 'Traceback' in done.stderr) == (130, '', False), done.stderr
+    assert 'interrupted: files that were written are kept' in done.stderr

@@ -231,8 +231,8 @@ def test_invalid_images_are_refused(shape: tuple, says: str):
 
 
 @pytest.mark.parametrize(('options', 'says'), [
-    (dict(arch='giant'), "arch='giant': wanted one of tiny, small, base, large, huge, or dict"),
-    (dict(arch=dict(width=8, depth=1)), 'wanted one of tiny'),
+    (dict(arch='giant'), "arch='giant': expected one of tiny, small, base, large, huge, or dict"),
+    (dict(arch=dict(width=8, depth=1)), 'expected one of tiny'),
     (dict(arch=TINY, window_size=2), 'set class_token=False'),
     (dict(arch=TINY, relative_positions=True), 'set class_token=False'),
     (dict(arch=TINY, global_blocks=[3]), r'global_blocks=\(3,\), the 3 blocks are numbered from 0'),
