@@ -2,6 +2,7 @@
 import mae_backbone  # noqa: F401, I001  first, as mmdet and mmseg bind mmcv's ops when they are imported
 
 import gc
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     DefaultScope._instance_dict.clear()
     device_scalars.drain()
+
+
+@pytest.fixture(autouse=True)
+def _keep_logger() -> Iterator[None]:
+    """A run gives the package's logger the handlers of its own logger: the next test has it as it was."""
+    logger = logging.getLogger('mae_backbone')
+    state = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate, logger.level = state
 
 
 @pytest.fixture(scope='session')

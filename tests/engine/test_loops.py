@@ -1,6 +1,4 @@
 """The pretraining loop: a resumed run gets the same data, and changed data are refused."""
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,14 +8,6 @@ from mmengine.hooks import Hook
 
 from mae_backbone.checkpoints.run_files import read_run
 from mae_backbone.engine.runner import Runner
-
-
-@pytest.fixture(autouse=True)
-def _keep_logger() -> Iterator[None]:
-    logger = logging.getLogger('mae_backbone')
-    state = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate, logger.level = state
 
 
 @pytest.fixture(scope='module')

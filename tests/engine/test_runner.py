@@ -3,9 +3,8 @@ import argparse
 import copy
 import errno
 import itertools
-import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,15 +38,6 @@ class EightFixedImages(Dataset):
     def __getitem__(self, i: int) -> dict:
         generator = torch.Generator().manual_seed(i)
         return dict(inputs=torch.randint(256, (3, 16, 16), dtype=torch.uint8, generator=generator), data_samples=i % 2)
-
-
-@pytest.fixture(autouse=True)
-def _keep_logger() -> Iterator[None]:
-    """A Runner sends what the package logs to its own file from then on."""
-    logger = logging.getLogger('mae_backbone')
-    state = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate, logger.level = state
 
 
 @pytest.fixture(autouse=True)

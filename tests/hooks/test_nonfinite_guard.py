@@ -1,7 +1,5 @@
 """Non-finite steps are counted and logged; many in a row cause rollbacks, and finally an error."""
-import logging
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,6 @@ from mmengine.hooks import Hook
 from mae_backbone.checkpoints.run_files import read_run
 from mae_backbone.engine.runner import Runner
 from mae_backbone.hooks.nonfinite_guard import GuardHook, NonFiniteError
-
-
-@pytest.fixture(autouse=True)
-def _keep_logger() -> Iterator[None]:
-    logger = logging.getLogger('mae_backbone')
-    state = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate, logger.level = state
 
 
 @pytest.fixture(scope='module')
