@@ -3,6 +3,7 @@ import mae_backbone  # noqa: F401, I001  first, as mmdet and mmseg bind mmcv's o
 
 import gc
 import logging
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     DefaultScope._instance_dict.clear()
     device_scalars.drain()
+
+
+@pytest.fixture(autouse=True)
+def _no_workers_left() -> Iterator[None]:
+    """Collects the loaders of a test while they can be: their workers would live on beside the tests that follow."""
+    yield
+    if multiprocessing.active_children():
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -182,3 +182,4 @@ def test_config_builds_samplers_and_hook_sets_the_epoch():
             DistSamplerSeedHook().before_train_epoch(runner)
             assert len(loader) == 3
             assert list(loader) == batches(10, 4, seed=7, epoch=4)
+        loader._iterator._shutdown_workers()  # they persist until the loader is collected
