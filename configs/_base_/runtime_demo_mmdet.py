@@ -2,6 +2,7 @@
 _base_ = ['./runtime_demo.py']
 
 default_scope = 'mmdet'
+custom_imports = dict(imports=['mae_backbone', 'mae_backbone.detection'])
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False), checkpoint=dict(by_epoch=False),
     visualization=dict(type='DetVisualizationHook'))

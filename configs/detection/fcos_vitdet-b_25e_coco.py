@@ -22,7 +22,7 @@ model = dict(
     neck=dict(type='mae_backbone.SimpleFeaturePyramid', in_channels=768, out_channels=256, strides=(8, 16, 32, 64),
               extra_levels=1),
     bbox_head=dict(
-        type='FCOSHead', num_classes=80, in_channels=256, stacked_convs=4, feat_channels=256,
+        type='mae_backbone.FCOSHead', num_classes=80, in_channels=256, stacked_convs=4, feat_channels=256,
         strides=[8, 16, 32, 64, 128], loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25),
         loss_bbox=dict(type='IoULoss', loss_weight=1.0),
         loss_centerness=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)),

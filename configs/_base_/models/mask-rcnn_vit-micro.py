@@ -15,11 +15,14 @@ model = dict(
         _delete_=True, type='mae_backbone.SimpleFeaturePyramid', in_channels=128, out_channels=channels,
         input_stride=patch_size, strides=(4, 8, 16, 32), extra_levels=0, calibrate=True),
     rpn_head=dict(
+        type='mae_backbone.RPNHead',  # it and the extractors keep boxes in float32 under --amp
         in_channels=channels, feat_channels=channels, anchor_generator=dict(scales=[3], strides=[4, 8, 16, 32])),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=channels, finest_scale=28),
+        bbox_roi_extractor=dict(
+            type='mae_backbone.SingleRoIExtractor', out_channels=channels, finest_scale=28),
         bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=1),
-        mask_roi_extractor=dict(out_channels=channels, finest_scale=28),
+        mask_roi_extractor=dict(
+            type='mae_backbone.SingleRoIExtractor', out_channels=channels, finest_scale=28),
         mask_head=dict(
             num_convs=2, in_channels=channels, conv_out_channels=channels, norm_cfg=norm_cfg, num_classes=1)),
     train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=300), rcnn=dict(sampler=dict(num=128))),

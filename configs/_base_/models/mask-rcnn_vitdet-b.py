@@ -18,9 +18,11 @@ model = dict(
         patch_size=16, drop_path_rate=0.1, window_size=14, global_blocks=[2, 5, 8, 11], relative_positions=True,
         init_cfg=dict(type='Pretrained', checkpoint='work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth')),
     neck=dict(_delete_=True, type='mae_backbone.SimpleFeaturePyramid', in_channels=768, out_channels=256),
-    rpn_head=dict(num_convs=2),
+    rpn_head=dict(type='mae_backbone.RPNHead', num_convs=2),  # it and the extractors keep boxes in float32 under --amp
     roi_head=dict(
+        bbox_roi_extractor=dict(type='mae_backbone.SingleRoIExtractor'),
         bbox_head=dict(type='Shared4Conv1FCBBoxHead', conv_out_channels=256, norm_cfg=norm_cfg,
                        init_cfg=box_head_init),
+        mask_roi_extractor=dict(type='mae_backbone.SingleRoIExtractor'),
         mask_head=dict(type='mae_backbone.FCNMaskHead', norm_cfg=norm_cfg)),
     train_cfg=dict(rcnn=dict(assigner=dict(match_low_quality=False))))
