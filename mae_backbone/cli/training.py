@@ -154,14 +154,17 @@ def enable_amp(cfg: Config) -> str:
         return 'precision: float32, --amp needs a GPU'
     if not cuda and not cpu_has_bfloat16():
         return 'precision: float32, this CPU has no matrix instructions for bfloat16: --amp would be slower'
-    dtype = 'bfloat16' if not cuda or torch.cuda.is_bf16_supported() else 'float16'
+    # V100, T4 and RTX 20 only emulate bfloat16, several times slower than float16, which they have units for.
+    native = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
+    dtype = 'bfloat16' if native else 'float16'
     wrapper.dtype = dtype
     if guarded:
         wrapper.type = 'mae_backbone.GuardedOptimWrapper'
     else:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.loss_scale = 'dynamic' if dtype == 'float16' else 1.0  # bfloat16 has the range of float32
-    return f'precision: {dtype} (autocast)' + ('' if cuda else ', which this CPU has instructions for')
+    why = '' if native else ' with a scaled loss, this GPU has no units for bfloat16'
+    return f'precision: {dtype} (autocast)' + (why if cuda else ', which this CPU has instructions for')
 
 
 def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:

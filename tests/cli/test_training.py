@@ -67,13 +67,17 @@ def test_bfloat16_instructions_are_read_from_cpuinfo(tmp_path, text, has):
     assert training.cpu_has_bfloat16(str(tmp_path / 'cpuinfo')) == has
 
 
-def test_amp_uses_bfloat16_if_the_gpu_has_it(monkeypatch):
+@pytest.mark.parametrize(('native', 'dtype', 'scale'), [(True, 'bfloat16', 1.0), (False, 'float16', 'dynamic')])
+def test_amp_uses_bfloat16_if_the_gpu_has_units_for_it(monkeypatch, native, dtype, scale):
+    """A GPU without them, such as a T4, emulates bfloat16, and torch counts that as supported by default."""
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    for has, dtype, scale in ((True, 'bfloat16', 1.0), (False, 'float16', 'dynamic')):
-        cfg = config()
-        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda has=has: has)
-        assert dtype in training.enable_amp(cfg)
-        assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', scale)
+    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda including_emulation=True: including_emulation or native)
+    cfg, pretraining = config(), config(model=dict(type='mae_backbone.MAEPretrainer'))
+    assert f'precision: {dtype}' in training.enable_amp(cfg)
+    assert (cfg.optim_wrapper.type, cfg.optim_wrapper.loss_scale) == ('AmpOptimWrapper', scale)
+    training.enable_amp(pretraining)
+    assert (pretraining.optim_wrapper.type, pretraining.optim_wrapper.dtype) == (
+        'mae_backbone.GuardedOptimWrapper', dtype)
 
 
 def test_pretrained_sets_the_backbone_and_resume_the_run(tmp_path):

@@ -68,8 +68,9 @@ def test_extractor_equals_mmdet_in_full_precision(kind: torch.dtype):
 
 
 def rpn(kind: type) -> torch.nn.Module:
-    return kind(in_channels=4, num_classes=1, anchor_generator=dict(
-        type='AnchorGenerator', scales=[8], ratios=[0.7], strides=[4, 8, 16]), bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
+    anchors = dict(type='AnchorGenerator', scales=[8], ratios=[0.7], strides=[4, 8, 16])
+    return kind(
+        in_channels=4, num_classes=1, anchor_generator=anchors, bbox_coder=dict(type='DeltaXYWHBBoxCoder'),
         test_cfg=ConfigDict(nms_pre=50, max_per_img=50, nms=dict(type='nms', iou_threshold=1.0), min_bbox_size=0))
 
 
@@ -78,23 +79,17 @@ def fcos(kind: type) -> torch.nn.Module:
         nms_pre=50, max_per_img=50, nms=dict(type='nms', iou_threshold=1.0), min_bbox_size=0, score_thr=0.0))
 
 
-@pytest.fixture
-def metas() -> Iterator[list[dict]]:
-    yield [META, META]
-
-
 @pytest.mark.filterwarnings('ignore:torch.meshgrid:UserWarning')  # mmdet's points
 @pytest.mark.parametrize(('build', 'ours', 'theirs', 'channels'), [
     (rpn, RPNHead, MMDetRPNHead, (1, 4)), (fcos, FCOSHead, MMDetFCOSHead, (3, 4, 1))], ids=['RPN', 'FCOS'])
-def test_heads_decode_boxes_in_float32(build: Any, ours: type, theirs: type, channels: tuple[int, ...],
-                                       metas: list[dict]):
+def test_heads_decode_boxes_in_float32(build: Any, ours: type, theirs: type, channels: tuple[int, ...]):
     outputs = [maps(number) for number in channels]
     if len(channels) == 3:
         outputs[1] = [level.abs() * 20 for level in outputs[1]]  # distances to the sides
     low = [[level.bfloat16() for level in levels] for levels in outputs]
     outputs = [[level.float() for level in levels] for levels in low]
     found, expected, rounded = (
-        [result.bboxes for result in build(kind).predict_by_feat(*levels, batch_img_metas=metas)]
+        [result.bboxes for result in build(kind).predict_by_feat(*levels, batch_img_metas=[META, META])]
         for kind, levels in ((ours, low), (theirs, outputs), (theirs, low)))
     for boxes, same in zip(found, expected, strict=True):
         assert boxes.dtype == torch.float32
