@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from mae_backbone.models.classifier import ViTClassifier
     from mae_backbone.models.pretrainer import MAEPretrainer
     from mae_backbone.models.pyramid import SimpleFeaturePyramid
+    from mae_backbone.models.timm_vit import TimmViT
 
 __version__ = '0.1.0'
 
 __all__ = [
-    'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'ViT',
-    'ViTBackbone', 'ViTClassifier', 'load_encoder', 'random_mask',
+    'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'TimmViT',
+    'ViT', 'ViTBackbone', 'ViTClassifier', 'load_encoder', 'random_mask',
 ]
 
 # Public name -> the module that defines it.
@@ -40,6 +41,7 @@ _MODULES = {
     'GridMasking': 'core.masking',
     'random_mask': 'core.masking',
     'ViTBackbone': 'models.backbone',
+    'TimmViT': 'models.timm_vit',
     'SimpleFeaturePyramid': 'models.pyramid',
     'MAEPretrainer': 'models.pretrainer',
     'ViTClassifier': 'models.classifier',

@@ -12,8 +12,8 @@ def _node(name: str, *files: str) -> mmengine_registry.Registry:
                                       locations=[f'mae_backbone.{file}' for file in files])
 
 
-MODELS = _node('MODELS', 'models.backbone', 'models.pyramid', 'models.preprocessor', 'models.pretrainer',
-               'models.classifier')
+MODELS = _node('MODELS', 'models.backbone', 'models.timm_vit', 'models.pyramid', 'models.preprocessor',
+               'models.pretrainer', 'models.classifier')
 DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler')
 DATASETS = _node('DATASETS', 'data.unlabeled', 'data.class_folder')
 FUNCTIONS = _node('FUNCTIONS', 'data.batch')

@@ -14,8 +14,11 @@ from mae_backbone.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 # Keys that mmengine's DefaultOptimWrapperConstructor reads (it silently ignores any other key), and our own.
 PARAMWISE_KEYS = ('bias_decay_mult', 'bias_lr_mult', 'bypass_duplicate', 'custom_keys', 'dcn_offset_lr_mult',
-                  'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay', 'norm_decay_mult')
-TAIL = ('norm', 'fc_norm', 'head', 'rel_pos_bias')  # of a ViT, after its blocks; the last as in BEiT's code
+                  'dwconv_decay_mult', 'flat_decay_mult', 'layer_decay', 'no_decay_of_model', 'norm_decay_mult')
+# Of a ViT, before its blocks: CLIP's norm of the embedding, and rotary positions that are trained.
+STEM = ('patch_embed', 'pos_embed', 'norm_pre', 'rope')
+# Of a ViT, after its blocks. rel_pos_bias as in BEiT's code; timm counts it to the embedding.
+TAIL = ('norm', 'fc_norm', 'head', 'head_dist', 'attn_pool', 'neck', 'rel_pos_bias')
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -43,13 +46,20 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg=dict(layer_decay=.7, norm_decay_mult=0., custom_keys={
             'pos_embed': dict(decay_mult=0.), 'neck': dict(), 'roi_head': dict()})
 
+    A model of timm (`mae_backbone.TimmViT`) states by itself which parameters do not decay: positions, class and
+    register tokens, tables of relative positions. With no_decay_of_model=True they have a weight decay of 0, except
+    those that match one of `custom_keys`::
+
+        paramwise_cfg=dict(layer_decay=.65, flat_decay_mult=0., no_decay_of_model=True)
+
     Args:
         optim_wrapper_cfg: as in mmengine; optimizer.lr is the learning rate of the head.
-        paramwise_cfg: mmengine's keys and `layer_decay`, in (0, 1], 1 by default.
+        paramwise_cfg: mmengine's keys; `layer_decay`, in (0, 1], 1 by default; `no_decay_of_model`, False by default.
 
     Raises:
         ValueError: an unknown key, a `layer_decay` out of range or without a learning rate, no or several ViTs in the
-            model, a parameter of the ViT whose layer is unknown, or a shared parameter without bypass_duplicate.
+            model, a parameter of the ViT whose layer is unknown, a shared parameter without bypass_duplicate, or
+            `no_decay_of_model` for a model that names none.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
@@ -90,6 +100,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         """The options of each one-parameter group, with its learning rate scaled by its layer."""
         scales = layer_scales(model, self.paramwise_cfg['layer_decay'])
         base_lr: float = self.base_lr  # _validate_cfg refuses None
+        undecayed = self._undecayed(model)
         settings = []
         for group in groups:
             # mmengine leaves the multipliers, which it has already applied, in the group.
@@ -97,8 +108,23 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             options['lr'] = options.get('lr', base_lr) * scales.get(id(group['params'][0]), 1.0)
             if self.base_wd is not None:
                 options.setdefault('weight_decay', self.base_wd)
+            if id(group['params'][0]) in undecayed:
+                options['weight_decay'] = 0.0
             settings.append(options)
         return settings
+
+    def _undecayed(self, model: nn.Module) -> set[int]:
+        """ids of the parameters that `no_weight_decay` of a module names, without those of `custom_keys`."""
+        if not self.paramwise_cfg.get('no_decay_of_model'):
+            return set()
+        stated = {f'{name}.{parameter}' if name else parameter for name, module in model.named_modules()
+                  if callable(getattr(module, 'no_weight_decay', None)) for parameter in module.no_weight_decay()}
+        keys = self.paramwise_cfg.get('custom_keys', {})
+        names = {name: id(parameter) for name, parameter in model.named_parameters()}
+        if not stated & names.keys():
+            raise ValueError('no_decay_of_model=True, but no module of the model states which parameters do not decay '
+                             '(no_weight_decay): leave the key out, and name the parameters in custom_keys')
+        return {names[name] for name in stated & names.keys() if not any(key in name for key in keys)}
 
     def _refuse_shards(self, model: nn.Module) -> None:
         if 'flat_decay_mult' in self.paramwise_cfg and all(p.ndim == 1 for p in model.parameters()):
@@ -140,14 +166,14 @@ def layer_id(name: str, *, depth: int, prefix: str) -> int:
     if not name.startswith(prefix):
         return depth + 1
     part, _, rest = name[len(prefix):].partition('.')
-    if part in ('patch_embed', 'pos_embed') or part.endswith('_token'):
+    if part in STEM or part.endswith('_token'):
         return 0
     if part in TAIL:
         return depth + 1
     block = re.match(r'(\d+)\.', rest)
     if part != 'blocks' or block is None or int(block[1]) >= depth:
         raise ValueError(f'{name} is in the ViT {prefix!r} with {depth} blocks, but its layer is not known: expected '
-                         f'patch_embed, pos_embed, *_token, blocks.0 to blocks.{depth - 1}, {", ".join(TAIL)}. '
+                         f'{", ".join(STEM)}, *_token, blocks.0 to blocks.{depth - 1}, {", ".join(TAIL)}. '
                          'Rename it, or move it out of the ViT')
     return depth + 1 if '.residual.' in rest else int(block[1]) + 1
 

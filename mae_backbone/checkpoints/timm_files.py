@@ -1,0 +1,140 @@
+"""Loads checkpoint files and local hub folders into timm's Vision Transformers, through timm's own conversions."""
+import contextlib
+import inspect
+import io
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from timm.models._manipulate import adapt_input_conv
+from torch import Tensor, nn
+
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches, read_weights
+
+_ANCHOR = 'patch_embed.proj.weight'
+# Prefixes that timm's conversions expect: segment-anything; OpenCLIP with an encoder of timm; EVA-CLIP.
+_PREFIXES_OF_TIMM = ('image_encoder.', 'visual.trunk.', 'module.visual.trunk.', 'visual.')
+# Parts behind the blocks, which a backbone may do without.
+HEADS = ('head.', 'head_dist.', 'fc_norm.', 'norm.', 'attn_pool.', 'neck.')
+_WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin', 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+_MAX_CONFIG = 1 << 20  # bytes of a config.json; timm writes about 1 kB
+
+
+def load_timm(vit: nn.Module, path: str | Path) -> None:
+    """Loads the weights in a file or a local hub folder into a model of timm.
+
+    Reads state dicts in timm's names, the original files that timm converts by itself (DINOv2, DINOv3, DeiT III,
+    OpenAI's CLIP as a state dict, OpenCLIP, SigLIP, EVA-02, BEiT, segment-anything), and checkpoints of
+    `mae-backbone train` with this model as their backbone. Position embeddings and patches are resized to the model by
+    timm, and images of other channels than the file's by timm's rule (`adapt_input_conv`: n channels repeat the three
+    of the file and are divided by n / 3, one channel is their sum).
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        CheckpointError: the file cannot be read, or does not fit. The model is not changed.
+    """
+    file = weights_file(path)
+    stored = read_weights(file)
+    check_finite(stored, file)
+    expected = vit.state_dict()
+    weights = _convert(_without_wrapper(stored), vit, file)
+    resized = [name for name in stored.keys() & weights.keys() if stored[name].shape != weights[name].shape]
+    if _ANCHOR in weights:
+        weights[_ANCHOR], adapted = _adapt_channels(weights[_ANCHOR], expected[_ANCHOR])
+        resized += [_ANCHOR] if adapted and _ANCHOR not in resized else []
+    _move_norm(weights, expected)
+    unused = {name for name in weights.keys() - expected.keys()
+              if name.startswith(HEADS) or name.endswith('relative_position_index')}
+    weights = {name: value for name, value in weights.items() if name not in unused}
+    problem = mismatches(weights, expected)
+    if problem:
+        raise CheckpointError(f'{file} does not fit this model of timm.\n{problem}'
+                              'Name the model of timm that the file belongs to, with the options it was built with.')
+    vit.load_state_dict(weights)
+    changed = f', resized: {few(sorted(resized))}' if resized else ''
+    left_out = f', left out: {few(sorted(unused))}' if unused else ''
+    logging.getLogger('mae_backbone').info(f'{file}: {len(weights)} tensors loaded{changed}{left_out}')
+
+
+def weights_file(path: str | Path) -> Path:
+    """The file with the weights: `path`, or the one in a local hub folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path  # reading it reports a missing file
+    for name in _WEIGHT_FILES:
+        if (path / name).is_file():
+            return path / name
+    raise FileNotFoundError(f'{path} holds none of {", ".join(_WEIGHT_FILES)}: pass the file, or a folder as timm and '
+                            'the Hugging Face hub write it')
+
+
+def folder_config(folder: str | Path) -> dict[str, Any]:
+    """The `config.json` of a local hub folder of timm.
+
+    Raises:
+        CheckpointError: it is missing, or does not describe a model of timm.
+    """
+    file = Path(folder, 'config.json')
+    try:
+        if file.stat().st_size > _MAX_CONFIG:
+            raise ValueError(f'{file.stat().st_size:,} bytes')
+        config = json.loads(file.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f'{file} cannot be read ({error}): pass a folder of timm with its config.json') from error
+    if not isinstance(config, dict) or not isinstance(config.get('architecture'), str):
+        raise CheckpointError(f'{file} does not name the "architecture" of a model of timm: pass a folder that '
+                              'timm.models.push_to_hf_hub or save_for_hf has written, or name the model and pass the '
+                              'file of weights as checkpoint')
+    return config
+
+
+def _without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Removes the prefix of the one ViT in a checkpoint, and what a MAE has besides its encoder."""
+    prefixes = [name.removesuffix(_ANCHOR) for name in stored if name == _ANCHOR or name.endswith('.' + _ANCHOR)]
+    if len(prefixes) == 1 and prefixes[0] not in _PREFIXES_OF_TIMM:
+        stored = {name.removeprefix(prefixes[0]): value for name, value in stored.items()
+                  if name.startswith(prefixes[0])}
+    decoder = any(name.startswith('decoder_') for name in stored)
+    # Without a decoder, a mask_token tells timm that the file is of DINOv2 or EVA.
+    return {name: value for name, value in stored.items()
+            if not (decoder and name.startswith(('decoder_', 'mask_token')))}
+
+
+def _convert(weights: dict[str, Tensor], vit: nn.Module, file: Path) -> dict[str, Tensor]:
+    """Renames and resizes by the function that timm has for this kind of model."""
+    convert = getattr(sys.modules[type(vit).__module__], 'checkpoint_filter_fn', None)
+    if convert is None:
+        return weights
+    # DeiT III names its LayerScale gamma_1; timm knows that of the models in its deit.py only.
+    options = {'adapt_layer_scale': True} if 'adapt_layer_scale' in inspect.signature(convert).parameters else {}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # timm prints what it leaves out of a DINOv3
+            return dict(convert(weights, vit, **options))
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f'{file} cannot be converted for {type(vit).__name__} of timm '
+                              f'({type(error).__name__}: {error}): it holds {few(weights)}. Name the model of timm '
+                              'that the file belongs to') from error
+
+
+def _adapt_channels(stored: Tensor, expected: Tensor) -> tuple[Tensor, bool]:
+    """Patch embedding (D, C, p, p) for the channels of the model, and whether it was adapted."""
+    if stored.ndim != 4 or stored.shape[1] == expected.shape[1] or stored.shape[1] != 3:
+        return stored, False
+    return adapt_input_conv(expected.shape[1], stored), True
+
+
+def _move_norm(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Uses the last norm of a pretrained encoder after the pooling, if the model has it only there; or vice versa."""
+    for here, there in (('fc_norm', 'norm'), ('norm', 'fc_norm')):
+        for part in ('weight', 'bias'):
+            if f'{here}.{part}' in expected.keys() - weights.keys() and f'{there}.{part}' in weights.keys() - \
+                    expected.keys():
+                weights[f'{here}.{part}'] = weights.pop(f'{there}.{part}')
