@@ -1,0 +1,1 @@
+"""Public layouts of ViT weights, each a table that renames to our names and back."""

@@ -1,0 +1,190 @@
+"""The base class of layouts, and what a file says about its model besides the weights."""
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from mae_backbone.checkpoints.layouts.rules import Rule, Rules, Step, inward, match, outward
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What shapes do not show. None for what the file does not state.
+
+    Attributes:
+        heads: number of heads of attention.
+        decoder_heads: the same of the decoder of a MAE.
+        mean, std: normalization of the pixels, for each channel, on the scale of 0 to 255.
+        activation: of the MLPs, as the file names it, such as 'gelu' or 'quick_gelu'.
+        pool: how a classifier pools tokens, as the file names it.
+        norm_eps: epsilon of the LayerNorms.
+        norm_pix: whether a MAE predicts pixels normalized within their patch.
+        source: where it is stated, for messages.
+    """
+
+    heads: int | None = None
+    decoder_heads: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    activation: str | None = None
+    pool: str | None = None
+    norm_eps: float | None = None
+    norm_pix: bool | None = None
+    source: str = ''
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of the tensors of a file, seen from one ViT in it.
+
+    Attributes:
+        prefix: of the ViT, such as 'module.backbone.'.
+        inside: names under the prefix, without it.
+        outside: all other names.
+    """
+
+    prefix: str
+    inside: frozenset[str]
+    outside: frozenset[str]
+
+    @classmethod
+    def split(cls, names: Iterable[str], prefix: str) -> 'Names':
+        """Splits the names of a file by a prefix."""
+        names = list(names)
+        inside = frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+        return cls(prefix, inside, frozenset(name for name in names if not name.startswith(prefix)))
+
+    def has(self, *templates: str) -> bool:
+        """Whether a name inside fits one of the templates."""
+        return any(match(template, name) is not None for template in templates for name in self.inside)
+
+
+@dataclass
+class Plan:
+    """How the weights of a file become ours.
+
+    Attributes:
+        encoder: our name -> step, names of `ViT`. Names without a rule keep their own, so that loading reports them.
+        decoder: our name -> step, names of `MAEDecoder`; empty if there is no decoder.
+        ignored: names inside the ViT that our models have no counterpart of, such as heads.
+    """
+
+    encoder: dict[str, Step]
+    decoder: dict[str, Step]
+    ignored: list[str] = field(default_factory=list)
+
+
+class Layout:
+    """A public layout of ViT weights. A subclass is a table; it has no state.
+
+    Our names, the other side of every table, are those of the public MAE code: `patch_embed`, `blocks`, `norm`,
+    `cls_token`, `pos_embed` of the encoder; `decoder_embed`, `mask_token`, `decoder_pos_embed`, `decoder_blocks`,
+    `decoder_norm` and `decoder_pred` of the decoder; `fc_norm` and `head` of a classifier; all without a prefix.
+
+    Attributes:
+        name: short and unique, as for `--to`.
+        title: for the report.
+        anchor: name of the weight of the patch embedding. What stands before it in a file is the prefix of the ViT.
+        decoder_anchor: the same for the decoder: name of the weight of its first layer.
+        encoder, decoder: rename tables, without the prefixes.
+        aliases: further rules inward, for other names of the same tensors.
+        head: rename table of the head, with the prefix that a whole classifier has.
+        encoder_prefix, decoder_prefix: prefixes in a whole MAE of the layout.
+        classifier_prefix: prefix of the encoder in a classifier of the layout.
+        ignored: templates of names inside the ViT that no model here has a use for.
+        default: words of prefixes of which one is taken if a file has several ViTs; the first that occurs.
+        synonyms: 'student' and 'teacher' -> the word in a prefix or the key of the file that stands for it here.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    anchor: ClassVar[str] = 'patch_embed.proj.weight'
+    decoder_anchor: ClassVar[str] = 'decoder_embed.weight'
+    encoder: ClassVar[Rules] = (Rule('{rest}', '{rest}'),)
+    decoder: ClassVar[Rules] = ()
+    aliases: ClassVar[Rules] = ()
+    head: ClassVar[Rules] = ()
+    encoder_prefix: ClassVar[str] = ''
+    decoder_prefix: ClassVar[str] = ''
+    classifier_prefix: ClassVar[str] = ''
+    ignored: ClassVar[tuple[str, ...]] = ('head.{rest}', 'fc_norm.{rest}', 'mask_token', 'decoder_{rest}',
+                                          '{rest}.relative_position_index')
+
+    default: ClassVar[tuple[str, ...]] = ()
+    synonyms: ClassVar[dict[str, str]] = {}
+
+    def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
+        """Whether a ViT is in this layout, given that the anchor is there. The first layout that matches wins.
+
+        Args:
+            names: of the tensors of the file.
+            content: the top level of the file.
+        """
+        raise NotImplementedError
+
+    def facts(self, content: Mapping[str, Any]) -> Facts:
+        """What the rest of the file says about the model, if it is only known in this layout.
+
+        Args:
+            content: the top level of the file, with tensors left out.
+        """
+        return Facts()
+
+    def plan(self, names: Names, decoder_prefix: str | None = None) -> Plan:
+        """How the weights with these names become ours; `decoder_prefix` is None if there is no decoder."""
+        decoder: dict[str, Step] = {}
+        if decoder_prefix is not None:
+            everything = [names.prefix + name for name in names.inside] + list(names.outside)
+            decoder = inward(self.decoder, sorted(name.removeprefix(decoder_prefix) for name in everything
+                                                  if name.startswith(decoder_prefix)), decoder_prefix)
+        taken = {name for step in decoder.values() for name in step.names}
+        inside = sorted(name for name in names.inside if names.prefix + name not in taken)
+        ignored = [name for name in inside if any(match(template, name) is not None for template in self.ignored)]
+        inside = [name for name in inside if name not in set(ignored)]
+        encoder = inward((*self.encoder, *self.aliases), inside, names.prefix)
+        used = {name for step in encoder.values() for name in step.names}
+        encoder |= {name: Step((names.prefix + name,)) for name in inside if names.prefix + name not in used}
+        return Plan(encoder, decoder, ignored)
+
+    def to_ours(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a file in this layout -> encoder and, if there is one, decoder under our names, without prefix.
+
+        Raises:
+            ValueError: not exactly one ViT of this layout.
+        """
+        prefixes = prefixes_of(self.anchor, weights)
+        if len(prefixes) != 1:
+            raise ValueError(f'{len(prefixes)} ViTs in the layout of {self.title}, under {prefixes}; expected one')
+        decoders = prefixes_of(self.decoder_anchor, weights)
+        plan = self.plan(Names.split(weights, prefixes[0]), decoders[0] if len(decoders) == 1 else None)
+        return {name: step(weights) for name, step in (plan.encoder | plan.decoder).items()}
+
+    def from_ours(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights under our names -> the names of this layout: the inverse of `to_ours`.
+
+        Encoder and decoder get the prefixes of a whole MAE if there is a decoder, those of a classifier if there is a
+        head, and none otherwise. Names without a counterpart are left out.
+        """
+        decoder = {name: tensor for name, tensor in weights.items() if is_decoder(name)}
+        head = {name: tensor for name, tensor in weights.items() if is_head(name)}
+        encoder = {name: tensor for name, tensor in weights.items() if name not in decoder and name not in head}
+        prefix = self.encoder_prefix if decoder else self.classifier_prefix if head else ''
+        return ({prefix + name: tensor for name, tensor in outward(self.encoder, encoder).items()}
+                | {self.decoder_prefix + name: tensor for name, tensor in outward(self.decoder, decoder).items()}
+                | outward(self.head, head))
+
+
+def is_decoder(name: str) -> bool:
+    """Whether one of our names, without prefix, belongs to the decoder."""
+    return name.startswith('decoder_') or name == 'mask_token'
+
+
+def is_head(name: str) -> bool:
+    """Whether one of our names, without prefix, belongs to a classifier rather than to its encoder."""
+    return name.startswith(('head.', 'fc_norm.'))
+
+
+def prefixes_of(anchor: str, names: Iterable[str]) -> list[str]:
+    """What stands before an anchor in the names of a file, for each of its occurrences."""
+    return [name.removesuffix(anchor) for name in names if name == anchor or name.endswith('.' + anchor)]

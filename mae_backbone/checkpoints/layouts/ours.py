@@ -1,0 +1,22 @@
+"""Checkpoints of this package: `mae-backbone pretrain` and `mae-backbone train`."""
+from collections.abc import Mapping
+from typing import Any
+
+from mae_backbone.checkpoints.layouts.blocks import DECODER
+from mae_backbone.checkpoints.layouts.layout import Layout, Names
+from mae_backbone.checkpoints.layouts.rules import Rule
+
+
+class Ours(Layout):
+    """Encoder under `mae.encoder.` or `backbone.`, decoder under `mae.decoder.`."""
+
+    name, title = 'ours', 'mae_backbone'
+    decoder = DECODER
+    head = (Rule('head.{p}', 'head.{p}'), Rule('fc_norm.{p}', 'fc_norm.{p}'))
+    encoder_prefix, decoder_prefix, classifier_prefix = 'mae.encoder.', 'mae.decoder.', 'backbone.'
+
+    def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
+        """By the prefix, or by the config in the file."""
+        meta = content.get('meta')
+        config = meta.get('cfg') if isinstance(meta, dict) else None
+        return names.prefix.endswith('mae.encoder.') or (isinstance(config, str) and 'mae_backbone.' in config)

@@ -1,0 +1,47 @@
+"""All layouts. A new one is a file with a subclass of `Layout`, and a line here."""
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mae_backbone.checkpoints.layouts.huggingface import HuggingFace, HuggingFaceBEiT, HuggingFaceIJEPA
+from mae_backbone.checkpoints.layouts.layout import Layout, Names, prefixes_of
+from mae_backbone.checkpoints.layouts.lightly import Lightly
+from mae_backbone.checkpoints.layouts.openmmlab import MmdetViTDet, Mmpretrain, MmsegBEiT, MmsegViT
+from mae_backbone.checkpoints.layouts.ours import Ours
+from mae_backbone.checkpoints.layouts.public_mae import PublicMAE
+from mae_backbone.checkpoints.layouts.sam import SegmentAnything, TimmSAM
+from mae_backbone.checkpoints.layouts.self_supervised import DINO, IJEPA, MoCo
+from mae_backbone.checkpoints.layouts.timm import Timm, TimmBEiT
+from mae_backbone.checkpoints.layouts.torchvision import Torchvision
+from mae_backbone.checkpoints.layouts.vitdet import Detectron2, MmdetDetectron2
+
+# In the order in which they are tried. Layouts with the same anchor go from the special to the general.
+LAYOUTS: tuple[Layout, ...] = (
+    HuggingFace(), HuggingFaceBEiT(), HuggingFaceIJEPA(),
+    MmsegBEiT(), MmsegViT(), MmdetViTDet(), Mmpretrain(),
+    Torchvision(),
+    Ours(), SegmentAnything(), TimmSAM(), Detectron2(), MmdetDetectron2(), IJEPA(), MoCo(), DINO(), Lightly(),
+    TimmBEiT(), PublicMAE(), Timm(),
+)
+
+
+def layout(name: str) -> Layout:
+    """The layout of a name; raises ValueError with all names for any other."""
+    for candidate in LAYOUTS:
+        if candidate.name == name:
+            return candidate
+    raise ValueError(f'no layout {name!r}; expected one of {", ".join(candidate.name for candidate in LAYOUTS)}')
+
+
+def find_layouts(names: Iterable[str], content: Mapping[str, Any]) -> dict[str, Layout]:
+    """Prefix of each ViT among the names of a file -> its layout.
+
+    Args:
+        names: of the tensors.
+        content: the top level of the file.
+    """
+    names, found = list(names), {}
+    for candidate in LAYOUTS:
+        for prefix in prefixes_of(candidate.anchor, names):
+            if prefix not in found and candidate.matches(Names.split(names, prefix), content):
+                found[prefix] = candidate
+    return found

@@ -1,0 +1,33 @@
+"""timm's VisionTransformer and BEiT."""
+from collections.abc import Mapping
+from typing import Any
+
+from mae_backbone.checkpoints.layouts.blocks import SAME, bias_of_beit, folded
+from mae_backbone.checkpoints.layouts.layout import Layout, Names
+from mae_backbone.checkpoints.layouts.rules import Rule, no_positions
+
+_LAST = ('blocks.{i}.attn.proj', 'blocks.{i}.mlp.fc2')
+
+
+class TimmBEiT(Layout):
+    """BEiT: relative positions, LayerScale, no bias of the key, and no absolute positions."""
+
+    name, title = 'timm-beit', 'timm BEiT'
+    encoder = (*folded(*_LAST, 'blocks.{i}.gamma_1', 'blocks.{i}.gamma_2'), bias_of_beit('blocks.{i}.attn'), *SAME)
+    aliases = (Rule('pos_embed', 'cls_token', join=no_positions),)
+
+    def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
+        """By the biases of query and value."""
+        return names.has('blocks.0.attn.q_bias')
+
+
+class Timm(Layout):
+    """The names of timm's ViT, which are ours; LayerScale is folded. The last layout that is tried."""
+
+    name, title = 'timm', 'timm ViT'
+    encoder = (*folded(*_LAST, 'blocks.{i}.ls1.gamma', 'blocks.{i}.ls2.gamma'), *SAME)
+    head = (Rule('head.{p}', 'head.{p}'), Rule('fc_norm.{p}', 'fc_norm.{p}'))
+
+    def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
+        """Always."""
+        return True
