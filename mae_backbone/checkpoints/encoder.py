@@ -1,150 +1,207 @@
-"""Loads pretrained weights into a ViT. Resizes position and patch embeddings; refuses other weights that do not fit."""
-import logging
+"""Loads pretrained weights of any public layout into a ViT; refuses weights that do not fit, and reports the rest."""
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
+from mae_backbone.checkpoints.layouts.rules import Step
 from mae_backbone.checkpoints.reading import CheckpointError
-from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches, read_weights
+from mae_backbone.checkpoints.report import LoadReport, say
+from mae_backbone.checkpoints.source import Source, open_source, source_of
+from mae_backbone.checkpoints.state_dicts import is_finite, mismatches, not_finite
+from mae_backbone.checkpoints.unseen import check_activation, check_heads, notes_of
 from mae_backbone.core.relative_bias import EXTRA, resized
 from mae_backbone.core.vit import ViT
 
-# Names inside the prefix of an encoder that a ViT may have no use for: the decoder and the heads of public MAE files.
-_UNUSED = ('mask_token', 'decoder_', 'head.', 'fc_norm.')
 # Names that start at zero if a checkpoint lacks them: there are no relative positions in pretraining,
 _NEW_TABLES = ('.rel_pos_h', '.rel_pos_w', '.relative_position_bias_table')
 # and no convolutions at the end of blocks, which start as the identity.
 _NEW_CONVOLUTION = tuple(f'.residual.{name}' for i in (1, 2, 3) for name in (
     f'conv{i}.weight', f'norm{i}.weight', f'norm{i}.bias'))
+_PATCHES = 'patch_embed.proj.weight'
 
 
-def load_encoder(model: ViT, path: str | Path) -> None:
-    """Loads the encoder in the file at `path` into `model`.
+def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads: int | None = None) -> LoadReport:
+    """Loads the encoder in a file or a folder into `model`.
 
-    Reads what `mae-backbone pretrain` and `mae-backbone train` write, public MAE files (`.pth` with `model`), timm's
-    state dicts, safetensors of any of them, and `.pkl` files of detectron2. Position embeddings stored for another
-    grid, and patch embeddings of another patch size, are resized. Both are logged.
+    Reads every layout of `checkpoints.layouts`: what `mae-backbone pretrain` and `mae-backbone train` write, the public
+    MAE code, timm, Hugging Face, mmpretrain, mmseg, mmdet, detectron2, SAM, torchvision, lightly, DINO, MoCo v3 and
+    I-JEPA; as `.pth`, `.bin`, `.pkl` or `.safetensors`, or a folder with a `config.json`. Positions that were stored
+    for another grid, and patches of another size, are resized. A report of all this is logged.
+
+    Args:
+        model: changed in place, tensor by tensor; not at all if an error is raised.
+        path: of the file or folder.
+        key: which weights to take if there are several: a top-level key of the file, 'student' or 'teacher'. None: the
+            averaged ones if there are such.
+        heads: number of heads of attention of the weights, if the file does not state it.
+
+    Returns:
+        The report.
 
     Raises:
         FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, holds no ViT or several ones, or one of another architecture, or
             weights that are not finite. The model is not changed.
     """
-    stored = read_weights(path)
-    weights, prefix = encoder_weights(stored, path)
+    report = load_source(model, open_source(path, key), heads=heads)
+    say(report)
+    return report
+
+
+def load_source(model: ViT, source: Source, *, heads: int | None = None) -> LoadReport:
+    """Loads a ViT that `open_source` found, without logging the report; see `load_encoder`."""
+    report = LoadReport(str(source.path), source.layout.title, source.prefix, choice=source.choice)
+    check_activation(source)
     expected = model.state_dict()
-    weights |= _norm_of_classifier(weights, stored, expected)
-    unused = {name for name in weights.keys() - expected.keys() if _is_unused(name, model)}
-    weights = {name: value for name, value in weights.items() if name not in unused}
-    _check_architecture(weights, expected, path)
-    for name in sorted(weights.keys() & expected.keys()):
-        weights[name] = _fit(name, weights[name], expected[name], model)
-    problem = mismatches(weights, expected, may_miss=_NEW_TABLES + _NEW_CONVOLUTION)
+    steps = _steps(source, model, expected, report)
+    # In memory once: the model's own tensors. Those of a lazy file are read, checked and dropped, then read again.
+    checked = {}
+    bad = []
+    for name in steps:
+        value, how = _fitted(name, steps[name], source, expected, model)
+        if how:
+            report.resized[name] = how
+        if not is_finite(value):
+            bad.append(name)
+        checked[name] = value.to('meta') if source.weights.lazy else value
+    if bad:
+        raise CheckpointError(not_finite(source.path, bad, len(steps)))
+    _check_architecture(checked, expected, source)
+    check_heads(model, source, heads, checked, report)
+    problem = mismatches(checked, expected, may_miss=_NEW_TABLES + _NEW_CONVOLUTION)
     if problem:
-        raise CheckpointError(f'{path} does not fit the model.\n{problem}'
-                              'Use the config that the checkpoint was trained with, or a checkpoint of this model.')
-    model.load_state_dict(weights, strict=False)
-    new = sum(name.endswith(_NEW_TABLES) for name in expected.keys() - weights.keys())
-    _log(f'{path}: {len(weights)} encoder tensors loaded (prefix {prefix!r}), {len(stored) - len(weights)} others not '
-         'needed' + (f', {new} tables of relative positions start at zero' if new else ''))
+        raise CheckpointError(f'{source.path} ({source.layout.title}) does not fit the model.\n{problem}'
+                              + _advice(checked, expected))
+    with torch.no_grad():
+        for name, step in steps.items():
+            value = _fitted(name, step, source, expected, model)[0] if source.weights.lazy else checked.pop(name)
+            expected[name].copy_(value)
+    used = {name for step in steps.values() for name in step.names}
+    report.num_mapped, report.num_read = len(steps), len(used)
+    report.left_out = sorted(source.weights.keys() - used)
+    report.missing = sorted(expected.keys() - steps.keys())
+    notes_of(model, source, report)
+    return report
 
 
-def encoder_weights(stored: dict[str, Tensor], path: str | Path) -> tuple[dict[str, Tensor], str]:
+def encoder_weights(stored: Mapping[str, Tensor], path: str | Path) -> tuple[dict[str, Tensor], str]:
     """Finds the one ViT among the weights of a file.
 
     Returns:
-        Its names without their prefix, with their tensors; and that prefix.
+        Its tensors under our names; and its prefix in the file.
 
     Raises:
         CheckpointError: the file has no ViT, or more than one, or a weight is not finite.
     """
-    anchor = 'patch_embed.proj.weight'
-    prefixes = [name.removesuffix(anchor) for name in stored if name == anchor or name.endswith('.' + anchor)]
-    if len(prefixes) != 1:
-        content = f'{len(prefixes)} ViTs, under {prefixes}' if prefixes else f'no ViT, but {few(stored)}'
-        raise CheckpointError(f'{path} holds {content}; expected exactly one {anchor}: pass a checkpoint of '
-                              '`mae-backbone pretrain`, of `mae-backbone train`, or of the public MAE code')
-    prefix = prefixes[0]
-    weights = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
-    check_finite(weights, path)
-    return weights, prefix
+    source = source_of(stored, path)
+    return source.encoder(), source.prefix
 
 
-def _norm_of_classifier(weights: dict[str, Tensor], stored: dict[str, Tensor],
-                        expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The last norm of a classifier that pools the mean: it has none before the pooling, and `fc_norm` after it."""
-    norm = {f'norm.{name}': stored[f'fc_norm.{name}'] for name in ('weight', 'bias')
-            if f'norm.{name}' in expected.keys() - weights.keys() and f'fc_norm.{name}' in stored}
+def _steps(source: Source, model: ViT, expected: Mapping[str, Tensor], report: LoadReport) -> dict[str, Step]:
+    """The steps for the tensors that the model has a use for."""
+    steps = {name: step for name, step in source.plan.encoder.items() if not _is_unused(name, model)}
+    norm = {f'norm.{part}': source.plan.head[f'fc_norm.{part}'] for part in ('weight', 'bias')
+            if f'norm.{part}' in expected.keys() - steps.keys() and f'fc_norm.{part}' in source.plan.head}
     if norm:
-        _log('fc_norm, which the classifier of the file has after its pooling, goes before the pooling here')
-    return norm
+        report.notes.append('fc_norm, which the classifier of the file has after its pooling, goes before the pooling '
+                            'here')
+    return steps | norm
 
 
-def _fit(name: str, stored: Tensor, expected: Tensor, model: ViT) -> Tensor:
-    """Resizes position embeddings, tables and patch embeddings to the size of the model.
+def _is_unused(name: str, model: ViT) -> bool:
+    return ((name == 'cls_token' and model.cls_token is None)
+            or (name.startswith('norm.') and not isinstance(model.norm, torch.nn.LayerNorm)))
+
+
+def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor], model: ViT) -> tuple[Tensor, str]:
+    """The tensor of a step in the size of the model, and how it was resized, or ''.
 
     What cannot be resized is returned as it is: its shape is then reported with all others.
     """
-    if stored.shape == expected.shape or not stored.numel() or not stored.is_floating_point():
-        return stored
+    stored = step(source.weights)
+    if name not in expected or stored.shape == expected[name].shape or not stored.numel() or (
+            not stored.is_floating_point()):
+        return stored, ''
+    return _resized(name, stored, expected[name], model)
+
+
+def _resized(name: str, stored: Tensor, expected: Tensor, model: ViT) -> tuple[Tensor, str]:
+    """Resizes position embeddings, tables and patch embeddings to the size of the model."""
     if name == 'pos_embed' and stored.ndim == 3 and stored.shape[2] == expected.shape[2]:
         side = round((stored.shape[1] - 1) ** 0.5)
         if side == 0 or side * side + 1 != stored.shape[1]:
-            return stored  # not square: its grid is unknown
-        _log(f'pos_embed resized from {side}x{side} to {model.grid[0]}x{model.grid[1]} patches (bicubic)')
+            return stored, ''  # not square: its grid is unknown
+        how = f'from {side}x{side} to {model.grid[0]}x{model.grid[1]} patches (bicubic)'
         return resample_abs_pos_embed(stored, list(model.grid), [side, side], num_prefix_tokens=1,
-                                      interpolation='bicubic', antialias=False)
-    if (name == 'patch_embed.proj.weight' and stored.ndim == 4 and stored.shape[:2] == expected.shape[:2]
-            and stored.shape[2] == stored.shape[3]):
-        _log(f'patches resized from {tuple(stored.shape[2:])} to {tuple(expected.shape[2:])} pixels: a patch that is '
-             'enlarged bicubically gives the token that it gave before')
-        return resample_patch_embed(stored.float(), list(expected.shape[2:]), antialias=False).to(stored.dtype)
+                                      interpolation='bicubic', antialias=False), how
+    if (name == _PATCHES and stored.ndim == 4 and stored.shape[:2] == expected.shape[:2]
+            and stored.shape[2] == stored.shape[3] and _near(stored.shape[2], expected.shape[2])):
+        how = (f'from {stored.shape[2]} to {expected.shape[2]} pixels a side: a patch that is enlarged bicubically '
+               'gives the token that it gave before')
+        return resample_patch_embed(stored.float(), list(expected.shape[2:]), antialias=False).to(stored.dtype), how
     if name.endswith('.relative_position_bias_table') and stored.ndim == 2 and stored.shape[1] == expected.shape[1]:
         owner = model.get_submodule(name.rpartition('.')[0])
         grid: tuple[int, int] = getattr(owner, 'bias_size', None) or owner.grid  # type: ignore[assignment]  # of a module
         side = round((max(1, len(stored) - EXTRA) ** 0.5 + 1) / 2)
         if (2 * side - 1) ** 2 + EXTRA != len(stored):
-            return stored  # not square: its grid is unknown
-        _log(f'{name} resized from {side}x{side} to {grid[0]}x{grid[1]} patches (bicubic)')
-        return resized(stored, (side, side), grid)
+            return stored, ''  # not square: its grid is unknown
+        return resized(stored, (side, side), grid), f'from {side}x{side} to {grid[0]}x{grid[1]} patches (bicubic)'
     if name.endswith(_NEW_TABLES) and stored.ndim == 2 and stored.shape[1] == expected.shape[1]:
-        _log(f'{name} resized from {len(stored)} to {len(expected)} distances (linear)')
-        return F.interpolate(stored.T[None], size=len(expected), mode='linear')[0].T
-    return stored
+        return (F.interpolate(stored.T[None], size=len(expected), mode='linear')[0].T,
+                f'from {len(stored)} to {len(expected)} distances (linear)')
+    return stored, ''
 
 
-def _check_architecture(weights: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> None:
+class _Size(NamedTuple):
+    """Size of a ViT in the words of a config."""
+
+    width: int
+    blocks: int
+    channels: int
+    patch_size: int
+
+
+def _check_architecture(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Source) -> None:
     """Raises CheckpointError for another architecture, in the terms of the config instead of a list of shapes."""
-    if weights['patch_embed.proj.weight'].ndim != 4:
-        return  # the shapes are reported
-    stored, wanted = _architecture(weights), _architecture(expected)
-    # Nearby patch sizes are resized, as from the 14 pixels of MAE's huge model to the 16 of ViTDet.
-    if wanted[3] / 2 < stored[3] < wanted[3] * 2:
-        stored = (*stored[:3], wanted[3])
+    if _PATCHES not in weights or weights[_PATCHES].ndim != 4:
+        return  # the names and shapes are reported
+    stored, wanted = _size(weights), _size(expected)
+    if _near(stored.patch_size, wanted.patch_size):
+        stored = stored._replace(patch_size=wanted.patch_size)
     if stored != wanted:
         words = ('width', 'blocks', 'channels', 'patch size')
-        raise CheckpointError(f'{path} holds another architecture: '
+        raise CheckpointError(f'{source.path} ({source.layout.title}) holds another architecture: '
                               + ', '.join(f'{word} {a} (the model has {b})' if a != b else f'{word} {a}'
                                           for word, a, b in zip(words, stored, wanted, strict=True))
                               + ': set arch, patch_size and in_channels of the model as in the checkpoint')
 
 
-def _architecture(weights: dict[str, Tensor]) -> tuple[int, int, int, int]:
-    """Width, number of blocks, channels, patch size."""
-    width, channels, patch_size, _ = weights['patch_embed.proj.weight'].shape
-    blocks = {name.split('.')[1] for name in weights if name.startswith('blocks.')}
-    return width, len(blocks), channels, patch_size
+def _size(weights: Mapping[str, Tensor]) -> _Size:
+    width, channels, patch_size, _ = weights[_PATCHES].shape
+    return _Size(width, len({name.split('.')[1] for name in weights if name.startswith('blocks.')}), channels,
+                 patch_size)
 
 
-def _is_unused(name: str, model: ViT) -> bool:
-    return (name.startswith(_UNUSED) or name.endswith('.relative_position_index')
-            or (name == 'cls_token' and model.cls_token is None)
-            or (name.startswith('norm.') and not isinstance(model.norm, torch.nn.LayerNorm)))
+def _near(stored: int, expected: int) -> bool:
+    """Whether patches are resized, as from the 14 pixels of MAE's huge model to the 16 of ViTDet."""
+    return expected / 2 < stored < expected * 2
 
 
-def _log(message: str) -> None:
-    # In a run, MMEngine's Runner adds its handlers to this logger.
-    logging.getLogger('mae_backbone').info(message)
+def _advice(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """What to do about names and shapes that do not fit."""
+    if 'cls_token' in expected.keys() - weights.keys():
+        return ('The file has no class token (I-JEPA, SAM and detectors have none): set class_token=False, as '
+                'ViTBackbone does by default, or pass weights with one.')
+    if any(name.endswith(_NEW_TABLES) for name in weights.keys() - expected.keys()):
+        beit = any(name.endswith('_bias_table') for name in weights.keys() - expected.keys())
+        return ("The weights have relative positions, the model has none: set relative_bias='block' of the backbone "
+                "('shared' for rel_pos_bias)." if beit else
+                'The weights have relative positions, the model has none: set relative_positions=True of the backbone, '
+                'and the windows that the weights were trained with.')
+    return ('Use the config that the checkpoint was trained with, or a checkpoint of this model. A ViT with other '
+            "parts goes into type='mae_backbone.TimmViT'.")

@@ -9,6 +9,8 @@ import mmap
 import struct
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -36,11 +38,24 @@ def read_content(path: str | Path) -> object:
         FileNotFoundError: the file does not exist.
         CheckpointError: the file is not a checkpoint, is damaged, or names code.
     """
+    path = existing_file(path)
+    with damage_reported(path):
+        return _read(path)
+
+
+def existing_file(path: str | Path) -> Path:
+    """The path, if it is a file; raises FileNotFoundError with the checkpoints next to it if it is not."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbors(path))
+    return path
+
+
+@contextmanager
+def damage_reported(path: Path) -> Iterator[None]:
+    """Turns every error that damaged bytes raise in a reader into a CheckpointError that names the file."""
     try:
-        return _read(path)
+        yield
     except UnsafePickleError as error:
         raise CheckpointError(f'{path} names code to run ({error}), which this program refuses to do: save only its '
                               'state_dict, or convert it to safetensors where you trust it') from error

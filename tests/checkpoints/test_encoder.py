@@ -159,7 +159,7 @@ def test_positions_are_resized_and_that_is_logged(tmp_path: Path, log: pytest.Lo
     wanted = F.interpolate(grid, size=(7, 5), mode='bicubic', align_corners=False).flatten(2).transpose(1, 2)
     assert_close(model.pos_embed[:, 1:], wanted, atol=1e-6, rtol=0)
     assert torch.equal(model.pos_embed[:, 0], weights['pos_embed'][:, 0])
-    assert 'pos_embed resized from 4x4 to 7x5 patches' in log.text
+    assert 'pos_embed from 4x4 to 7x5 patches' in log.text
 
 
 def test_relative_tables_are_resized_or_start_at_zero_and_that_is_logged(tmp_path: Path, log: pytest.LogCaptureFixture):
@@ -173,7 +173,7 @@ def test_relative_tables_are_resized_or_start_at_zero_and_that_is_logged(tmp_pat
     table = trained.blocks[0].attn.rel_pos_h
     assert_close(model.blocks[0].attn.rel_pos_h, F.interpolate(table.T[None], size=11, mode='linear')[0].T)
     assert not fresh.blocks[0].attn.rel_pos_h.any()
-    assert 'blocks.0.attn.rel_pos_h resized from 7 to 11 distances' in log.text
+    assert '4 tables of relative positions from 7 to 11 distances' in log.text
     assert '4 tables of relative positions start at zero' in log.text
 
 
@@ -181,7 +181,7 @@ def test_patches_of_another_size_give_the_tokens_of_the_enlarged_image(tmp_path:
     source = ViT(dict(width=32, depth=2, heads=2), image_size=56, patch_size=14)
     model = ViT(dict(width=32, depth=2, heads=2), image_size=64, patch_size=16)
     load_encoder(model, stored(tmp_path / 'mae.pth', source.state_dict()))
-    assert 'patches resized from (14, 14) to (16, 16)' in log.text
+    assert 'patch_embed.proj.weight from 14 to 16 pixels' in log.text
     patch = torch.randn(5, 3, 14, 14)
     larger = F.interpolate(patch, size=16, mode='bicubic', align_corners=False)
     assert_close(model.patch_embed(larger), source.patch_embed(patch), atol=1e-4, rtol=0)
@@ -216,16 +216,17 @@ def without(name: str) -> Callable[[dict], dict]:
     (without('cls_token'), '1 in the model, not in the file: cls_token'),
     (without('pos_embed'), '1 in the model, not in the file: pos_embed'),
     (without('norm.weight'), '1 in the model, not in the file: norm.weight'),
-    (lambda weights: weights | {'reg_token': torch.zeros(1, 4, 32)}, '1 in the file, not in the model: reg_token'),
-    (lambda weights: weights | {f'blocks.0.ls{i}.gamma': torch.zeros(32) for i in range(12)},
-     '12 in the file, not in the model: blocks.0.ls0.gamma.* and 4 more'),
+    (lambda weights: weights | {'reg_token': torch.zeros(1, 4, 32)}, 'of another kind .registers, .*TimmViT'),
+    (lambda weights: weights | {'extra_token': torch.zeros(1, 4, 32)}, '1 in the file, not in the model: extra_token'),
+    (lambda weights: weights | {f'blocks.0.scale{i}': torch.zeros(32) for i in range(12)},
+     '12 in the file, not in the model: blocks.0.scale0.* and 4 more'),
     (lambda weights: weights | {'norm.bias': torch.zeros(31)},
      r'1 of another shape: norm.bias: \(31,\) in the file, \(32,\) in the model'),
     (lambda weights: weights | {'pos_embed': torch.zeros(1, 16, 32)},
      r'pos_embed: \(1, 16, 32\) in the file, \(1, 17, 32\) in the model'),
-    (lambda weights: weights | {f'teacher.{name}': value for name, value in weights.items()},
-     r"2 ViTs, under \['', 'teacher.'\]; expected exactly one patch_embed.proj.weight"),
-    (without('patch_embed.proj.weight'), 'no ViT, but .*; expected exactly one patch_embed.proj.weight'),
+    (lambda weights: weights | {f'other.{name}': value for name, value in weights.items()},
+     r"2 ViTs, under \['', 'other.'\]; expected exactly one: choose one with --weights-key"),
+    (without('patch_embed.proj.weight'), 'no ViT of a known layout: its tensors are '),
     (lambda weights: weights | {'patch_embed.proj.weight': torch.zeros(32, 3, 2, 8, 8)}, 'patch_embed.proj.weight'),
     (lambda weights: weights | {'patch_embed.proj.weight': torch.zeros(32, 192)}, 'patch_embed.proj.weight'),
     (lambda weights: weights | {'patch_embed.proj.weight': torch.zeros(32, 3, 8, 16)}, 'patch_embed.proj.weight'),
@@ -248,9 +249,11 @@ def test_files_without_weights_are_refused(tmp_path: Path, content: object):
 def test_a_missing_file_names_its_neighbors(tmp_path: Path):
     for name in ('epoch_1.pth', 'epoch_2.pth', 'log.txt'):
         (tmp_path / name).touch()
-    for missing in ('epoch_3.pth', 'epoch_3.safetensors', '.'):
+    for missing in ('epoch_3.pth', 'epoch_3.safetensors'):
         with pytest.raises(FileNotFoundError, match=r'check the path; .* holds epoch_1.pth, epoch_2.pth$'):
             load_encoder(tiny(), tmp_path / missing)
+    with pytest.raises(FileNotFoundError, match=r'is a folder.* holds epoch_1.pth, epoch_2.pth: pass one of them$'):
+        load_encoder(tiny(), tmp_path)
     with pytest.raises(FileNotFoundError, match=r'check the path$'):
         load_encoder(tiny(), tmp_path / 'no' / 'epoch_1.pth')
 

@@ -1,4 +1,4 @@
-"""The base class of layouts, and what a file says about its model besides the weights."""
+"""The base class of layouts."""
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -6,32 +6,6 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from mae_backbone.checkpoints.layouts.rules import Rule, Rules, Step, inward, match, outward
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What shapes do not show. None for what the file does not state.
-
-    Attributes:
-        heads: number of heads of attention.
-        decoder_heads: the same of the decoder of a MAE.
-        mean, std: normalization of the pixels, for each channel, on the scale of 0 to 255.
-        activation: of the MLPs, as the file names it, such as 'gelu' or 'quick_gelu'.
-        pool: how a classifier pools tokens, as the file names it.
-        norm_eps: epsilon of the LayerNorms.
-        norm_pix: whether a MAE predicts pixels normalized within their patch.
-        source: where it is stated, for messages.
-    """
-
-    heads: int | None = None
-    decoder_heads: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    activation: str | None = None
-    pool: str | None = None
-    norm_eps: float | None = None
-    norm_pix: bool | None = None
-    source: str = ''
 
 
 @dataclass(frozen=True)
@@ -67,11 +41,13 @@ class Plan:
     Attributes:
         encoder: our name -> step, names of `ViT`. Names without a rule keep their own, so that loading reports them.
         decoder: our name -> step, names of `MAEDecoder`; empty if there is no decoder.
+        head: our name -> step, `head` and `fc_norm` of a classifier; empty if there is none that the layout knows.
         ignored: names inside the ViT that our models have no counterpart of, such as heads.
     """
 
     encoder: dict[str, Step]
     decoder: dict[str, Step]
+    head: dict[str, Step] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
 
 
@@ -93,8 +69,7 @@ class Layout:
         encoder_prefix, decoder_prefix: prefixes in a whole MAE of the layout.
         classifier_prefix: prefix of the encoder in a classifier of the layout.
         ignored: templates of names inside the ViT that no model here has a use for.
-        default: words of prefixes of which one is taken if a file has several ViTs; the first that occurs.
-        synonyms: 'student' and 'teacher' -> the word in a prefix or the key of the file that stands for it here.
+        refused: why weights of this layout cannot be loaded into our models; empty if they can.
     """
 
     name: ClassVar[str]
@@ -111,8 +86,7 @@ class Layout:
     ignored: ClassVar[tuple[str, ...]] = ('head.{rest}', 'fc_norm.{rest}', 'mask_token', 'decoder_{rest}',
                                           '{rest}.relative_position_index')
 
-    default: ClassVar[tuple[str, ...]] = ()
-    synonyms: ClassVar[dict[str, str]] = {}
+    refused: ClassVar[str] = ''
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
         """Whether a ViT is in this layout, given that the anchor is there. The first layout that matches wins.
@@ -123,32 +97,25 @@ class Layout:
         """
         raise NotImplementedError
 
-    def facts(self, content: Mapping[str, Any]) -> Facts:
-        """What the rest of the file says about the model, if it is only known in this layout.
-
-        Args:
-            content: the top level of the file, with tensors left out.
-        """
-        return Facts()
-
     def plan(self, names: Names, decoder_prefix: str | None = None) -> Plan:
         """How the weights with these names become ours; `decoder_prefix` is None if there is no decoder."""
+        everything = [names.prefix + name for name in names.inside] + list(names.outside)
         decoder: dict[str, Step] = {}
         if decoder_prefix is not None:
-            everything = [names.prefix + name for name in names.inside] + list(names.outside)
-            decoder = inward(self.decoder, sorted(name.removeprefix(decoder_prefix) for name in everything
-                                                  if name.startswith(decoder_prefix)), decoder_prefix)
-        taken = {name for step in decoder.values() for name in step.names}
+            decoder = _under(self.decoder, everything, decoder_prefix)
+        root = names.prefix.removesuffix(self.classifier_prefix)
+        head = _under(self.head, everything, root) if root + self.classifier_prefix == names.prefix else {}
+        taken = {name for step in (decoder | head).values() for name in step.names}
         inside = sorted(name for name in names.inside if names.prefix + name not in taken)
-        ignored = [name for name in inside if any(match(template, name) is not None for template in self.ignored)]
-        inside = [name for name in inside if name not in set(ignored)]
+        ignored = {name for name in inside if any(match(template, name) is not None for template in self.ignored)}
+        inside = [name for name in inside if name not in ignored]
         encoder = inward((*self.encoder, *self.aliases), inside, names.prefix)
         used = {name for step in encoder.values() for name in step.names}
         encoder |= {name: Step((names.prefix + name,)) for name in inside if names.prefix + name not in used}
-        return Plan(encoder, decoder, ignored)
+        return Plan(encoder, decoder, head, sorted(ignored))
 
     def to_ours(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a file in this layout -> encoder and, if there is one, decoder under our names, without prefix.
+        """Weights of a file in this layout -> encoder, decoder and head under our names, without prefix.
 
         Raises:
             ValueError: not exactly one ViT of this layout.
@@ -158,7 +125,7 @@ class Layout:
             raise ValueError(f'{len(prefixes)} ViTs in the layout of {self.title}, under {prefixes}; expected one')
         decoders = prefixes_of(self.decoder_anchor, weights)
         plan = self.plan(Names.split(weights, prefixes[0]), decoders[0] if len(decoders) == 1 else None)
-        return {name: step(weights) for name, step in (plan.encoder | plan.decoder).items()}
+        return {name: step(weights) for name, step in (plan.encoder | plan.decoder | plan.head).items()}
 
     def from_ours(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights under our names -> the names of this layout: the inverse of `to_ours`.
@@ -173,6 +140,11 @@ class Layout:
         return ({prefix + name: tensor for name, tensor in outward(self.encoder, encoder).items()}
                 | {self.decoder_prefix + name: tensor for name, tensor in outward(self.decoder, decoder).items()}
                 | outward(self.head, head))
+
+
+def _under(rules: Rules, names: Iterable[str], prefix: str) -> dict[str, Step]:
+    """Plans the way inward for the names under a prefix."""
+    return inward(rules, sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)), prefix)
 
 
 def is_decoder(name: str) -> bool:

@@ -14,5 +14,7 @@ class Lightly(Layout):
     encoder_prefix, decoder_prefix, classifier_prefix = 'backbone.vit.', 'decoder.', 'backbone.vit.'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the prefix `vit.` and the mask token next to it."""
-        return names.prefix.endswith('vit.') and names.prefix.removesuffix('vit.') + 'mask_token' in names.outside
+        """By the prefix `vit.`, with the mask token or the decoder next to it."""
+        root = names.prefix.removesuffix('vit.')
+        return names.prefix.endswith('vit.') and not names.outside.isdisjoint({
+            root + 'mask_token', root.removesuffix('backbone.') + 'decoder.decoder_embed.weight'})

@@ -33,7 +33,7 @@ class Mmpretrain(Layout):
     encoder: ClassVar[Rules] = (*_EMBEDDINGS, *block('blocks.{i}', 'layers.{i}'))
     aliases: ClassVar[Rules] = (Rule('blocks.{i}.norm1.{p}', 'layers.{i}.norm1.{p}'),
                Rule('blocks.{i}.norm2.{p}', 'layers.{i}.norm2.{p}'),
-               Rule('norm.{p}', 'norm1.{p}'), Rule('fc_norm.{p}', 'ln2.{p}'))
+               Rule('norm.{p}', 'norm1.{p}'))
     decoder: ClassVar[Rules] = (*(Rule(name, name) for name in ('decoder_embed.{p}', 'mask_token', 'decoder_pos_embed',
                                                'decoder_pred.{p}')),
                Rule('decoder_norm.{p}', 'ln1.{p}'), *block('decoder_blocks.{i}', 'decoder_blocks.{i}'))

@@ -16,7 +16,8 @@ class Ours(Layout):
     encoder_prefix, decoder_prefix, classifier_prefix = 'mae.encoder.', 'mae.decoder.', 'backbone.'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the prefix, or by the config in the file."""
+        """By the prefix, the config in the file, or the norm of our classifier."""
         meta = content.get('meta')
         config = meta.get('cfg') if isinstance(meta, dict) else None
-        return names.prefix.endswith('mae.encoder.') or (isinstance(config, str) and 'mae_backbone.' in config)
+        return (names.prefix.endswith('mae.encoder.') or (isinstance(config, str) and 'mae_backbone.' in config)
+                or (names.prefix == 'backbone.' and 'fc_norm.weight' in names.outside))

@@ -2,6 +2,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mae_backbone.checkpoints.layouts.foreign import HuggingFaceCLIP, HuggingFaceDINO, OpenCLIP, Registers
 from mae_backbone.checkpoints.layouts.huggingface import HuggingFace, HuggingFaceBEiT, HuggingFaceIJEPA
 from mae_backbone.checkpoints.layouts.layout import Layout, Names, prefixes_of
 from mae_backbone.checkpoints.layouts.lightly import Lightly
@@ -20,7 +21,8 @@ LAYOUTS: tuple[Layout, ...] = (
     MmsegBEiT(), MmsegViT(), MmdetViTDet(), Mmpretrain(),
     Torchvision(),
     Ours(), SegmentAnything(), TimmSAM(), Detectron2(), MmdetDetectron2(), IJEPA(), MoCo(), DINO(), Lightly(),
-    TimmBEiT(), PublicMAE(), Timm(),
+    TimmBEiT(), PublicMAE(), Registers(), Timm(),
+    OpenCLIP(), HuggingFaceCLIP(), HuggingFaceDINO(),
 )
 
 

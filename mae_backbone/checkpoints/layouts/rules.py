@@ -57,7 +57,8 @@ class Step(NamedTuple):
 def inward(rules: Iterable[Rule], names: Iterable[str], prefix: str = '') -> dict[str, Step]:
     """Plans the way from the names of a layout to ours.
 
-    The first rule that has all of its names in the file wins. `{rest}` alone takes only names that no rule has used.
+    The first rule that has all of its names in the file wins. A template with `{rest}` takes only names that no rule
+    has used.
 
     Args:
         rules: of the layout.
@@ -73,7 +74,7 @@ def inward(rules: Iterable[Rule], names: Iterable[str], prefix: str = '') -> dic
     for rule in rules:
         for name in names:
             fields = match(rule.theirs[0], name)
-            if fields is None or (rule.theirs[0] == '{rest}' and name in used):
+            if fields is None or ('rest' in fields and name in used):
                 continue
             ours, sources = rule.ours.format(**fields), tuple(theirs.format(**fields) for theirs in rule.theirs)
             if ours not in steps and known.issuperset(sources):

@@ -7,11 +7,9 @@ from mae_backbone.checkpoints.layouts.rules import Rule, add_class_row, drop_cla
 
 
 class DINO(Layout):
-    """facebookresearch/dino: `student` and `teacher`. Its evaluation takes the teacher (`eval_linear.py`)."""
+    """facebookresearch/dino: `student` and `teacher`. The teacher is the average."""
 
     name, title = 'dino', 'DINO v1'
-    default = ('teacher', 'student')
-    synonyms = {'student': 'student', 'teacher': 'teacher'}  # noqa: RUF012  # a ClassVar of the base class
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
         """By the two keys of its training files, or by its projection head."""
@@ -20,13 +18,9 @@ class DINO(Layout):
 
 
 class MoCo(Layout):
-    """facebookresearch/moco-v3: `base_encoder` and `momentum_encoder`. Its evaluation takes the base encoder
-    (`main_lincls.py`).
-    """
+    """facebookresearch/moco-v3: `base_encoder` and `momentum_encoder`."""
 
     name, title = 'moco', 'MoCo v3'
-    default = ('base_encoder', 'momentum_encoder')
-    synonyms = {'student': 'base_encoder', 'teacher': 'momentum_encoder'}  # noqa: RUF012
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
         """By the prefix."""
@@ -34,14 +28,10 @@ class MoCo(Layout):
 
 
 class IJEPA(Layout):
-    """facebookresearch/ijepa: `encoder` and `target_encoder`, without class token. Its evaluation takes the target
-    encoder.
-    """
+    """facebookresearch/ijepa: `encoder` and `target_encoder`, the average, without class token."""
 
     name, title = 'ijepa', 'I-JEPA'
     encoder = (Rule('pos_embed', 'pos_embed', join=add_class_row, split=drop_class_row), Rule('{rest}', '{rest}'))
-    default = ('target_encoder', 'encoder')
-    synonyms = {'student': 'encoder', 'teacher': 'target_encoder'}  # noqa: RUF012
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
         """By the two keys of its training files."""

@@ -1,0 +1,170 @@
+"""What a file says about its model besides the weights: heads, pixel normalization, activation, pooling."""
+import re
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mae_backbone.checkpoints.config_text import config_in
+
+# Heads of the sizes that names of architectures contain: DeiT (tiny, small), ViT (base, large, huge), as timm, DINO,
+# I-JEPA and the public MAE code have them.
+_HEADS = {'tiny': 3, 'small': 6, 'base': 12, 'large': 16, 'huge': 16}
+# facebookresearch/moco-v3, `vits.py`: its small model has 12 heads.
+_HEADS_OF_MOCO = _HEADS | {'small': 12}
+# mmpretrain, `VisionTransformer.arch_zoo` and `MAEViT`.
+_HEADS_OF_MMPRETRAIN = {'s': 8, 'small': 8, 'b': 12, 'base': 12, 'l': 16, 'large': 16, 'h': 16, 'huge': 16,
+                        'deit-t': 3, 'deit-tiny': 3, 'deit-s': 6, 'deit-small': 6, 'deit-b': 12, 'deit-base': 12,
+                        'mae_vit-b': 12, 'mae_vit-l': 16}
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What shapes do not show. None for what the file does not state.
+
+    Attributes:
+        heads, decoder_heads: number of heads of attention in the encoder, and in the decoder of a MAE.
+        mean, std: normalization of the pixels, for each channel, on the scale of 0 to 255.
+        activation: of the MLPs, as the file names it, such as 'gelu' or 'quick_gelu'.
+        pool: how a classifier pools tokens, as the file names it.
+        norm_eps: epsilon of the LayerNorms.
+        norm_pix: whether a MAE predicts pixels that are normalized within their patch.
+        source: what states the number of heads, for messages.
+        pixels_source: what states the normalization.
+    """
+
+    heads: int | None = None
+    decoder_heads: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    activation: str | None = None
+    pool: str | None = None
+    norm_eps: float | None = None
+    norm_pix: bool | None = None
+    source: str = ''
+    pixels_source: str = ''
+
+
+def facts_of(content: Mapping[str, Any], config: Mapping[str, Any] | None = None,
+             preprocessor: Mapping[str, Any] | None = None, *, layout: str = '') -> Facts:
+    """Facts of a checkpoint.
+
+    Args:
+        content: the top level of the file.
+        config, preprocessor: `config.json` and `preprocessor_config.json` next to it.
+        layout: name of the layout, for architectures that are named alike in several.
+    """
+    facts: dict[str, Any] = {}
+    for found in (_of_huggingface(config or {}, preprocessor or {}), _of_timm(config or {}), _of_run(content),
+                  _of_arguments(content, layout)):
+        facts |= {key: value for key, value in found.items() if value is not None and key not in facts}
+    return Facts(**facts)
+
+
+def _of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> dict[str, Any]:
+    """`config.json` and `preprocessor_config.json` of transformers."""
+    facts: dict[str, Any] = {}
+    if 'num_attention_heads' in config:
+        facts |= dict(heads=_int(config['num_attention_heads']), source='config.json',
+                      decoder_heads=_int(config.get('decoder_num_attention_heads')),
+                      activation=_text(config.get('hidden_act')), norm_eps=_number(config.get('layer_norm_eps')),
+                      norm_pix=config.get('norm_pix_loss') if isinstance(config.get('norm_pix_loss'), bool) else None)
+    mean, std = (_numbers(preprocessor.get(f'image_{name}')) for name in ('mean', 'std'))
+    if mean and std:
+        facts |= dict(mean=_scaled(mean), std=_scaled(std), pixels_source='preprocessor_config.json')
+    return facts
+
+
+def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config.json` of timm."""
+    name = _text(config.get('architecture'))
+    if name is None:
+        return {}
+    arguments, pretrained = _dict(config.get('model_args')), _dict(config.get('pretrained_cfg'))
+    facts: dict[str, Any] = dict(heads=_int(arguments.get('num_heads')) or _heads_of_name(name, _HEADS),
+                                 source='config.json', pool=_text(config.get('global_pool')),
+                                 activation=_text(arguments.get('act_layer')))
+    mean, std = (_numbers(pretrained.get(key)) for key in ('mean', 'std'))
+    if mean and std:
+        facts |= dict(mean=_scaled(mean), std=_scaled(std), pixels_source='config.json')
+    return facts
+
+
+def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The config in a checkpoint of MMEngine: of this package, of mmpretrain or of mmseg."""
+    model = _dict(config_in(content).get('model'))
+    encoder = _dict(model.get('encoder')) or _dict(model.get('backbone'))
+    if not encoder:
+        return {}
+    arch, heads = encoder.get('arch'), _int(encoder.get('num_heads'))
+    if isinstance(arch, dict):
+        heads = _int(arch.get('heads')) or _int(arch.get('num_heads'))
+    elif isinstance(arch, str):
+        ours = 'mae_backbone.' in str(model.get('type')) + str(encoder.get('type')) or 'encoder' in model
+        heads = _HEADS.get(arch) if ours else _HEADS_OF_MMPRETRAIN.get(arch)
+    head, preprocessor = _dict(model.get('head')), _dict(model.get('data_preprocessor'))
+    neck = _dict(model.get('neck'))
+    facts: dict[str, Any] = dict(
+        heads=heads, source='the config in the file', pool=_text(model.get('pool')),
+        decoder_heads=_int(model.get('decoder_heads')) or _int(neck.get('decoder_num_heads')),
+        norm_pix=next((value for value in (model.get('norm_pix'), head.get('norm_pix')) if isinstance(value, bool)),
+                      None))
+    mean, std = (_numbers(preprocessor.get(key)) for key in ('mean', 'std'))
+    if mean and std:
+        facts |= dict(mean=mean, std=std, pixels_source='the config in the file')
+    return facts
+
+
+def _of_arguments(content: Mapping[str, Any], layout: str) -> dict[str, Any]:
+    """The name of the architecture in training files: `arch`, or the arguments of the command."""
+    arguments = content.get('args')
+    stated = vars(arguments) if isinstance(arguments, Namespace) else _dict(arguments)
+    name = next((value for value in (content.get('arch'), stated.get('arch'), stated.get('model'))
+                 if isinstance(value, str)), None)
+    facts: dict[str, Any] = dict(norm_pix=stated.get('norm_pix_loss') if isinstance(stated.get('norm_pix_loss'), bool)
+                                 else None)
+    if name is None:
+        return facts
+    facts |= dict(heads=_heads_of_name(name, _HEADS_OF_MOCO if layout == 'moco' else _HEADS),
+                  source=f'the architecture {name!r} in the file')
+    if name.startswith('mae_vit_'):
+        facts['decoder_heads'] = 16  # public MAE code, `models_mae.py`
+    mean, std = (_numbers(stated.get(key)) for key in ('mean', 'std'))  # of timm's train.py
+    if mean and std:
+        facts |= dict(mean=_scaled(mean), std=_scaled(std), pixels_source='the arguments in the file')
+    return facts
+
+
+def _heads_of_name(name: str, heads: Mapping[str, int]) -> int | None:
+    sizes = [size for size in heads if size in re.split(r'[_\-./]', name)]
+    return heads[sizes[0]] if len(sizes) == 1 else None
+
+
+def _scaled(values: Sequence[float]) -> tuple[float, ...]:
+    """From the scale 0 to 1 to 0 to 255."""
+    return tuple(round(255 * value, 4) for value in values)
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _numbers(values: object) -> tuple[float, ...] | None:
+    if not isinstance(values, (list, tuple)) or not values:
+        return None
+    numbers = [_number(value) for value in values]
+    return None if None in numbers else tuple(number for number in numbers if number is not None)

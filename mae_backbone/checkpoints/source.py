@@ -1,0 +1,105 @@
+"""A ViT in a file of any public layout, under our names."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from mae_backbone.checkpoints.facts import Facts, facts_of
+from mae_backbone.checkpoints.layouts.layout import Layout, Names, Plan, prefixes_of
+from mae_backbone.checkpoints.layouts.registry import find_layouts
+from mae_backbone.checkpoints.layouts.rules import Step
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.selection import choose_prefix, is_asked_for
+from mae_backbone.checkpoints.state_dicts import check_finite, few
+from mae_backbone.checkpoints.weight_files import LazyTensors, WeightFile, open_weights
+
+
+@dataclass
+class Source:
+    """A ViT that was found in a file. Tensors are read when they are asked for.
+
+    Attributes:
+        path: of the file or folder.
+        layout: of the file.
+        prefix: of the ViT in it.
+        plan: how its tensors become ours.
+        weights: all named tensors of the file.
+        facts: what the file states besides.
+        choice: says which of several sets of weights was taken; empty if there was one.
+    """
+
+    path: Path
+    layout: Layout
+    prefix: str
+    plan: Plan
+    weights: LazyTensors
+    facts: Facts
+    choice: str = ''
+
+    def encoder(self) -> dict[str, Tensor]:
+        """The encoder under our names, checked to be finite. Raises CheckpointError if it is not."""
+        return self._read(self.plan.encoder)
+
+    def decoder(self) -> dict[str, Tensor]:
+        """The decoder of a MAE under our names, checked to be finite; empty if the file has none."""
+        return self._read(self.plan.decoder)
+
+    def _read(self, steps: Mapping[str, Step]) -> dict[str, Tensor]:
+        tensors = {name: step(self.weights) for name, step in steps.items()}
+        check_finite(tensors, self.path)
+        return tensors
+
+    def others(self) -> list[str]:
+        """Names of the file that are neither in the encoder nor in the decoder."""
+        used = {name for steps in (self.plan.encoder, self.plan.decoder) for step in steps.values()
+                for name in step.names}
+        return sorted(self.weights.keys() - used)
+
+
+def open_source(path: str | Path, key: str | None = None) -> Source:
+    """Finds the ViT in a file or a folder.
+
+    Args:
+        path: as for `open_weights`.
+        key: which ViT if there are several: a top-level key of the file, a part of the prefix, 'student' or 'teacher'.
+            None takes the averaged one, or the one that the code of the layout evaluates.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file cannot be read, or has no ViT in a layout that is known, or several of them.
+    """
+    file = open_weights(path, key)
+    return _find(file, key)
+
+
+def source_of(weights: Mapping[str, Tensor], path: str | Path) -> Source:
+    """Finds the ViT among named tensors, see `open_source`; `path` is for messages."""
+    return _find(WeightFile(Path(path), LazyTensors.in_memory(weights), {}), None)
+
+
+def _find(file: WeightFile, key: str | None) -> Source:
+    path = file.path
+    found = find_layouts(file.weights, file.content)
+    if not found:
+        raise CheckpointError(f'{path} holds no ViT of a known layout: its tensors are {few(file.weights)}. Pass '
+                              'weights of a ViT from mae-backbone, the public MAE code, timm, Hugging Face or another '
+                              'of the layouts that docs/weights.md lists')
+    prefixes = list(found)
+    named = key is None or is_asked_for(file.key, key)
+    prefix = prefixes[0] if len(prefixes) == 1 and named else choose_prefix(prefixes, None if named else key, path)
+    layout = found[prefix]
+    if layout.refused:
+        raise CheckpointError(f'{path} holds a ViT of {layout.title}: {layout.refused}. Use '
+                              "type='mae_backbone.TimmViT' as backbone instead, with the name of the model in timm")
+    decoders = prefixes_of(layout.decoder_anchor, file.weights) if layout.decoder else []
+    plan = layout.plan(Names.split(file.weights, prefix), decoders[0] if len(decoders) == 1 else None)
+    facts = facts_of(file.content, file.config, file.preprocessor, layout=layout.name)
+    return Source(path, layout, prefix, plan, file.weights, facts, _choice(file.key, file.other_keys, prefix, prefixes))
+
+
+def _choice(key: str, other_keys: list[str], prefix: str, prefixes: list[str]) -> str:
+    others = [repr(name) for name in other_keys] + [repr(name) for name in prefixes if name != prefix]
+    if not others:
+        return ''
+    return f'{key or prefix!r} taken, not {", ".join(others)} (--weights-key chooses)'

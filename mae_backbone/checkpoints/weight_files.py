@@ -1,0 +1,165 @@
+"""Opens weights: a file of any kind, or a folder as Hugging Face and timm write it."""
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mae_backbone.checkpoints.reading import CheckpointError, damage_reported, existing_file, read_content
+from mae_backbone.checkpoints.safetensors_file import open_safetensors
+from mae_backbone.checkpoints.selection import find_weights
+
+# File names in a folder, in the order in which they are tried (transformers, timm and open_clip write them).
+_IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json',
+              'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
+_MAX_JSON = 1 << 24  # bytes; the index of a model with 10,000 tensors has about 1 MB
+
+
+class LazyTensors(Mapping[str, Tensor]):
+    """Named tensors that are read when they are asked for.
+
+    Attributes:
+        readers: name -> function that returns the tensor.
+        lazy: True if a tensor is read from the disk each time; False if it is in memory already.
+    """
+
+    def __init__(self, readers: Mapping[str, Callable[[], Tensor]], *, lazy: bool) -> None:
+        self.readers, self.lazy = dict(readers), lazy
+
+    @classmethod
+    def in_memory(cls, weights: Mapping[str, Tensor]) -> 'LazyTensors':
+        """Tensors that are in memory already."""
+        return cls({name: partial(_itself, value) for name, value in weights.items()}, lazy=False)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.readers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.readers)
+
+    def __len__(self) -> int:
+        return len(self.readers)
+
+
+def _itself(value: Tensor) -> Tensor:
+    return value
+
+
+@dataclass
+class WeightFile:
+    """The content of a file or a folder.
+
+    Attributes:
+        path: as it was given.
+        weights: named tensors that were chosen, without wrappers of training such as `module.` and `_orig_mod.`.
+        content: the top level of the file, for what it states next to its weights.
+        config, preprocessor: `config.json` and `preprocessor_config.json` next to the weights, or {}.
+        key: top-level key that the weights stand under, or ''.
+        other_keys: keys of other weights in the file.
+    """
+
+    path: Path
+    weights: LazyTensors
+    content: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
+    preprocessor: dict[str, Any] = field(default_factory=dict)
+    key: str = ''
+    other_keys: list[str] = field(default_factory=list)
+
+
+def open_weights(path: str | Path, key: str | None = None) -> WeightFile:
+    """Opens the weights at a path. Tensors of safetensors are read one by one when they are asked for.
+
+    Args:
+        path: a file (`.pth`, `.bin`, `.pkl`, `.safetensors`, or the index of several), or a folder with a
+            `config.json`.
+        key: which weights to take if a file has several: a top-level key, 'student' or 'teacher'. None: the averaged
+            ones, see `selection`.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the folder has none.
+        CheckpointError: it cannot be read, or holds no weights.
+    """
+    path = Path(path)
+    file = file_in(path) if path.is_dir() else existing_file(path)
+    # The config of a folder belongs to the file names that folders have, and to no other file that lies there.
+    beside = file.parent if file.name in _IN_FOLDER or path.is_dir() else None
+    config, preprocessor = ({} if beside is None else read_json(beside / name, must_exist=False)
+                            for name in ('config.json', 'preprocessor_config.json'))
+    if file.name.endswith('.index.json'):
+        readers, lazy = _open_shards(file)
+        found = find_weights({'': readers}, {}, key, path)
+    elif is_safetensors(file):
+        with damage_reported(file):
+            readers, _ = open_safetensors(file)
+        lazy, found = True, find_weights({'': readers}, {}, key, path)
+    else:
+        content = read_content(file)
+        lazy, found = False, find_weights(None, content, key, path)
+    return WeightFile(path, LazyTensors(found.readers, lazy=lazy), found.content, config, preprocessor, found.key,
+                      found.other_keys)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is safetensors, by its suffix or by its first bytes."""
+    with open(path, 'rb') as file:
+        return path.suffix == '.safetensors' or file.read(9)[8:] == b'{'
+
+
+def file_in(folder: Path) -> Path:
+    """The file with the weights in a folder; raises FileNotFoundError if there is none."""
+    for name in _IN_FOLDER:
+        if (folder / name).is_file():
+            return folder / name
+    checkpoints = sorted(file.name for file in folder.glob('*.pth'))
+    advice = f'. It holds {", ".join(checkpoints[:5])}: pass one of them' if checkpoints else ': pass a file'
+    raise FileNotFoundError(f'{folder} is a folder, and has neither {_IN_FOLDER[0]} nor {_IN_FOLDER[2]}, as Hugging '
+                            'Face and timm name their weights' + advice)
+
+
+def read_json(path: Path, *, must_exist: bool = True) -> dict[str, Any]:
+    """A JSON object; {} if the file is missing and need not exist.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        CheckpointError: it is not a JSON object, or is larger than any that is written next to weights.
+    """
+    if not path.is_file() and not must_exist:
+        return {}
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise ValueError(f'{path.stat().st_size:,} bytes')
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f'{path} cannot be read as JSON ({str(error)[:200] or "nested too deeply"}): copy the '
+                              'file again') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path} is not a JSON object: copy the file again')
+    return content
+
+
+def _open_shards(index: Path) -> tuple[dict[str, Callable[[], Tensor]], bool]:
+    """Opens all files that an index names, which must lie next to it."""
+    files = read_json(index).get('weight_map')
+    if not isinstance(files, dict) or not files or not all(
+            isinstance(name, str) and name == Path(name).name and name not in ('', '.', '..')
+            for name in files.values()):
+        raise CheckpointError(f'{index} has no weight_map of tensors to files next to it: copy the folder again')
+    readers: dict[str, Callable[[], Tensor]] = {}
+    lazy = True
+    for name in sorted(set(files.values())):
+        file = existing_file(index.parent / name)
+        if is_safetensors(file):
+            with damage_reported(file):
+                readers |= open_safetensors(file)[0]
+        else:
+            readers |= find_weights(None, read_content(file), None, file).readers
+            lazy = False
+    missing = sorted(files.keys() - readers.keys())
+    if missing:
+        raise CheckpointError(f'{index} names {len(missing)} tensors that its files do not have, such as '
+                              f'{missing[0]}: copy the folder again')
+    return readers, lazy
