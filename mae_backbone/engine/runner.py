@@ -42,6 +42,7 @@ from mae_backbone.engine.distributed import init_on_cpus
 from mae_backbone.engine.fsdp import FullyShard
 from mae_backbone.engine.loops import PretrainLoop
 from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
+from mae_backbone.models.timm_vit import TimmViT, pixel_warning
 
 # `Config.pretty_text` formats the config with yapf, which takes a second or more for a detector. MMEngine asks for it
 # four times when a run starts and once for every checkpoint, of the same config. It keeps no result, and gives no place
@@ -85,6 +86,14 @@ class Runner(mmengine.runner.Runner):
         ours.setLevel(logging.INFO)
         return runner
 
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Builds the model; warns if its pixels are not normalized as the weights of a backbone of timm need it."""
+        built = super().build_model(model)
+        warning = pixel_warning(built)
+        if warning:
+            self.logger.warning(warning)
+        return built
+
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
         """Builds an evaluator as MMEngine does, with our `CocoMetric` in place of mmdet's."""
         if isinstance(evaluator, (dict, list)):
@@ -104,7 +113,11 @@ class Runner(mmengine.runner.Runner):
         """
         model = self._bare_model()
         if is_encoder_only(model):
-            load_encoder(cast(ViT, model.backbone), filename)
+            backbone = model.backbone
+            if isinstance(backbone, TimmViT):
+                backbone.load_weights(filename)
+            else:
+                load_encoder(cast(ViT, backbone), filename)
             checkpoint: dict = {}
         else:
             checkpoint = read_run(filename)

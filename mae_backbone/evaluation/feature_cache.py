@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mae_backbone.evaluation.feature_extractor import extract_features
+from mae_backbone.models.timm_vit import TimmViT
 from mae_backbone.utils.atomic_write import write_text
 
 _LOG = logging.getLogger(__name__)
@@ -65,7 +66,9 @@ def cached_features(model: nn.Module, dataset: Dataset, folder: str | Path, *, p
         raise ValueError(f'pooling={pooling!r}, expected one of {", ".join(POOLINGS)}')
     if not len(dataset):  # type: ignore[arg-type]  # torch's Dataset declares no __len__
         raise ValueError('the data set has no images, so there are no features to extract: check its data_root')
-    if getattr(getattr(model, 'backbone', None), 'cls_token', None) is None or not hasattr(model, 'data_preprocessor'):
+    backbone = getattr(model, 'backbone', None)
+    has_first = isinstance(backbone, TimmViT) or getattr(backbone, 'cls_token', None) is not None
+    if not has_first or not hasattr(model, 'data_preprocessor'):
         raise ValueError(f'{type(model).__name__} cannot extract features: expected a model with a data_preprocessor '
                          'and a backbone with a class token, such as mae_backbone.ViTClassifier with num_classes=0')
     names = ('tokens',) if pooling == 'tokens' else ('mean', 'class')

@@ -48,6 +48,10 @@ class ViTBackbone(ViT):
         """images (B, C, H, W) -> maps (B, D, h, w), one for each block in `out_indices`."""
         return tuple(self.feature_maps(images, self.out_indices))
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) -> tokens (B, 1 + L, D) after all blocks, class token first."""
+        return self.encode(self.embed(images))
+
     def init_weights(self) -> None:
         """Loads the checkpoint of `init_cfg`; MMEngine's Runner calls it once before training."""
         if self.init_cfg is not None:

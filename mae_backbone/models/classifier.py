@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mae_backbone.core.vit import find_arch
 from mae_backbone.models.backbone import ViTBackbone
+from mae_backbone.models.timm_vit import TimmViT
 from mae_backbone.registry import MODELS
 
 
@@ -17,10 +18,12 @@ class ViTClassifier(BaseModel):
     """Image classification: `type='mae_backbone.ViTClassifier'`.
 
     Args:
-        backbone: arguments of `ViTBackbone`, including `init_cfg` for pretrained weights.
+        backbone: arguments of `ViTBackbone`, including `init_cfg` for pretrained weights; with
+            type='mae_backbone.TimmViT' the arguments of `TimmViT`.
         num_classes: number of classes; 0 for a model that only computes features (nearest neighbors).
         pool: 'mean' of the patch tokens, the 'class' token, or 'attention': a trained query attends to all tokens, with
-            as many heads as the backbone (attentive probing, Chen et al., Context Autoencoder, 2022).
+            as many heads as the backbone (attentive probing, Chen et al., Context Autoencoder, 2022). 'model' pools as
+            a model of timm does by itself, see `TimmViT.pooled`.
         probe: train only a linear head on the frozen backbone, after a BatchNorm without scale and shift (MAE paper,
             appendix A.1). The pool 'attention' is trained too.
         tuned_blocks: number of last blocks that are trained with the head (partial fine-tuning, MAE paper, figure 9):
@@ -38,16 +41,24 @@ class ViTClassifier(BaseModel):
                  tuned_blocks: float | None = None, label_smoothing: float = 0.0, mixup: dict | None = None,
                  random_erasing: float = 0.0, data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
-        if pool not in ('mean', 'class', 'attention'):
-            raise ValueError(f"pool={pool!r}, expected 'mean' (of the patch tokens), 'class' (token) or 'attention'")
-        if not backbone.get('class_token', True):
-            raise ValueError('backbone has class_token=False: a classifier needs the token, leave it out')
-        # Fine-tuning with the mean normalizes after the pooling, in fc_norm (public MAE code, `models_vit.py`).
-        norm_last = pool == 'mean' and not probe and num_classes > 0
-        self.backbone = ViTBackbone(**{'class_token': True, 'final_norm': not norm_last} | backbone
-                                    | freeze_options(0 if probe else tuned_blocks, backbone.get('arch', 'base')))
+        if pool not in ('mean', 'class', 'attention', 'model'):
+            raise ValueError(f"pool={pool!r}, expected 'mean' (of the patch tokens), 'class' (token) or 'attention'; "
+                             "with a model of timm also 'model', as it pools itself")
+        tuned_blocks = 0 if probe else tuned_blocks
+        # Fine-tuning with the mean normalizes after the pooling, in fc_norm (public MAE code, `models_vit.py`). A model
+        # of timm keeps its norm where it was trained.
+        norm_last = pool == 'mean' and not probe and num_classes > 0 and not _is_timm(backbone)
+        self.backbone: ViTBackbone | TimmViT
+        if _is_timm(backbone):
+            self.backbone = _timm_backbone(backbone, pool=pool, features_only=not num_classes)
+            if tuned_blocks is not None:
+                self.backbone.freeze(_frozen_stages(tuned_blocks, self.backbone.arch.depth))
+        else:
+            self.backbone = _vit_backbone(backbone, pool=pool, final_norm=not norm_last, tuned_blocks=tuned_blocks)
         self.pool, self.num_classes = pool, num_classes
         width = self.backbone.arch.width
+        if isinstance(self.backbone, TimmViT) and pool != 'class':
+            width = self.backbone.vit.num_features if pool == 'model' else self.backbone.out_channels
         self.attention = (AttentionPoolLatent(width, num_heads=self.backbone.arch.heads, out_features=0)
                           if pool == 'attention' else None)
         self.fc_norm = nn.LayerNorm(width, eps=1e-6) if norm_last else nn.Identity()
@@ -75,7 +86,7 @@ class ViTClassifier(BaseModel):
         if mode == 'tensor':
             return self.features(inputs)
         if mode == 'tokens':
-            return self.backbone.encode(self.backbone.embed(inputs))
+            return self.backbone.tokens(inputs)
         if mode == 'loss':
             return {'loss': self.loss(inputs, torch.as_tensor(data_samples, device=inputs.device))}
         scores = self.head(self.head_norm(self.features(inputs))).float().softmax(dim=1)
@@ -84,7 +95,12 @@ class ViTClassifier(BaseModel):
 
     def features(self, images: Tensor) -> Tensor:
         """images (B, C, H, W) -> pooled features (B, D)."""
-        tokens = self.backbone.encode(self.backbone.embed(images))
+        if isinstance(self.backbone, TimmViT):
+            if self.pool == 'model':
+                return self.backbone.pooled(images)
+            if self.pool == 'mean':  # works without a class token, too
+                return self.backbone.feature_maps(images)[0].mean(dim=(2, 3))
+        tokens = self.backbone.tokens(images)
         if self.attention is not None:
             return self.attention(tokens)
         return self.fc_norm(tokens[:, 0] if self.pool == 'class' else tokens[:, 1:].mean(dim=1))
@@ -100,20 +116,47 @@ class ViTClassifier(BaseModel):
         return F.cross_entropy(logits, labels, label_smoothing=0.0 if self.mixup else self.label_smoothing)
 
 
-def freeze_options(tuned_blocks: float | None, arch: str | dict) -> dict[str, float]:
-    """Arguments of `ViTBackbone` that freeze all but the last blocks.
+def _is_timm(backbone: dict) -> bool:
+    kind = backbone.get('type', 'ViTBackbone')
+    if kind not in ('ViTBackbone', 'mae_backbone.ViTBackbone', 'TimmViT', 'mae_backbone.TimmViT'):
+        raise ValueError(f"backbone has type={kind!r}, expected 'mae_backbone.ViTBackbone' or 'mae_backbone.TimmViT'")
+    return kind.endswith('TimmViT')
+
+
+def _vit_backbone(options: dict, *, pool: str, final_norm: bool, tuned_blocks: float | None) -> ViTBackbone:
+    """Builds our ViT; raises ValueError if it has no class token or does not pool by itself."""
+    options = {key: value for key, value in options.items() if key != 'type'}
+    if pool == 'model':
+        raise ValueError("pool='model' is for a backbone of timm: expected 'mean', 'class' or 'attention' for a ViT")
+    if not options.get('class_token', True):
+        raise ValueError('backbone has class_token=False: a classifier needs the token, leave it out')
+    if tuned_blocks is not None:
+        options['frozen_stages'] = _frozen_stages(tuned_blocks, find_arch(options.get('arch', 'base')).depth)
+    return ViTBackbone(**{'class_token': True, 'final_norm': final_norm} | options)
+
+
+def _timm_backbone(options: dict, *, pool: str, features_only: bool) -> TimmViT:
+    """Builds a model of timm with its own pooling, if it is needed; raises ValueError if it has no class token."""
+    options = {key: value for key, value in options.items() if key != 'type'}
+    backbone = TimmViT(**{'pooling': features_only or pool in ('model', 'attention')} | options)
+    if pool == 'class' and not backbone.has_class_token:
+        raise ValueError(f"pool='class', but {backbone.name} has no class token: set pool='model' (as it pools itself) "
+                         "or 'mean' (of the patch tokens)")
+    if pool == 'attention' and backbone.has_class_token and not features_only:
+        backbone.drop_pooling()
+    return backbone
+
+
+def _frozen_stages(tuned_blocks: float, depth: int) -> float:
+    """Stages to freeze so that only the last blocks, and the norm after them, are trained.
 
     Args:
-        tuned_blocks: number of blocks that are trained, with the norm after them. None for all weights, including the
-            embedding; 0 for none; 0.5 for the MLP of the last block; 1 to the depth.
-        arch: as in `ViT`.
+        tuned_blocks: 0 for none; 0.5 for the MLP of the last block; 1 to the depth.
+        depth: number of blocks.
 
     Raises:
         ValueError: any other number.
     """
-    if tuned_blocks is None:
-        return {}
-    depth = find_arch(arch).depth
     if tuned_blocks not in (0, 0.5, *range(1, depth + 1)):
         raise ValueError(f'tuned_blocks={tuned_blocks}, expected 0, .5 (the MLP of the last block) or 1 to {depth}')
-    return {'frozen_stages': depth - tuned_blocks}
+    return depth - tuned_blocks

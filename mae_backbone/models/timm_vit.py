@@ -80,7 +80,8 @@ class TimmViT(nn.Module):
         if not out_indices or any(not -depth <= i < depth for i in out_indices):
             raise ValueError(f'out_indices={tuple(out_indices)}, the {depth} blocks are numbered from 0')
         self.out_indices = tuple(out_indices)
-        self._drop_unused()
+        if not pooling:
+            self.drop_pooling()
         self.vit.set_grad_checkpointing(checkpointing)
         self.freeze(frozen_stages)
 
@@ -107,20 +108,27 @@ class TimmViT(nn.Module):
         return [found[i] for i in wanted]
 
     def tokens(self, images: Tensor) -> Tensor:
-        """images (B, C, H, W) -> tokens (B, T + L, D) after the last block, normed if `final_norm`.
+        """images (B, C, H, W) -> tokens (B, 1 + L, D) after the last block, normed if `final_norm`.
 
-        T is 1 for a model with a class token, which comes first, and 0 for one without (SigLIP, SAM). Register tokens
-        are left out, as their authors do (Darcet et al., ICLR 2024).
+        The first is the class token. A model without one (SigLIP, SAM) has the feature that it pools itself there.
+        Register tokens are left out, as their authors do (Darcet et al., ICLR 2024).
+
+        Raises:
+            ValueError: the model has no class token, and the backbone was built without `pooling`.
         """
         self.check(images)
-        if not self.num_class_tokens:
-            return self.feature_maps(images)[0].flatten(2).transpose(1, 2)
+        last = self.arch.depth - 1
         if isinstance(self.vit, Beit):
-            return beit_tokens(self.vit, images, [self.arch.depth - 1], norm=self.final_norm)[0]
-        (patches, prefix), = self.vit.forward_intermediates(
-            images, indices=[self.arch.depth - 1], norm=self.final_norm, return_prefix_tokens=True, output_fmt='NLC',
-            intermediates_only=True)
-        return torch.cat([prefix[:, :1], patches], dim=1)
+            return beit_tokens(self.vit, images, [last], norm=self.final_norm)[0]
+        if self.has_class_token:
+            (patches, prefix), = self.vit.forward_intermediates(
+                images, indices=[last], norm=self.final_norm, return_prefix_tokens=True, output_fmt='NLC',
+                intermediates_only=True)
+            return torch.cat([prefix[:, :1], patches], dim=1)
+        self._check_pooling()
+        tokens, maps = self.vit.forward_intermediates(images, indices=[last], norm=self.final_norm)
+        first = self.vit.forward_head(tokens, pre_logits=True)
+        return torch.cat([first[:, None], maps[0].flatten(2).transpose(1, 2)], dim=1)
 
     def pooled(self, images: Tensor) -> Tensor:
         """images (B, C, H, W) -> features (B, F) as the model pools them itself; F is the width, and 256 of SAM.
@@ -131,8 +139,7 @@ class TimmViT(nn.Module):
         Raises:
             ValueError: the backbone was built without `pooling`.
         """
-        if not self.pooling:
-            raise ValueError('the backbone was built without the pooling of its model: set pooling=True')
+        self._check_pooling()
         self.check(images)
         if isinstance(self.vit, Beit):
             tokens = beit_tokens(self.vit, images, [self.arch.depth - 1], norm=True)[0]
@@ -141,9 +148,9 @@ class TimmViT(nn.Module):
         return self.vit.forward_head(tokens, pre_logits=True)
 
     @property
-    def num_class_tokens(self) -> int:
-        """1 if the model has a class token, otherwise 0."""
-        return int(getattr(self.vit, 'cls_token', None) is not None)
+    def has_class_token(self) -> bool:
+        """True if the model has a class token."""
+        return getattr(self.vit, 'cls_token', None) is not None
 
     def check(self, images: Tensor) -> tuple[int, int]:
         """images (B, C, H, W) -> their grid (h, w). Raises ValueError if the images do not fit the model."""
@@ -229,16 +236,39 @@ class TimmViT(nn.Module):
         names = {name for name, _ in self.named_parameters()}
         return {f'vit.{name}' for name in self.vit.no_weight_decay()} & names
 
-    def _drop_unused(self) -> None:
-        """Removes what no output of this backbone depends on: such parameters would stop distributed training."""
+    def _check_pooling(self) -> None:
         if not self.pooling:
-            for name in ('fc_norm', 'attn_pool'):
-                if isinstance(getattr(self.vit, name, None), nn.Module):
-                    setattr(self.vit, name, None if name == 'attn_pool' else nn.Identity())
-            if not self.final_norm:
-                for name in ('norm', 'neck'):
-                    if hasattr(self.vit, name):
-                        setattr(self.vit, name, nn.Identity())
+            raise ValueError(f'the backbone {self.name} was built without the pooling of its model: set pooling=True')
+
+    def drop_pooling(self) -> None:
+        """Removes what only `pooled` needs: parameters without a gradient would stop distributed training."""
+        self.pooling = False
+        for name in ('fc_norm', 'attn_pool'):
+            if isinstance(getattr(self.vit, name, None), nn.Module):
+                setattr(self.vit, name, None if name == 'attn_pool' else nn.Identity())
+        for name in ('norm', 'neck') if not self.final_norm else ():
+            if hasattr(self.vit, name):
+                setattr(self.vit, name, nn.Identity())
+
+
+def pixel_warning(model: nn.Module) -> str | None:
+    """A warning if the preprocessor of a model normalizes pixels in another way than its pretrained backbone expects.
+
+    None for any other backbone than `TimmViT`, for one without `init_cfg`, and if both agree.
+    """
+    backbone, preprocessor = getattr(model, 'backbone', None), getattr(model, 'data_preprocessor', None)
+    if not isinstance(backbone, TimmViT) or backbone.init_cfg is None or len(backbone.mean) != backbone.in_channels:
+        return None
+    used = {key: getattr(preprocessor, key, None) for key in ('mean', 'std')}
+    stated = {'mean': backbone.mean, 'std': backbone.std}
+    if all(isinstance(used[key], Tensor) and used[key].numel() == len(stated[key])
+           and torch.allclose(used[key].flatten().cpu(), torch.tensor(stated[key]), atol=0.5) for key in used):
+        return None
+    found = ', '.join(f'{key}={[round(value, 2) for value in used[key].flatten().tolist()]}'
+                      if isinstance(used[key], Tensor) else f'no {key}' for key in used)
+    wanted = ', '.join(f'{key}={list(stated[key])}' for key in stated)
+    return (f'the data_preprocessor has {found}, but the weights of {backbone.name} were trained with {wanted}: set '
+            'these in model.data_preprocessor, unless the weights were trained again with other ones')
 
 
 def create_vit(name: str, options: dict[str, Any], *, pretrained: bool = False) -> Any:

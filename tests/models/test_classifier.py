@@ -217,3 +217,53 @@ def test_averaged_weights_are_tested_saved_and_resumed(tmp_path: Path):
         assert again[key].keys() == saved[key].keys()
         for name, value in saved[key].items():
             assert_close(again[key][name], value, atol=1e-6, rtol=1e-5)
+
+
+DINO = dict(type='mae_backbone.TimmViT', name='vit_small_patch14_reg4_dinov2', embed_dim=32, depth=2, num_heads=2,
+            image_size=28)
+SIGLIP = DINO | dict(name='vit_base_patch16_siglip_224', image_size=32)
+BEIT = DINO | dict(name='beitv2_base_patch16_224', image_size=32)
+SAM = DINO | dict(name='samvit_base_patch16', image_size=32)
+
+
+@pytest.mark.parametrize('backbone', [DINO, SIGLIP, BEIT, SAM])
+@pytest.mark.parametrize('pool', ['mean', 'class', 'attention', 'model'])
+def test_models_of_timm_classify(backbone: dict, pool: str):
+    if pool == 'class' and backbone in (SIGLIP, SAM):
+        with pytest.raises(ValueError, match="has no class token: set pool='model'"):
+            ViTClassifier(backbone, num_classes=3, pool=pool)
+        return
+    model = ViTClassifier(backbone, num_classes=3, pool=pool)
+    images = torch.randn(2, 3, *[backbone['image_size']] * 2)
+    model(images, [0, 2], mode='loss')['loss'].backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert [sample['scores'].shape for sample in model.eval()(images, mode='predict')] == [(3,), (3,)]
+
+
+@torch.no_grad()
+def test_pooled_features_of_timm_are_those_of_timm():
+    model = ViTClassifier(SIGLIP, num_classes=0, pool='model').eval()
+    images = torch.randn(2, 3, 48, 32)
+    assert_close(model(images), model.backbone.vit(images), atol=0, rtol=0)
+    tokens = model(images, mode='tokens')
+    assert tokens.shape == (2, 1 + 6, 32)
+    assert_close(tokens[:, 0], model(images), atol=0, rtol=0)
+    assert_close(ViTClassifier.features(model.requires_grad_(False), images), tokens[:, 0])
+
+
+@pytest.mark.parametrize('tuned', [0, 0.5, 1, None])
+def test_only_the_tuned_blocks_of_timm_are_trained(tuned: float | None):
+    model = ViTClassifier(DINO, num_classes=3, pool='class', tuned_blocks=tuned)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    names = {name for name, _ in model.named_parameters()}
+    last = {name for name in names if name.startswith('backbone.vit.blocks.1.')}
+    norm, head = {name for name in names if 'vit.norm.' in name}, {'head.weight', 'head.bias'}
+    half = {name for name in last if not name.startswith(('backbone.vit.blocks.1.norm1', 'backbone.vit.blocks.1.attn'))}
+    assert trained == {0: head, 0.5: half | norm | head, 1: last | norm | head, None: names}[tuned]
+
+
+def test_backbone_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match=r"type='ResNet', expected 'mae_backbone\.ViTBackbone' or"):
+        ViTClassifier(dict(type='ResNet'), num_classes=2)
+    with pytest.raises(ValueError, match="pool='model' is for a backbone of timm"):
+        build(pool='model')

@@ -1,10 +1,12 @@
 """Vision Transformers of timm as backbones: equal to timm at its size and at others, frozen stages, checkpointing."""
 import json
+import re
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from safetensors.torch import save_file
@@ -15,7 +17,7 @@ from torch.testing import assert_close
 
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.engine.layer_decay import parameter_table
-from mae_backbone.models.timm_vit import TimmViT
+from mae_backbone.models.timm_vit import TimmViT, pixel_warning
 
 TINY = dict(embed_dim=32, depth=3, num_heads=2)
 # Family -> name in timm, and options that make it small.
@@ -69,10 +71,9 @@ def test_maps_tokens_and_pooled_features_equal_timm_at_its_size(family: str):
         prefix, features = reference.num_prefix_tokens, reference.forward_features(x)
         assert_close(maps[0].flatten(2).transpose(1, 2), features[:, prefix:], atol=0, rtol=0)
         tokens = backbone.tokens(x)
-        assert tokens.shape[1] == backbone.num_class_tokens + 16
-        assert_close(tokens[:, -16:], features[:, prefix:], atol=0, rtol=0)
-        if backbone.num_class_tokens:
-            assert_close(tokens[:, 0], features[:, 0], atol=0, rtol=0)
+        assert tokens.shape[1] == 1 + 16
+        assert_close(tokens[:, 1:], features[:, prefix:], atol=0, rtol=0)
+        assert_close(tokens[:, 0], features[:, 0] if backbone.has_class_token else reference(x), atol=0, rtol=0)
     assert_close(backbone.pooled(x), reference(x), atol=0, rtol=0)
 
 
@@ -250,3 +251,21 @@ def test_custom_keys_come_before_the_no_decay_set_of_the_model():
     assert [found[f'vit.{name}'][1] for name in ('reg_token', 'cls_token', 'pos_embed')] == [0.05, 0.0, 0.0]
     with pytest.raises(ValueError, match='no_decay_of_model=True, but no module of the model states'):
         build_optim_wrapper(nn.Linear(2, 2), cfg)
+
+
+@pytest.mark.parametrize(('preprocessor', 'says'), [
+    (dict(mean=[122.7709, 116.746, 104.0937], std=[68.5005, 66.6322, 70.3232]), None),
+    (dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]), r'has mean=\[123.68, 116.28, 103.53\]'),
+    (dict(), 'has no mean, no std'),
+])
+def test_warning_about_pixels(preprocessor: dict, says: str | None):
+    model = BaseModel(dict(type='ImgDataPreprocessor', **preprocessor))
+    options = FAMILIES['clip'][1] | dict(init_cfg=dict(type='Pretrained', checkpoint='clip.pth'))
+    model.backbone = TimmViT('vit_base_patch16_clip_224.openai', **options)
+    warning = pixel_warning(model)
+    assert (warning is None) is (says is None)
+    if says:
+        assert re.search(says, warning)
+        assert 'trained with mean=[122.771, 116.746, 104.094], std=[68.5, 66.632, 70.323]: set these' in warning
+    model.backbone.init_cfg = None   # random weights fit any pixels
+    assert pixel_warning(model) is None
