@@ -72,7 +72,7 @@ def forward(data_root: str, *, batch: int, **options: Any) -> Callable[[], None]
     def work() -> None:
         with torch.inference_mode():
             for start in range(0, len(images), batch):
-                model.backbone.encode(model.backbone.embed(inputs[:len(images) - start]))
+                model.backbone.tokens(inputs[:len(images) - start])
     return work
 
 

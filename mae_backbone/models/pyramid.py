@@ -20,18 +20,19 @@ class SimpleFeaturePyramid(nn.Module):
         in_channels: D of the map.
         out_channels: channels of each level; 256 in ViTDet.
         input_stride: stride of the map in pixels, the patch size.
-        strides: strides of the levels in pixels, each the input stride times or divided by a power of two.
+        strides: strides of the levels in pixels, each the input stride times or divided by a power of two: 3.5, 7, 14
+            and 28 for patches of 14 pixels.
         extra_levels: further levels, each the previous one subsampled by 2 (detectron2's `LastLevelMaxPool`).
         calibrate: apply a BatchNorm without scale and shift first, as the MAE paper (appendix A.1) does in linear
             probing. Not in ViTDet. The tokens of a briefly pretrained MAE share a large mean, which the norms of the
             pyramid do not remove, since they normalize over channels.
 
     Raises:
-        ValueError: a stride is not a power of two.
+        ValueError: a stride is not the input stride times or divided by a power of two.
     """
 
     def __init__(self, in_channels: int, *, out_channels: int = 256, input_stride: int = 16,
-                 strides: Sequence[int] = (4, 8, 16, 32), extra_levels: int = 1, calibrate: bool = False) -> None:
+                 strides: Sequence[float] = (4, 8, 16, 32), extra_levels: int = 1, calibrate: bool = False) -> None:
         super().__init__()
         self.extra_levels = extra_levels
         self.calibration = nn.BatchNorm2d(in_channels, affine=False, eps=1e-6) if calibrate else nn.Identity()
@@ -68,10 +69,10 @@ class Rescale(nn.Module):
         norm: between two doublings, 'LN' over channels (ViTDet) or 'GN' with 32 groups (MAE paper).
 
     Raises:
-        ValueError: a stride is not a power of two, or the norm is unknown.
+        ValueError: a stride is not the input stride times or divided by a power of two, or the norm is unknown.
     """
 
-    def __init__(self, in_channels: int, *, input_stride: int = 16, strides: Sequence[int] = (4, 8, 16, 32),
+    def __init__(self, in_channels: int, *, input_stride: int = 16, strides: Sequence[float] = (4, 8, 16, 32),
                  narrowing: bool = True, norm: str = 'LN') -> None:
         super().__init__()
         if norm not in _NORMS:
@@ -102,17 +103,13 @@ class ConvNorm(nn.Conv2d):
         return self.norm(super().forward(x))
 
 
-def _steps(strides: Sequence[int], input_stride: int) -> list[int]:
+def _steps(strides: Sequence[float], input_stride: float) -> list[int]:
     """Number of doublings of the map for each stride; negative numbers halve it."""
     for stride in strides:
-        if not (_is_power_of_two(stride) and _is_power_of_two(input_stride)):
-            raise ValueError(f'strides={tuple(strides)} with input_stride={input_stride}: every stride must be a '
-                             'power of two, the input stride (the patch size) too')
+        if stride <= 0 or input_stride <= 0 or not math.log2(input_stride / stride).is_integer():
+            raise ValueError(f'strides={tuple(strides)} with input_stride={input_stride}: every stride must be the '
+                             'input stride (the patch size) times or divided by a power of two')
     return [int(math.log2(input_stride / stride)) for stride in strides]
-
-
-def _is_power_of_two(number: int) -> bool:
-    return number >= 1 and math.log2(number).is_integer()
 
 
 _NORMS = {'LN': lambda channels: LayerNorm2d(channels, eps=1e-6), 'GN': lambda channels: nn.GroupNorm(32, channels)}

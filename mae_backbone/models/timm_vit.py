@@ -259,7 +259,7 @@ def pixel_warning(model: nn.Module) -> str | None:
     backbone, preprocessor = getattr(model, 'backbone', None), getattr(model, 'data_preprocessor', None)
     if not isinstance(backbone, TimmViT) or backbone.init_cfg is None or len(backbone.mean) != backbone.in_channels:
         return None
-    used = {key: getattr(preprocessor, key, None) for key in ('mean', 'std')}
+    used: dict[str, Any] = {key: getattr(preprocessor, key, None) for key in ('mean', 'std')}
     stated = {'mean': backbone.mean, 'std': backbone.std}
     if all(isinstance(used[key], Tensor) and used[key].numel() == len(stated[key])
            and torch.allclose(used[key].flatten().cpu(), torch.tensor(stated[key]), atol=0.5) for key in used):

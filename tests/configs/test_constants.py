@@ -96,6 +96,13 @@ RECIPES = {
     KNN: {'test_cfg.k': (10, 20, 100, 200), 'test_cfg.temperature': 0.07, 'test_cfg.bank.dataset.train': False,
           'test_cfg.bank.dataset.split': 'train', 'test_dataloader.dataset.split': 'val', **{
               f'model.backbone.{key}': value for key, value in B.items()}},
+    # facebookresearch/dinov2: a class token, patches of 14 pixels
+    'configs/classification/timm-dinov2-b_knn_in1k.py': {
+        'model.pool': 'class', 'model.backbone.name': 'vit_base_patch14_reg4_dinov2.lvd142m', 'model.num_classes': 0,
+        'test_cfg.k': (10, 20, 100, 200)},
+    'configs/classification/timm-dinov2-b_linear_90e_in1k.py': {
+        'model.pool': 'class', 'model.backbone.name': 'vit_base_patch14_reg4_dinov2.lvd142m', 'model.probe': True,
+        'train_cfg.max_epochs': 90, 'train_dataloader.batch_size': 512},
     # detectron2 projects/ViTDet and configs/common/models/mask_rcnn_{fpn,vitdet}.py
     DETECTION: {
         'model.backbone.arch': 'base', 'model.backbone.image_size': 1024, 'model.backbone.pretrain_image_size': 224,

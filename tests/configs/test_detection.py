@@ -264,6 +264,11 @@ RECIPES = {
         'train_dataloader.dataset.pipeline.4.allow_negative_crop': True,
         'train_dataloader.dataset.pipeline.5.keep_empty': False,
         'model.backbone.checkpointing': True, 'model.data_preprocessor.pad_size_divisor': 640},
+    # as mask-rcnn_vitdet-b_25e_coco, with a backbone of timm
+    'mask-rcnn_timm-dinov2-b_25e_coco': {
+        'model.backbone.name': 'vit_base_patch14_reg4_dinov2.lvd142m', 'model.backbone.patch_size': 16,
+        'model.neck': SIMPLE, 'optim_wrapper.paramwise_cfg.no_decay_of_model': True,
+        'optim_wrapper.paramwise_cfg.layer_decay': 0.7, 'train_cfg.max_iters': 46_093},
     # mmdet fcos_r50-caffe_fpn_gn-head and dino-4scale_r50_8xb2-12e
     'fcos_vitdet-b_25e_coco': vitdet('b', 46_093, **LSJ) | {
         'model.type': 'FCOS', 'model.neck': SIMPLE | {'strides': (8, 16, 32, 64), 'extra_levels': 1},

@@ -148,7 +148,12 @@ def frozen(size: str, head: str) -> dict:
         'optim_wrapper.optimizer.lr': 1e-3, 'optim_wrapper.optimizer.weight_decay': 1e-3}
 
 
+DINOV2 = sizes('b', 518, 345, 40_000, (2072, 518)) | {
+    'model.backbone.arch': None, 'model.backbone.image_size': None, 'model.backbone.patch_size': None,
+    'model.backbone.name': 'vit_base_patch14_reg4_dinov2.lvd142m', 'model.backbone.frozen_stages': 12,
+    'model.decode_head.type': 'mae_backbone.LinearHead', 'model.decode_head.in_channels': 768}
 RECIPES = {
+    'linear_timm-dinov2-b_40k_ade20k-518x518': DINOV2,
     **{f'upernet_vit-{size}_160k_ade20k-512x512': upernet(size) for size in 'blh'},
     **{f'upernet_vit-{size}_160k_ade20k-640x640': upernet(size, 640, 426, scale=(2560, 640)) for size in 'blh'},
     **{f'upernet_vit-b_{k}k_ade20k-512x512': upernet(iterations=k * 1000) for k in (20, 40, 80)},

@@ -43,6 +43,8 @@ def small(node: object, key: str = '') -> object:
         shrunk = {name: small(value, name) for name, value in node.items()}
         if node.get('type') == 'DINOHead':
             shrunk['embed_dims'] = CHANNELS[256]  # the default is 256
+        if node.get('type') == 'mae_backbone.TimmViT':
+            return _timm_backbone(node, shrunk)
         return _backbone(node, shrunk) if node.get('type') == 'mae_backbone.ViTBackbone' else shrunk
     if isinstance(node, list | tuple):
         if key in SIZES:
@@ -66,6 +68,14 @@ def _backbone(cfg: dict, shrunk: dict) -> dict:
             shrunk[key] = [i if i < 0 else (i + 1) * DEPTH // depth - 1 for i in cfg[key]]
     return shrunk | {'arch': {'width': WIDTH, 'depth': DEPTH, 'heads': 2}, 'image_size': SIDE, 'init_cfg': None,
                     'pretrain_image_size': 2 * SIDE, 'window_size': 3 if cfg.get('window_size') else 0}
+
+
+def _timm_backbone(cfg: dict, shrunk: dict) -> dict:
+    """A small ViT of timm with the same options; patches of 14 pixels become 16, which divide the images."""
+    if 'frozen_stages' in cfg:
+        shrunk['frozen_stages'] = DEPTH
+    return shrunk | {'embed_dim': WIDTH, 'depth': DEPTH, 'num_heads': 2, 'image_size': SIDE, 'patch_size': 16,
+                    'init_cfg': None}
 
 
 def write_coco(root: Path, *, lvis: bool = False) -> None:

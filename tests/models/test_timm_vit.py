@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from safetensors.torch import save_file
@@ -259,13 +258,14 @@ def test_custom_keys_come_before_the_no_decay_set_of_the_model():
     (dict(), 'has no mean, no std'),
 ])
 def test_warning_about_pixels(preprocessor: dict, says: str | None):
-    model = BaseModel(dict(type='ImgDataPreprocessor', **preprocessor))
+    model = nn.Module()
+    model.data_preprocessor = MODELS.build(dict(type='ImgDataPreprocessor', **preprocessor))
     options = FAMILIES['clip'][1] | dict(init_cfg=dict(type='Pretrained', checkpoint='clip.pth'))
     model.backbone = TimmViT('vit_base_patch16_clip_224.openai', **options)
     warning = pixel_warning(model)
     assert (warning is None) is (says is None)
     if says:
         assert re.search(says, warning)
-        assert 'trained with mean=[122.771, 116.746, 104.094], std=[68.5, 66.632, 70.323]: set these' in warning
+        assert 'trained with mean=[122.771, 116.746, 104.094], std=[68.501, 66.632, 70.323]: set these' in warning
     model.backbone.init_cfg = None   # random weights fit any pixels
     assert pixel_warning(model) is None
