@@ -7,12 +7,12 @@ import torch
 from mmengine.device import get_device
 from torch import Tensor, nn
 
+from mae_backbone.checkpoints.architecture import architecture_in
 from mae_backbone.checkpoints.config_text import config_in
 from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.core.vit import ViT
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.models.pretrainer import MAEPretrainer
-from mae_backbone.transfer.architecture import architecture_in
 
 
 def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *, seed: int = 0) -> ViTClassifier:

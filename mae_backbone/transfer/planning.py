@@ -10,11 +10,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mae_backbone.checkpoints.architecture import Architecture, read_architecture
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.architecture import Architecture, read_architecture
 from mae_backbone.transfer.encoders import RANDOM, Encoder, file_fingerprint
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec

@@ -12,11 +12,11 @@ from helpers.labeled_layouts import in_folders, in_list, in_shards
 from helpers.transfer_suites import CONFIG, SUITE, save_mae
 from mmengine.config import Config
 
+from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.decode import read_image
 from mae_backbone.prediction import comparison
 from mae_backbone.transfer import experiment_dir, figures
-from mae_backbone.transfer.architecture import read_architecture
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.figures import draw_figures, validation_images

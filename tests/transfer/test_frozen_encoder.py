@@ -5,11 +5,11 @@ import pytest
 import torch
 from helpers.encoder_files import CONFIG, save
 
+from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.run_files import load_model
 from mae_backbone.core.vit import ViT
 from mae_backbone.models.pretrainer import MAEPretrainer
-from mae_backbone.transfer.architecture import read_architecture
 from mae_backbone.transfer.frozen_encoder import (
     build_frozen,
     build_pretrainer,

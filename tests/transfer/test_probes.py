@@ -5,9 +5,9 @@ import torch
 from helpers.class_folders import write_classes
 from helpers.encoder_files import CONFIG, save
 
+from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.evaluation.knn import knn_predict
-from mae_backbone.transfer.architecture import read_architecture
 from mae_backbone.transfer.frozen_encoder import build_frozen
 from mae_backbone.transfer.probes import class_features, labeled_rows, run_probe
 

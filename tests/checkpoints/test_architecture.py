@@ -5,9 +5,10 @@ import pytest
 import torch
 from helpers.encoder_files import CONFIG, save
 
-from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.architecture import read_architecture
+from mae_backbone.checkpoints.config_text import config_in, parse_config
+from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.core.vit import ViT
-from mae_backbone.transfer.architecture import read_architecture
 
 
 def test_an_architecture_is_read_from_the_weights_and_the_config_of_a_file(tmp_path):
@@ -36,3 +37,13 @@ def test_a_file_without_a_vit_is_refused(tmp_path):
     torch.save(dict(model=dict(conv=torch.zeros(3))), tmp_path / 'a.pth')
     with pytest.raises(CheckpointError, match='no ViT'):
         read_architecture(tmp_path / 'a.pth')
+
+
+def test_a_config_is_parsed_and_never_executed(tmp_path):
+    values = parse_config(CONFIG)
+    assert values['model']['encoder'] == {'arch': {'depth': 2, 'heads': 4, 'width': 16}}
+    assert values['negative'] == -1.5
+    assert 'bad' not in values
+    assert parse_config('a = [') == {}
+    assert parse_config('(' * 5000) == {}
+    assert config_in(read_content(save(tmp_path / 'a.pth'))) == {}
