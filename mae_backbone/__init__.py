@@ -23,12 +23,13 @@ if TYPE_CHECKING:
     from mae_backbone.models.pretrainer import MAEPretrainer
     from mae_backbone.models.pyramid import SimpleFeaturePyramid
     from mae_backbone.models.timm_vit import TimmViT
+    from mae_backbone.prediction.loading import load
 
 __version__ = '0.1.0'
 
 __all__ = [
     'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'TimmViT',
-    'ViT', 'ViTBackbone', 'ViTClassifier', 'load_encoder', 'random_mask',
+    'ViT', 'ViTBackbone', 'ViTClassifier', 'load', 'load_encoder', 'random_mask',
 ]
 
 # Public name -> the module that defines it.
@@ -45,6 +46,7 @@ _MODULES = {
     'SimpleFeaturePyramid': 'models.pyramid',
     'MAEPretrainer': 'models.pretrainer',
     'ViTClassifier': 'models.classifier',
+    'load': 'prediction.loading',
     'load_encoder': 'checkpoints.encoder',
 }
 

@@ -177,7 +177,11 @@ def read_run(path: str | Path) -> dict:
         FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, or is not a checkpoint of a run.
     """
-    content = read_content(path)
+    return run_in(read_content(path), path)
+
+
+def run_in(content: object, path: str | Path) -> dict:
+    """`read_run`, for the content of the file at `path`. The content is changed."""
     if Path(path).suffix == '.pkl':
         return dict(state_dict=from_detectron2(weights_in(content, path)), meta={})
     if not isinstance(content, dict) or 'state_dict' not in content or 'meta' not in content:

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
+from mae_backbone.prediction.building import default_scope
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.utils.image_grid import side_by_side
 
@@ -32,7 +33,8 @@ def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_ro
         adapt_classes(cfg)
     predictors = [Predictor(*model) for model in models.values()]
     first, _ = next(iter(models.values()))
-    dataset = DATASETS.build(first.test_dataloader.dataset)
+    with default_scope(first.get('default_scope')):
+        dataset = DATASETS.build(first.test_dataloader.dataset)
     if not len(dataset):
         raise ValueError(f'{data_root} has no validation images to draw: check the folders that the head of the config '
                          'names')

@@ -1,14 +1,16 @@
 """Trained model of any task: image -> prediction -> figure."""
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.device import get_device
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -17,27 +19,36 @@ from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.load_image import decoding_in
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.prediction import chunked_logits
+from mae_backbone.prediction.building import build_model, default_scope
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.prediction.visualization import draw_instances, draw_labels
-from mae_backbone.utils.image_grid import title_bar, to_height
+from mae_backbone.prediction.visualization import add_title, describe, draw_instances, draw_labels, draw_prediction
 from mae_backbone.utils.palette import palette
 
 # Instances of a detector, labels (H, W) of a segmenter, or scores (num_classes,) of a classifier.
 Prediction = Instances | np.ndarray
 
 
+# Types that a model computes in. The weights stay float32: torch.autocast chooses the operations.
+DTYPES = ('float32', 'bfloat16', 'float16')
+
+
 class Predictor:
     """Detector, segmenter or classifier with its weights, for images of any size.
 
+    Several threads may use a predictor at once.
+
     Args:
-        cfg: config that the checkpoint was trained with.
+        cfg: config that the checkpoint was trained with; it is not changed.
         checkpoint: file that `mae-backbone train` wrote.
         threshold: instances with a lower score, in [0, 1], are dropped.
         tile: side in pixels of the tiles that images are cut into; None: images are not cut.
         overlap: overlap between neighboring tiles, as a fraction of their side.
         tta: test-time augmentation, as `use_tta` reads it from the config.
+        device: such as 'cpu' or 'cuda:0'; None: a GPU if there is one.
+        dtype: type to compute in, one of `DTYPES`.
+        run: content of the checkpoint from `read_run`, if it is already read.
 
     Attributes:
         task: 'detection', 'segmentation' or 'classification'.
@@ -51,28 +62,73 @@ class Predictor:
     """
 
     def __init__(self, cfg: Config, checkpoint: str | Path, *, threshold: float = 0.3, tile: int | None = None,
-                 overlap: float = 0.2, tta: bool = False) -> None:
-        init_default_scope(cfg.get('default_scope') or 'mmengine')
-        if tta:
-            use_tta(cfg)
-        self.threshold, self.tile, self.overlap = threshold, tile, overlap
-        self.decoding = decoding_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
-        self.net = revert_sync_batchnorm(MODELS.build(cfg.model))
+                 overlap: float = 0.2, tta: bool = False, device: str | torch.device | None = None,
+                 dtype: str = 'float32', run: dict | None = None) -> None:
+        if dtype not in DTYPES:
+            raise ValueError(f'dtype={dtype!r}, expected one of {", ".join(DTYPES)}')
+        self.cfg, self.dtype = cfg, dtype
+        self.device = torch.device(device or get_device())
+        run = read_run(checkpoint) if run is None else run
+        self.net: Any = build_model(cfg, run['state_dict'])
         self.task = task_of(self.net)
+        load_model(self.net, run, checkpoint)
+        self.net.to(self.device).eval()
+        with default_scope(cfg.get('default_scope')):
+            self.decoding = decoding_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
+            meta = run['meta'].get('dataset_meta') or {}
+            self.classes = _class_names(cfg, self.net, meta)
+        self.colors = _class_colors(meta, len(self.classes))
+        self._set_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
+
+    def _set_options(self, *, threshold: float, tile: int | None, overlap: float, tta: bool) -> None:
         if tile is not None:
             _check_tiles(self.task, tile, overlap, tta)
-        run = read_run(checkpoint)
-        load_model(self.net, run, checkpoint)
-        self.net.to(get_device()).eval()
-        self.model = MODELS.build({**cfg.tta_model, 'module': self.net}) if tta else self.net
-        meta = run['meta'].get('dataset_meta') or {}
-        self.classes = _class_names(cfg, self.net, meta)
-        self.colors = _class_colors(meta, len(self.classes))
-        self.prepare = _classifier_input(cfg) if self.task == 'classification' else image_pipeline(cfg)
+        self.threshold, self.tile, self.overlap, self.tta = threshold, tile, overlap, tta
+        cfg = self.cfg
+        with default_scope(cfg.get('default_scope')):
+            if tta:
+                cfg = copy.deepcopy(cfg)
+                use_tta(cfg)
+            self.model = MODELS.build({**cfg.tta_model, 'module': self.net}) if tta else self.net
+            self.prepare = _classifier_input(cfg) if self.task == 'classification' else image_pipeline(cfg)
 
-    @torch.inference_mode()
+    def with_options(self, *, threshold: float = 0.3, tile: int | None = None, overlap: float = 0.2,
+                     tta: bool = False) -> 'Predictor':
+        """Returns a predictor with the same model and other options.
+
+        Raises:
+            ValueError: options contradict each other.
+        """
+        other = copy.copy(self)
+        other._set_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
+        return other
+
     def __call__(self, image: np.ndarray) -> Prediction:
         """image (H, W, 3) uint8 RGB -> its instances, labels (H, W) or scores (num_classes,)."""
+        return self.predict_batch([image])[0]
+
+    @torch.inference_mode()
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """images (H, W, 3) uint8 RGB of any sizes -> the prediction of each.
+
+        Images that have one size after the test pipeline are computed together. Other images, tiles, and views of
+        test-time augmentation are computed one after another: padding to a common size would change predictions.
+        """
+        with self._autocast():
+            if self.tile is not None or self.model is not self.net:
+                return [self._predict_tiled(image) for image in images]
+            prepared = [self.prepare(image) for image in images]
+            predictions: list[Prediction | None] = [None] * len(images)
+            groups: dict[tuple[int, ...], list[int]] = {}
+            for index, data in enumerate(prepared):
+                groups.setdefault(tuple(data['inputs'].shape), []).append(index)
+            for indices in groups.values():
+                batch = {key: [prepared[i][key] for i in indices] for key in prepared[indices[0]]}
+                for index, output in zip(indices, self.net.test_step(batch), strict=True):
+                    predictions[index] = self._to_prediction(output)
+        return [prediction for prediction in predictions if prediction is not None]
+
+    def _predict_tiled(self, image: np.ndarray) -> Prediction:
         tiles = [Tile(0, 0, *image.shape[:2])]
         if self.tile is not None:
             tiles = square_grid(image.shape[:2], self.tile, self.overlap)
@@ -84,19 +140,25 @@ class Predictor:
         threshold = getattr(self.net.decode_head, 'threshold', None)
         return self._to_labels(chunked_logits.predict_labels(logits, threshold=threshold))
 
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, getattr(torch, self.dtype), enabled=self.dtype != 'float32')
+
     def _predict(self, image: np.ndarray) -> Prediction:
         """Predicts for an image (H, W, 3) that is not cut into tiles."""
+        return self._to_prediction(self.model.test_step(self._batch(image))[0])
+
+    def _to_prediction(self, output: Any) -> Prediction:
+        """The output of a model for one image -> its prediction."""
         if self.task == 'classification':
-            return self._test_step(image)['scores'].cpu().numpy()
+            return output['scores'].cpu().numpy()
         if self.task == 'segmentation':
-            return self._to_labels(self._test_step(image).pred_sem_seg.data[0])
-        return self._instances(image)
+            return self._to_labels(output.pred_sem_seg.data[0])
+        return Instances.from_data(output.pred_instances, threshold=self.threshold)
 
     def _instances(self, image: np.ndarray) -> Instances:
-        return Instances.from_data(self._test_step(image).pred_instances, threshold=self.threshold)
-
-    def _test_step(self, image: np.ndarray):  # type: ignore[no-untyped-def]  # its type depends on the task
-        return self.model.test_step(self._batch(image))[0]
+        prediction = self._predict(image)
+        assert isinstance(prediction, Instances)
+        return prediction
 
     def _batch(self, image: np.ndarray) -> dict[str, list]:
         """image (H, W, 3) -> a batch of one; with test-time augmentation, a batch of one for each view."""
@@ -115,29 +177,18 @@ class Predictor:
 
     def describe(self, prediction: Prediction) -> str:
         """Summarizes a prediction in a few words."""
-        if isinstance(prediction, Instances):
-            counts = np.bincount(prediction.labels, minlength=len(self.classes))
-            return ', '.join(f'{count} {name}' for count, name in zip(counts, self.classes, strict=True)
-                             if count) or 'nothing'
-        if self.task == 'classification':
-            return f'{self.classes[int(prediction.argmax())]} {float(prediction.max()):.0%}'
-        fractions = np.bincount(prediction.ravel(), minlength=len(self.classes)) / prediction.size
-        return ', '.join(f'{self.classes[i]} {fractions[i]:.0%}' for i in np.argsort(-fractions)[:5] if fractions[i])
+        return describe(prediction, self.classes)
 
     def draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
         """Draws a prediction on its image (H, W, 3) -> figure (H', W', 3) uint8 RGB with boxes, masks or names."""
-        if isinstance(prediction, Instances):
-            return draw_instances(image, prediction, self.classes, self.colors)
-        if self.task == 'classification':
-            return _add_title(image, self.describe(prediction))
-        return draw_labels(image, prediction, self.colors)
+        return draw_prediction(image, prediction, self.classes, self.colors)
 
     def draw_truth(self, dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
         """An image (H, W, 3) of a data set of this model's task, and a figure of its annotation."""
         sample = dataset[index]
         if self.task == 'classification':
             image = sample['inputs'].permute(1, 2, 0).numpy()
-            return image, _add_title(image, self.classes[sample['data_samples']])
+            return image, add_title(image, self.classes[sample['data_samples']])
         image = np.ascontiguousarray(sample['inputs'].flip(0).permute(1, 2, 0).numpy())  # mmcv loads BGR
         truth = sample['data_samples']
         if self.task == 'segmentation':
@@ -184,11 +235,6 @@ def _class_colors(meta: dict, num_classes: int) -> list[tuple[int, int, int]]:
     if isinstance(colors, (list, tuple)) and len(colors) == num_classes:
         return [tuple(color) for color in colors]
     return palette(num_classes)
-
-
-def _add_title(image: np.ndarray, title: str) -> np.ndarray:
-    figure = to_height(image, max(192, image.shape[0]))
-    return np.concatenate([title_bar(title, figure.shape[1]), figure])
 
 
 def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 
 from mae_backbone.prediction.instances import CroppedRLE, Instances
+from mae_backbone.utils.image_grid import title_bar, to_height
 from mae_backbone.utils.palette import palette
 
 MIN_SIDE = 480   # ours: small images are enlarged until the shorter side of the figure is about this many pixels
@@ -12,6 +13,33 @@ MAX_SIDE = 4096  # ours: images are not enlarged beyond this many pixels of the 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 Color = tuple[int, int, int]  # red, green, blue
+
+
+def describe(prediction: Instances | np.ndarray, classes: Sequence[str]) -> str:
+    """Summarizes instances, labels (H, W) or scores (num_classes,) in a few words."""
+    if isinstance(prediction, Instances):
+        counts = np.bincount(prediction.labels, minlength=len(classes))
+        return ', '.join(f'{count} {name}' for count, name in zip(counts, classes, strict=True) if count) or 'nothing'
+    if prediction.ndim == 1:
+        return f'{classes[int(prediction.argmax())]} {float(prediction.max()):.0%}'
+    fractions = np.bincount(prediction.ravel(), minlength=len(classes)) / prediction.size
+    return ', '.join(f'{classes[i]} {fractions[i]:.0%}' for i in np.argsort(-fractions)[:5] if fractions[i])
+
+
+def draw_prediction(image: np.ndarray, prediction: Instances | np.ndarray, classes: Sequence[str],
+                    colors: Sequence[Color]) -> np.ndarray:
+    """Draws instances, labels (H, W) or scores (num_classes,) on their image (H, W, 3) -> figure (H', W', 3)."""
+    if isinstance(prediction, Instances):
+        return draw_instances(image, prediction, classes, colors)
+    if prediction.ndim == 1:
+        return add_title(image, describe(prediction, classes))
+    return draw_labels(image, prediction, colors)
+
+
+def add_title(image: np.ndarray, title: str) -> np.ndarray:
+    """Enlarges a small image (H, W, 3), and writes a title above it."""
+    figure = to_height(image, max(192, image.shape[0]))
+    return np.concatenate([title_bar(title, figure.shape[1]), figure])
 
 
 def draw_instances(image: np.ndarray, instances: Instances, names: Sequence[str], colors: Sequence[Color], *,

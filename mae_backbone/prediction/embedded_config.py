@@ -1,0 +1,233 @@
+"""Config inside a checkpoint -> a config that is safe to build: literals, registered types, no files, no code.
+
+A checkpoint may come from anywhere. MMEngine imports any dotted name that a config has as a `type`, mmcv evaluates the
+type of `nms`, and several modules of mmdet and mmseg read files, download weights or run configs that an argument
+names. So only what a prediction needs is taken from the text, and every value in it is checked against an allow-list.
+"""
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mmengine.registry
+from mmengine.config import Config
+
+from mae_backbone.checkpoints.config_text import config_in
+from mae_backbone.checkpoints.reading import CheckpointError
+
+SCOPES = ('mae_backbone', 'mmdet', 'mmseg', 'mmengine')
+# Our parts on mmdet and mmseg, which configs import by `custom_imports`.
+_OWN_PARTS = {'mmdet': 'mae_backbone.detection', 'mmseg': 'mae_backbone.segmentation'}
+# Keys that name weights to start from. The weights are in the checkpoint.
+_DROPPED = ('init_cfg', 'pretrained', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir',
+            '_delete_')
+# Under these keys the type is no registered one: batched_nms of mmcv.ops evaluates it as Python, and RoI extractors
+# take it from mmcv.ops.
+_OPS = {'nms': ('nms', 'soft_nms'), 'nms_cfg': ('nms', 'soft_nms'), 'roi_layer': ('RoIAlign', 'RoIPool')}
+# Strings of a model are names of options: without dots, slashes, colons or brackets, they are no path, address or code.
+_WORD = re.compile(r'[\w-]{0,100}')
+# Transforms of test pipelines that compute with the image only.
+_TRANSFORMS = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadImage', 'LoadAnnotations', 'Resize', 'RandomFlip',
+               'Pad', 'Normalize', 'ResizeToMultiple', 'CenterCrop', 'PackDetInputs', 'PackSegInputs', 'TestTimeAug')
+# Modules whose classes read files, download weights or run configs that their arguments name.
+_REFUSED_MODULES = (
+    'mmdet.models.language_models', 'mmdet.models.mot', 'mmdet.models.reid', 'mmdet.models.trackers',
+    'mmdet.models.vis', 'mmdet.models.task_modules.tracking', 'mmdet.models.detectors.d2_wrapper',
+    'mmdet.models.detectors.ddq_detr',
+    'mmdet.models.detectors.glip', 'mmdet.models.detectors.grounding_dino', 'mmdet.models.detectors.kd_one_stage',
+    'mmdet.models.detectors.lad', 'mmdet.models.dense_heads.atss_vlfusion_head',
+    'mmdet.models.dense_heads.grounding_dino_head', 'mmseg.models.backbones.timm_backbone',
+    'mmseg.models.backbones.vpd', 'mmseg.models.text_encoder', 'mmseg.models.segmentors.multimodal_encoder_decoder')
+
+_MODELS = ('MODELS', 'TASK_UTILS')
+
+
+def _is_timm_name(text: str) -> bool:
+    """Whether a string names a model of timm, such as 'vit_small_patch14_dinov2.lvd142m', and not a folder or a hub."""
+    return bool(re.fullmatch(r'\w+(\.\w+)?', text)) and not Path(text).exists()
+
+
+class EmbeddedConfigError(CheckpointError):
+    """A config inside a checkpoint that is missing, or that names what must not be built."""
+
+
+def safe_config(content: object, path: str | Path) -> Config:
+    """Returns the parts of the config in a checkpoint that a prediction needs: model, test pipeline, augmentation.
+
+    Imports mmdet or mmseg if the default scope says so. The result has no initialization (`init_cfg`), no path and no
+    address, and all its types are registered.
+
+    Args:
+        content: of the checkpoint, as `read_content` returns it.
+        path: of the checkpoint, for messages.
+
+    Raises:
+        EmbeddedConfigError: the checkpoint has no config with a model, or the config has a value that is not allowed.
+    """
+    cfg = config_in(content)
+    if not isinstance(cfg.get('model'), dict):
+        raise EmbeddedConfigError(f'{path} has no config with a model that could be read without executing it: pass '
+                                  'the config of its training before the checkpoint')
+    scope = cfg.get('default_scope') or 'mmengine'
+    if scope not in SCOPES:
+        raise EmbeddedConfigError(f'{path}: its config has default_scope={scope!r:.100}, expected one of '
+                                  f'{", ".join(SCOPES)}')
+    checker = _Checker(path, scope)
+    checker.import_parts(cfg)
+    safe: dict[str, Any] = dict(default_scope=scope, model=checker.model(cfg['model'], 'model'))
+    if 'tta_model' in cfg:
+        safe['tta_model'] = checker.model(cfg['tta_model'], 'tta_model')
+    if 'tta_pipeline' in cfg:
+        safe['tta_pipeline'] = checker.pipeline(cfg['tta_pipeline'], 'tta_pipeline')
+    if 'tta' in cfg:
+        safe['tta'] = checker.plain(cfg['tta'], 'tta')
+    loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
+    dataset = loader.get('dataset') if isinstance(loader, dict) else None
+    if isinstance(dataset, dict):
+        safe['test_dataloader'] = dict(dataset=checker.dataset(dataset, 'test_dataloader.dataset'))
+    train = cfg.get('train_dataloader')
+    if isinstance(train, dict) and isinstance(train.get('dataset'), dict):
+        reader = train['dataset'].get('reader')
+        place = 'train_dataloader.dataset.reader'
+        decoding = {'reader': checker.built(reader, place, ('TRANSFORMS',))} if reader else {}
+        size = {key: checker.plain(train['dataset'][key], key) for key in ('image_size',) if key in train['dataset']}
+        safe['train_dataloader'] = dict(dataset=decoding | size)
+    return Config(safe)
+
+
+class _Checker:
+    """Copies parts of a config; refuses what is not allowed, with the keys that lead to it."""
+
+    def __init__(self, path: str | Path, scope: str) -> None:
+        self.path, self.scope = path, scope
+
+    def import_parts(self, cfg: dict) -> None:
+        """Imports our parts on mmdet and mmseg if the config says so or its default scope is theirs."""
+        imports = cfg.get('custom_imports')
+        names = imports.get('imports') if isinstance(imports, dict) else None
+        names = names if isinstance(names, (list, tuple)) else [names]
+        for scope, part in _OWN_PARTS.items():
+            if scope == self.scope or part in names:
+                importlib.import_module(part)
+
+    def refuse(self, key: str, reason: str) -> EmbeddedConfigError:
+        return EmbeddedConfigError(
+            f'{self.path}: its config is not used, as {key} {reason}. A config inside of a checkpoint may only name '
+            'registered types and plain options. If you trust it, pass the config of the training before the '
+            'checkpoint; for types of your own, import the module that registers them first')
+
+    def model(self, node: Any, key: str) -> Any:
+        """A part of a model: dicts with registered types, numbers and words."""
+        return self.built(node, key, _MODELS)
+
+    def built(self, node: Any, key: str, families: tuple[str, ...]) -> Any:
+        """A part whose dicts with a type are built from the registries `families`."""
+        if isinstance(node, dict):
+            copied = {}
+            for name, value in node.items():
+                if not isinstance(name, str):
+                    raise self.refuse(f'{key}.{name!r:.50}', 'is no name')
+                inner = f'{key}.{name:.50}'
+                if name in _DROPPED:
+                    continue
+                if name == 'type':
+                    self.check_type(value, key, families)
+                elif name == '_scope_':
+                    if value not in SCOPES:
+                        raise self.refuse(inner, f'is {value!r:.100}')
+                elif name == 'name' and node.get('type') == 'mae_backbone.TimmViT':
+                    value = self.plain(value, inner, allows=_is_timm_name)
+                else:
+                    value = self.built(value, inner, families)
+                copied[name] = value
+            return copied
+        if isinstance(node, (list, tuple)):
+            return type(node)(self.built(value, f'{key}[{i}]', families) for i, value in enumerate(node))
+        return self.plain(node, key)
+
+    def plain(self, node: Any, key: str, *, allows: Callable[[str], object] = _WORD.fullmatch) -> Any:
+        """Numbers, and strings that `allows` accepts, in any nesting."""
+        if isinstance(node, dict):
+            return {self.plain(name, key): self.plain(value, f'{key}.{name!s:.50}', allows=allows)
+                    for name, value in node.items()}
+        if isinstance(node, (list, tuple)):
+            return type(node)(self.plain(value, f'{key}[{i}]', allows=allows) for i, value in enumerate(node))
+        if node is None or isinstance(node, (bool, int, float)):
+            return node
+        if isinstance(node, str) and allows(node):
+            return node
+        raise self.refuse(key, f'is {node!r:.100}')
+
+    def check_type(self, name: Any, key: str, families: tuple[str, ...]) -> None:
+        """Refuses a type that is not registered, or whose class takes paths or addresses."""
+        ops = _OPS.get(key.rpartition('.')[2])
+        if ops is not None:
+            if name not in ops:
+                raise self.refuse(key, f'has the type {name!r:.100}, expected {" or ".join(ops)}')
+            return
+        cls = self.registered(name, families)
+        if cls is None:
+            raise self.refuse(key, f'has the type {name!r:.100}, which is not registered')
+        module = getattr(cls, '__module__', '')
+        if module.startswith(_REFUSED_MODULES):
+            raise self.refuse(key, f'has the type {name!r:.100}, which reads files or weights that its options name')
+
+    def registered(self, name: Any, families: tuple[str, ...]) -> Any:
+        """The class or function of a type, found as MMEngine does but never imported by its name; None if unknown."""
+        if not isinstance(name, str) or not re.fullmatch(r'(\w+\.)?\w+', name):
+            return None
+        scope, _, member = name.rpartition('.')
+        if scope and scope not in SCOPES:
+            return None
+        for family in families:
+            node = _node(family, scope or self.scope)
+            while node is not None:
+                if member in node._module_dict:
+                    return node._module_dict[member]
+                node = node.parent
+        return None
+
+    def pipeline(self, steps: Any, key: str) -> Any:
+        """A test pipeline of transforms that compute with the image only."""
+        if isinstance(steps, (list, tuple)):
+            return [self.pipeline(step, f'{key}[{i}]') for i, step in enumerate(steps)]
+        if not isinstance(steps, dict) or str(steps.get('type')).rpartition('.')[2] not in _TRANSFORMS:
+            raise self.refuse(key, f'is {steps!r:.100}, expected one of the transforms {", ".join(_TRANSFORMS)}')
+        self.check_type(steps['type'], key, ('TRANSFORMS',))
+        options = {name: self.pipeline(value, f'{key}.{name}') if name == 'transforms' else self.plain(
+            value, f'{key}.{name!s:.50}') for name, value in steps.items()
+            if name not in ('type', 'backend_args', 'file_client_args')}
+        return {'type': steps['type'], **options}
+
+    def dataset(self, node: dict, key: str) -> dict:
+        """The innermost data set without its files: type, classes, image size and pipeline."""
+        for name in ('dataset', 'datasets'):
+            inner = node.get(name)
+            inner = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
+            if isinstance(inner, dict):
+                return self.dataset(inner, f'{key}.{name}')
+        self.check_type(node.get('type'), key, ('DATASETS',))
+        kept: dict[str, Any] = {'type': node['type']}
+        if 'pipeline' in node:
+            kept['pipeline'] = self.pipeline(node['pipeline'], f'{key}.pipeline')
+        if isinstance(node.get('reader'), dict):
+            kept['reader'] = self.built(node['reader'], f'{key}.reader', ('TRANSFORMS',))
+        for name in ('image_size', 'augment'):
+            if name in node:
+                kept[name] = self.plain(node[name], f'{key}.{name}')
+        meta = node.get('metainfo')
+        classes = meta.get('classes') if isinstance(meta, dict) else node.get('classes')
+        if isinstance(classes, (list, tuple)):  # a string would be the path of a file
+            kept['metainfo'] = {'classes': tuple(map(str, classes))}
+        return kept
+
+
+def _node(family: str, scope: str) -> Any:
+    """The registry of a scope, with its modules imported; MMEngine's own one if the scope has none."""
+    root = getattr(mmengine.registry, family)
+    if scope not in ('mmengine', root.scope):
+        importlib.import_module(f'{scope}.registry')  # one of SCOPES
+        root = root.children.get(scope, root)
+    root.import_from_location()
+    return root

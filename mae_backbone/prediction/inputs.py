@@ -1,0 +1,142 @@
+"""Images in every form that a user has them -> pixels (H, W, 3) uint8 RGB."""
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mae_backbone.data.decode import DEFAULT, Decoding, read_image
+from mae_backbone.data.files import list_images
+from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader
+
+# A path, an array (H, W, 3) or (H, W) uint8, a PIL image, or a tensor (3, H, W) uint8 or float in 0..1.
+ImageLike: TypeAlias = str | Path | np.ndarray | Image.Image | Tensor
+_ARRAYS = 'expected (H, W, 3) uint8 in RGB order, or (H, W) uint8 gray'
+_TENSORS = 'expected (3, H, W) RGB, uint8 or float in 0..1'
+
+
+class Source(NamedTuple):
+    """An image to predict.
+
+    Attributes:
+        image: a path, or the image itself.
+        path: of its file or video; None for an image in memory.
+        frame: index in a video; None otherwise.
+        seconds: time in a video; None otherwise.
+    """
+
+    image: ImageLike
+    path: Path | None = None
+    frame: int | None = None
+    seconds: float | None = None
+
+    def read(self, decoding: Decoding = DEFAULT) -> np.ndarray:
+        """Returns the pixels (H, W, 3) uint8 RGB."""
+        return to_pixels(self.image, decoding)
+
+
+def is_single(images: object) -> bool:
+    """Whether `images` is one image, and not a folder, a video, a batch or a sequence of images."""
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        return not path.is_dir() and path.suffix.lower() not in VIDEO_SUFFIXES
+    if isinstance(images, (np.ndarray, Tensor)):
+        return images.ndim < 4
+    return not isinstance(images, Sequence) and not hasattr(images, '__next__')
+
+
+def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> Iterator[Source]:
+    """Yields the images of a path, folder, video, batch or sequence.
+
+    Raises:
+        FileNotFoundError: a path does not exist.
+        ValueError: a folder without images, or a video that cannot be read.
+    """
+    if isinstance(images, (str, Path)):
+        path = Path(images)
+        if not path.exists():
+            raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
+        if path.is_dir():
+            yield from (Source(file, file) for file in list_images(path))
+        elif path.suffix.lower() in VIDEO_SUFFIXES:
+            reader = VideoReader(path)
+            yield from (Source(frame, path, index, index / reader.rate) for index, frame in enumerate(reader))
+        else:
+            yield Source(path, path)
+    elif is_single(images):
+        yield Source(images)  # type: ignore[arg-type]  # one image by now
+    else:
+        for image in images:  # type: ignore[union-attr]  # iterable by now
+            yield Source(image, Path(image) if isinstance(image, (str, Path)) else None)
+
+
+def count(images: object) -> int | None:
+    """Number of images of `sources(images)`; None if it is not known before they are read."""
+    if isinstance(images, (str, Path)) and Path(images).is_dir():
+        return len(list_images(images))
+    if is_single(images):
+        return 1
+    return len(images) if hasattr(images, '__len__') and not isinstance(images, str) else None  # type: ignore[arg-type]
+
+
+def to_pixels(image: ImageLike, decoding: Decoding = DEFAULT) -> np.ndarray:
+    """An image in any form -> (H, W, 3) uint8 RGB.
+
+    Arrays are RGB (OpenCV's are BGR: reverse their last axis). Floats of tensors are in 0..1 and are rounded to 8 bits.
+    The EXIF orientation of files and PIL images is applied.
+
+    Args:
+        image: see `ImageLike`.
+        decoding: of files, and of PIL images with 16 bits.
+
+    Raises:
+        BadImageError, OSError: a file that cannot be read.
+        ValueError: another shape, type or range of values.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(image, decoding)
+    if isinstance(image, np.ndarray):
+        return _array(image)
+    if isinstance(image, Tensor):
+        return _tensor(image)
+    if isinstance(image, Image.Image):
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith('I;16'):
+            return _array(decoding.to_8_bits(np.asarray(upright).astype(np.uint16)))
+        if upright.mode in ('I', 'F'):
+            raise ValueError(f'the PIL image has the mode {upright.mode}, whose range is unknown: scale it to 0..255 '
+                             'and convert it to RGB')
+        return np.array(upright.convert('RGB'))
+    raise ValueError(f'an image is a {type(image).__name__}: pass a path, an array, a PIL image or a tensor')
+
+
+def _array(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8:
+        raise ValueError(f'the array has the type {image.dtype} and the shape {image.shape}, {_ARRAYS}: scale it to '
+                         '0..255 and convert it with .astype(np.uint8)')
+    if image.ndim == 2:
+        image = np.stack([image] * 3, axis=-1)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        hint = ': move the channels with .transpose(1, 2, 0)' if image.ndim == 3 and image.shape[0] == 3 else ''
+        hint = ': drop the alpha channel with [..., :3]' if image.ndim == 3 and image.shape[2] == 4 else hint
+        raise ValueError(f'the array has the shape {image.shape}, {_ARRAYS}{hint}')
+    return np.ascontiguousarray(image)
+
+
+def _tensor(image: Tensor) -> np.ndarray:
+    if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
+        hint = ': move the channels with .permute(2, 0, 1)' if image.ndim == 3 and image.shape[2] == 3 else ''
+        raise ValueError(f'the tensor has the shape {tuple(image.shape)}, {_TENSORS}{hint}')
+    image = image.detach().cpu()
+    if image.is_floating_point():
+        low, high = float(image.min()), float(image.max())
+        if not 0 <= low <= high <= 1:  # also for NaN
+            raise ValueError(f'the tensor has values from {low:.4g} to {high:.4g}, {_TENSORS}: divide 0..255 by 255; '
+                             'do not normalize, the model does that')
+        image = (image.float() * 255).round().to(torch.uint8)
+    elif image.dtype != torch.uint8:
+        raise ValueError(f'the tensor has the type {image.dtype}, {_TENSORS}')
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())

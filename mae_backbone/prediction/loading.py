@@ -1,0 +1,99 @@
+"""`mae_backbone.load`: a checkpoint file of any kind -> a model."""
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from mae_backbone.checkpoints.architecture import architecture_in
+from mae_backbone.checkpoints.config_text import config_in
+from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.reading import read_content
+from mae_backbone.checkpoints.run_files import load_model, run_in
+from mae_backbone.data.load_image import decoding_in
+from mae_backbone.models.classifier import ViTClassifier
+from mae_backbone.models.pretrainer import MAEPretrainer
+from mae_backbone.prediction.building import build_model, default_scope
+from mae_backbone.prediction.embedded_config import safe_config
+from mae_backbone.prediction.model import (
+    KINDS,
+    Classifier,
+    Detector,
+    Encoder,
+    MaskedAutoencoder,
+    Model,
+    Segmenter,
+)
+from mae_backbone.prediction.predictor import DTYPES, Predictor
+
+
+def load(path: str | Path, *, config: str | Path | Config | None = None, device: str | torch.device | None = None,
+         dtype: str = 'float32') -> 'Detector | Segmenter | Classifier | MaskedAutoencoder | Encoder':
+    """Loads a checkpoint with the config and the classes inside of it. Nothing in the file is executed.
+
+    No state of the process changes: random numbers, threads, logging and MMEngine's default scope stay as they are.
+
+    Args:
+        path: checkpoint of `mae-backbone train`, `pretrain` or `publish`, or public weights of a ViT.
+        config: config to use in place of the one in the file: a path, the name of one of our configs, or a `Config`. A
+            config file is Python and is executed.
+        device: such as 'cpu' or 'cuda:0'; by default a GPU if there is one.
+        dtype: type to compute in: 'float32', 'bfloat16' or 'float16'. Weights stay float32.
+
+    Returns:
+        A model of the task that the file was trained for. Public weights become an `Encoder`.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file cannot be read, its config names what must not be built, or weights do not fit.
+        ValueError: an unknown dtype.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f'dtype={dtype!r}, expected one of {", ".join(DTYPES)}')
+    path = Path(path)
+    content = read_content(path)
+    if config is None and not isinstance(config_in(content).get('model'), dict):
+        return _public_encoder(content, path, device, dtype)
+    cfg = safe_config(content, path) if config is None else _read_config(config)
+    return from_config(cfg, content, path, device=device, dtype=dtype)
+
+
+def from_config(cfg: Config, content: object, path: Path, *, device: str | torch.device | None = None,
+                dtype: str = 'float32') -> 'Detector | Segmenter | Classifier | MaskedAutoencoder | Encoder':
+    """Builds the model of a config with the weights in the content of a checkpoint; raises as `load`."""
+    run = run_in(content, path)
+    kind = str(cfg.model.get('type')).rpartition('.')[2]
+    if kind not in ('MAEPretrainer', 'ViTClassifier') or (kind == 'ViTClassifier' and cfg.model.get('num_classes')):
+        predictor = Predictor(cfg, path, device=device, dtype=dtype, run=run)
+        return KINDS[predictor.task](predictor, path, cfg)
+    net = build_model(cfg, run['state_dict'])
+    load_model(net, run, path)
+    net.to(torch.device(device or get_device())).eval()
+    with default_scope(cfg.get('default_scope')):
+        decoding = decoding_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
+    if isinstance(net, MAEPretrainer):
+        return MaskedAutoencoder(path, net, net.mae.encoder, config=cfg, dtype=dtype, decoding=decoding)
+    assert isinstance(net, ViTClassifier)
+    return Encoder(path, net, net.backbone, config=cfg, dtype=dtype, decoding=decoding)
+
+
+def _public_encoder(content: object, path: Path, device: str | torch.device | None, dtype: str) -> Encoder:
+    architecture = architecture_in(content, path)
+    cfg = Config(dict(model=dict(
+        type='mae_backbone.ViTClassifier', num_classes=0, backbone=architecture.backbone, data_preprocessor=dict(
+            type='mae_backbone.PixelPreprocessor', mean=architecture.mean, std=architecture.std))))
+    net: Any = build_model(cfg, {'weights': torch.empty(0)})
+    load_encoder(net.backbone, path)
+    net.to(torch.device(device or get_device())).eval()
+    return Encoder(path, net, net.backbone, config=None, dtype=dtype, decoding=decoding_in({}))
+
+
+def _read_config(config: str | Path | Config) -> Config:
+    if isinstance(config, Config):
+        return config
+    from mae_backbone.utils.config_files import find_config
+    return Config.fromfile(find_config(config))
+
+
+__all__ = ['Model', 'load']

@@ -1,0 +1,248 @@
+"""Trained models as Python objects: load a file, predict, compute features, reconstruct."""
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from mae_backbone.core.vit import ViT
+from mae_backbone.data.class_folder import evaluation_transform
+from mae_backbone.data.decode import Decoding
+from mae_backbone.models.pretrainer import MAEPretrainer
+from mae_backbone.prediction.inputs import ImageLike, Source, count, is_single, sources
+from mae_backbone.prediction.predictor import Predictor
+from mae_backbone.prediction.typed_results import (
+    ClassificationResult,
+    DetectionResult,
+    Result,
+    SegmentationResult,
+    to_result,
+)
+
+Images = ImageLike | Sequence[ImageLike] | Iterable[ImageLike]
+POOLS = ('mean', 'class')
+ResultT = TypeVar('ResultT', bound=Result)
+
+
+class Model:
+    """A model with its weights. `mae_backbone.load` builds one.
+
+    Several threads may use a model at once.
+
+    Args:
+        path: of the checkpoint.
+        net: module of the model, in evaluation mode on its device.
+        encoder: the ViT in it.
+        config: of the training; None for a file that has none.
+        dtype: type to compute in; the weights stay float32.
+        decoding: how image files are decoded.
+
+    Attributes:
+        task: 'detection', 'segmentation', 'classification', 'pretraining' or 'features'.
+        device: of the weights.
+    """
+
+    task = 'features'
+
+    def __init__(self, path: Path, net: Any, encoder: ViT, *, config: Config | None, dtype: str = 'float32',
+                 decoding: Decoding) -> None:
+        self.path, self.net, self.encoder = path, net, encoder
+        self.config, self.dtype, self.decoding = config, dtype, decoding
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.net.parameters()).device
+
+    def __repr__(self) -> str:
+        arch = self.encoder.arch
+        return (f'{type(self).__name__}({self.path.name}, ViT of width {arch.width} with {arch.depth} blocks, '
+                f'{sum(p.numel() for p in self.net.parameters()):,} parameters, {self.device}, {self.dtype})')
+
+    def features(self, images: Images, *, layer: int = -1, pool: str | None = None,
+                 size: int | tuple[int, int] | None = None, batch_size: int = 8, progress: bool = False,
+                 as_tensor: bool = False) -> 'np.ndarray | Tensor':
+        """Computes features of the encoder.
+
+        Images are resized and center-cropped as in evaluations of the package, and normalized as in training.
+
+        Args:
+            images: an image, a sequence of images, a folder, or a video; see `predict`.
+            layer: index of the block whose output is taken; -1 is the last one. The last norm of the encoder follows.
+            pool: None for maps; 'mean' for the mean of the patch tokens; 'class' for the class token of the last block.
+            size: side of the images in pixels, or (H, W), multiples of the patch size; by default the size that the
+                positions of the encoder were made for.
+            batch_size: images in a forward pass.
+            progress: show a progress bar on stderr.
+            as_tensor: return a tensor on the device of the model instead of an array.
+
+        Returns:
+            (B, D, h, w) float32, or with a pool (B, D). B is 1 for one image.
+
+        Raises:
+            ValueError: an option is out of its range, or an image is not understood.
+        """
+        depth = self.encoder.arch.depth
+        if pool is not None and pool not in POOLS:
+            raise ValueError(f'pool={pool!r}, expected None, {" or ".join(map(repr, POOLS))}')
+        if not -depth <= layer < depth:
+            raise ValueError(f'layer={layer}, the {depth} blocks are numbered from 0, or from -1 backwards')
+        if pool == 'class' and (self.encoder.cls_token is None or layer % depth != depth - 1):
+            raise ValueError("pool='class' is for the last layer of an encoder with a class token: take pool='mean'")
+        height, width = size if isinstance(size, (tuple, list)) else (size, size) if size else self._image_size()
+        patch_size = self.encoder.patch_size
+        if height % patch_size or width % patch_size or min(height, width) < patch_size:
+            raise ValueError(f'size={height}x{width}: both sides must be multiples of the patch size {patch_size}')
+        transform = evaluation_transform((height, width))
+        features = []
+        for batch in self._batches(images, batch_size, progress):
+            inputs = [transform(source.read(self.decoding)) for source in batch]
+            output = self._encode(self._normalize(inputs), layer, pool)
+            features.append(output if as_tensor else output.cpu().numpy())
+        if not features:
+            raise ValueError('there are no images to compute features of')
+        return torch.cat(features) if as_tensor else np.concatenate(features)  # type: ignore[arg-type]  # of one kind
+
+    @torch.no_grad()
+    def _encode(self, inputs: Tensor, layer: int, pool: str | None) -> Tensor:
+        """inputs (B, C, H, W), normalized -> maps (B, D, h, w) or pooled (B, D), float32."""
+        with self._autocast():
+            if pool == 'class':
+                return self.encoder.encode(self.encoder.embed(inputs))[:, 0].float()
+            maps = self.encoder.feature_maps(inputs, (layer,))[0].float()
+        return maps if pool is None else maps.mean(dim=(2, 3))
+
+    def _normalize(self, inputs: list[Tensor]) -> Tensor:
+        """B images (3, H, W) uint8 -> (B, 3, H, W) on the device, normalized as in training."""
+        preprocessor = self.net.data_preprocessor
+        images = torch.stack(inputs).to(self.device)
+        if getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'channel_conversion', False):
+            return (images.float() - preprocessor.mean) / preprocessor.std  # its mean is RGB; ours are RGB already
+        return preprocessor({'inputs': list(images)}, False)['inputs']
+
+    def _image_size(self) -> tuple[int, int]:
+        h, w = self.encoder.grid
+        return h * self.encoder.patch_size, w * self.encoder.patch_size
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, getattr(torch, self.dtype), enabled=self.dtype != 'float32')
+
+    def _batches(self, images: Images, batch_size: int, progress: bool) -> Iterator[list[Source]]:
+        """Batches of the images, with a progress bar on stderr."""
+        if batch_size < 1:
+            raise ValueError(f'batch_size={batch_size}, expected 1 or more')
+        if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4 and not len(images):
+            return
+        iterator = sources(cast(Any, images))
+        bar = None
+        if progress:
+            from tqdm import tqdm
+            bar = tqdm(total=count(images), unit='image', file=sys.stderr)
+        try:
+            while batch := list(islice(iterator, batch_size)):
+                yield batch
+                if bar is not None:
+                    bar.update(len(batch))
+        finally:
+            if bar is not None:
+                bar.close()
+
+
+class TaskModel(Model, Generic[ResultT]):
+    """A detector, segmenter or classifier.
+
+    Args:
+        predictor: the model for single images.
+        path, config: as in `Model`.
+
+    Attributes:
+        classes: names of the classes.
+        colors: (red, green, blue) of each class.
+    """
+
+    def __init__(self, predictor: Predictor, path: Path, config: Config) -> None:
+        encoder = predictor.net.backbone
+        super().__init__(path, predictor.net, encoder, config=config, dtype=predictor.dtype,
+                         decoding=predictor.decoding)
+        self.predictor, self.classes, self.colors = predictor, predictor.classes, predictor.colors
+
+    def predict(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,
+                overlap: float = 0.2, tta: bool = False, progress: bool = False) -> 'ResultT | list[ResultT]':
+        """Predicts one or several images.
+
+        Args:
+            images: an image, or several: a sequence or an iterator of images, a batch (B, H, W, 3) or tensor
+                (B, 3, H, W), a folder, or a video. An image is a path, an array (H, W, 3) uint8 in RGB order, a PIL
+                image, or a tensor (3, H, W) in RGB order, uint8 or float in 0..1.
+            batch_size: images in a forward pass. Images of different sizes are not padded to each other, so that
+                predictions do not depend on their neighbors.
+            threshold: lowest score of an object, in [0, 1].
+            tile: side in pixels of the tiles that large images are cut into; None: images are not cut.
+            overlap: overlap between tiles, as a fraction of the tile; choose more than your largest object.
+            tta: test-time augmentation: flips, and the scales of the config (`tta.ratios`).
+            progress: show a progress bar on stderr.
+
+        Returns:
+            A result for one image, else a list of results in the order of the images.
+
+        Raises:
+            BadImageError, OSError: an image cannot be read.
+            ValueError: an image is not understood, or options contradict each other.
+        """
+        results = self.stream(images, batch_size=batch_size, threshold=threshold, tile=tile, overlap=overlap, tta=tta,
+                              progress=progress)
+        return next(results) if is_single(images) else list(results)
+
+    def stream(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,
+               overlap: float = 0.2, tta: bool = False, progress: bool = False) -> Iterator[ResultT]:
+        """Yields the results of `predict` one after another, for more images than fit into memory."""
+        predictor = self.predictor.with_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
+        for batch in self._batches(images, batch_size, progress):
+            pixels = [source.read(self.decoding) for source in batch]
+            for source, image, prediction in zip(batch, pixels, predictor.predict_batch(pixels), strict=True):
+                yield cast(ResultT, to_result(prediction, self.task, source, image.shape[:2], self.classes, self.colors,
+                                              self.decoding))
+
+
+class Detector(TaskModel[DetectionResult]):
+    """A detector; its predictions are `DetectionResult`s."""
+
+    task = 'detection'
+
+
+class Segmenter(TaskModel[SegmentationResult]):
+    """A segmenter; its predictions are `SegmentationResult`s."""
+
+    task = 'segmentation'
+
+
+class Classifier(TaskModel[ClassificationResult]):
+    """A classifier; its predictions are `ClassificationResult`s."""
+
+    task = 'classification'
+
+
+class Encoder(Model):
+    """The encoder of a file without a task, such as public MAE weights. It computes features."""
+
+    def predict(self, *_: object, **__: object) -> None:
+        """Raises ValueError: an encoder has no classes."""
+        raise ValueError(f'{self.path} holds an encoder, which predicts no classes: use .features(images), or train a '
+                         'model with it (mae-backbone train CONFIG --pretrained FILE)')
+
+
+class MaskedAutoencoder(Model):
+    """A pretrained MAE. It reconstructs images and computes features."""
+
+    task = 'pretraining'
+    net: MAEPretrainer
+
+
+KINDS: dict[str, Callable[..., Any]] = {'detection': Detector, 'segmentation': Segmenter,
+                                        'classification': Classifier}
