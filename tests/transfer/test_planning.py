@@ -7,7 +7,8 @@ import torch
 from helpers.class_folders import write_classes
 from helpers.encoder_files import CONFIG, save
 
-from mae_backbone.transfer import architecture, experiment_dir, planning
+from mae_backbone.checkpoints import architecture
+from mae_backbone.transfer import experiment_dir, planning
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.planning import Experiment, cell_results, known_names, plan
