@@ -31,8 +31,12 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read, or that belongs to another model."""
 
 
-def read_content(path: str | Path) -> object:
+def read_content(path: str | Path, *, outline: bool = False) -> object:
     """Reads all of a checkpoint file.
+
+    Args:
+        path: of the file.
+        outline: read no tensors from archives of torch: they are on the device `meta`, with their shapes.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -40,7 +44,7 @@ def read_content(path: str | Path) -> object:
     """
     path = existing_file(path)
     with damage_reported(path):
-        return _read(path)
+        return _read(path, outline)
 
 
 def existing_file(path: str | Path) -> Path:
@@ -65,13 +69,13 @@ def damage_reported(path: Path) -> Iterator[None]:
                               'or copy the file again') from error
 
 
-def _read(path: Path) -> object:
+def _read(path: Path, outline: bool) -> object:
     with open(path, 'rb') as file:
         start = file.read(9)
         if path.suffix == '.safetensors' or start[8:] == b'{':
             return _read_safetensors(path)
         if zipfile.is_zipfile(file):
-            return _read_zip(file)
+            return _read_zip(file, outline)
         if not start:
             raise EOFError('the file is empty')
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -89,7 +93,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 # --- zip archives of torch
 
-def _read_zip(file: IO[bytes]) -> object:
+def _read_zip(file: IO[bytes], outline: bool) -> object:
     with zipfile.ZipFile(file) as archive:
         entries = _checked_entries(archive, size=file.seek(0, 2))
         pickles = [name for name in entries if name.endswith('/data.pkl')]
@@ -103,7 +107,9 @@ def _read_zip(file: IO[bytes]) -> object:
 
         def storage(key: str) -> Tensor:
             if key not in storages:
-                storages[key] = _read_entry(archive, entries[f'{root}data/{key}'])
+                entry = entries[f'{root}data/{key}']
+                storages[key] = (torch.empty(entry.file_size, dtype=torch.uint8, device='meta') if outline
+                                 else _read_entry(archive, entry))
             return storages[key]
 
         return decode(load(io.BytesIO(archive.read(pickles[0]))), storage)

@@ -73,6 +73,18 @@ def open_source(path: str | Path, key: str | None = None) -> Source:
     return _find(file, key)
 
 
+def read_facts(path: str | Path, key: str | None = None) -> Facts:
+    """What a file or folder states about its model, without reading its tensors.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        CheckpointError: the file cannot be read.
+    """
+    file = open_weights(path, key, outline=True)
+    layouts = [layout.name for layout in find_layouts(file.weights, file.content).values()]
+    return facts_of(file.content, file.config, file.preprocessor, layout=layouts[0] if layouts else '')
+
+
 def source_of(weights: Mapping[str, Tensor], path: str | Path) -> Source:
     """Finds the ViT among named tensors, see `open_source`; `path` is for messages."""
     return _find(WeightFile(Path(path), LazyTensors.in_memory(weights), {}), None)

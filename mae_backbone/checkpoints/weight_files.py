@@ -70,7 +70,7 @@ class WeightFile:
     other_keys: list[str] = field(default_factory=list)
 
 
-def open_weights(path: str | Path, key: str | None = None) -> WeightFile:
+def open_weights(path: str | Path, key: str | None = None, *, outline: bool = False) -> WeightFile:
     """Opens the weights at a path. Tensors of safetensors are read one by one when they are asked for.
 
     Args:
@@ -78,6 +78,7 @@ def open_weights(path: str | Path, key: str | None = None) -> WeightFile:
             `config.json`.
         key: which weights to take if a file has several: a top-level key, 'student' or 'teacher'. None: the averaged
             ones, see `selection`.
+        outline: read as few tensors as possible, for what the file states next to them.
 
     Raises:
         FileNotFoundError: there is no such file, or the folder has none.
@@ -97,7 +98,7 @@ def open_weights(path: str | Path, key: str | None = None) -> WeightFile:
             readers, _ = open_safetensors(file)
         lazy, found = True, find_weights({'': readers}, {}, key, path)
     else:
-        content = read_content(file)
+        content = read_content(file, outline=outline)
         lazy, found = False, find_weights(None, content, key, path)
     return WeightFile(path, LazyTensors(found.readers, lazy=lazy), found.content, config, preprocessor, found.key,
                       found.other_keys)

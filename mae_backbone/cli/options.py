@@ -48,6 +48,17 @@ def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     return group
 
 
+def add_weights_options(parser: argparse.ArgumentParser, pretrained: str) -> None:
+    """Adds the options of pretrained weights; `pretrained` is the help of `--pretrained`."""
+    group = parser.add_argument_group('weights')
+    group.add_argument('--pretrained', metavar='PATH', help=pretrained)
+    group.add_argument('--weights-key', metavar='KEY',
+                       help='which weights of a file with several: student, teacher, or a key of the file (default: '
+                            'the average, if there is one)')
+    group.add_argument('--weights-heads', type=positive_int, metavar='N',
+                       help='number of heads of attention of the weights, if the file does not state it')
+
+
 def key_value(text: str) -> str:
     """Checks a KEY=VALUE argument."""
     key, equals, _ = text.partition('=')

@@ -5,7 +5,7 @@ example:
 """
 import argparse
 
-from mae_backbone.cli.options import add_training_options
+from mae_backbone.cli.options import add_training_options, add_weights_options
 
 RESUME_HINT = 'the same command with --resume continues'
 
@@ -13,7 +13,8 @@ RESUME_HINT = 'the same command with --resume continues'
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     group = add_training_options(parser)
-    group.add_argument('--pretrained', metavar='CHECKPOINT', help='start the encoder from the weights of this file')
+    add_weights_options(parser, 'start the encoder from the weights of this file or folder: of mae-backbone, the '
+                                'public MAE code, timm, Hugging Face, mmpretrain, SAM, ...')
     group.add_argument('--labels', type=float, metavar='FRACTION',
                        help='train on this fraction of the labeled images, such as 0.1; --seed selects them')
 

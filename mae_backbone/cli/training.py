@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.cli.config import make_folder
+from mae_backbone.cli.weights import set_weights
 
 
 def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
@@ -26,13 +27,13 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
         lines += subset_labels(cfg, args.labels, seed=(cfg.get('randomness') or {}).get('seed') or 0)
     if args.amp:
         lines.append(enable_amp(cfg))
-    if getattr(args, 'pretrained', None):
-        cfg.model.backbone.init_cfg = ConfigDict(type='Pretrained', checkpoint=args.pretrained)
     if args.resume:
         cfg.load_from = resume_path(args.resume, cfg.work_dir)
         cfg.resume = cfg.load_from is not None
         lines.append(f'resumes from {cfg.load_from}' if cfg.resume else
                      f'nothing to resume: {cfg.work_dir} has no checkpoint')
+    lines += set_weights(cfg, getattr(args, 'pretrained', None), key=getattr(args, 'weights_key', None),
+                         heads=getattr(args, 'weights_heads', None))
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'checkpoint {cfg.load_from} does not exist: check --resume')
     if args.epochs is not None or args.iters is not None:

@@ -18,8 +18,8 @@ class ViTBackbone(ViT):
         out_indices: indices of the blocks whose output is returned, one map each; -1 is the last block.
         frozen_stages: -1 trains everything; 0 freezes the embedding; k freezes the embedding and the first k blocks,
             and with all blocks the norm after them. k + 0.5 also freezes the attention of the next block.
-        init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a checkpoint of `mae-backbone pretrain` or of
-            the public MAE code, see `load_encoder`.
+        init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a file or a folder of any layout, see `load_encoder`.
+            It may also have `weights_key` and `heads`, the `key` and `heads` of that function.
         options: all other arguments of `ViT`. class_token and final_norm are False by default, as in ViTDet.
 
     Raises:
@@ -35,8 +35,10 @@ class ViTBackbone(ViT):
             raise ValueError(f'out_indices={tuple(out_indices)}, the {depth} blocks are numbered from 0')
         if frozen_stages != -1 and not (0 <= frozen_stages <= depth and frozen_stages % 0.5 == 0):
             raise ValueError(f'frozen_stages={frozen_stages}, expected -1 (none) to {depth} (all blocks)')
-        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg):
-            raise ValueError(f"init_cfg={init_cfg}, expected dict(type='Pretrained', checkpoint=PATH) or None")
+        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg
+                                     or not set(init_cfg) <= {'type', 'checkpoint', 'weights_key', 'heads'}):
+            raise ValueError(f"init_cfg={init_cfg}, expected dict(type='Pretrained', checkpoint=PATH), with "
+                             'weights_key=KEY or heads=N if needed, or None')
         self.out_indices, self.frozen_stages, self.init_cfg = tuple(out_indices), frozen_stages, init_cfg
         for module in self.frozen_modules():
             module.requires_grad_(False)
@@ -55,7 +57,8 @@ class ViTBackbone(ViT):
     def init_weights(self) -> None:
         """Loads the checkpoint of `init_cfg`; MMEngine's Runner calls it once before training."""
         if self.init_cfg is not None:
-            load_encoder(self, self.init_cfg['checkpoint'])
+            load_encoder(self, self.init_cfg['checkpoint'], key=self.init_cfg.get('weights_key'),
+                         heads=self.init_cfg.get('heads'))
 
     def train(self, mode: bool = True) -> 'ViTBackbone':
         """Keeps frozen modules in evaluation mode, so that they drop no path."""

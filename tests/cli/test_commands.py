@@ -63,7 +63,7 @@ def test_pretrained_encoder_becomes_a_model_that_is_tested_and_predicts(task, sc
     data = ('--data-root', scenes / folder)
     printed = run_command('train', DEMO / config, *data, '--pretrained', mae, '--work-dir', tmp_path / 'run',
                           '--cfg-options', *TWO_STEPS)
-    assert 'encoder tensors loaded' in printed
+    assert 'tensors of the encoder, from' in printed
     assert 'next: mae-backbone test' in printed
     checkpoint = tmp_path / 'run' / 'iter_2.pth'
 
@@ -87,7 +87,7 @@ def test_pretrained_encoder_becomes_a_model_that_is_tested_and_predicts(task, sc
 def test_random_weights_equal_the_start_of_a_training(scenes, mae, tmp_path):
     printed = run_command('test', DEMO / 'quickstart_classification.py', 'random', '--data-root', scenes / 'classes',
                '--cfg-options', 'model.backbone.init_cfg.type=Pretrained', f'model.backbone.init_cfg.checkpoint={mae}')
-    assert 'encoder tensors loaded' in printed
+    assert 'tensors of the encoder, from' in printed
     assert 'top1' in printed
     assert 'next: ' not in printed
 

@@ -1,0 +1,52 @@
+"""Compares the normalization of the pixels with the normalization that weights were trained with."""
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mae_backbone.checkpoints.source import read_facts
+from mae_backbone.checkpoints.unseen import pixels_of, same_pixels
+
+FROM_CHECKPOINT = 'checkpoint'  # value of mean and std in a config that leaves them to the weights
+
+
+def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None,
+                 compare: bool = True) -> list[str]:
+    """Sets mean and std of the data preprocessor if the config leaves them to the checkpoint, and compares them if not.
+
+    A config leaves them to the checkpoint by `data_preprocessor=dict(mean='checkpoint', std='checkpoint')`.
+
+    Args:
+        cfg: changed in place.
+        path: of the weights; None if there are none.
+        key: as for `open_source`.
+        compare: False if the config is known to belong to the weights.
+
+    Returns:
+        Lines for the plan.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the config leaves the normalization to the checkpoint, and it states none.
+    """
+    preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
+    left = FROM_CHECKPOINT in (preprocessor.get('mean'), preprocessor.get('std'))
+    if path is None:
+        if left:
+            raise ValueError("data_preprocessor.mean='checkpoint' leaves the normalization of the pixels to the "
+                             'weights, but there are none: pass --pretrained, or set mean and std')
+        return []
+    if not left and not compare:
+        return []
+    facts = read_facts(path, key)
+    if left:
+        if facts.mean is None or facts.std is None:
+            raise ValueError(f"data_preprocessor.mean='checkpoint' leaves the normalization of the pixels to the "
+                             f'weights, but {path} does not state it: set mean and std, on the scale of 0 to 255')
+        preprocessor.update(mean=list(facts.mean), std=list(facts.std))
+        return [f'{pixels_of(facts)}: data_preprocessor follows']
+    mean, std = preprocessor.get('mean'), preprocessor.get('std')
+    if facts.mean is None or facts.std is None or not mean or not std or same_pixels(
+            (facts.mean, facts.std), (mean, std)):
+        return []
+    return [f'warning: {path} was trained on pixels with another normalization ({pixels_of(facts)}), data_preprocessor '
+            f'has mean {list(mean)}, std {list(std)}: set them to the same, or to \'checkpoint\'']
