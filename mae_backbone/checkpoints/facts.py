@@ -16,6 +16,7 @@ _HEADS_OF_MOCO = _HEADS | {'small': 12}
 _HEADS_OF_MMPRETRAIN = {'s': 8, 'small': 8, 'b': 12, 'base': 12, 'l': 16, 'large': 16, 'h': 16, 'huge': 16,
                         'deit-t': 3, 'deit-tiny': 3, 'deit-s': 6, 'deit-small': 6, 'deit-b': 12, 'deit-base': 12,
                         'mae_vit-b': 12, 'mae_vit-l': 16}
+# Mean and standard deviation of torchvision, and of timm's augreg weights and ViT of Hugging Face.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 

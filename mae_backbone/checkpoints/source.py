@@ -12,7 +12,7 @@ from mae_backbone.checkpoints.layouts.rules import Step
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.selection import choose_prefix, is_asked_for
 from mae_backbone.checkpoints.state_dicts import check_finite, few
-from mae_backbone.checkpoints.weight_files import LazyTensors, WeightFile, open_weights
+from mae_backbone.checkpoints.weight_files import LazyTensors, WeightFile, open_weights, weights_in_content
 
 
 @dataclass
@@ -37,17 +37,18 @@ class Source:
     facts: Facts
     choice: str = ''
 
-    def encoder(self) -> dict[str, Tensor]:
-        """The encoder under our names, checked to be finite. Raises CheckpointError if it is not."""
-        return self._read(self.plan.encoder)
+    def encoder(self, *, check: bool = True) -> dict[str, Tensor]:
+        """The encoder under our names. Raises CheckpointError if a value is not finite, unless `check` is False."""
+        return self._read(self.plan.encoder, check=check)
 
     def decoder(self) -> dict[str, Tensor]:
         """The decoder of a MAE under our names, checked to be finite; empty if the file has none."""
         return self._read(self.plan.decoder)
 
-    def _read(self, steps: Mapping[str, Step]) -> dict[str, Tensor]:
+    def _read(self, steps: Mapping[str, Step], *, check: bool = True) -> dict[str, Tensor]:
         tensors = {name: step(self.weights) for name, step in steps.items()}
-        check_finite(tensors, self.path)
+        if check:
+            check_finite(tensors, self.path)
         return tensors
 
     def others(self) -> list[str]:
@@ -57,20 +58,25 @@ class Source:
         return sorted(self.weights.keys() - used)
 
 
-def open_source(path: str | Path, key: str | None = None) -> Source:
+def open_source(path: str | Path, key: str | None = None, *, outline: bool = False) -> Source:
     """Finds the ViT in a file or a folder.
 
     Args:
         path: as for `open_weights`.
         key: which ViT if there are several: a top-level key of the file, a part of the prefix, 'student' or 'teacher'.
             None takes the averaged one, or the one that the code of the layout evaluates.
+        outline: leave the tensors of torch's archives on the device `meta`.
 
     Raises:
         FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, or has no ViT in a layout that is known, or several of them.
     """
-    file = open_weights(path, key)
-    return _find(file, key)
+    return _find(open_weights(path, key, outline=outline), key)
+
+
+def source_in(content: object, path: str | Path, key: str | None = None) -> Source:
+    """Finds the ViT in the content of the file at `path`, see `open_source`."""
+    return _find(weights_in_content(content, path, key), key)
 
 
 def read_facts(path: str | Path, key: str | None = None) -> Facts:

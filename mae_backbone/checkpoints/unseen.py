@@ -32,7 +32,7 @@ def check_heads(model: ViT, source: Source, heads: int | None, weights: Mapping[
     width, depth, wanted = model.arch
     stated, by = heads, '--weights-heads'
     if stated is None:
-        stated, by = _from_tables(weights, width), 'the tables of relative positions'
+        stated, by = heads_of_tables(weights, width), 'the tables of relative positions'
     if stated is None:
         stated, by = source.facts.heads, source.facts.source
     if stated is not None:
@@ -59,7 +59,7 @@ def usual_heads(width: int, depth: int) -> int | None:
     return named or (width // 64 if width % 64 == 0 else None)
 
 
-def _from_tables(weights: Mapping[str, Tensor], width: int) -> int | None:
+def heads_of_tables(weights: Mapping[str, Tensor], width: int) -> int | None:
     """The number of heads that tables of relative positions show by their shape."""
     for name, table in weights.items():
         if name.endswith('.relative_position_bias_table') and table.ndim == 2:

@@ -104,6 +104,13 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
                       found.other_keys)
 
 
+def weights_in_content(content: object, path: str | Path, key: str | None = None) -> WeightFile:
+    """The weights in the content of the file at `path`, see `open_weights`."""
+    found = find_weights(None, content, key, path)
+    return WeightFile(Path(path), LazyTensors(found.readers, lazy=False), found.content, key=found.key,
+                      other_keys=found.other_keys)
+
+
 def is_safetensors(path: Path) -> bool:
     """Whether a file is safetensors, by its suffix or by its first bytes."""
     with open(path, 'rb') as file:
