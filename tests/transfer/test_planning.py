@@ -95,7 +95,7 @@ def test_an_added_encoder_does_not_rename_the_others(tmp_path, old: bool):
 
 def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     asked = []
-    for module, name in ((architecture, 'read_content'), (planning, 'file_fingerprint')):
+    for module, name in ((architecture, 'open_source'), (planning, 'file_fingerprint')):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, real=real, name=name, **options: (
             asked.append(name), real(*args, **options))[1])
@@ -103,7 +103,7 @@ def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     plan(planned)
     plan_figures(planned)
     write_report(planned, failed={}, figures=[], seconds=1.0, command='', only={})
-    assert sorted(asked) == ['file_fingerprint', 'read_content']
+    assert sorted(asked) == ['file_fingerprint', 'open_source']
 
 
 def test_a_single_data_set_may_be_the_data_root(experiment, tmp_path):
