@@ -50,7 +50,9 @@ def recompute_inputs(function: Callable[..., Tensor], *make_inputs: MakeInput, r
         available = torch.amp.is_autocast_available(device_type)
         same = torch.autocast(device_type, dtype, enabled=dtype is not None) if available else nullcontext()
         with torch.no_grad(), same:
-            return make().reshape(shape)
+            made = make()
+            # A kernel may have expanded its input over images, such as a bias.
+            return made.reshape(shape) if made.numel() == shape.numel() else made.expand(shape)
 
     with saved_tensors_hooks(pack, unpack):
         return function(*inputs)

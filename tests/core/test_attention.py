@@ -134,3 +134,42 @@ def test_windows_are_padded_with_zeros_before_projection(positions: dict, shift:
     for a, b in zip(torch.autograd.grad((found * weights).sum(), to),
                     torch.autograd.grad((wanted * weights).sum(), to), strict=True):
         assert_close(a, b)
+
+
+# ---- widths of fused kernels
+
+@pytest.mark.parametrize(('head_dim', 'places', 'widths'), [
+    (64, 28, (96, 96)), (64, 128, (192, 128)), (80, 28, (112, 112)), (80, 128, (208, 208)), (64, 96, (192, 128)),
+    (8, 5, (16, 16)), (160, 28, (192, 192))])
+def test_widths_of_folded_heads_are_those_of_fused_kernels(head_dim: int, places: int, widths: tuple[int, int]):
+    assert attention.folded_widths(head_dim, places) == widths
+
+
+@pytest.mark.parametrize(('d', 'grid', 'widths'), [(6, (3, 4), (16, 16)), (64, (30, 40), (192, 128))])
+def test_padded_heads_equal_unpadded_ones(monkeypatch: pytest.MonkeyPatch, d: int, grid: tuple[int, int],
+                                          widths: tuple[int, int]):
+    """In float64, results and gradients; the kernel gets the padded tensors."""
+    inputs = tensors(grid, grid, d=d)
+    seen, kernel = [], F.scaled_dot_product_attention
+
+    def spy(q: Tensor, k: Tensor, v: Tensor, **options: float) -> Tensor:
+        seen.append((q.shape[-1], k.shape[-1], v.shape[-1]))
+        return kernel(q, k, v, **options)
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', spy)
+    monkeypatch.setattr(attention, 'takes_chunks', lambda q: False)
+    out = attend_with_relative_positions(*inputs, grid)
+    assert seen == [(widths[0], widths[0], widths[1])]
+    monkeypatch.setattr(attention, 'folded_widths', lambda head_dim, places: (head_dim + places, head_dim + places))
+    expected = attend_with_relative_positions(*inputs, grid)
+    assert_close(out, expected, atol=1e-10, rtol=0)
+    weights = torch.randn_like(expected)
+    for a, b in zip(torch.autograd.grad((out * weights).sum(), inputs),
+                    torch.autograd.grad((expected * weights).sum(), inputs), strict=True):
+        assert_close(a, b, atol=1e-10 * float(b.abs().max().clamp(min=1)), rtol=0)
+
+
+def test_rows_of_a_bias_are_aligned_and_their_numbers_kept():
+    bias = torch.randn(2, 197, 197)
+    assert torch.equal(attention.aligned(bias), bias)
+    assert all(stride % 16 == 0 for stride in attention.aligned(bias).stride()[:-1])
+    assert attention.aligned(torch.randn(2, 64, 64)).is_contiguous()

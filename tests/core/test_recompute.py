@@ -49,6 +49,14 @@ def test_inputs_are_freed_after_forward_pass():
     assert held(lambda: recompute_linear_input(linear, nn.functional.gelu, x)) < 4 * 200
 
 
+def test_an_input_that_is_expanded_inside_is_recomputed():
+    """As a bias (1, heads, N, N) by PyTorch's fused kernels on a GPU."""
+    x, weights = torch.randn(4, 2, 5, requires_grad=True), torch.randn(2, 5, requires_grad=True)
+    found = gradients(lambda: recompute_inputs(lambda bias: x * bias.expand(4, 2, 5), weights.sigmoid), x, weights)
+    for one, wanted in zip(found, gradients(lambda: x * weights.sigmoid(), x, weights), strict=True):
+        assert_close(one, wanted)
+
+
 def test_each_input_is_recomputed_once():
     a, b, calls = torch.randn(3, requires_grad=True), torch.randn(3, requires_grad=True), []
     makers = [lambda: calls.append('a') or a.exp(), lambda: calls.append('b') or b.sin()]
