@@ -1,5 +1,6 @@
 """The Masked Autoencoder: images -> patches -> mask -> encoder -> decoder -> loss."""
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ class MAE(nn.Module):
                                   grid=encoder.grid, width=decoder_width, depth=decoder_depth, heads=decoder_heads)
         self.masking: Masking = RandomMasking(mask_ratio) if masking is None else masking
         self.norm_pix, self.predict_ratio = norm_pix, predict_ratio
+        self.compiled: Callable[..., Tensor] | None = None  # set by `compile_parts`
 
     def forward(self, images: Tensor, mask: Mask | None = None, *, seeds: Tensor | None = None,
                 weights: Tensor | None = None) -> tuple[Tensor, Tensor, Mask]:
@@ -95,6 +97,11 @@ class MAE(nn.Module):
             mask: of the images.
             weights: as in `forward`.
         """
+        compute = MAE.masked_error if self.compiled is None or not torch.is_grad_enabled() else self.compiled
+        return compute(self, patches, pixels, mask, weights)
+
+    def masked_error(self, patches: Tensor, pixels: Tensor, mask: Mask, weights: Tensor | None) -> Tensor:
+        """The computation of `loss`: what torch.compile compiles, see `compile_parts`."""
         mean, deviation = self.statistics(patches, mask)
         target = (mask.take_hidden(patches) - mean) / deviation
         error = (pixels.float() - target).square()  # float32, as autocast would lose small errors

@@ -1,5 +1,5 @@
 """The Vision Transformer that MAE pretrains, and that then serves as classifier and as dense backbone."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -198,6 +198,7 @@ class Block(nn.Module):
                  bias_size: tuple[int, int] | None = None, recompute: bool = True) -> None:
         super().__init__()
         self.window_size, self.shift, self.recompute = window_size, shift, recompute
+        self.compiled: Callable[..., Tensor] | None = None  # set by `compile_parts`
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads=heads, table_size=table_size, bias_size=bias_size, recompute=recompute)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
@@ -216,11 +217,24 @@ class Block(nn.Module):
             last: M; compute only the last M tokens, (B, M, D), in a block without any of these.
             bias: (heads, N, N), added to the scores of attention in a block without windows.
         """
+        kept = draw_kept(self.drop_path, tokens), draw_kept(self.drop_path, tokens)
+        compute = Block.compute if self.compiled is None or not torch.is_grad_enabled() else self.compiled
+        return compute(self, tokens, grid, last, bias, kept)
+
+    def compute(self, tokens: Tensor, grid: tuple[int, int] | None, last: int | None, bias: Tensor | None,
+                kept: tuple[Tensor | None, Tensor | None]) -> Tensor:
+        """The block without its random numbers: what torch.compile compiles, see `compile_parts`.
+
+        Args:
+            tokens, grid, last, bias: as in `forward`.
+            kept: of each branch the result of `draw_kept`.
+        """
+        kept_attention, kept_mlp = kept
         if last is not None:
-            tokens = tokens[:, -last:] + self.drop_path(self.attn(tokens, before=self.norm1, last=last))
-            return tokens + self.drop_path(self.expand(tokens))
-        tokens = tokens + self.drop_path(self.attend(tokens, grid, bias))
-        tokens = tokens + self.drop_path(self.expand(tokens))
+            tokens = tokens[:, -last:] + _keep(self.attn(tokens, before=self.norm1, last=last), kept_attention)
+            return tokens + _keep(self.expand(tokens), kept_mlp)
+        tokens = tokens + _keep(self.attend(tokens, grid, bias), kept_attention)
+        tokens = tokens + _keep(self.expand(tokens), kept_mlp)
         return self.residual(tokens, grid) if hasattr(self, 'residual') else tokens
 
     def attend(self, tokens: Tensor, grid: tuple[int, int] | None, bias: Tensor | None) -> Tensor:
@@ -236,6 +250,21 @@ class Block(nn.Module):
         """tokens (B, N, D) -> (B, N, D): norm and MLP."""
         inner = recompute_linear_input(self.mlp.fc1, self.norm2, tokens, recompute=self.recompute)
         return recompute_linear_input(self.mlp.fc2, self.mlp.act, inner, recompute=self.recompute)
+
+
+def draw_kept(drop_path: DropPath, tokens: Tensor) -> Tensor | None:
+    """Draws which images keep a branch: (B, 1, 1), 0 or 1 / probability as in timm's DropPath; None if all keep it.
+
+    Drawn outside of compiled code, whose random numbers are others than those of PyTorch.
+    """
+    if drop_path.drop_prob == 0.0 or not drop_path.training:
+        return None
+    probability = 1 - drop_path.drop_prob
+    return tokens.new_empty(len(tokens), 1, 1).bernoulli_(probability).div_(probability)
+
+
+def _keep(branch: Tensor, kept: Tensor | None) -> Tensor:
+    return branch if kept is None else branch * kept.to(branch.dtype)
 
 
 class ConvBottleneck(nn.Module):

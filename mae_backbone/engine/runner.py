@@ -35,13 +35,15 @@ from mae_backbone.checkpoints.run_files import (
 )
 from mae_backbone.checkpoints.sharding import gather_shards
 from mae_backbone.compat.quiet_logs import keep_record
-from mae_backbone.core.vit import ViT
+from mae_backbone.core.compiling import compile_model
+from mae_backbone.core.vit import Block, ViT
 from mae_backbone.data.load_image import with_own_loading
 from mae_backbone.data.num_workers import resolve_num_workers
 from mae_backbone.engine.distributed import init_on_cpus
 from mae_backbone.engine.fsdp import FullyShard
 from mae_backbone.engine.loops import PretrainLoop
 from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
+from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_vit import TimmViT, pixel_warning
 
 # `Config.pretty_text` formats the config with yapf, which takes a second or more for a detector. MMEngine asks for it
@@ -233,6 +235,23 @@ class Runner(mmengine.runner.Runner):
             return super().train()
         finally:
             self._stop_workers()
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compiles the blocks of the model part by part, where MMEngine would compile the whole step.
+
+        `compile` of the config is 'auto' (the default), True, False, or a dict of options of torch.compile. A model
+        without blocks of this package is compiled as MMEngine does, if the config asks for it.
+        """
+        model, when = self._bare_model(), self.cfg.get('compile', 'auto')
+        options = dict(when) if isinstance(when, dict) else {}
+        if isinstance(model, MAEPretrainer):  # decides before its first step
+            if 'compile' in self.cfg:
+                model.compile_when, model.compile_options = True if options else when, options
+        elif when not in ('auto', False) and not any(isinstance(module, Block) for module in model.modules()):
+            super()._maybe_compile(target)
+        else:
+            device = next(model.parameters()).device
+            self.logger.info(compile_model(model, True if options else when, device, **options))
 
     def _stop_workers(self) -> None:
         """Ends the workers of the training data.

@@ -1,7 +1,6 @@
 """Extracts features of fixed images during pretraining, on all processes, without changing the run."""
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -89,12 +88,13 @@ def extract(runner: Runner, dataset: Dataset, indices: Sequence[int], *, batch_s
 
 @contextmanager
 def side_effect_free(runner: Runner) -> Iterator[None]:
-    """Context with the model in evaluation mode, without gradients or compilation; restores random state and mode."""
+    """Context with the model in evaluation mode, without gradients and so without compiled blocks.
+
+    Restores random state and mode.
+    """
     was_training = runner.model.training
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    # Importing the compiler takes seconds: skip it if nothing is compiled.
-    eager = torch.compiler.set_stance('force_eager') if 'torch._dynamo' in sys.modules else nullcontext()
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), eager:
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
         torch.manual_seed(0)
         runner.model.eval()
         try:

@@ -11,7 +11,7 @@ class MaskRatioHook(Hook):
     """Moves the mask ratio of a MAE linearly from `start` to `end` over all iterations.
 
     The ratio is a function of the iteration, so a resumed run continues where it stopped. The number of visible patches
-    changes with the ratio, and a compiled model is compiled again for some of these numbers. The paper keeps 0.75.
+    changes with the ratio; a compiled model is compiled once more, for all of these numbers. The paper keeps 0.75.
     Decaying ratios are from Yang et al., ACL 2023 (language models); growing ratios make an easy start.
 
     Args:

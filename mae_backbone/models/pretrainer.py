@@ -1,11 +1,10 @@
 """The MAE as a model of MMEngine's Runner."""
-import importlib.util
-
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mae_backbone.core.compiling import compile_model
 from mae_backbone.core.mae import MAE
 from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking
 from mae_backbone.core.vit import ViT
@@ -27,8 +26,8 @@ class MAEPretrainer(BaseModel):
         masking: config of a class of masks, which gets `mask_ratio` as its ratio unless the config sets one. Those of
             this package are in core/masking.py. A class of yours is a `masking.Masking`, is registered in
             mmengine.registry.MODELS, and is imported by `custom_imports`.
-        compile: whether torch.compile compiles the step: 'auto' if it pays on the device, True, or False. The log says
-            which. Names of parameters do not change.
+        compile: whether torch.compile compiles the blocks and the loss: 'auto' if it pays on the device and the
+            compiler works, True, or False. The log says which. Names of parameters do not change.
         data_preprocessor: config of the module that moves images to the device and normalizes them.
         predict_share: former name of `predict_ratio`.
 
@@ -44,6 +43,7 @@ class MAEPretrainer(BaseModel):
         if compile not in ('auto', True, False):
             raise ValueError(f"compile={compile!r}, expected 'auto', True or False")
         self.compile_when, self.compile_decided = compile, False
+        self.compile_options: dict[str, object] = {}  # of torch.compile; the Runner sets them
         # Positions stay the fixed sin-cos table in pretraining (public MAE code, `models_mae.py`).
         self.mae = MAE(ViT(**encoder, fixed_positions=True), decoder_width=decoder_width, decoder_depth=decoder_depth,
                        decoder_heads=decoder_heads, norm_pix=norm_pix,
@@ -82,26 +82,10 @@ class MAEPretrainer(BaseModel):
 
     def _decide_compile(self, device: torch.device) -> None:
         """Compiles before the first step; only then the device is known."""
-        chosen, why = compiles(self.compile_when, device)
         self.compile_decided = True
-        if chosen:
-            self.mae.compile()
-        print_log(f'torch.compile: {"on" if chosen else "off"} ({why})', logger='current')
+        print_log(compile_model(self, self.compile_when, device, **self.compile_options), logger='current')
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict]:
         """Returns the loss, without values to log: it stays on the device until `DeviceLogHook` fetches it."""
         device_scalars.record('loss', losses['loss'], mean=True)
         return losses['loss'], {}
-
-
-def compiles(when: bool | str, device: torch.device) -> tuple[bool, str]:
-    """Decides the option `compile` of `MAEPretrainer` for a device; returns the decision and its reason."""
-    if when != 'auto':
-        return bool(when), 'set in the config'
-    if device.type != 'cuda':
-        # Measured with one thread of a Sapphire Rapids, float32, blocks of ViT-B and of its decoder: 1.00 to 1.01 of
-        # the time without it, after 45 to 120 s of compiling. Matrix products, which it does not change, dominate.
-        return False, f'no gain on {device.type}'
-    if importlib.util.find_spec('triton') is None:
-        return False, 'it needs triton, which is not installed'
-    return True, 'on CUDA with triton'

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 # 23 images, 12 a step: the second step of each epoch has 11, which two processes cannot share evenly.
 PLAIN = {'iterations': 8, 'save_every': 4, 'model.encoder.drop_path_rate': 0.0}
 SHARDED = PLAIN | {'model_wrapper_cfg': dict(type='mae_backbone.FullyShard')}
+COMPILED = {'compile': dict(backend='aot_eager')}
 ACCUMULATED = PLAIN | {'accumulate': 2}
 DECAYED = {'optim_wrapper.paramwise_cfg': dict(layer_decay=0.7, norm_decay_mult=0.0), 'optim_wrapper.clip_grad':
            dict(max_norm=0.5)}
@@ -34,6 +35,8 @@ RUNS = {
     'one': run('one', 1, PLAIN), 'two': run('two', 2, PLAIN), 'accumulated': run('accumulated', 1, ACCUMULATED),
     'both': run('both', 2, ACCUMULATED), 'sharded': run('sharded', 2, SHARDED),
     'sharded_both': run('sharded_both', 2, SHARDED | ACCUMULATED),
+    'compiled': run('compiled', 2, PLAIN | COMPILED),
+    'compiled_sharded': run('compiled_sharded', 2, SHARDED | COMPILED),
     'decayed': run('decayed', 1, PLAIN | DECAYED),
     # One run, continued by other numbers of processes, sharded or not.
     'resumed_1': run('resumed', 2, SHARDED | DECAYED, until=3),
@@ -55,14 +58,21 @@ def results(folder: Path) -> dict[str, dict]:
 
 def test_two_processes_have_the_losses_of_one(results: dict[str, dict]):
     one, accumulated = results['one'], results['accumulated']
-    for name in ('one', 'two', 'accumulated', 'both', 'sharded', 'sharded_both'):
+    for name in ('one', 'two', 'accumulated', 'both', 'sharded', 'sharded_both', 'compiled', 'compiled_sharded'):
         assert set(results[name]['codes']) == {0}
         assert len(results[name]['losses']) == 8
     assert one['losses'][3] != pytest.approx(accumulated['losses'][3], abs=1e-5)
-    for name in ('two', 'sharded'):
+    for name in ('two', 'sharded', 'compiled', 'compiled_sharded'):
         assert results[name]['losses'] == pytest.approx(one['losses'], abs=1e-5)
     for name in ('both', 'sharded_both'):
         assert results[name]['losses'] == pytest.approx(accumulated['losses'], abs=1e-5)
+
+
+def test_parts_are_compiled_in_each_process(results: dict[str, dict], folder: Path):
+    for name in ('compiled', 'compiled_sharded'):
+        said = (folder / f'{name}.0').read_text()
+        assert 'torch.compile: on' in said
+        assert 'runs without it' not in said
 
 
 def test_a_sharded_run_continues_in_any_number_of_processes(results: dict[str, dict]):
