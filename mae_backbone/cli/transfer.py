@@ -5,6 +5,7 @@ others; the exit code is then 1.
 
 example:
   mae-backbone transfer quick --checkpoint MAE.pth --against random --data-root cifar10
+  mae-backbone transfer quick --checkpoint MAE.pth --against timm:vit_small_patch14_dinov2=dinov2.safetensors
 """
 import argparse
 import sys
@@ -19,10 +20,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('suite', metavar='SUITE', help='quick, few-labels, paper, small-sets, or the path of a config')
     group = parser.add_argument_group('encoders')
-    group.add_argument('--checkpoint', nargs='+', action='extend', required=True, metavar='FILE|RUN',
-                       help='encoders to evaluate: checkpoints, or a work directory with several of them')
-    group.add_argument('--against', nargs='+', action='extend', default=[], metavar='FILE|random',
-                       help='encoders to compare with: other checkpoints, or random weights of the same architecture')
+    group.add_argument('--checkpoint', nargs='+', action='extend', required=True, metavar='FILE|RUN|timm:NAME=FILE',
+                       help='encoders to evaluate: checkpoints, a work directory with several of them, or a model of '
+                            'timm with its file; timm:NAME alone downloads the weights')
+    group.add_argument('--against', nargs='+', action='extend', default=[], metavar='FILE|random|...',
+                       help='encoders to compare with: the same, or random weights of the same architecture')
     group = parser.add_argument_group('what is run')
     group.add_argument('--data-root', type=Path, default='data', metavar='DIR',
                        help='holds the folders of the data sets, or is the only one (default: %(default)s)')

@@ -1,5 +1,6 @@
 """The ViT as a backbone of mmdet and mmseg: images -> feature maps."""
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -59,6 +60,10 @@ class ViTBackbone(ViT):
         if self.init_cfg is not None:
             load_encoder(self, self.init_cfg['checkpoint'], key=self.init_cfg.get('weights_key'),
                          heads=self.init_cfg.get('heads'))
+
+    def load_weights(self, path: str | Path) -> None:
+        """Loads the encoder in a file, see `load_encoder`."""
+        load_encoder(self, path)
 
     def train(self, mode: bool = True) -> 'ViTBackbone':
         """Keeps frozen modules in evaluation mode, so that they drop no path."""

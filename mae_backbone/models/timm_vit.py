@@ -148,6 +148,12 @@ class TimmViT(nn.Module):
         return self.vit.forward_head(tokens, pre_logits=True)
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w) in patches that positions are stored for."""
+        h, w = self.vit.patch_embed.grid_size
+        return h, w
+
+    @property
     def has_class_token(self) -> bool:
         """True if the model has a class token."""
         return getattr(self.vit, 'cls_token', None) is not None

@@ -1,12 +1,15 @@
-"""Encoders that are compared: checkpoint files, runs with several checkpoints, and random weights."""
+"""Encoders that are compared: checkpoint files, runs with several checkpoints, models of timm, and random weights."""
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from mae_backbone.checkpoints.timm_files import weights_file
 
 RANDOM = 'random'
+TIMM = 'timm:'  # prefix of a model of timm on the command line
 
 
 class Encoder(NamedTuple):
@@ -18,6 +21,7 @@ class Encoder(NamedTuple):
         reference: True if other encoders are compared with it.
         step: length of the pretraining in `unit`, if the file name states it.
         unit: 'epoch', 'iter', or '' if unknown.
+        timm: arguments of `TimmViT` for a model of timm; None for our ViT. Without a checkpoint, timm has the weights.
     """
 
     name: str
@@ -25,10 +29,27 @@ class Encoder(NamedTuple):
     reference: bool
     step: int | None = None
     unit: str = ''
+    timm: dict[str, Any] | None = None
+
+    @property
+    def weights(self) -> str | None:
+        """Path of the weights; 'timm' for those that timm downloads; None for random ones."""
+        if self.checkpoint is not None:
+            return str(self.checkpoint.resolve())
+        return 'timm' if self.timm else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, or their name if there is no file."""
+        if self.checkpoint is not None:
+            return file_fingerprint(weights_file(self.checkpoint))
+        return f'{TIMM}{self.timm["name"]}' if self.timm else RANDOM
 
     @property
     def run(self) -> tuple[Path | None, str]:
         """Key of the pretraining run: the folder of the checkpoint. A file without a step is a separate run."""
+        if self.timm:
+            return Path(TIMM, self.name), self.unit
         if self.checkpoint is None or self.step is None:
             return self.checkpoint, self.unit
         return self.checkpoint.absolute().parent, self.unit
@@ -54,26 +75,69 @@ def runs_of(encoders: Sequence[Encoder], unit: str) -> dict[str, list[Encoder]]:
     return dict(zip(_short_names(list(runs)), runs.values(), strict=True))
 
 
-def find_encoders(checkpoints: Sequence[str], against: Sequence[str],
-                  known: Mapping[Path, str] | None = None) -> list[Encoder]:
+class _Source(NamedTuple):
+    """What the command line names: a file or folder, or None; the arguments of a model of timm; a name of the suite."""
+
+    path: Path | None
+    timm: dict[str, Any] | None = None
+    name: str | None = None
+
+
+def find_encoders(checkpoints: Sequence[str], against: Sequence[str], known: Mapping[Path, str] | None = None,
+                  named: Mapping[str, dict[str, Any]] | None = None) -> list[Encoder]:
     """Returns the encoders that --checkpoint and --against name.
 
     Args:
-        checkpoints: files, or folders with the checkpoints of a run.
+        checkpoints: files, folders with the checkpoints of a run, models of timm as 'timm:NAME=FILE', 'timm:FOLDER' (a
+            local hub folder) or 'timm:NAME' (timm downloads the weights), or names in `named`.
         against: the same, or 'random'. The others are compared with these.
         known: names that resolved paths had in earlier runs. They keep them, so that their results count.
+        named: `Suite.encoders`.
 
     Raises:
         ValueError: a path has no checkpoint, or a checkpoint is given twice.
     """
-    files = [(path, reference) for reference, names in ((False, checkpoints), (True, against)) for name in names
-             for path in _files(name, allow_random=reference)]
-    count = Counter(path and path.resolve() for path, _ in files)
-    duplicates = [str(path or RANDOM) for path, number in count.items() if number > 1]
+    sources = [(source, reference) for reference, names in ((False, checkpoints), (True, against)) for name in names
+               for source in _sources(name, named or {}, allow_random=reference)]
+    count = Counter((source.path and source.path.resolve(), repr(source.timm)) for source, _ in sources)
+    duplicates = [str(path or timm) if path or timm != 'None' else RANDOM
+                  for (path, timm), number in count.items() if number > 1]
     if duplicates:
         raise ValueError(f'the same checkpoint is given twice: {", ".join(duplicates)}')
-    names = _short_names([path and path.absolute() for path, _ in files], known)
-    return [Encoder(name, path, reference, *_step(path)) for name, (path, reference) in zip(names, files, strict=True)]
+    names = _unique_names([source for source, _ in sources], known or {})
+    return [Encoder(name, source.path, reference, *((None, '') if source.timm else _step(source.path)), source.timm)
+            for name, (source, reference) in zip(names, sources, strict=True)]
+
+
+def _sources(name: str, named: Mapping[str, dict[str, Any]], *, allow_random: bool) -> list[_Source]:
+    if name in named:
+        entry = named[name]
+        path = Path(entry['checkpoint']).expanduser() if entry.get('checkpoint') else None
+        if path is not None and not path.exists():
+            raise ValueError(f'the encoder {name} of the suite has the checkpoint {path}, which does not exist')
+        timm = {'name': entry['timm'], **entry.get('options', {})} if entry.get('timm') else None
+        return [_Source(path, timm, name)]
+    if not name.startswith(TIMM):
+        return [_Source(path) for path in _files(name, allow_random=allow_random)]
+    model, _, file = name.removeprefix(TIMM).partition('=')
+    if file and not Path(file).exists():
+        raise ValueError(f'{name}: {file} does not exist: check the path after =')
+    folder = Path(model)
+    return [_Source(Path(file) if file else folder if folder.is_dir() else None, {'name': model})]
+
+
+def _unique_names(sources: Sequence[_Source], known: Mapping[Path, str]) -> list[str]:
+    """Names of the suite and of models of timm; short names of files. Those that are not unique get more parts."""
+    names = iter(_short_names([source.path and source.path.absolute() for source in sources
+                               if not (source.name or source.timm)], known))
+    result = [source.name or (Path(source.timm['name']).name if source.timm else next(names)) for source in sources]
+    repeated = {name for name, number in Counter(result).items() if number > 1}
+    result = [f'{name}={source.path.name}' if name in repeated and source.timm and source.path else name
+              for name, source in zip(result, sources, strict=True)]
+    if len(set(result)) < len(result):
+        raise ValueError(f'several encoders have the same name, {", ".join(sorted(repeated))}: name them in `encoders` '
+                         'of the suite')
+    return result
 
 
 def _files(name: str, *, allow_random: bool) -> list[Path | None]:
@@ -83,7 +147,7 @@ def _files(name: str, *, allow_random: bool) -> list[Path | None]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise ValueError(f'{name} is neither a checkpoint nor the folder of a run'
+        raise ValueError(f'{name} is neither a checkpoint nor the folder of a run (a model of timm: timm:NAME=FILE)'
                          + ('; pass random weights to --against' if name == RANDOM else ': check the path'))
     steps = {file: _step(file)[0] for file in path.glob('*.pth')}
     checkpoints = [(step, file) for file, step in steps.items() if step is not None]

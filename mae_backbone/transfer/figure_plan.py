@@ -30,10 +30,10 @@ def _encoder_figures(experiment: Experiment, encoders: Sequence[Encoder], data: 
     classes = any(task.probe for task in experiment.suite.tasks if data in task.data)
     spec = {'kind': 'pictures', 'of': 'encoders', 'data_root': str(experiment.data_folder(data).resolve()),
             'classes': classes, 'image_size': experiment.suite.image_size if classes else None,
-            'encoders': [{'name': encoder.name, 'architecture': experiment.architectures[encoder.name]._asdict(),
+            'encoders': [{'name': encoder.name, 'architecture': experiment.architectures[encoder.name],
                           'weights': experiment.fingerprints[encoder.name]} for encoder in encoders]}
     return spec, {'features': str((experiment.work_dir / 'features').resolve()),
-                  'checkpoints': [encoder.checkpoint and str(encoder.checkpoint.resolve()) for encoder in encoders]}
+                  'checkpoints': [encoder.weights for encoder in encoders]}
 
 
 def _finished_cells(experiment: Experiment, encoders: Sequence[Encoder], task: Task, data: str) -> list[Cell]:

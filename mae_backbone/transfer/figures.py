@@ -15,6 +15,7 @@ from mae_backbone.data.class_folder import ClassFolder, evaluation_transform
 from mae_backbone.data.decode import read_image
 from mae_backbone.data.files import list_images
 from mae_backbone.evaluation.knn import nearest, normalize
+from mae_backbone.models.backbone import ViTBackbone
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.experiment_dir import Spec
@@ -25,6 +26,7 @@ from mae_backbone.transfer.frozen_encoder import (
     normalized,
     principal_maps,
 )
+from mae_backbone.transfer.timm_encoder import probe_size
 from mae_backbone.utils.image_grid import save_picture, side_by_side
 
 NUM_IMAGES, NUM_NEIGHBORS = 4, 5
@@ -73,18 +75,21 @@ def _encoder_figures(spec: Spec) -> list[Figure]:
     encoders = list(zip(spec['encoders'], spec['where']['checkpoints'], strict=True))
     images = cache(lambda: validation_images(Path(spec['data_root']), NUM_IMAGES, classes=spec['classes']))
 
-    def maps(draw: Callable[[ViTClassifier, list[Tensor]], list[np.ndarray]]) -> np.ndarray:
-        return _maps(encoders, images(), spec, draw)
+    def maps(draw: Callable[[ViTClassifier, list[Tensor]], list[np.ndarray]],
+             shown: list[tuple[dict[str, Any], str | None]]) -> np.ndarray:
+        return _maps(shown, images(), spec, draw)
 
     def reconstruct(checkpoint: str) -> np.ndarray:
         return reconstructions(checkpoint, images())
     figures: list[Figure] = [
-        ('attention.png', 'Attention of the class token in the last block, averaged over heads.',
-         partial(maps, _attention)),
         ('principal.png', 'First three principal components of the patch features, as colors. Colors of different '
-                          'encoders cannot be compared.', partial(maps, _principal))]
+                          'encoders cannot be compared.', partial(maps, _principal, encoders))]
+    ours = [(encoder, checkpoint) for encoder, checkpoint in encoders if 'timm' not in encoder['architecture']]
+    if ours:
+        figures.insert(0, ('attention.png', 'Attention of the class token in the last block, averaged over heads.',
+                           partial(maps, _attention, ours)))
     for number, (encoder, checkpoint) in enumerate(encoders):
-        if checkpoint:
+        if checkpoint and 'timm' not in encoder['architecture']:
             figures.append((f'reconstructions_{number}.png', f'{encoder["name"]}: the image, its visible patches, and '
                             'the reconstruction.', partial(reconstruct, checkpoint)))
         if spec['classes']:
@@ -132,7 +137,7 @@ def _maps(encoders: Sequence[tuple[dict[str, Any], str | None]], images: Sequenc
 def _prepare(image: np.ndarray, architecture: dict[str, Any], spec: Spec) -> Tensor:
     """image (H, W, 3) -> (3, H', W') uint8: as in the probes, or with `NUM_PATCHES` patches on the shorter side."""
     if spec['classes']:
-        return evaluation_transform(spec['image_size'] or architecture['image_size'])(image)
+        return evaluation_transform(probe_size(spec['image_size'], architecture))(image)
     patch = architecture['patch_size']
     scale = NUM_PATCHES * patch / min(image.shape[:2])
     size = [max(1, round(side * scale / patch)) * patch for side in image.shape[1::-1]]
@@ -144,6 +149,7 @@ def _attention(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
     """images (3, H, W) uint8 -> figures (H, W, 3), bright at patches that the class token attends to."""
     maps = []
     for image in images:
+        assert isinstance(model.backbone, ViTBackbone), 'models of timm are left out'
         weights = class_attention(model.backbone, normalized(model, [image]))[0].cpu().numpy()
         weights = (weights - weights.min()) / max(float(np.ptp(weights)), 1e-8)
         colors = cv2.applyColorMap((255 * weights).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
@@ -166,9 +172,10 @@ def _enlarge(colors: np.ndarray, image: Tensor) -> np.ndarray:
 def _neighbors(encoder: dict[str, Any], checkpoint: str | None, spec: Spec) -> np.ndarray:
     from mae_backbone.transfer.probes import class_features
     architecture = encoder['architecture']
-    size = spec['image_size'] or architecture['image_size']
+    size = probe_size(spec['image_size'], architecture)
+    pooling = architecture.get('timm', {}).get('pooling', 'mean')
     model = build_frozen(architecture, checkpoint)
-    train, val = (class_features(model, spec['data_root'], split, size, spec['where']['features'])
+    train, val = (class_features(model, spec['data_root'], split, size, spec['where']['features'], pooling=pooling)
                   for split in ('train', 'val'))
     train_set, val_set = (ClassFolder(spec['data_root'], split, train=False, image_size=size)
                           for split in ('train', 'val'))

@@ -13,28 +13,31 @@ from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.core.vit import ViT
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.models.pretrainer import MAEPretrainer
+from mae_backbone.models.timm_vit import TimmViT
 
 
 def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *, seed: int = 0) -> ViTClassifier:
     """Builds an encoder as a model of features, on the GPU if there is one.
 
     Args:
-        architecture: an `Architecture` as dict.
-        checkpoint: file with its weights; None draws random weights.
+        architecture: an `Architecture` as dict, or the dict of `timm_architecture`.
+        checkpoint: file with its weights; 'timm' for the weights that timm downloads; None draws random weights.
         seed: random seed of random weights. The global random state is left as it is.
 
     Raises:
         CheckpointError: the weights do not fit.
     """
-    backbone = {key: architecture[key] for key in ('patch_size', 'image_size', 'in_channels')}
-    backbone['arch'] = {key: architecture[key] for key in ('width', 'depth', 'heads')}
-    if checkpoint:
-        backbone['init_cfg'] = dict(type='Pretrained', checkpoint=str(checkpoint))
+    if 'timm' in architecture:
+        backbone = {'type': 'mae_backbone.TimmViT', **architecture['timm']['options']}
+    else:
+        backbone = {key: architecture[key] for key in ('patch_size', 'image_size', 'in_channels')}
+        backbone['arch'] = {key: architecture[key] for key in ('width', 'depth', 'heads')}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = ViTClassifier(backbone, num_classes=0, data_preprocessor=dict(
             type='ImgDataPreprocessor', mean=architecture['mean'], std=architecture['std']))
-        model.backbone.init_weights()
+        if checkpoint:
+            model.backbone.load_weights(checkpoint)
     return model.to(get_device()).eval()
 
 
@@ -90,7 +93,7 @@ def class_attention(vit: ViT, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def principal_maps(vit: ViT, images: Sequence[Tensor]) -> list[Tensor]:
+def principal_maps(vit: ViT | TimmViT, images: Sequence[Tensor]) -> list[Tensor]:
     """First three principal components of the patch features of all images, as colors.
 
     images (C, H, W) of any sizes -> for each (h, w, 3) in [0, 1]. Each component is scaled so that its 2nd percentile

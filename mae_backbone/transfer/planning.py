@@ -10,16 +10,20 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mae_backbone.checkpoints.architecture import Architecture, read_architecture
+from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.formats.registry import formats_in
+from mae_backbone.models.timm_vit import DOWNLOAD
 from mae_backbone.planning.adapt_config import replace_data_root
+from mae_backbone.planning.timm_backbone import timm_overrides
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.encoders import RANDOM, Encoder, file_fingerprint
+from mae_backbone.transfer.encoders import Encoder
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.results import CellResult
 from mae_backbone.transfer.suite import Cell, Suite, Task, cells_of
+from mae_backbone.transfer.timm_encoder import probe_size, timm_architecture
+from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.config_files import find_config
 
 
@@ -47,18 +51,24 @@ class Experiment:
         return [encoder.name for encoder in self.encoders if encoder.reference]
 
     @cached_property
-    def architectures(self) -> dict[str, Architecture]:
-        """Architecture of each encoder by name. Random weights have the architecture of the first checkpoint."""
-        architectures = {encoder.name: read_architecture(encoder.checkpoint)
-                         for encoder in self.encoders if encoder.checkpoint}
+    def architectures(self) -> dict[str, dict[str, Any]]:
+        """Architecture of each encoder by name: an `Architecture` as a dict, with 'timm' for a model of timm.
+
+        Random weights have the architecture of the first checkpoint.
+        """
+        architectures: dict[str, dict[str, Any]] = {}
+        for encoder in self.encoders:
+            if encoder.timm:
+                architectures[encoder.name] = timm_architecture(encoder.timm)
+            elif encoder.checkpoint:
+                architectures[encoder.name] = read_architecture(encoder.checkpoint)._asdict()
         first = next(iter(architectures.values()))
         return {encoder.name: architectures.get(encoder.name, first) for encoder in self.encoders}
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Hash of the weights of each encoder by name."""
-        return {encoder.name: file_fingerprint(encoder.checkpoint) if encoder.checkpoint else RANDOM
-                for encoder in self.encoders}
+        return {encoder.name: encoder.fingerprint for encoder in self.encoders}
 
     def cells(self) -> list[Cell]:
         """Returns all cells, task by task."""
@@ -115,7 +125,7 @@ def known_names(work_dir: Path) -> dict[Path, str]:
             where = experiment_dir.read_spec(file.parent)['where']
         except experiment_dir.BrokenResultError:  # set aside later
             continue
-        if where.get('checkpoint'):
+        if where.get('checkpoint') not in (None, DOWNLOAD):
             names[Path(where['checkpoint'])] = where.get('name', file.parent.name)  # earlier versions wrote no name
     return names
 
@@ -138,16 +148,18 @@ class _Specs:
             'options': task.options}
         where: dict[str, Any] = {
             'features': str((experiment.work_dir / 'features').resolve()), 'name': cell.model,
-            'checkpoint': str(encoder.checkpoint.resolve()) if encoder.checkpoint else None}
+            'checkpoint': encoder.weights}
         architecture = experiment.architectures[cell.model]
         if task.probe:
-            new_weights = experiment.suite.new_random_weights and not encoder.checkpoint
-            spec |= {'probe': task.probe, 'architecture': architecture._asdict(),
-                     'image_size': experiment.suite.image_size or architecture.image_size,
+            new_weights = experiment.suite.new_random_weights and encoder.weights is None
+            spec |= {'probe': task.probe, 'architecture': architecture,
+                     'image_size': probe_size(experiment.suite.image_size, architecture),
                      'weights_seed': cell.seed if new_weights else 0}
         else:
-            config = task.config_for(architecture.name)
+            config = task.config_for(architecture['name'])
             path, fingerprint, _ = self._config(config)
+            if 'timm' in architecture:
+                path, fingerprint = self._timm_config(config, cell.model, architecture['timm']['options'])
             spec |= {'config': config, 'config_print': fingerprint, 'metrics': task.metrics, 'scale': task.scale,
                      'gpus': task.gpus, 'amp': task.amp}
             where['config'] = str(path)
@@ -185,6 +197,20 @@ class _Specs:
             content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
             self.configs[config] = path, hashlib.sha256(content.encode()).hexdigest()[:16], cfg
         return self.configs[config]
+
+    def _timm_config(self, config: str, model: str, options: dict[str, Any]) -> tuple[Path, str]:
+        """Writes a config that inherits `config`, with a model of timm as backbone. Returns its path and a hash."""
+        path, base, cfg = self._config(config)
+        options = dict(options)
+        overrides = timm_overrides(cfg, options.pop('name'), options)
+        fingerprint = hashlib.sha256(f'{base}{overrides!r}'.encode()).hexdigest()[:16]
+        file = self.experiment.work_dir.resolve() / 'configs' / f'{path.stem}_{fingerprint}.py'
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lines = [f"_base_ = ['{path.resolve().as_posix()}']", *(f'{key} = {value!r}'
+                                                                   for key, value in overrides.items())]
+            write_text(file, f'"""{path.stem} with {model} as backbone."""\n' + '\n'.join(lines) + '\n')
+        return file, fingerprint
 
 
 def _config_classes(cfg: Config, data_root: str) -> list[str]:

@@ -24,7 +24,8 @@ def run_probe(spec: Spec) -> dict[str, Any]:
     if spec['probe'] == 'attentive':
         options.setdefault('heads', spec['architecture']['heads'])
     else:
-        pooling = options.pop('pooling', 'mean')
+        own = spec['architecture'].get('timm', {}).get('pooling', 'mean')  # as a model of timm was trained
+        pooling = options.pop('pooling', own)
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'], seed=spec['weights_seed'])
     train, test = (class_features(model, spec['data_root'], split, spec['image_size'], spec['where']['features'],
                                   pooling=pooling) for split in ('train', 'val'))

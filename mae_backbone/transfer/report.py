@@ -90,7 +90,7 @@ def _reported(experiment: Experiment) -> list[dict[str, Any]]:
     """Returns the published results for the tasks that are run and the architectures that are evaluated."""
     if not experiment.suite.reported:
         return []
-    archs = {architecture.name for architecture in experiment.architectures.values()}
+    archs = {architecture['name'] for architecture in experiment.architectures.values()}
     pairs = {(task.name, data) for task in experiment.suite.tasks for data in task.data}
     return [result for result in experiment.suite.reported if (result['task'], result['data']) in pairs
             and result['arch'] in archs]

@@ -30,7 +30,7 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str],
     Args:
         suite: name or path of the suite.
         checkpoints: files or runs to evaluate (`find_encoders`).
-        against: files, or 'random', to compare them with.
+        against: the same, or 'random', to compare them with.
         data_root: folder of the data sets.
         work_dir: output folder. Several processes may run the same suite in it: they share the cells.
         only: arguments of `Suite.only`.
@@ -46,7 +46,7 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str],
     """
     start = time.time()
     selected = load_suite(suite).only(**only or {})
-    encoders = find_encoders(checkpoints, against, known_names(work_dir))
+    encoders = find_encoders(checkpoints, against, known_names(work_dir), selected.encoders)
     experiment = Experiment(selected, tuple(encoders), data_root, work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(work_dir / 'plan.lock'):  # several machines may start at the same time

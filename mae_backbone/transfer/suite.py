@@ -89,6 +89,9 @@ class Suite:
         image_size: side of the images in pixels at which frozen features are extracted (default: image size of the
             encoder).
         new_random_weights: in probes, `random` has other weights for each seed. One draw for all takes less time.
+        encoders: name for --checkpoint and --against -> dict(checkpoint=PATH) of a MAE, or of a model of timm
+            dict(timm=NAME, checkpoint=PATH, options=dict(...)), with `options` of `TimmViT`. A model of timm without a
+            checkpoint has the weights that timm downloads.
         text: text of the config.
     """
 
@@ -99,6 +102,7 @@ class Suite:
     reported: tuple[dict[str, Any], ...] = ()
     image_size: int | None = None
     new_random_weights: bool = False
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     text: str = ''
 
     def only(self, *, tasks: Sequence[str] | None = None, data: Sequence[str] | None = None,
@@ -184,6 +188,8 @@ def load_suite(name: str) -> Suite:
                   **{**content, 'tasks': tasks, 'reported': reported})
     for result in suite.reported:
         _check_reported(result, suite)
+    for name, entry in _as_dict(suite.encoders, f'suite {path}: encoders', 'dict(NAME=dict(...))').items():
+        _check_encoder(name, entry)
     return suite
 
 
@@ -197,6 +203,14 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
         raise ValueError(f'task {name!r} uses the data {", ".join(unknown)}: the suite has {", ".join(data)}')
     fields: dict[str, Any] = {**values, **lists}
     return Task(name=name, **fields)
+
+
+def _check_encoder(name: str, entry: object) -> None:
+    expected = "dict(checkpoint='MAE.pth') or dict(timm='NAME', checkpoint='FILE', options=dict(...))"
+    keys = set(_as_dict(entry, f'encoder {name!r}', expected))
+    if not keys <= {'checkpoint', 'timm', 'options'} or not keys & {'checkpoint', 'timm'} or (
+            'options' in keys and 'timm' not in keys):
+        raise ValueError(f'encoder {name!r} of the suite is {entry!r}: expected {expected}')
 
 
 def _as_dict(value: object, what: str, expected: str) -> dict[str, Any]:

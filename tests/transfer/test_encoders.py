@@ -69,3 +69,34 @@ def test_a_fingerprint_depends_on_the_content_only(tmp_path):
     assert file_fingerprint(one) == file_fingerprint(two)
     two.write_bytes(b'x' * 9 + b'y')
     assert file_fingerprint(one) != file_fingerprint(two)
+
+
+def test_models_of_timm_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'hub').mkdir()
+    mae, dino = save(tmp_path / 'mae.pth'), save(tmp_path / 'dino.pth')
+    found = find_encoders(['mae.pth'], ['timm:vit_tiny_patch16_224=dino.pth', 'timm:hub', 'timm:vit_small_patch16_224',
+                                        'random', 'clip'],
+                          named={'clip': dict(timm='vit_base_patch16_clip_224', checkpoint=str(dino),
+                                              options=dict(patch_size=8))})
+    assert [(encoder.name, encoder.timm, encoder.weights) for encoder in found] == [
+        ('mae', None, str(mae)), ('vit_tiny_patch16_224', {'name': 'vit_tiny_patch16_224'}, str(dino)),
+        ('hub', {'name': 'hub'}, str(tmp_path / 'hub')),
+        ('vit_small_patch16_224', {'name': 'vit_small_patch16_224'}, 'timm'), ('random', None, None),
+        ('clip', {'name': 'vit_base_patch16_clip_224', 'patch_size': 8}, str(dino))]
+    assert found[3].fingerprint == 'timm:vit_small_patch16_224'
+    assert found[1].fingerprint == file_fingerprint(dino)
+    assert len({encoder.run for encoder in found}) == len(found)
+    twice = find_encoders(['timm:vit_tiny_patch16_224=mae.pth'], ['timm:vit_tiny_patch16_224=dino.pth'])
+    assert [encoder.name for encoder in twice] == ['vit_tiny_patch16_224=mae.pth', 'vit_tiny_patch16_224=dino.pth']
+
+
+@pytest.mark.parametrize(('names', 'says'), [
+    (['timm:vit_tiny_patch16_224=none.pth'], r'timm:vit_tiny_patch16_224=none.pth: none.pth does not exist'),
+    (['timm:vit_tiny_patch16_224'] * 2, 'given twice: .*vit_tiny'),
+    (['clip'], 'the encoder clip of the suite has the checkpoint none.pth, which does not exist'),
+    (['vit_tiny_patch16_224'], 'a model of timm: timm:NAME=FILE')])
+def test_a_model_of_timm_without_its_file_is_refused(tmp_path, monkeypatch, names: list[str], says: str):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=says):
+        find_encoders(names, [], named={'clip': dict(timm='x', checkpoint='none.pth')})

@@ -3,12 +3,14 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from helpers.class_folders import write_classes
 from helpers.encoder_files import CONFIG, save
+from mmengine.config import Config
 
 from mae_backbone.checkpoints import architecture
-from mae_backbone.transfer import experiment_dir, planning
+from mae_backbone.transfer import encoders, experiment_dir
 from mae_backbone.transfer.encoders import find_encoders
 from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.planning import Experiment, cell_results, known_names, plan
@@ -95,7 +97,7 @@ def test_an_added_encoder_does_not_rename_the_others(tmp_path, old: bool):
 
 def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     asked = []
-    for module, name in ((architecture, 'open_source'), (planning, 'file_fingerprint')):
+    for module, name in ((architecture, 'open_source'), (encoders, 'file_fingerprint')):
         real = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, real=real, name=name, **options: (
             asked.append(name), real(*args, **options))[1])
@@ -143,3 +145,36 @@ def test_results_come_from_finished_cells(experiment):
 def test_a_config_that_does_not_exist_is_named(experiment):
     with pytest.raises(ValueError, match=r'a config that does not exist: .*nowhere'):
         plan(experiment(suite=SUITE.replace('demo/vit-micro_finetune_cifar10.py', 'demo/nowhere.py')))
+
+
+def test_training_from_a_model_of_timm_has_a_config_with_that_backbone(tmp_path):
+    suite = SUITE.replace('NEW', 'False') + """
+encoders = dict(foreign=dict(timm='vit_tiny_patch16_224', checkpoint='FILE', options=dict(embed_dim=32, depth=2,
+                                                                                           num_heads=2)))
+"""
+    vit = timm.create_model('vit_tiny_patch16_224', embed_dim=32, depth=2, num_heads=2)
+    torch.save(vit.state_dict(), tmp_path / 'foreign.pth')
+    (tmp_path / 'suite.py').write_text(suite.replace('FILE', str(tmp_path / 'foreign.pth')))
+    (tmp_path / 'data').mkdir()
+    loaded = load_suite(str(tmp_path / 'suite.py'))
+    planned = Experiment(loaded, tuple(find_encoders(['foreign'], ['random'], None, loaded.encoders)),
+                         tmp_path / 'data', tmp_path / 'out')
+    plan(planned)
+    specs = {(cell.task, cell.model): experiment_dir.read_spec(planned.work_dir / cell.folder)
+             for cell in planned.cells()}
+    probe, training = specs['knn', 'foreign'], specs['tune', 'foreign']
+    assert probe['architecture']['timm'] == {'options': {'name': 'vit_tiny_patch16_224', 'embed_dim': 32, 'depth': 2,
+                                                         'num_heads': 2}, 'pooling': 'class'}
+    assert probe['image_size'] == 224
+    assert probe['where']['checkpoint'] == str((tmp_path / 'foreign.pth').resolve())
+    assert specs['knn', 'random']['where']['checkpoint'] is None
+    assert specs['knn', 'random']['architecture'] == probe['architecture']
+    cfg = Config.fromfile(training['where']['config'])
+    assert cfg.model.backbone == dict(
+        type='mae_backbone.TimmViT', name='vit_tiny_patch16_224', patch_size=4, image_size=(56, 56), drop_path_rate=0.1,
+        embed_dim=32, depth=2, num_heads=2)
+    assert cfg.model.data_preprocessor.mean == [127.5] * 3
+    assert cfg.train_dataloader.dataset.data_root == 'data/cifar10'
+    before = Path(training['where']['config']).stat().st_mtime_ns
+    plan(planned)     # the same config serves a second run
+    assert Path(training['where']['config']).stat().st_mtime_ns == before

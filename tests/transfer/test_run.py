@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from filelock import FileLock, Timeout
 from helpers.class_folders import write_classes
@@ -46,6 +47,25 @@ def test_a_failed_cell_is_reported_and_finished_cells_are_not_repeated(tmp_path,
     assert transfer('--tasks', 'knn') == 0
     assert '2 finished before' in capfd.readouterr().out
     assert results(tmp_path / 'out') == before
+
+
+def test_a_model_of_timm_stands_next_to_a_mae(tmp_path, transfer, capfd):
+    vit = timm.create_model('vit_tiny_patch16_224', embed_dim=32, depth=2, num_heads=2, reg_tokens=2)
+    torch.save(vit.state_dict(), tmp_path / 'foreign.pth')
+    suite = (tmp_path / 'suite.py').read_text().replace('options=dict(k=2)', 'options=dict(k=2, pooling="class")')
+    (tmp_path / 'suite.py').write_text(suite + f"""
+image_size = 32
+encoders = dict(foreign=dict(timm='vit_tiny_patch16_224', checkpoint={str(tmp_path / 'foreign.pth')!r},
+                             options=dict(embed_dim=32, depth=2, num_heads=2, reg_tokens=2)))
+""")
+    assert transfer('--tasks', 'knn', '--against', 'foreign') == 0
+    record = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
+    assert {cell['model'] for cell in record['cells']} == {'mae', 'foreign'}
+    assert record['encoders'][1]['timm']['name'] == 'vit_tiny_patch16_224'
+    assert [verdict['reference'] for verdict in record['verdicts']] == ['foreign']
+    text = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
+    assert text.count('<img src="data:') == 5   # attention and reconstruction of the MAE, both with the others
+    assert 'Not drawn' not in text
 
 
 def test_broken_files_are_named_and_their_cells_run_again(tmp_path, transfer, capfd):

@@ -1,0 +1,105 @@
+"""Puts a ViT of timm in the place of our ViT in a config: its backbone, and the channels of what follows it."""
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mae_backbone.core.vit import find_arch
+from mae_backbone.models.timm_vit import TimmViT
+
+
+def build_empty(name: str, options: dict[str, Any]) -> TimmViT:
+    """Builds a `TimmViT` without memory for its weights, to ask for its sizes."""
+    with torch.device('meta'):
+        return TimmViT(name, **options)
+
+
+def timm_overrides(cfg: Config, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What to merge into a config with a `ViTBackbone` so that it has the model `name` of timm instead.
+
+    The model takes the patch size of the config, to which its patch embedding is resized on loading, so that maps keep
+    their stride. It keeps its own number of positions. Blocks whose output is used have the same relative depth. The
+    pixels are normalized as the weights of `name` expect.
+
+    Args:
+        cfg: config of a detector, a segmenter or a classifier.
+        name: as in `TimmViT`.
+        options: arguments of `TimmViT`, which come before those of the config.
+
+    Raises:
+        ValueError: the model is unknown, or the config has no `ViTBackbone` or parts whose channels are not known.
+    """
+    model, options = cfg.model.to_dict(), options or {}
+    old: dict[str, Any] = model.get('backbone') or {}
+    is_classifier = model.get('type') == 'mae_backbone.ViTClassifier'
+    if not is_classifier and old.get('type') != 'mae_backbone.ViTBackbone':
+        raise ValueError(f'the config has the backbone {old.get("type")}: a model of timm can only replace a '
+                         'mae_backbone.ViTBackbone')
+    before, native = find_arch(old.get('arch', 'base')), build_empty(name, options)
+    new: dict[str, Any] = {'_delete_': True, 'type': 'mae_backbone.TimmViT', 'name': name}
+    patch_size = old.get('patch_size', 16)
+    if native.patch_size != patch_size and 'patch_size' not in options:
+        new |= {'patch_size': patch_size, 'image_size': tuple(patch_size * side for side in native.grid)}
+    new |= {key: old[key] for key in ('drop_path_rate', 'checkpointing', 'final_norm') if key in old}
+    if old.get('in_channels', 3) != 3:
+        new['in_chans'] = old['in_channels']
+    new |= _same_blocks(old, before.depth, native.arch.depth) | options
+    overrides: dict[str, Any] = {'model': {'backbone': new}}
+    if old.get('in_channels', 3) == 3:
+        overrides['model']['data_preprocessor'] = {'mean': list(native.mean), 'std': list(native.std)}
+    if is_classifier:
+        if model.get('pool') == 'class' and not native.has_class_token:
+            overrides['model']['pool'] = 'model'
+    else:
+        overrides['model'] |= _channels(model, before.width, native.out_channels)
+    if 'LayerDecayConstructor' in str((cfg.get('optim_wrapper') or {}).get('constructor')):
+        overrides['optim_wrapper'] = {'paramwise_cfg': {'no_decay_of_model': True}}
+    return overrides
+
+
+def _same_blocks(old: dict[str, Any], depth: int, new_depth: int) -> dict[str, Any]:
+    """frozen_stages and out_indices at the same relative depth."""
+    result: dict[str, Any] = {}
+    if 'frozen_stages' in old:
+        stages = old['frozen_stages']
+        if stages not in (-1, 0, depth) and new_depth != depth:
+            raise ValueError(f'the config freezes {stages} of {depth} blocks, and the model of timm has {new_depth}: '
+                             'set frozen_stages of the backbone')
+        result['frozen_stages'] = new_depth if stages == depth else stages
+    if 'out_indices' in old:
+        result['out_indices'] = [i if i < 0 else (i + 1) * new_depth // depth - 1 for i in old['out_indices']]
+    return result
+
+
+def _channels(model: dict[str, Any], old: int, new: int) -> dict[str, Any]:
+    """Neck and heads of a model for maps of another number of channels."""
+    def scaled(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return [scaled(item) for item in value]
+        if value * new % old:
+            raise ValueError(f'{value} channels of the config belong to a width of {old}, which {new} is no multiple '
+                             f'of: set the channels of neck and heads')
+        return value * new // old
+
+    necks = model.get('neck') or []
+    result: dict[str, Any] = {}
+    if necks:
+        first, *rest = necks if isinstance(necks, list) else [necks]
+        key = 'embed_dim' if first['type'] == 'Feature2Pyramid' else 'in_channels'
+        if first.get(key) != old:
+            raise ValueError(f'the neck {first["type"]} has {key}={first.get(key)}, expected the width {old} of the '
+                             'backbone: set the channels of the neck')
+        changed = {**first, key: new}
+        if isinstance(necks, list):
+            result['neck'] = [changed, *({**neck, 'in_channels': scaled(neck['in_channels'])} for neck in rest)]
+        else:
+            result['neck'] = {key: new}
+        if rest or first['type'] == 'mae_backbone.SimpleFeaturePyramid':
+            return result  # heads see the channels of the pyramid
+    for name in ('decode_head', 'auxiliary_head'):
+        head = model.get(name)
+        if isinstance(head, dict):
+            result[name] = {'in_channels': scaled(head['in_channels'])}
+            if head['type'] == 'mae_backbone.LinearHead' or head.get('num_convs') == 0:
+                result[name]['channels'] = new  # a linear layer on the map
+    return result
