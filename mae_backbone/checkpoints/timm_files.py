@@ -2,7 +2,6 @@
 import contextlib
 import inspect
 import io
-import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -13,18 +12,17 @@ from timm.models._manipulate import adapt_input_conv
 from torch import Tensor, nn
 
 from mae_backbone.checkpoints.reading import CheckpointError
-from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches, read_weights
+from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches
+from mae_backbone.checkpoints.weight_files import file_in, open_weights, read_json
 
 _ANCHOR = 'patch_embed.proj.weight'
 # Prefixes that timm's conversions expect: segment-anything; OpenCLIP with an encoder of timm; EVA-CLIP.
 _PREFIXES_OF_TIMM = ('image_encoder.', 'visual.trunk.', 'module.visual.trunk.', 'visual.')
 # Parts behind the blocks, which a backbone may do without.
 HEADS = ('head.', 'head_dist.', 'fc_norm.', 'norm.', 'attn_pool.', 'neck.')
-_WEIGHT_FILES = ('model.safetensors', 'pytorch_model.bin', 'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
-_MAX_CONFIG = 1 << 20  # bytes of a config.json; timm writes about 1 kB
 
 
-def load_timm(vit: nn.Module, path: str | Path) -> None:
+def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> None:
     """Loads the weights in a file or a local hub folder into a model of timm.
 
     Reads state dicts in timm's names, the original files that timm converts by itself (DINOv2, DINOv3, DeiT III,
@@ -33,12 +31,17 @@ def load_timm(vit: nn.Module, path: str | Path) -> None:
     timm, and images of other channels than the file's by timm's rule (`adapt_input_conv`: n channels repeat the three
     of the file and are divided by n / 3, one channel is their sum).
 
+    Args:
+        vit: changed in place.
+        path: as for `open_weights`.
+        key: which weights to take if the file has several.
+
     Raises:
         FileNotFoundError: there is no such file or folder.
         CheckpointError: the file cannot be read, or does not fit. The model is not changed.
     """
-    file = weights_file(path)
-    stored = read_weights(file)
+    file = Path(path)
+    stored = dict(open_weights(file, key).weights)
     check_finite(stored, file)
     expected = vit.state_dict()
     weights = _convert(_without_wrapper(stored), vit, file)
@@ -61,19 +64,9 @@ def load_timm(vit: nn.Module, path: str | Path) -> None:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file with the weights: `path`, or the one in a local hub folder.
-
-    Raises:
-        FileNotFoundError: there is none.
-    """
+    """The file with the weights: `path` itself, or the one in a folder. Raises FileNotFoundError if there is none."""
     path = Path(path)
-    if not path.is_dir():
-        return path  # reading it reports a missing file
-    for name in _WEIGHT_FILES:
-        if (path / name).is_file():
-            return path / name
-    raise FileNotFoundError(f'{path} holds none of {", ".join(_WEIGHT_FILES)}: pass the file, or a folder as timm and '
-                            'the Hugging Face hub write it')
+    return file_in(path) if path.is_dir() else path
 
 
 def folder_config(folder: str | Path) -> dict[str, Any]:
@@ -83,16 +76,11 @@ def folder_config(folder: str | Path) -> dict[str, Any]:
         CheckpointError: it is missing, or does not describe a model of timm.
     """
     file = Path(folder, 'config.json')
-    try:
-        if file.stat().st_size > _MAX_CONFIG:
-            raise ValueError(f'{file.stat().st_size:,} bytes')
-        config = json.loads(file.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f'{file} cannot be read ({error}): pass a folder of timm with its config.json') from error
-    if not isinstance(config, dict) or not isinstance(config.get('architecture'), str):
-        raise CheckpointError(f'{file} does not name the "architecture" of a model of timm: pass a folder that '
-                              'timm.models.push_to_hf_hub or save_for_hf has written, or name the model and pass the '
-                              'file of weights as checkpoint')
+    config = read_json(file, must_exist=False)
+    if not isinstance(config.get('architecture'), str):
+        raise CheckpointError(f'{folder} has no config.json that names the "architecture" of a model of timm: pass a '
+                              'folder as timm.models.save_for_hf writes it, or name the model and pass the file of '
+                              'weights as checkpoint')
     return config
 
 

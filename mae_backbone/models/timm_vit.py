@@ -41,7 +41,8 @@ class TimmViT(nn.Module):
             and with all blocks what follows them. k + 0.5 also freezes the attention of the next block.
         checkpointing: recompute whole blocks in the backward pass instead of storing their activations.
         init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a file or a local hub folder, see `load_timm`;
-            checkpoint='timm' downloads the weights of `name` through timm. Nothing is downloaded otherwise.
+            checkpoint='timm' downloads the weights of `name` through timm. Nothing is downloaded otherwise. It may
+            also have `weights_key`, the `key` of `load_timm`, and `heads`, which must be those of the model.
         options: further arguments of `timm.create_model`, such as drop_path_rate, in_chans, patch_size or depth.
 
     Attributes:
@@ -60,7 +61,8 @@ class TimmViT(nn.Module):
                  final_norm: bool = True, pooling: bool = False, frozen_stages: float = -1,
                  checkpointing: bool = False, init_cfg: dict | None = None, **options: Any) -> None:
         super().__init__()
-        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg):
+        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg
+                                     or not set(init_cfg) <= {'type', 'checkpoint', 'weights_key', 'heads'}):
             raise ValueError(f"init_cfg={init_cfg}, expected dict(type='Pretrained', checkpoint=PATH), "
                              f"dict(type='Pretrained', checkpoint={DOWNLOAD!r}) or None")
         if init_cfg is None and Path(name).is_dir():
@@ -173,9 +175,13 @@ class TimmViT(nn.Module):
     def init_weights(self) -> None:
         """Loads the checkpoint of `init_cfg`; MMEngine's Runner calls it once before training."""
         if self.init_cfg is not None:
-            self.load_weights(self.init_cfg['checkpoint'])
+            heads = self.init_cfg.get('heads')
+            if heads not in (None, self.arch.heads):
+                raise CheckpointError(f'the weights have {heads} heads of attention, {self.name} has '
+                                      f'{self.arch.heads}: name the model of timm that they belong to')
+            self.load_weights(self.init_cfg['checkpoint'], key=self.init_cfg.get('weights_key'))
 
-    def load_weights(self, path: str | Path) -> None:
+    def load_weights(self, path: str | Path, *, key: str | None = None) -> None:
         """Loads a file or a local hub folder (`load_timm`), or downloads the weights of `name` if `path` is 'timm'.
 
         Raises:
@@ -183,7 +189,7 @@ class TimmViT(nn.Module):
             CheckpointError: the file does not fit, or cannot be downloaded.
         """
         if str(path) != DOWNLOAD:
-            load_timm(self.vit, path)
+            load_timm(self.vit, path, key=key)
             return
         try:
             source = create_vit(self.name, self._options, pretrained=True)

@@ -5,6 +5,7 @@ from mmengine.config import Config
 
 from mae_backbone.checkpoints.source import read_facts
 from mae_backbone.checkpoints.unseen import pixels_of, same_pixels
+from mae_backbone.planning.timm_backbone import build_empty
 
 FROM_CHECKPOINT = 'checkpoint'  # value of mean and std in a config that leaves them to the weights
 
@@ -30,6 +31,13 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
     """
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
     left = FROM_CHECKPOINT in (preprocessor.get('mean'), preprocessor.get('std'))
+    backbone = cfg.model.get('backbone') or {} if left else {}
+    if left and str(backbone.get('type')).endswith('TimmViT'):
+        options = {name: value for name, value in backbone.items() if name not in ('type', 'name')}
+        vit = build_empty(backbone['name'], options)
+        preprocessor.update(mean=list(vit.mean), std=list(vit.std))
+        return [f'pixels: mean {list(vit.mean)}, std {list(vit.std)}, stated by timm for {vit.name}: '
+                'data_preprocessor follows']
     if path is None:
         if left:
             raise ValueError("data_preprocessor.mean='checkpoint' leaves the normalization of the pixels to the "

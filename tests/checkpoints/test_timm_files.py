@@ -167,9 +167,18 @@ def test_other_content_is_refused(tmp_path: Path):
 
 
 def test_folder_without_weights_or_config(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match='holds none of'):
+    with pytest.raises(FileNotFoundError, match='is a folder, and has neither'):
         weights_file(tmp_path)
     for text in ('{', '[]', '{"model_type": "vit_mae"}', '[' * 100_000):
         (tmp_path / 'config.json').write_text(text)
         with pytest.raises(CheckpointError, match=r'config\.json'):
             folder_config(tmp_path)
+
+
+def test_averaged_weights_are_taken_unless_others_are_asked_for(tmp_path: Path):
+    plain, averaged, target = model(), model(), model()
+    file = save(tmp_path / 'last.pth.tar', {'state_dict': plain.state_dict(), 'state_dict_ema': averaged.state_dict()})
+    load_timm(target, file)
+    assert_equal_weights(target, averaged)
+    load_timm(target, file, key='state_dict')
+    assert_equal_weights(target, plain)

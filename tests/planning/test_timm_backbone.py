@@ -5,6 +5,7 @@ from helpers.config_files import load, scope
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mae_backbone.planning.pixel_normalization import check_pixels
 from mae_backbone.planning.timm_backbone import timm_overrides
 
 TINY = dict(embed_dim=96, depth=6, num_heads=2)
@@ -68,3 +69,12 @@ def test_configs_that_cannot_take_a_model_of_timm_are_refused():
         timm_overrides(cfg, 'vit_small_patch14_dinov2', TINY)
     with pytest.raises(ValueError, match='channels of the config belong to a width of 768'):
         merged('detection/mask-rcnn_vitdet-b-fpn_100e_coco', embed_dim=34)
+
+
+def test_pixels_left_to_the_checkpoint_are_those_that_timm_states():
+    cfg = Config(dict(model=dict(
+        backbone=dict(type='mae_backbone.TimmViT', name='vit_base_patch16_siglip_224', **TINY),
+        data_preprocessor=dict(mean='checkpoint', std='checkpoint'))))
+    line, = check_pixels(cfg, None)
+    assert 'stated by timm for vit_base_patch16_siglip_224' in line
+    assert cfg.model.data_preprocessor == dict(mean=[127.5] * 3, std=[127.5] * 3)
