@@ -13,14 +13,14 @@ def _node(name: str, *files: str) -> mmengine_registry.Registry:
 
 
 MODELS = _node('MODELS', 'models.backbone', 'models.timm_vit', 'models.pyramid', 'models.preprocessor',
-               'models.pretrainer', 'models.classifier')
+               'models.pretrainer', 'models.classifier', 'models.distillation')
 DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler')
 DATASETS = _node('DATASETS', 'data.unlabeled', 'data.class_folder')
 FUNCTIONS = _node('FUNCTIONS', 'data.batch')
 TRANSFORMS = _node('TRANSFORMS', 'data.readers', 'data.load_image')
 HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_scalars', 'hooks.bad_images', 'hooks.checkpoint',
               'hooks.nonfinite_guard', 'hooks.preemption', 'hooks.throughput', 'hooks.health', 'hooks.online_probe',
-              'hooks.training_plot', 'hooks.mask_schedule', 'hooks.confusion')
+              'hooks.training_plot', 'hooks.mask_schedule', 'hooks.confusion', 'hooks.freeze_encoder')
 LOG_PROCESSORS = _node('LOG_PROCESSORS', 'engine.log_processor')
 LOOPS = _node('LOOPS', 'engine.loops', 'evaluation.knn')
 METRICS = _node('METRICS', 'evaluation.metrics')

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
+from mae_backbone.checkpoints.channels import EMBEDDING_RULE, adapt_embedding
 from mae_backbone.checkpoints.layouts.rules import Step
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.report import LoadReport, say
@@ -53,8 +54,11 @@ def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads:
     return report
 
 
-def load_source(model: ViT, source: Source, *, heads: int | None = None) -> LoadReport:
-    """Loads a ViT that `open_source` found, without logging the report; see `load_encoder`."""
+def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_channels: bool = False) -> LoadReport:
+    """Loads a ViT that `open_source` found, without logging the report; see `load_encoder`.
+
+    With `adapt_channels` a patch embedding for another number of channels is adapted (`channels`), not refused.
+    """
     report = LoadReport(str(source.path), source.layout.title, source.prefix, choice=source.choice)
     check_activation(source)
     expected = model.state_dict()
@@ -63,7 +67,7 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None) -> Load
     checked = {}
     bad = []
     for name in steps:
-        value, how = _fitted(name, steps[name], source, expected, model)
+        value, how = _fitted(name, steps[name], source, expected, model, adapt_channels)
         if how:
             report.resized[name] = how
         if not is_finite(value):
@@ -79,7 +83,8 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None) -> Load
                               + _advice(checked, expected))
     with torch.no_grad():
         for name, step in steps.items():
-            value = _fitted(name, step, source, expected, model)[0] if source.weights.lazy else checked.pop(name)
+            value = (_fitted(name, step, source, expected, model, adapt_channels)[0] if source.weights.lazy
+                     else checked.pop(name))
             expected[name].copy_(value)
     used = {name for step in steps.values() for name in step.names}
     report.num_mapped, report.num_read = len(steps), len(used)
@@ -118,7 +123,8 @@ def _is_unused(name: str, model: ViT) -> bool:
             or (name.startswith('norm.') and not isinstance(model.norm, torch.nn.LayerNorm)))
 
 
-def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor], model: ViT) -> tuple[Tensor, str]:
+def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor], model: ViT,
+            adapt_channels: bool) -> tuple[Tensor, str]:
     """The tensor of a step in the size of the model, and how it was resized, or ''.
 
     What cannot be resized is returned as it is: its shape is then reported with all others.
@@ -127,6 +133,10 @@ def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor
     if name not in expected or stored.shape == expected[name].shape or not stored.numel() or (
             not stored.is_floating_point()):
         return stored, ''
+    if adapt_channels and name == _PATCHES and stored.ndim == 4 and stored.shape[1] != model.in_channels:
+        adapted, how = _resized(name, adapt_embedding(stored, model.in_channels), expected[name], model)
+        return adapted, f'from {stored.shape[1]} to {model.in_channels} channels ({EMBEDDING_RULE})' + (
+            f', {how}' if how else '')
     return _resized(name, stored, expected[name], model)
 
 

@@ -42,9 +42,24 @@ def length_and_memory(runner: Runner) -> list[str]:
     in_epochs = isinstance(loop, EpochBasedTrainLoop) and loop.max_iters == loop.max_epochs * steps
     length = f'{loop.max_epochs:,} epochs x {steps:,} steps = ' * in_epochs + f'{loop.max_iters:,} steps'
     lines = [f'length: {length}, on {images:,} images; the remaining time is measured over the first 20 steps']
+    lines += distillation_lines(model)
+    if model.freeze_encoder_iters:
+        lines.append(f'encoder: frozen in the first {model.freeze_encoder_iters:,} steps, in which only the decoder '
+                     'is trained')
     if any(hasattr(p, 'full_tensor') for p in model.parameters()):  # sharded: each process holds a part
         return lines
     return [*lines, memory_line(model, runner.optim_wrapper, batch)]
+
+
+def distillation_lines(model: 'MAEPretrainer') -> list[str]:
+    """A line about the teacher of a pretraining; empty without one."""
+    distillation = model.distillation
+    if distillation is None:
+        return []
+    size = sum(parameter.numel() for parameter in distillation.teacher.parameters())
+    return [f'teacher: {size / 1e6:.2f} M parameters of {distillation.checkpoint}; {type(distillation).__name__} of '
+            f'block {distillation.teacher_blocks} of {distillation.arch.depth}, in the student block '
+            f'{distillation.student_blocks} of {model.mae.encoder.arch.depth}, weight {distillation.weight:g}']
 
 
 def memory_line(model: 'MAEPretrainer', wrapper: dict, batch: int) -> str:
@@ -69,6 +84,9 @@ def memory_line(model: 'MAEPretrainer', wrapper: dict, batch: int) -> str:
         memory = step_memory(model, loss_of, optimizer)
     except Exception as error:  # such as a user's masking that reads values: an estimate must not stop the run
         return f'memory: not estimated, {type(error).__name__}: {first_line(str(error) or "-")}'
+    if model.distillation is not None:
+        teacher = sum(p.numel() * p.element_size() for p in model.distillation.teacher.parameters())
+        memory = memory._replace(weights=memory.weights + teacher)
     weights, moments, step = (f'{part / 2**30:.2f}' for part in memory)
     return (f'memory: {memory.total / 2**30:.2f} GB expected for tensors at the peak of a step, in each process '
             f'(weights {weights}, moments {moments}, activations and gradients {step})')

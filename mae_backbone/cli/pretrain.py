@@ -2,10 +2,11 @@
 
 example:
   mae-backbone pretrain mae_vit-b_800e_in1k --data-root YOUR/IMAGES
+  mae-backbone pretrain mae_vit-b_continue --data-root YOUR/IMAGES --pretrained mae_pretrain_vit_base_full.pth
 """
 import argparse
 
-from mae_backbone.cli.options import add_training_options
+from mae_backbone.cli.options import add_training_options, add_weights_options
 
 RESUME_HINT = 'the same command with --resume continues'
 
@@ -13,14 +14,14 @@ RESUME_HINT = 'the same command with --resume continues'
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     add_training_options(parser)
-    parser.add_argument('--pretrained', metavar='CHECKPOINT', help=argparse.SUPPRESS)  # refused with advice
+    add_weights_options(parser, 'start a new run from the weights of this file or folder, of any layout that train '
+                                'reads: the encoder, and the decoder if there is one that fits')
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    if args.pretrained:
-        raise ValueError('--pretrained is an option of `mae-backbone train`; to continue a pretraining pass '
-                         '--resume CHECKPOINT')
+    from mmengine.model import is_model_wrapper
+
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
@@ -31,6 +32,9 @@ def run(args: argparse.Namespace) -> None:
     lines = data_lines(cfg, ['train']) + prepare_training(cfg, args)
     with locked_work_dir(cfg.work_dir):
         runner = Runner.quietly_from_cfg(cfg)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, 'load_teacher'):
+            model.load_teacher()  # before the plan, which counts its memory
         print_plan(runner, [*lines, runner.tune_loader()])
         runner.train()
     checkpoint = last_checkpoint(cfg.work_dir)

@@ -9,7 +9,8 @@ from mae_backbone.planning.pixel_normalization import check_pixels
 def set_weights(cfg: Config, path: str | None, *, key: str | None = None, heads: int | None = None) -> list[str]:
     """Writes `--pretrained` into the config, and compares the normalization of the pixels; returns lines for the plan.
 
-    Call it after `--resume` was written into the config: a run that is resumed takes its weights from its checkpoint.
+    A detector, segmenter or classifier takes the encoder of the file. A pretraining takes its decoder too. Call this
+    after `--resume` was written into the config: a run that is resumed takes its weights from its checkpoint.
 
     Args:
         cfg: changed in place.
@@ -22,11 +23,22 @@ def set_weights(cfg: Config, path: str | None, *, key: str | None = None, heads:
     """
     if path is None and (key is not None or heads is not None):
         raise ValueError('--weights-key and --weights-heads describe the file of --pretrained: pass --pretrained too')
+    pretraining = cfg.model.get('type') == 'mae_backbone.MAEPretrainer'
     if path is not None:
         options = {name: value for name, value in (('weights_key', key), ('heads', heads)) if value is not None}
-        cfg.model.backbone.init_cfg = ConfigDict(type='Pretrained', checkpoint=path, **options)
+        owner = cfg.model if pretraining else cfg.model.backbone
+        owner.init_cfg = ConfigDict(type='Pretrained', checkpoint=path, **options)
     if cfg.get('resume'):
-        return check_pixels(cfg, cfg.load_from, compare=False)
-    if path is not None and str(cfg.model.backbone.get('type')).endswith('TimmViT') and not Path(path).exists():
+        lines = check_pixels(cfg, cfg.load_from, compare=False)
+        if pretraining and cfg.model.get('init_cfg'):
+            lines.append(f'the weights are those of {cfg.load_from}, not of {cfg.model.init_cfg.checkpoint}, which the '
+                         'run started from')
+            cfg.model.init_cfg = None
+        return lines
+    if not pretraining and path is not None and not Path(path).exists() and str(
+            cfg.model.backbone.get('type')).endswith('TimmViT'):
         path = None  # the name of weights that timm downloads
-    return check_pixels(cfg, path, key=key)
+    lines = check_pixels(cfg, path, key=key)
+    if pretraining and path is not None:
+        lines.append(f'starts from the weights of {path}, at iteration 0 of the schedule of this config')
+    return lines

@@ -1,6 +1,7 @@
 """The Masked Autoencoder: images -> patches -> mask -> encoder -> decoder -> loss."""
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,9 +47,10 @@ class MAE(nn.Module):
         self.masking: Masking = RandomMasking(mask_ratio) if masking is None else masking
         self.norm_pix, self.predict_ratio = norm_pix, predict_ratio
         self.compiled: Callable[..., Tensor] | None = None  # set by `compile_parts`
+        self.encoder_frozen = self.zero_gradients = False  # set by FreezeEncoderHook, see `encode`
 
     def forward(self, images: Tensor, mask: Mask | None = None, *, seeds: Tensor | None = None,
-                weights: Tensor | None = None) -> tuple[Tensor, Tensor, Mask]:
+                weights: Tensor | None = None, states: list[Tensor] | None = None) -> tuple[Tensor, Tensor, Mask]:
         """images (B, C, H, W) -> loss (), pixels (B, L - K, P) predicted for the hidden patches, mask.
 
         With `predict_ratio` below 1, `ids_hidden` of the returned mask are only the patches that were predicted.
@@ -58,20 +60,33 @@ class MAE(nn.Module):
             mask: the mask to apply; None to draw one by `masking`.
             seeds: (B,) int64, per-image seed of the mask; None for torch's generator.
             weights: (B,), weight of each image in the loss, sum_i w_i * loss_i / B; None for the plain mean.
+            states: a list that receives the tokens of the visible patches between the blocks, see `ViT.encode`.
         """
         grid = self.encoder.check(images)
         patches = patchify(images, self.encoder.patch_size)           # (B, L, P)
         mask = self.draw_mask(patches, grid, seeds) if mask is None else mask
         if self.predict_ratio < 1:
             mask = mask.first_hidden(math.ceil(self.predict_ratio * mask.ids_hidden.shape[1]))
-        pixels = self.predict(patches, mask, grid)                    # (B, L - K, P)
+        latent = self.encode(patches, mask, grid, states)             # (B, 1 + K, D)
+        pixels = self.decoder(latent, mask, grid)                     # (B, L - K, P)
         return self.loss(patches, pixels, mask, weights), pixels, mask
 
     def predict(self, patches: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
         """patches (B, L, P) of a grid (h, w) -> predicted pixels (B, L - K, P) of the hidden patches."""
-        tokens = self.encoder.embed_visible(patches, mask, grid)      # (B, K, D)
-        latent = self.encoder.encode(tokens)                          # (B, 1 + K, D)
-        return self.decoder(latent, mask, grid)
+        return self.decoder(self.encode(patches, mask, grid), mask, grid)
+
+    def encode(self, patches: Tensor, mask: Mask, grid: tuple[int, int], states: list[Tensor] | None = None) -> Tensor:
+        """patches (B, L, P) of a grid (h, w) -> latent (B, 1 + K, D) of the visible ones.
+
+        With `encoder_frozen` the encoder gets no gradients, and nothing is stored for its backward pass. With
+        `zero_gradients` too, it gets gradients of zero: DistributedDataParallel waits for one of each parameter.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.encoder_frozen):
+            tokens = self.encoder.embed_visible(patches, mask, grid)  # (B, K, D)
+            latent = self.encoder.encode(tokens, states=states)       # (B, 1 + K, D)
+        if self.encoder_frozen and self.zero_gradients:
+            latent = _WithZeroGradients.apply(latent, *(p for p in self.encoder.parameters() if p.requires_grad))
+        return latent
 
     @property
     def mask_ratio(self) -> float:
@@ -128,3 +143,16 @@ class MAE(nn.Module):
         masked = patches.masked_fill(mask.hidden[..., None], 0)
         filled = mask.unshuffle(mask.take_visible(patches), pixels.to(patches.dtype))
         return unpatchify(masked, patch_size, grid), unpatchify(filled, patch_size, grid)
+
+
+class _WithZeroGradients(torch.autograd.Function):
+    """Returns its first argument, and gives the others gradients of zero."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.parameters = parameters
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(torch.zeros_like(parameter) for parameter in ctx.parameters)

@@ -122,19 +122,39 @@ class ViT(nn.Module):
         tokens = F.linear(mask.take_visible(patches), weight, self.patch_embed.proj.bias)
         return tokens + mask.take_visible(self.positions(grid)[:, 1:])
 
-    def encode(self, tokens: Tensor) -> Tensor:
+    def encode(self, tokens: Tensor, *, states: list[Tensor] | None = None) -> Tensor:
         """tokens (B, N, D) of any patches, with positions -> (B, 1 + N, D) after all blocks, class token first.
+
+        Args:
+            tokens: of the patches.
+            states: a list that receives the tokens (B, 1 + N, D) before each block and after the last one, which are
+                not normed.
 
         Raises:
             ValueError: the model has `relative_bias`, which needs a full grid of patches.
         """
+        tokens = self._start(tokens)
+        for block in self.blocks:
+            if states is not None:
+                states.append(tokens)
+            tokens = self._run(block, tokens, None)
+        if states is not None:
+            states.append(tokens)
+        return self.norm(tokens)
+
+    def encode_until(self, tokens: Tensor, blocks: int) -> Tensor:
+        """tokens (B, N, D) -> (B, 1 + N, D) after the first `blocks` blocks, as in the `states` of `encode`."""
+        tokens = self._start(tokens)
+        for block in self.blocks[:blocks]:
+            tokens = self._run(block, tokens, None)
+        return tokens
+
+    def _start(self, tokens: Tensor) -> Tensor:
+        """tokens (B, N, D) of single patches -> (B, 1 + N, D), the input of the first block."""
         if self.relative_bias:
             raise ValueError(f'relative_bias={self.relative_bias!r} needs all patches of a grid, but the encoder gets '
                              'single patches here: pretrain and classify without it, use it for feature maps')
-        tokens = self._prepend_class_token(tokens)
-        for block in self.blocks:
-            tokens = self._run(block, tokens, None)
-        return self.norm(tokens)
+        return self._prepend_class_token(tokens)
 
     def feature_maps(self, images: Tensor, out_indices: Sequence[int] = (-1,)) -> list[Tensor]:
         """images (B, C, H, W) -> maps (B, D, h, w), one for each block in `out_indices`, normed if `final_norm`."""

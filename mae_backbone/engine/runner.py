@@ -331,7 +331,8 @@ class Runner(mmengine.runner.Runner):
         """Registers MMEngine's default hooks, with our checkpoint hook instead of MMEngine's.
 
         Every training also saves on signals, and rolls back after repeated non-finite steps if its optimizer wrapper
-        skips them. A config switches a hook off by `default_hooks.NAME=None`.
+        skips them. A pretraining freezes its encoder first if `model.freeze_encoder_iters` says so. A config switches
+        a hook off by `default_hooks.NAME=None`.
         """
         hooks = dict(hooks or {})
         hooks.setdefault('preemption', dict(type='mae_backbone.PreemptionHook'))
@@ -339,10 +340,15 @@ class Runner(mmengine.runner.Runner):
         if isinstance(wrapper, dict) and wrapper.get('type') == _GUARDED:
             hooks.setdefault('device_log', dict(type='mae_backbone.DeviceLogHook'))
             hooks.setdefault('guard', dict(type='mae_backbone.GuardHook'))
+        frozen = getattr(self._bare_model(), 'freeze_encoder_iters', 0)
+        if frozen:
+            hooks.setdefault('freeze_encoder', dict(type='mae_backbone.FreezeEncoderHook', iters=frozen))
         checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
         if isinstance(checkpoint, dict) and checkpoint.get('type') == 'CheckpointHook':
             hooks['checkpoint'] = {**checkpoint, 'type': 'mae_backbone.WholeCheckpointHook'}
-        super().register_default_hooks(hooks)
+        # MMEngine takes None only for its own hooks.
+        super().register_default_hooks({name: hook for name, hook in hooks.items()
+                                        if hook is not None or name in _MMENGINE_HOOKS})
 
     def _init_model_weights(self) -> None:
         if not isinstance(self.model, FullyShard):  # it initializes them before it shards them
@@ -360,6 +366,7 @@ class Runner(mmengine.runner.Runner):
 
 
 _GUARDED = 'mae_backbone.GuardedOptimWrapper'
+_MMENGINE_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
 _LOOPS = {'IterBasedTrainLoop': 'mae_backbone.ResumableIterLoop',
           'EpochBasedTrainLoop': 'mae_backbone.ResumableEpochLoop'}
 # Options of MMEngine's OptimWrapper and AmpOptimWrapper that the guarded wrapper has, too.

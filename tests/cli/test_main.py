@@ -76,7 +76,6 @@ def test_version_is_printed(capsys):
     (['train'], 'arguments are required: CONFIG'),
     (['train', 'x', '--cfg-options', 'lr'], 'expected KEY=VALUE'),
     (['predict', 'x', 'y', 'z', '--tile', '0'], 'expected an integer of 1 or more'),
-    (['pretrain', 'quickstart_mae', '--pretrained', 'x'], 'option of `mae-backbone train`'),
 ])
 def test_mistake_in_the_command_is_one_message_and_exit_code_2(arguments: list[str], message: str, capsys):
     assert main(arguments) == 2

@@ -3,6 +3,7 @@ import argparse
 
 import pytest
 import torch
+from helpers.encoder_files import save
 from mmengine.config import Config
 from mmengine.optim import CosineAnnealingLR, LinearLR
 
@@ -92,6 +93,25 @@ def test_pretrained_sets_the_backbone_and_resume_the_run(tmp_path):
     assert cfg.resume
     assert cfg.load_from == str(checkpoint)
     assert any('resumes from' in line for line in lines)
+
+
+def test_pretraining_starts_from_pretrained_weights_unless_it_is_resumed(tmp_path):
+    file = save(tmp_path / 'mae.pth', heads=2)
+    cfg = config(model=dict(type='mae_backbone.MAEPretrainer'))
+    cfg.work_dir = str(tmp_path / 'run')
+    args = parsed(pretrain_options, 'c.py', '--pretrained', str(file), '--weights-heads', '2', '--resume')
+    lines = training.prepare_training(cfg, args)
+    assert cfg.model.init_cfg == dict(type='Pretrained', checkpoint=str(file), heads=2)
+    assert not cfg.resume
+    assert f'starts from the weights of {file}, at iteration 0 of the schedule of this config' in lines
+    file.rename(tmp_path / 'run' / 'epoch_1.pth')  # the file that the run started from is not needed any more
+    lines = training.prepare_training(cfg, args)
+    assert cfg.resume
+    assert cfg.model.init_cfg is None
+    assert any(f'not of {file}, which the run started from' in line for line in lines)
+    cfg.work_dir = str(tmp_path / 'other')
+    with pytest.raises(FileNotFoundError, match='does not exist'):
+        training.prepare_training(cfg, args)
 
 
 def test_resume_without_a_checkpoint_starts_a_new_run(tmp_path):

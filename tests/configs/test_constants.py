@@ -66,6 +66,16 @@ RECIPES = {
     **{f'configs/pretrain/mae_vit-{size}_{epochs}e_in1k.py': pretraining(epochs, **encoder)
        for size, encoder in {'s': {'arch': 'small', 'patch_size': 16}, 'b': B, 'l': {'patch_size': 16, **L},
                              'h': H}.items() for epochs in (300, 400, 800, 1600)},
+    # Our own learning rate; UCSC-VLAA/DMAE pretrain.sh; wangsr126/MAE-Lite mae_lite_distill_exp.py and models_mae.py
+    **{f'configs/pretrain/mae_vit-{size}_continue.py': pretraining(100, arch=arch) | {
+        'optim_wrapper.optimizer.lr': 8e-4, 'param_scheduler.0.end': 10, 'param_scheduler.1.begin': 10}
+       for size, arch in {'s': 'small', 'b': 'base', 'l': 'large'}.items()},
+    'configs/pretrain/mae_vit-b_dmae_100e_in1k.py': pretraining(100, **B) | {
+        'model.teacher.type': 'mae_backbone.FeatureDistillation', 'model.teacher.encoder.arch': 'large'},
+    'configs/pretrain/mae_vit-ti_mae-lite_400e_in1k.py': pretraining(400) | {
+        'model.encoder.arch': dict(width=192, depth=12, heads=12), 'model.decoder_width': 96, 'model.decoder_depth': 1,
+        'model.decoder_heads': 3, 'train_dataloader.dataset.scale': (0.08, 1.0),
+        'model.teacher.type': 'mae_backbone.AttentionDistillation', 'model.teacher.encoder.arch': 'base'},
     FINETUNE: fine_tuning(100, 2e-3, 0.65, drop_path_rate=0.1, **B),
     'configs/classification/vit-l_50e_in1k.py': fine_tuning(50, 4e-3, 0.75, drop_path_rate=0.2, patch_size=16, **L),
     'configs/classification/vit-h_50e_in1k.py': fine_tuning(50, 4e-3, 0.75, drop_path_rate=0.3, **H),

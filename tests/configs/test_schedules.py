@@ -12,7 +12,9 @@ TOLERANCE = 1e-6  # of the peak
 
 
 @pytest.mark.parametrize(('file', 'epochs', 'warmup', 'peak', 'lowest'), [
-    *((file, int(re.search(r'_(\d+)e_', file)[1]), 40, 2.4e-3, 0) for file in CONFIGS if '/pretrain/' in file),
+    *((file, int(found[1]), 40, 2.4e-3, 0) for file in CONFIGS
+      if '/pretrain/' in file and (found := re.search(r'_(\d+)e_', file))),
+    *((file, 100, 10, 8e-4, 0) for file in CONFIGS if file.endswith('_continue.py')),
     (FINETUNE, 100, 5, 2e-3, 1e-6), ('configs/classification/vit-l_50e_in1k.py', 50, 5, 4e-3, 1e-6),
     ('configs/classification/vit-b_scratch_300e_in1k.py', 300, 20, 1.6e-3, 0),
     ('configs/classification/vit-l_scratch_200e_in1k.py', 200, 20, 1.6e-3, 0),

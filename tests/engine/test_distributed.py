@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.driven_runs import drive
 from helpers.micro_runs import free_port, write_images
 from torch import distributed as dist
 
 from mae_backbone.checkpoints.run_files import resume_path
+from mae_backbone.core.vit import ViT
 from mae_backbone.engine.distributed import init_on_cpus
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +28,10 @@ ACCUMULATED = PLAIN | {'accumulate': 2}
 DECAYED = {'optim_wrapper.paramwise_cfg': dict(layer_decay=0.7, norm_decay_mult=0.0), 'optim_wrapper.clip_grad':
            dict(max_norm=0.5)}
 
+FROZEN = {'model.freeze_encoder_iters': 4}
+TEACHER = dict(arch=dict(width=32, depth=2, heads=4), image_size=16, patch_size=4)
+TAUGHT = {'model.teacher': dict(checkpoint='teacher.pth', encoder=TEACHER)}
+
 
 def run(name: str, world: int, options: dict, **more: object) -> dict:
     return dict(name=name, world=world, options=options, **more)
@@ -38,6 +44,11 @@ RUNS = {
     'compiled': run('compiled', 2, PLAIN | COMPILED),
     'compiled_sharded': run('compiled_sharded', 2, SHARDED | COMPILED),
     'decayed': run('decayed', 1, PLAIN | DECAYED),
+    # Only the decoder in the first 4 steps: the encoder has no gradients, for which DistributedDataParallel would wait.
+    'frozen_1': run('frozen_1', 1, PLAIN | FROZEN), 'frozen_2': run('frozen_2', 2, PLAIN | FROZEN),
+    'frozen_sharded': run('frozen_sharded', 2, SHARDED | FROZEN),
+    'taught_1': run('taught_1', 1, PLAIN | TAUGHT), 'taught_2': run('taught_2', 2, PLAIN | TAUGHT),
+    'taught_sharded': run('taught_sharded', 2, SHARDED | TAUGHT),
     # One run, continued by other numbers of processes, sharded or not.
     'resumed_1': run('resumed', 2, SHARDED | DECAYED, until=3),
     'resumed_2': run('resumed', 1, PLAIN | DECAYED, until=5),
@@ -53,6 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope='module')
 def results(folder: Path) -> dict[str, dict]:
     """Exit codes and losses of all runs. One driver starts them, as its imports take longer than the runs."""
+    torch.save(ViT(**TEACHER).state_dict(), folder / 'teacher.pth')
+    TAUGHT['model.teacher']['checkpoint'] = str(folder / 'teacher.pth')
     return dict(zip(RUNS, drive('ranks', folder, runs=list(RUNS.values())), strict=True))
 
 
@@ -73,6 +86,16 @@ def test_parts_are_compiled_in_each_process(results: dict[str, dict], folder: Pa
         said = (folder / f'{name}.0').read_text()
         assert 'torch.compile: on' in said
         assert 'runs without it' not in said
+
+
+@pytest.mark.parametrize('kind', ['frozen', 'taught'])
+def test_frozen_encoders_and_teachers_have_the_losses_of_one_process(results: dict[str, dict], kind: str):
+    one = results[f'{kind}_1']
+    assert len(one['losses']) == 8
+    assert one['losses'][3] != pytest.approx(results['one']['losses'][3], abs=1e-5)
+    for name in (f'{kind}_2', f'{kind}_sharded'):
+        assert set(results[name]['codes']) == {0}
+        assert results[name]['losses'] == pytest.approx(one['losses'], abs=1e-5)
 
 
 def test_a_sharded_run_continues_in_any_number_of_processes(results: dict[str, dict]):

@@ -3,41 +3,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.crashed_runs import crash
 from helpers.micro_runs import losses, micro_config, train, write_images
-from mmengine.hooks import Hook
 
 from mae_backbone.checkpoints.run_files import read_run
-from mae_backbone.engine.runner import Runner
 
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp('micro') / 'images')
-
-
-class Stop(Hook):
-    """Ends a run as a crash does, after so many iterations."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, after: int) -> None:
-        self.after = after
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
-        if runner.iter + 1 == self.after:
-            raise KeyboardInterrupt
-
-
-def crash(folder: Path, images: Path, after: int, **options) -> None:
-    cfg = micro_config(folder, images, **options)
-    runner = Runner.quietly_from_cfg(cfg)
-    runner.register_hook(Stop(after))
-    with pytest.raises(KeyboardInterrupt):
-        runner.train()
-    for hook in runner.hooks:
-        if hasattr(hook, 'before') and hasattr(hook, 'grace'):
-            hook.after_train(runner)
 
 
 @pytest.mark.parametrize('by_epoch', [False, True])

@@ -1,0 +1,114 @@
+"""Loads a whole MAE: the encoder of a file, and its decoder if there is one that fits."""
+from collections.abc import Mapping
+from pathlib import Path
+
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor
+
+from mae_backbone.checkpoints.channels import adapt_pixels
+from mae_backbone.checkpoints.encoder import load_source
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.report import say
+from mae_backbone.checkpoints.source import Source, open_source
+from mae_backbone.checkpoints.state_dicts import mismatches
+from mae_backbone.core.mae import MAE
+
+_ADVICE = 'model.freeze_encoder_iters=N trains only the decoder in the first N iterations'
+
+
+def load_mae(model: MAE, path: str | Path, *, key: str | None = None, heads: int | None = None) -> bool:
+    """Loads the encoder in a file or a folder into `model`, and the decoder if there is one that fits.
+
+    A decoder that is missing or of another size keeps its random weights, which the report says with the reason.
+    Positions are interpolated to the image size of the model, and channels are adapted (`channels`).
+
+    Args:
+        model: changed in place; not at all if an error is raised.
+        path, key, heads: as in `load_encoder`.
+
+    Returns:
+        Whether the decoder was loaded.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        CheckpointError: as in `load_encoder`; or the decoder of the file has another number of heads. The model is not
+            changed.
+    """
+    source = open_source(path, key)
+    resized: dict[str, str] = {}
+    decoder, notes, warnings = _decoder(model, source, resized)
+    report = load_source(model.encoder, source, heads=heads, adapt_channels=True)
+    if decoder:
+        model.decoder.load_state_dict(decoder)
+        used = {name for step in source.plan.decoder.values() for name in step.names}
+        report.left_out = [name for name in report.left_out if name not in used]
+        report.num_mapped, report.num_read = report.num_mapped + len(decoder), report.num_read + len(used)
+    report.resized |= resized
+    report.notes += notes
+    report.warnings += warnings
+    say(report)
+    return bool(decoder)
+
+
+def _decoder(model: MAE, source: Source, resized: dict[str, str]) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """The decoder of the file as the model needs it, empty if it has none that fits; notes and warnings.
+
+    `resized` receives how tensors were resized.
+    """
+    stored, expected = source.decoder(), model.decoder.state_dict()
+    if not stored:
+        return {}, [], [f'the file has no decoder: it starts from random weights; {_ADVICE}']
+    weights = {name: _fitted(name, value, expected, model, resized) for name, value in stored.items()}
+    if mismatches(weights, expected):
+        resized.clear()
+        return {}, [], [f'the decoder of the file has another size ({_size(weights)}; in the model {_size(expected)}): '
+                        'it starts from random weights. Set decoder_width and decoder_depth as in the file to continue '
+                        f'with its decoder; or {_ADVICE}']
+    return weights, [f'decoder: {_heads(model, source)}'], _target(model, source)
+
+
+def _heads(model: MAE, source: Source) -> str:
+    """A note on the heads of the decoder, which shapes do not show. Raises CheckpointError for another number."""
+    heads, stated = model.decoder.decoder_blocks[0].get_submodule('attn').heads, source.facts.decoder_heads
+    if stated is not None and stated != heads:
+        raise CheckpointError(f'{source.path} has {stated} heads of attention in its decoder, the model has {heads}. '
+                              f'The shapes are the same, the predictions would be wrong: set decoder_heads={stated}')
+    return (f'{heads} heads of attention' if stated is not None else
+            f'{heads} heads of attention of the model; the file does not state them (public MAE code: 16)')
+
+
+def _target(model: MAE, source: Source) -> list[str]:
+    """A warning if the decoder has learned another target than that of the model."""
+    stated = source.facts.norm_pix
+    if stated is None or stated == model.norm_pix:
+        return []
+    return [f'norm_pix={stated} in the file, {model.norm_pix} in the model: the decoder has learned to predict other '
+            'targets, so the first losses are high']
+
+
+def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MAE, resized: dict[str, str]) -> Tensor:
+    """Interpolates positions to the grid of the model, and adapts predicted pixels to its channels.
+
+    What cannot be resized is returned as it is: its shape is then reported.
+    """
+    if name not in expected or stored.shape == expected[name].shape or not stored.is_floating_point():
+        return stored
+    if name == 'decoder_pos_embed' and stored.ndim == 3 and stored.shape[2] == expected[name].shape[2]:
+        side, grid = round((stored.shape[1] - 1) ** 0.5), model.decoder.grid
+        if side == 0 or side * side + 1 != stored.shape[1]:
+            return stored  # not square: its grid is unknown
+        resized[name] = f'from {side}x{side} to {grid[0]}x{grid[1]} patches (bicubic)'
+        return resample_abs_pos_embed(stored, list(grid), [side, side], num_prefix_tokens=1, interpolation='bicubic',
+                                      antialias=False)
+    pixels, channels = model.encoder.patch_size**2, model.encoder.in_channels
+    if name.startswith('decoder_pred.') and stored.shape[1:] == expected[name].shape[1:] and not len(stored) % pixels:
+        resized[name] = f'from {len(stored) // pixels} to {channels} channels'
+        return adapt_pixels(stored, model.encoder.patch_size, channels)
+    return stored
+
+
+def _size(weights: Mapping[str, Tensor]) -> str:
+    """Width, number of blocks and predicted pixels of a decoder, for a message."""
+    blocks = {name.split('.')[1] for name in weights if name.startswith('decoder_blocks.')}
+    return (f'width {len(weights["decoder_embed.weight"])}, {len(blocks)} blocks, '
+            f'{len(weights["decoder_pred.weight"])} pixels of a patch')
