@@ -86,9 +86,9 @@ class ClassFolders(DataFormat):
 
     def _check_list_or_shards(self) -> list[str]:
         # `open_labeled` refuses classes that training does not have.
-        if self._labeled.shards is None:
-            decode_sample(self.spec.split, [os.fsdecode(name) for name in self._labeled.files])
-        return self._lines(list(Counter(self._labeled.labels.tolist()).values()))
+        if self.labeled.shards is None:
+            decode_sample(self.spec.split, [os.fsdecode(name) for name in self.labeled.files])
+        return self._lines(list(Counter(self.labeled.labels.tolist()).values()))
 
     def _lines(self, counts: list[int]) -> list[str]:
         """Describes the split by the number of images of each class."""
@@ -108,18 +108,19 @@ class ClassFolders(DataFormat):
     # ---- survey
 
     @cached_property
-    def _labeled(self) -> Labeled:
+    def labeled(self) -> Labeled:
+        """Images of the split with their labels. Raises ValueError or OSError if files or classes are missing."""
         return open_labeled(Path(self.spec.root), self.split_name, self.spec.class_names or None)
 
     @cached_property
     def _class_of_image(self) -> dict[str, str]:
-        labeled = self._labeled
+        labeled = self.labeled
         return {os.fsdecode(file): labeled.classes[label]
                 for file, label in zip(labeled.files, labeled.labels, strict=True)}
 
     def images(self) -> list[str]:
         """Lists the paths of all images. Raises DataError for shards, which hold no image files."""
-        if self._labeled.shards is not None:
+        if self.labeled.shards is not None:
             raise DataError(f'{self.spec.split}: labeled shards cannot be surveyed: run `mae-backbone pack --verify`, '
                             'which decodes every image of a shard')
         return list(self._class_of_image)

@@ -4,6 +4,7 @@ import gc
 import hashlib
 import json
 import os
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class CocoFile:
         has_id_zero: whether an annotation has the id 0, which pycocotools counts as not detected.
         num_images_by_url: number of images that are named by their URL only, as in LVIS.
         consistency: contradictions between fields of the objects.
+        box_sizes: of each object in `num_boxes`: height and width of the box, height and width of its image.
     """
     path: str
     categories: dict[Id, str]
@@ -76,6 +78,7 @@ class CocoFile:
     has_id_zero: bool = False
     num_images_by_url: int = 0
     consistency: Consistency = field(default_factory=Consistency)
+    box_sizes: 'array[float]' = field(default_factory=lambda: array('f'))
 
     def faulty_masks(self, kind: str, categories: Collection[Id], *, trained_only: bool) -> list[Id]:
         """Returns the ids of annotations of some categories whose segmentation has a fault of this kind.
@@ -321,6 +324,7 @@ def _add(file: CocoFile, annotation: dict) -> None:
         file.num_crowds[category] += 1
     else:
         file.num_boxes[category] += 1
+        file.box_sizes.extend((annotation['bbox'][3], annotation['bbox'][2], image.height, image.width))
         file.consistency.add(annotation, image.width, image.height, has_mask=mask_kind in ('', 'partial'))
     file.num_out_of_bounds += _is_out_of_bounds(annotation['bbox'], image)
 

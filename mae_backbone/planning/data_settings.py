@@ -1,0 +1,248 @@
+"""Compares settings of a config that belong to the data with the images of the user: pixels, crops and anchors.
+
+A setting of another data set makes no run fail: it learns less. The warnings name what to write instead. They are
+computed from a sample of the images, see `fingerprint`, and from all boxes.
+"""
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from mmengine.config import Config
+
+from mae_backbone.formats.class_folders import ClassFolders
+from mae_backbone.formats.coco import CocoFormat
+from mae_backbone.formats.data_format import DataFormat
+from mae_backbone.formats.label_maps import LabelMaps
+from mae_backbone.formats.registry import formats_in
+from mae_backbone.formats.unlabeled import UnlabeledImages
+from mae_backbone.planning.anchors import anchor_warning
+from mae_backbone.planning.fingerprint import BoxSizes, ImageSample, box_sizes, sample_images
+from mae_backbone.planning.resizing import resized
+
+# Normalized with the values of another set, images have a mean of `offset` instead of 0 and a deviation of `ratio`
+# instead of 1. With ImageNet's values, photographs stay below: the darkest public set that we know of, Cityscapes, has
+# an offset of 0.87 and a ratio of 0.82, CamVid 0.33 and 1.34. Fluorescence images of nuclei have 1.5.
+MAX_OFFSET, MAX_RATIO = 1.0, 2.0
+# A reduction loses what is smaller than the factor. ImageNet's photographs are reduced by 1.5 and camera images by 12
+# to 224 pixels, and their objects are still recognized. Small crops show parts, whose texture a strong reduction
+# removes: those of the demo configs are reduced by up to 4. Our choices.
+_MAX_REDUCTION, _MAX_REDUCTION_SMALL, _SMALL = 16.0, 6.0, 128
+_MAX_ENLARGEMENT = 4.0  # beyond, a patch of 16 pixels shows fewer than 4 x 4 pixels of the image
+_MAX_CUT = 0.1          # fraction of objects that no crop can show as a whole. None of our demo sets has above 0.02
+# Fraction of the area of the median image that a crop shows. It is 0.21 in CamVid, 0.28 in Cityscapes, 1 in ADE20K.
+_MIN_SHOWN = 0.04
+
+
+class _Context(NamedTuple):
+    """A training set with its measurements, and where its settings are in the config."""
+
+    cfg: Config
+    data_format: DataFormat
+    path: str  # of the data set in the config, such as 'train_dataloader.dataset'
+    images: ImageSample
+    boxes: BoxSizes | None
+
+    @property
+    def split_pipeline(self) -> list[dict]:
+        """Steps of the pipeline of the data set."""
+        return list(self.data_format.spec.option('pipeline') or [])
+
+
+def setting_warnings(cfg: Config) -> list[str]:
+    """Measures the training sets of a config, and returns a line for each setting that does not fit them.
+
+    Data sets in formats that are not understood, or that cannot be read, are left out: `check_data` reports these.
+
+    Args:
+        cfg: config of MMEngine's Runner, after `adapt_classes`.
+    """
+    warnings: list[str] = []
+    for data_format in formats_in(cfg, ['train']):
+        if not data_format.spec.is_local:
+            continue
+        images, path = sample_images(data_format), _path_of(cfg, data_format.spec.cfg)
+        if images is not None:
+            context = _Context(cfg, data_format, path, images, box_sizes(data_format))
+            warnings += [*_pixel_warning(context), *_size_warning(context), *_crop_warning(context),
+                         *_anchor_warning(context)]
+    return [f'warning: {line}' for line in dict.fromkeys(warnings)]
+
+
+# ---- mean and standard deviation
+
+def _pixel_warning(context: _Context) -> Iterator[str]:
+    key, preprocessor = _preprocessor(context.cfg)
+    mean, std = (np.array(preprocessor.get(name) or [], float) for name in ('mean', 'std'))
+    images, channels = context.images, len(context.images.mean)
+    if not mean.size or mean.size != std.size or mean.size not in (1, channels):
+        return
+    # Readers give RGB. Pipelines of mmdet and mmseg load BGR, which the preprocessor may turn around.
+    is_bgr = isinstance(context.data_format, (CocoFormat, LabelMaps))
+    is_turned = bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
+    order = slice(None, None, -1) if is_bgr != is_turned and channels == 3 else slice(None)
+    own_mean, own_std = images.mean[order], images.std[order]
+    offset = (np.abs(own_mean - mean) / std).max()
+    ratio = own_std / std
+    # Channels of a single value everywhere, such as an empty band, have no deviation to normalize.
+    spread = np.maximum(ratio, 1 / np.maximum(ratio, 1e-9))[own_std > 0]
+    if offset <= MAX_OFFSET and (not spread.size or spread.max() <= MAX_RATIO):
+        return
+    root = _folder(context.data_format)
+    is_part = len(images.sizes) < images.num_images and root and channels == 3
+    more = f' (`mae-backbone measure {root}` reads more)' if is_part else ''
+    yield (f'mean and std of the config do not fit the images: {_numbers(mean)} and {_numbers(std)}, but '
+           f'{len(images.sizes)} sampled images have {_numbers(own_mean)} and {_numbers(own_std)}{more}. Normalized '
+           f'images would have a mean of {_worst(own_mean - mean, std):.1f} instead of 0 and a deviation of '
+           f'{ratio[np.argmax(np.abs(np.log(np.maximum(ratio, 1e-9))))]:.1f} instead of 1. Write --cfg-options '
+           f'{key}.mean={_listed(own_mean)} {key}.std={_listed(np.maximum(own_std, 1.0))}, unless the encoder was '
+           'pretrained with the values of the config')
+
+
+def _preprocessor(cfg: Config) -> tuple[str, dict]:
+    """Key and settings of the data preprocessor."""
+    own = (cfg.get('model') or {}).get('data_preprocessor')
+    return ('model.data_preprocessor', own) if own else ('data_preprocessor', cfg.get('data_preprocessor') or {})
+
+
+def _worst(difference: np.ndarray, std: np.ndarray) -> float:
+    """The element of difference / std that is furthest from 0."""
+    offsets = difference / std
+    return float(offsets[np.abs(offsets).argmax()])
+
+
+def _folder(data_format: DataFormat) -> str:
+    """Folder of the images, which `measure` takes; '' if they are in no single folder."""
+    spec = data_format.spec
+    if isinstance(data_format, CocoFormat):
+        return spec.folder('img')
+    if isinstance(data_format, LabelMaps):
+        return spec.folder('img_path')
+    if isinstance(data_format, ClassFolders):
+        return str(data_format.folder) if data_format.labeled.shards is None and data_format.folder.is_dir() else ''
+    root = spec.option('data_root')
+    return root if isinstance(root, str) and not spec.option('reader') else ''
+
+
+# ---- size of the model's input
+
+def _size_warning(context: _Context) -> Iterator[str]:
+    """Compares the magnification of crops in pretraining, and of whole images in classification."""
+    data_format = context.data_format
+    if not isinstance(data_format, (UnlabeledImages, ClassFolders)):
+        return
+    option = data_format.spec.option('image_size')
+    side = math.sqrt(math.prod(option)) if isinstance(option, (list, tuple)) else float(option)
+    area = float(np.median(context.images.sizes.prod(axis=1)))
+    is_pretraining = isinstance(data_format, UnlabeledImages)
+    low, high = data_format.spec.option('scale') if is_pretraining else (1.0, 1.0)
+    reduction = math.sqrt(area * (low + high) / 2) / side
+    largest = _MAX_REDUCTION_SMALL if side < _SMALL else _MAX_REDUCTION
+    height, width = np.median(context.images.sizes, axis=0).round().astype(int).tolist()
+    crops = f'crops of {low:g} to {high:g} of the area of an image' if is_pretraining else 'images'
+    if reduction > largest:
+        advice = f'{_image_size_options(context, side * reduction / largest)} for a larger input'
+        if is_pretraining:
+            # Crops between the size of the input and twice its size.
+            scale = tuple(float(f'{min(1.0, factor * side ** 2 / area):.2g}') for factor in (1.0, 4.0))
+            advice = f'{context.path}.scale=({scale[0]:g},{scale[1]:g}) for smaller crops, or --cfg-options {advice}'
+        yield (f'{crops} are reduced by {reduction:.0f} to {side:.0f} pixels (median image {height}x{width}, expected '
+               f'at most {largest:.0f}): detail is lost. Write --cfg-options {advice}')
+    elif is_pretraining and 1 / reduction > _MAX_ENLARGEMENT:
+        yield (f'{crops} are enlarged by {1 / reduction:.0f} to {side:.0f} pixels (median image {height}x{width}, '
+               f'expected at most {_MAX_ENLARGEMENT:.0f}), which costs time and adds no detail. Write --cfg-options '
+               f'{_image_size_options(context, side * reduction)}')
+
+
+def _image_size_options(context: _Context, side: float) -> str:
+    """Options that set the side of the input of all data sets and of the model to about `side` pixels."""
+    model = context.cfg.model
+    name = 'encoder' if 'encoder' in model else 'backbone'
+    patch = (model.get(name) or {}).get('patch_size') or 16
+    size = max(2, math.ceil(side / patch)) * patch
+    others = [f'{split}_dataloader.dataset' for split in ('val', 'test')
+              if 'image_size' in ((context.cfg.get(f'{split}_dataloader') or {}).get('dataset') or {})]
+    return ' '.join(f'{key}.image_size={size}' for key in (context.path, *others, f'model.{name}'))
+
+
+# ---- crops of detection and segmentation
+
+def _crop_warning(context: _Context) -> Iterator[str]:
+    pipeline = context.split_pipeline
+    index, size = _crop_of(pipeline)
+    if size is None:
+        return
+    key, before = f'{context.path}.pipeline.{index}.crop_size', pipeline[:index]
+    if context.boxes is not None:
+        boxes = resized(context.boxes.boxes, context.boxes.images, before)
+        if boxes is None:
+            return
+        cut = float((boxes > np.array(size)).any(axis=1).mean())
+        if cut > _MAX_CUT:
+            side = _multiple_above(np.percentile(boxes.max(axis=1), 95))
+            yield (f'{cut:.0%} of the objects are larger than the crops of {size[0]}x{size[1]} pixels in training '
+                   f'(expected at most {_MAX_CUT:.0%}; 95 % of the objects measure up to '
+                   f'{np.percentile(boxes.max(axis=1), 95):.0f} pixels): they are never seen as a whole. Write '
+                   f'--cfg-options "{key}=({side},{side})", or resize the images')
+        return
+    images = resized(context.images.sizes, context.images.sizes, before)
+    if images is None:
+        return
+    area = float(np.median(images.prod(axis=1)))
+    if math.prod(size) < _MIN_SHOWN * area:
+        side = _multiple_above(math.sqrt(_MIN_SHOWN * area))
+        yield (f'crops of {size[0]}x{size[1]} pixels show {math.prod(size) / area:.1%} of a median image in training '
+               f'(expected at least {_MIN_SHOWN:.0%}): too little to recognize classes by their surroundings. Write '
+               f'--cfg-options "{key}=({side},{side})", or resize the images')
+
+
+def _crop_of(pipeline: Sequence[dict]) -> tuple[int, tuple[int, int] | None]:
+    """Index and (height, width) of the random crop of a pipeline; None if it has none in pixels."""
+    for index, step in enumerate(pipeline):
+        size = step.get('crop_size')
+        if str(step.get('type')).split('.')[-1] == 'RandomCrop' and not str(step.get('crop_type')).startswith('rel'):
+            size = (size, size) if isinstance(size, int) else size
+            return index, (int(size[0]), int(size[1])) if size else None
+    return 0, None
+
+
+def _multiple_above(side: float, divisor: int = 64) -> int:
+    """The next multiple of the divisor, which the paddings of our configs divide."""
+    return math.ceil(side / divisor) * divisor
+
+
+# ---- anchors
+
+def _anchor_warning(context: _Context) -> Iterator[str]:
+    if context.boxes is None:
+        return
+    boxes = resized(context.boxes.boxes, context.boxes.images, context.split_pipeline)
+    if boxes is None:
+        return
+    model = context.cfg.get('model') or {}
+    for head in ('rpn_head', 'bbox_head'):
+        settings = model.get(head) if isinstance(model.get(head), dict) else None
+        generator = (settings or {}).get('anchor_generator')
+        if isinstance(generator, dict):
+            line = anchor_warning(generator, f'model.{head}.anchor_generator', boxes)
+            yield from [line] if line else []
+
+
+# ---- words
+
+def _path_of(cfg: Config, dataset: dict) -> str:
+    """Where a data set of training is in the config."""
+    def search(node: Any, path: str) -> str | None:
+        if node is dataset:
+            return path
+        children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        return next((hit for key, child in children if (hit := search(child, f'{path}.{key}'))), None)
+    return search(cfg.train_dataloader.dataset, 'train_dataloader.dataset') or 'train_dataloader.dataset'
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ', '.join(f'{value:.0f}' for value in values)
+
+
+def _listed(values: np.ndarray) -> str:
+    return '[' + ','.join(f'{value:.1f}' for value in values) + ']'
