@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from mmengine.config import Config, DictAction
 
+from mae_backbone.cli.check_settings import check_settings
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.compat import quiet_logs
 from mae_backbone.utils.config_files import find_config
@@ -35,6 +36,8 @@ _VARIABLES = {'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'te
 # Options that set what people want to set with such a variable.
 _OPTIONS_FOR = {'max_iters': '--iters', 'max_epochs': '--epochs', 'data_root': '--data-root', 'base_lr': '--lr',
                 'lr': '--lr', 'batch_size': '--batch-size'}
+# Keys that commands set from options of their own.
+_OWN_OPTIONS = {'launcher': '--launcher', 'resume': '--resume'}
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -42,7 +45,8 @@ def load_config(args: argparse.Namespace) -> Config:
 
     Raises:
         FileNotFoundError: the config does not exist.
-        ValueError: a key is unknown, or the config has no data_root for --data-root.
+        ValueError: a key is unknown or has no effect, a number is out of range, or the config has no data_root for
+            --data-root.
     """
     path = find_config(args.config)
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
@@ -51,7 +55,9 @@ def load_config(args: argparse.Namespace) -> Config:
     _drop_scope(cfg._cfg_dict)
     options = parse_options(args.cfg_options or [])
     check_keys(cfg, options)
+    _check_conflicts(args, options)
     cfg.merge_from_dict(options)
+    check_settings(cfg)
     if args.data_root:
         from mae_backbone.planning.adapt_config import replace_data_root
         replace_data_root(cfg, args.data_root)
@@ -87,6 +93,25 @@ def check_keys(cfg: Config, options: dict[str, object]) -> None:
             raise ValueError(f'--cfg-options {option}: unknown key {first!r}'
                              + (f'; did you mean {similar[0]!r}?' if similar else
                                 ', see the top-level keys of the config'))
+
+
+def _check_conflicts(args: argparse.Namespace, options: dict[str, object]) -> None:
+    """Refuses options that another one, or the reading of the config, makes ineffective.
+
+    Raises:
+        ValueError: such an option.
+    """
+    for option in options:
+        first, last = option.split('.')[0], option.split('.')[-1]
+        if first in _OWN_OPTIONS:
+            raise ValueError(f'--cfg-options {option} has no effect: pass {_OWN_OPTIONS[first]} instead')
+        if first == 'custom_imports':
+            raise ValueError(f'--cfg-options {option} has no effect: modules are imported when the config is read. '
+                             'Write custom_imports into the config file')
+        if last == 'data_root' and args.data_root:
+            raise ValueError(f'--cfg-options {option} and --data-root set the same folder: pass one of them')
+        if option == 'work_dir' and getattr(args, 'work_dir', None):
+            raise ValueError('--cfg-options work_dir and --work-dir set the same folder: pass one of them')
 
 
 def _keys_that_count(cfg: Config, variable: str) -> str:

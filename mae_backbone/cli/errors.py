@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 
+from mae_backbone.cli.raw_errors import explain_raw
 from mae_backbone.utils.subprocesses import end_with_parent
 
 # Messages of gloo and NCCL when another process of the run has ended.
@@ -161,10 +162,11 @@ def _distributed() -> ModuleType | None:
 def explain(error: BaseException) -> str | None:
     """Returns one readable message for a mistake that a user can correct, or None for a defect of the program."""
     text = str(error)
-    for rule in (_lost_process, _no_space, _file_error, _out_of_memory, _config_error):
+    for rule in (_lost_process, _no_space, _out_of_memory, _config_error, _library_value, _file_error):
         if (message := rule(error, text)) is not None:
             return message
-    return explain(error.__cause__) if isinstance(error.__cause__, Exception) else None
+    message = explain(error.__cause__) if isinstance(error.__cause__, Exception) else None
+    return message if message is not None else explain_raw(error)
 
 
 def _lost_process(error: BaseException, text: str) -> str | None:
@@ -219,6 +221,21 @@ def _config_error(error: BaseException, text: str) -> str | None:
     if isinstance(error, SyntaxError):
         return f'the config is not valid Python: {error.filename}, line {error.lineno}: {error.msg}'
     return None
+
+
+def _library_value(error: BaseException, text: str) -> str | None:
+    """A ValueError of a library, whose text names a value but not the setting."""
+    if type(error) is not ValueError or _raised_by_us(error) or 'mae_backbone' in text:
+        return None
+    return explain_raw(error)
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether a file of this package raises an error, so that its text is written for a user."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is None or traceback.tb_frame.f_globals.get('__name__', '').startswith('mae_backbone')
 
 
 def _without_worker_traceback(text: str, error: BaseException) -> str:

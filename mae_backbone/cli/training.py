@@ -20,6 +20,10 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
         ValueError: an option that does not fit the config.
     """
     lines = []
+    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
+    if missing:
+        raise ValueError(f'the config has no {" and no ".join(missing)}, which a training needs: take another config '
+                         '(configs of nearest neighbors are for `mae-backbone test`)')
     if args.seed is not None:
         cfg.merge_from_dict({'randomness.seed': args.seed})
     if getattr(args, 'labels', None) is not None:

@@ -275,9 +275,12 @@ class Runner(mmengine.runner.Runner):
                          diff_rank_seed: bool = False) -> DataLoader:
         """Builds a loader; with fewer images than a batch and `drop_last`, the batch is made smaller.
 
-        MMEngine would have no batch, and fail. `LoadImage` replaces mmcv's transform of the pipelines, which
-        decodes images of any size.
+        MMEngine would have no batch, and fail. Without workers, `persistent_workers` is ignored. `LoadImage` replaces
+        mmcv's transform of the pipelines, which decodes images of any size.
         """
+        if isinstance(dataloader, dict) and dataloader.get('persistent_workers') and not dataloader.get('num_workers'):
+            logging.getLogger('mae_backbone').info('persistent_workers is off: num_workers is 0')
+            dataloader = dict(dataloader, persistent_workers=False)
         if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):
             dataloader = dict(dataloader, dataset=with_own_loading(dataloader['dataset']))
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)

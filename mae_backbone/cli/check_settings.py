@@ -1,0 +1,161 @@
+"""Checks the numbers of a config that torch and MMEngine would refuse late, misread, or accept without effect."""
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+
+DTYPES = ('float32', 'bfloat16', 'float16')
+_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'WARN', 'ERROR', 'CRITICAL', 'FATAL', 'NOTSET')
+_MAX_SEED = 2 ** 32 - 1  # of NumPy
+
+
+class _Rule(NamedTuple):
+    """A condition that a value must meet, in words."""
+
+    expected: str
+    is_valid: Callable[[Any], bool]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_POSITIVE = _Rule('a number greater than 0', lambda value: _is_number(value) and value > 0)
+_NOT_NEGATIVE = _Rule('a number of 0 or more', lambda value: _is_number(value) and value >= 0)
+_COUNT = _Rule('an integer of 1 or more', lambda value: _is_integer(value) and value >= 1)
+_FROM_0 = _Rule('an integer of 0 or more', lambda value: _is_integer(value) and value >= 0)
+_WORKERS = _Rule("an integer of 0 or more, or 'auto' for training",
+                 lambda value: value == 'auto' or (_is_integer(value) and value >= 0))
+_INTERVAL = _Rule('an integer of 1 or more, or -1 for never', lambda value: _is_integer(value) and
+                  (value >= 1 or value == -1))
+_BETAS = _Rule('two numbers in [0, 1), such as (0.9,0.999)', lambda value: isinstance(value, (list, tuple)) and
+               len(value) == 2 and all(_is_number(beta) and 0 <= beta < 1 for beta in value))
+_SEED = _Rule('an integer in 0..2**32 - 1', lambda value: value is None or (
+    _is_integer(value) and 0 <= value <= _MAX_SEED))
+_LEVEL = _Rule(f'one of {", ".join(_LEVELS[:3])}, ERROR', lambda value: value in _LEVELS)
+_DTYPE = _Rule(f'one of {", ".join(DTYPES)}', lambda value: value is None or value in DTYPES)
+_MEAN = _Rule('a list of numbers, one for each channel', lambda value: value is None or (
+    isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))))
+_STD = _Rule('a list of numbers greater than 0, one for each channel', lambda value: value is None or (
+    isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_number(std) and std > 0 for std in value)))
+_SETTINGS = _Rule('a dict of settings', lambda value: value is None or isinstance(value, dict))
+_LIST = _Rule('a list of dicts with a type', lambda value: value is None or (isinstance(value, (list, tuple)) and all(
+    isinstance(item, dict) or not isinstance(item, (str, int, float)) for item in value)))
+_SCHEDULE = _Rule('a dict or a list of dicts with a type', lambda value: isinstance(value, dict) or
+                  _LIST.is_valid(value))
+_FACTOR = _Rule('a number greater than 0 and at most 1', lambda value: _is_number(value) and 0 < value <= 1)
+
+_RULES = {
+    'optim_wrapper.optimizer.lr': _POSITIVE,
+    'optim_wrapper.optimizer.weight_decay': _NOT_NEGATIVE,
+    'optim_wrapper.optimizer.eps': _NOT_NEGATIVE,
+    'optim_wrapper.optimizer.betas': _BETAS,
+    'optim_wrapper.accumulative_counts': _COUNT,
+    'optim_wrapper.dtype': _DTYPE,
+    'optim_wrapper.clip_grad': _SETTINGS,
+    'optim_wrapper.clip_grad.max_norm': _POSITIVE,
+    'optim_wrapper.clip_grad.clip_value': _POSITIVE,
+    'optim_wrapper.clip_grad.norm_type': _Rule('a number greater than 0, or inf', lambda value: isinstance(
+        value, (int, float)) and value > 0),
+    'optim_wrapper.paramwise_cfg.layer_decay': _FACTOR,
+    'auto_scale_lr.base_batch_size': _COUNT,
+    'train_cfg.max_epochs': _COUNT,
+    'train_cfg.max_iters': _COUNT,
+    'train_cfg.val_interval': _COUNT,
+    'train_cfg.val_begin': _FROM_0,
+    'default_hooks.logger.interval': _COUNT,
+    'default_hooks.checkpoint.interval': _INTERVAL,
+    'default_hooks.checkpoint.max_keep_ckpts': _INTERVAL,
+    'log_processor.window_size': _COUNT,
+    'log_level': _LEVEL,
+    'randomness.seed': _SEED,
+    'env_cfg': _Rule('a dict of settings', lambda value: isinstance(value, dict)),
+    'custom_hooks': _LIST,
+    'param_scheduler': _SCHEDULE,
+    'model': _Rule("a dict with the type of the model", lambda value: isinstance(value, dict) and 'type' in value),
+    'model.data_preprocessor.mean': _MEAN,
+    'model.data_preprocessor.std': _STD,
+}
+# Of every part of the model that has these keys. Some parts take a number for each level or side.
+_PARTS = {key: _Rule(f'{rule.expected}, or a list of such', lambda value, rule=rule: value is None or all(
+    map(rule.is_valid, value if isinstance(value, (list, tuple)) and value else [value])))
+    for rule, keys in (
+        (_COUNT, ('width', 'heads', 'depth', 'patch_size', 'image_size', 'pretrain_image_size', 'in_channels',
+                  'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'channels', 'decoder_width',
+                  'decoder_heads', 'input_stride', 'strides', 'featmap_strides')),
+        (_FROM_0, ('num_classes', 'window_size', 'num_convs', 'extra_levels')),
+        (_POSITIVE, ('mlp_ratio', 'scales', 'ratios')),
+        (_Rule('a number in [0, 1)', lambda value: _is_number(value) and 0 <= value < 1),
+         ('drop_path_rate', 'dropout_ratio', 'label_smoothing')))
+    for key in keys}
+_LOADER_RULES = {'batch_size': _COUNT, 'num_workers': _WORKERS}
+
+
+def check_settings(cfg: Config) -> None:
+    """Refuses numbers out of their range.
+
+    Raises:
+        ValueError: names the key, its value and what was expected.
+    """
+    for key, rule in _RULES.items():
+        for value in _values(cfg, key):
+            _check(key, value, rule)
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        for name, rule in _LOADER_RULES.items():
+            if isinstance(loader, dict) and name in loader and not (name == 'batch_size' and loader[name] is None):
+                _check(f'{split}_dataloader.{name}', loader[name], rule)
+    _check_parts(cfg.get('model'), 'model')
+    schedule = cfg.get('param_scheduler') or []
+    for index, scheduler in enumerate([schedule] if isinstance(schedule, dict) else schedule):
+        if isinstance(scheduler, dict):
+            _check_scheduler(scheduler, f'param_scheduler.{index}')
+    _check_channels(cfg)
+
+
+def _check(key: str, value: object, rule: _Rule) -> None:
+    if not rule.is_valid(value):
+        raise ValueError(f'{key}={value!r:.80}, expected {rule.expected}: correct it in the config, or pass '
+                         f'--cfg-options {key}=...')
+
+
+def _values(cfg: Any, key: str) -> Iterator[Any]:
+    """The value at a dotted key, if all of its parents are dicts that have it."""
+    first, _, rest = key.partition('.')
+    if not isinstance(cfg, (dict, Config)) or first not in cfg:
+        return
+    if rest:
+        yield from _values(cfg[first], rest)
+    else:
+        yield cfg[first]
+
+
+def _check_parts(node: Any, path: str) -> None:
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, (list, tuple)) else ()
+    for key, child in children:
+        if isinstance(node, dict) and key in _PARTS and not isinstance(child, dict):
+            _check(f'{path}.{key}', child, _PARTS[key])
+        else:
+            _check_parts(child, f'{path}.{key}')
+
+
+def _check_scheduler(scheduler: dict, key: str) -> None:
+    begin, end = scheduler.get('begin', 0), scheduler.get('end')
+    if _is_number(begin) and _is_number(end) and end <= begin:
+        raise ValueError(f'{key} begins at {begin} and ends at {end}, expected an end after the beginning: set '
+                         f'{key}.begin and {key}.end')
+    if 'start_factor' in scheduler:
+        _check(f'{key}.start_factor', scheduler['start_factor'], _FACTOR)
+
+
+def _check_channels(cfg: Config) -> None:
+    """Refuses a mean and a deviation for different numbers of channels."""
+    (mean,), (std,) = (list(_values(cfg, f'model.data_preprocessor.{name}')) or [None] for name in ('mean', 'std'))
+    if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
+        raise ValueError(f'model.data_preprocessor has mean={mean} and std={std}, expected both with a number for each '
+                         'channel, or neither: set both')
