@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 DTYPES = ('float32', 'bfloat16', 'float16')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'WARN', 'ERROR', 'CRITICAL', 'FATAL', 'NOTSET')
+_ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')  # MMEngine ignores any other key
 _MAX_SEED = 2 ** 32 - 1  # of NumPy
 
 
@@ -43,7 +44,13 @@ _MEAN = _Rule('a list of numbers, one for each channel', lambda value: value is 
     isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))))
 _STD = _Rule('a list of numbers greater than 0, one for each channel', lambda value: value is None or (
     isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_number(std) and std > 0 for std in value)))
-_SETTINGS = _Rule('a dict of settings', lambda value: value is None or isinstance(value, dict))
+_CLIPPING = ('type', 'max_norm', 'norm_type', 'clip_value', 'error_if_nonfinite', 'foreach')
+_CLIP = _Rule('a dict such as dict(max_norm=1.0)', lambda value: value is None or (
+    isinstance(value, dict) and set(value) <= set(_CLIPPING) and not {'max_norm', 'clip_value'}.isdisjoint(value)))
+_FRACTIONS = _Rule('two fractions in (0, 1], the smaller one first', lambda value: isinstance(value, (list, tuple)) and
+                   len(value) == 2 and all(map(_is_number, value)) and 0 < value[0] <= value[1] <= 1)
+_PROBABILITY = _Rule('a number in [0, 1]', lambda value: _is_number(value) and 0 <= value <= 1)
+_FLAG = _Rule('True or False', lambda value: isinstance(value, bool))
 _LIST = _Rule('a list of dicts with a type', lambda value: value is None or (isinstance(value, (list, tuple)) and all(
     isinstance(item, dict) or not isinstance(item, (str, int, float)) for item in value)))
 _SCHEDULE = _Rule('a dict or a list of dicts with a type', lambda value: isinstance(value, dict) or
@@ -57,7 +64,7 @@ _RULES = {
     'optim_wrapper.optimizer.betas': _BETAS,
     'optim_wrapper.accumulative_counts': _COUNT,
     'optim_wrapper.dtype': _DTYPE,
-    'optim_wrapper.clip_grad': _SETTINGS,
+    'optim_wrapper.clip_grad': _CLIP,
     'optim_wrapper.clip_grad.max_norm': _POSITIVE,
     'optim_wrapper.clip_grad.clip_value': _POSITIVE,
     'optim_wrapper.clip_grad.norm_type': _Rule('a number greater than 0, or inf', lambda value: isinstance(
@@ -74,17 +81,31 @@ _RULES = {
     'log_processor.window_size': _COUNT,
     'log_level': _LEVEL,
     'randomness.seed': _SEED,
-    'env_cfg': _Rule('a dict of settings', lambda value: isinstance(value, dict)),
+    'env_cfg': _Rule(f'a dict with the keys {", ".join(_ENVIRONMENT)}', lambda value: isinstance(value, dict)
+                     and set(value) <= set(_ENVIRONMENT)),
     'custom_hooks': _LIST,
     'param_scheduler': _SCHEDULE,
     'model': _Rule("a dict with the type of the model", lambda value: isinstance(value, dict) and 'type' in value),
+    'model.probe': _FLAG,
+    'sync_bn': _Rule("'torch' or 'mmcv'", lambda value: value in (None, 'torch', 'mmcv')),
+    'train_dataloader.dataset.augment.scale': _FRACTIONS,
+    'train_dataloader.dataset.augment.hflip': _PROBABILITY,
+    'train_dataloader.dataset.augment.vflip': _PROBABILITY,
+    'train_dataloader.dataset.augment.re_prob': _PROBABILITY,
     'model.data_preprocessor.mean': _MEAN,
     'model.data_preprocessor.std': _STD,
 }
+
+
+def _of_each(rule: _Rule) -> _Rule:
+    def is_valid(value: Any) -> bool:
+        values = value if isinstance(value, (list, tuple)) and value else [value]
+        return value is None or all(map(rule.is_valid, values))
+    return _Rule(f'{rule.expected}, or a list of such', is_valid)
+
+
 # Of every part of the model that has these keys. Some parts take a number for each level or side.
-_PARTS = {key: _Rule(f'{rule.expected}, or a list of such', lambda value, rule=rule: value is None or all(
-    map(rule.is_valid, value if isinstance(value, (list, tuple)) and value else [value])))
-    for rule, keys in (
+_PARTS = {key: _of_each(rule) for rule, keys in (
         (_COUNT, ('width', 'heads', 'depth', 'patch_size', 'image_size', 'pretrain_image_size', 'in_channels',
                   'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'channels', 'decoder_width',
                   'decoder_heads', 'input_stride', 'strides', 'featmap_strides')),
@@ -149,6 +170,8 @@ def _check_scheduler(scheduler: dict, key: str) -> None:
     if _is_number(begin) and _is_number(end) and end <= begin:
         raise ValueError(f'{key} begins at {begin} and ends at {end}, expected an end after the beginning: set '
                          f'{key}.begin and {key}.end')
+    if scheduler.get('T_max') is not None:
+        _check(f'{key}.T_max', scheduler['T_max'], _POSITIVE)
     if 'start_factor' in scheduler:
         _check(f'{key}.start_factor', scheduler['start_factor'], _FACTOR)
 

@@ -1,4 +1,5 @@
 """The plan of a run, printed before it starts."""
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,39 +17,69 @@ if TYPE_CHECKING:
     from mae_backbone.models.pretrainer import MAEPretrainer
 
 
-def print_plan(runner: Runner, lines: list[str]) -> None:
-    """Prints the model, `lines`, the device, the length and memory of the run, and where results go."""
+def print_plan(runner: Runner, lines: list[str], *, trains: bool = True) -> None:
+    """Prints the model, `lines`, the device, the length and memory of the run, and where results go.
+
+    Args:
+        runner: of the run.
+        lines: about the config and the data.
+        trains: whether the run is a training, which has a length.
+    """
     sizes = [(p.numel(), p.requires_grad) for p in runner.model.parameters()]
     log_rank0(f'model: {type(runner.model).__name__}, {sum(size for size, _ in sizes) / 1e6:.2f} M parameters, '
               f'{sum(size for size, trained in sizes if trained) / 1e6:.2f} M of them trained')
-    for line in lines:
+    for line in with_real_batch(runner, lines) if trains else lines:
         log_rank0(line)
     device = get_device()
     detail = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} threads'
     log_rank0(f'device: {device}, {detail}')
-    for line in length_and_memory(runner):
+    for line in length_and_memory(runner) if trains else ():
         log_rank0(line)
     log_rank0(f'results go to {runner.work_dir}')
 
 
+def with_real_batch(runner: Runner, lines: list[str]) -> list[str]:
+    """The lines of a plan, with the batch that will run if the training set is smaller than the batch of the config."""
+    batch, images = _batch_size(runner), len(runner.train_dataloader.sampler)
+
+    def corrected(match: re.Match) -> str:
+        planned, processes, accumulated = (int(match[name]) for name in ('planned', 'processes', 'accumulated'))
+        if batch == planned:
+            return match[0]
+        return (f'effective batch {batch * processes * accumulated} = {batch} per process x {processes} processes x '
+                f'{accumulated} accumulated ({planned} in the config, but the training set has {images} images per '
+                'process)')
+    return [_BATCH.sub(corrected, line) for line in lines]
+
+
+# As `set_batch_and_lr` writes it.
+_BATCH = re.compile(r'effective batch \d+ = (?P<planned>\d+) per process x (?P<processes>\d+) processes x '
+                    r'(?P<accumulated>\d+) accumulated')
+
+
+def _batch_size(runner: Runner) -> int:
+    """Images of a step in this process."""
+    loader = runner.train_dataloader
+    return loader.batch_size or loader.batch_sampler.batch_size  # pretraining has a batch sampler of its own
+
+
 def length_and_memory(runner: Runner) -> list[str]:
-    """Lines about the number of steps and the memory of a pretraining; empty for other models."""
+    """Lines about the number of steps, and about the memory of a pretraining."""
     from mae_backbone.models.pretrainer import MAEPretrainer
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, MAEPretrainer):
-        return []
-    loop, images = runner.train_loop, len(runner.train_dataloader.dataset)
-    steps, batch = len(runner.train_dataloader), runner.train_dataloader.batch_sampler.batch_size
+    loop, images, steps = runner.train_loop, len(runner.train_dataloader.dataset), len(runner.train_dataloader)
     in_epochs = isinstance(loop, EpochBasedTrainLoop) and loop.max_iters == loop.max_epochs * steps
     length = f'{loop.max_epochs:,} epochs x {steps:,} steps = ' * in_epochs + f'{loop.max_iters:,} steps'
-    lines = [f'length: {length}, on {images:,} images; the remaining time is measured over the first 20 steps']
-    lines += distillation_lines(model)
+    line = f'length: {length}, on {images:,} images'
+    if not isinstance(model, MAEPretrainer):
+        return [line]
+    lines = [f'{line}; the remaining time is measured over the first 20 steps', *distillation_lines(model)]
     if model.freeze_encoder_iters:
         lines.append(f'encoder: frozen in the first {model.freeze_encoder_iters:,} steps, in which only the decoder '
                      'is trained')
     if any(hasattr(p, 'full_tensor') for p in model.parameters()):  # sharded: each process holds a part
         return lines
-    return [*lines, memory_line(model, runner.optim_wrapper, batch)]
+    return [*lines, memory_line(model, runner.optim_wrapper, _batch_size(runner))]
 
 
 def distillation_lines(model: 'MAEPretrainer') -> list[str]:

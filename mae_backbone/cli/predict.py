@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from mae_backbone.cli.config import adapt_classes, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.planning.adapt_config import take_classes
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.prediction.results import Results
@@ -40,9 +41,12 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args)
     files = find_inputs(args.images)
     check_output(files, args.images, args.out)
-    adapt_classes(cfg)
+    names = checkpoint_classes(args.checkpoint)
     if args.data_root:
-        match_classes(cfg, checkpoint_classes(args.checkpoint), args.checkpoint, with_labels=False)
+        adapt_classes(cfg)
+        match_classes(cfg, names, args.checkpoint, with_labels=False)
+    else:
+        take_classes(cfg, names)
     predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold, tile=args.tile, overlap=args.overlap,
                           tta=args.tta)
     make_folder(args.out, '-o')

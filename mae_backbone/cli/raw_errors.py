@@ -25,7 +25,8 @@ _RUNNER = {
     'build_optim_wrapper': 'optim_wrapper', 'build_dataloader': 'the dataloader', 'build_train_loop': 'train_cfg',
     'build_val_loop': 'val_cfg', 'build_test_loop': 'test_cfg', 'build_evaluator': 'the evaluator',
     'build_visualizer': 'visualizer', 'build_log_processor': 'log_processor', 'wrap_model': 'model_wrapper_cfg',
-    'scale_lr': 'auto_scale_lr', '_log_env': 'env_cfg'}
+    'scale_lr': 'auto_scale_lr', 'turn_on_activation_checkpointing': 'activation_checkpointing',
+    '_log_env': 'env_cfg'}
 # Messages of torch -> advice.
 _ADVICE = (
     (r'Expected more than 1 value per channel when training',
@@ -166,7 +167,7 @@ def _runner(error: BaseException, frames: list[FrameType]) -> str | None:
     """The setting that MMEngine's Runner was reading."""
     for frame in frames:
         name = frame.f_code.co_name
-        if 'runner' in os.path.basename(frame.f_code.co_filename) and name in _RUNNER:
+        if '/runner' in frame.f_code.co_filename.replace(os.sep, '/') and name in _RUNNER:
             return f'the config has settings that cannot be used, check {_RUNNER[name]}'
     if any(_is(frame, 'mmengine/runner/runner.py', '__init__') for frame in frames):
         return 'the config has settings that cannot be used'

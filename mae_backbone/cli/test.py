@@ -42,16 +42,18 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.prediction.tta import use_tta
 
     cfg = load_config(args)
-    lines = data_lines(cfg, ['test'])
     is_random = args.checkpoint == 'random'
+    # Before the data, which take longer to check.
+    names = [] if is_random else checkpoint_classes(args.checkpoint)
+    lines = data_lines(cfg, ['test'])
     if not is_random:
-        lines += match_classes(cfg, checkpoint_classes(args.checkpoint), args.checkpoint)
+        lines += match_classes(cfg, names, args.checkpoint)
     if args.tta:
         lines.append(use_tta(cfg))
     make_folder(cfg.work_dir, '--work-dir')
     cfg.load_from = None if is_random else args.checkpoint
     runner = Runner.quietly_from_cfg(cfg)
-    print_plan(runner, [*lines, f'weights: {args.checkpoint}'])
+    print_plan(runner, [*lines, f'weights: {args.checkpoint}'], trains=False)
     if is_random:
         runner._init_model_weights()  # MMEngine calls it only in train()
     runner.load_or_resume()

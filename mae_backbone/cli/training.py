@@ -20,10 +20,13 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
         ValueError: an option that does not fit the config.
     """
     lines = []
-    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key)]
+    missing = [key for key in ('train_dataloader', 'train_cfg', 'optim_wrapper') if not cfg.get(key, True)]
     if missing:
         raise ValueError(f'the config has no {" and no ".join(missing)}, which a training needs: take another config '
                          '(configs of nearest neighbors are for `mae-backbone test`)')
+    if str(cfg.model.get('type')).endswith('ViTClassifier') and cfg.model.get('num_classes') == 0:
+        raise ValueError('model.num_classes=0 is a classifier without a head, which cannot be trained: set it to the '
+                         'number of classes; configs of nearest neighbors are for `mae-backbone test`')
     if args.seed is not None:
         cfg.merge_from_dict({'randomness.seed': args.seed})
     if getattr(args, 'labels', None) is not None:
@@ -78,8 +81,8 @@ def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = No
     _stretch_schedule(cfg.get('param_scheduler') or [], factor)
     _shorten_intervals(cfg, value, by_epoch=key == 'max_epochs')
     unit = key.removeprefix('max_')
-    return (f'length: {value:,} {unit} ({before:,} in the config); schedule, warm-up and validation interval are '
-            f'multiplied by {factor:.3g}')
+    return (f'schedule, warm-up and validation interval are multiplied by {factor:.3g}: {value:,} {unit} instead of '
+            f'the {before:,} of the config')
 
 
 def _stretch_schedule(param_scheduler: dict | list[dict], factor: float) -> None:

@@ -3,10 +3,12 @@
 A schedule that the user has changed since the checkpoint was saved counts from the first iteration on, as if the run
 had always had it. One that is unchanged continues from its saved state, bit for bit.
 """
-import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from copy import copy
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 
@@ -60,18 +62,71 @@ def resume_optimizer(wrapper: OptimWrapper, schedulers: Iterable[_ParamScheduler
 
 
 def fast_forward(schedulers: list[_ParamScheduler], *, iterations: int, epochs: int) -> None:
-    """Steps schedules through the iterations and epochs of a run, in the order in which MMEngine steps them."""
+    """Takes schedules to where the iterations and epochs of a run lead, with exactly the values of single steps.
+
+    MMEngine's schedulers compute each value from the one before it, and round each time. The steps are therefore taken
+    one by one, but of all parameter groups at once, as an array, and without the bookkeeping of `step`: a second for
+    100,000 iterations.
+    """
+    try:
+        _fast_forward(schedulers, iterations=iterations, epochs=epochs, groups=_stacked_groups)
+    except (TypeError, ValueError):  # a scheduler that compares values, which an array of several cannot be
+        _fast_forward(schedulers, iterations=iterations, epochs=epochs, groups=_single_groups)
+
+
+def _fast_forward(schedulers: list[_ParamScheduler], *, iterations: int, epochs: int,
+                  groups: Callable[[list[dict], str], list[dict]]) -> None:
+    """Takes the steps on copies of the parameter groups, and writes the results back if all succeed."""
+    copies: dict[str, list[dict]] = {}
+    twins = []
+    for scheduler in schedulers:
+        name, real = scheduler.param_name, scheduler.optimizer.param_groups
+        twin = copy(scheduler)
+        twin.optimizer = SimpleNamespace(param_groups=copies.setdefault(name, groups(real, name)))
+        twin.base_values = [group['base'] for group in groups([{'base': base} for base in scheduler.base_values],
+                                                              'base')]
+        twins.append(twin)
     per_epoch = iterations // epochs if epochs else 0
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', UserWarning)  # that the optimizer has not taken these steps
-        for iteration in range(1, iterations + 1):
-            for scheduler in schedulers:
-                if not scheduler.by_epoch:
-                    scheduler.step()
-            if per_epoch and iteration % per_epoch == 0 and iteration // per_epoch <= epochs:
-                for scheduler in schedulers:
-                    if scheduler.by_epoch:
-                        scheduler.step()
+    for iteration in range(1, iterations + 1):
+        ends_epoch = per_epoch and iteration % per_epoch == 0 and iteration // per_epoch <= epochs
+        for twin in twins:
+            if not twin.by_epoch:
+                _step(twin)
+        if ends_epoch:
+            for twin in twins:
+                if twin.by_epoch:
+                    _step(twin)
+    for scheduler, twin in zip(schedulers, twins, strict=True):
+        name, real = scheduler.param_name, scheduler.optimizer.param_groups
+        for group, value in zip(real, _as_numbers([group[name] for group in copies[name]]), strict=True):
+            group[name] = value
+        state = {key: value for key, value in vars(twin).items() if key not in ('optimizer', 'base_values')}
+        vars(scheduler).update(state, _last_value=_as_numbers(twin._last_value))
+
+
+def _step(scheduler: _ParamScheduler) -> None:
+    """`_ParamScheduler.step` without its warnings and prints."""
+    scheduler._global_step += 1
+    if scheduler.begin <= scheduler._global_step < scheduler.end:
+        scheduler.last_step += 1
+        for group, value in zip(scheduler.optimizer.param_groups, scheduler._get_value(), strict=True):
+            group[scheduler.param_name] = value
+    scheduler._last_value = [group[scheduler.param_name] for group in scheduler.optimizer.param_groups]
+
+
+def _as_numbers(values: list) -> list[float]:
+    """Numbers, or one array of them, as numbers."""
+    return np.concatenate([np.atleast_1d(value) for value in values]).tolist()
+
+
+def _stacked_groups(groups: list[dict], name: str) -> list[dict]:
+    """One group that holds a parameter of all groups, and its bounds, as arrays of float64, the numbers of Python."""
+    keys = [key for key in groups[0] if key.endswith(name)]  # such as lr, initial_lr, max_lr
+    return [{key: np.array([group[key] for group in groups], np.float64) for key in keys}]
+
+
+def _single_groups(groups: list[dict], name: str) -> list[dict]:
+    return [{key: value for key, value in group.items() if key != 'params'} for group in groups]
 
 
 def check_epoch_length(meta: dict, length: int, path: str | Path) -> None:

@@ -22,5 +22,8 @@ class UnlabeledImages(DataFormat):
         if isinstance(root, str) and not os.path.exists(root):
             raise DataError(f'{does_not_exist(root)}: pass a folder of images, a list of paths or shards with '
                             '--data-root DIR')
+        if not isinstance(root or '', (str, list, tuple)):
+            raise DataError(f'data_root={root!r} of the {self.spec.split} set, expected a folder, a list of files or '
+                            'shards: pass it with --data-root DIR')
         source = open_source(root or '', suffixes=TRANSFORMS.build(reader).suffixes)
         return [f'{self.spec.split}: {len(source):,} images']

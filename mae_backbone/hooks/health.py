@@ -18,8 +18,8 @@ from mae_backbone.registry import HOOKS
 class HealthHook(MeasuringHook):
     """Measures the effective rank of the features (RankMe) and the spread of the tokens within an image.
 
-    Both are recorded as `rank` and `spread`. The log warns of a collapse and of a plateau, and tells when a plateau
-    ends.
+    Both are recorded as `rank` and `spread`. From iteration 200 on, and with 16 images or more, the log warns of a
+    collapse and of a plateau, and tells when a plateau ends.
 
     Args:
         interval: epochs between two measurements; also at the start and at the end.
@@ -45,7 +45,8 @@ class HealthHook(MeasuringHook):
         runner.logger.info(f'health: effective rank {rank:.1f} of at most {min(features.mean.shape)} (RankMe), spread '
                            f'of the tokens within an image {spread:.2f}; {len(indices)} images, '
                            f'{time.perf_counter() - start:.1f} s')
-        if at > 0:  # random weights would give false alarms
+        # Random weights would give false alarms, and so would weights that hardly differ from them.
+        if at >= _JUDGED_AFTER and len(indices) >= _JUDGED_IMAGES:
             ranks, spreads = (history(runner.message_hub, name)[1].tolist() for name in ('rank', 'spread'))
             for level, line in verdict(ranks, spreads, self.losses(runner, at)):
                 runner.logger.log(level, line)
@@ -72,8 +73,11 @@ def effective_rank(features: Tensor) -> float:
 # Spread below which the tokens of an image are practically equal. The quickstart, which gets past its plateau, has 0.22
 # at its lowest.
 _ALIKE = 0.1
-# Rank below which the features hardly differ between images.
+# Rank below which the features hardly differ between images. The rank of a few images is low whatever the features.
 _COLLAPSED = 2.0
+# Iterations and images from which a run can be judged. In the warm-up, every MAE is on its first plateau; the small
+# configs warm up for 60 to 100 iterations.
+_JUDGED_AFTER, _JUDGED_IMAGES = 200, 16
 
 
 def verdict(ranks: Sequence[float], spreads: Sequence[float], losses: Sequence[float]) -> list[tuple[int, str]]:

@@ -7,7 +7,7 @@ import torch
 from mmengine.runner import Runner
 from torch import Tensor
 
-from mae_backbone.evaluation.knn import knn_predict
+from mae_backbone.evaluation.knn import clamp_ks, knn_predict
 from mae_backbone.hooks.feature_monitor import Features, MeasuringHook, extract, spread_out
 from mae_backbone.hooks.scalar_history import record
 from mae_backbone.registry import DATASETS, HOOKS
@@ -33,7 +33,7 @@ class ProbeHook(MeasuringHook):
             the data early.
         by_epoch: False to count the interval in iterations.
         images: maximum number of images of `train`, evenly spaced; of `val` half as many.
-        k, temperature: of the nearest neighbors. k is clamped to the number of training images.
+        k, temperature: of the nearest neighbors. k is lowered to the number of training images, which the log says.
         batch_size: images in a forward pass.
         workers: processes that load the images.
 
@@ -60,7 +60,8 @@ class ProbeHook(MeasuringHook):
         start = time.perf_counter()
         train, val = (self.features(runner, name, count) for name, count in (('train', self.number),
                                                                              ('val', max(1, self.number // 2))))
-        percent = probe(train, val, k=min(self.k, len(train.mean)), temperature=self.temperature)
+        (self.k,) = clamp_ks([self.k], len(train.mean))  # which logs it, the first time
+        percent = probe(train, val, k=self.k, temperature=self.temperature)
         record(runner, percent, at=at)
         now = time.perf_counter()
         self.seconds += now - start

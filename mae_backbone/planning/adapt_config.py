@@ -1,5 +1,6 @@
 """Adapts a config to a user's data: their folder, their classes, a fraction of their labels."""
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -60,7 +61,7 @@ def _with_root(node: Any, old_roots: list[str], root: str, *, paths: bool, key: 
     if isinstance(node, (list, tuple)):
         return type(node)(_with_root(value, old_roots, root, paths=paths) for value in node)
     if key == 'data_root':
-        return _moved_path(node or '', old_roots, root) or root
+        return _moved_path(str(node or ''), old_roots, root) or root
     # A string without a slash is a name, such as the prefix 'coco' of metrics, even if a folder has the same name.
     if paths and isinstance(node, str) and '/' in node:
         return _moved_path(node, old_roots, root) or node
@@ -103,6 +104,22 @@ def adapt_classes(cfg: Config) -> list[str]:
         _set_num_classes(cfg.get('model'), len(names))
         return list(dict.fromkeys(prepared + lines))
     return list(dict.fromkeys(prepared))
+
+
+def take_classes(cfg: Config, names: Sequence[str]) -> None:
+    """Sets the classes of a config to those of a checkpoint, whatever data the config is made for.
+
+    Args:
+        cfg: config, changed in place.
+        names: classes of the checkpoint; if empty, nothing changes.
+    """
+    if not names:
+        return
+    for data_format in formats_in(cfg):
+        if data_format.spec.class_names != list(names):
+            _adapt_class_weights(cfg.get('model'), len(names))
+            data_format.set_classes(list(names))
+    _set_num_classes(cfg.get('model'), len(names))
 
 
 def _prepare_evaluators(cfg: Config) -> None:

@@ -131,27 +131,34 @@ def _size_warning(context: _Context) -> Iterator[str]:
     data_format = context.data_format
     if not isinstance(data_format, (UnlabeledImages, ClassFolders)):
         return
-    option = data_format.spec.option('image_size')
-    side = math.sqrt(math.prod(option)) if isinstance(option, (list, tuple)) else float(option)
-    area = float(np.median(context.images.sizes.prod(axis=1)))
     is_pretraining = isinstance(data_format, UnlabeledImages)
-    low, high = data_format.spec.option('scale') if is_pretraining else (1.0, 1.0)
+    size, scale = data_format.spec.option('image_size'), data_format.spec.option('scale') if is_pretraining else (1, 1)
+    if not _are_positive(size) or not _are_positive(scale) or not isinstance(scale, (list, tuple)) or len(scale) != 2:
+        return  # the data set refuses them
+    side = math.sqrt(math.prod(size)) if isinstance(size, (list, tuple)) else float(size)
+    area = float(np.median(context.images.sizes.prod(axis=1)))
+    low, high = scale
     reduction = math.sqrt(area * (low + high) / 2) / side
     largest = _MAX_REDUCTION_SMALL if side < _SMALL else _MAX_REDUCTION
     height, width = np.median(context.images.sizes, axis=0).round().astype(int).tolist()
-    crops = f'crops of {low:g} to {high:g} of the area of an image' if is_pretraining else 'images'
+    inputs = f'crops of {low:g} to {high:g} of the area of an image' if is_pretraining else 'images'
     if reduction > largest:
         advice = f'{_image_size_options(context, side * reduction / largest)} for a larger input'
         if is_pretraining:
             # Crops between the size of the input and twice its size.
-            scale = tuple(float(f'{min(1.0, factor * side ** 2 / area):.2g}') for factor in (1.0, 4.0))
-            advice = f'{context.path}.scale=({scale[0]:g},{scale[1]:g}) for smaller crops, or --cfg-options {advice}'
-        yield (f'{crops} are reduced by {reduction:.0f} to {side:.0f} pixels (median image {height}x{width}, expected '
+            low, high = (float(f'{min(1.0, factor * side ** 2 / area):.2g}') for factor in (1.0, 4.0))
+            advice = f'{context.path}.scale=({low:g},{high:g}) for smaller crops, or --cfg-options {advice}'
+        yield (f'{inputs} are reduced by {reduction:.0f} to {side:.0f} pixels (median image {height}x{width}, expected '
                f'at most {largest:.0f}): detail is lost. Write --cfg-options {advice}')
     elif is_pretraining and 1 / reduction > _MAX_ENLARGEMENT:
-        yield (f'{crops} are enlarged by {1 / reduction:.0f} to {side:.0f} pixels (median image {height}x{width}, '
+        yield (f'{inputs} are enlarged by {1 / reduction:.0f} to {side:.0f} pixels (median image {height}x{width}, '
                f'expected at most {_MAX_ENLARGEMENT:.0f}), which costs time and adds no detail. Write --cfg-options '
                f'{_image_size_options(context, side * reduction)}')
+
+
+def _are_positive(values: Any) -> bool:
+    values = values if isinstance(values, (list, tuple)) else [values]
+    return bool(values) and all(isinstance(value, (int, float)) and value > 0 for value in values)
 
 
 def _image_size_options(context: _Context, side: float) -> str:
@@ -201,8 +208,8 @@ def _crop_of(pipeline: Sequence[dict]) -> tuple[int, tuple[int, int] | None]:
     for index, step in enumerate(pipeline):
         size = step.get('crop_size')
         if str(step.get('type')).split('.')[-1] == 'RandomCrop' and not str(step.get('crop_type')).startswith('rel'):
-            size = (size, size) if isinstance(size, int) else size
-            return index, (int(size[0]), int(size[1])) if size else None
+            sides = [size, size] if isinstance(size, int) else list(size or ())
+            return index, (int(sides[0]), int(sides[1])) if _are_positive(sides) and len(sides) == 2 else None
     return 0, None
 
 

@@ -227,5 +227,5 @@ def cell_results(experiment: Experiment) -> list[CellResult]:
         result = experiment_dir.read_result(experiment.work_dir / cell.folder)
         if result is not None:
             results.append(CellResult(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
-                                      result['seconds'], result.get('environment')))
+                                      result['seconds'], result.get('environment'), result.get('notes', [])))
     return results

@@ -10,7 +10,7 @@ from torch import Tensor
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.evaluation.attentive_probe import attentive_probe
 from mae_backbone.evaluation.feature_cache import Features, cached_features
-from mae_backbone.evaluation.knn import KS, knn_predictions
+from mae_backbone.evaluation.knn import KS, clamp_ks, knn_predictions
 from mae_backbone.evaluation.linear_probe import linear_probe
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer.experiment_dir import Spec
@@ -61,12 +61,13 @@ def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature:
     """Classifies by nearest neighbors: `k` of them for the table, and the numbers that DINO reports. `seed` is unused.
     """
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
-    k = min(k, len(train.labels))
+    asked, (k,) = k, clamp_ks([k], len(train.labels))
     predictions = knn_predictions(test.values.to(get_device()), train.values, train.labels, num_classes=num_classes,
                                   ks=sorted({k, *(other for other in KS if other <= len(train.labels))}),
                                   temperature=temperature)
     top1 = {k: 100 * float((labels.cpu() == test.labels).double().mean()) for k, labels in predictions.items()}
-    return {'values': {'top-1': top1[k]}, 'k': k, 'top-1 by k': top1}
+    notes = [f'k={k} neighbors instead of {asked}: there are no more training images'] if k != asked else []
+    return {'values': {'top-1': top1[k]}, 'k': k, 'top-1 by k': top1, 'notes': notes}
 
 
 def trained(probe: Callable[..., Any], train: Features, test: Features, *, seed: int, **options: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 import datetime
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,8 @@ def _circumstances(results: Sequence[CellResult], about: dict[str, Any]) -> Iter
     for environment in _environments(results):
         number = sum(result.environment == environment for result in results)
         yield f'{number} cells: {format_environment(environment)}'
+    for note, number in Counter(note for result in results for note in result.notes).items():
+        yield f'{number} cells: {note}'
     unknown = sum(result.environment is None for result in results)
     if unknown:
         yield f'{unknown} cells have no recorded environment: an earlier version ran them.'

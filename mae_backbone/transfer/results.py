@@ -17,6 +17,7 @@ class CellResult(NamedTuple):
         values: percent by name of the metric.
         seconds: run time.
         environment: versions and hardware, if recorded.
+        notes: what differs from the settings of the suite.
     """
 
     task: str
@@ -27,6 +28,7 @@ class CellResult(NamedTuple):
     values: dict[str, float]
     seconds: float
     environment: dict[str, Any] | None = None
+    notes: Sequence[str] = ()
 
 
 class Summary(NamedTuple):

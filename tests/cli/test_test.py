@@ -30,10 +30,11 @@ def edit_categories(root: Path, edit) -> None:
         path.write_text(json.dumps(content))
 
 
-def evaluate(trained: tuple[Path, Path, Path], out: Path, capsys: pytest.CaptureFixture) -> tuple[int, str, list[str]]:
+def evaluate(trained: tuple[Path, Path, Path], out: Path, capsys: pytest.CaptureFixture,
+             *options: str) -> tuple[int, str, list[str]]:
     _, config, checkpoint = trained
-    code = main(['test', config, checkpoint, '--work-dir', out, '--cfg-options', f'visualizer.name={out.name}',
-                 f'experiment_name={out.name}', 'test_evaluator.metric=bbox',
+    code = main(['test', config, checkpoint, *options, '--work-dir', out, '--cfg-options',
+                 f'visualizer.name={out.name}', f'experiment_name={out.name}', 'test_evaluator.metric=bbox',
                  # Low ones: the detector is not trained.
                  'test_evaluator.iou_thrs=[0.05,0.1,0.15,0.2,0.25,0.3,0.5,0.6,0.7,0.75]',
                  'test_evaluator.classwise=True'])
@@ -60,3 +61,24 @@ def test_other_classes_are_refused(trained, tmp_path: Path, capsys: pytest.Captu
     edit_categories(trained[0], lambda categories: categories[1].update(name=CLASSES[1]))
     assert code == 2
     assert '(missing: air_conditioner; unknown: wolf)' in text
+
+
+def test_missing_checkpoint_is_refused_before_the_data_are_checked(trained, tmp_path: Path,
+                                                                   capsys: pytest.CaptureFixture):
+    assert main(['test', trained[1], tmp_path / 'missing.pth', '--work-dir', tmp_path / 'work']) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f'error: checkpoint {tmp_path}/missing.pth does not exist')
+    assert captured.out == ''
+    assert not (tmp_path / 'work').exists()
+
+
+def test_augmentation_at_test_time_maps_classes_too(trained, tmp_path: Path, capsys: pytest.CaptureFixture):
+    code, text, expected = evaluate(trained, tmp_path / 'tta_a', capsys, '--tta')
+    assert code == 0, text
+    assert len({line.split(': ')[1] for line in expected if 'precision' in line}) == 2, 'classes have another precision'
+    edit_categories(trained[0], list.reverse)
+    code, text, metrics = evaluate(trained, tmp_path / 'tta_b', capsys, '--tta')
+    edit_categories(trained[0], list.reverse)
+    assert code == 0, text
+    assert 'labels are matched by name' in text
+    assert metrics == expected

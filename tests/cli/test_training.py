@@ -150,8 +150,8 @@ def test_length_stretches_schedule_warmup_and_validation_interval(train_cfg: dic
     before = schedule(**train_cfg)
     new = int(length * factor)
     args = parsed(train_options, 'c.py', option, str(new))
-    assert f'length: {new} {key[4:]} ({length} in the config)' in training.set_length(cfg, epochs=args.epochs,
-                                                                                      iters=args.iters)
+    line = training.set_length(cfg, epochs=args.epochs, iters=args.iters)
+    assert line.endswith(f'multiplied by {factor:g}: {new} {key[4:]} instead of the {length} of the config')
     assert cfg.train_cfg[key] == new
     assert cfg.train_cfg.val_interval == before.train_cfg.val_interval * factor
     warmup, cosine, steps = cfg.param_scheduler

@@ -8,6 +8,8 @@ from mmengine import registry
 from mmengine.config import Config
 from torch.utils.data import DataLoader
 
+from mae_backbone.cli.check_settings import check_settings
+
 every_config = pytest.mark.parametrize('file', CONFIGS)
 
 
@@ -110,3 +112,8 @@ def pipelines(node: object) -> Iterator[dict]:
         yield from node.get('pipeline', [])
         for value in node.values():
             yield from pipelines(value)
+
+
+@every_config
+def test_numbers_are_in_their_ranges(file: str):
+    check_settings(read(file))

@@ -7,6 +7,7 @@ import torch
 from helpers.pretraining_runs import log_of, runner
 from mmengine.logging import MMLogger
 
+from mae_backbone.hooks import health
 from mae_backbone.hooks.health import HealthHook, effective_rank, verdict
 from mae_backbone.hooks.scalar_history import history
 
@@ -55,6 +56,8 @@ def test_run_is_measured_and_warned_of_equal_tokens(tmp_path: Path, monkeypatch:
     encoder = run.model.mae.encoder
     monkeypatch.setattr(encoder, 'encode', lambda tokens: torch.ones(len(tokens), 1 + tokens.shape[1], 16)
                         + 0 * type(encoder).encode(encoder, tokens))
+    monkeypatch.setattr(health, '_JUDGED_AFTER', 1)
+    monkeypatch.setattr(health, '_JUDGED_IMAGES', 2)
     run.train()
     assert history(run.message_hub, 'rank')[0].tolist() == [0, 2, 4]
     assert history(run.message_hub, 'spread')[1].tolist() == [0, 0, 0]
@@ -63,6 +66,19 @@ def test_run_is_measured_and_warned_of_equal_tokens(tmp_path: Path, monkeypatch:
     assert 'the encoder has collapsed' in said
     assert 'nearly equal (spread 0.00)' in said
     assert isinstance(run.logger, MMLogger)
+
+
+@pytest.mark.parametrize(('images', 'judged_after'), [(16, 200), (6, 1)])
+def test_short_run_and_few_images_are_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int,
+                                                 judged_after: int):
+    """After 20 iterations of the warm-up, and with a rank of at most 6, nothing can be said about a collapse."""
+    run = runner(tmp_path, [dict(type='mae_backbone.HealthHook', interval=1, images=images, batch_size=4)],
+                 dict(by_epoch=True, max_epochs=2), interval=1, images=images)
+    monkeypatch.setattr(health, '_JUDGED_AFTER', judged_after)
+    monkeypatch.setattr(health, 'effective_rank', lambda _: 1.0)
+    run.train()
+    assert 'effective rank 1.0' in log_of(tmp_path)
+    assert 'collapsed' not in log_of(tmp_path)
 
 
 def test_losses_are_means_between_measurements(tmp_path: Path):

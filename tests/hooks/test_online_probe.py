@@ -38,6 +38,13 @@ def test_run_is_probed_from_the_start_and_logs_the_cost(tmp_path: Path):
     assert '% of the run so far' in said
 
 
+def test_more_neighbors_than_images_are_lowered_and_said(tmp_path: Path):
+    hook = dict(type='mae_backbone.ProbeHook', train=data(8), val=data(8), interval=1, workers=0)
+    run = runner(tmp_path, [hook], dict(by_epoch=True, max_epochs=2))
+    run.train()
+    assert log_of(tmp_path).count('k=20 neighbors, but the bank has 8 images: k=8 is used') == 1
+
+
 def test_images_without_classes_raise_before_training(tmp_path: Path):
     hook = dict(type='mae_backbone.ProbeHook', train=data(8, labels=False), val=data(8), workers=0)
     run = runner(tmp_path, [hook], dict(by_epoch=True, max_epochs=2))

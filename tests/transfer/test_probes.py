@@ -33,6 +33,13 @@ def test_knn_equals_the_neighbors_of_the_features(spec):
     torch.testing.assert_close(test.values[0].float(), expected, atol=2e-3, rtol=2e-3)  # kept in half precision
 
 
+def test_more_neighbors_than_images_are_lowered_and_noted(spec):
+    found = run_probe({**spec, 'options': {'k': 500}})
+    assert found['k'] < 500
+    assert found['notes'] == [f'k={found["k"]} neighbors instead of 500: there are no more training images']
+    assert run_probe({**spec, 'options': {'k': 3}})['notes'] == []
+
+
 @pytest.mark.parametrize(('probe', 'options'), [('linear', {'epochs': 2}), ('attentive', {'epochs': 2, 'lrs': [1e-2]})])
 def test_trained_probes_are_deterministic(spec, tmp_path, probe: str, options: dict):
     cells = [run_probe({**spec, 'probe': probe, 'options': options, 'labels': 0.5}) for _ in range(2)]
