@@ -12,6 +12,7 @@ from mae_backbone.checkpoints.channels import EMBEDDING_RULE, adapt_embedding
 from mae_backbone.checkpoints.layouts.rules import Step
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.report import LoadReport, say
+from mae_backbone.checkpoints.safetensors_file import StoredTensor
 from mae_backbone.checkpoints.source import Source, open_source, source_of
 from mae_backbone.checkpoints.state_dicts import is_finite, mismatches, not_finite
 from mae_backbone.checkpoints.unseen import check_activation, check_heads, notes_of
@@ -63,16 +64,22 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
     check_activation(source)
     expected = model.state_dict()
     steps = _steps(source, model, expected, report)
-    # In memory once: the model's own tensors. Those of a lazy file are read, checked and dropped, then read again.
+    # A large file is never in memory next to the model: its tensors are checked and dropped, then read again.
     checked = {}
     bad = []
     for name in steps:
-        value, how = _fitted(name, steps[name], source, expected, model, adapt_channels)
-        if how:
-            report.resized[name] = how
-        if not is_finite(value):
+        stored = _stored(name, steps[name], source, expected)
+        if stored is not None:
+            checked[name] = torch.empty(stored.shape, dtype=stored.dtype, device='meta')
+            finite = stored.is_finite()
+        else:
+            value, how = _fitted(name, steps[name], source, expected, model, adapt_channels)
+            if how:
+                report.resized[name] = how
+            finite = is_finite(value)
+            checked[name] = value.to('meta') if source.weights.lazy else value
+        if not finite:
             bad.append(name)
-        checked[name] = value.to('meta') if source.weights.lazy else value
     if bad:
         raise CheckpointError(not_finite(source.path, bad, len(steps)))
     _check_architecture(checked, expected, source)
@@ -83,9 +90,13 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
                               + _advice(checked, expected))
     with torch.no_grad():
         for name, step in steps.items():
-            value = (_fitted(name, step, source, expected, model, adapt_channels)[0] if source.weights.lazy
-                     else checked.pop(name))
-            expected[name].copy_(value)
+            stored = _stored(name, step, source, expected)
+            if stored is not None and _same_memory(expected[name], stored.dtype):
+                stored.read_into(expected[name])
+            else:
+                value = (_fitted(name, step, source, expected, model, adapt_channels)[0] if source.weights.lazy
+                         else checked.pop(name))
+                expected[name].copy_(value)
     used = {name for step in steps.values() for name in step.names}
     report.num_mapped, report.num_read = len(steps), len(used)
     report.left_out = sorted(source.weights.keys() - used)
@@ -121,6 +132,17 @@ def _steps(source: Source, model: ViT, expected: Mapping[str, Tensor], report: L
 def _is_unused(name: str, model: ViT) -> bool:
     return ((name == 'cls_token' and model.cls_token is None)
             or (name.startswith('norm.') and not isinstance(model.norm, torch.nn.LayerNorm)))
+
+
+def _stored(name: str, step: Step, source: Source, expected: Mapping[str, Tensor]) -> StoredTensor | None:
+    """The tensor of a step in its file, if it needs no change for the model."""
+    stored = source.weights.stored(step.names[0]) if step.join is None else None
+    return stored if stored is not None and name in expected and stored.shape == expected[name].shape else None
+
+
+def _same_memory(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the bytes of a file can be read into a tensor."""
+    return tensor.dtype == dtype != torch.bool and tensor.device.type == 'cpu' and tensor.is_contiguous()
 
 
 def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor], model: ViT,

@@ -2,10 +2,10 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.safetensors_file import is_finite
 from mae_backbone.checkpoints.weight_files import open_weights
 
 
@@ -42,16 +42,6 @@ def not_finite(path: str | Path, names: Iterable[str], total: int) -> str:
     names = list(names)
     return (f'{path} holds NaN or infinite values in {len(names)} of {total} tensors ({few(names)}): its training has '
             'diverged or the file was damaged before it was saved. Pass an earlier checkpoint')
-
-
-def is_finite(value: Tensor) -> bool:
-    """Whether a tensor has neither NaN nor infinite elements; integers never have."""
-    if not (value.is_floating_point() or value.is_complex()):
-        return True
-    if value.dtype.itemsize == 1:  # float8, which isfinite does not take
-        value = value.float()
-    # A sum is finite only if all of its elements are. It takes a quarter of the time, and no memory.
-    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def mismatches(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *,

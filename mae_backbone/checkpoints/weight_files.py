@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mae_backbone.checkpoints.reading import CheckpointError, damage_reported, existing_file, read_content
-from mae_backbone.checkpoints.safetensors_file import open_safetensors
+from mae_backbone.checkpoints.safetensors_file import StoredTensor, open_safetensors
 from mae_backbone.checkpoints.selection import find_weights
 
 # File names in a folder, in the order in which they are tried (transformers, timm and open_clip write them).
@@ -36,6 +36,11 @@ class LazyTensors(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         return self.readers[name]()
+
+    def stored(self, name: str) -> StoredTensor | None:
+        """The tensor in its file, if it is not in memory."""
+        reader = self.readers[name]
+        return reader if isinstance(reader, StoredTensor) else None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.readers)
@@ -90,6 +95,7 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
     beside = file.parent if file.name in _IN_FOLDER or path.is_dir() else None
     config, preprocessor = ({} if beside is None else read_json(beside / name, must_exist=False)
                             for name in ('config.json', 'preprocessor_config.json'))
+    readers: Mapping[str, Callable[[], Tensor]]
     if file.name.endswith('.index.json'):
         readers, lazy = _open_shards(file)
         found = find_weights({'': readers}, {}, key, path)
