@@ -83,6 +83,8 @@ setup(
     extras_require={
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6', 'mypy', 'import-linter', 'codespell', 'tifffile',
                  'imagecodecs', 'scikit-learn'],
+        # Libraries whose checkpoints are read; tests/checkpoints/interop compares features with them.
+        'test-interop': ['transformers>=5', 'lightly>=1.5', 'open_clip_torch'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],

@@ -117,7 +117,8 @@ def _find(file: WeightFile, key: str | None) -> Source:
 
 
 def _choice(key: str, other_keys: list[str], prefix: str, prefixes: list[str]) -> str:
-    others = [repr(name) for name in other_keys] + [repr(name) for name in prefixes if name != prefix]
+    other_prefixes = [name for name in prefixes if name != prefix]
+    others = [repr(name) for name in [*other_keys, *other_prefixes]]
     if not others:
         return ''
-    return f'{key or prefix!r} taken, not {", ".join(others)} (--weights-key chooses)'
+    return f'{(prefix if other_prefixes else key)!r} taken, not {", ".join(others)} (--weights-key chooses)'
