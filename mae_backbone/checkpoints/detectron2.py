@@ -1,32 +1,31 @@
-"""Renames the parameters of detectron2's ViTDet detectors as mmdet names them with our backbone."""
+"""Renames the parameters of ViTDet detectors between detectron2 and mmdet with our backbone."""
 import re
+from collections.abc import Iterable
+from functools import cache
 
 from torch import Tensor
 
-# detectron2 (projects/ViTDet) -> here. A number after a name counts layers from 1 there, and from 0 here.
-_STAGE = r'(?P<stage>\d+\.)?'  # index of the box head in a cascade
-_RENAMED = [(re.compile(pattern), name) for pattern, name in (
-    (r'backbone\.net\.(?P<rest>.+)', 'backbone.{rest}'),
-    (r'backbone\.(?P<rest>simfp_\d\..+)', 'neck.{rest}'),
-    (r'proposal_generator\.rpn_head\.conv\.conv(?P<layer>\d+)\.(?P<rest>.+)', 'rpn_head.rpn_conv.{layer}.conv.{rest}'),
-    (r'proposal_generator\.rpn_head\.conv\.(?P<rest>weight|bias)', 'rpn_head.rpn_conv.{rest}'),
-    (r'proposal_generator\.rpn_head\.objectness_logits\.(?P<rest>.+)', 'rpn_head.rpn_cls.{rest}'),
-    (r'proposal_generator\.rpn_head\.anchor_deltas\.(?P<rest>.+)', 'rpn_head.rpn_reg.{rest}'),
-    (rf'roi_heads\.box_head\.{_STAGE}conv(?P<number>\d+)\.norm\.(?P<rest>.+)',
-     'roi_head.bbox_head.{stage}shared_convs.{number}.ln.{rest}'),
-    (rf'roi_heads\.box_head\.{_STAGE}conv(?P<number>\d+)\.(?P<rest>weight|bias)',
-     'roi_head.bbox_head.{stage}shared_convs.{number}.conv.{rest}'),
-    (rf'roi_heads\.box_head\.{_STAGE}fc(?P<number>\d+)\.(?P<rest>.+)',
-     'roi_head.bbox_head.{stage}shared_fcs.{number}.{rest}'),
-    (rf'roi_heads\.box_predictor\.{_STAGE}cls_score\.(?P<rest>.+)', 'roi_head.bbox_head.{stage}fc_cls.{rest}'),
-    (rf'roi_heads\.box_predictor\.{_STAGE}bbox_pred\.(?P<rest>.+)', 'roi_head.bbox_head.{stage}fc_reg.{rest}'),
-    (r'roi_heads\.mask_head\.mask_fcn(?P<number>\d+)\.norm\.(?P<rest>.+)',
-     'roi_head.mask_head.convs.{number}.ln.{rest}'),
-    (r'roi_heads\.mask_head\.mask_fcn(?P<number>\d+)\.(?P<rest>weight|bias)',
-     'roi_head.mask_head.convs.{number}.conv.{rest}'),
-    (r'roi_heads\.mask_head\.deconv\.(?P<rest>.+)', 'roi_head.mask_head.upsample.{rest}'),
-    (r'roi_heads\.mask_head\.predictor\.(?P<rest>.+)', 'roi_head.mask_head.conv_logits.{rest}'),
-)]
+# detectron2 (projects/ViTDet), and here. `{number}` counts layers from 1 there, and from 0 here.
+_NAMES = (
+    ('backbone.net.{rest}', 'backbone.{rest}'),
+    ('backbone.simfp_{rest}', 'neck.simfp_{rest}'),
+    ('proposal_generator.rpn_head.conv.conv{layer}.{rest}', 'rpn_head.rpn_conv.{layer}.conv.{rest}'),
+    ('proposal_generator.rpn_head.conv.{p}', 'rpn_head.rpn_conv.{p}'),
+    ('proposal_generator.rpn_head.objectness_logits.{rest}', 'rpn_head.rpn_cls.{rest}'),
+    ('proposal_generator.rpn_head.anchor_deltas.{rest}', 'rpn_head.rpn_reg.{rest}'),
+    ('roi_heads.box_head.{stage}conv{number}.norm.{rest}', 'roi_head.bbox_head.{stage}shared_convs.{number}.ln.{rest}'),
+    ('roi_heads.box_head.{stage}conv{number}.{p}', 'roi_head.bbox_head.{stage}shared_convs.{number}.conv.{p}'),
+    ('roi_heads.box_head.{stage}fc{number}.{rest}', 'roi_head.bbox_head.{stage}shared_fcs.{number}.{rest}'),
+    ('roi_heads.box_predictor.{stage}cls_score.{rest}', 'roi_head.bbox_head.{stage}fc_cls.{rest}'),
+    ('roi_heads.box_predictor.{stage}bbox_pred.{rest}', 'roi_head.bbox_head.{stage}fc_reg.{rest}'),
+    ('roi_heads.mask_head.mask_fcn{number}.norm.{rest}', 'roi_head.mask_head.convs.{number}.ln.{rest}'),
+    ('roi_heads.mask_head.mask_fcn{number}.{p}', 'roi_head.mask_head.convs.{number}.conv.{p}'),
+    ('roi_heads.mask_head.deconv.{rest}', 'roi_head.mask_head.upsample.{rest}'),
+    ('roi_heads.mask_head.predictor.{rest}', 'roi_head.mask_head.conv_logits.{rest}'),
+)
+# What a field of a template stands for; `stage` is the index of the box head in a cascade.
+_FIELDS = {'rest': r'(?P<rest>.+)', 'p': r'(?P<p>weight|bias)', 'layer': r'(?P<layer>\d+)',
+           'number': r'(?P<number>\d+)', 'stage': r'(?P<stage>\d+\.)?'}
 # Buffers that are set by the config here: means and deviations of pixels, shapes of anchors.
 _UNUSED = re.compile(r'pixel_(mean|std)|proposal_generator\.anchor_generator\..*')
 
@@ -42,14 +41,30 @@ def from_detectron2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     Unknown names are not changed, so that loading them reports them. Classes, boxes and masks have the same order in
     both: background last, and four numbers of a box for each class in turn.
     """
-    return {_renamed(name): tensor for name, tensor in weights.items() if not _UNUSED.fullmatch(name)}
+    return {_renamed(name, _NAMES, shift=-1): tensor for name, tensor in weights.items()
+            if not _UNUSED.fullmatch(name)}
 
 
-def _renamed(name: str) -> str:
-    for pattern, here in _RENAMED:
-        if match := pattern.fullmatch(name):
+def to_detectron2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Renames the weights of a detector of mmdet with our backbone: the inverse of `from_detectron2`.
+
+    Unknown names are not changed.
+    """
+    inverse = tuple((ours, theirs) for theirs, ours in _NAMES)
+    return {_renamed(name, inverse, shift=1): tensor for name, tensor in weights.items()}
+
+
+def _renamed(name: str, names: Iterable[tuple[str, str]], *, shift: int) -> str:
+    for source, target in names:
+        if match := _pattern(source).fullmatch(name):
             groups = {key: value or '' for key, value in match.groupdict().items()}
             if 'number' in groups:
-                groups['number'] = str(int(groups['number']) - 1)
-            return here.format(**groups)
+                groups['number'] = str(int(groups['number']) + shift)
+            return target.format(**groups)
     return name
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    pieces = re.split(r'\{(\w+)\}', template)  # text and names of fields in turn
+    return re.compile(''.join(_FIELDS[piece] if i % 2 else re.escape(piece) for i, piece in enumerate(pieces)))

@@ -71,12 +71,12 @@ def open_source(path: str | Path, key: str | None = None, *, outline: bool = Fal
         FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, or has no ViT in a layout that is known, or several of them.
     """
-    return _find(open_weights(path, key, outline=outline), key)
+    return find_vit(open_weights(path, key, outline=outline), key)
 
 
 def source_in(content: object, path: str | Path, key: str | None = None) -> Source:
     """Finds the ViT in the content of the file at `path`, see `open_source`."""
-    return _find(weights_in_content(content, path, key), key)
+    return find_vit(weights_in_content(content, path, key), key)
 
 
 def read_facts(path: str | Path, key: str | None = None) -> Facts:
@@ -93,10 +93,11 @@ def read_facts(path: str | Path, key: str | None = None) -> Facts:
 
 def source_of(weights: Mapping[str, Tensor], path: str | Path) -> Source:
     """Finds the ViT among named tensors, see `open_source`; `path` is for messages."""
-    return _find(WeightFile(Path(path), LazyTensors.in_memory(weights), {}), None)
+    return find_vit(WeightFile(Path(path), LazyTensors.in_memory(weights), {}), None)
 
 
-def _find(file: WeightFile, key: str | None) -> Source:
+def find_vit(file: WeightFile, key: str | None = None) -> Source:
+    """Finds the ViT in a file that is open; key and errors as in `open_source`."""
     path = file.path
     found = find_layouts(file.weights, file.content)
     if not found:

@@ -60,7 +60,7 @@ class WeightFile:
     Attributes:
         path: as it was given.
         weights: named tensors that were chosen, without wrappers of training such as `module.` and `_orig_mod.`.
-        content: the top level of the file, for what it states next to its weights.
+        content: the top level of the file, or the metadata of safetensors, for what it states next to its weights.
         config, preprocessor: `config.json` and `preprocessor_config.json` next to the weights, or {}.
         key: top-level key that the weights stand under, or ''.
         other_keys: keys of other weights in the file.
@@ -101,8 +101,8 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
         found = find_weights({'': readers}, {}, key, path)
     elif is_safetensors(file):
         with damage_reported(file):
-            readers, _ = open_safetensors(file)
-        lazy, found = True, find_weights({'': readers}, {}, key, path)
+            readers, metadata = open_safetensors(file)
+        lazy, found = True, find_weights({'': readers}, metadata, key, path)
     else:
         content = read_content(file, outline=outline)
         lazy, found = False, find_weights(None, content, key, path)

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mae_backbone.checkpoints.detectron2 import from_detectron2, is_detectron2
+from mae_backbone.checkpoints.detectron2 import from_detectron2, is_detectron2, to_detectron2
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.run_files import load_model, read_run
@@ -118,6 +118,9 @@ def test_whole_detector_equals_detectron2(name: str, protocol: int, tmp_path: Pa
     weights = in_detectron2(source)
     load_model(model, read_run(stored(tmp_path / 'model_final.pkl', weights, protocol)), 'model_final.pkl')
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
+    back = to_detectron2(source.state_dict())
+    assert back.keys() == {key for key in weights if 'pixel_mean' not in key and 'anchor' not in key}
+    assert all(np.array_equal(value, weights[key]) for key, value in back.items())
 
     there, regions = Heads(weights), torch.randn(5, 32, 7, 7)
     maps = [torch.randn(shape) for shape in LEVELS]

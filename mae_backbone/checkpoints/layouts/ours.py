@@ -6,6 +6,9 @@ from mae_backbone.checkpoints.layouts.blocks import DECODER
 from mae_backbone.checkpoints.layouts.layout import Layout, Names
 from mae_backbone.checkpoints.layouts.rules import Rule
 
+# Key of the name of the layout in the metadata of safetensors that `mae-backbone convert` writes.
+LAYOUT_KEY = 'mae_backbone.layout'
+
 
 class Ours(Layout):
     """Encoder under `mae.encoder.` or `backbone.`, decoder under `mae.decoder.`."""
@@ -16,8 +19,9 @@ class Ours(Layout):
     encoder_prefix, decoder_prefix, classifier_prefix = 'mae.encoder.', 'mae.decoder.', 'backbone.'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the prefix, the config in the file, or the norm of our classifier."""
+        """By the prefix, the config in the file, the metadata of a conversion, or the norm of our classifier."""
         meta = content.get('meta')
         config = meta.get('cfg') if isinstance(meta, dict) else None
         return (names.prefix.endswith('mae.encoder.') or (isinstance(config, str) and 'mae_backbone.' in config)
+                or content.get(LAYOUT_KEY) == self.name
                 or (names.prefix == 'backbone.' and 'fc_norm.weight' in names.outside))

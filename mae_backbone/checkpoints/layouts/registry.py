@@ -11,7 +11,7 @@ from mae_backbone.checkpoints.layouts.ours import Ours
 from mae_backbone.checkpoints.layouts.public_mae import PublicMAE
 from mae_backbone.checkpoints.layouts.sam import SegmentAnything, TimmSAM
 from mae_backbone.checkpoints.layouts.self_supervised import DINO, IJEPA, MoCo
-from mae_backbone.checkpoints.layouts.timm import Timm, TimmBEiT
+from mae_backbone.checkpoints.layouts.timm import Timm, TimmBEiT, TimmPatches
 from mae_backbone.checkpoints.layouts.torchvision import Torchvision
 from mae_backbone.checkpoints.layouts.vitdet import Detectron2, MmdetDetectron2
 
@@ -21,7 +21,7 @@ LAYOUTS: tuple[Layout, ...] = (
     MmsegBEiT(), MmsegViT(), MmdetViTDet(), Mmpretrain(),
     Torchvision(),
     Ours(), SegmentAnything(), TimmSAM(), Detectron2(), MmdetDetectron2(), IJEPA(), MoCo(), DINO(), Lightly(),
-    TimmBEiT(), PublicMAE(), Registers(), Timm(),
+    TimmBEiT(), PublicMAE(), Registers(), TimmPatches(), Timm(),
     OpenCLIP(), HuggingFaceCLIP(), HuggingFaceDINO(),
 )
 

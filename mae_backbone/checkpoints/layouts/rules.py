@@ -138,6 +138,12 @@ def add_class_row(positions: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)
 
 
+def add_missing_class_row(positions: Tensor) -> Tensor:
+    """As `add_class_row` if the positions are those of a square grid of patches; others have the row already."""
+    number = positions.shape[1]
+    return add_class_row(positions) if round(number**0.5) ** 2 == number else positions
+
+
 def drop_class_row(positions: Tensor) -> tuple[Tensor]:
     """(1, 1 + L, D) -> (1, L, D): the inverse of `add_class_row`."""
     return positions[:, 1:].clone(),

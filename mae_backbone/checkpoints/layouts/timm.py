@@ -4,7 +4,7 @@ from typing import Any
 
 from mae_backbone.checkpoints.layouts.blocks import SAME, bias_of_beit, folded
 from mae_backbone.checkpoints.layouts.layout import Layout, Names
-from mae_backbone.checkpoints.layouts.rules import Rule, no_positions
+from mae_backbone.checkpoints.layouts.rules import Rule, add_missing_class_row, drop_class_row, no_positions
 
 _LAST = ('blocks.{i}.attn.proj', 'blocks.{i}.mlp.fc2')
 
@@ -19,6 +19,19 @@ class TimmBEiT(Layout):
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
         """By the biases of query and value."""
         return names.has('blocks.0.attn.q_bias')
+
+
+class TimmPatches(Layout):
+    """A ViT without class token: timm stores no position for it, our models store one."""
+
+    name, title = 'timm-patches', 'timm ViT without class token'
+    encoder = (Rule('pos_embed', 'pos_embed', join=add_missing_class_row, split=drop_class_row),
+               *folded(*_LAST, 'blocks.{i}.ls1.gamma', 'blocks.{i}.ls2.gamma'), *SAME)
+    head = (Rule('head.{p}', 'head.{p}'), Rule('fc_norm.{p}', 'fc_norm.{p}'))
+
+    def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
+        """By the missing class token, if no other layout fits."""
+        return not names.has('cls_token')
 
 
 class Timm(Layout):

@@ -1,0 +1,183 @@
+"""A model in a checkpoint, independent of the layout of the file: weights, architecture and origin."""
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mae_backbone.core.vit import ARCHS, Arch
+
+# First parts of the names of a MAE decoder, as in the public MAE code.
+_DECODER = ('mask_token', 'decoder_')
+# Names of a classifier after the encoder: pooling, norms and the linear layer.
+_HEAD = ('attention.', 'fc_norm.', 'head_norm.', 'head.')
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything besides the weights that is needed to build a model.
+
+    Attributes:
+        width, depth, heads: size of the encoder.
+        patch_size: side of a patch in pixels.
+        grid: (h, w) patches that absolute positions are stored for.
+        in_channels: C of the images.
+        class_token, final_norm: whether the encoder has them.
+        decoder: size of the decoder of a MAE; None if there is none.
+        norm_pix: target of the MAE, as in `core.mae.MAE`.
+        mask_ratio: of the MAE.
+        pool: pooling of a classifier, as in `ViTClassifier`; None for other models.
+        classes: names of the classes of a classifier; empty if they are not known.
+        window_size: side in patches of the windows of attention; 0 for none, None if the file does not say.
+        global_blocks: indices of the blocks without windows.
+        shifted_windows: shift the windows of every second block.
+        mean, std: per channel, on the scale of the pixels; empty if the file does not say.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch_size: int
+    grid: tuple[int, int]
+    in_channels: int = 3
+    class_token: bool = True
+    final_norm: bool = True
+    decoder: Arch | None = None
+    norm_pix: bool | str = True
+    mask_ratio: float = 0.75
+    pool: str | None = None
+    classes: tuple[str, ...] = ()
+    window_size: int | None = 0
+    global_blocks: tuple[int, ...] = ()
+    shifted_windows: bool = False
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """Name in `ARCHS`; None for any other size."""
+        size = Arch(self.width, self.depth, self.heads)
+        return next((name for name, arch in ARCHS.items() if arch == size), None)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(H, W) in pixels that absolute positions are stored for."""
+        return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
+
+    @property
+    def pixel_scale(self) -> float | None:
+        """Value of a white pixel: 255, or 65535 for 16 bits; None if mean and std are not known."""
+        if not self.mean:
+            return None
+        return 255.0 if max(self.mean) <= 255 else 65535.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The attributes as JSON has them."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> 'Architecture':
+        """The inverse of `to_dict`; raises ValueError or TypeError for other content."""
+        known = {item.name for item in fields(cls)}
+        options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                   for key, value in values.items() if key in known}
+        if options.get('decoder') is not None:
+            options['decoder'] = Arch(*options['decoder'])
+        return cls(**options)
+
+
+class Origin(NamedTuple):
+    """Where weights come from.
+
+    Attributes:
+        file: name of the file or folder.
+        sha256: of the file, or of each weight file of a folder, joined.
+        layout: name of the layout that it has.
+        license: of the weights, as an identifier of the Hugging Face hub; None if nothing states it.
+        license_source: what states the license.
+        earlier: the origin of the file itself, if it is the result of a conversion.
+    """
+
+    file: str
+    sha256: str
+    layout: str
+    license: str | None = None
+    license_source: str = ''
+    earlier: dict[str, Any] | None = None
+
+
+@dataclass
+class StoredModel:
+    """The weights of a model under the names of the public MAE code, with its architecture and origin.
+
+    Attributes:
+        weights: encoder (`patch_embed.`, `cls_token`, `pos_embed`, `blocks.`, `norm.`), decoder (`mask_token`,
+            `decoder_*`), and head (`attention.`, `fc_norm.`, `head_norm.`, `head.`) in one dict.
+        architecture: of the model.
+        origin: of the file.
+        others: weights besides these, with the names of the file, such as the heads of a detector.
+        notes: what a user should know about the reading of the file.
+        training: facts about the training for the model card, label -> value.
+        results: rows of the table of `mae-backbone transfer`, see `model_card.transfer_results`.
+    """
+
+    weights: dict[str, Tensor]
+    architecture: Architecture
+    origin: Origin
+    others: dict[str, Tensor] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    training: dict[str, str] = field(default_factory=dict)
+    results: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def encoder(self) -> dict[str, Tensor]:
+        """Weights of the encoder."""
+        return {name: value for name, value in self.weights.items() if part_of(name) == 'encoder'}
+
+    @property
+    def decoder(self) -> dict[str, Tensor]:
+        """Weights of the decoder of a MAE."""
+        return {name: value for name, value in self.weights.items() if part_of(name) == 'decoder'}
+
+    @property
+    def head(self) -> dict[str, Tensor]:
+        """Weights of a classifier besides its encoder."""
+        return {name: value for name, value in self.weights.items() if part_of(name) == 'head'}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes of a classifier; 0 for other models."""
+        return len(self.weights['head.weight']) if 'head.weight' in self.weights else 0
+
+    def only_encoder(self) -> 'StoredModel':
+        """The encoder without decoder, head and the rest of a detector.
+
+        The last norm of a classifier that pools the mean becomes the norm of the encoder, as in `load_encoder`.
+        """
+        weights, notes = self.encoder, list(self.notes)
+        removed = sorted({_first_part(name) for name in [*self.decoder, *self.head, *self.others]})
+        final_norm = self.architecture.final_norm
+        if not final_norm and self.architecture.class_token and 'fc_norm.weight' in self.weights:
+            weights |= {f'norm.{name}': self.weights[f'fc_norm.{name}'] for name in ('weight', 'bias')}
+            final_norm = True
+            notes.append('fc_norm, which the classifier has after its pooling, becomes the norm before the pooling')
+        if removed:
+            notes.append(f'left out: {", ".join(removed)}')
+        architecture = replace(self.architecture, decoder=None, pool=None, classes=(), final_norm=final_norm)
+        return replace(self, weights=weights, architecture=architecture, others={}, notes=notes)
+
+
+def part_of(name: str) -> str:
+    """'encoder', 'decoder' or 'head': the part of a model that a name of the public MAE code belongs to."""
+    if name.startswith(_DECODER):
+        return 'decoder'
+    return 'head' if name.startswith(_HEAD) else 'encoder'
+
+
+def relative_tables(names: Iterable[str]) -> list[str]:
+    """Names of tables of relative positions: of detectron2 (`rel_pos_h`) or of BEiT."""
+    return [name for name in names if name.endswith(('.rel_pos_h', '.rel_pos_w', '.relative_position_bias_table'))]
+
+
+def _first_part(name: str) -> str:
+    return 'decoder' if part_of(name) == 'decoder' else name.split('.')[0]
