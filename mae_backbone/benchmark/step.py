@@ -4,19 +4,24 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from mae_backbone.benchmark.measurement import describe, matmul_peak, peak_memory, synchronize
+from mae_backbone.benchmark.measurement import describe, matmul_peak, peak_memory, seconds, synchronize
 from mae_backbone.benchmark.reference_mae import ReferenceMAE
 from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, ratio_spread, table
 from mae_backbone.core.vit import ARCHS
 from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper
+from mae_backbone.engine.prefetch import prefetch
 from mae_backbone.models.pretrainer import MAEPretrainer
 
+_GPU_STEPS = 10   # in a round
+_PART_ROUNDS = 3  # that measure the parts of a step
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
@@ -31,23 +36,28 @@ def measure(args: argparse.Namespace) -> Report:
     device, dtypes = torch.device(args.device), (args.dtype, args.baseline_dtype)
     memory = [peak_memory(build, args, device=device) for build in (build_ours, build_baseline)]
     sides = [build_ours(args), build_baseline(args)]
-    parts: tuple[list[dict], list[dict]] = [], []
     peaks: list[list[float]] = []
+    # Enough steps that the host runs ahead of a GPU, as in a training; one on a CPU, which has no queue.
+    steps = _GPU_STEPS if device.type == 'cuda' else 1
 
     def timed(i: int) -> float:
-        if i == 0 and len(parts[0]) <= args.rounds:
+        if i == 0:
             peaks.append([matmul_peak(getattr(torch, name), device) for name in dtypes])
+        return seconds(lambda: [sides[i]() for _ in range(steps)], device) / steps
+
+    def parts_of(i: int) -> dict[str, float]:
         clock = Clock(device)
         sides[i](clock)
-        parts[i].append(clock.parts)
-        return sum(clock.parts.values())
+        return clock.parts
     times = measure_in_turns(lambda: timed(0), lambda: timed(1), rounds=args.rounds, warmup=args.warmup)
+    # Not in the timed steps: at the end of each part the host waits for the device.
+    parts = [[parts_of(i) for _ in range(min(args.rounds, _PART_ROUNDS))] for i in (0, 1)]
     image_flops = [flops_per_image(args, build) for build in (build_ours, build_baseline)]
     results = []
     for i, dtype in enumerate(dtypes):
         throughput = args.batch / statistics.median(times[i])
         peak = max(flops for pair in peaks for flops, name in zip(pair, dtypes, strict=True) if name == dtype)
-        results.append(Side(throughput, memory[i], settings(args, i), median_parts(parts[i][args.warmup:]), {
+        results.append(Side(throughput, memory[i], settings(args, i), median_parts(parts[i]), {
             'flops_per_image': image_flops[i], f'matmul_peak_{dtype}': peak,
             'share_of_matmul_peak': image_flops[i] * throughput / peak}))
     return Report('step', describe(device), results[0], results[1], ratio_spread(*times))
@@ -101,17 +111,13 @@ def build_ours(args: argparse.Namespace) -> Step:
     batch = dict(inputs=torch.randint(256, (args.batch, *size, 3), dtype=torch.uint8),
                  seeds=torch.arange(args.batch), flips=torch.arange(args.batch) % 2 == 0,
                  weights=torch.ones(args.batch))
-
-    def update() -> None:
-        wrapper.step()
-        wrapper.zero_grad()
+    if device.type == 'cuda':  # as the loader of a training delivers it
+        batch = {name: value.pin_memory() for name, value in batch.items()}
+    batches = iter(prefetch(repeat(batch), device))
 
     def step(clock: Clock | None = None) -> None:
-        data = model.data_preprocessor(batch, training=True)
-        lap(clock, 'pixels to the device')
-        with wrapper.optim_context(model), lap_at(model.mae.decoder.decoder_embed, clock, 'embed + encode'):
-            loss = model(**data, mode='loss')['loss']
-        finish(clock, lambda: wrapper.backward(loss), update)
+        with laps_of(model, wrapper, clock):
+            model.train_step(dict(next(batches)), wrapper)  # as the loops of a training call it
     return step
 
 
@@ -149,8 +155,34 @@ def lap(clock: Clock | None, name: str) -> None:
 
 
 @contextmanager
+def laps_of(model: MAEPretrainer, wrapper: GuardedOptimWrapper, clock: Clock | None) -> Iterator[None]:
+    """Ends the parts of a training step, if there is a clock. Without one, the step is not touched."""
+    if clock is None:
+        yield
+        return
+    backward, step = wrapper.backward, wrapper.step
+
+    def timed_backward(loss: Tensor, **options: Any) -> None:
+        clock.lap('decode + loss')
+        backward(loss, **options)
+        clock.lap('backward')
+
+    def timed_step(**options: Any) -> None:
+        step(**options)
+        clock.lap('optimizer')
+    pixels = model.data_preprocessor.register_forward_hook(lambda *_: clock.lap('pixels to the device'))
+    wrapper.backward, wrapper.step = timed_backward, timed_step  # type: ignore[method-assign]
+    try:
+        with lap_at(model.mae.decoder.decoder_embed, clock, 'embed + encode'):
+            yield
+    finally:
+        pixels.remove()
+        del wrapper.backward, wrapper.step  # type: ignore[method-assign]  # those of the class
+
+
+@contextmanager
 def lap_at(module: nn.Module, clock: Clock | None, name: str) -> Iterator[None]:
-    """Ends a part when `module` is called, if there is a clock. A compiled model calls no such hook."""
+    """Ends a part when `module` is called, if there is a clock. It is none of the parts that are compiled."""
     hook = None if clock is None else module.register_forward_pre_hook(lambda *_: clock.lap(name))
     try:
         yield

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from mae_backbone.data.counter_rng import hashed
 from mae_backbone.data.sampler import PretrainBatchSampler
 from mae_backbone.data.seeded import SeededBatches, make_seeded, seed_everything
+from mae_backbone.engine.prefetch import prefetch
 from mae_backbone.engine.signals import start_worker
 from mae_backbone.registry import LOOPS
 
@@ -63,7 +64,8 @@ class PretrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         remaining = min(steps, self._max_iters - self._epoch * steps) - first
-        for index, batch in enumerate(islice(self.dataloader, max(0, remaining)), first):
+        batches = islice(self.dataloader, max(0, remaining))
+        for index, batch in enumerate(prefetch(batches, device_of(self.runner)), first):
             self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
@@ -145,7 +147,7 @@ class ResumableIterLoop(_SeededLoop, IterBasedTrainLoop):
     def run(self) -> torch.nn.Module:
         """Trains to the end."""
         self._find_seeds()
-        self.dataloader_iterator = self._endless(self._iter)
+        self.dataloader_iterator = iter(prefetch(self._endless(self._iter), device_of(self.runner)))
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         while self._iter < self._max_iters and not self.stop_training:
@@ -202,7 +204,7 @@ class ResumableEpochLoop(_SeededLoop, EpochBasedTrainLoop):
         self.batches.number, self.batches.skip = self._iter, first
         self.runner.model.train()
         if first < steps:
-            for index, batch in enumerate(self.dataloader, first):
+            for index, batch in enumerate(prefetch(self.dataloader, device_of(self.runner)), first):
                 self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
@@ -211,3 +213,9 @@ class ResumableEpochLoop(_SeededLoop, EpochBasedTrainLoop):
         """Runs one iteration with its own random numbers."""
         self._seed_iteration()
         super().run_iter(idx, data_batch)
+
+
+def device_of(runner: Runner) -> torch.device:
+    """Device of the model; the CPU for a model without parameters."""
+    parameter = next(runner.model.parameters(), None)
+    return torch.device('cpu') if parameter is None else parameter.device

@@ -283,6 +283,8 @@ class Runner(mmengine.runner.Runner):
             dataloader = dict(dataloader, persistent_workers=False)
         if isinstance(dataloader, dict) and isinstance(dataloader.get('dataset'), dict):
             dataloader = dict(dataloader, dataset=with_own_loading(dataloader['dataset']))
+        if isinstance(dataloader, dict) and torch.cuda.is_available():  # only pinned memory is copied without waiting
+            dataloader = {'pin_memory': True, **dataloader}
         loader = mmengine.runner.Runner.build_dataloader(dataloader, seed, diff_rank_seed)
         if isinstance(dataloader, DataLoader) or not loader.drop_last or not loader.batch_size or len(loader):
             return loader

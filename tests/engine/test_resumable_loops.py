@@ -13,6 +13,8 @@ from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
+from mae_backbone.engine import loops
+from mae_backbone.engine.prefetch import one_ahead
 from mae_backbone.engine.runner import Runner, guarded
 
 COUNT = itertools.count()
@@ -119,6 +121,19 @@ def test_losses_after_a_kill_equal_those_without(tmp_path: Path, by_epoch: bool,
     for number, stop in enumerate((6, 8, 11, None)):
         losses |= train(tmp_path / 'killed', **kind, workers=0 if number % 2 else 2, stop=stop, resume=number > 0)
     assert len(set(whole.values())) == len(whole) >= ITERATIONS
+    assert losses == whole
+
+
+@pytest.mark.parametrize(('by_epoch', 'sampler'), [(False, 'InfiniteSampler'), (True, 'DefaultSampler')])
+def test_batches_that_are_copied_ahead_change_no_loss(tmp_path: Path, by_epoch: bool, sampler: str,
+                                                      monkeypatch: pytest.MonkeyPatch):
+    """As for a GPU; data are loaded in the main process, with the random generators of the step, and in workers."""
+    kind = dict(by_epoch=by_epoch, sampler=sampler)
+    whole = train(tmp_path / 'whole', **kind)
+    monkeypatch.setattr(loops, 'prefetch', lambda batches, device: one_ahead(batches, lambda batch: lambda: batch))
+    losses: dict[int, float] = {}
+    for number, stop in enumerate((6, 11, None)):
+        losses |= train(tmp_path / 'killed', **kind, workers=number % 2, stop=stop, resume=number > 0)
     assert losses == whole
 
 
