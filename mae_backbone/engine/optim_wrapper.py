@@ -2,7 +2,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from mae_backbone.checkpoints.sharding import gather_shards, scatter_shard
+from mae_backbone.checkpoints.sharding import gather_on_first, scatter_shard, whole
 from mae_backbone.registry import OPTIM_WRAPPERS
 from mae_backbone.utils import device_scalars
 
@@ -105,8 +105,8 @@ class GuardedOptimWrapper(OptimWrapper):
         self._global_step = max(0, getattr(self, '_global_step', 0))
 
     def state_dict(self) -> dict:
-        """The state of the optimizer, whole in every process if the parameters are sharded: all must call this."""
-        state: dict = gather_shards(super().state_dict())  # type: ignore[assignment]  # a dict stays a dict
+        """The state of the optimizer. If it is sharded, all must call this, and process 0 gets it whole on its CPU."""
+        state: dict = gather_on_first(super().state_dict())  # type: ignore[assignment]  # a dict stays a dict
         if self.scaler is not None:
             state['loss_scaler'] = self.scaler.state_dict()
         return state
@@ -134,7 +134,7 @@ class GuardedOptimWrapper(OptimWrapper):
 def gradient_norm(parameters: list[nn.Parameter], norm_type: float = 2.0) -> Tensor:
     """Norm () in float32 of all gradients together, sharded or not, without waiting for the device."""
     norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], norm_type)
-    return cast(Tensor, gather_shards(norm)).float()
+    return whole(norm).float()
 
 
 def fuse(optimizer: Optimizer) -> bool:

@@ -33,7 +33,7 @@ from mae_backbone.checkpoints.run_files import (
     write_checkpoint,
     write_note,
 )
-from mae_backbone.checkpoints.sharding import gather_shards
+from mae_backbone.checkpoints.sharding import gather_on_first
 from mae_backbone.compat.quiet_logs import keep_record
 from mae_backbone.core.compiling import compile_model
 from mae_backbone.core.vit import Block, ViT
@@ -146,10 +146,10 @@ class Runner(mmengine.runner.Runner):
         # MMEngine counts an epoch and an iteration after the hooks that run at its end, such as the one that saves.
         position = dict(epoch=self.epoch + by_epoch, iter=self.iter + (not by_epoch))
         content = {'meta': self._meta() | position | (meta or {}),
-                   'state_dict': to_cpu(gather_shards(self._bare_model().state_dict())),
+                   'state_dict': to_cpu(gather_on_first(self._bare_model().state_dict())),
                    'message_hub': to_cpu(self.message_hub.state_dict())}
         if save_optimizer:
-            content['optimizer'] = to_cpu(gather_shards(self.optim_wrapper.state_dict()))
+            content['optimizer'] = to_cpu(gather_on_first(self.optim_wrapper.state_dict()))
         if save_param_scheduler and self.param_schedulers is not None:
             schedulers = self.param_schedulers
             content['param_schedulers'] = (

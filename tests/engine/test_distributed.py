@@ -11,9 +11,11 @@ import pytest
 import torch
 from helpers.driven_runs import drive
 from helpers.micro_runs import free_port, write_images
+from torch import Tensor
 from torch import distributed as dist
+from torch.testing import assert_close
 
-from mae_backbone.checkpoints.run_files import resume_path
+from mae_backbone.checkpoints.run_files import read_run, resume_path
 from mae_backbone.core.vit import ViT
 from mae_backbone.engine.distributed import init_on_cpus
 
@@ -96,6 +98,21 @@ def test_frozen_encoders_and_teachers_have_the_losses_of_one_process(results: di
     for name in (f'{kind}_2', f'{kind}_sharded'):
         assert set(results[name]['codes']) == {0}
         assert results[name]['losses'] == pytest.approx(one['losses'], abs=1e-5)
+
+
+def test_checkpoints_of_sharded_and_whole_runs_are_alike(results: dict[str, dict], folder: Path):
+    """Names, shapes and devices are equal; numbers differ by the order of sums."""
+    whole, sharded = (read_run(folder / name / 'iter_8.pth') for name in ('two', 'sharded'))
+    assert list(whole['state_dict']) == list(sharded['state_dict'])
+    for name, value in whole['state_dict'].items():
+        assert type(sharded['state_dict'][name]) is Tensor
+        assert_close(sharded['state_dict'][name], value, rtol=1e-3, atol=1e-4)
+    states = [content['optimizer']['state'] for content in (whole, sharded)]
+    assert states[0].keys() == states[1].keys()
+    for number, values in states[0].items():
+        for name, value in values.items():
+            assert_close(states[1][number][name], value, rtol=1e-2, atol=1e-4)
+    assert whole['optimizer']['param_groups'] == sharded['optimizer']['param_groups']
 
 
 def test_a_sharded_run_continues_in_any_number_of_processes(results: dict[str, dict]):
