@@ -58,6 +58,9 @@ class ViT(nn.Module):
         relative_bias: add the relative positions of BEiT, a number for each distance and head: 'block' has a table in
             every block (MAE's segmentation), 'shared' one for all blocks. None for none. They allow a class token.
         checkpointing: recompute whole blocks in the backward pass instead of storing their activations.
+        channels_last: on CUDA, feature maps stay in the order of the tokens, in which a map's channels are next to each
+            other in memory. That saves a copy, and convolutions on tensor cores take this order. Heads must not `view`
+            maps.
 
     Raises:
         ValueError: an arch or a combination that does not exist.
@@ -68,10 +71,11 @@ class ViT(nn.Module):
                  class_token: bool = True, final_norm: bool = True, fixed_positions: bool = False,
                  drop_path_rate: float = 0.0, window_size: int = 0, global_blocks: Sequence[int] = (),
                  shifted_windows: bool = False, conv_blocks: Sequence[int] = (), relative_positions: bool = False,
-                 relative_bias: str | None = None, checkpointing: bool = False) -> None:
+                 relative_bias: str | None = None, checkpointing: bool = False, channels_last: bool = False) -> None:
         super().__init__()
         self.arch = width, depth, heads = find_arch(arch)
         self.patch_size, self.in_channels, self.checkpointing = patch_size, in_channels, checkpointing
+        self.channels_last = channels_last
         grid = grid_size(_pair(image_size), patch_size)
         self.grid = grid_size(_pair(pretrain_image_size or image_size), patch_size)  # that positions are stored for
         if class_token and (window_size or relative_positions or conv_blocks):
@@ -191,7 +195,8 @@ class ViT(nn.Module):
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """tokens (B, L or 1 + L, D) -> (B, D, h, w)."""
-        return tokens[:, -grid[0] * grid[1]:].transpose(1, 2).unflatten(2, grid).contiguous()
+        maps = tokens[:, -grid[0] * grid[1]:].transpose(1, 2).unflatten(2, grid)
+        return maps if self.channels_last and prefers_channels_last(maps) else maps.contiguous()
 
     def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int] | None,
              bias: Tensor | None = None) -> Tensor:
@@ -309,6 +314,11 @@ class ConvBottleneck(nn.Module):
         x = F.gelu(self.norm1(self.conv1(x)))
         x = F.gelu(self.norm2(self.conv2(x)))
         return tokens + self.norm3(self.conv3(x)).flatten(2).transpose(1, 2)
+
+
+def prefers_channels_last(maps: Tensor) -> bool:
+    """Whether convolutions on these maps are faster if channels are next to each other in memory: on CUDA."""
+    return maps.is_cuda
 
 
 def find_arch(arch: str | dict) -> Arch:

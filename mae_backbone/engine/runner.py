@@ -335,9 +335,9 @@ class Runner(mmengine.runner.Runner):
     def register_default_hooks(self, hooks: dict | None = None) -> None:
         """Registers MMEngine's default hooks, with our checkpoint hook instead of MMEngine's.
 
-        Every training also saves on signals, and rolls back after repeated non-finite steps if its optimizer wrapper
-        skips them. A pretraining freezes its encoder first if `model.freeze_encoder_iters` says so. A config switches
-        a hook off by `default_hooks.NAME=None`.
+        Every training also saves on signals. If its optimizer wrapper skips non-finite steps, it rolls back after
+        several of them, and losses stay on the device until a log line is due. A pretraining freezes its encoder first
+        if `model.freeze_encoder_iters` says so. A config switches a hook off by `default_hooks.NAME=None`.
         """
         hooks = dict(hooks or {})
         hooks.setdefault('preemption', dict(type='mae_backbone.PreemptionHook'))
@@ -345,6 +345,9 @@ class Runner(mmengine.runner.Runner):
         if isinstance(wrapper, dict) and wrapper.get('type') == _GUARDED:
             hooks.setdefault('device_log', dict(type='mae_backbone.DeviceLogHook'))
             hooks.setdefault('guard', dict(type='mae_backbone.GuardHook'))
+            info = hooks.get('runtime_info', dict(type='RuntimeInfoHook'))
+            if hooks['device_log'] and isinstance(info, dict) and info.get('type') == 'RuntimeInfoHook':
+                hooks['runtime_info'] = dict(type='mae_backbone.DeviceInfoHook')
         frozen = getattr(self._bare_model(), 'freeze_encoder_iters', 0)
         if frozen:
             hooks.setdefault('freeze_encoder', dict(type='mae_backbone.FreezeEncoderHook', iters=frozen))

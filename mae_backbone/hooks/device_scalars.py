@@ -1,6 +1,7 @@
 """Moves scalars that were recorded on the device to the log when a log line is due."""
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils import device_scalars
@@ -38,6 +39,24 @@ class DeviceLogHook(Hook):
         checkpoint['message_hub'] = runner.message_hub.state_dict()
 
 
+@HOOKS.register_module()
+class DeviceInfoHook(RuntimeInfoHook):
+    """mmengine's RuntimeInfoHook, which leaves the losses on the device until `DeviceLogHook` moves them.
+
+    mmengine reads each loss of a model in every step, and the host waits for a GPU each time. Our Runner uses this hook
+    in every training that has a `DeviceLogHook`.
+    """
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Records what the model returned for the log."""
+        for name, value in (outputs or {}).items():
+            if isinstance(value, Tensor) and value.numel() == 1:
+                device_scalars.record(name, value)
+            else:
+                runner.message_hub.update_scalar(f'train/{name}', value)
+
+
 def log_interval(runner: Runner, default: int) -> int:
     """Iterations between two log lines; `default` without a LoggerHook."""
     return next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default)
@@ -46,7 +65,8 @@ def log_interval(runner: Runner, default: int) -> int:
 def publish_scalars(runner: Runner) -> None:
     """Moves all recorded values to the message hub, and to every hook with a method `after_device_log`."""
     numbers = device_scalars.drain()
-    for name, values in numbers.items():
+    # Losses come first in a log line, which has the order of the hub.
+    for name, values in sorted(numbers.items(), key=lambda item: item[0] in ('grad_norm', 'skipped')):
         for value in values:
             runner.message_hub.update_scalar(f'train/{name}', value)
     if numbers:

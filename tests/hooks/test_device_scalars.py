@@ -147,3 +147,44 @@ def test_waiting_for_the_device_counts_as_step_time():
     from mmengine.runner import get_priority
     assert get_priority(DeviceLogHook.priority) < get_priority(IterTimerHook.priority)
     assert get_priority(DeviceLogHook.priority) < get_priority(LoggerHook.priority)
+
+
+class TwoLosses(BaseModel):
+    """Returns several values for the log, as detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, inputs: Tensor, mode: str = 'loss') -> dict[str, Tensor]:
+        out = self.layer(torch.stack(inputs) if isinstance(inputs, list) else inputs)
+        return dict(loss_box=out.square().mean(), loss_mask=[out.abs().mean(), out.mean()], accuracy=out.detach().sum())
+
+
+def losses_of(work_dir: Path, **hooks: dict | None) -> tuple[dict[str, list[float]], int]:
+    """What a short training logs, and how often a value was read from the device during it."""
+    from mae_backbone.engine.runner import Runner as OurRunner
+    torch.manual_seed(0)
+    run = OurRunner(
+        TwoLosses(), str(work_dir), experiment_name=f'two-{next(COUNT)}', randomness=dict(seed=0),
+        train_dataloader=dict(dataset=[dict(inputs=torch.tensor([float(i), 1.0])) for i in range(8)], batch_size=2,
+                              sampler=dict(type='InfiniteSampler')),
+        train_cfg=dict(by_epoch=False, max_iters=6), optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.01)),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=3), checkpoint=None, **hooks),
+        log_processor=dict(by_epoch=False))
+    reads, item = [], Tensor.item
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, 'item', lambda tensor: reads.append(tensor) or item(tensor))
+        run.train()
+    scalars = run.message_hub.log_scalars
+    names = ('loss', 'loss_box', 'loss_mask', 'accuracy')
+    return {name: scalars[f'train/{name}'].data[0].tolist() for name in names}, len(reads)
+
+
+def test_losses_of_detectors_are_logged_bit_for_bit_without_reading_them_in_every_step(tmp_path: Path):
+    ours, reads = losses_of(tmp_path / 'ours')
+    plain, reads_of_mmengine = losses_of(tmp_path / 'plain', device_log=None, guard=None)
+    assert ours == plain
+    assert len(ours['loss']) == 6
+    assert reads < 3, 'not in every step'
+    assert reads_of_mmengine >= 6 * 4
