@@ -40,10 +40,11 @@ _SEED = _Rule('an integer in 0..2**32 - 1', lambda value: value is None or (
     _is_integer(value) and 0 <= value <= _MAX_SEED))
 _LEVEL = _Rule(f'one of {", ".join(_LEVELS[:3])}, ERROR', lambda value: value in _LEVELS)
 _DTYPE = _Rule(f'one of {", ".join(DTYPES)}', lambda value: value is None or value in DTYPES)
-_MEAN = _Rule('a list of numbers, one for each channel', lambda value: value is None or (
+# 'checkpoint' leaves the normalization to the weights, see planning/pixel_normalization.py.
+_MEAN = _Rule('a list of numbers, one for each channel', lambda value: value in (None, 'checkpoint') or (
     isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))))
-_STD = _Rule('a list of numbers greater than 0, one for each channel', lambda value: value is None or (
-    isinstance(value, (list, tuple)) and len(value) > 0 and all(_is_number(std) and std > 0 for std in value)))
+_STD = _Rule('a list of numbers greater than 0, one for each channel', lambda value: value in (None, 'checkpoint') or (
+    isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_POSITIVE.is_valid, value))))
 _CLIPPING = ('type', 'max_norm', 'norm_type', 'clip_value', 'error_if_nonfinite', 'foreach')
 _CLIP = _Rule('a dict such as dict(max_norm=1.0)', lambda value: value is None or (
     isinstance(value, dict) and set(value) <= set(_CLIPPING) and not {'max_norm', 'clip_value'}.isdisjoint(value)))

@@ -159,15 +159,11 @@ def adapt_classes(cfg: Config) -> list[str]:
 def data_lines(cfg: Config, splits: list[str]) -> list[str]:
     """Adapts the config to the classes of the data and checks the data; returns lines for the plan.
 
-    Before a training, it also measures the images, and warns of settings that do not fit them.
-
     Raises:
         ValueError: data that cannot be used.
     """
     from mae_backbone.formats.check import check_data
-    from mae_backbone.planning.data_settings import setting_warnings
-    lines = [*adapt_classes(cfg), *check_data(cfg, splits=tuple(splits))]
-    return [*lines, *setting_warnings(cfg)] if 'train' in splits and is_rank0() else lines
+    return [*adapt_classes(cfg), *check_data(cfg, splits=tuple(splits))]
 
 
 def make_folder(folder: str | Path, option: str) -> None:

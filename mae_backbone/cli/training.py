@@ -8,11 +8,15 @@ from mmengine.config import Config, ConfigDict
 
 from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.cli.config import make_folder
+from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.weights import set_weights
+from mae_backbone.planning.data_settings import setting_warnings
 
 
 def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     """Writes the training options into the config and makes the work directory; returns lines for the plan.
+
+    It also measures the training images, and warns of settings of the config that do not fit them.
 
     Raises:
         FileNotFoundError: the checkpoint to continue from does not exist.
@@ -46,6 +50,8 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     if args.epochs is not None or args.iters is not None:
         lines.append(set_length(cfg, epochs=args.epochs, iters=args.iters))
     lines.append(set_batch_and_lr(cfg, batch_size=args.batch_size, lr=args.lr))
+    if is_rank0():
+        lines += setting_warnings(cfg)  # after the weights, which may set the normalization of the pixels
     make_folder(cfg.work_dir, '--work-dir')
     return lines
 

@@ -4,12 +4,15 @@ A setting of another data set makes no run fail: it learns less. The warnings na
 computed from a sample of the images, see `fingerprint`, and from all boxes.
 """
 import math
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import Config
 
+from mae_backbone.checkpoints.source import read_facts
+from mae_backbone.checkpoints.unseen import same_pixels
 from mae_backbone.formats.class_folders import ClassFolders
 from mae_backbone.formats.coco import CocoFormat
 from mae_backbone.formats.data_format import DataFormat
@@ -18,6 +21,7 @@ from mae_backbone.formats.registry import formats_in
 from mae_backbone.formats.unlabeled import UnlabeledImages
 from mae_backbone.planning.anchors import anchor_warning
 from mae_backbone.planning.fingerprint import BoxSizes, ImageSample, box_sizes, sample_images
+from mae_backbone.planning.pixel_normalization import FROM_CHECKPOINT
 from mae_backbone.planning.resizing import resized
 
 # Normalized with the values of another set, images have a mean of `offset` instead of 0 and a deviation of `ratio`
@@ -73,6 +77,8 @@ def setting_warnings(cfg: Config) -> list[str]:
 
 def _pixel_warning(context: _Context) -> Iterator[str]:
     key, preprocessor = _preprocessor(context.cfg)
+    if FROM_CHECKPOINT in (preprocessor.get('mean'), preprocessor.get('std')) or _belongs_to_weights(context.cfg):
+        return
     mean, std = (np.array(preprocessor.get(name) or [], float) for name in ('mean', 'std'))
     images, channels = context.images, len(context.images.mean)
     if not mean.size or mean.size != std.size or mean.size not in (1, channels):
@@ -103,6 +109,20 @@ def _preprocessor(cfg: Config) -> tuple[str, dict]:
     """Key and settings of the data preprocessor."""
     own = (cfg.get('model') or {}).get('data_preprocessor')
     return ('model.data_preprocessor', own) if own else ('data_preprocessor', cfg.get('data_preprocessor') or {})
+
+
+def _belongs_to_weights(cfg: Config) -> bool:
+    """Whether the encoder starts from weights that were trained with the normalization of the config."""
+    owner = cfg.model if cfg.model.get('encoder') else cfg.model.get('backbone') or {}
+    path = (owner.get('init_cfg') or {}).get('checkpoint')
+    if not path or not os.path.exists(str(path)):
+        return False
+    try:
+        facts, preprocessor = read_facts(path, owner.init_cfg.get('weights_key')), _preprocessor(cfg)[1]
+    except (ValueError, OSError):  # the training refuses them
+        return False
+    return bool(facts.mean is not None and facts.std is not None and preprocessor.get('mean') and same_pixels(
+        (facts.mean, facts.std), (preprocessor['mean'], preprocessor['std'])))
 
 
 def _worst(difference: np.ndarray, std: np.ndarray) -> float:

@@ -11,9 +11,11 @@ from helpers.image_statistics import write_noise
 from helpers.small_sets import coco_config, label_map_config, write_label_maps
 from mmengine.config import Config
 
+from mae_backbone.checkpoints.facts import Facts
 from mae_backbone.cli.config import check_keys, parse_options
 from mae_backbone.data.decode import read_image
 from mae_backbone.formats.registry import formats_in
+from mae_backbone.planning import data_settings
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 from mae_backbone.planning.data_settings import setting_warnings
 from mae_backbone.planning.fingerprint import sample_images
@@ -78,6 +80,18 @@ def test_mean_and_std_of_another_set_are_found_and_mended(file: str, tmp_path: P
     # The order of the channels is that of the preprocessor, red first.
     assert mean == pytest.approx(own['mean'], abs=4)
     assert not [line for line in mended(cfg, warnings[0]) if 'mean and std' in line]
+
+
+def test_normalization_of_the_weights_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write_coco(tmp_path, [20], mean=(230, 40, 30), std=(9, 8, 7))
+    cfg = config(DEMO + 'mask-rcnn_vit-micro_nuclei.py', tmp_path)
+    (tmp_path / 'weights.pth').touch()
+    cfg.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.pth'))
+    for mean, expected in (([37.0] * 3, 0), ([99.0] * 3, 1)):
+        monkeypatch.setattr(data_settings, 'read_facts', lambda path, key, mean=mean: Facts(mean=mean, std=[63.0] * 3))
+        assert len(setting_warnings(cfg)) == expected
+    cfg.model.data_preprocessor.update(mean='checkpoint', std='checkpoint')
+    assert setting_warnings(cfg) == []
 
 
 def test_channels_are_compared_in_the_order_of_the_preprocessor(tmp_path: Path):
