@@ -19,6 +19,11 @@ from mae_backbone.checkpoints.safe_pickle import Call, Name, PersistentId, Unsaf
 # A tensor may show elements of its storage more than once (`expand`). Beyond this many elements, a few bytes in a file
 # would become gigabytes in the first operation on it.
 _MAX_EXPANDED = 2**24
+# All tensors of a file together may repeat its data a few times: weights that are tied, or stored under two names.
+_MAX_REPEATS = 4
+_MAX_REPEATED = 2**27  # bytes that are always allowed
+# Values after every shared list, tuple and dict is counted as often as it occurs: `repr` and the like visit all.
+_MAX_VALUES = 2**22
 _FLOATS = ('float16', 'float32', 'float64', 'bfloat16', 'float8_e4m3fn', 'float8_e5m2', 'float8_e4m3fnuz',
            'float8_e5m2fnuz', 'complex64', 'complex128')
 _INTEGERS = ('uint8', 'int8', 'int16', 'int32', 'int64', 'bool', 'uint16', 'uint32', 'uint64')
@@ -70,14 +75,39 @@ def decode(tree: object, load: Load | None = None) -> object:
         UnsafePickleError: a name that is not known to be data.
         Exception: any other, if the tree is not what torch, NumPy or MMEngine write.
     """
-    return _Decoder(load).decode(tree)
+    content = _Decoder(load).decode(tree)
+    if _num_values(content, {}) > _MAX_VALUES:
+        raise ValueError(f'more than {_MAX_VALUES:,} values')
+    return content
+
+
+def _num_values(node: object, known: dict[int, int]) -> int:
+    """Number of values in nested containers, with shared ones counted as often as they occur."""
+    if not isinstance(node, (dict, list, tuple, argparse.Namespace)):
+        return 1
+    if id(node) not in known:
+        values = vars(node).values() if isinstance(node, argparse.Namespace) else (
+            node.values() if isinstance(node, dict) else node)
+        known[id(node)] = 1 + sum(_num_values(value, known) for value in values)
+    return known[id(node)]
 
 
 class _Decoder:
-    """Decodes each object once, so that shared objects stay shared."""
+    """Decodes each object once, so that shared objects stay shared.
+
+    Args:
+        load: see `decode`.
+
+    Attributes:
+        sources: bytes of each storage or array in the file.
+        made: bytes of all tensors and arrays that were made from them.
+    """
 
     def __init__(self, load: Load | None) -> None:
         self.load = load
+        self.sources: dict[object, int] = {}
+        self.storages: dict[tuple[str, torch.dtype], Tensor] = {}
+        self.made = 0
         self.decoded: dict[int, tuple[object, object]] = {}  # id -> (object, result): the id is taken while it lives
         self.pending: set[int] = set()
 
@@ -109,6 +139,13 @@ class _Decoder:
             if path in _DECODERS:
                 return _DECODERS[path](self, node)
         raise UnsafePickleError(name_of(node))
+
+    def count(self, source: object, size: int, made: int) -> None:
+        """Counts the bytes of a tensor or array, made from a source of `size` bytes. Refuses too many repetitions."""
+        self.sources[source] = size
+        self.made += made
+        if self.made > max(_MAX_REPEATED, _MAX_REPEATS * sum(self.sources.values())):
+            raise ValueError(f'tensors of {self.made:,} bytes that repeat {sum(self.sources.values()):,} bytes of data')
 
     def arguments(self, call: Call, count: int) -> list:
         """The first `count` arguments of a call, decoded."""
@@ -152,6 +189,7 @@ def _tensor(decoder: _Decoder, call: Call) -> Tensor:
         raise ValueError(f'a tensor of shape {size} in a storage of {len(elements)} elements')
     if count > max(len(elements), _MAX_EXPANDED):
         raise ValueError(f'a tensor of shape {size} that repeats {len(elements)} elements')
+    decoder.count(_reference(call.arguments[0])[0], elements.nbytes, count * elements.itemsize)
     return elements.as_strided(size, stride, offset) if count else elements.new_zeros(size)
 
 
@@ -160,10 +198,13 @@ def _storage(decoder: _Decoder, node: object) -> Tensor:
     if decoder.load is None or not isinstance(node, PersistentId):
         raise ValueError('a tensor without storage')
     key, dtype, count = _reference(node)
-    data = decoder.load(key)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f'storage {key} has {len(data)} bytes, not {count} elements')
-    return data != 0 if dtype == torch.bool else data.view(dtype)  # a bool is stored as 0 or 1; other bytes are invalid
+    if (key, dtype) not in decoder.storages:
+        data = decoder.load(key)
+        if len(data) != count * dtype.itemsize:
+            raise ValueError(f'storage {key} has {len(data)} bytes, not {count} elements')
+        # A bool is stored as 0 or 1; other bytes are invalid.
+        decoder.storages[key, dtype] = data != 0 if dtype == torch.bool else data.view(dtype)
+    return decoder.storages[key, dtype]
 
 
 def element_size(reference: PersistentId) -> tuple[str, int]:
@@ -221,18 +262,24 @@ def _dtype(node: object) -> _Array:
     return _Array(name, order)
 
 
-def _array(_: _Decoder, call: Call) -> Tensor:
+def _array(decoder: _Decoder, call: Call) -> Tensor:
     """numpy.core.multiarray._reconstruct(...) with the state (version, shape, dtype, Fortran order, content)."""
     if not isinstance(call.state, tuple) or len(call.state) != 5:
         raise TypeError('an array without content')
     _, shape, dtype, fortran, content = call.state
-    return torch.from_numpy(_dtype(dtype).read(_content(content), shape, 'F' if fortran else 'C'))
+    return _read_array(decoder, dtype, content, shape, 'F' if fortran else 'C')
 
 
-def _array_from_buffer(_: _Decoder, call: Call) -> Tensor:
+def _array_from_buffer(decoder: _Decoder, call: Call) -> Tensor:
     """numpy.core.numeric._frombuffer(content, dtype, shape, order), from protocol 5 on."""
     content, dtype, shape, order = call.arguments
-    return torch.from_numpy(_dtype(dtype).read(content, shape, order))
+    return _read_array(decoder, dtype, content, shape, order)
+
+
+def _read_array(decoder: _Decoder, dtype: object, content: object, shape: object, order: str) -> Tensor:
+    array = _dtype(dtype).read(_content(content), shape, order)
+    decoder.count(id(content), array.nbytes, array.nbytes)
+    return torch.from_numpy(array)
 
 
 def _scalar(_: _Decoder, call: Call) -> object:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.decoding import decode, element_size
 from mae_backbone.checkpoints.safe_pickle import UnsafePickleError, load, persistent_ids
+from mae_backbone.checkpoints.safetensors_file import open_safetensors
 
 # Errors that damaged bytes raise in the readers below. They are not documented.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, StopIteration,
@@ -73,22 +74,13 @@ def _read(path: Path, outline: bool) -> object:
     with open(path, 'rb') as file:
         start = file.read(9)
         if path.suffix == '.safetensors' or start[8:] == b'{':
-            return _read_safetensors(path)
+            return {name: read() for name, read in open_safetensors(path)[0].items()}
         if zipfile.is_zipfile(file):
             return _read_zip(file, outline)
         if not start:
             raise EOFError('the file is empty')
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _read_pickles(content)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f'cannot be read as safetensors: {error}') from error
 
 
 # --- zip archives of torch
@@ -150,7 +142,6 @@ def _read_pickles(content: mmap.mmap) -> object:
             raise EOFError('cut off')
         storages[key] = _bytes_to_tensor(content.read(count * sizes[key]))
     return decode(tree, storages.__getitem__)
-
 
 
 def _bytes_to_tensor(data: bytes) -> Tensor:

@@ -1,6 +1,7 @@
 """Checkpoint files of a run: atomic writing, search for the latest intact one, and reading."""
 import errno
 import logging
+import math
 import os
 import shutil
 import zipfile
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 from mae_backbone.checkpoints.decoding import History
 from mae_backbone.checkpoints.detectron2 import from_detectron2
 from mae_backbone.checkpoints.reading import CheckpointError, read_content
+from mae_backbone.checkpoints.run_content import check_run
 from mae_backbone.checkpoints.sharding import scatter_shard
 from mae_backbone.checkpoints.state_dicts import check_finite, few, is_finite, mismatches, weights_in
 from mae_backbone.utils.atomic_write import atomic_path, partial_files, write_text
@@ -187,34 +189,13 @@ def run_in(content: object, path: str | Path) -> dict:
     if not isinstance(content, dict) or 'state_dict' not in content or 'meta' not in content:
         raise CheckpointError(f'{path} holds no run of `mae-backbone train` or `mae-backbone pretrain` (no '
                               'state_dict and meta): pass one of those; weights of other origin go to --pretrained')
-    _check_run(content, path)
+    check_run(content, path)
     for key in ('cfg', 'config'):
         content['meta'].pop(key, None)
     if 'message_hub' in content:
         scalars = content['message_hub']['log_scalars']
         scalars.update({name: HistoryBuffer(*value) for name, value in scalars.items() if isinstance(value, History)})
     return content
-
-
-def _check_run(content: dict, path: str | Path) -> None:
-    """Raises CheckpointError if a part of a checkpoint is not of the type that MMEngine relies on."""
-    hub, optimizer = content.get('message_hub', {}), content.get('optimizer', {})
-    dicts = {'state_dict': content['state_dict'], 'meta': content['meta'], 'message_hub': hub, 'optimizer': optimizer}
-    for name in ('log_scalars', 'runtime_info', 'resumed_keys') if hub else ():
-        dicts[f'message_hub.{name}'] = hub.get(name) if isinstance(hub, dict) else None
-    bad = [name for name, value in dicts.items() if not isinstance(value, dict)]
-    if not bad:
-        bad = [f'state_dict.{name}' for name, value in content['state_dict'].items()
-               if not isinstance(name, str) or not isinstance(value, Tensor)]
-        bad += [f'meta.{name}' for name in ('epoch', 'iter')
-                if not isinstance(content['meta'].get(name, 0), int) or content['meta'].get(name, 0) < 0]
-        schedulers = content.get('param_schedulers', [])
-        several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-        if not all(isinstance(states, list) and all(isinstance(state, dict) for state in states) for states in several):
-            bad.append('param_schedulers')
-    if bad:
-        raise CheckpointError(f'{path} is not a checkpoint of a run: {few(bad)} not as MMEngine writes it. It was '
-                              'changed or damaged: copy the file again')
 
 
 def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -> None:
@@ -225,8 +206,8 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
     groups, stored = state.get('param_groups'), state.get('state')
     advice = 'Resume with the config that the run was started with, or start a new run from its weights (load_from)'
     if not isinstance(groups, list) or not isinstance(stored, dict) or not all(
-            isinstance(group, dict) and isinstance(group.get('params'), list)
-            and isinstance(group.get('lr'), (int, float)) for group in groups):
+            isinstance(group, dict) and isinstance(group.get('params'), list) and is_finite_number(group.get('lr'))
+            and is_finite_number(group.get('initial_lr', 0)) for group in groups):
         raise CheckpointError(f'{path}: its optimizer has no groups of parameters, the file was changed or damaged: '
                               'copy it again')
     sizes, expected = [len(group['params']) for group in groups], [len(g['params']) for g in optimizer.param_groups]
@@ -254,6 +235,11 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
     if problems or not set(stored) <= set(indices):
         raise CheckpointError(f'{path}: its optimizer does not belong to the model of this config. '
                               f'{few(problems) or "It has states of unknown parameters"}. {advice}')
+
+
+def is_finite_number(value: object) -> bool:
+    """Whether a value is an integer or a finite float."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:

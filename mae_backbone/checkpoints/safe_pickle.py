@@ -12,6 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, cast
 
+# Limits against small files that take gigabytes or hours. A detector with a ViT-H and its optimizer has about 100,000
+# opcodes; an opcode of one byte may make an object of 200 bytes.
+_MAX_OPCODES = 2**20
+_MAX_BITS = 512        # of an integer
+_MAX_KEY_BITS = 64     # of an integer as a key; longer ones can be chosen so that all have the same hash
+
 
 class UnsafePickleError(ValueError):
     """A pickle names an object that is not known to be data; the message is that name."""
@@ -54,9 +60,12 @@ def load(file: IO[bytes] | mmap.mmap) -> object:
     machine = _Machine()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)  # of a damaged text with an invalid escape sequence
-        for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):  # an mmap has the methods that are used
+        # An mmap has the methods that are used.
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
             if opcode.name == 'STOP':
                 break
+            if number == _MAX_OPCODES:
+                raise ValueError(f'a pickle of more than {_MAX_OPCODES:,} opcodes')
             machine.execute(opcode.name, argument)
     return machine.pop()
 
@@ -93,6 +102,8 @@ class _Machine:
     def execute(self, opcode: str, argument: object) -> None:
         """Executes one opcode of the pickle protocol."""
         if opcode in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
+                raise ValueError(f'an integer of {argument.bit_length():,} bits')
             self.push(argument)
         elif opcode in _HANDLERS:
             _HANDLERS[opcode](self, argument)
@@ -145,9 +156,17 @@ class _Machine:
 
 
 def _checked_key(key: object) -> object:
-    """Keys are plain values. A `Call` could be hashed too, but nothing could be looked up by it."""
+    """Keys are plain values, or tuples of them.
+
+    A `Call` could be hashed too, but nothing could be looked up by it. Tuples of tuples are refused: 60 of them, each
+    with the next one twice, would have 2**60 values to hash.
+    """
     if isinstance(key, tuple):
+        if any(isinstance(value, tuple) for value in key):
+            raise TypeError('a key that is a tuple of tuples')
         return tuple(map(_checked_key, key))
+    if isinstance(key, int) and key.bit_length() > _MAX_KEY_BITS:
+        raise ValueError(f'an integer of {key.bit_length()} bits as a key')
     if key is not None and not isinstance(key, (str, bytes, int, float)):
         raise TypeError(f'a key of type {type(key).__name__}')
     return key

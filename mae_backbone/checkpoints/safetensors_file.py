@@ -13,6 +13,7 @@ from torch import Tensor
 _DTYPES = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16,
            'F8_E4M3': torch.float8_e4m3fn, 'F8_E5M2': torch.float8_e5m2, 'I64': torch.int64, 'I32': torch.int32,
            'I16': torch.int16, 'I8': torch.int8, 'U8': torch.uint8, 'BOOL': torch.bool}
+_MAX_TENSORS = 100_000  # the largest public models have a few thousand
 
 _CHUNK = 1 << 22  # elements
 
@@ -27,6 +28,8 @@ def open_safetensors(path: Path) -> tuple[dict[str, 'StoredTensor'], dict[str, s
     try:
         with safe_open(path, framework='pt') as file:  # checks offsets, sizes and the end of the file
             names, metadata = list(file.keys()), file.metadata() or {}
+        if len(names) > _MAX_TENSORS:
+            raise ValueError(f'{len(names):,} tensors, expected at most {_MAX_TENSORS:,}')
     except SafetensorError as error:
         raise ValueError(f'cannot be read as safetensors: {error}') from error
     with open(path, 'rb') as content:

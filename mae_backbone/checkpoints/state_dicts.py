@@ -7,6 +7,7 @@ from torch import Tensor
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.safetensors_file import is_finite
 from mae_backbone.checkpoints.weight_files import open_weights
+from mae_backbone.utils.printable import printable
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -69,4 +70,4 @@ def _listing(title: str, names: Iterable[str]) -> str:
 def few(names: Iterable[str]) -> str:
     """The first eight names, and how many more there are."""
     names = list(names)
-    return ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')
+    return ', '.join(map(printable, names[:8])) + (f' and {len(names) - 8} more' if len(names) > 8 else '')

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 
 from mae_backbone.cli.raw_errors import explain_raw
+from mae_backbone.utils.printable import printable_lines
 from mae_backbone.utils.subprocesses import end_with_parent
 
 # Messages of gloo and NCCL when another process of the run has ended.
@@ -99,7 +100,7 @@ def exit_process(code: int) -> None:
 def log_rank0(line: str) -> None:
     """Prints a line, once in a distributed run."""
     if is_rank0():
-        print(line, flush=True)
+        print(printable_lines(line), flush=True)
 
 
 def is_rank0() -> bool:
@@ -117,7 +118,7 @@ def _report(error: Exception) -> int:
         return 1
     # `everywhere` marks errors that all processes of a distributed run raise.
     if is_rank0() or not getattr(error, 'everywhere', False):
-        print(f'error: {message}', file=sys.stderr)
+        print(f'error: {printable_lines(message)}', file=sys.stderr)
     return 2
 
 

@@ -8,6 +8,7 @@ from torch.utils.data import get_worker_info
 
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.utils.file_lock import locked
+from mae_backbone.utils.printable import printable
 
 _LOG = logging.getLogger(__name__)
 _ROWS = 1024
@@ -57,8 +58,8 @@ class BadImages:
         self.known.add(index)
         if len(self.examples) < _EXAMPLES:
             self.examples.append(reason)
-        if self.list_file is None or self._list(self.list_file, f'{_printable(name)}\t{_printable(reason)}\n'.encode()):
-            _LOG.warning('skipped: %s', reason)
+        if self.list_file is None or self._list(self.list_file, f'{printable(name)}\t{printable(reason)}\n'.encode()):
+            _LOG.warning('skipped: %s', printable(reason))
 
     def check(self, total: int) -> None:
         """Raises BadImageError if too many of the drawn images, or all `total` images, are unreadable."""
@@ -85,8 +86,3 @@ class BadImages:
                 file.flush()
             self._read_until = file.seek(0, 2)
         return is_new
-
-
-def _printable(text: str) -> str:
-    """Text in one line, encodable in UTF-8 even if a file name is not."""
-    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)

@@ -99,7 +99,7 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
         raise BadImageError(fault)
     try:
         # Any depth: OpenCV would convert floats of unknown range to 8 bits without an error.
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        pixels = cv2.imdecode(np.frombuffer(without_animation(data), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:
         raise BadImageError(f'is refused by OpenCV ({error.err}): convert or remove it') from error
     if pixels is None and data.startswith(b'GIF8'):
@@ -113,13 +113,35 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     return pixels
 
 
+def without_animation(data: bytes) -> bytes:
+    """content of an image file -> the same without the animation of a PNG (APNG), which leaves its default image.
+
+    OpenCV 4.12 crashes at damaged animations.
+
+    Raises:
+        BadImageError: the chunks of an animated PNG are damaged.
+    """
+    if not data.startswith(b'\x89PNG') or b'acTL' not in data:
+        return data
+    kept, at = [data[:8]], 8
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at:at + 4], 'big')
+        kind = data[at + 4:at + 8]
+        if end > len(data):
+            raise BadImageError(f'is a damaged PNG at byte {at:,}: replace or remove it')
+        if kind not in (b'acTL', b'fcTL', b'fdAT'):
+            kept.append(data[at:end])
+        at = len(data) if kind == b'IEND' else end
+    return b''.join(kept)
+
+
 def _decode_gif(data: bytes) -> np.ndarray | None:
     """First frame of a GIF by PIL: (H, W, 3) uint8 BGR. For builds of OpenCV without GIF (4.11). None if damaged."""
     from PIL import Image
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(image.convert('RGB'))[..., ::-1].copy()
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+    except Exception:  # PIL raises many kinds of errors for broken files
         return None
 
 

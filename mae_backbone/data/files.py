@@ -1,4 +1,5 @@
 """Finds and reads image files; only regular files are ever opened."""
+import io
 import logging
 import os
 import stat
@@ -7,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from mae_backbone.utils.printable import printable
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')
 _LOG = logging.getLogger(__name__)
@@ -65,14 +68,14 @@ class ImageWalk:
     def warn_of_skipped(self) -> None:
         """Logs the skipped files, if there are any, once in a distributed run."""
         if self.skipped and int(os.environ.get('RANK', 0)) == 0:
-            names = ', '.join(f'{os.path.join(self.root, name)} {reason}'
+            names = ', '.join(f'{printable(os.path.join(self.root, name))} {reason}'
                               for name, reason in list(self.skipped.items())[:_SHOWN])
             more = f', and {len(self.skipped) - _SHOWN} more' if len(self.skipped) > _SHOWN else ''
             _LOG.warning('skipped: %s%s', names, more)
 
     def no_images(self) -> ValueError:
         """The error for a folder without images."""
-        counts = ', '.join(f'{count} {suffix}' for suffix, count in self.others.most_common(8)) or 'none'
+        counts = ', '.join(f'{count} {printable(suffix)}' for suffix, count in self.others.most_common(8)) or 'none'
         return ValueError(f'{os.path.abspath(self.root)} holds no images; other files there: {self.others.total()} '
                           f'({counts}). Images end in {" ".join(sorted(self.suffixes))}: convert the files, or choose '
                           'another folder with --data-root DIR')
@@ -115,12 +118,22 @@ def read_file(path: str | Path) -> bytes:
     Raises:
         OSError: it cannot be read, or is not a regular file. The message contains the path.
     """
+    with open_regular(path) as file:
+        return file.readall()
+
+
+def open_regular(path: str | Path) -> io.FileIO:
+    """Opens a regular file for reading. Raises as `read_file`."""
     _check_regular(os.stat(path), path)
     # If the file is replaced by a pipe in between, O_NONBLOCK keeps `open` from waiting.
     flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_CLOEXEC', 0)
-    with open(os.open(path, flags), 'rb', buffering=0) as file:
+    file = io.FileIO(os.open(path, flags), 'rb')
+    try:
         _check_regular(os.fstat(file.fileno()), path)
-        return file.readall()
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 def _check_regular(status: os.stat_result, path: str | Path) -> None:

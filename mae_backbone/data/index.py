@@ -14,6 +14,7 @@ import numpy as np
 
 from mae_backbone.utils.atomic_write import atomic_path, write_text
 from mae_backbone.utils.file_lock import locked
+from mae_backbone.utils.printable import printable_lines
 
 KEEP_FROM = 10_000  # entries; smaller tables are built in less time than it takes to check a cached one
 _HEADER = 'header.json'
@@ -262,7 +263,7 @@ def progress(items: Iterable[str], what: str) -> Iterator[str]:
 def say(line: str) -> None:
     """Prints a line, once in a distributed run."""
     if int(os.environ.get('RANK', 0)) == 0:
-        print(line, flush=True)
+        print(printable_lines(line), flush=True)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from mae_backbone.data.index import say
 from mae_backbone.data.shard_writer import RECORDS, Packing, class_name, verify_shard, write_shard
 from mae_backbone.data.sources import Source
 from mae_backbone.utils.atomic_write import partial_files, write_text
+from mae_backbone.utils.printable import printable
 
 MANIFEST, BAD_IMAGES, CLASSES = 'manifest.json', 'bad_images.txt', 'classes.txt'
 _SETTINGS = 'settings.json'  # in the folder of records
@@ -55,7 +56,7 @@ def pack(source: Source, out: str | Path, packing: Packing, *, workers: int = 1)
     bad = [line for record in shards for line in record.pop('bad')]
     if len(bad) == len(source):
         raise ValueError(f'none of the {len(bad)} images could be read. The first one: {" ".join(bad[0])}')
-    _write(out / BAD_IMAGES, ''.join(f'{name}\t{reason}\n' for name, reason in bad))
+    _write(out / BAD_IMAGES, ''.join(f'{printable(name)}\t{printable(reason)}\n' for name, reason in bad))
     if labels:
         _write(out / CLASSES, ''.join(f'{name}\n' for name in labels))
     manifest = {'settings': settings, 'images': len(source) - len(bad), 'bad': len(bad), 'shards': shards}

@@ -1,5 +1,6 @@
 """Readers: content of image files -> pixels. Color photographs by default; a config can name another reader."""
 import io
+import struct
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Protocol
@@ -15,6 +16,9 @@ from mae_backbone.data.resize import resize
 from mae_backbone.registry import TRANSFORMS
 
 _MAX_CHANNELS = 16
+# Limits of a TIFF, which tifffile does not have: a page takes 0.1 ms to read, a tile is decoded as a whole.
+_MAX_PAGES = 10_000
+_MAX_CHUNK = 2**26  # values of a tile or strip that is larger than the image
 
 
 class Reader(Protocol):
@@ -167,7 +171,7 @@ class ArrayReader(BandReader):
     def pixels(self, data: bytes) -> np.ndarray:
         """content of a .npy file -> (H, W, C), a view of it."""
         shape, by_columns, dtype, start = _array_header(data)
-        if len(shape) not in (2, 3):
+        if len(shape) not in (2, 3) or not all(type(side) is int and side >= 0 for side in shape):
             raise BadImageError(f'is an array of shape {shape}, expected (H, W) or (H, W, C): save one image '
                                 'per file')
         # Shape and type are checked first, which refuses arrays of objects.
@@ -233,6 +237,9 @@ class TiffReader(BandReader):
     def _read(self, data: bytes, *, decode: bool = False) -> tuple[tuple[int, int, int], np.ndarray | None]:
         """Shape (H, W, C), and the pixels if `decode` is set."""
         import tifffile
+        fault = _pages_fault(data)
+        if fault:
+            raise BadImageError(fault)
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
                 series = file.series[0]
@@ -241,6 +248,10 @@ class TiffReader(BandReader):
                 height, width, *others = (series.shape[i] for i in order)
                 shape = height, width, int(np.prod(others, dtype=object))
                 self.check(shape, series.dtype)
+                chunk = max((int(np.prod(page.chunks, dtype=object)) for page in series.pages), default=0)
+                if chunk > max(_MAX_CHUNK, 4 * int(np.prod(shape, dtype=object))):
+                    raise BadImageError(f'has tiles or strips of {chunk:,} values, more than its {height}x{width} '
+                                        'pixels: replace or remove it')
                 ends = [at + size for page in series.pages for at, size in
                         zip(page.dataoffsets, page.databytecounts, strict=True)]
                 if max(ends, default=0) > len(data):
@@ -252,3 +263,27 @@ class TiffReader(BandReader):
         except Exception as error:  # tifffile raises many kinds of errors for broken files
             raise BadImageError(f'is not a TIFF that tifffile can read ({type(error).__name__}: {error}): replace '
                                 'or remove it') from error
+
+
+def _pages_fault(data: bytes) -> str:
+    """Why the pages of a TIFF cannot be listed; '' if they can, or if the file is not a TIFF.
+
+    Each page has the offset of the next one (TIFF 6.0 section 2), so that pages may form a cycle.
+    """
+    order = {b'II': '<', b'MM': '>'}.get(data[:2])
+    if order is None or len(data) < 16:
+        return ''
+    is_big = struct.unpack_from(f'{order}H', data, 2)[0] == 43
+    count_code, offset_code, entry = ('Q', 'Q', 20) if is_big else ('H', 'I', 12)
+    at, = struct.unpack_from(order + offset_code, data, 8 if is_big else 4)
+    visited: set[int] = set()
+    while at and at not in visited and len(visited) <= _MAX_PAGES:
+        visited.add(at)
+        try:
+            count, = struct.unpack_from(order + count_code, data, at)
+            at, = struct.unpack_from(order + offset_code, data, at + struct.calcsize(f'={count_code}') + entry * count)
+        except (struct.error, OverflowError):  # truncated, which tifffile reports
+            return ''
+    if at in visited:
+        return 'is a TIFF whose pages form a cycle: replace or remove it'
+    return f'is a TIFF of more than {_MAX_PAGES:,} pages: split it' if len(visited) > _MAX_PAGES else ''

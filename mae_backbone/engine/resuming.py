@@ -13,7 +13,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 
 from mae_backbone.checkpoints.reading import CheckpointError
-from mae_backbone.checkpoints.run_files import check_optimizer_state
+from mae_backbone.checkpoints.run_files import check_optimizer_state, is_finite_number
 
 # Entries of a scheduler's state that change from step to step; all others are settings.
 _POSITION = ('last_step', '_global_step', '_last_value', 'verbose')
@@ -44,6 +44,12 @@ def resume_optimizer(wrapper: OptimWrapper, schedulers: Iterable[_ParamScheduler
     changed = not isinstance(stored, list) or not _same_settings(schedulers, stored)
     scheduled = {'lr', *(scheduler.param_name for scheduler in schedulers)}
     groups = wrapper.optimizer.state_dict()['param_groups']
+    for saved in state['param_groups']:
+        bad = [name for name, value in saved.items()
+               if name.removeprefix('initial_') in scheduled and not is_finite_number(value)]
+        if bad:
+            raise CheckpointError(f'{path}: {bad[0]} of its optimizer is {saved[bad[0]]!r:.60}, expected a number: the '
+                                  'file was changed or damaged, copy it again')
     if not schedulers:
         changed |= [group['lr'] for group in groups] != [saved['lr'] for saved in state['param_groups']]
     for group, saved in zip(groups, state['param_groups'], strict=True):

@@ -45,6 +45,7 @@ from mae_backbone.engine.loops import PretrainLoop
 from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_vit import TimmViT, pixel_warning
+from mae_backbone.utils.printable import escape_record
 
 # `Config.pretty_text` formats the config with yapf, which takes a second or more for a detector. MMEngine asks for it
 # four times when a run starts and once for every checkpoint, of the same config. It keeps no result, and gives no place
@@ -80,6 +81,7 @@ class Runner(mmengine.runner.Runner):
         with redirect_stdout(printed):
             runner = cls.from_cfg(cfg)
         for handler in runner.logger.handlers:
+            handler.addFilter(escape_record)
             if isinstance(handler, logging.StreamHandler) and handler.stream is printed:
                 handler.setStream(sys.stdout)
         runner.logger.addFilter(keep_record)
@@ -183,6 +185,10 @@ class Runner(mmengine.runner.Runner):
         if not {'epoch', 'iter'} <= meta.keys() or 'message_hub' not in checkpoint:
             raise CheckpointError(f'{filename} cannot be resumed: it has no epoch, iteration or log history. To start '
                                   'a new run from its weights, pass load_from=CHECKPOINT without --resume')
+        if meta['iter'] > self.train_loop.max_iters:
+            raise CheckpointError(f'{filename} cannot be resumed: it was saved after {meta["iter"]:,} iterations, and '
+                                  f'the training of this config has {self.train_loop.max_iters:,}. Pass a longer '
+                                  '--iters or --epochs')
         self.train_loop._epoch, self.train_loop._iter = meta['epoch'], meta['iter']
         self._resume_seed(meta.get('seed'))
         dataset_meta = getattr(self.train_dataloader.dataset, 'metainfo', None)

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.files import open_regular
 from mae_backbone.data.index import Stamp, kept_table
 from mae_backbone.data.jpeg_header import JpegHeader
 from mae_backbone.formats.dataset_spec import DataError
@@ -39,12 +40,12 @@ def read_size(path: str) -> StoredSize:
     Raises:
         BadImageError, OSError: the file cannot be read as an image.
     """
-    with open(path, 'rb') as file:
+    with open_regular(path) as file:
         header = JpegHeader.of(file.read(_PREFIX))
     if header:
         return StoredSize(header.width, header.height, header.orientation)
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             # PIL would decode a whole PNG to look for EXIF data that are not in its header.
             has_exif = image.format in _WITH_ORIENTATION and (image.format != 'PNG' or 'exif' in image.info)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
@@ -55,7 +56,9 @@ def read_size(path: str) -> StoredSize:
     except UnidentifiedImageError:  # OpenCV reads a few formats that PIL does not.
         height, width, _ = read_image(path).shape
         return StoredSize(width, height)
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:  # SyntaxError: from broken PNG files
+    except OSError:
+        raise
+    except Exception as error:  # PIL raises many kinds of errors for broken files
         raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error})') from error
 
 

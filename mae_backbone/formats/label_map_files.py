@@ -1,6 +1,7 @@
 """Files of label maps: pairs of an image and its map, their pixels, and their faults."""
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from mmengine.fileio import list_dir_or_file
 from PIL import Image
 
 from mae_backbone.data.decode import BadImageError
+from mae_backbone.data.files import open_regular
+from mae_backbone.data.image_header import size_fault
 from mae_backbone.data.label_colors import IGNORED, LabelColors, UnknownColorError
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.files import missing_files
@@ -20,8 +23,6 @@ from mae_backbone.formats.messages import does_not_exist, first_few
 Reader = Callable[[str], np.ndarray]
 # Modes of PIL that hold colors. In an image with a palette ('P'), the indices are the labels, as mmseg reads them.
 _COLOR_MODES = ('RGB', 'RGBA', 'RGBX')
-# Errors of PIL for files that are not images; SyntaxError comes from broken PNG files.
-_PIL_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 # ---- pairs
@@ -38,6 +39,7 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
         if not os.path.isdir(folder):
             raise DataError(f'{word} folder {does_not_exist(folder)}: set data_prefix of the {spec.split} set, or '
                             'pass the folder of the data with --data-root DIR')
+        _check_links(folder)
     if spec.annotations and not os.path.isdir(spec.annotations):
         return _listed_pairs(spec, folders, suffixes)
     images, maps = (_stems(folder, suffix) for folder, suffix in zip(folders, suffixes, strict=True))
@@ -53,6 +55,20 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
                             'seg_map_suffix')
     return [(os.path.join(folders[0], stem + suffixes[0]), os.path.join(folders[1], stem + suffixes[1]))
             for stem in sorted(images)]
+
+
+def _check_links(folder: str, ancestors: tuple[str, ...] = (), done: set[str] | None = None) -> None:
+    """Refuses links to a folder that contains them: mmseg would follow them without an end."""
+    real, done = os.path.realpath(folder), set() if done is None else done
+    if real in ancestors:
+        raise DataError(f'{folder} is a link to {real}, which contains it: remove the link')
+    if real in done:
+        return
+    with os.scandir(folder) as entries:
+        folders = [entry.path for entry in entries if entry.is_dir()]
+    for path in folders:
+        _check_links(path, (*ancestors, real), done)
+    done.add(real)
 
 
 def _stems(folder: str, suffix: str) -> set[str]:
@@ -94,8 +110,8 @@ def label_map_reader(spec: DatasetSpec) -> Reader:
 def _read_labels(path: str, colors: LabelColors | None, reduce_zero_label: bool) -> np.ndarray:
     labels = None if colors is None else read_colors(path, colors)
     if labels is None:
-        with Image.open(path) as file:
-            return np.asarray(file).squeeze()  # as mmseg's LoadAnnotations does
+        with open_label_map(path) as image:
+            return np.asarray(image).squeeze()  # as mmseg's LoadAnnotations does
     # With `reduce_zero_label`, mmseg subtracts one from labels in numbers but not from labels in colors. Adding one
     # here makes both the same: labels before the subtraction.
     return labels + (labels != IGNORED) if reduce_zero_label else labels
@@ -118,8 +134,23 @@ def read_colors(path: str, colors: LabelColors) -> np.ndarray | None:
         UnknownColorError: the map has colors that no class has.
         OSError, SyntaxError, ValueError: the file cannot be read.
     """
-    with Image.open(path) as file:
-        return colors.labels(np.asarray(file)[..., :3]) if file.mode in _COLOR_MODES else None
+    with open_label_map(path) as image:
+        return colors.labels(np.asarray(image)[..., :3]) if image.mode in _COLOR_MODES else None
+
+
+@contextmanager
+def open_label_map(path: str) -> Iterator[Image.Image]:
+    """Opens a label map; its pixels are decoded later.
+
+    Raises:
+        BadImageError: it has more pixels than the limit of images.
+        OSError, SyntaxError, ValueError: the file cannot be read, or is not a regular file.
+    """
+    with open_regular(path) as file, Image.open(file) as image:
+        fault = size_fault(image.height, image.width)
+        if fault:
+            raise BadImageError(f'{path} {fault}')
+        yield image
 
 
 def read_labels(path: str, read: Reader) -> np.ndarray:
@@ -132,7 +163,7 @@ def read_labels(path: str, read: Reader) -> np.ndarray:
         labels = read(path)
     except UnknownColorError as error:
         raise BadImageError(f'{path} has {error}') from error
-    except _PIL_ERRORS as error:
+    except Exception as error:  # PIL raises many kinds of errors for broken files
         raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error}): copy it again, or '
                             'save it as PNG') from error
     fault = _type_fault(labels)
@@ -180,7 +211,7 @@ def summarize(read: Reader, ignored: Collection[int], image: str, path: str) -> 
         labels = read(path)
     except UnknownColorError as error:
         return LabelMapSummary(path, unknown_colors=str(error))
-    except _PIL_ERRORS as error:
+    except Exception as error:  # PIL raises many kinds of errors for broken files
         return LabelMapSummary(path, fault=f'{type(error).__name__}: {error}')
     if fault := _type_fault(labels):
         return LabelMapSummary(path, fault=fault)

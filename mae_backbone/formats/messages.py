@@ -3,10 +3,12 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from mae_backbone.utils.printable import printable
+
 
 def first_few(items: Iterable[object]) -> str:
     """Joins the first three items, with an ellipsis if there are more."""
-    names = [str(item) for item in items]
+    names = [printable(str(item)) for item in items]
     return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
 
 
@@ -21,7 +23,8 @@ def does_not_exist(path: str, *, suffix: str = '/') -> str:
     while not folder.is_dir():
         folder = folder.parent
     with os.scandir(folder) as entries:
-        names = sorted(entry.name + '/' * entry.is_dir() for entry in entries if not entry.name.startswith('.'))
+        names = sorted(printable(entry.name) + '/' * entry.is_dir() for entry in entries
+                       if not entry.name.startswith('.'))
     listed = [name for name in names if name.endswith(('/', suffix))]
     more = f' and {len(listed) - 8} more' if len(listed) > 8 else ''
     kind = 'folders' if suffix == '/' else f'folders or {suffix} files'

@@ -9,6 +9,7 @@ from mmengine.registry import DefaultScope
 from mae_backbone.formats.coco_file import without_byte_order_mark
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, dicts_in
 from mae_backbone.formats.registry import formats_in
+from mae_backbone.utils.printable import printable
 
 # Parts of a model whose `num_classes` does not count the classes of the data: mmdet's proposals, HTC's stuff classes,
 # ImageNet's classes.
@@ -95,7 +96,8 @@ def adapt_classes(cfg: Config) -> list[str]:
         names, origin = data_format.classes()
         if not names:
             continue
-        lines = [f'classes: {len(names)} ({", ".join(names[:8])}{", ..." if len(names) > 8 else ""}), from {origin}']
+        first = ', '.join(map(printable, names[:8])) + ', ...' * (len(names) > 8)
+        lines = [f'classes: {len(names)} ({first}), from {origin}']
         if data_format.spec.class_names and data_format.spec.class_names != names:
             lines += _adapt_class_weights(cfg.get('model'), len(names))
         for other in formats:

@@ -16,6 +16,7 @@ from mae_backbone.formats.dataset_spec import DataError, dicts_in
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.utils.printable import printable
 
 
 def checkpoint_classes(path: str | Path) -> list[str]:
@@ -53,7 +54,7 @@ def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, 
             continue
         lists = f'{checkpoint} was trained on {_list(names)}, the {data_format.spec.split} data have {_list(of_data)}'
         if sorted(of_data) != sorted(names):
-            missing, unknown = (', '.join(sorted(set(a) - set(b))[:8]) or 'none'
+            missing, unknown = (', '.join(map(printable, sorted(set(a) - set(b))[:8])) or 'none'
                                 for a, b in ((names, of_data), (of_data, names)))
             raise DataError(f'{lists} (missing: {missing}; unknown: {unknown}): take data with the classes of the '
                             'checkpoint, or pass the checkpoint that was trained on these data')
@@ -66,7 +67,7 @@ def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, 
 
 
 def _list(names: Sequence[str]) -> str:
-    return f'{len(names)} classes ({", ".join(names[:8])}{", ..." if len(names) > 8 else ""})'
+    return f'{len(names)} classes ({", ".join(map(printable, names[:8]))}{", ..." if len(names) > 8 else ""})'
 
 
 def _reorder(cfg: Config, data_format: DataFormat, of_data: list[str], names: list[str]) -> None:

@@ -18,6 +18,7 @@ from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.load_image import decoding_in
 from mae_backbone.formats.dataset_spec import dataset_specs
+from mae_backbone.formats.messages import first_few
 from mae_backbone.prediction import chunked_logits
 from mae_backbone.prediction.building import build_model, default_scope
 from mae_backbone.prediction.instances import Instances
@@ -225,16 +226,26 @@ def _check_tiles(task: str, tile: int, overlap: float, tta: bool) -> None:
 def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
     """Names of the checkpoint's classes, else of the classes of the config's data, else 'class 0', 'class 1', ..."""
     names = meta.get('classes') or next((spec.class_names for spec in dataset_specs(cfg, 'test')), None)
-    counts = [count for module in model.modules() if isinstance(count := getattr(module, 'num_classes', None), int)]
+    names = [names] if isinstance(names, str) else names
+    counts = [count for path, module in model.named_modules()
+              if isinstance(count := getattr(module, 'num_classes', None), int) and 'rpn_head' not in path]
+    if names and counts and len(names) not in counts:
+        raise ValueError(f'the checkpoint or the data have {len(names)} classes ({first_few(names)}), the model has '
+                         f'{max(counts)}: pass the config that the checkpoint was trained with')
     return tuple(map(str, names or (f'class {i}' for i in range(max(counts, default=0)))))
 
 
 def _class_colors(meta: dict, num_classes: int) -> list[tuple[int, int, int]]:
     """Colors of the checkpoint's classes, if there is one for each, else of our palette."""
     colors = meta.get('palette')
-    if isinstance(colors, (list, tuple)) and len(colors) == num_classes:
+    if isinstance(colors, (list, tuple)) and len(colors) == num_classes and all(map(_is_color, colors)):
         return [tuple(color) for color in colors]
     return palette(num_classes)
+
+
+def _is_color(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 3 and all(
+        isinstance(level, int) and 0 <= level <= 255 for level in value)
 
 
 def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:

@@ -13,6 +13,7 @@ from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from mae_backbone.utils.atomic_write import atomic_path
+from mae_backbone.utils.printable import printable
 
 _LOG_EVERY = 5.0   # seconds between the lines about a video
 _NAME_BYTES = 255  # of a file name, on most file systems
@@ -98,16 +99,17 @@ def predict_images(files: Sequence[Path], path: str, predictor: Predictor, resul
             image = read_image(file, decoding)
         except (BadImageError, OSError) as error:
             skipped.append(name)
-            log(f'[{number}/{len(files)}] skipped: {error}')
+            log(f'[{number}/{len(files)}] skipped: {printable(str(error))}')
             continue
         prediction = predictor(image)
         results.add(prediction, name.as_posix(), image.shape[:2])
         results.add_figure(image, prediction, figure)
-        log(f'[{number}/{len(files)}] {name}: {predictor.describe(prediction)}{eta(start, number, len(files))}')
+        log(f'[{number}/{len(files)}] {printable(str(name))}: {predictor.describe(prediction)}'
+            f'{eta(start, number, len(files))}')
     if len(skipped) == len(files):
         raise ValueError(f'none of the {len(files)} images could be read: see the lines above')
     if skipped:
-        names = ', '.join(map(str, skipped[:_LISTED])) + ', ...' * (len(skipped) > _LISTED)
+        names = ', '.join(printable(str(name)) for name in skipped[:_LISTED]) + ', ...' * (len(skipped) > _LISTED)
         log(f'{len(skipped)} of {len(files)} images could not be read and were skipped: {names}')
 
 

@@ -11,7 +11,16 @@ from helpers.image_files import difference, jpeg, photograph, ramp, save
 from PIL import Image, ImageOps
 
 from mae_backbone.data import decode as decode_module
-from mae_backbone.data.decode import BadImageError, Box, Decoding, decode, decode_crop, image_size, read_image
+from mae_backbone.data.decode import (
+    BadImageError,
+    Box,
+    Decoding,
+    decode,
+    decode_crop,
+    image_size,
+    read_image,
+    without_animation,
+)
 
 
 @pytest.mark.parametrize(('mode', 'suffix'), [
@@ -344,3 +353,22 @@ def test_gif_is_read_without_a_gif_decoder_in_opencv(is_whole: bool, monkeypatch
     else:
         with pytest.raises(BadImageError, match='is not an image that OpenCV can decode'):
             decode(buffer.getvalue()[:20])
+
+
+def test_damaged_animation_of_a_png_does_not_crash(tmp_path):
+    """OpenCV 4.12 crashes (SIGSEGV) if a frame of an animated PNG is damaged. Its default image is read instead."""
+    frames = [Image.fromarray(np.roll(ramp(), shift, 1)) for shift in range(3)]
+    path = tmp_path / 'a.png'
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    data = path.read_bytes()
+    assert b'acTL' in data
+    plain = without_animation(data)
+    assert not {b'acTL', b'fcTL', b'fdAT'} & {plain[i:i + 4] for i in range(len(plain))}
+    assert np.array_equal(decode(plain), ramp())
+    assert np.array_equal(decode(data), ramp())
+    at = data.index(b'fdAT') + 40
+    damaged = data[:at] + b'\xff' * 60 + data[at + 60:]
+    assert np.array_equal(decode(damaged), ramp())
+    start = data.index(b'acTL') - 4
+    with pytest.raises(BadImageError, match=f'is a damaged PNG at byte {start}'):
+        decode(data[:start] + b'\x7f' + data[start + 1:])
