@@ -1,8 +1,9 @@
 """Freezes the encoder of a MAE while a new decoder learns."""
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -58,8 +59,7 @@ class FreezeEncoderHook(Hook):
                                if frozen else 'the encoder is trained from now on')
 
 
-def mae_of(model: nn.Module) -> MAE:
+def mae_of(model: Any) -> MAE:
     """The MAE of a pretrainer, wrapped for a distributed run or not."""
-    mae = (model.module if is_model_wrapper(model) else model).mae
-    assert isinstance(mae, MAE)
+    mae: MAE = (model.module if is_model_wrapper(model) else model).mae
     return mae

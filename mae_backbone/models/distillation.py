@@ -17,6 +17,7 @@ from mae_backbone.models.teacher import (
     attention_scores,
     block_of,
     build_encoder,
+    drop_blocks,
     encode_visible,
     has_class_token,
     load_weights,
@@ -111,7 +112,7 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     def load(self) -> None:
-        """Builds the teacher and loads its weights, once.
+        """Builds the teacher, loads its weights, and drops the blocks that are not needed; once.
 
         Raises:
             FileNotFoundError: the file does not exist.
@@ -120,6 +121,7 @@ class Distillation(nn.Module):
         if not self._teacher:
             teacher = self._build()
             load_weights(teacher, self.checkpoint, key=self.weights_key, heads=self.heads)
+            drop_blocks(teacher, self.teacher_blocks)
             self._teacher.append(teacher)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> 'Distillation':

@@ -56,6 +56,11 @@ def load_weights(encoder: 'ViT | TimmViT', checkpoint: str | Path, *, key: str |
     encoder.requires_grad_(False).eval()
 
 
+def drop_blocks(encoder: 'ViT | TimmViT', blocks: int) -> None:
+    """Removes all but the first `blocks` blocks, which need not be computed, to save memory."""
+    del (encoder if isinstance(encoder, ViT) else encoder.vit).blocks[blocks:]
+
+
 def encode_visible(encoder: 'ViT | TimmViT', images: Tensor, mask: Mask, blocks: int) -> Tensor:
     """Tokens (B, T + K, D) of the visible patches after the first `blocks` blocks, without the last norm.
 

@@ -4,16 +4,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.micro_runs import losses, micro_config, train, write_images
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS
 from torch import Tensor
 from torch.testing import assert_close
 
 from mae_backbone.benchmark.reference_mae import ReferenceMAE
 from mae_backbone.checkpoints.mae import load_mae
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.run_files import read_run
 from mae_backbone.core.mae import MAE
 from mae_backbone.core.masking import mask_from_noise
 from mae_backbone.core.patches import patchify
 from mae_backbone.core.vit import Arch, ViT
+from mae_backbone.engine.runner import Runner
 from mae_backbone.models.pretrainer import MAEPretrainer
 
 ARCH = dict(width=32, depth=2, heads=2)
@@ -168,3 +173,32 @@ def test_heads_and_target_of_the_decoder_are_compared_with_the_config_in_the_fil
 def test_init_cfg_is_checked():
     with pytest.raises(ValueError, match='expected dict'):
         MAEPretrainer(dict(arch=ARCH, image_size=32, patch_size=8), init_cfg=dict(type='Xavier'))
+
+
+# ---- a run
+
+class FirstBatch(Hook):
+    """Keeps the first batch of a run."""
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        if runner.iter == 0:
+            self.batch = {name: value.clone() for name, value in data_batch.items()}
+            self.lr = runner.optim_wrapper.get_lr()['lr'][0]
+
+
+def test_run_starts_at_step_0_with_the_loss_of_the_file(tmp_path: Path):
+    images = write_images(tmp_path / 'images')
+    options = {'model.encoder.drop_path_rate': 0.0, 'default_hooks.reconstructions': None, 'iterations': 6}
+    train(micro_config(tmp_path / 'source', images, **options))
+    file = tmp_path / 'source' / 'iter_6.pth'
+    runner = Runner.quietly_from_cfg(micro_config(tmp_path / 'continued', images, **options, **{
+        'model.init_cfg': dict(type='Pretrained', checkpoint=str(file)), 'randomness.seed': 8}))
+    first = FirstBatch()
+    runner.register_hook(first)
+    runner.train()
+    source = MODELS.build(runner.cfg.model)
+    source.load_state_dict(read_run(file)['state_dict'])
+    wanted = source(**source.data_preprocessor(first.batch), mode='loss')['loss']
+    assert losses(runner)[0] == pytest.approx(wanted.item(), abs=1e-6)
+    assert len(losses(runner)) == 6
+    assert first.lr == pytest.approx(1e-4), 'the first rate of the warm-up'

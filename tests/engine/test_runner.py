@@ -319,3 +319,14 @@ def test_building_is_silent_and_training_logs(tmp_path: Path, capsys: pytest.Cap
         assert line in said
         assert line in log
 
+
+
+def test_none_switches_off_any_hook(tmp_path: Path):
+    """MMEngine itself takes None only for its own hooks."""
+    ours = ('PreemptionHook', 'HealthHook', 'GuardHook')
+    hooks = dict(health=dict(type='mae_backbone.HealthHook', images=4))
+    kept = Runner.from_cfg(config(tmp_path / 'on', default_hooks=hooks))
+    assert {type(hook).__name__ for hook in kept.hooks} >= {*ours, 'LoggerHook'}
+    off = Runner.from_cfg(config(tmp_path / 'off', default_hooks=dict(health=None, preemption=None, guard=None,
+                                                                      logger=None)))
+    assert not {type(hook).__name__ for hook in off.hooks} & {*ours, 'LoggerHook'}
