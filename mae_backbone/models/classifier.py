@@ -139,10 +139,10 @@ def _timm_backbone(options: dict, *, pool: str, features_only: bool) -> TimmViT:
     """Builds a model of timm with its own pooling, if it is needed; raises ValueError if it has no class token."""
     options = {key: value for key, value in options.items() if key != 'type'}
     backbone = TimmViT(**{'pooling': features_only or pool in ('model', 'attention')} | options)
-    if pool == 'class' and not backbone.has_class_token:
+    if pool == 'class' and backbone.cls_token is None:
         raise ValueError(f"pool='class', but {backbone.name} has no class token: set pool='model' (as it pools itself) "
                          "or 'mean' (of the patch tokens)")
-    if pool == 'attention' and backbone.has_class_token and not features_only:
+    if pool == 'attention' and backbone.cls_token is not None and not features_only:
         backbone.drop_pooling()
     return backbone
 

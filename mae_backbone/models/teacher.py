@@ -94,7 +94,7 @@ def block_of(encoder: 'ViT | TimmViT', index: int) -> nn.Module:
 
 def has_class_token(encoder: 'ViT | TimmViT') -> bool:
     """Whether the first token of `encode_visible` is a class token."""
-    return encoder.cls_token is not None if isinstance(encoder, ViT) else encoder.has_class_token
+    return encoder.cls_token is not None
 
 
 def attention_scores(block: Any, tokens: Tensor) -> Tensor:

@@ -122,7 +122,7 @@ class TimmViT(nn.Module):
         last = self.arch.depth - 1
         if isinstance(self.vit, Beit):
             return beit_tokens(self.vit, images, [last], norm=self.final_norm)[0]
-        if self.has_class_token:
+        if self.cls_token is not None:
             (patches, prefix), = self.vit.forward_intermediates(
                 images, indices=[last], norm=self.final_norm, return_prefix_tokens=True, output_fmt='NLC',
                 intermediates_only=True)
@@ -156,9 +156,9 @@ class TimmViT(nn.Module):
         return h, w
 
     @property
-    def has_class_token(self) -> bool:
-        """True if the model has a class token."""
-        return getattr(self.vit, 'cls_token', None) is not None
+    def cls_token(self) -> nn.Parameter | None:
+        """The class token (1, 1, D), if the model has one."""
+        return getattr(self.vit, 'cls_token', None)
 
     def check(self, images: Tensor) -> tuple[int, int]:
         """images (B, C, H, W) -> their grid (h, w). Raises ValueError if the images do not fit the model."""

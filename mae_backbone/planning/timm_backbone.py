@@ -48,7 +48,7 @@ def timm_overrides(cfg: Config, name: str, options: dict[str, Any] | None = None
     if old.get('in_channels', 3) == 3:
         overrides['model']['data_preprocessor'] = {'mean': list(native.mean), 'std': list(native.std)}
     if is_classifier:
-        if model.get('pool') == 'class' and not native.has_class_token:
+        if model.get('pool') == 'class' and native.cls_token is None:
             overrides['model']['pool'] = 'model'
     else:
         overrides['model'] |= _channels(model, before.width, native.out_channels)

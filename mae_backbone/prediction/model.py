@@ -15,6 +15,7 @@ from mae_backbone.core.vit import ViT
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.decode import Decoding
 from mae_backbone.models.pretrainer import MAEPretrainer
+from mae_backbone.models.timm_vit import TimmViT
 from mae_backbone.prediction.inputs import ImageLike, Source, count, is_single, sources
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.typed_results import (
@@ -50,7 +51,7 @@ class Model:
 
     task = 'features'
 
-    def __init__(self, path: Path, net: Any, encoder: ViT, *, config: Config | None, dtype: str = 'float32',
+    def __init__(self, path: Path, net: Any, encoder: ViT | TimmViT, *, config: Config | None, dtype: str = 'float32',
                  decoding: Decoding) -> None:
         self.path, self.net, self.encoder = path, net, encoder
         self.config, self.dtype, self.decoding = config, dtype, decoding
@@ -114,9 +115,15 @@ class Model:
         """inputs (B, C, H, W), normalized -> maps (B, D, h, w) or pooled (B, D), float32."""
         with self._autocast():
             if pool == 'class':
-                return self.encoder.encode(self.encoder.embed(inputs))[:, 0].float()
+                return self._tokens(inputs)[:, 0].float()
             maps = self.encoder.feature_maps(inputs, (layer,))[0].float()
         return maps if pool is None else maps.mean(dim=(2, 3))
+
+    def _tokens(self, inputs: Tensor) -> Tensor:
+        """inputs (B, C, H, W) -> tokens (B, 1 + L, D), class token first."""
+        if isinstance(self.encoder, TimmViT):
+            return self.encoder.tokens(inputs)
+        return self.encoder.encode(self.encoder.embed(inputs))
 
     def _normalize(self, inputs: list[Tensor]) -> Tensor:
         """B images (3, H, W) uint8 -> (B, 3, H, W) on the device, normalized as in training."""

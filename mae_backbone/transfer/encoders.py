@@ -123,7 +123,9 @@ def _sources(name: str, named: Mapping[str, dict[str, Any]], *, allow_random: bo
     if file and not Path(file).exists():
         raise ValueError(f'{name}: {file} does not exist: check the path after =')
     folder = Path(model)
-    return [_Source(Path(file) if file else folder if folder.is_dir() else None, {'name': model})]
+    if folder.is_dir():  # the jobs may run in another folder
+        return [_Source(Path(file) if file else folder, {'name': str(folder.resolve())})]
+    return [_Source(Path(file) if file else None, {'name': model})]
 
 
 def _unique_names(sources: Sequence[_Source], known: Mapping[Path, str]) -> list[str]:

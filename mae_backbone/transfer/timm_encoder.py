@@ -25,7 +25,7 @@ def timm_architecture(options: dict[str, Any]) -> dict[str, Any]:
     architecture = Architecture(
         name=known, width=width, depth=depth, heads=heads, patch_size=vit.patch_size,
         image_size=vit.patch_size * min(vit.grid), in_channels=vit.in_channels, mean=vit.mean, std=vit.std)
-    by_itself = getattr(vit.vit, 'global_pool', '') in ('token', 'map') or not vit.has_class_token
+    by_itself = getattr(vit.vit, 'global_pool', '') in ('token', 'map') or vit.cls_token is None
     return {**architecture._asdict(), 'timm': {'options': options, 'pooling': 'class' if by_itself else 'mean'}}
 
 

@@ -72,7 +72,7 @@ def test_maps_tokens_and_pooled_features_equal_timm_at_its_size(family: str):
         tokens = backbone.tokens(x)
         assert tokens.shape[1] == 1 + 16
         assert_close(tokens[:, 1:], features[:, prefix:], atol=0, rtol=0)
-        assert_close(tokens[:, 0], features[:, 0] if backbone.has_class_token else reference(x), atol=0, rtol=0)
+        assert_close(tokens[:, 0], features[:, 0] if backbone.cls_token is not None else reference(x), atol=0, rtol=0)
     assert_close(backbone.pooled(x), reference(x), atol=0, rtol=0)
 
 

@@ -81,7 +81,7 @@ def test_models_of_timm_are_named(tmp_path, monkeypatch):
                                               options=dict(patch_size=8))})
     assert [(encoder.name, encoder.timm, encoder.weights) for encoder in found] == [
         ('mae', None, str(mae)), ('vit_tiny_patch16_224', {'name': 'vit_tiny_patch16_224'}, str(dino)),
-        ('hub', {'name': 'hub'}, str(tmp_path / 'hub')),
+        ('hub', {'name': str(tmp_path / 'hub')}, str(tmp_path / 'hub')),
         ('vit_small_patch16_224', {'name': 'vit_small_patch16_224'}, 'timm'), ('random', None, None),
         ('clip', {'name': 'vit_base_patch16_clip_224', 'patch_size': 8}, str(dino))]
     assert found[3].fingerprint == 'timm:vit_small_patch16_224'
