@@ -52,7 +52,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['mae_backbone*']),
-    package_data={'mae_backbone': ['py.typed', 'transfer/*.j2']},
+    package_data={'mae_backbone': ['py.typed', 'checkpoints/*.json', 'transfer/*.j2']},
     cmdclass={'build_py': BuildWithConfigs},
     entry_points={'console_scripts': ['mae-backbone = mae_backbone.cli.main:console']},
     install_requires=[

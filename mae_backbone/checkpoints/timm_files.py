@@ -11,6 +11,7 @@ from typing import Any
 from timm.models._manipulate import adapt_input_conv
 from torch import Tensor, nn
 
+from mae_backbone.checkpoints.model_index import resolve
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches
 from mae_backbone.checkpoints.weight_files import file_in, open_weights, read_json
@@ -40,7 +41,7 @@ def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> No
         FileNotFoundError: there is no such file or folder.
         CheckpointError: the file cannot be read, or does not fit. The model is not changed.
     """
-    file = Path(path)
+    file = resolve(path)
     stored = dict(open_weights(file, key).weights)
     check_finite(stored, file)
     expected = vit.state_dict()

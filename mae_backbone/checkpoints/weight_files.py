@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mae_backbone.checkpoints.model_index import resolve
 from mae_backbone.checkpoints.reading import CheckpointError, damage_reported, existing_file, read_content
 from mae_backbone.checkpoints.safetensors_file import StoredTensor, open_safetensors
 from mae_backbone.checkpoints.selection import find_weights
@@ -79,8 +80,8 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
     """Opens the weights at a path. Tensors of safetensors are read one by one when they are asked for.
 
     Args:
-        path: a file (`.pth`, `.bin`, `.pkl`, `.safetensors`, or the index of several), or a folder with a
-            `config.json`.
+        path: a file (`.pth`, `.bin`, `.pkl`, `.safetensors`, or the index of several), a folder with a `config.json`,
+            or the name of public weights (`model_index`).
         key: which weights to take if a file has several: a top-level key, 'student' or 'teacher'. None: the averaged
             ones, see `selection`.
         outline: read as few tensors as possible, for what the file states next to them.
@@ -89,7 +90,7 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
         FileNotFoundError: there is no such file, or the folder has none.
         CheckpointError: it cannot be read, or holds no weights.
     """
-    path = Path(path)
+    path = resolve(path)
     file = file_in(path) if path.is_dir() else existing_file(path)
     # The config of a folder belongs to the file names that folders have, and to no other file that lies there.
     beside = file.parent if file.name in _IN_FOLDER or path.is_dir() else None

@@ -23,6 +23,7 @@ COMMANDS = {
     'predict': 'predict on images, folders or videos',
     'transfer': 'compare how well pretrained encoders transfer to a suite of tasks',
     'convert': 'convert a checkpoint for timm, Hugging Face, mmpretrain, detectron2 or the public MAE code',
+    'models': 'list public weights that --pretrained takes by name',
     'robustness': 'evaluate a classifier on corrupted images and on ImageNet variants',
     'benchmark': 'measure speed and memory against reference implementations',
 }

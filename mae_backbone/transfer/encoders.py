@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mae_backbone.checkpoints.model_index import public_weights, resolve
 from mae_backbone.checkpoints.timm_files import weights_file
 
 RANDOM = 'random'
@@ -117,9 +118,13 @@ def _sources(name: str, named: Mapping[str, dict[str, Any]], *, allow_random: bo
             raise ValueError(f'the encoder {name} of the suite has the checkpoint {path}, which does not exist')
         timm = {'name': entry['timm'], **entry.get('options', {})} if entry.get('timm') else None
         return [_Source(path, timm, name)]
+    if name in public_weights() and not Path(name).exists():
+        return [_Source(resolve(name), None, name)]
     if not name.startswith(TIMM):
         return [_Source(path) for path in _files(name, allow_random=allow_random)]
     model, _, file = name.removeprefix(TIMM).partition('=')
+    if file in public_weights():
+        file = str(resolve(file))
     if file and not Path(file).exists():
         raise ValueError(f'{name}: {file} does not exist: check the path after =')
     folder = Path(model)
