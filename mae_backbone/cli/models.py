@@ -6,8 +6,10 @@ examples:
 """
 import argparse
 import difflib
+from typing import TYPE_CHECKING
 
-from mae_backbone.checkpoints.model_index import FOLDERS, PublicWeights, find_file, public_weights, weights_folders
+if TYPE_CHECKING:
+    from mae_backbone.checkpoints.model_index import PublicWeights
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +19,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
+    from mae_backbone.checkpoints.model_index import FOLDERS, find_file, public_weights, weights_folders
+
     entries = public_weights()
     if args.name is None:
         for line in _table(list(entries.values())):
@@ -37,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
         print('license      not stated for the weights: see the page')
 
 
-def _table(entries: list[PublicWeights]) -> list[str]:
+def _table(entries: 'list[PublicWeights]') -> list[str]:
+    from mae_backbone.checkpoints.model_index import find_file
     rows = [('name', 'architecture', 'pretraining', 'license', 'here')]
     rows += [(entry.name, f'{entry.arch}/{entry.patch_size}', entry.pretraining, entry.license or 'see page',
               'yes' if find_file(entry) else '-') for entry in entries]
