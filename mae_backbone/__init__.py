@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 from mae_backbone.compat import config_scope, install_check, mmcv_ops
 
 if TYPE_CHECKING:
+    from mae_backbone.checkpoints.card import publish
     from mae_backbone.checkpoints.encoder import load_encoder
+    from mae_backbone.checkpoints.info import info
+    from mae_backbone.cli.python_api import evaluate, pretrain, run_command, train
     from mae_backbone.core.mae import MAE
     from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking, random_mask
     from mae_backbone.core.vit import ViT
@@ -29,7 +32,8 @@ __version__ = '0.1.0'
 
 __all__ = [
     'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'TimmViT',
-    'ViT', 'ViTBackbone', 'ViTClassifier', 'load', 'load_encoder', 'random_mask',
+    'ViT', 'ViTBackbone', 'ViTClassifier', 'evaluate', 'info', 'load', 'load_encoder', 'pretrain', 'publish',
+    'random_mask', 'run_command', 'train',
 ]
 
 # Public name -> the module that defines it.
@@ -47,6 +51,12 @@ _MODULES = {
     'MAEPretrainer': 'models.pretrainer',
     'ViTClassifier': 'models.classifier',
     'load': 'prediction.loading',
+    'info': 'checkpoints.info',
+    'publish': 'checkpoints.card',
+    'evaluate': 'cli.python_api',
+    'pretrain': 'cli.python_api',
+    'train': 'cli.python_api',
+    'run_command': 'cli.python_api',
     'load_encoder': 'checkpoints.encoder',
 }
 

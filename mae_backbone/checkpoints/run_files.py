@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 
 from mae_backbone.checkpoints.decoding import History
 from mae_backbone.checkpoints.detectron2 import from_detectron2
-from mae_backbone.checkpoints.reading import CheckpointError, read_content
+from mae_backbone.checkpoints.published import read_checkpoint
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.run_content import check_run
 from mae_backbone.checkpoints.sharding import scatter_shard
 from mae_backbone.checkpoints.state_dicts import check_finite, few, is_finite, mismatches, weights_in
@@ -179,7 +180,7 @@ def read_run(path: str | Path) -> dict:
         FileNotFoundError: the file does not exist.
         CheckpointError: the file cannot be read, or is not a checkpoint of a run.
     """
-    return run_in(read_content(path), path)
+    return run_in(read_checkpoint(path), path)
 
 
 def run_in(content: object, path: str | Path) -> dict:

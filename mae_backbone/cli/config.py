@@ -3,7 +3,7 @@ import argparse
 import difflib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from mmengine.config import Config, DictAction
 from mae_backbone.cli.check_settings import check_settings
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.compat import quiet_logs
-from mae_backbone.utils.config_files import find_config
+from mae_backbone.utils.config_files import find_config, is_checkpoint
 
 # Seconds to wait for the lock of a work directory: data loading processes of a killed run hold it until they notice
 # that their parent is gone, which torch checks every 5 s.
@@ -40,20 +40,31 @@ _OPTIONS_FOR = {'max_iters': '--iters', 'max_epochs': '--epochs', 'data_root': '
 _OWN_OPTIONS = {'launcher': '--launcher', 'resume': '--resume'}
 
 
-def load_config(args: argparse.Namespace) -> Config:
+def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
     """The config of a command's arguments, with --cfg-options, --data-root, --work-dir and --launcher in it.
+
+    Args:
+        args: CONFIG may be a checkpoint, whose config is then parsed and checked, but never executed.
+        with_data: whether the command reads the test data of the config.
 
     Raises:
         FileNotFoundError: the config does not exist.
         ValueError: a key is unknown or has no effect, a number is out of range, or the config has no data_root for
             --data-root.
     """
-    path = find_config(args.config)
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
     quiet_logs.install()
-    cfg = Config.fromfile(path)
+    if is_checkpoint(args.config):
+        from mae_backbone.checkpoints.published import read_checkpoint
+        from mae_backbone.prediction.embedded_config import safe_config
+        path = Path(args.config)
+        cfg = safe_config(read_checkpoint(path), path, with_data=with_data)
+    else:
+        path = find_config(args.config)
+        cfg = Config.fromfile(path)
     _drop_scope(cfg._cfg_dict)
-    options = parse_options(args.cfg_options or [])
+    given = args.cfg_options or []
+    options = dict(given) if isinstance(given, Mapping) else parse_options(given)
     check_keys(cfg, options)
     _check_conflicts(args, options)
     cfg.merge_from_dict(options)

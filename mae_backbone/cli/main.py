@@ -1,14 +1,13 @@
 """Entry point of the command line: `mae-backbone COMMAND ...`."""
 import argparse
 import difflib
-import os
 import sys
 from importlib import import_module
 
 from mae_backbone import __version__
 from mae_backbone.cli.errors import exit_process, is_rank0, run_cli
 from mae_backbone.compat.install_check import newer_than_tested
-from mae_backbone.utils.config_files import config_beside
+from mae_backbone.utils.config_files import is_checkpoint
 
 # Command -> description, in the order in which the commands are used.
 COMMANDS = {
@@ -21,6 +20,8 @@ COMMANDS = {
     'train': 'train a detector, a segmenter or a classifier',
     'test': 'evaluate a checkpoint, or measure its speed',
     'predict': 'predict on images, folders or videos',
+    'info': 'print what a checkpoint file is',
+    'publish': 'write a checkpoint without the state of its training, with a model card',
     'transfer': 'compare how well pretrained encoders transfer to a suite of tasks',
     'convert': 'convert a checkpoint for timm, Hugging Face, mmpretrain, detectron2 or the public MAE code',
     'models': 'list public weights that --pretrained takes by name',
@@ -28,7 +29,7 @@ COMMANDS = {
     'benchmark': 'measure speed and memory against reference implementations',
 }
 
-# Commands whose CONFIG may be left out: it is taken from the work directory of the checkpoint.
+# Commands whose CONFIG may be left out: it is taken from the checkpoint.
 _CHECKPOINT_COMMANDS = ('test', 'predict', 'visualize', 'robustness')
 
 
@@ -58,9 +59,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _with_config(command: str, options: list[str]) -> list[str]:
-    """Puts the config in front of `CHECKPOINT ...`, if that is what the options begin with."""
-    if command in _CHECKPOINT_COMMANDS and options and options[0].endswith('.pth') and os.path.isfile(options[0]):
-        return [str(config_beside(options[0])), *options]
+    """Repeats the checkpoint in front of `CHECKPOINT ...`, if the options begin with that: it holds the config."""
+    if command in _CHECKPOINT_COMMANDS and options and is_checkpoint(options[0]) and not (
+            len(options) > 1 and is_checkpoint(options[1])):
+        return [options[0], *options]
     return options
 
 

@@ -1,8 +1,8 @@
 """Predict with a trained model: draw the predictions and write them to files.
 
 examples:
-  mae-backbone predict mask-rcnn_vitdet-b_100e_coco CHECKPOINT IMAGE|FOLDER|VIDEO -o predictions
-  mae-backbone predict work_dirs/RUN/iter_600.pth IMAGE     with the config in work_dirs/RUN
+  mae-backbone predict work_dirs/RUN/iter_600.pth IMAGE|FOLDER|VIDEO -o predictions
+  mae-backbone predict CONFIG CHECKPOINT IMAGE     with a config in place of the one in the checkpoint
 """
 import argparse
 
@@ -12,7 +12,8 @@ from mae_backbone.cli.options import add_config_options, positive_int
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     add_config_options(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of `mae-backbone train`')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='checkpoint of `mae-backbone train` or `mae-backbone publish`')
     parser.add_argument('images', metavar='IMAGE|FOLDER|VIDEO', help='input')
     group = parser.add_argument_group('prediction')
     group.add_argument('-o', '--out', default='predictions', metavar='DIR', help='output folder (default: %(default)s)')
@@ -25,34 +26,40 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                             'your largest object')
     group.add_argument('--tta', action='store_true',
                        help='test-time augmentation: flips, and the scales of the config (tta.ratios)')
+    group = parser.add_argument_group('computation')
+    group.add_argument('--batch-size', type=positive_int, default=1, metavar='N',
+                       help='images in a forward pass (default: %(default)s)')
+    group.add_argument('--device', metavar='NAME', help='such as cpu or cuda:1 (default: a GPU if there is one)')
+    group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32',
+                       help='type to compute in (default: %(default)s)')
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
+    from pathlib import Path
+
+    from mae_backbone.checkpoints.published import read_checkpoint
     from mae_backbone.cli.config import adapt_classes, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.planning.adapt_config import take_classes
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
-    from mae_backbone.prediction.predictor import Predictor
-    from mae_backbone.prediction.results import Results
-    from mae_backbone.prediction.run import check_output, find_inputs, predict_images, predict_video
-    from mae_backbone.prediction.video import VideoReader
+    from mae_backbone.prediction.loading import from_config
+    from mae_backbone.prediction.model import TaskModel
+    from mae_backbone.prediction.run import check_output, find_inputs
 
-    cfg = load_config(args)
-    files = find_inputs(args.images)
-    check_output(files, args.images, args.out)
+    cfg = load_config(args, with_data=bool(args.data_root))
+    check_output(find_inputs(args.images), args.images, args.out)
     names = checkpoint_classes(args.checkpoint)
     if args.data_root:
         adapt_classes(cfg)
         match_classes(cfg, names, args.checkpoint, with_labels=False)
     else:
         take_classes(cfg, names)
-    predictor = Predictor(cfg, args.checkpoint, threshold=args.threshold, tile=args.tile, overlap=args.overlap,
-                          tta=args.tta)
+    model = from_config(cfg, read_checkpoint(args.checkpoint), Path(args.checkpoint), device=args.device,
+                        dtype=args.dtype)
+    if not isinstance(model, TaskModel):
+        raise ValueError(f'{args.checkpoint} predicts nothing for an image: pass the checkpoint of a detector, a '
+                         'segmenter or a classifier; for a pretrained MAE use `mae-backbone visualize`')
     make_folder(args.out, '-o')
-    with Results(args.out, predictor, cfg) as results:
-        log_rank0(f'{predictor.task}: results go to {args.out}; {results.summary()}')
-        if isinstance(files, VideoReader):
-            predict_video(files, predictor, results, log=log_rank0)
-        else:
-            predict_images(files, args.images, predictor, results, log=log_rank0, decoding=predictor.decoding)
+    model.write_predictions(args.images, args.out, batch_size=args.batch_size, threshold=args.threshold,
+                            tile=args.tile, overlap=args.overlap, tta=args.tta, log=log_rank0)

@@ -18,14 +18,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                                 'reads: the encoder, and the decoder if there is one that fits')
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> dict[str, float]:
+    """Runs the command; returns the training loss."""
     from mmengine.model import is_model_wrapper
 
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
     from mae_backbone.cli.training import last_checkpoint, prepare_training
+    from mae_backbone.engine.provenance import results
     from mae_backbone.engine.runner import Runner
 
     cfg = load_config(args)
@@ -38,5 +39,6 @@ def run(args: argparse.Namespace) -> None:
         print_plan(runner, [*lines, runner.tune_loader()])
         runner.train()
     checkpoint = last_checkpoint(cfg.work_dir)
-    log_rank0(f'\nnext: mae-backbone visualize {args.config} {checkpoint} IMAGE -o reconstruction.png\n'
+    log_rank0(f'\nnext: mae-backbone visualize {checkpoint} IMAGE -o reconstruction.png\n'
               f'then: mae-backbone train CONFIG --pretrained {checkpoint}')
+    return results(runner.message_hub.log_scalars)

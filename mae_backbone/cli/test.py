@@ -2,8 +2,9 @@
 
 CHECKPOINT may be `random`: the weights that a training starts from, with the `init_cfg` of the config.
 
-example:
-  mae-backbone test mask-rcnn_vitdet-b_100e_coco work_dirs/RUN/iter_184375.pth --data-root coco
+examples:
+  mae-backbone test work_dirs/RUN/iter_184375.pth --data-root coco
+  mae-backbone test CONFIG CHECKPOINT --data-root coco    with a config in place of the one in the checkpoint
 """
 import argparse
 from typing import TYPE_CHECKING
@@ -28,8 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_launcher(group)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> dict[str, float]:
+    """Runs the command; returns the metrics, which are empty for a measurement of the speed."""
     if args.speed is not None and args.launcher != 'none':
         raise ValueError(f'--speed measures one process: leave out --launcher {args.launcher}')
     from mmengine.registry import MODELS
@@ -62,16 +63,19 @@ def run(args: argparse.Namespace) -> None:
         runner.model = MODELS.build({**cfg.tta_model, 'module': runner.model})
     if args.speed is not None:
         _measure_speed(runner, args.speed)
-        return
-    for name, value in runner.test().items():
+        return {}
+    metrics = {name: float(value) for name, value in runner.test().items()}
+    for name, value in metrics.items():
         log_rank0(f'{name}: {value:.4g}')
     if is_random:
-        return
+        return metrics
     data = f' --data-root {args.data_root}' if args.data_root else ''
     if encoder_only:
         log_rank0(f'\nnext: mae-backbone train CONFIG --pretrained {args.checkpoint}{data}')
     else:
-        log_rank0(f'\nnext: mae-backbone predict {args.config} {args.checkpoint} IMAGE|FOLDER -o predictions{data}')
+        config = '' if args.config == args.checkpoint else f'{args.config} '
+        log_rank0(f'\nnext: mae-backbone predict {config}{args.checkpoint} IMAGE|FOLDER -o predictions{data}')
+    return metrics
 
 
 def _measure_speed(runner: 'Runner', num_images: int) -> None:

@@ -19,12 +19,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help='train on this fraction of the labeled images, such as 0.1; --seed selects them')
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> dict[str, float]:
+    """Runs the command; returns the metrics of the last validation and the training loss."""
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
-    from mae_backbone.cli.training import last_checkpoint, prepare_training
+    from mae_backbone.cli.training import has_foreign_types, last_checkpoint, prepare_training
+    from mae_backbone.engine.provenance import results
     from mae_backbone.engine.runner import Runner
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
 
@@ -38,5 +39,7 @@ def run(args: argparse.Namespace) -> None:
         runner.train()
     data = f' --data-root {args.data_root}' if args.data_root else ''
     checkpoint = last_checkpoint(cfg.work_dir)
-    log_rank0(f'\nnext: mae-backbone test {args.config} {checkpoint}{data}\n'
-              f'then: mae-backbone predict {args.config} {checkpoint} IMAGE|FOLDER -o predictions{data}')
+    config = f'{args.config} ' if has_foreign_types(cfg) else ''
+    log_rank0(f'\nnext: mae-backbone test {config}{checkpoint}{data}\n'
+              f'then: mae-backbone predict {config}{checkpoint} IMAGE|FOLDER -o predictions')
+    return results(runner.message_hub.log_scalars)

@@ -199,6 +199,13 @@ def num_processes(launcher: str) -> int:
     return int(os.environ.get(names[launcher], 1)) if launcher in names else 1
 
 
+def has_foreign_types(cfg: Config) -> bool:
+    """Whether a config imports modules of the user: types in them are not built from the config in a checkpoint."""
+    imports = (cfg.get('custom_imports') or {}).get('imports') or []
+    return any(name.split('.')[0] not in ('mae_backbone', 'mmdet', 'mmseg')
+               for name in ([imports] if isinstance(imports, str) else imports))
+
+
 def last_checkpoint(work_dir: str) -> str:
     """The checkpoint for the next command: the best one if there is one, otherwise the latest."""
     best = sorted(Path(work_dir).glob('best_*.pth'), key=lambda file: file.stat().st_mtime)

@@ -42,6 +42,7 @@ from mae_backbone.data.num_workers import resolve_num_workers
 from mae_backbone.engine.distributed import init_on_cpus
 from mae_backbone.engine.fsdp import FullyShard
 from mae_backbone.engine.loops import PretrainLoop
+from mae_backbone.engine.provenance import description
 from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_vit import TimmViT, pixel_warning
@@ -375,7 +376,10 @@ class Runner(mmengine.runner.Runner):
         """The `meta` of a checkpoint, without its position."""
         meta = dict(cfg=self.cfg.pretty_text, seed=self.seed, experiment_name=self.experiment_name,
                     time=time.strftime('%Y%m%d_%H%M%S', time.localtime()), mmengine_version=mmengine.__version__)
-        metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
+        dataset = self.train_dataloader.dataset
+        meta['mae_backbone'] = description(self._bare_model(), dataset, self.message_hub.log_scalars,
+                                           self.message_hub.runtime_info.get('validated'))
+        metainfo = getattr(dataset, 'metainfo', None)
         return meta if metainfo is None else meta | dict(dataset_meta=metainfo)
 
 

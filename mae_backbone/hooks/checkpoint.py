@@ -30,6 +30,11 @@ class WholeCheckpointHook(CheckpointHook):
             step = self.delayed_step if self.by_epoch else runner.iter + 1
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Notes for which iteration the metrics are, and saves the checkpoint if it is the best one."""
+        runner.message_hub.update_info('validated', runner.iter)
+        super().after_val_epoch(runner, metrics)
+
     def _save_checkpoint(self, runner: Runner) -> None:
         if between_steps(runner.optim_wrapper):
             self.delayed_step = runner.epoch + 1 if self.by_epoch else runner.iter + 1

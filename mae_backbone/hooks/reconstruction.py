@@ -2,7 +2,7 @@
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -69,24 +69,51 @@ class ReconstructionHook(Hook):
             save_picture(str(folder / name), picture)
 
 
-@torch.no_grad()
 def draw_reconstructions(model: MAEPretrainer, images: list[Tensor], *, seed: int = 0,
                          mask_ratio: float | None = None, channels: Sequence[int] | None = None) -> np.ndarray:
     """images (C, H, W) of equal size, an `MAEPretrainer` -> picture (H, W, 3) uint8 RGB with one row per image."""
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
+    rows, hidden = reconstruct(model, images, generator=generator, mask_ratio=mask_ratio, channels=channels)
+    return side_by_side([list(row) for row in rows], reconstruction_titles(hidden[0]))
+
+
+@torch.no_grad()
+def reconstruct(model: MAEPretrainer, images: list[Tensor], *, generator: torch.Generator,
+                mask_ratio: float | None = None, channels: Sequence[int] | None = None
+                ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
+    """Masks images and reconstructs them.
+
+    Args:
+        model: as it is in training or in evaluation mode, which it keeps.
+        images: B images (C, H, W) of equal size.
+        generator: of the masks, on the device of the model.
+        mask_ratio: fraction of hidden patches; by default as in pretraining.
+        channels: as in `ReconstructionHook`.
+
+    Returns:
+        For each image the original, the masked image and the reconstruction, (H, W, 3) uint8 RGB; and which patches
+        were hidden, (B, h, w) bool.
+    """
     was_training, mae = model.training, model.mae
-    model.eval()
+    if was_training:
+        model.eval()
     inputs = model.data_preprocessor({'inputs': images})['inputs']
     patches = patchify(inputs, mae.encoder.patch_size)
-    generator = torch.Generator(patches.device).manual_seed(seed)
     noise = torch.rand(patches.shape[:2], generator=generator, device=patches.device)
-    masking = copy(mae.masking)
+    masking, grid = copy(mae.masking), mae.encoder.check(inputs)
     masking.ratio = mae.mask_ratio if mask_ratio is None else mask_ratio
-    mask = masking(noise, mae.encoder.check(inputs))
+    mask = masking(noise, grid)
     masked, filled = model(inputs, mask=mask, mode='reconstruct')
-    model.train(was_training)
-    rows = [[to_pixels(image, model.data_preprocessor, channels) for image in row]
+    if was_training:
+        model.train()
+    rows = [tuple(to_pixels(image, model.data_preprocessor, channels) for image in row)
             for row in zip(inputs, masked, filled, strict=True)]
-    return side_by_side(rows, ['original', f'{mask.hidden[0].float().mean():.0%} hidden', 'reconstruction'])
+    return cast(list, rows), mask.hidden.unflatten(1, grid).cpu().numpy()
+
+
+def reconstruction_titles(hidden: np.ndarray) -> list[str]:
+    """Titles of the columns of a picture, for hidden patches (h, w)."""
+    return ['original', f'{hidden.mean():.0%} hidden', 'reconstruction']
 
 
 def to_pixels(image: Tensor, preprocessor: Any, channels: Sequence[int] | None = None) -> np.ndarray:

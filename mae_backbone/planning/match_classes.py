@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mae_backbone.checkpoints.reading import read_content
+from mae_backbone.checkpoints.published import read_checkpoint
 from mae_backbone.data.index import cache_folder
 from mae_backbone.formats.coco import CocoFormat
 from mae_backbone.formats.coco_file import read_content as read_annotations
@@ -21,7 +21,7 @@ from mae_backbone.utils.printable import printable
 
 def checkpoint_classes(path: str | Path) -> list[str]:
     """Names of the classes in a checkpoint of `mae-backbone train`; empty if it has none, such as an encoder."""
-    content = read_content(path)
+    content = read_checkpoint(path)
     meta = content.get('meta') if isinstance(content, dict) else None
     dataset_meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     names = dataset_meta.get('classes') if isinstance(dataset_meta, dict) else None

@@ -61,8 +61,9 @@ class _WithoutRandomness(TorchFunctionMode):
             self.count(_size(args, kwargs))
         function = _RANDOM.get(function, function)
         result = function(*args, **kwargs)
-        if isinstance(result, Tensor) and result.numel() > self.limit:
-            self.count(result.numel())
+        for tensor in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(tensor, Tensor) and tensor.numel() > self.limit:  # also views that would be copied next
+                self.count(tensor.numel())
         return result
 
     def count(self, elements: int) -> None:

@@ -12,16 +12,19 @@ from typing import Any
 
 import mmengine.registry
 from mmengine.config import Config
+from mmengine.utils import is_abs
 
 from mae_backbone.checkpoints.config_text import config_in
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.formats.dataset_spec import dicts_in
+from mae_backbone.planning.adapt_config import replace_data_root
 
 SCOPES = ('mae_backbone', 'mmdet', 'mmseg', 'mmengine')
 # Our parts on mmdet and mmseg, which configs import by `custom_imports`.
 _OWN_PARTS = {'mmdet': 'mae_backbone.detection', 'mmseg': 'mae_backbone.segmentation'}
-# Keys that name weights to start from. The weights are in the checkpoint.
-_DROPPED = ('init_cfg', 'pretrained', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir',
-            '_delete_')
+# Keys that name weights to start from or to learn from. The weights are in the checkpoint.
+_DROPPED = ('init_cfg', 'pretrained', 'teacher', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay',
+            'cache_dir', '_delete_')
 # Under these keys the type is no registered one: batched_nms of mmcv.ops evaluates it as Python, and RoI extractors
 # take it from mmcv.ops.
 _OPS = {'nms': ('nms', 'soft_nms'), 'nms_cfg': ('nms', 'soft_nms'), 'roi_layer': ('RoIAlign', 'RoIPool')}
@@ -41,6 +44,19 @@ _REFUSED_MODULES = (
     'mmseg.models.backbones.vpd', 'mmseg.models.text_encoder', 'mmseg.models.segmentors.multimodal_encoder_decoder')
 
 _MODELS = ('MODELS', 'TASK_UTILS')
+# Registries of what reads and evaluates test data, with the types that write no files and read none but the data.
+_DATA_TYPES: dict[str, tuple[str, ...] | None] = {
+    'DATASETS': None, 'TRANSFORMS': (*_TRANSFORMS, 'ColorReader', 'BandReader', 'ArrayReader', 'TiffReader'),
+    'METRICS': ('CocoMetric', 'LVISMetric', 'IoUMetric', 'VOCMetric', 'TopKAccuracy', 'CrossEntropy'),
+    'LOOPS': ('TestLoop', 'KNNLoop'), 'DATA_SAMPLERS': ('DefaultSampler', 'PretrainSampler'),
+    'FUNCTIONS': ('pseudo_collate', 'default_collate', 'as_is')}
+# Keys of storage other than folders, and of files that are written or that replace the data.
+_NO_DATA = ('backend_args', 'file_client_args', 'outfile_prefix', 'format_only', 'output_dir', 'proposal_file',
+            'serialize_data', 'indices')
+# Files of these types can hold code.
+_CODE = ('.pkl', '.pickle', '.npy', '.npz', '.py', '.pth', '.pt')
+# Stands for the folder of the data, which the user names.
+DATA_ROOT = 'DATA_ROOT'
 
 
 def _is_timm_name(text: str) -> bool:
@@ -52,7 +68,7 @@ class EmbeddedConfigError(CheckpointError):
     """A config inside a checkpoint that is missing, or that names what must not be built."""
 
 
-def safe_config(content: object, path: str | Path) -> Config:
+def safe_config(content: object, path: str | Path, *, with_data: bool = False) -> Config:
     """Returns the parts of the config in a checkpoint that a prediction needs: model, test pipeline, augmentation.
 
     Imports mmdet or mmseg if the default scope says so. The result has no initialization (`init_cfg`), no path and no
@@ -61,6 +77,8 @@ def safe_config(content: object, path: str | Path) -> Config:
     Args:
         content: of the checkpoint, as `read_content` returns it.
         path: of the checkpoint, for messages.
+        with_data: include what tests the model: the test data, with paths below the folder `DATA_ROOT` only, and the
+            metrics.
 
     Raises:
         EmbeddedConfigError: the checkpoint has no config with a model, or the config has a value that is not allowed.
@@ -82,6 +100,13 @@ def safe_config(content: object, path: str | Path) -> Config:
         safe['tta_pipeline'] = checker.pipeline(cfg['tta_pipeline'], 'tta_pipeline')
     if 'tta' in cfg:
         safe['tta'] = checker.plain(cfg['tta'], 'tta')
+    if with_data:
+        safe |= checker.data(cfg)
+        config = Config(safe)
+        if isinstance(config.get('data_root'), str):
+            replace_data_root(config, DATA_ROOT)
+        checker.check_paths(config)
+        return config
     loader = cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}
     dataset = loader.get('dataset') if isinstance(loader, dict) else None
     if isinstance(dataset, dict):
@@ -221,6 +246,49 @@ class _Checker:
         if isinstance(classes, (list, tuple)):  # a string would be the path of a file
             kept['metainfo'] = {'classes': tuple(map(str, classes))}
         return kept
+
+    def data(self, cfg: dict) -> dict[str, Any]:
+        """What tests a model: data, metrics and loop. Their paths are checked by `check_paths`."""
+        keys = [key for key in ('test_dataloader', 'test_evaluator', 'test_cfg') if cfg.get(key) is not None]
+        kept = {key: self.data_part(cfg[key], key) for key in keys}
+        roots = [node['data_root'] for node in dicts_in(kept) if node.get('data_root')]
+        root = cfg.get('data_root') if isinstance(cfg.get('data_root'), str) else next(iter(roots), '')
+        return kept | ({'data_root': root} if root else {})
+
+    def data_part(self, node: Any, key: str) -> Any:
+        """A part of the test data: dicts with types of `_DATA_TYPES`, numbers and strings without '..'."""
+        if isinstance(node, dict):
+            if 'type' in node:
+                self.check_data_type(node['type'], key)
+            if isinstance(node.get('classes'), str):
+                raise self.refuse(f'{key}.classes', 'is a string, expected a list of names')
+            return {self.plain(name, key): value if name == 'type' else self.data_part(value, f'{key}.{name!s:.50}')
+                    for name, value in node.items() if name not in _NO_DATA}
+        if isinstance(node, (list, tuple)):
+            return type(node)(self.data_part(value, f'{key}[{i}]') for i, value in enumerate(node))
+        in_classes = re.search(r'\.classes\[\d+\]$', key)
+        return self.plain(node, key, allows=(lambda text: True) if in_classes else _is_inside)
+
+    def check_data_type(self, name: Any, key: str) -> None:
+        """Refuses a type that is not in `_DATA_TYPES` or not registered."""
+        for family, names in _DATA_TYPES.items():
+            if (names is None or str(name).rpartition('.')[2] in names) and self.registered(name, (family,)):
+                return
+        raise self.refuse(key, f'has the type {name!r:.100}, which is none of those that read and evaluate data')
+
+    def check_paths(self, cfg: Config) -> None:
+        """Refuses absolute paths, which are left when they do not lie in the data root."""
+        for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+            for node in dicts_in(cfg.get(key)):
+                for name, value in node.items():
+                    for text in value if isinstance(value, (list, tuple)) else [value]:
+                        if name not in ('classes', 'type') and isinstance(text, str) and is_abs(text):
+                            raise self.refuse(f'{key}: {name}', f'is {text!r:.100}, outside of the data root')
+
+
+def _is_inside(text: str) -> bool:
+    """Whether a string is no address and no file with code, and does not leave the folder that it is relative to."""
+    return not ('://' in text or '..' in re.split(r'[/\\]', text) or text.lower().endswith(_CODE) or '\0' in text)
 
 
 def _node(family: str, scope: str) -> Any:

@@ -3,6 +3,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -79,7 +80,7 @@ def count(images: object) -> int | None:
         return len(list_images(images))
     if is_single(images):
         return 1
-    return len(images) if hasattr(images, '__len__') and not isinstance(images, str) else None  # type: ignore[arg-type]
+    return len(images) if hasattr(images, '__len__') and not isinstance(images, str) else None
 
 
 def to_pixels(image: ImageLike, decoding: Decoding = DEFAULT) -> np.ndarray:
@@ -140,3 +141,9 @@ def _tensor(image: Tensor) -> np.ndarray:
     elif image.dtype != torch.uint8:
         raise ValueError(f'the tensor has the type {image.dtype}, {_TENSORS}')
     return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """image (H, W, 3) uint8 -> (3, *size) uint8, without keeping the ratio of the sides."""
+    interpolation = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_CUBIC
+    return torch.from_numpy(cv2.resize(image, size[::-1], interpolation=interpolation)).permute(2, 0, 1)

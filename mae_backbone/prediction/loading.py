@@ -6,16 +6,16 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from mae_backbone.checkpoints.architecture import architecture_in
+from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.checkpoints.config_text import config_in
 from mae_backbone.checkpoints.encoder import load_encoder
-from mae_backbone.checkpoints.reading import read_content
+from mae_backbone.checkpoints.published import read_checkpoint
 from mae_backbone.checkpoints.run_files import load_model, run_in
 from mae_backbone.data.load_image import decoding_in
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.prediction.building import build_model, default_scope
-from mae_backbone.prediction.embedded_config import safe_config
+from mae_backbone.prediction.embedded_config import EmbeddedConfigError, safe_config
 from mae_backbone.prediction.model import (
     KINDS,
     Classifier,
@@ -27,6 +27,9 @@ from mae_backbone.prediction.model import (
 )
 from mae_backbone.prediction.predictor import DTYPES, Predictor
 
+# What the modules of a model raise for arguments that they do not take. They are not documented.
+_UNBUILDABLE = (TypeError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ZeroDivisionError)
+
 
 def load(path: str | Path, *, config: str | Path | Config | None = None, device: str | torch.device | None = None,
          dtype: str = 'float32') -> 'Detector | Segmenter | Classifier | MaskedAutoencoder | Encoder':
@@ -35,7 +38,8 @@ def load(path: str | Path, *, config: str | Path | Config | None = None, device:
     No state of the process changes: random numbers, threads, logging and MMEngine's default scope stay as they are.
 
     Args:
-        path: checkpoint of `mae-backbone train`, `pretrain` or `publish`, or public weights of a ViT.
+        path: checkpoint of `mae-backbone train`, `pretrain` or `publish`; or public weights of a ViT, a file or a
+            folder with a `config.json`.
         config: config to use in place of the one in the file: a path, the name of one of our configs, or a `Config`. A
             config file is Python and is executed.
         device: such as 'cpu' or 'cuda:0'; by default a GPU if there is one.
@@ -52,11 +56,20 @@ def load(path: str | Path, *, config: str | Path | Config | None = None, device:
     if dtype not in DTYPES:
         raise ValueError(f'dtype={dtype!r}, expected one of {", ".join(DTYPES)}')
     path = Path(path)
-    content = read_content(path)
+    if path.is_dir():
+        return _public_encoder(path, device, dtype)
+    content = read_checkpoint(path)
     if config is None and not isinstance(config_in(content).get('model'), dict):
-        return _public_encoder(content, path, device, dtype)
-    cfg = safe_config(content, path) if config is None else _read_config(config)
-    return from_config(cfg, content, path, device=device, dtype=dtype)
+        return _public_encoder(path, device, dtype)
+    if config is not None:
+        return from_config(_read_config(config), content, path, device=device, dtype=dtype)
+    cfg = safe_config(content, path)
+    try:
+        return from_config(cfg, content, path, device=device, dtype=dtype)
+    except _UNBUILDABLE as error:
+        raise EmbeddedConfigError(f'{path}: the model of its config cannot be built ({type(error).__name__}: {error}): '
+                                  'the file was changed, or written by another version; pass the config of its '
+                                  'training') from error
 
 
 def from_config(cfg: Config, content: object, path: Path, *, device: str | torch.device | None = None,
@@ -67,6 +80,9 @@ def from_config(cfg: Config, content: object, path: Path, *, device: str | torch
     if kind not in ('MAEPretrainer', 'ViTClassifier') or (kind == 'ViTClassifier' and cfg.model.get('num_classes')):
         predictor = Predictor(cfg, path, device=device, dtype=dtype, run=run)
         return KINDS[predictor.task](predictor, path, cfg)
+    if 'teacher' not in cfg.model:  # a safe config has none: it is only needed to train
+        run['state_dict'] = {name: value for name, value in run['state_dict'].items()
+                             if not name.startswith('distillation.')}
     net = build_model(cfg, run['state_dict'])
     load_model(net, run, path)
     net.to(torch.device(device or get_device())).eval()
@@ -78,8 +94,8 @@ def from_config(cfg: Config, content: object, path: Path, *, device: str | torch
     return Encoder(path, net, net.backbone, config=cfg, dtype=dtype, decoding=decoding)
 
 
-def _public_encoder(content: object, path: Path, device: str | torch.device | None, dtype: str) -> Encoder:
-    architecture = architecture_in(content, path)
+def _public_encoder(path: Path, device: str | torch.device | None, dtype: str) -> Encoder:
+    architecture = read_architecture(path)
     cfg = Config(dict(model=dict(
         type='mae_backbone.ViTClassifier', num_classes=0, backbone=architecture.backbone, data_preprocessor=dict(
             type='mae_backbone.PixelPreprocessor', mean=architecture.mean, std=architecture.std))))

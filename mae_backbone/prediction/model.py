@@ -14,13 +14,16 @@ from torch import Tensor
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.decode import Decoding
+from mae_backbone.hooks.reconstruction import reconstruct
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_vit import TimmViT
-from mae_backbone.prediction.inputs import ImageLike, Source, count, is_single, sources
+from mae_backbone.prediction.inputs import ImageLike, Source, count, is_single, resized, sources
 from mae_backbone.prediction.predictor import Predictor
+from mae_backbone.prediction.run import write_predictions
 from mae_backbone.prediction.typed_results import (
     ClassificationResult,
     DetectionResult,
+    ReconstructionResult,
     Result,
     SegmentationResult,
     to_result,
@@ -39,7 +42,7 @@ class Model:
     Args:
         path: of the checkpoint.
         net: module of the model, in evaluation mode on its device.
-        encoder: the ViT in it.
+        encoder: the ViT in it; None if the model has another backbone.
         config: of the training; None for a file that has none.
         dtype: type to compute in; the weights stay float32.
         decoding: how image files are decoded.
@@ -51,9 +54,10 @@ class Model:
 
     task = 'features'
 
-    def __init__(self, path: Path, net: Any, encoder: ViT | TimmViT, *, config: Config | None, dtype: str = 'float32',
-                 decoding: Decoding) -> None:
-        self.path, self.net, self.encoder = path, net, encoder
+    def __init__(self, path: Path, net: Any, encoder: 'ViT | TimmViT | None', *, config: Config | None,
+                 dtype: str = 'float32', decoding: Decoding) -> None:
+        self.path, self.net = path, net
+        self.encoder: Any = encoder
         self.config, self.dtype, self.decoding = config, dtype, decoding
 
     @property
@@ -62,9 +66,12 @@ class Model:
         return next(self.net.parameters()).device
 
     def __repr__(self) -> str:
-        arch = self.encoder.arch
-        return (f'{type(self).__name__}({self.path.name}, ViT of width {arch.width} with {arch.depth} blocks, '
-                f'{sum(p.numel() for p in self.net.parameters()):,} parameters, {self.device}, {self.dtype})')
+        backbone = type(getattr(self.net, 'backbone', self.net)).__name__
+        if self.encoder is not None:
+            backbone = f'ViT of width {self.encoder.arch.width} with {self.encoder.arch.depth} blocks'
+        number = sum(parameter.numel() for parameter in self.net.parameters())
+        return (f'{type(self).__name__}({self.path.name}, {backbone}, {number:,} parameters, {self.device}, '
+                f'{self.dtype})')
 
     def features(self, images: Images, *, layer: int = -1, pool: str | None = None,
                  size: int | tuple[int, int] | None = None, batch_size: int = 8, progress: bool = False,
@@ -89,12 +96,15 @@ class Model:
         Raises:
             ValueError: an option is out of its range, or an image is not understood.
         """
+        if self.encoder is None:
+            raise ValueError(f'{self.path} has a {type(self.net.backbone).__name__} as backbone: features are those of '
+                             'a ViT')
         depth = self.encoder.arch.depth
         if pool is not None and pool not in POOLS:
             raise ValueError(f'pool={pool!r}, expected None, {" or ".join(map(repr, POOLS))}')
         if not -depth <= layer < depth:
             raise ValueError(f'layer={layer}, the {depth} blocks are numbered from 0, or from -1 backwards')
-        if pool == 'class' and (self.encoder.cls_token is None or layer % depth != depth - 1):
+        if pool == 'class' and not (_has_class_token(self.encoder) and layer % depth == depth - 1):
             raise ValueError("pool='class' is for the last layer of an encoder with a class token: take pool='mean'")
         height, width = size if isinstance(size, (tuple, list)) else (size, size) if size else self._image_size()
         patch_size = self.encoder.patch_size
@@ -115,15 +125,11 @@ class Model:
         """inputs (B, C, H, W), normalized -> maps (B, D, h, w) or pooled (B, D), float32."""
         with self._autocast():
             if pool == 'class':
-                return self._tokens(inputs)[:, 0].float()
+                encoder = self.encoder
+                tokens = encoder.encode(encoder.embed(inputs)) if isinstance(encoder, ViT) else encoder.tokens(inputs)
+                return tokens[:, 0].float()
             maps = self.encoder.feature_maps(inputs, (layer,))[0].float()
         return maps if pool is None else maps.mean(dim=(2, 3))
-
-    def _tokens(self, inputs: Tensor) -> Tensor:
-        """inputs (B, C, H, W) -> tokens (B, 1 + L, D), class token first."""
-        if isinstance(self.encoder, TimmViT):
-            return self.encoder.tokens(inputs)
-        return self.encoder.encode(self.encoder.embed(inputs))
 
     def _normalize(self, inputs: list[Tensor]) -> Tensor:
         """B images (3, H, W) uint8 -> (B, 3, H, W) on the device, normalized as in training."""
@@ -134,8 +140,10 @@ class Model:
         return preprocessor({'inputs': list(images)}, False)['inputs']
 
     def _image_size(self) -> tuple[int, int]:
-        h, w = self.encoder.grid
-        return h * self.encoder.patch_size, w * self.encoder.patch_size
+        """(H, W) in pixels that the positions of the encoder are stored for."""
+        encoder = self.encoder
+        h, w = encoder.grid if isinstance(encoder, ViT) else encoder.vit.patch_embed.grid_size
+        return h * encoder.patch_size, w * encoder.patch_size
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, getattr(torch, self.dtype), enabled=self.dtype != 'float32')
@@ -174,7 +182,8 @@ class TaskModel(Model, Generic[ResultT]):
     """
 
     def __init__(self, predictor: Predictor, path: Path, config: Config) -> None:
-        encoder = predictor.net.backbone
+        backbone = getattr(predictor.net, 'backbone', None)
+        encoder = backbone if isinstance(backbone, (ViT, TimmViT)) else None
         super().__init__(path, predictor.net, encoder, config=config, dtype=predictor.dtype,
                          decoding=predictor.decoding)
         self.predictor, self.classes, self.colors = predictor, predictor.classes, predictor.colors
@@ -216,6 +225,25 @@ class TaskModel(Model, Generic[ResultT]):
                 yield cast(ResultT, to_result(prediction, self.task, source, image.shape[:2], self.classes, self.colors,
                                               self.decoding))
 
+    def write_predictions(self, images: str | Path, out: str | Path, *, batch_size: int = 1, threshold: float = 0.3,
+                          tile: int | None = None, overlap: float = 0.2, tta: bool = False,
+                          log: Callable[[str], None] = print) -> None:
+        """Predicts an image, a folder or a video, and writes figures and files, as `mae-backbone predict` does.
+
+        Images that cannot be read are skipped. Options as in `predict`.
+
+        Args:
+            images: path of an image, a folder or a video.
+            out: folder for the results.
+            log: receives lines about the progress.
+
+        Raises:
+            FileNotFoundError: the path does not exist.
+            ValueError: an input would be overwritten, or no image can be read.
+        """
+        predictor = self.predictor.with_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
+        write_predictions(predictor, predictor.cfg, images, out, batch_size=batch_size, log=log)
+
 
 class Detector(TaskModel[DetectionResult]):
     """A detector; its predictions are `DetectionResult`s."""
@@ -249,6 +277,41 @@ class MaskedAutoencoder(Model):
 
     task = 'pretraining'
     net: MAEPretrainer
+
+    def reconstruct(self, images: Images, *, mask_ratio: float | None = None, seed: int = 0,
+                    batch_size: int = 8) -> 'ReconstructionResult | list[ReconstructionResult]':
+        """Hides patches of images and reconstructs them.
+
+        Args:
+            images: as in `TaskModel.predict`. They are resized to the size of the pretraining.
+            mask_ratio: fraction of the patches that is hidden, in (0, 1); by default as in pretraining.
+            seed: of the masks. The mask of an image depends on its place among the images, and not on the batch size.
+            batch_size: images in a forward pass.
+
+        Returns:
+            A result for one image, else a list of results.
+
+        Raises:
+            BadImageError, OSError: an image cannot be read.
+            ValueError: a ratio out of its range, or an image that is not understood.
+        """
+        if mask_ratio is not None and not 0 < mask_ratio < 1:
+            raise ValueError(f'mask_ratio={mask_ratio}, expected a number between 0 and 1, such as 0.75')
+        results = []
+        generator = torch.Generator(self.device).manual_seed(seed)
+        for batch in self._batches(images, batch_size, False):
+            inputs = [resized(source.read(self.decoding), self._image_size()) for source in batch]
+            with self._autocast():
+                rows, hidden = reconstruct(self.net, inputs, generator=generator, mask_ratio=mask_ratio)
+            results += [ReconstructionResult(source, *row, patches) for source, row, patches
+                        in zip(batch, rows, hidden, strict=True)]
+        return results[0] if is_single(images) else results
+
+    predict = reconstruct
+
+
+def _has_class_token(encoder: 'ViT | TimmViT') -> bool:
+    return encoder.cls_token is not None if isinstance(encoder, ViT) else encoder.has_class_token
 
 
 KINDS: dict[str, Callable[..., Any]] = {'detection': Detector, 'segmentation': Segmenter,

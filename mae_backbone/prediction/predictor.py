@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.load_image import decoding_in
+from mae_backbone.engine.provenance import task_name
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.formats.messages import first_few
 from mae_backbone.prediction import chunked_logits
@@ -204,12 +205,9 @@ def task_of(model: nn.Module) -> str:
     Raises:
         ValueError: a model of none of these tasks.
     """
-    if hasattr(model, 'decode_head'):
-        return 'segmentation'
-    if getattr(model, 'with_bbox', False) or hasattr(model, 'bbox_head') or hasattr(model, 'panoptic_head'):
-        return 'detection'
-    if getattr(model, 'num_classes', 0):
-        return 'classification'
+    task = task_name(model)
+    if task not in (None, 'pretraining'):
+        return str(task)
     raise ValueError(f'{type(model).__name__} predicts nothing for an image: pass the config of a detector, a '
                      'segmenter or a classifier; for a pretrained MAE use `mae-backbone visualize`')
 

@@ -5,7 +5,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
+
+from mmengine.config import Config
 
 from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, read_image
 from mae_backbone.data.files import list_images
@@ -84,8 +87,37 @@ def _shorten(name: Path) -> Path:
     return name.with_name(f'{text}-{digest}')
 
 
+def write_predictions(predictor: Predictor, cfg: Config, images: str | Path, out: str | Path, *, batch_size: int = 1,
+                      log: Callable[[str], None]) -> None:
+    """Predicts an image, a folder or a video, and writes figures and files to the folder `out`: see `Results`.
+
+    Args:
+        predictor: of the model.
+        cfg: its config; an annotation file that it names and that exists gives the ids.
+        images: path.
+        out: folder; it is made if it does not exist.
+        batch_size: images in a forward pass.
+        log: receives lines about the progress.
+
+    Raises:
+        FileNotFoundError: the path does not exist.
+        OSError: the folder cannot be written to.
+        ValueError: an input would be overwritten, or no image can be read.
+    """
+    files = find_inputs(str(images))
+    check_output(files, str(images), str(out))
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with Results(out, predictor, cfg) as results:
+        log(f'{predictor.task}: results go to {out}; {results.summary()}')
+        if isinstance(files, VideoReader):
+            predict_video(files, predictor, results, log=log)
+        else:
+            predict_images(files, str(images), predictor, results, log=log, decoding=predictor.decoding,
+                           batch_size=batch_size)
+
+
 def predict_images(files: Sequence[Path], path: str, predictor: Predictor, results: Results, *,
-                   log: Callable[[str], None], decoding: Decoding = DEFAULT) -> None:
+                   log: Callable[[str], None], decoding: Decoding = DEFAULT, batch_size: int = 1) -> None:
     """Predicts each image that `find_inputs(path)` returned. Images that cannot be read are skipped and listed.
 
     Raises:
@@ -93,19 +125,21 @@ def predict_images(files: Sequence[Path], path: str, predictor: Predictor, resul
     """
     root, start = _root_of(Path(path)), time.monotonic()
     skipped: list[Path] = []
-    for number, (file, figure) in enumerate(zip(files, _figure_names(files, root), strict=True), 1):
-        name = file.relative_to(root)
-        try:
-            image = read_image(file, decoding)
-        except (BadImageError, OSError) as error:
-            skipped.append(name)
-            log(f'[{number}/{len(files)}] skipped: {printable(str(error))}')
-            continue
-        prediction = predictor(image)
-        results.add(prediction, name.as_posix(), image.shape[:2])
-        results.add_figure(image, prediction, figure)
-        log(f'[{number}/{len(files)}] {printable(str(name))}: {predictor.describe(prediction)}'
-            f'{eta(start, number, len(files))}')
+    numbered = iter(enumerate(zip(files, _figure_names(files, root), strict=True), 1))
+    while batch := list(islice(numbered, batch_size)):
+        images = []
+        for number, (file, figure) in batch:
+            try:
+                images.append((number, file.relative_to(root), figure, read_image(file, decoding)))
+            except (BadImageError, OSError) as error:
+                skipped.append(file.relative_to(root))
+                log(f'[{number}/{len(files)}] skipped: {printable(str(error))}')
+        predictions = predictor.predict_batch([image for *_, image in images])
+        for (number, name, figure, image), prediction in zip(images, predictions, strict=True):
+            results.add(prediction, name.as_posix(), image.shape[:2])
+            results.add_figure(image, prediction, figure)
+            log(f'[{number}/{len(files)}] {printable(str(name))}: {predictor.describe(prediction)}'
+                f'{eta(start, number, len(files))}')
     if len(skipped) == len(files):
         raise ValueError(f'none of the {len(files)} images could be read: see the lines above')
     if skipped:

@@ -11,11 +11,12 @@ import cv2
 import numpy as np
 
 from mae_backbone.data.decode import DEFAULT, Decoding
+from mae_backbone.hooks.reconstruction import reconstruction_titles
 from mae_backbone.prediction.inputs import Source
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.results import areas, coco_results
 from mae_backbone.prediction.visualization import describe, draw_prediction
-from mae_backbone.utils.image_grid import save_picture
+from mae_backbone.utils.image_grid import save_picture, side_by_side
 
 if TYPE_CHECKING:
     import supervision
@@ -23,8 +24,35 @@ if TYPE_CHECKING:
 _SUPERVISION = 'to_supervision needs the package supervision: pip install supervision'
 
 
+class Figure(ABC):
+    """An object with a figure, which notebooks show."""
+
+    @abstractmethod
+    def draw(self) -> np.ndarray:
+        """Returns the figure (H', W', 3) uint8 RGB."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Summarizes the object in a few words."""
+
+    def save(self, path: str | Path) -> None:
+        """Writes the figure of `draw` to an image file."""
+        save_picture(str(path), self.draw())
+
+    def _repr_png_(self) -> bytes:
+        """The figure as PNG, for notebooks."""
+        return cv2.imencode('.png', self.draw()[..., ::-1])[1].tobytes()
+
+    def _repr_html_(self) -> str:
+        """The figure with its summary, for notebooks."""
+        data = base64.b64encode(self._repr_png_()).decode()
+        text = html.escape(self.describe())
+        return (f'<figure><img src="data:image/png;base64,{data}" alt="{text}" style="max-width: 100%">'
+                f'<figcaption>{text}</figcaption></figure>')
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Result(ABC):
+class Result(Figure):
     """Prediction of one image.
 
     Attributes:
@@ -59,10 +87,6 @@ class Result(ABC):
         """Draws the prediction on the image, or on another image (H, W, 3) -> figure (H', W', 3) uint8 RGB."""
         return draw_prediction(self.image() if image is None else image, self.prediction, self.classes, self.colors)
 
-    def save(self, path: str | Path) -> None:
-        """Writes the figure of `draw` to an image file."""
-        save_picture(str(path), self.draw())
-
     def describe(self) -> str:
         """Summarizes the prediction in a few words."""
         return describe(self.prediction, self.classes)
@@ -70,17 +94,6 @@ class Result(ABC):
     def __repr__(self) -> str:
         name = 'image' if self.path is None else self.path.name
         return f'{type(self).__name__}({name}, {self.size[1]}x{self.size[0]} pixels: {self.describe()})'
-
-    def _repr_png_(self) -> bytes:
-        """The figure as PNG, for notebooks."""
-        return cv2.imencode('.png', self.draw()[..., ::-1])[1].tobytes()
-
-    def _repr_html_(self) -> str:
-        """The figure with its summary, for notebooks."""
-        data = base64.b64encode(self._repr_png_()).decode()
-        text = html.escape(self.describe())
-        return (f'<figure><img src="data:image/png;base64,{data}" alt="{text}" style="max-width: 100%">'
-                f'<figcaption>{text}</figcaption></figure>')
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -261,6 +274,44 @@ class ClassificationResult(Result):
         except ImportError as error:
             raise ImportError(_SUPERVISION) from error
         return supervision.Classifications(class_id=np.arange(len(self.scores)), confidence=self.scores)
+
+
+@dataclass(frozen=True, eq=False)
+class ReconstructionResult(Figure):
+    """An image, the part of it that the encoder saw, and the reconstruction of a MAE.
+
+    Attributes:
+        source: the image and where it comes from.
+        original, masked, reconstruction: (H, W, 3) uint8 RGB, at the size of the pretraining.
+        hidden: (h, w) bool, True for the patches that the encoder did not see.
+    """
+
+    source: Source
+    original: np.ndarray
+    masked: np.ndarray
+    reconstruction: np.ndarray
+    hidden: np.ndarray
+
+    def draw(self) -> np.ndarray:
+        """Draws original | masked | reconstruction (H', W', 3) uint8 RGB."""
+        return side_by_side([[self.original, self.masked, self.reconstruction]], reconstruction_titles(self.hidden))
+
+    def describe(self) -> str:
+        """Fraction of the patches that was hidden, and the mean error of the reconstruction in gray levels there."""
+        patch = self.original.shape[0] // self.hidden.shape[0]
+        pixels = self.hidden.repeat(patch, 0).repeat(patch, 1)
+        error = np.abs(self.original.astype(np.int16) - self.reconstruction)[pixels].mean()
+        return f'{self.hidden.mean():.0%} of the patches hidden, mean error {error:.1f} of 255'
+
+    def __repr__(self) -> str:
+        name = 'image' if self.source.path is None else self.source.path.name
+        return f'ReconstructionResult({name}: {self.describe()})'
+
+
+def draw_reconstructions(results: Sequence[ReconstructionResult]) -> np.ndarray:
+    """Draws reconstructions of equal size below each other: figure (H, W, 3) uint8 RGB, one row per image."""
+    return side_by_side([[one.original, one.masked, one.reconstruction] for one in results],
+                        reconstruction_titles(results[0].hidden))
 
 
 def to_result(prediction: Any, task: str, source: Source, size: tuple[int, int], classes: tuple[str, ...],

@@ -22,7 +22,7 @@ def describe(prediction: Instances | np.ndarray, classes: Sequence[str]) -> str:
         return ', '.join(f'{count} {name}' for count, name in zip(counts, classes, strict=True) if count) or 'nothing'
     if prediction.ndim == 1:
         return f'{classes[int(prediction.argmax())]} {float(prediction.max()):.0%}'
-    fractions = np.bincount(prediction.ravel(), minlength=len(classes)) / prediction.size
+    fractions = np.bincount(prediction.ravel(), minlength=len(classes))[:len(classes)] / prediction.size
     return ', '.join(f'{classes[i]} {fractions[i]:.0%}' for i in np.argsort(-fractions)[:5] if fractions[i])
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SCOPE = 'mae_backbone::'
+_CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.bin', '.pkl', '.safetensors')
 
 
 def configs_root() -> Path:
@@ -47,15 +48,6 @@ def find_config(name: str | Path) -> Path:
     raise FileNotFoundError(f'config {name} does not exist: {advice}')
 
 
-def config_beside(checkpoint: str | Path) -> Path:
-    """Returns the config that a run wrote into its work directory, where the checkpoint is.
-
-    Raises:
-        FileNotFoundError: the folder of the checkpoint has no config, or several.
-    """
-    folder = Path(checkpoint).parent
-    files = sorted(folder.glob('*.py'))
-    if len(files) != 1:
-        raise FileNotFoundError(f'{folder} has {len(files)} config files, expected the one that the run wrote beside '
-                                f'{Path(checkpoint).name}: pass the config before the checkpoint')
-    return files[0]
+def is_checkpoint(name: str | Path) -> bool:
+    """Whether `name` is an existing file that is read as a checkpoint, by its suffix."""
+    return Path(name).suffix.lower() in _CHECKPOINTS and Path(name).is_file()

@@ -1,6 +1,7 @@
 """Commands on a handful of generated scenes: the whole path, and the most common mistakes."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,9 +13,12 @@ import pytest
 import torch
 from helpers.commands import refused, run_command
 
+import mae_backbone
 from mae_backbone.checkpoints.run_files import read_run, resume_path
 from mae_backbone.data.decode import read_image
+from mae_backbone.prediction.typed_results import draw_reconstructions
 from mae_backbone.quickstart.scene_files import write_scenes
+from mae_backbone.utils.image_grid import save_picture
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / 'configs' / 'demo'
@@ -82,6 +86,59 @@ def test_pretrained_encoder_becomes_a_model_that_is_tested_and_predicts(task, sc
     assert 'skipped' in printed
     assert read_image(tmp_path / 'out' / f'{shown.stem}.png').shape[1] >= 96
     assert isinstance(json.loads((tmp_path / 'out' / FILES[task]).read_text()), list)
+    check_that_the_file_alone_is_enough(task, checkpoint, scenes / folder, tmp_path)
+
+
+def check_that_the_file_alone_is_enough(task: str, checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    """In another folder, without config and data, it predicts the same from the command line and in Python."""
+    moved = tmp_path / 'elsewhere' / 'model.pth'
+    moved.parent.mkdir()
+    shutil.copy(checkpoint, moved)
+    images, written = tmp_path / 'images', json.loads((tmp_path / 'out' / FILES[task]).read_text())
+    run_command('predict', moved, images, '-o', tmp_path / 'with_data', '--data-root', data)
+    assert json.loads((tmp_path / 'with_data' / FILES[task]).read_text()) == written
+    run_command('predict', moved, images, '-o', tmp_path / 'alone', '--batch-size', 2)
+    alone = json.loads((tmp_path / 'alone' / FILES[task]).read_text())
+    figures = sorted(path.relative_to(tmp_path / 'alone') for path in (tmp_path / 'alone').rglob('*.png'))
+    assert figures == sorted(path.relative_to(tmp_path / 'out') for path in (tmp_path / 'out').rglob('*.png'))
+
+    model = mae_backbone.load(moved)
+    result, = [model.predict(path) for path in images.iterdir() if path.name != 'cut.jpg']
+    if task == 'detection':
+        assert result.to_coco() == alone
+    elif task == 'segmentation':
+        assert alone == [{'file_name': result.path.name, 'width': result.size[1], 'height': result.size[0],
+                          **result.areas()}]
+    else:
+        assert alone[0]['scores'] == {name: round(score, 5) for name, score in result.probabilities.items()}
+    figure = next(path for path in figures if path.parent == Path())
+    assert (result.draw() == read_image(tmp_path / 'alone' / figure)).all()
+
+    page = run_command('info', moved)
+    for wanted in (f'task      {task}', 'classes ', 'pixels    mean', 'iteration 2', 'versions  python', 'optimizer',
+                   f'positions for images of {model.encoder.grid[0] * model.encoder.patch_size}x'):
+        assert wanted in page
+    if task != 'detection':  # an untrained detector finds nothing
+        assert 'train_loss' in page
+        printed = run_command('test', moved, '--data-root', data, '--work-dir', tmp_path / 'test_alone')
+        assert f'next: mae-backbone predict {moved} IMAGE' in printed
+        assert metrics_in(printed) == metrics_in(run_command('test', DEMO / TASKS[task][0], checkpoint, '--data-root',
+                                                             data, '--work-dir', tmp_path / 'test_config'))
+
+    run_command('publish', moved, tmp_path / 'model.safetensors')
+    assert (tmp_path / 'model.safetensors').stat().st_size < 0.6 * moved.stat().st_size, 'the optimizer is left out'
+    run_command('predict', tmp_path / 'model.safetensors', images, '-o', tmp_path / 'published')
+    assert json.loads((tmp_path / 'published' / FILES[task]).read_text()) == alone
+    page = run_command('info', tmp_path / 'model.safetensors')
+    assert f'task      {task}' in page
+    assert 'optimizer' not in page
+    config = run_command('info', tmp_path / 'model.safetensors', '--config')
+    assert str(tmp_path) not in '\n'.join(page.splitlines()[1:]) + config
+    assert model.classes[0] in (tmp_path / 'model.md').read_text()
+
+
+def metrics_in(printed: str) -> list[str]:
+    return re.findall(r'^[\w/]+: [\d.e+-]+$', printed, re.M)
 
 
 def test_random_weights_equal_the_start_of_a_training(scenes, mae, tmp_path):
@@ -94,6 +151,13 @@ def test_random_weights_equal_the_start_of_a_training(scenes, mae, tmp_path):
 
 def test_reconstructions_are_drawn(scenes, mae, tmp_path):
     run_command('visualize', DEMO / 'quickstart_mae.py', mae, scenes / 'unlabeled', '-o', tmp_path / 'seen.png')
+    moved = shutil.copy(mae, tmp_path / 'model.pth')
+    run_command('visualize', moved, scenes / 'unlabeled', '-o', tmp_path / 'alone.png')
+    assert (tmp_path / 'alone.png').read_bytes() == (tmp_path / 'seen.png').read_bytes()
+    results = mae_backbone.load(moved).reconstruct(scenes / 'unlabeled', batch_size=3)
+    assert len(results) == 12
+    save_picture(str(tmp_path / 'api.png'), draw_reconstructions(results[:8]))
+    assert (read_image(tmp_path / 'api.png') == read_image(tmp_path / 'seen.png')).all()
     height, width, _ = read_image(tmp_path / 'seen.png').shape
     assert width > 3 * 192
     assert height > 8 * 192

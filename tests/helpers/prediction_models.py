@@ -1,5 +1,5 @@
 """Predictors of each task with known predictions, for tests of what writes and draws them."""
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,8 +14,8 @@ class KnownPredictor(Predictor):
     def __init__(self, task: str, classes: tuple[str, ...], predict: Callable[[np.ndarray], Prediction]) -> None:
         self.task, self.classes, self.colors, self.predict = task, classes, palette(len(classes)), predict
 
-    def __call__(self, image: np.ndarray) -> Prediction:
-        return self.predict(image)
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        return [self.predict(image) for image in images]
 
 
 def single_cell(image: np.ndarray) -> Instances:

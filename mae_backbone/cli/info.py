@@ -1,0 +1,25 @@
+"""Print what a checkpoint file is: model, task, classes, results, training, and parts of the weights.
+
+examples:
+  mae-backbone info work_dirs/RUN/iter_600.pth
+  mae-backbone info mae_pretrain_vit_base.pth
+"""
+import argparse
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='checkpoint of this package, public weights, or a folder with a config.json')
+    parser.add_argument('--config', action='store_true', help='print only the config in the file')
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    from mae_backbone.checkpoints.info import info
+    from mae_backbone.cli.errors import log_rank0
+
+    page = info(args.checkpoint)
+    if args.config and not page.config:
+        raise ValueError(f'{args.checkpoint} holds no config')
+    log_rank0(page.config if args.config else str(page))

@@ -1,0 +1,224 @@
+"""Commands as functions: `mae_backbone.pretrain`, `train`, `evaluate` and `run_command`.
+
+They call what the command line calls. Mistakes raise the errors that the command line prints, and the state of the
+process is afterwards what it was before.
+"""
+import argparse
+import logging
+import os
+import random
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cv2
+import numpy as np
+import torch
+from mmengine.utils import ManagerMixin
+
+from mae_backbone.cli.main import COMMANDS
+from mae_backbone.cli.training import last_checkpoint
+from mae_backbone.utils.config_files import find_config
+
+# Small recipes, which train on one CPU core in minutes.
+DEFAULT_CONFIGS = {'pretraining': 'mae_vit-micro_nuclei', 'detection': 'mask-rcnn_vit-micro_nuclei',
+                   'segmentation': 'upernet_vit-micro_camvid', 'classification': 'vit-micro_finetune_cifar10'}
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A finished training.
+
+    Attributes:
+        work_dir: folder with logs, checkpoints and figures.
+        checkpoint: the best checkpoint if the config chooses one, otherwise the last one.
+        results: metrics of the last validation, and the training loss at the end.
+    """
+
+    work_dir: Path
+    checkpoint: Path
+    results: dict[str, float]
+
+    def load(self, **options: Any) -> Any:
+        """Loads the checkpoint; options as in `mae_backbone.load`."""
+        from mae_backbone.prediction.loading import load
+        return load(self.checkpoint, **options)
+
+
+def pretrain(images: str | Path, *, config: str | Path | None = None, work_dir: str | Path | None = None,
+             pretrained: str | Path | None = None, resume: str | Path | bool = False, epochs: int | None = None,
+             iters: int | None = None, batch_size: int | None = None, lr: float | None = None,
+             seed: int | None = None, amp: bool = False, cfg_options: Mapping[str, Any] | None = None,
+             **options: Any) -> TrainingRun:
+    """Pretrains a masked autoencoder on unlabeled images, as `mae-backbone pretrain` does.
+
+    Args:
+        images: folder of images, or what the config reads.
+        config: name or path of a config; by default the small recipe `mae_vit-micro_nuclei`. It is Python code.
+        work_dir: folder for logs, checkpoints and figures; by default work_dirs/CONFIG.
+        pretrained: weights to go on from, of any layout that is read.
+        resume: True to continue from the latest checkpoint in the work directory; or the path of a checkpoint.
+        epochs, iters: length of the training, in the unit of the config.
+        batch_size: images per step; the learning rate follows if the config has auto_scale_lr.
+        lr: peak learning rate, not scaled with the batch.
+        seed: random seed.
+        amp: mixed precision.
+        cfg_options: settings of the config to override, such as {'train_dataloader.num_workers': 4}.
+        options: further options of the command by their names, with underscores.
+
+    Raises:
+        ValueError: an option is unknown or out of its range, or data cannot be used.
+    """
+    return _train('pretrain', images, 'pretraining', config, work_dir, resume, dict(
+        pretrained=pretrained, epochs=epochs, iters=iters, batch_size=batch_size, lr=lr, seed=seed, amp=amp,
+        cfg_options=cfg_options, **options))
+
+
+def train(data: str | Path, *, task: str | None = None, config: str | Path | None = None,
+          pretrained: str | Path | None = None, labels: float | None = None, work_dir: str | Path | None = None,
+          resume: str | Path | bool = False, epochs: int | None = None, iters: int | None = None,
+          batch_size: int | None = None, lr: float | None = None, seed: int | None = None, amp: bool = False,
+          cfg_options: Mapping[str, Any] | None = None, **options: Any) -> TrainingRun:
+    """Trains a detector, a segmenter or a classifier, as `mae-backbone train` does.
+
+    Args:
+        data: folder of the data, laid out as the head of the config says.
+        task: 'detection', 'segmentation' or 'classification': takes a small recipe of this task, see
+            `DEFAULT_CONFIGS`.
+        config: name or path of a config, in place of `task`. It is Python code.
+        pretrained: weights to start the encoder from, or a `TrainingRun.checkpoint`.
+        labels: fraction of the labeled images to train on.
+        work_dir, resume, epochs, iters, batch_size, lr, seed, amp, cfg_options, options: as in `pretrain`.
+
+    Raises:
+        ValueError: neither task nor config, an option is unknown or out of its range, or data cannot be used.
+    """
+    if task is not None and (task not in DEFAULT_CONFIGS or task == 'pretraining'):
+        raise ValueError(f"task={task!r}, expected 'detection', 'segmentation' or 'classification'")
+    if (task is None) == (config is None):
+        raise ValueError('pass either a task or a config, such as task=\'detection\' or '
+                         f'config={DEFAULT_CONFIGS["detection"]!r}')
+    return _train('train', data, task or '', config, work_dir, resume, dict(
+        pretrained=pretrained, labels=labels, epochs=epochs, iters=iters, batch_size=batch_size, lr=lr, seed=seed,
+        amp=amp, cfg_options=cfg_options, **options))
+
+
+def evaluate(checkpoint: str | Path, data: str | Path, *, config: str | Path | None = None, tta: bool = False,
+             work_dir: str | Path | None = None, cfg_options: Mapping[str, Any] | None = None) -> dict[str, float]:
+    """Evaluates a checkpoint with the metrics of its config, as `mae-backbone test` does; returns them by name.
+
+    Args:
+        checkpoint: of `mae-backbone train` or `mae-backbone publish`.
+        data: folder of the data.
+        config: config to use in place of the one in the checkpoint.
+        tta: test-time augmentation.
+        work_dir, cfg_options: as in `pretrain`.
+
+    Raises:
+        ValueError: the checkpoint does not fit, or data cannot be used.
+    """
+    return run_command('test', config or checkpoint, checkpoint, data_root=data, tta=tta, work_dir=work_dir,
+                       cfg_options=cfg_options)
+
+
+def run_command(name: str, *arguments: object, **options: Any) -> Any:
+    """Runs a command of the command line in this process.
+
+    Args:
+        name: of the command, such as 'robustness'.
+        arguments: in the order of the command line.
+        options: by their names with underscores; True sets a flag, None and False leave an option out, a list gives
+            several values, and `cfg_options` may be a dict.
+
+    Returns:
+        The metrics of 'test', 'train' and 'pretrain'; None for other commands, which print and write files.
+
+    Raises:
+        ValueError: an unknown command or option, or any mistake that the command line would print.
+    """
+    if name not in COMMANDS:
+        raise ValueError(f'there is no command {name!r}: expected one of {", ".join(COMMANDS)}')
+    command = import_module(f'mae_backbone.cli.{name}')
+    overrides = options.pop('cfg_options', None)
+    parser = _Parser(prog=name, allow_abbrev=False)
+    command.add_options(parser)
+    words = [str(argument) for argument in arguments]
+    args = parser.parse_args([*_option_words(options), '--', *words] if words else _option_words(options))
+    if overrides is not None:
+        args.cfg_options = overrides
+    with unchanged_process():
+        return command.run(args)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises ValueError where argparse would end the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f'{self.prog}: {message}')
+
+
+def _option_words(options: Mapping[str, Any]) -> list[str]:
+    """{'batch_size': 4, 'amp': True} -> ['--batch-size', '4', '--amp']"""
+    words: list[str] = []
+    for name, value in options.items():
+        if value is None or value is False:
+            continue
+        values = value if isinstance(value, (list, tuple)) else [] if value is True else [value]
+        words += [f'--{name.replace("_", "-")}', *map(str, values)]
+    return words
+
+
+def _train(command: str, data: str | Path, task: str, config: str | Path | None, work_dir: str | Path | None,
+           resume: str | Path | bool, options: dict[str, Any]) -> TrainingRun:
+    config = config or DEFAULT_CONFIGS[task]
+    folder = Path(work_dir or Path('work_dirs', find_config(config).stem))
+    results = run_command(command, config, data_root=data, work_dir=folder, resume=resume, **options)
+    return TrainingRun(folder, Path(last_checkpoint(str(folder))), results)
+
+
+@contextmanager
+def unchanged_process() -> Iterator[None]:
+    """Restores what a run changes in a process: random numbers, threads, loggers, environment, MMEngine's instances."""
+    logger = logging.getLogger('mae_backbone')
+    log_state = list(logger.handlers), logger.propagate, logger.level
+    numbers = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    threads, cv_threads, environment = torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ)
+    backends = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    instances = {cls: cls._instance_dict for cls in _managers()}
+    for cls in instances:
+        cls._instance_dict = OrderedDict()  # names such as 'visualizer' are taken by the run
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for cls in _managers():
+            for instance in cls._instance_dict.values():
+                for handler in getattr(instance, 'handlers', ()):
+                    handler.close()
+            cls._instance_dict = instances.get(cls, OrderedDict())
+        logger.handlers, logger.propagate = log_state[:2]
+        logger.setLevel(log_state[2])
+        torch.set_rng_state(numbers[0])
+        np.random.set_state(numbers[1])
+        random.setstate(numbers[2])
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv_threads)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = backends
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _managers() -> list[Any]:
+    """MMEngine's classes of named instances, such as its loggers and visualizers."""
+    classes: list[Any] = [ManagerMixin]
+    for cls in classes:
+        classes.extend(cls.__subclasses__())
+    return classes[1:]
