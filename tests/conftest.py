@@ -62,7 +62,8 @@ def _keep_logger() -> Iterator[None]:
     logger = logging.getLogger('mae_backbone')
     state = logger.handlers, logger.propagate, logger.level
     yield
-    logger.handlers, logger.propagate, logger.level = state
+    logger.handlers, logger.propagate, level = state
+    logger.setLevel(level)  # which also forgets what the logger has cached
 
 
 @pytest.fixture(scope='session')

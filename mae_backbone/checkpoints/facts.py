@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mae_backbone.checkpoints.config_text import config_in
+from mae_backbone.core.vit import ARCHS
 
 # Heads of the sizes that names of architectures contain: DeiT (tiny, small), ViT (base, large, huge), as timm, DINO,
 # I-JEPA and the public MAE code have them.
-_HEADS = {'tiny': 3, 'small': 6, 'base': 12, 'large': 16, 'huge': 16}
+_HEADS = {name: arch.heads for name, arch in ARCHS.items()}
 # facebookresearch/moco-v3, `vits.py`: its small model has 12 heads.
 _HEADS_OF_MOCO = _HEADS | {'small': 12}
 # mmpretrain, `VisionTransformer.arch_zoo` and `MAEViT`.
@@ -49,17 +50,18 @@ class Facts:
 
 
 def facts_of(content: Mapping[str, Any], config: Mapping[str, Any] | None = None,
-             preprocessor: Mapping[str, Any] | None = None, *, layout: str = '') -> Facts:
+             preprocessor: Mapping[str, Any] | None = None, *, layout: str = '', width: int | None = None) -> Facts:
     """Facts of a checkpoint.
 
     Args:
         content: the top level of the file.
         config, preprocessor: `config.json` and `preprocessor_config.json` next to it.
         layout: name of the layout, for architectures that are named alike in several.
+        width: of the ViT. The name of an architecture of another width is ignored.
     """
     facts: dict[str, Any] = {}
-    for found in (_of_huggingface(config or {}, preprocessor or {}), _of_timm(config or {}), _of_run(content),
-                  _of_arguments(content, layout)):
+    for found in (_of_huggingface(config or {}, preprocessor or {}), _of_timm(config or {}, width), _of_run(content),
+                  _of_arguments(content, layout, width)):
         facts |= {key: value for key, value in found.items() if value is not None and key not in facts}
     return Facts(**facts)
 
@@ -78,13 +80,13 @@ def _of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) 
     return facts
 
 
-def _of_timm(config: Mapping[str, Any]) -> dict[str, Any]:
+def _of_timm(config: Mapping[str, Any], width: int | None) -> dict[str, Any]:
     """`config.json` of timm."""
     name = _text(config.get('architecture'))
     if name is None:
         return {}
     arguments, pretrained = _dict(config.get('model_args')), _dict(config.get('pretrained_cfg'))
-    facts: dict[str, Any] = dict(heads=_int(arguments.get('num_heads')) or _heads_of_name(name, _HEADS),
+    facts: dict[str, Any] = dict(heads=_int(arguments.get('num_heads')) or _heads_of_name(name, _HEADS, width),
                                  source='config.json', pool=_text(config.get('global_pool')),
                                  activation=_text(arguments.get('act_layer')))
     mean, std = (_numbers(pretrained.get(key)) for key in ('mean', 'std'))
@@ -118,7 +120,7 @@ def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _of_arguments(content: Mapping[str, Any], layout: str) -> dict[str, Any]:
+def _of_arguments(content: Mapping[str, Any], layout: str, width: int | None) -> dict[str, Any]:
     """The name of the architecture in training files: `arch`, or the arguments of the command."""
     arguments = content.get('args')
     stated = vars(arguments) if isinstance(arguments, Namespace) else _dict(arguments)
@@ -128,7 +130,7 @@ def _of_arguments(content: Mapping[str, Any], layout: str) -> dict[str, Any]:
                                  else None)
     if name is None:
         return facts
-    facts |= dict(heads=_heads_of_name(name, _HEADS_OF_MOCO if layout == 'moco' else _HEADS),
+    facts |= dict(heads=_heads_of_name(name, _HEADS_OF_MOCO if layout == 'moco' else _HEADS, width),
                   source=f'the architecture {name!r} in the file')
     if name.startswith('mae_vit_'):
         facts['decoder_heads'] = 16  # public MAE code, `models_mae.py`
@@ -138,9 +140,10 @@ def _of_arguments(content: Mapping[str, Any], layout: str) -> dict[str, Any]:
     return facts
 
 
-def _heads_of_name(name: str, heads: Mapping[str, int]) -> int | None:
+def _heads_of_name(name: str, heads: Mapping[str, int], width: int | None) -> int | None:
     sizes = [size for size in heads if size in re.split(r'[_\-./]', name)]
-    return heads[sizes[0]] if len(sizes) == 1 else None
+    known = len(sizes) == 1 and width in (None, ARCHS[sizes[0]].width)
+    return heads[sizes[0]] if known else None
 
 
 def _scaled(values: Sequence[float]) -> tuple[float, ...]:

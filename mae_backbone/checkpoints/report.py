@@ -46,7 +46,8 @@ class LoadReport:
         lines.append(f'  mapped    {self.num_mapped} tensors of the encoder, from {self.num_read} of the file')
         lines += [f'  resized   {line}' for line in self._resized()]
         if self.left_out:
-            lines.append(f'  left out  {len(self.left_out)} tensors of the file: {_groups(self.left_out)}')
+            names = [name.removeprefix(self.prefix) for name in self.left_out]
+            lines.append(f'  left out  {len(names)} tensors of the file: {_groups(names)}')
         if self.missing:
             lines.append(f'  missing   {_missing(self.missing)}')
         lines += [f'  note      {line}' for line in self.notes] + [f'  warning   {line}' for line in self.warnings]

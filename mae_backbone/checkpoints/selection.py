@@ -124,21 +124,20 @@ def choose_prefix(prefixes: Sequence[str], key: str | None, path: str | Path) ->
         return [prefix for prefix in prefixes if any(word in re.split(r'[._]', prefix) or word in prefix.split('.')
                                                      for word in words)]
 
-    advice = f'choose one with --weights-key, such as --weights-key {_word(prefixes[0]) or "student"}'
     if key is not None:
         for word in (key, *_SYNONYMS.get(key, ())):
             if len(found := having([word])) == 1:
                 return found[0]
         others = [prefix for prefix in prefixes if prefix not in having(_AVERAGED_PARTS)]
-        if key == 'student' and len(others) == 1:
+        if key == 'student' and len(prefixes) > 1 and len(others) == 1:
             return others[0]
+        if len(prefixes) == 1:
+            raise CheckpointError(f'{path} has no weights that --weights-key {key} could mean: it holds one ViT, leave '
+                                  'the option out')
         raise CheckpointError(f'{path} holds {len(prefixes)} ViTs, under {list(prefixes)}, and --weights-key {key} is '
-                              f'none of them: {advice}')
+                              'none of them: pass a part of one of these prefixes')
     for words in (('base_encoder',), _AVERAGED_PARTS):
         if len(found := having(words)) == 1:
             return found[0]
-    raise CheckpointError(f'{path} holds {len(prefixes)} ViTs, under {list(prefixes)}; expected exactly one: {advice}')
-
-
-def _word(prefix: str) -> str:
-    return prefix.strip('.').split('.')[0]
+    raise CheckpointError(f'{path} holds {len(prefixes)} ViTs, under {list(prefixes)}; expected exactly one: choose '
+                          'one with --weights-key and a part of its prefix')

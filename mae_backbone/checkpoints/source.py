@@ -51,12 +51,6 @@ class Source:
             check_finite(tensors, self.path)
         return tensors
 
-    def others(self) -> list[str]:
-        """Names of the file that are neither in the encoder nor in the decoder."""
-        used = {name for steps in (self.plan.encoder, self.plan.decoder) for step in steps.values()
-                for name in step.names}
-        return sorted(self.weights.keys() - used)
-
 
 def open_source(path: str | Path, key: str | None = None, *, outline: bool = False) -> Source:
     """Finds the ViT in a file or a folder.
@@ -113,7 +107,9 @@ def find_vit(file: WeightFile, key: str | None = None) -> Source:
                               "type='mae_backbone.TimmViT' as backbone instead, with the name of the model in timm")
     decoders = prefixes_of(layout.decoder_anchor, file.weights) if layout.decoder else []
     plan = layout.plan(Names.split(file.weights, prefix), decoders[0] if len(decoders) == 1 else None)
-    facts = facts_of(file.content, file.config, file.preprocessor, layout=layout.name)
+    embedding = plan.encoder.get('patch_embed.proj.weight')
+    width = None if embedding is None else len(embedding(file.weights))
+    facts = facts_of(file.content, file.config, file.preprocessor, layout=layout.name, width=width)
     return Source(path, layout, prefix, plan, file.weights, facts, _choice(file.key, file.other_keys, prefix, prefixes))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import mmengine.runner
 import pytest
 import torch
 from mmengine.config import Config
@@ -320,7 +321,6 @@ def test_building_is_silent_and_training_logs(tmp_path: Path, capsys: pytest.Cap
         assert line in log
 
 
-
 def test_none_switches_off_any_hook(tmp_path: Path):
     """MMEngine itself takes None only for its own hooks."""
     ours = ('PreemptionHook', 'HealthHook', 'GuardHook')
@@ -330,3 +330,14 @@ def test_none_switches_off_any_hook(tmp_path: Path):
     off = Runner.from_cfg(config(tmp_path / 'off', default_hooks=dict(health=None, preemption=None, guard=None,
                                                                       logger=None)))
     assert not {type(hook).__name__ for hook in off.hooks} & {*ours, 'LoggerHook'}
+
+
+def test_runners_of_mmdet_and_mmseg_show_the_report_of_loaded_weights(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Their tools/train.py use MMEngine's Runner, which leaves the logger of this package alone."""
+    torch.save(ViT(**ENCODER).state_dict(), tmp_path / 'encoder.pth')
+    model = dict(type='mae_backbone.ViTClassifier', num_classes=2, data_preprocessor=PREPROCESSOR,
+                 backbone=ENCODER | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'encoder.pth'))))
+    mmengine.runner.Runner.from_cfg(config(tmp_path, model=model)).train()
+    line = f'weights from {tmp_path / "encoder.pth"}'
+    assert line in capsys.readouterr().out
+    assert line in next(tmp_path.glob('*/*.log')).read_text('utf-8')

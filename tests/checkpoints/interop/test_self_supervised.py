@@ -85,8 +85,16 @@ def test_moco(tmp_path: Path):
             momentum.forward_features(images()).detach())
     report = load_encoder(vit(), path, heads=HEADS)
     assert report.choice == "'base_encoder.' taken, not 'momentum_encoder.' (--weights-key chooses)"
+
+
+def test_small_model_of_moco_has_12_heads_where_all_others_have_6(tmp_path: Path):
+    small = model(embed_dim=384, depth=1, num_heads=12)
+    path = tmp_path / 'checkpoint_0299.pth.tar'
+    torch.save(dict(state_dict=wrapped(small.state_dict(), 'module.base_encoder.'), arch='vit_small'), path)
+    arch = dict(width=384, depth=1, heads=12)
+    compare('MoCo v3, small', tokens_of(path, vit(arch=arch)), small.forward_features(images()).detach())
     with pytest.raises(CheckpointError, match=r"12 heads of attention \(the architecture 'vit_small' in the file"):
-        load_encoder(vit(), path)  # MoCo v3's small model has 12 heads, and all others have 6
+        load_encoder(vit(arch=arch | dict(heads=6)), path)
 
 
 def test_ijepa(tmp_path: Path):
