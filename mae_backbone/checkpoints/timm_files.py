@@ -45,7 +45,9 @@ def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> No
     stored = dict(open_weights(file, key).weights)
     check_finite(stored, file)
     expected = vit.state_dict()
-    weights = _convert(_without_wrapper(stored), vit, file)
+    weights = _without_wrapper(stored)
+    _check_size(weights, expected, file)
+    weights = _convert(weights, vit, file)
     resized = [name for name in stored.keys() & weights.keys() if stored[name].shape != weights[name].shape]
     if _ANCHOR in weights:
         weights[_ANCHOR], adapted = _adapt_channels(weights[_ANCHOR], expected[_ANCHOR])
@@ -95,6 +97,20 @@ def _without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # Without a decoder, a mask_token tells timm that the file is of DINOv2 or EVA.
     return {name: value for name, value in stored.items()
             if not (decoder and name.startswith(('decoder_', 'mask_token')))}
+
+
+def _check_size(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], file: Path) -> None:
+    """Raises CheckpointError for another width or number of blocks, which timm's conversions do not check."""
+    def size(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+        return len(tensors[_ANCHOR]), len({name.split('.')[1] for name in tensors if name.startswith('blocks.')})
+
+    if _ANCHOR not in weights or weights[_ANCHOR].ndim == 0:
+        return  # another layout
+    stored, wanted = size(weights), size(expected)
+    if stored != wanted and stored[1]:
+        raise CheckpointError(f'{file} has a ViT of width {stored[0]} with {stored[1]} blocks, this model of timm has '
+                              f'width {wanted[0]} and {wanted[1]} blocks: name the model of timm that the file belongs '
+                              'to, with the options it was built with')
 
 
 def _convert(weights: dict[str, Tensor], vit: nn.Module, file: Path) -> dict[str, Tensor]:

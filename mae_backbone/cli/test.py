@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         raise ValueError(f'--speed measures one process: leave out --launcher {args.launcher}')
     from mmengine.registry import MODELS
 
+    from mae_backbone.checkpoints.model_index import resolve
     from mae_backbone.cli.config import data_lines, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.plan import print_plan
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
 
     cfg = load_config(args)
     is_random = args.checkpoint == 'random'
+    if not is_random:
+        args.checkpoint = str(resolve(args.checkpoint))  # may be the name of public weights
     # Before the data, which take longer to check.
     names = [] if is_random else checkpoint_classes(args.checkpoint)
     lines = data_lines(cfg, ['test'])

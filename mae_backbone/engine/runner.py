@@ -89,15 +89,10 @@ class Runner(mmengine.runner.Runner):
         ours = logging.getLogger('mae_backbone')
         ours.handlers, ours.propagate = runner.logger.handlers, False
         ours.setLevel(logging.INFO)
-        return runner
-
-    def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """Builds the model; warns if its pixels are not normalized as the weights of a backbone of timm need it."""
-        built = super().build_model(model)
-        warning = pixel_warning(built)
+        warning = pixel_warning(runner._bare_model())
         if warning:
-            self.logger.warning(warning)
-        return built
+            ours.warning(warning)
+        return runner
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
         """Builds an evaluator as MMEngine does, with our `CocoMetric` in place of mmdet's."""

@@ -21,6 +21,8 @@ from mae_backbone.utils.printable import printable
 
 def checkpoint_classes(path: str | Path) -> list[str]:
     """Names of the classes in a checkpoint of `mae-backbone train`; empty if it has none, such as an encoder."""
+    if Path(path).is_dir():  # weights as Hugging Face and timm write them
+        return []
     content = read_checkpoint(path)
     meta = content.get('meta') if isinstance(content, dict) else None
     dataset_meta = meta.get('dataset_meta') if isinstance(meta, dict) else None

@@ -137,9 +137,10 @@ def test_channels_are_adapted(tmp_path: Path, channels: int):
 
 
 @pytest.mark.parametrize(('options', 'says'), [
-    (dict(depth=3), 'in the file, not in the model: blocks.2'),
-    (dict(depth=1), 'in the model, not in the file: blocks.1'),
-    (dict(embed_dim=64), 'of another shape'),
+    (dict(depth=3), 'width 32 with 3 blocks, this model of timm has width 32 and 2 blocks'),
+    (dict(depth=1), 'width 32 with 1 blocks'),
+    (dict(embed_dim=64), 'width 64 with 2 blocks, this model of timm has width 32'),
+    (dict(mlp_ratio=2.0), r'of another shape: blocks\.0\.mlp'),
     (dict(reg_tokens=4), 'in the file, not in the model: reg_token'),
 ])
 def test_file_of_another_model_is_refused_and_nothing_is_changed(tmp_path: Path, options: dict, says: str):

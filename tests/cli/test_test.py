@@ -3,11 +3,15 @@ import json
 from pathlib import Path
 
 import pytest
+import timm
 import torch
+from helpers.class_folders import write_classes
 from helpers.shrink import write_coco
 from helpers.tta_models import detector
+from safetensors.torch import save_file
 
 from mae_backbone.cli.main import main
+from mae_backbone.utils.config_files import find_config
 
 CLASSES = ('aerosol_can', 'air_conditioner')
 
@@ -82,3 +86,30 @@ def test_augmentation_at_test_time_maps_classes_too(trained, tmp_path: Path, cap
     assert code == 0, text
     assert 'labels are matched by name' in text
     assert metrics == expected
+
+
+def test_neighbors_of_a_model_of_timm_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                  capsys: pytest.CaptureFixture):
+    """The folder is the checkpoint; a warning says that the pixels of the config are not those of the weights."""
+    monkeypatch.chdir(tmp_path)
+    size = dict(embed_dim=32, depth=2, num_heads=2, img_size=32, patch_size=8)
+    Path('hub').mkdir()
+    save_file(timm.create_model('vit_tiny_patch16_224', num_classes=0, **size).state_dict(), 'hub/model.safetensors')
+    Path('hub/config.json').write_text(json.dumps(dict(
+        architecture='vit_tiny_patch16_224', model_args=size, pretrained_cfg=dict(mean=[.5] * 3, std=[.5] * 3))))
+    write_classes(tmp_path / 'data')
+    Path('knn.py').write_text(f"""
+_base_ = ['{find_config('vit-micro_knn_cifar10')}']
+model = dict(backbone=dict(_delete_=True, type='mae_backbone.TimmViT', name='hub'), pool='class')
+""")
+    workers = [f'{loader}.{key}' for loader in ('test_dataloader', 'test_cfg.bank')
+               for key in ('num_workers=0', 'persistent_workers=False')]
+    code = main(['test', 'knn.py', 'hub', '--data-root', 'data', '--work-dir', 'out', '--cfg-options', *workers,
+                 'test_cfg.k=3'])
+    text = ''.join(capsys.readouterr())
+    assert code == 0, text
+    assert 'the data_preprocessor has mean=[125.3, 123.0, 113.9]' in text
+    assert 'trained with mean=[127.5, 127.5, 127.5]' in text
+    assert 'knn/top1' in text
+    assert main(['test', 'knn.py', 'mae_vit_bse', '--data-root', 'data']) == 2
+    assert 'did you mean mae_vit_base' in capsys.readouterr().err
