@@ -64,7 +64,8 @@ def pretrain(run: Run, folder: Path, images: Path, camvid: Path) -> Path:
         crops = ('train_dataloader.dataset.scale=(0.016,0.066)',) * run.camvid
         code = main(['pretrain', run.config, '--data-root', str(camvid if run.camvid else images / 'train'),
                      '--work-dir', str(folder), '--resume', '--iters', str(run.iters), '--seed', str(run.seed),
-                     *(['--pretrained', str(run.pretrained)] if run.pretrained else []), '--cfg-options',
+                     *(['--pretrained', str(run.pretrained), '--weights-heads', '4'] if run.pretrained else []),
+                     '--cfg-options',
                      'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
                      'default_hooks.health=None', 'custom_hooks=[]', 'default_hooks.checkpoint.interval=100',
                      *crops, *run.options])
@@ -73,16 +74,17 @@ def pretrain(run: Run, folder: Path, images: Path, camvid: Path) -> Path:
     return checkpoint
 
 
-def evaluate(checkpoint: Path, images: Path, seed: int) -> dict[str, float]:
-    """Top-1 of the frozen encoder, in percent, by probe and number of labels."""
+def evaluate(checkpoint: Path, images: Path, seed: int, *, random: bool = False) -> dict[str, float]:
+    """Top-1 of the frozen encoder, in percent, by probe and number of labels; with `random` of random weights."""
     import torch
-    from mae_backbone.transfer.architecture import architecture_in
 
+    from mae_backbone.checkpoints.architecture import architecture_in
     from mae_backbone.checkpoints.reading import read_content
     from mae_backbone.evaluation.feature_cache import Features
     from mae_backbone.transfer import probes
     from mae_backbone.transfer.frozen_encoder import build_frozen, normalized
-    model = build_frozen(architecture_in(read_content(checkpoint), checkpoint)._asdict(), checkpoint)
+    architecture = architecture_in(read_content(checkpoint), checkpoint)._asdict()
+    model = build_frozen(architecture, None if random else checkpoint, seed=seed)
 
     @torch.no_grad()
     def features(split: str) -> Features:
@@ -124,12 +126,13 @@ def take_subset(cifar10: Path, folder: Path) -> Path:
 
 
 def write_encoder(checkpoint: Path, target: Path) -> None:
-    """Writes only the encoder of a checkpoint, as a file without decoder."""
+    """Writes a checkpoint without its decoder."""
     import torch
 
-    from mae_backbone.checkpoints.encoder import encoder_weights
-    from mae_backbone.checkpoints.state_dicts import read_weights
-    torch.save(encoder_weights(read_weights(checkpoint), checkpoint)[0], target)
+    from mae_backbone.checkpoints.run_files import read_run
+    content = read_run(checkpoint)
+    weights = {name: value for name, value in content['state_dict'].items() if not name.startswith('mae.decoder.')}
+    torch.save(dict(state_dict=weights, meta={}), target)
 
 
 def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
@@ -161,6 +164,9 @@ def measure() -> None:
         if not result.is_file():
             result.write_text(json.dumps(evaluate(checkpoint, images, run.seed)))
         results.setdefault(run.name, {})[str(run.seed)] = json.loads(result.read_text())
+        if run.name == 'scratch':
+            values = evaluate(checkpoint, images, run.seed, random=True)
+            results.setdefault('random weights', {})[str(run.seed)] = values
         print_table(results)
 
 

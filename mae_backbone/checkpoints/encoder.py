@@ -156,7 +156,9 @@ def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor
             not stored.is_floating_point()):
         return stored, ''
     if adapt_channels and name == _PATCHES and stored.ndim == 4 and stored.shape[1] != model.in_channels:
-        adapted, how = _resized(name, adapt_embedding(stored, model.in_channels), expected[name], model)
+        adapted, how = adapt_embedding(stored, model.in_channels), ''
+        if adapted.shape != expected[name].shape:
+            adapted, how = _resized(name, adapted, expected[name], model)
         return adapted, f'from {stored.shape[1]} to {model.in_channels} channels ({EMBEDDING_RULE})' + (
             f', {how}' if how else '')
     return _resized(name, stored, expected[name], model)

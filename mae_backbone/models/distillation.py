@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.core.masking import Mask
 from mae_backbone.core.vit import Arch, ViT
 from mae_backbone.models.teacher import (
@@ -120,7 +121,10 @@ class Distillation(nn.Module):
         """
         if not self._teacher:
             teacher = self._build()
-            load_weights(teacher, self.checkpoint, key=self.weights_key, heads=self.heads)
+            try:
+                load_weights(teacher, self.checkpoint, key=self.weights_key, heads=self.heads)
+            except (CheckpointError, FileNotFoundError) as error:
+                raise type(error)(f'model.teacher: {error}') from error
             drop_blocks(teacher, self.teacher_blocks)
             self._teacher.append(teacher)
 

@@ -105,6 +105,7 @@ def test_other_channels_keep_loss_of_images_that_repeat_them(channels: int, tmp_
         assert_close(after, before, atol=1e-5, rtol=0)
     assert_close(adapted.unflatten(2, (64, channels)).mean(3), pixels.unflatten(2, (64, 3)).mean(3), atol=1e-5, rtol=0)
     assert f'patch_embed.proj.weight from 3 to {channels} channels' in log.text
+    assert 'pixels a side' not in log.text
 
 
 def test_channels_are_reduced_to_rgb(tmp_path: Path):

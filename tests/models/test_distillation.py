@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.cli import plan
 from mae_backbone.core.vit import ViT
 from mae_backbone.engine.runner import Runner
@@ -194,7 +195,10 @@ def test_without_its_file_a_model_with_a_teacher_still_evaluates(tmp_path: Path)
     model.eval()
     assert set(model(images, seeds=seeds)) == {'loss'}
     assert model(images, mode='tensor').shape == (3, 16)
-    with pytest.raises(FileNotFoundError, match='does not exist'):
+    with pytest.raises(FileNotFoundError, match=r'model\.teacher: .* does not exist'):
+        model.init_weights()
+    model.distillation.checkpoint = str(vit_file(tmp_path / 'wide.pth', arch=dict(width=64, depth=8, heads=1)))
+    with pytest.raises(CheckpointError, match=r'model\.teacher: .*width 64'):
         model.init_weights()
 
 
