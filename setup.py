@@ -86,6 +86,7 @@ setup(
         # Libraries whose checkpoints are read; tests/checkpoints/interop compares features with them.
         'test-interop': ['transformers>=5', 'lightly>=1.5', 'open_clip_torch'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
+        'hub': ['huggingface_hub'],  # from_pretrained and push_to_hub with repositories
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],
         'lvis': [],  # its metric needs nothing more; the name stays for commands that have it

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from mae_backbone.checkpoints.encoder import load_encoder
     from mae_backbone.checkpoints.info import info
     from mae_backbone.cli.python_api import evaluate, pretrain, run_command, train
-    from mae_backbone.core.mae import MAE
     from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking, random_mask
-    from mae_backbone.core.vit import ViT
     from mae_backbone.models.backbone import ViTBackbone
     from mae_backbone.models.classifier import ViTClassifier
+    from mae_backbone.models.pretrained import MAE, ViT
     from mae_backbone.models.pretrainer import MAEPretrainer
     from mae_backbone.models.pyramid import SimpleFeaturePyramid
     from mae_backbone.models.timm_vit import TimmViT
@@ -38,8 +37,8 @@ __all__ = [
 
 # Public name -> the module that defines it.
 _MODULES = {
-    'MAE': 'core.mae',
-    'ViT': 'core.vit',
+    'MAE': 'models.pretrained',
+    'ViT': 'models.pretrained',
     'Mask': 'core.masking',
     'RandomMasking': 'core.masking',
     'BlockMasking': 'core.masking',

@@ -1,4 +1,5 @@
 """What a file says about its model besides the weights: heads, pixel normalization, activation, pooling."""
+import json
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ _HEADS_OF_MMPRETRAIN = {'s': 8, 'small': 8, 'b': 12, 'base': 12, 'l': 16, 'large
                         'deit-t': 3, 'deit-tiny': 3, 'deit-s': 6, 'deit-small': 6, 'deit-b': 12, 'deit-base': 12,
                         'mae_vit-b': 12, 'mae_vit-l': 16}
 # Mean and standard deviation of torchvision, and of timm's augreg weights and ViT of Hugging Face.
+# Key of the metadata of conversions: in `config.json`, in the header of safetensors, beside the weights of a `.pth`.
+CONVERSION_KEY = 'mae_backbone_conversion'
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
@@ -61,7 +64,7 @@ def facts_of(content: Mapping[str, Any], config: Mapping[str, Any] | None = None
     """
     facts: dict[str, Any] = {}
     for found in (_of_huggingface(config or {}, preprocessor or {}), _of_timm(config or {}, width), _of_run(content),
-                  _of_arguments(content, layout, width)):
+                  _of_conversion(content, config or {}), _of_arguments(content, layout, width)):
         facts |= {key: value for key, value in found.items() if value is not None and key not in facts}
     return Facts(**facts)
 
@@ -117,6 +120,28 @@ def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
     mean, std = (_numbers(preprocessor.get(key)) for key in ('mean', 'std'))
     if mean and std:
         facts |= dict(mean=mean, std=std, pixels_source='the config in the file')
+    return facts
+
+
+def _of_conversion(content: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata that `mae-backbone convert` and `save_pretrained` write."""
+    metadata = content.get(CONVERSION_KEY) or config.get(CONVERSION_KEY)
+    if isinstance(metadata, str):  # in the header of safetensors
+        try:
+            metadata = json.loads(metadata)
+        except (ValueError, RecursionError):
+            return {}
+    architecture = _dict(_dict(metadata).get('architecture'))
+    if not architecture:
+        return {}
+    decoder, norm_pix = architecture.get('decoder'), architecture.get('norm_pix')
+    facts: dict[str, Any] = dict(
+        heads=_int(architecture.get('heads')), source='the metadata of its conversion',
+        decoder_heads=_int(decoder[2]) if isinstance(decoder, list) and len(decoder) == 3 else None,
+        norm_pix=norm_pix if isinstance(norm_pix, bool) else None, pool=_text(architecture.get('pool')))
+    mean, std = (_numbers(architecture.get(key)) for key in ('mean', 'std'))
+    if mean and std:
+        facts |= dict(mean=mean, std=std, pixels_source='the metadata of its conversion')
     return facts
 
 

@@ -103,7 +103,8 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
     elif is_safetensors(file):
         with damage_reported(file):
             readers, metadata = open_safetensors(file)
-        lazy, found = True, find_weights({'': readers}, metadata, key, path)
+            stated = _stated(metadata)
+        lazy, found = True, find_weights({'': readers}, stated, key, path)
     else:
         content = read_content(file, outline=outline)
         lazy, found = False, find_weights(None, content, key, path)
@@ -116,6 +117,13 @@ def weights_in_content(content: object, path: str | Path, key: str | None = None
     found = find_weights(None, content, key, path)
     return WeightFile(Path(path), LazyTensors(found.readers, lazy=False), found.content, key=found.key,
                       other_keys=found.other_keys)
+
+
+def _stated(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of safetensors, with `meta` of a published checkpoint (`checkpoints.published`) as a run has it."""
+    text = metadata.get('mae_backbone')
+    meta = None if text is None else json.loads(text)
+    return {**metadata, 'meta': meta} if isinstance(meta, dict) else dict(metadata)
 
 
 def is_safetensors(path: Path) -> bool:

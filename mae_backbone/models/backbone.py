@@ -1,17 +1,22 @@
 """The ViT as a backbone of mmdet and mmseg: images -> feature maps."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from mae_backbone.checkpoints.conversion.describe import architecture_of, arguments_of, encoder_arguments
+from mae_backbone.checkpoints.conversion.model import Origin, StoredModel
 from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.hub import HubMixin
 from mae_backbone.core.vit import ViT
 from mae_backbone.registry import MODELS
 
+Self = TypeVar('Self', bound='ViTBackbone')
+
 
 @MODELS.register_module()
-class ViTBackbone(ViT):
+class ViTBackbone(HubMixin, ViT):
     """Plain ViT for dense tasks: `type='mae_backbone.ViTBackbone'`.
 
     Args:
@@ -71,6 +76,22 @@ class ViTBackbone(ViT):
         for module in self.frozen_modules():
             module.eval()
         return self
+
+    def hub_arguments(self) -> dict[str, Any]:
+        """Arguments of `ViTBackbone`; frozen stages and checkpoints to start from are left out."""
+        return arguments_of(self) | dict(out_indices=list(self.out_indices))
+
+    def hub_model(self, origin: Origin) -> StoredModel:
+        """All weights."""
+        return StoredModel(dict(self.state_dict()), architecture_of(self), origin)
+
+    @classmethod
+    def from_stored(cls: type[Self], model: StoredModel, path: Path, arguments: Mapping[str, Any],
+                    heads: int | None) -> Self:
+        """Builds a backbone for the encoder of a model, without class token and last norm unless asked for."""
+        backbone = cls(**encoder_arguments(model.architecture) | dict(arguments))
+        load_encoder(backbone, path, heads=heads)
+        return backbone
 
     def frozen_modules(self) -> list[nn.Module]:
         """The modules that `frozen_stages` freezes."""

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mae_backbone.checkpoints.conversion.convert import Conversion
 from mae_backbone.models.backbone import ViTBackbone
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.models.pretrainer import MAEPretrainer
@@ -14,6 +15,13 @@ DECODER = dict(decoder_width=16, decoder_depth=1, decoder_heads=2)
 PIXELS = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 WINDOWED = dict(arch=dict(width=32, depth=3, heads=2), image_size=64, pretrain_image_size=32, patch_size=8,
                 window_size=3, global_blocks=[2], relative_positions=True)
+
+
+def print_rows(target: str, model: str, conversion: Conversion) -> None:
+    """Prints rows of the table in docs/weights.md."""
+    verification = conversion.verification
+    for output, value in verification.differences.items():
+        print(f'| --to {target}, {model}, {output} | {verification.library.split()[0]} | {value:.1e} |')
 
 
 def randomize(model: nn.Module) -> nn.Module:

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mae_backbone.checkpoints.facts import CONVERSION_KEY as KEY
 from mae_backbone.checkpoints.run_files import DiskFullError
 
-# Key of our metadata in `config.json`, in the header of safetensors, and beside the weights of a `.pth` or `.pkl` file.
-KEY = 'mae_backbone'
 _MAX_JSON = 1 << 22  # bytes; a config with the names of 20,000 classes takes 1 MB
 _WEIGHTS = ('.safetensors', '.bin', '.pth', '.pt', '.pkl')
 

@@ -123,7 +123,7 @@ def _architecture(model: StoredModel) -> list[tuple[str, str]]:
 
 def _origin(model: StoredModel) -> list[tuple[str, str]]:
     origin = model.origin
-    rows = [('source', origin.file), ('layout', origin.layout), ('sha256', origin.sha256)]
+    rows = [('source', origin.file), ('layout', origin.layout)] + [('sha256', origin.sha256)] * bool(origin.sha256)
     if origin.earlier:
         rows.append(('converted before from', f'{origin.earlier.get("file")}, sha256 {origin.earlier.get("sha256")}'))
     stated = f'{origin.license} ({origin.license_source})' if origin.license else 'not stated by the source'

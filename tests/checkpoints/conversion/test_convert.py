@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from helpers import stored_models
-from helpers.stored_models import TINY, WINDOWED
+from helpers.stored_models import TINY, WINDOWED, print_rows
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -85,7 +85,7 @@ def test_two_conversions_give_the_first_file_back(files: dict[str, Path], tmp_pa
         conversion = written(source, tmp_path / target, target)
         source = conversion.path
     assert_same(load_file(conversion.path), torch.load(files['mae'], weights_only=True)['state_dict'])
-    metadata = json.loads(safe_open(conversion.path, 'pt').metadata()['mae_backbone'])
+    metadata = json.loads(safe_open(conversion.path, 'pt').metadata()['mae_backbone_conversion'])
     assert metadata['origin']['file'] == 'mae.pth'
     assert metadata['source']['layout'] == 'hf'
 
@@ -153,7 +153,8 @@ def test_timm_creates_the_model_of_the_folder(files: dict[str, Path], tmp_path: 
 
 
 @pytest.mark.parametrize(('model', 'target', 'outputs'), [
-    ('mae', 'mae', {'features'}), ('class', 'mae', {'features', 'logits'}), ('mean', 'timm', {'features', 'logits'}),
+    ('mae', 'mae', {'features'}), ('mae', 'timm', {'features'}),
+    ('class', 'mae', {'features', 'logits'}), ('mean', 'timm', {'features', 'logits'}),
     ('plain', 'timm', {'features'}), ('mae', 'safetensors', {'features', 'pixels'}),
     ('windowed', 'safetensors', {'features'}), ('probe', 'safetensors', {'features', 'logits'})])
 def test_verification_is_written_into_the_metadata(files: dict[str, Path], tmp_path: Path, model: str, target: str,
@@ -162,6 +163,7 @@ def test_verification_is_written_into_the_metadata(files: dict[str, Path], tmp_p
     assert conversion.verification is not None
     assert conversion.verification.differences.keys() == outputs
     assert conversion.verification.largest < 1e-5
+    print_rows(target, model, conversion)
     metadata = metadata_of(conversion)
     assert metadata['verified']['largest_differences'] == conversion.verification.differences
     assert metadata['verified']['library'].split()[0] == TARGETS[target].package
@@ -170,10 +172,10 @@ def test_verification_is_written_into_the_metadata(files: dict[str, Path], tmp_p
 
 def metadata_of(conversion: Conversion) -> dict:
     if conversion.path.is_dir():
-        return json.loads((conversion.path / 'config.json').read_text())['mae_backbone']
+        return json.loads((conversion.path / 'config.json').read_text())['mae_backbone_conversion']
     if conversion.path.suffix == '.safetensors':
-        return json.loads(safe_open(conversion.path, 'pt').metadata()['mae_backbone'])
-    return torch.load(conversion.path, weights_only=True)['mae_backbone']
+        return json.loads(safe_open(conversion.path, 'pt').metadata()['mae_backbone_conversion'])
+    return torch.load(conversion.path, weights_only=True)['mae_backbone_conversion']
 
 
 def test_verification_finds_another_model_and_writes_nothing(files: dict[str, Path], tmp_path: Path,
@@ -203,16 +205,17 @@ def test_a_library_that_is_not_installed_is_said(files: dict[str, Path], tmp_pat
 
 def metadata_of_pickle(conversion: Conversion) -> dict:
     return (pickle.loads(conversion.path.read_bytes()) if conversion.path.suffix == '.pkl' else
-            torch.load(conversion.path, weights_only=True))['mae_backbone']
+            torch.load(conversion.path, weights_only=True))['mae_backbone_conversion']
 
 
 def test_mmpretrain_computes_the_same(files: dict[str, Path], tmp_path: Path):
     pytest.importorskip('mmpretrain', reason='needs mmpretrain, whose last release is of 2024')
     for model in ('mae', 'mean', 'class'):
         (tmp_path / model).mkdir()
-        verification = written(files[model], tmp_path / model, 'mmpretrain', verify=True).verification
-        assert verification is not None
-        assert verification.largest < 1e-5
+        conversion = written(files[model], tmp_path / model, 'mmpretrain', verify=True)
+        assert conversion.verification is not None
+        assert conversion.verification.largest < 1e-5
+        print_rows('mmpretrain', model, conversion)
 
 
 def test_detectron2_computes_the_same(files: dict[str, Path], tmp_path: Path):
@@ -359,7 +362,7 @@ def test_license_of_a_model_that_was_trained_from_public_weights(tmp_path: Path)
 def test_license_of_a_folder_is_that_of_its_card(files: dict[str, Path], tmp_path: Path):
     folder = written(files['mae'], tmp_path, 'hf', license='apache-2.0').path
     config = json.loads((folder / 'config.json').read_text())
-    del config['mae_backbone']
+    del config['mae_backbone_conversion']
     (folder / 'config.json').write_text(json.dumps(config))
     origin = read_model(folder, heads=4).origin
     assert (origin.license, origin.license_source) == ('apache-2.0', 'its README.md')

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 from helpers import stored_models
-from helpers.stored_models import TINY
+from helpers.stored_models import TINY, print_rows
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -117,4 +117,5 @@ def test_verification(transformers: ModuleType, conversions: dict[str, Conversio
     assert again.verification is not None
     assert again.verification.library == f'transformers {transformers.__version__}'
     assert again.verification.differences.keys() == {'features', 'pixels' if name == 'mae' else 'logits'}
+    print_rows('hf', name, again)
     assert again.verification.largest < 1e-5

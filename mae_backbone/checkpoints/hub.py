@@ -1,0 +1,195 @@
+"""`from_pretrained`, `save_pretrained` and `push_to_hub`, with the arguments of huggingface_hub's `ModelHubMixin`.
+
+A class that inherits huggingface_hub's mixin needs the package to be imported. Here it is imported when a model goes to
+the hub or comes from it; folders and files need nothing. Nothing is downloaded unless `local_files_only=False`.
+"""
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from mae_backbone.checkpoints.conversion.convert import metadata_of, versions
+from mae_backbone.checkpoints.conversion.files import KEY, read_json
+from mae_backbone.checkpoints.conversion.model import Origin, StoredModel
+from mae_backbone.checkpoints.conversion.model_card import model_card
+from mae_backbone.checkpoints.conversion.source import read_model
+from mae_backbone.checkpoints.conversion.target import Result
+from mae_backbone.checkpoints.conversion.to_safetensors import SafetensorsTarget, save_tensors, to_dtype
+from mae_backbone.utils.atomic_write import atomic_path, write_text
+
+_PATTERNS = ['config.json', 'preprocessor_config.json', '*.safetensors', '*.safetensors.index.json',
+             'pytorch_model*.bin*', 'README.md']
+Self = TypeVar('Self', bound='HubMixin')
+
+
+class HubMixin(nn.Module):
+    """Adds the three methods to a model; a subclass says how it is described and built.
+
+    Attributes:
+        stored: what the model was loaded from, without its weights; None if it was not. A saved model keeps origin and
+            license.
+    """
+
+    stored: StoredModel | None = None
+
+    def hub_arguments(self) -> dict[str, Any]:
+        """Arguments, as JSON has them, that build this model."""
+        raise NotImplementedError
+
+    def hub_model(self, origin: Origin) -> StoredModel:
+        """The weights and the architecture of this model."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_stored(cls: type[Self], model: StoredModel, path: Path, arguments: Mapping[str, Any],
+                    heads: int | None) -> Self:
+        """Builds a model and loads the weights at `path` into it.
+
+        Args:
+            model: that the file at `path` holds.
+            path: of the file or folder.
+            arguments: of the class, besides those that the file determines.
+            heads: number of heads, if the user states it.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(cls: type[Self], pretrained_model_name_or_path: str | Path, *, revision: str | None = None,
+                        cache_dir: str | Path | None = None, token: str | bool | None = None,
+                        local_files_only: bool = True, heads: int | None = None, decoder_heads: int | None = None,
+                        **arguments: Any) -> Self:
+        """Builds a model from a folder, a file or a repository of the Hugging Face hub, in evaluation mode.
+
+        Args:
+            pretrained_model_name_or_path: a folder that `save_pretrained` wrote; a file or folder of any layout that
+                `load_encoder` reads; or the name of a repository, such as 'user/model'.
+            revision: branch, tag or commit of a repository.
+            cache_dir: where the hub keeps its files.
+            token: of the hub, for private repositories.
+            local_files_only: do not download. A repository is then looked up in the cache.
+            heads, decoder_heads: number of heads, for files that do not say it.
+            arguments: of the class; they replace those of the file.
+
+        Raises:
+            FileNotFoundError: there is no such file or folder, and no repository in the cache.
+            CheckpointError: the file cannot be read, or does not fit the class.
+            ImportError: huggingface_hub is needed and not installed.
+        """
+        path = Path(pretrained_model_name_or_path)
+        if not path.exists():
+            path = _download(str(pretrained_model_name_or_path), revision=revision, cache_dir=cache_dir, token=token,
+                             local_files_only=local_files_only)
+        stored = read_model(path, heads=heads, decoder_heads=decoder_heads)
+        config = read_json(path / 'config.json') if path.is_dir() else {}
+        saved = config.get('arguments') if config.get('class') == cls.__name__ else None
+        model = cls.from_stored(stored, path, {**(saved if isinstance(saved, dict) else {}), **arguments}, heads)
+        model.stored = replace(stored, weights={}, others={})
+        return model.eval()
+
+    def save_pretrained(self, save_directory: str | Path, *, license: str | None = None,
+                        repo_id: str | None = None) -> Path:
+        """Writes `model.safetensors`, `config.json` and a model card into a folder, which is made if it is missing.
+
+        Files of these names are replaced, except a model card (README.md) that is there already.
+
+        Args:
+            save_directory: the folder.
+            license: of the weights, as an identifier of the hub; None for that of the file they were loaded from.
+            repo_id: of the hub, that the model card names; None for the folder.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = self._described(license)
+        tensors = to_dtype(SafetensorsTarget().tensors(model), torch.float32)
+        metadata = metadata_of(model)
+        with atomic_path(folder / 'model.safetensors') as temporary:
+            save_tensors(Result(tensors, {}, metadata), temporary, SafetensorsTarget.layout.name)
+        config = {'library': 'mae_backbone', 'class': type(self).__name__, 'arguments': self.hub_arguments(),
+                  KEY: metadata}
+        write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+        if not (folder / 'README.md').exists():
+            name = type(self).__name__
+            usage = f"from mae_backbone import {name}\nmodel = {name}.from_pretrained('{repo_id or folder.name}')"
+            write_text(folder / 'README.md', model_card(model, folder.name, usage, library='mae_backbone',
+                                                        versions=versions()))
+        return folder
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None,
+                    revision: str | None = None, commit_message: str = 'Upload model', create_pr: bool = False,
+                    license: str | None = None) -> str:
+        """Uploads the model to a repository of the Hugging Face hub, which is made if it is missing.
+
+        A model card in the repository stays as it is.
+
+        Args:
+            repo_id: 'user/name'.
+            private: whether a new repository is private.
+            token: of the hub; None for that of `hf auth login`.
+            revision: branch to commit to.
+            commit_message: of the commit.
+            create_pr: open a pull request instead of a commit.
+            license: as in `save_pretrained`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ImportError: huggingface_hub is not installed.
+        """
+        api = _library().HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        has_card = api.file_exists(repo_id, 'README.md', revision=revision)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = self.save_pretrained(Path(temporary, repo_id.split('/')[-1]), license=license, repo_id=repo_id)
+            commit = api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, create_pr=create_pr,
+                                       commit_message=commit_message,
+                                       ignore_patterns=['README.md'] if has_card else None)
+        return str(commit.commit_url)
+
+    def _described(self, license: str | None) -> StoredModel:
+        stored = self.stored
+        origin = Origin(type(self).__name__, '', 'ours') if stored is None else stored.origin
+        if license:
+            origin = origin._replace(license=license, license_source='save_pretrained')
+        model = self.hub_model(origin)
+        if stored is not None:
+            model.training, model.results = stored.training, stored.results
+        return model
+
+
+def _download(name: str, *, revision: str | None, cache_dir: str | Path | None, token: str | bool | None,
+              local_files_only: bool) -> Path:
+    """The folder of a repository of the hub, in the cache or downloaded to it."""
+    if name.count('/') > 1 or name.startswith(('.', '/', '~')):
+        raise FileNotFoundError(f'{name} does not exist: check the path')
+    hub = _library()
+    try:
+        return Path(hub.snapshot_download(name, revision=revision, cache_dir=cache_dir, token=token,
+                                          local_files_only=local_files_only, allow_patterns=_PATTERNS))
+    except hub.errors.HFValidationError as error:
+        raise FileNotFoundError(f'{name} does not exist here, and is no name of a repository ({error}): check the '
+                                'path') from error
+    except hub.errors.LocalEntryNotFoundError as error:
+        if not local_files_only:
+            raise FileNotFoundError(f'{name} cannot be downloaded from the Hugging Face hub ({error}): check the '
+                                    'name and the network') from error
+        raise FileNotFoundError(f'{name} is no file or folder here, and no repository in the cache of the Hugging '
+                                'Face hub: check the path, or pass local_files_only=False to download it') from error
+    except hub.errors.RepositoryNotFoundError as error:
+        raise FileNotFoundError(f'the Hugging Face hub has no repository {name}, or it is private: check the name, or '
+                                'pass token=') from error
+
+
+def _library() -> ModuleType:
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+    except ImportError as error:
+        raise ImportError('the Hugging Face hub needs huggingface_hub: pip install mae_backbone[hub]') from error
+    return huggingface_hub
