@@ -107,7 +107,7 @@ def _stretch_schedule(param_scheduler: dict | list[dict], factor: float) -> None
             for key, bound in (('begin', begin), ('end', end)):
                 if key in scheduler:
                     scheduler[key] = bounds.get(bound, bound)
-            for key in ('T_max', 'total_iters', 'step_size'):
+            for key in ('T_max', 'total_iters', 'step_size', 'cosine_length'):
                 if key in scheduler:
                     whole = key == 'T_max' and scheduler[key] == end - begin
                     scheduler[key] = (scheduler['end'] - bounds.get(begin, begin)) if whole else \

@@ -58,6 +58,22 @@ def test_vitdet_matches_detectron2(name: str, max_iters: int, milestones: list[i
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * peak)
 
 
+@pytest.mark.parametrize(('epochs', 'max_iters'), [(100, 184_375), (50, 92_187), (25, 46_093)])
+def test_vit_fpn_matches_mimdet(epochs: int, max_iters: int):
+    """MIMDet configs/benchmarking: detectron2's WarmupParamScheduler around fvcore's CosineParamScheduler(1, 0).
+
+    The warm-up of a quarter of an epoch is linear from 0.001 to the cosine's value at its end.
+    """
+    warmup, step = 0.25 * 118_000 / 64, np.arange(max_iters)
+
+    def cosine(at: np.ndarray | float) -> np.ndarray:
+        return 0.5 * (1 + np.cos(np.pi * at / max_iters))
+    line = 0.001 + (cosine(warmup) - 0.001) * step / warmup
+    expected = 8e-5 * np.where(step < warmup, line, cosine(step))
+    actual = learning_rates(f'configs/detection/mask-rcnn_vit-fpn-b_{epochs}e_coco.py', max_iters)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * 8e-5)
+
+
 @pytest.mark.parametrize('name', [
     'cascade-mask-rcnn_vitdet-b_100e_coco', 'cascade-mask-rcnn_vitdet-h_75e_coco', 'mask-rcnn_vitdet-l_100e_coco',
     'cascade-mask-rcnn_vitdet-b_100e_lvis', 'mask-rcnn_vitdet-h_100e_lvis', 'faster-rcnn_vitdet-b_100e_coco'])

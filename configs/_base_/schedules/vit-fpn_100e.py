@@ -9,7 +9,8 @@ optim_wrapper = dict(
     paramwise_cfg=dict(_delete_=True, norm_decay_mult=0.0, custom_keys={
         'pos_embed': dict(decay_mult=0.0), 'rel_pos': dict(decay_mult=0.0)}))
 param_scheduler = [
-    dict(type='mae_backbone.LinearWarmup', start_factor=0.001, by_epoch=False, end=warmup_iters),
-    # From the first iteration on, as in detectron2: the warm-up multiplies the cosine.
+    dict(type='mae_backbone.LinearWarmup', start_factor=0.001, by_epoch=False, end=warmup_iters,
+         cosine_length=max_iters),
+    # From the first iteration on, as in detectron2: the warm-up leads to the value of the cosine at its end.
     dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=max_iters, T_max=max_iters, eta_min=0.0),
 ]
