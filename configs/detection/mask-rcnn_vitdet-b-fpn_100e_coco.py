@@ -12,10 +12,14 @@ Expect  50.3 box AP, 44.9 mask AP; the simple feature pyramid has 51.2 / 45.5 (V
 The outputs of four blocks, each rescaled to its own stride, with an FPN on top (figure 2a of the paper).
 """
 _base_ = ['./mask-rcnn_vitdet-b_100e_coco.py']
+# `c2_xavier_fill` of detectron2's FPN: uniform with a deviation of 1 / sqrt(inputs). mmdet's counts the outputs too.
+fpn_init = dict(
+    type='Kaiming', layer='Conv2d', a=1, mode='fan_in', nonlinearity='leaky_relu', distribution='uniform', bias=0)
 
 model = dict(
     backbone=dict(out_indices=[2, 5, 8, 11]),
     neck=[
         dict(type='mae_backbone.Rescale', in_channels=768),
-        dict(type='FPN', in_channels=[192, 384, 768, 768], out_channels=256, num_outs=5, norm_cfg=_base_.norm_cfg),
+        dict(type='FPN', in_channels=[192, 384, 768, 768], out_channels=256, num_outs=5, norm_cfg=_base_.norm_cfg,
+             init_cfg=fpn_init),
     ])
