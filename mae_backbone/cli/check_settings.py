@@ -51,6 +51,8 @@ _CLIP = _Rule('a dict such as dict(max_norm=1.0)', lambda value: value is None o
 _FRACTIONS = _Rule('two fractions in (0, 1], the smaller one first', lambda value: isinstance(value, (list, tuple)) and
                    len(value) == 2 and all(map(_is_number, value)) and 0 < value[0] <= value[1] <= 1)
 _PROBABILITY = _Rule('a number in [0, 1]', lambda value: _is_number(value) and 0 <= value <= 1)
+_DATASET = _Rule('a dict with the type of the data set, and an ann_file that is text', lambda value: isinstance(
+    value, dict) and 'type' in value and isinstance(value.get('ann_file') or '', str))
 _FLAG = _Rule('True or False', lambda value: isinstance(value, bool))
 _LIST = _Rule('a list of dicts with a type', lambda value: value is None or (isinstance(value, (list, tuple)) and all(
     isinstance(item, dict) or not isinstance(item, (str, int, float)) for item in value)))
@@ -84,6 +86,8 @@ _RULES = {
     'randomness.seed': _SEED,
     'env_cfg': _Rule(f'a dict with the keys {", ".join(_ENVIRONMENT)}', lambda value: isinstance(value, dict)
                      and set(value) <= set(_ENVIRONMENT)),
+    'env_cfg.mp_cfg.mp_start_method': _Rule('fork, spawn or forkserver', lambda value: value in (
+        None, 'fork', 'spawn', 'forkserver')),
     'custom_hooks': _LIST,
     'param_scheduler': _SCHEDULE,
     'model': _Rule("a dict with the type of the model", lambda value: isinstance(value, dict) and 'type' in value),
@@ -115,7 +119,7 @@ _PARTS = {key: _of_each(rule) for rule, keys in (
         (_Rule('a number in [0, 1)', lambda value: _is_number(value) and 0 <= value < 1),
          ('drop_path_rate', 'dropout_ratio', 'label_smoothing')))
     for key in keys}
-_LOADER_RULES = {'batch_size': _COUNT, 'num_workers': _WORKERS}
+_LOADER_RULES = {'batch_size': _COUNT, 'num_workers': _WORKERS, 'dataset': _DATASET}
 
 
 def check_settings(cfg: Config) -> None:

@@ -50,7 +50,7 @@ def explain_raw(error: BaseException) -> str | None:
     if not isinstance(error, _KINDS) or any(sign in str(error) for sign in _DEVICE):
         return None
     frames = list(_frames(error))
-    for rule in (_merging, _worker, _transform, _building, _hook, _metric, _module, _loader, _runner):
+    for rule in (_merging, _worker, _transform, _building, _metric, _module, _loader, _runner):
         if (subject := rule(error, frames)) is not None:
             return f'{subject}: {_text(error)}{_advice(error)} (MAE_BACKBONE_TRACEBACK=1 shows where it is raised)'
     return None
@@ -95,22 +95,20 @@ def _merging(error: BaseException, frames: list[FrameType]) -> str | None:
 
 
 def _building(error: BaseException, frames: list[FrameType]) -> str | None:
-    """What was being built from a dict of the config."""
+    """What was being built from a dict of the config, the hook that was called, or the method of the Runner."""
     for frame in frames:
+        name = frame.f_code.co_name
         if _is(frame, 'mmengine/registry/build_functions.py', 'build_from_cfg'):
             cfg = frame.f_locals.get('cfg')
             settings = {key: value for key, value in cfg.items() if key != 'type'} if isinstance(cfg, dict) else {}
             cls = frame.f_locals.get('obj_cls') or frame.f_locals.get('obj_type')
             return (f'the config cannot build {_type_name(cls)} with '
                     f'{_shown(settings) or "its defaults"}, check these settings')
-    return None
-
-
-def _hook(error: BaseException, frames: list[FrameType]) -> str | None:
-    for frame in frames:
         if _is(frame, 'mmengine/runner/runner.py', 'call_hook'):
             hook = frame.f_locals.get('hook')
             return f'{_type_name(type(hook))} cannot run, check its settings in default_hooks or custom_hooks'
+        if '/runner' in frame.f_code.co_filename.replace(os.sep, '/') and name in _RUNNER:
+            return f'the config has settings that cannot be used, check {_with_value(_RUNNER[name], frame)}'
     return None
 
 
@@ -164,13 +162,10 @@ def _loader(error: BaseException, frames: list[FrameType]) -> str | None:
 
 
 def _runner(error: BaseException, frames: list[FrameType]) -> str | None:
-    """The setting that MMEngine's Runner was reading."""
-    for frame in frames:
-        name = frame.f_code.co_name
-        if '/runner' in frame.f_code.co_filename.replace(os.sep, '/') and name in _RUNNER:
-            return f'the config has settings that cannot be used, check {_RUNNER[name]}'
+    """The Runner itself, which has called one of its methods with wrong arguments."""
     if any(_is(frame, 'mmengine/runner/runner.py', '__init__') for frame in frames):
-        return 'the config has settings that cannot be used'
+        called = next((key for key in _RUNNER if f'{key}()' in str(error)), '')
+        return f'the config has settings that cannot be used{f", check {_RUNNER[called]}" if called else ""}'
     return None
 
 
@@ -190,6 +185,12 @@ def _type_name(cls: Any) -> str:
     if not isinstance(cls, type):
         return str(getattr(cls, '__name__', cls))
     return f'mae_backbone.{cls.__name__}' if cls.__module__.startswith('mae_backbone.') else cls.__name__
+
+
+def _with_value(key: str, frame: FrameType) -> str:
+    """A setting with its value, which the method of the Runner has as an argument of the same name."""
+    value = frame.f_locals.get(key)
+    return f'{key}={textwrap.shorten(repr(value), 200, placeholder=" ...")}' if isinstance(value, dict) else key
 
 
 def _shown(settings: dict) -> str:
