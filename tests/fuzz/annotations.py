@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from fuzz.mutations import mutate_bytes, mutate_content
+from fuzz.mutations import mutate_bytes, mutate_content, mutate_png
 from fuzz.sandbox import Step
 from helpers.micro_runs import CONFIGS, SHRUNK
 from helpers.shrink import coco_content, shrink, write_coco, write_label_maps
@@ -68,7 +68,7 @@ class AnnotationKind:
             content = mutate_content(json.loads(data), rng, leaf=mutate_field)
             return json.dumps(content).encode()
         if self.kind == 'label maps':
-            return mutate_bytes((self.root / 'annotations' / 'training' / '1.png').read_bytes(), rng)
+            return mutate_png((self.root / 'annotations' / 'training' / '1.png').read_bytes(), rng)
         text = _LIST if self.kind == 'class list' else rng.choice(['sky\nroad\ncar\n', _COLORS])
         return mutate_bytes(text.encode(), rng)
 

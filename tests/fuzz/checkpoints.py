@@ -14,7 +14,7 @@ import torch
 from fuzz.mutations import mutate_bytes, mutate_content, mutate_inside
 from fuzz.sandbox import Step
 from helpers.image_files import photograph
-from helpers.micro_runs import finish, fork, run_config, train, write_data
+from helpers.micro_runs import finish, fork, run_config, train, warm_up, write_data
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import MODELS
@@ -53,6 +53,7 @@ class Runs:
             cfg.train_cfg.pop('val_interval', None)
             for key in ('val_cfg', 'val_dataloader', 'val_evaluator'):
                 cfg[key] = None
+            warm_up(copy.deepcopy(cfg))
             # In a process of its own: threads of this one would not survive the forks.
             if finish(fork(copy.deepcopy(cfg), folder / f'{task}.log')):
                 raise RuntimeError((folder / f'{task}.log').read_text())
@@ -70,10 +71,6 @@ class Runs:
     def config_path(self, task: str) -> Path:
         return self.folder / f'{task}.py'
 
-    def encoder(self) -> ViT:
-        """The encoder of the pretraining run, without weights."""
-        return MODELS.build(self.configs['pretraining'].model).mae.encoder
-
 
 class CheckpointKind:
     """Mutated checkpoints of a kind.
@@ -89,6 +86,7 @@ class CheckpointKind:
         self.task, _, self.way = kind.partition(' ') if kind not in SUFFIXES else ('pretraining', '', kind)
         self.data = runs.checkpoints[self.task].read_bytes()
         self.content = torch.load(runs.checkpoints[self.task], weights_only=False)
+        self.encoder: ViT = MODELS.build(runs.configs['pretraining'].model).mae.encoder
 
     def write(self, index: int, rng: random.Random) -> Path:
         """Writes the mutated checkpoint of an index."""
@@ -125,12 +123,9 @@ class CheckpointKind:
     def steps(self, path: Path, index: int) -> list[Step]:
         """Uses of a checkpoint."""
         uses: dict[str, Callable[[], object]] = {
-            'pretrained': lambda: load_encoder(self.runs.encoder(), path), 'classes': lambda: checkpoint_classes(path)}
-        if self.kind in SUFFIXES:
-            uses['run'] = lambda: read_run(path)
-        else:
-            uses['resume'] = partial(self.resume, path)
-            uses['use'] = partial(self.reconstruct if self.task == 'pretraining' else self.predict, path)
+            'pretrained': lambda: load_encoder(copy.deepcopy(self.encoder), path)}
+        if self.kind not in SUFFIXES:
+            uses['run'] = partial(self.use_run, path)
         if index % COMMANDS_OF == 0:
             uses |= self._commands(path)
         return [Step(path.name, target, use) for target, use in uses.items()]
@@ -146,9 +141,17 @@ class CheckpointKind:
                                                        str(out)])}
         return {'predict': lambda: main(['predict', config, str(path), image, '-o', str(out)])}
 
+    def use_run(self, path: Path) -> None:
+        """Resumes a run, and uses its model."""
+        content = read_run(path)  # most files are refused here
+        assert isinstance(checkpoint_classes(path), list)
+        try:
+            self.reconstruct(content, path) if self.task == 'pretraining' else self.predict(path)
+        finally:  # a file that one refuses may harm the other
+            self.resume(path)
+
     def resume(self, path: Path) -> None:
         """Continues a run to its end, two iterations later."""
-        read_run(path)  # first: most files are refused here, before a model is built
         cfg = copy.deepcopy(self.runs.configs[self.task])
         cfg.work_dir = str(path.with_suffix('.run'))
         cfg.experiment_name = path.stem
@@ -159,7 +162,6 @@ class CheckpointKind:
 
     def predict(self, path: Path) -> None:
         """Predicts an image, draws and describes the prediction."""
-        read_run(path)
         cfg = copy.deepcopy(self.runs.configs[self.task])
         predictor = Predictor(cfg, path, threshold=0.0)
         image = photograph(40, 56)
@@ -167,9 +169,8 @@ class CheckpointKind:
         predictor.draw(image, prediction)
         assert 'nan' not in predictor.describe(prediction)
 
-    def reconstruct(self, path: Path) -> None:
+    def reconstruct(self, content: dict, path: Path) -> None:
         """Reconstructs an image."""
-        content = read_run(path)
         model = MODELS.build(self.runs.configs[self.task].model)
         load_model(model, content, path)
         draw_reconstructions(model, [torch.zeros(3, 16, 16, dtype=torch.uint8)], seed=0)

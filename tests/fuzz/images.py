@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import tifffile
 import torch
-from fuzz.mutations import mutate_bytes
+from fuzz.mutations import mutate_bytes, mutate_png
 from fuzz.sandbox import Step
 from helpers.image_files import photograph
 from helpers.small_sets import coco_config
@@ -145,7 +145,7 @@ class ImageKind:
         name, data = rng.choice(list(self.seeds.items()))
         path = self.folder / f'{index:06}{Path(name).suffix}'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(mutate_bytes(data, rng))
+        path.write_bytes((mutate_png if self.kind == 'png' else mutate_bytes)(data, rng))
         return path
 
     def steps(self, path: Path, index: int) -> list[Step]:

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 
 # Fields of 1, 2, 4 and 8 bytes at their limits, in both byte orders.
@@ -77,6 +78,19 @@ def _overwrite(data: bytearray, at: int, rng: random.Random) -> None:
 _BYTE_EDITS: list[Callable[[bytearray, int, random.Random], None]] = [
     _flip, _flip, _replace, _set_field, _set_field, _set_field, _change_number, _remove, _repeat, _insert, _swap, _cut,
     _overwrite]
+
+
+def mutate_png(data: bytes, rng: random.Random) -> bytes:
+    """A PNG with mutated bytes, every second one with correct checksums, so that its content is decoded."""
+    data = mutate_bytes(data, rng)
+    if rng.random() < 0.5 or not data.startswith(b'\x89PNG'):
+        return data
+    chunks, at = [data[:8]], 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at:at + 4], 'big')
+        chunks += [data[at:end], zlib.crc32(data[at + 4:end]).to_bytes(4, 'big')]
+        at = end + 4
+    return b''.join(chunks)
 
 
 def mutate_inside(data: bytes, rng: random.Random) -> bytes:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from fuzz.sandbox import Outcome, Step
 
 BATCH = 25  # files per process
+_IMPORTED = (  # by the commands when they run: here once, before the forks
+    'mae_backbone', 'mae_backbone.planning.report', 'mae_backbone.prediction.results', 'mae_backbone.data.pack',
+    'mae_backbone.data.mean_std', 'mae_backbone.hooks.reconstruction', 'matplotlib.pyplot', 'mmdet.datasets',
+    'mmdet.evaluation', 'mmdet.models', 'mmseg.datasets', 'mmseg.models')
 _COLUMNS = ('kind', 'files', 'read', 'refused', 'crashes', 'hangs', 'other exit codes', 'above 2 GB',
             'peak memory (MB)', 'seconds')
 
@@ -70,9 +74,9 @@ def kinds(args: argparse.Namespace, folder: Path) -> Iterator[tuple]:
     def wanted(name: str) -> bool:
         return not args.only or any(word in name for word in args.only)
 
-    if not args.only:
-        for name in ('mmdet.datasets', 'mmdet.evaluation', 'mmdet.models', 'mmseg.datasets', 'mmseg.models'):
-            import_module(name)  # once, before the forks
+    if args.images + args.checkpoints + args.annotations > BATCH:
+        for name in _IMPORTED:
+            import_module(name)
     names = [kind for kind in images.SEEDS_OF if wanted(f'image: {kind}')]
     for number, kind in enumerate(names):
         count = args.images // len(names) + (number < args.images % len(names))
