@@ -85,6 +85,18 @@ def changed(source: Path, target: Path, change: Callable[[dict], object]) -> Pat
 
 # ---- resuming
 
+@pytest.mark.parametrize(('change', 'says'), [
+    # Its schedule would be stepped a billion times.
+    (lambda run: run['meta'].update(iter=10**9), 'was saved after 1,000,000,000 iterations, and the training of this '
+     'config has 6'),
+    (lambda run: run['optimizer']['param_groups'][0].update(lr=float('nan')), 'its optimizer has no groups'),
+    (lambda run: run['optimizer']['param_groups'][0].update(initial_lr='x'), 'its optimizer has no groups')])
+def test_positions_and_rates_that_a_run_cannot_have_are_refused(checkpoint: Path, tmp_path: Path, change, says: str):
+    path = changed(checkpoint, tmp_path / 'epoch_1.pth', change)
+    with pytest.raises(CheckpointError, match=says):
+        trained(tmp_path / 'run', epochs=3, load_from=str(path), resume=True)
+
+
 def test_resumed_run_equals_uninterrupted_run(tmp_path: Path):
     whole = trained(tmp_path / 'whole', epochs=3)
     resumed = trained(tmp_path / 'rest', epochs=3, load_from=str(tmp_path / 'whole' / 'epoch_1.pth'), resume=True)

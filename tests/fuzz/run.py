@@ -1,11 +1,11 @@
 """Mutates small files of every kind that is read, and gives them to the readers and the commands.
 
-    python tests/fuzz/run.py --images 5000 --checkpoints 500 --annotations 500
+    python tests/fuzz/run.py --images 5000 --checkpoints 500 --annotations 500 --json fuzz.json
 
 Images are counted together, checkpoints and annotations per kind. Each file is read in a forked process: a crash, a
-hang (20 s), an exit code other than 0 and 2, or more than 2 GB of memory is a fault. The exit code is 1 if there is
-any; the files are kept then, with what was printed. A seed and the number of a file give the same file again:
-`--only KIND --first NUMBER`. Needs Linux.
+hang (20 s of processor time), an exit code other than 0 and 2, or more than 2 GB of memory is a fault. The exit code is
+1 if there is any; the files are kept then, with what was printed. The same command continues a run that was stopped,
+from its JSON file. A seed and the number of a file give the same file again: `--only KIND --first NUMBER`. Needs Linux.
 """
 import argparse
 import json
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fuzz.sandbox import Outcome, Step
 
 BATCH = 25  # files per process
+_FAULTS = {'crash': 'crashes', 'hang': 'hangs', 'exit code': 'other exit codes', 'memory': 'above 2 GB'}
 _IMPORTED = (  # by the commands when they run: here once, before the forks
     'mae_backbone', 'mae_backbone.planning.report', 'mae_backbone.prediction.results', 'mae_backbone.data.pack',
     'mae_backbone.data.mean_std', 'mae_backbone.hooks.reconstruction', 'matplotlib.pyplot', 'mmdet.datasets',
@@ -35,23 +36,33 @@ _COLUMNS = ('kind', 'files', 'read', 'refused', 'crashes', 'hangs', 'other exit 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs all kinds, prints a table, and returns 1 if there are faults."""
+    """Runs all kinds, a batch of each in turn, prints a table, and returns 1 if there are faults."""
     args = _parser().parse_args(arguments)
     sys.path[:0] = [path for path in (str(TESTS), str(TESTS.parent)) if path not in sys.path]
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     os.environ.setdefault('MAE_BACKBONE_CACHE', tempfile.mkdtemp(prefix='fuzz-cache-'))
-    rows, faults = [], []
+    state = json.loads(Path(args.json).read_text()) if args.json and Path(args.json).exists() else dict(
+        seed=args.seed, first=args.first, rows={}, faults=[])
+    if (state['seed'], state['first']) != (args.seed, args.first):
+        raise SystemExit(f'{args.json} is of another --seed or --first: choose another file')
+    rows = state['rows']
     with tempfile.TemporaryDirectory(prefix='fuzz-') as name:
-        for kind, count, files in kinds(args, Path(name)):
-            row, found = run_kind(kind, files, range(args.first, args.first + count), args, Path(name, 'work'))
-            rows.append(row)
-            faults += found
-            print(_markdown([row], header=len(rows) == 1), flush=True)
-    for fault in faults:
+        todo = list(kinds(args, Path(name)))
+        while todo:
+            kind, count, files = todo.pop(0)
+            row = rows.setdefault(kind, dict.fromkeys(_COLUMNS[1:], 0))
+            if row['files'] >= count:
+                continue
+            todo.append((kind, count, files))
+            first = args.first + row['files']
+            batch = range(first, min(first + BATCH, args.first + count))
+            state['faults'] += run_batch(kind, files, batch, row, args, Path(name, 'work'))
+            if args.json:
+                Path(args.json).write_text(json.dumps(state, indent=1))
+    print(table(rows))
+    for fault in state['faults']:
         print(f'{fault["fault"]}: {fault["kind"]}, {fault["input"]}, {fault["target"]}: {fault["printed"][-300:]}')
-    if args.json:
-        Path(args.json).write_text(json.dumps(dict(seed=args.seed, rows=rows, faults=faults), indent=1))
-    return int(bool(faults))
+    return int(bool(state['faults']))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--only', nargs='+', metavar='KIND', help='only kinds with these words in their names')
     parser.add_argument('--first', type=int, default=0, metavar='NUMBER', help='number of the first file of each kind')
     parser.add_argument('--keep', default='fuzz_faults', metavar='DIR', help='folder for files with faults')
-    parser.add_argument('--json', metavar='FILE', help='write the figures and the faults to a file')
+    parser.add_argument('--json', metavar='FILE', help='file for the figures and the faults, from which a run is continued')
     return parser
 
 
@@ -97,38 +108,36 @@ def kinds(args: argparse.Namespace, folder: Path) -> Iterator[tuple]:
                 kind, folder / 'annotations' / kind)
 
 
-def run_kind(name: str, kind, numbers: range, args: argparse.Namespace,  # type: ignore[no-untyped-def]
-             work: Path) -> tuple[dict, list[dict]]:
-    """Runs the files of a kind. Returns its row of the table and its faults."""
+def run_batch(name: str, kind, numbers: range, row: dict, args: argparse.Namespace,  # type: ignore[no-untyped-def]
+              work: Path) -> list[dict]:
+    """Runs some files of a kind, adds them to its row of the table, and returns the faults."""
     from fuzz.sandbox import run_steps
-    started, codes, counts, peak, faults = time.monotonic(), {}, Counter(), 0, []
-    for first in range(numbers.start, numbers.stop, BATCH):
-        work.mkdir()
-        batch = range(first, min(first + BATCH, numbers.stop))
-        paths = {number: kind.write(number, random.Random(f'{args.seed} {name} {number}')) for number in batch}
-        steps: list[Step] = [step for number, path in paths.items() for step in kind.steps(path, number)]
-        of_folder = []
-        if hasattr(kind, 'folder_steps'):
-            classifier = _classifier(work) if kind.is_color else None
-            of_folder = kind.folder_steps(list(paths.values()), work / 'folder', classifier)
-        outcomes: list[Outcome] = run_steps(steps + of_folder, work)
-        for number, outcome in enumerate(outcomes):
-            peak = max(peak, outcome.peak)
-            if number < len(steps):
-                codes[outcome.input] = max(codes.get(outcome.input, 0), abs(outcome.code))
-            if outcome.fault:
-                counts[outcome.fault] += 1
-                faults.append(dict(kind=name, fault=outcome.fault, **outcome._asdict()))
-                _keep(Path(args.keep), name, outcome, [path for path in paths.values() if number >= len(steps)
-                                                       or path.name == outcome.input])
-        shutil.rmtree(work)
-        for path in paths.values():
-            path.unlink(missing_ok=True)
-    read = sum(code == 0 for code in codes.values())
-    refused = sum(code == 2 for code in codes.values())
-    return dict(zip(_COLUMNS, (name, len(numbers), read, refused, counts['crash'], counts['hang'],
-                               counts['exit code'], counts['memory'], round(peak / 2**20),
-                               round(time.monotonic() - started)), strict=True)), faults
+    started, codes, faults = time.monotonic(), Counter(), []
+    work.mkdir()
+    paths = {number: kind.write(number, random.Random(f'{args.seed} {name} {number}')) for number in numbers}
+    steps: list[Step] = [step for number, path in paths.items() for step in kind.steps(path, number)]
+    of_folder = []
+    if hasattr(kind, 'folder_steps'):
+        classifier = _classifier(work) if kind.is_color else None
+        of_folder = kind.folder_steps(list(paths.values()), work / 'folder', classifier)
+    outcomes: list[Outcome] = run_steps(steps + of_folder, work)
+    for number, outcome in enumerate(outcomes):
+        row['peak memory (MB)'] = max(row['peak memory (MB)'], round(outcome.peak / 2**20))
+        if number < len(steps):
+            codes[outcome.input] = max(codes[outcome.input], abs(outcome.code))
+        if outcome.fault:
+            row[_FAULTS[outcome.fault]] += 1
+            faults.append(dict(kind=name, fault=outcome.fault, **outcome._asdict()))
+            _keep(Path(args.keep), name, outcome, [path for path in paths.values() if number >= len(steps)
+                                                   or path.name == outcome.input])
+    row['files'] += len(numbers)
+    row['read'] += sum(code == 0 for code in codes.values())
+    row['refused'] += sum(code == 2 for code in codes.values())
+    row['seconds'] = round(row['seconds'] + time.monotonic() - started, 1)
+    shutil.rmtree(work)
+    for path in paths.values():
+        path.unlink(missing_ok=True)
+    return faults
 
 
 _CLASSIFIER: dict[str, tuple[Path, Path]] = {}
@@ -153,9 +162,10 @@ def _keep(folder: Path, kind: str, outcome: 'Outcome', paths: list[Path]) -> Non
                                        f'{outcome.peak / 2**20:.0f} MB)\n{outcome.printed}')
 
 
-def _markdown(rows: list[dict], *, header: bool) -> str:
-    lines = [_COLUMNS, ['---'] * len(_COLUMNS)] if header else []
-    return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in [*lines, *(row.values() for row in rows)])
+def table(rows: dict[str, dict]) -> str:
+    """The figures as Markdown."""
+    lines = [_COLUMNS, ['---'] * len(_COLUMNS), *((kind, *row.values()) for kind, row in rows.items())]
+    return '\n'.join(f'| {" | ".join(map(str, line))} |' for line in lines)
 
 
 if __name__ == '__main__':

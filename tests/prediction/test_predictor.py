@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.prediction.predictor import Predictor
+from mae_backbone.utils.palette import palette
 
 
 @pytest.fixture
@@ -57,6 +58,24 @@ def test_weights_that_are_not_finite_are_refused(classifier, value):
     torch.save(content, path)
     with pytest.raises(CheckpointError, match=r'holds NaN or infinite values in 1 of .*head\.weight'):
         Predictor(cfg, path)
+
+
+def test_checkpoint_with_names_of_other_classes_than_its_model_is_refused(classifier):
+    cfg, path = classifier
+    content = torch.load(path, weights_only=True)
+    content['meta']['dataset_meta'] = {'classes': ('cat', 'dog\x1b[2J')}
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r'have 2 classes \(cat, dog\\x1b\[2J\), the model has 3'):
+        Predictor(cfg, path)
+
+
+@pytest.mark.parametrize('color', [3, (1, 2), (1, 2, 'x'), (1, 2, 256), (0, 0, 1.5)])
+def test_palettes_that_are_no_colors_are_replaced(classifier, color):
+    cfg, path = classifier
+    content = torch.load(path, weights_only=True)
+    content['meta']['dataset_meta']['palette'] = [(1, 2, 3), (4, 5, 6), color]
+    torch.save(content, path)
+    assert Predictor(cfg, path).colors == palette(3)
 
 
 def test_pretraining_config_is_refused(classifier, tmp_path):
