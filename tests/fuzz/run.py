@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--only', nargs='+', metavar='KIND', help='only kinds with these words in their names')
     parser.add_argument('--first', type=int, default=0, metavar='NUMBER', help='number of the first file of each kind')
     parser.add_argument('--keep', default='fuzz_faults', metavar='DIR', help='folder for files with faults')
-    parser.add_argument('--json', metavar='FILE', help='file for the figures and the faults, from which a run is continued')
+    parser.add_argument('--json', metavar='FILE',
+                        help='file for the figures and the faults, from which a run is continued')
     return parser
 
 
