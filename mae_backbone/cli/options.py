@@ -43,6 +43,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
                        help='images per step and process; the learning rate follows if the config has auto_scale_lr')
     group.add_argument('--lr', type=positive_float, metavar='LR', help='peak learning rate, not scaled with the batch')
     group.add_argument('--seed', type=int, metavar='N', help='random seed (default: the seed of the config)')
+    group.add_argument('--memory', type=positive_float, metavar='GB',
+                       help='compute as few blocks again in the backward pass as a step needs to fit into this memory')
     group.add_argument('--amp', action='store_true',
                        help='mixed precision in bfloat16 on GPUs, and in pretraining on CPUs that support it')
     return group

@@ -1,14 +1,12 @@
 """The plan of a run, printed before it starts."""
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from mmengine.device import get_device
 from mmengine.model import is_model_wrapper
-from mmengine.registry import OPTIMIZERS
 from mmengine.runner import EpochBasedTrainLoop
-from torch import Tensor, nn
+from torch import nn
 
 from mae_backbone.cli.errors import first_line, log_rank0
 from mae_backbone.engine.runner import Runner
@@ -64,22 +62,25 @@ def _batch_size(runner: Runner) -> int:
 
 
 def length_and_memory(runner: Runner) -> list[str]:
-    """Lines about the number of steps, and about the memory of a pretraining."""
+    """Lines about the number of steps and the memory of a training."""
+    from mae_backbone.models.classifier import ViTClassifier
     from mae_backbone.models.pretrainer import MAEPretrainer
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     loop, images, steps = runner.train_loop, len(runner.train_dataloader.dataset), len(runner.train_dataloader)
     in_epochs = isinstance(loop, EpochBasedTrainLoop) and loop.max_iters == loop.max_epochs * steps
     length = f'{loop.max_epochs:,} epochs x {steps:,} steps = ' * in_epochs + f'{loop.max_iters:,} steps'
     line = f'length: {length}, on {images:,} images'
+    sharded = any(hasattr(p, 'full_tensor') for p in model.parameters())  # each process holds a part
+    # Of a detector or segmenter only --memory asks for it: it takes seconds on a CPU, and lacks the heads.
+    memory = [] if sharded or not isinstance(model, MAEPretrainer | ViTClassifier) else [
+        memory_line(model, runner.optim_wrapper, _batch_size(runner))]
     if not isinstance(model, MAEPretrainer):
-        return [line]
+        return [line, *memory]
     lines = [f'{line}; the remaining time is measured over the first 20 steps', *distillation_lines(model)]
     if model.freeze_encoder_iters:
         lines.append(f'encoder: frozen in the first {model.freeze_encoder_iters:,} steps, in which only the decoder '
                      'is trained')
-    if any(hasattr(p, 'full_tensor') for p in model.parameters()):  # sharded: each process holds a part
-        return lines
-    return [*lines, memory_line(model, runner.optim_wrapper, _batch_size(runner))]
+    return [*lines, *memory]
 
 
 def distillation_lines(model: 'MAEPretrainer') -> list[str]:
@@ -93,31 +94,42 @@ def distillation_lines(model: 'MAEPretrainer') -> list[str]:
             f'{distillation.student_blocks} of {model.mae.encoder.arch.depth}, weight {distillation.weight:g}']
 
 
-def memory_line(model: 'MAEPretrainer', wrapper: dict, batch: int) -> str:
+def memory_line(model: nn.Module, wrapper: dict, batch: int) -> str:
     """A line about the memory of a process at the peak of a step.
 
     Args:
-        model: the pretrainer.
+        model: of the training, not sharded.
         wrapper: config of its optimizer wrapper.
         batch: images per step.
     """
-    from mae_backbone.engine.memory_estimate import step_memory
-    encoder, device = model.mae.encoder, next(model.parameters()).device
-    height, width = (side * encoder.patch_size for side in encoder.grid)
-    kind, dtype = device.type, getattr(torch, wrapper.get('dtype') or 'float32')
-
-    def loss_of(forward: Callable) -> Tensor:
-        images = torch.zeros(batch, encoder.in_channels, height, width, device=device)
-        with torch.autocast(kind, None if dtype == torch.float32 else dtype, enabled=dtype != torch.float32):
-            return forward(images, mode='loss')['loss']
-    optimizer = OPTIMIZERS.build(dict(wrapper['optimizer'], params=[nn.Parameter(torch.zeros(1))]))
+    from mae_backbone.engine.memory_estimate import training_memory
     try:
-        memory = step_memory(model, loss_of, optimizer)
+        memory = training_memory(model, wrapper, batch)
     except Exception as error:  # such as a user's masking that reads values: an estimate must not stop the run
         return f'memory: not estimated, {type(error).__name__}: {first_line(str(error) or "-")}'
-    if model.distillation is not None:
-        teacher = sum(p.numel() * p.element_size() for p in model.distillation.teacher.parameters())
-        memory = memory._replace(weights=memory.weights + teacher)
-    weights, moments, step = (f'{part / 2**30:.2f}' for part in memory)
-    return (f'memory: {memory.total / 2**30:.2f} GB expected for tensors at the peak of a step, in each process '
-            f'(weights {weights}, moments {moments}, activations and gradients {step})')
+    if memory is None:
+        return 'memory: not estimated, the model has no ViT of mae_backbone'
+    weights, moments, step = (f'{part / 2**30:.2f}' for part in memory.step)
+    heads = '' if memory.complete else ', without the activations of the heads, which depend on the objects'
+    return (f'memory: {memory.step.total / 2**30:.2f} GB expected for tensors at the peak of a step, in each process '
+            f'(weights {weights}, moments {moments}, activations and gradients {step}{heads})')
+
+
+def fit_memory(runner: Runner, gigabytes: float) -> str:
+    """Chooses activation checkpointing so that a step fits into a memory; returns a line for the plan.
+
+    Raises:
+        ValueError: the model is sharded or has no ViT of this package, or a step does not fit.
+    """
+    from mae_backbone.engine.memory_estimate import choose_checkpointing
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if any(hasattr(p, 'full_tensor') for p in model.parameters()):
+        raise ValueError('--memory does not know what a process of a sharded model holds: leave it out, and set '
+                         'model.encoder.checkpointing (1 for all blocks, k for every k-th)')
+    key = 'encoder' if hasattr(model, 'mae') else 'backbone'
+    every, memory = choose_checkpointing(model, runner.optim_wrapper, _batch_size(runner), gigabytes * 2**30,
+                                         distributed=runner.distributed)
+    runner.cfg.merge_from_dict({f'model.{key}.checkpointing': every})  # checkpoints tell it
+    blocks = {0: 'no block is', 1: 'every block is'}.get(every, f'1 of {every} blocks is')
+    return (f'--memory {gigabytes:g} GB: {memory / 2**30:.2f} GB are expected with model.{key}.checkpointing={every} '
+            f'({blocks} computed again in the backward pass)')

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
 
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
-    from mae_backbone.cli.plan import print_plan
+    from mae_backbone.cli.plan import fit_memory, print_plan
     from mae_backbone.cli.training import last_checkpoint, prepare_training
     from mae_backbone.engine.provenance import results
     from mae_backbone.engine.runner import Runner
@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         if hasattr(model, 'load_teacher'):
             model.load_teacher()  # before the plan, which counts its memory
+        if args.memory:
+            lines.append(fit_memory(runner, args.memory))
         print_plan(runner, [*lines, runner.tune_loader()])
         runner.train()
     checkpoint = last_checkpoint(cfg.work_dir)

@@ -3,6 +3,7 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
+from mae_backbone.core.checkpointing import checkpoint_every, run_block
 from mae_backbone.core.masking import Mask
 from mae_backbone.core.patches import sincos_positions
 from mae_backbone.core.vit import Block, initialize
@@ -20,10 +21,11 @@ class MAEDecoder(nn.Module):
         patch_pixels: P, the number of pixels that are predicted for each patch.
         grid: (h, w) patches for which positions are stored; they are interpolated for any other grid.
         width, depth, heads: size of the decoder; 512, 8, 16 in appendix A.1 of the MAE paper.
+        checkpointing: as in `ViT`.
     """
 
     def __init__(self, encoder_width: int, *, patch_pixels: int, grid: tuple[int, int], width: int = 512,
-                 depth: int = 8, heads: int = 16) -> None:
+                 depth: int = 8, heads: int = 16, checkpointing: bool | int = False) -> None:
         super().__init__()
         self.grid = grid
         self.decoder_embed = nn.Linear(encoder_width, width)
@@ -32,7 +34,12 @@ class MAEDecoder(nn.Module):
         self.decoder_blocks = nn.ModuleList([Block(width, heads=heads) for _ in range(depth)])
         self.decoder_norm = nn.LayerNorm(width, eps=1e-6)
         self.decoder_pred = nn.Linear(width, patch_pixels)
+        self.set_checkpointing(checkpointing)
         initialize(self)
+
+    def set_checkpointing(self, every: bool | int) -> None:
+        """Sets the option `checkpointing`."""
+        checkpoint_every(self.decoder_blocks, int(every))
 
     def forward(self, latent: Tensor, mask: Mask, grid: tuple[int, int]) -> Tensor:
         """latent (B, 1 + K, D) -> pixels (B, L - K, P) of the hidden patches, in the order of `mask.ids_hidden`."""
@@ -58,8 +65,8 @@ class MAEDecoder(nn.Module):
         tokens = torch.cat([visible, hidden.to(visible.dtype)], dim=1)
         *first, final = self.decoder_blocks
         for block in first:
-            tokens = block(tokens)
-        return final(tokens, last=last)
+            tokens = run_block(block, tokens, training=self.training)
+        return run_block(final, tokens, last=last, training=self.training)
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings (1, 1 + h*w, width): the class token, then a grid of (h, w) patches."""

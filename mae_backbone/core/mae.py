@@ -43,7 +43,8 @@ class MAE(nn.Module):
             raise ValueError(f'predict_ratio={predict_ratio}, expected a number in (0, 1]: the paper predicts all, 1')
         self.encoder = encoder
         self.decoder = MAEDecoder(encoder.arch.width, patch_pixels=encoder.patch_size**2 * encoder.in_channels,
-                                  grid=encoder.grid, width=decoder_width, depth=decoder_depth, heads=decoder_heads)
+                                  grid=encoder.grid, width=decoder_width, depth=decoder_depth, heads=decoder_heads,
+                                  checkpointing=encoder.checkpointing)
         self.masking: Masking = RandomMasking(mask_ratio) if masking is None else masking
         self.norm_pix, self.predict_ratio = norm_pix, predict_ratio
         self.compiled: Callable[..., Tensor] | None = None  # set by `compile_parts`

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, LayerNorm2d, Mlp, PatchEmbed, resample_abs_pos_embed
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mae_backbone.core.attention import Attention
+from mae_backbone.core.checkpointing import checkpoint_every, run_block
 from mae_backbone.core.masking import Mask
 from mae_backbone.core.patches import grid_size, sincos_positions
 from mae_backbone.core.recompute import recompute_linear_input
@@ -57,7 +57,8 @@ class ViT(nn.Module):
         relative_positions: add detectron2's decomposed relative positions in every block.
         relative_bias: add the relative positions of BEiT, a number for each distance and head: 'block' has a table in
             every block (MAE's segmentation), 'shared' one for all blocks. None for none. They allow a class token.
-        checkpointing: recompute whole blocks in the backward pass instead of storing their activations.
+        checkpointing: compute blocks again in the backward pass instead of storing their activations: True or 1 for all
+            blocks, k for every k-th, False or 0 for none. The results are the same.
         channels_last: on CUDA, feature maps stay in the order of the tokens, in which a map's channels are next to each
             other in memory. That saves a copy, and convolutions on tensor cores take this order. Heads must not `view`
             maps.
@@ -71,11 +72,12 @@ class ViT(nn.Module):
                  class_token: bool = True, final_norm: bool = True, fixed_positions: bool = False,
                  drop_path_rate: float = 0.0, window_size: int = 0, global_blocks: Sequence[int] = (),
                  shifted_windows: bool = False, conv_blocks: Sequence[int] = (), relative_positions: bool = False,
-                 relative_bias: str | None = None, checkpointing: bool = False, channels_last: bool = False) -> None:
+                 relative_bias: str | None = None, checkpointing: bool | int = False,
+                 channels_last: bool = False) -> None:
         super().__init__()
         self.arch = width, depth, heads = find_arch(arch)
-        self.patch_size, self.in_channels, self.checkpointing = patch_size, in_channels, checkpointing
-        self.channels_last = channels_last
+        self.patch_size, self.in_channels, self.channels_last = patch_size, in_channels, channels_last
+        self.image_size = _pair(image_size)
         grid = grid_size(_pair(image_size), patch_size)
         self.grid = grid_size(_pair(pretrain_image_size or image_size), patch_size)  # that positions are stored for
         if class_token and (window_size or relative_positions or conv_blocks):
@@ -102,13 +104,18 @@ class ViT(nn.Module):
             Block(width, heads=heads, drop_path=rate, window_size=window,
                   shift=window // 2 if shifted_windows and i % 2 else 0, convolve=i in conv_blocks,
                   table_size=((window, window) if window else grid) if relative_positions else None,
-                  bias_size=((window, window) if window else grid) if relative_bias == 'block' else None,
-                  recompute=not checkpointing)
+                  bias_size=((window, window) if window else grid) if relative_bias == 'block' else None)
             for i, (rate, window) in enumerate(zip(rates, windows, strict=True))])
         self.norm = nn.LayerNorm(width, eps=1e-6) if final_norm else nn.Identity()
         self.rel_pos_bias = RelativeBias(grid, heads) if relative_bias == 'shared' else None
         self.relative_bias = relative_bias
+        self.set_checkpointing(checkpointing)
         initialize(self)
+
+    def set_checkpointing(self, every: bool | int) -> None:
+        """Sets the option `checkpointing`, also of a model that is being trained."""
+        self.checkpointing = int(every)
+        checkpoint_every(self.blocks, self.checkpointing)
 
     def embed(self, images: Tensor) -> Tensor:
         """images (B, C, H, W) -> tokens (B, L, D) with their positions.
@@ -141,7 +148,7 @@ class ViT(nn.Module):
         for block in self.blocks:
             if states is not None:
                 states.append(tokens)
-            tokens = self._run(block, tokens, None)
+            tokens = run_block(block, tokens, training=self.training)
         if states is not None:
             states.append(tokens)
         return self.norm(tokens)
@@ -150,7 +157,7 @@ class ViT(nn.Module):
         """tokens (B, N, D) -> (B, 1 + N, D) after the first `blocks` blocks, as in the `states` of `encode`."""
         tokens = self._start(tokens)
         for block in self.blocks[:blocks]:
-            tokens = self._run(block, tokens, None)
+            tokens = run_block(block, tokens, training=self.training)
         return tokens
 
     def _start(self, tokens: Tensor) -> Tensor:
@@ -167,7 +174,7 @@ class ViT(nn.Module):
         tokens, maps = self._prepend_class_token(self.embed(images)), {}
         bias = self.rel_pos_bias(grid, tokens.shape[1]) if self.rel_pos_bias is not None else None
         for i, block in enumerate(self.blocks):
-            tokens = self._run(block, tokens, grid, bias)
+            tokens = run_block(block, tokens, grid, bias=bias, training=self.training)
             if i in wanted:
                 maps[i] = self._to_map(self.norm(tokens), grid)
         return [maps[i % len(self.blocks)] for i in out_indices]
@@ -197,12 +204,6 @@ class ViT(nn.Module):
         """tokens (B, L or 1 + L, D) -> (B, D, h, w)."""
         maps = tokens[:, -grid[0] * grid[1]:].transpose(1, 2).unflatten(2, grid)
         return maps if self.channels_last and prefers_channels_last(maps) else maps.contiguous()
-
-    def _run(self, block: nn.Module, tokens: Tensor, grid: tuple[int, int] | None,
-             bias: Tensor | None = None) -> Tensor:
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            return checkpoint(block, tokens, grid, bias=bias, use_reentrant=False)
-        return block(tokens, grid, bias=bias)
 
 
 class Block(nn.Module):

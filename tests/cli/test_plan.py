@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.micro_runs import run_config, write_data
 from helpers.pretraining_runs import runner
 
@@ -55,3 +56,21 @@ def test_plan_prints_the_length_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert said.count('length: ') == 1
     assert 'length: 10 steps, on 23 images' in said
     assert 'multiplied by 0.1: 10 iters instead of the 100 of the config' in said
+
+
+def test_memory_option_sets_the_checkpointing_of_model_and_config(tmp_path):
+    run = runner(tmp_path, [], dict(by_epoch=False, max_iters=3))
+    assert 'model.encoder.checkpointing=0 (no block is computed again' in plan.fit_memory(run, 1.0)
+    assert run.cfg.model.encoder.checkpointing == 0
+    with pytest.raises(ValueError, match='with every block computed again, and --memory is 0'):
+        plan.fit_memory(run, 1e-6)
+    run.model.weight = DTensorLike(torch.zeros(1))
+    with pytest.raises(ValueError, match='does not know what a process of a sharded model holds'):
+        plan.fit_memory(run, 1.0)
+
+
+class DTensorLike(torch.nn.Parameter):
+    """A sharded parameter, by its method."""
+
+    def full_tensor(self):
+        return self

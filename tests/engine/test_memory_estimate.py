@@ -1,4 +1,5 @@
 """The memory estimate of a step equals the memory that the step allocates."""
+from collections.abc import Callable
 from itertools import accumulate
 
 import pytest
@@ -7,7 +8,15 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from mae_backbone.engine.memory_estimate import states_per_weight, step_memory
+from mae_backbone.engine.memory_estimate import (
+    CHECKPOINTING,
+    choose_checkpointing,
+    states_per_weight,
+    step_memory,
+    training_memory,
+)
+from mae_backbone.models.backbone import ViTBackbone
+from mae_backbone.models.pyramid import SimpleFeaturePyramid
 
 
 def test_linear_layer_equals_calculation():
@@ -56,3 +65,91 @@ def test_estimate_equals_allocated_memory():
     events = [event for event in seen.profiler.kineto_results.events() if event.name() == '[memory]']
     sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     assert max(accumulate(sizes)) == pytest.approx(expected.step, rel=1e-3)
+
+
+# ---- activation checkpointing by the memory that there is
+
+SIZES = dict(arch=dict(width=96, depth=4, heads=2), image_size=64, patch_size=8)
+WRAPPER = dict(optimizer=dict(type='AdamW', lr=1e-3))
+
+
+def model_of(kind: str, **options: object) -> nn.Module:
+    torch.manual_seed(0)
+    if kind == 'pretraining':
+        return MODELS.build(dict(type='mae_backbone.MAEPretrainer', decoder_width=64, decoder_depth=4, decoder_heads=2,
+                                 encoder=SIZES | options))
+    if kind == 'classification':
+        return MODELS.build(dict(type='mae_backbone.ViTClassifier', backbone=SIZES | options, num_classes=5))
+    model = nn.Module()  # as a detector: its heads do not count
+    model.backbone = ViTBackbone(**SIZES, window_size=4, **options)
+    model.neck = SimpleFeaturePyramid(96, out_channels=16, input_stride=8, strides=(4, 8, 16))
+    return model
+
+
+def step_of(kind: str, model: nn.Module, images: torch.Tensor) -> None:
+    """Forward and backward pass, with labels for a classifier."""
+    if kind == 'pretraining':
+        loss = model(images, mode='loss')['loss']
+    elif kind == 'classification':
+        loss = model(images, torch.zeros(len(images), dtype=torch.long), mode='loss')['loss']
+    else:
+        loss = sum(level.square().mean() for level in model.neck(model.backbone(images)))
+    loss.backward()
+
+
+def measured(work: Callable[[], object]) -> int:
+    """Peak of the bytes that `work` allocates."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        work()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == '[memory]']
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+@pytest.mark.parametrize('every', [0, 1, 2, 3])
+@pytest.mark.parametrize('kind', ['pretraining', 'classification', 'detection'])
+def test_estimate_is_within_a_tenth_of_what_is_measured(kind: str, every: int):
+    model = model_of(kind, checkpointing=every)
+    memory = training_memory(model, WRAPPER, 64)
+    assert memory.complete == (kind != 'detection')
+    assert all(p.grad is None for p in model.parameters())
+    images = torch.rand(64, 3, 64, 64)
+    step_of(kind, model, images)  # what the first step makes and keeps
+    model.zero_grad()
+    assert measured(lambda: step_of(kind, model, torch.rand(64, 3, 64, 64))) == pytest.approx(memory.step.step, rel=0.1)
+
+
+@pytest.mark.parametrize('kind', ['pretraining', 'detection'])
+def test_each_choice_needs_less_memory_and_gradients_stay(kind: str):
+    steps, gradients = [], []
+    images = torch.rand(2, 3, 64, 64)
+    for every in CHECKPOINTING:
+        model = model_of(kind, checkpointing=every, drop_path_rate=0.3)
+        steps.append(training_memory(model, WRAPPER, 16).step.step)
+        torch.manual_seed(1)
+        step_of(kind, model, images)
+        gradients.append([p.grad for p in model.parameters() if p.requires_grad])
+    assert max(steps[1:]) < steps[0]
+    assert steps[-1] == min(steps) < 0.8 * steps[0]
+    for one in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(one, gradients[0], strict=True))
+
+
+def test_the_fastest_value_that_fits_is_chosen():
+    needed = {every: training_memory(model_of('pretraining', checkpointing=every), WRAPPER, 16).step.total
+              for every in CHECKPOINTING}
+    for every, total in needed.items():
+        model = model_of('pretraining')
+        assert choose_checkpointing(model, WRAPPER, 16, total) == (every, total)
+        blocks = [*model.mae.encoder.blocks, *model.mae.decoder.decoder_blocks]
+        assert sum(block.checkpointed for block in blocks) == {0: 0, 1: 8, 2: 4, 3: 4, 4: 2}[every]
+    with pytest.raises(ValueError, match=r'with every block computed again, and --memory is .*try --batch-size \d+'):
+        choose_checkpointing(model_of('pretraining'), WRAPPER, 16, 0.9 * needed[1])
+    with pytest.raises(ValueError, match='a smaller model'):
+        choose_checkpointing(model_of('pretraining'), WRAPPER, 16, 1000)
+    with pytest.raises(ValueError, match='this model has none'):
+        choose_checkpointing(nn.Linear(2, 2), WRAPPER, 16, 1e9)
+
+
+def test_a_negative_value_is_refused():
+    with pytest.raises(ValueError, match=r'checkpointing=-1, expected 0 \(none\)'):
+        model_of('pretraining', checkpointing=-1)
