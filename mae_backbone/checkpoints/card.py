@@ -61,7 +61,7 @@ def model_card(meta: Mapping[str, Any], *, name: str, num_parameters: int) -> st
              'versions': ', '.join(f'{key} {value}' for key, value in (described.get('versions') or {}).items())}
     lines += ['## Training', '', '| | |', '|---|---|',
               *(f'| {key} | {_cell(value)} |' for key, value in facts.items() if value not in (None, '')), '',
-              'The whole config is in the metadata of the file: `mae-backbone info --config`.', '',
+              'The whole config is in the metadata of the file: `mae-backbone info --show-config`.', '',
               '## License', '', 'Not stated. Fine-tuned public weights keep their terms: those of the public MAE '
               'code are under CC BY-NC 4.0.', '']
     return '\n'.join(lines)

@@ -13,6 +13,7 @@ from mae_backbone.checkpoints.layouts.registry import find_layouts
 from mae_backbone.checkpoints.published import KEY, read_checkpoint
 from mae_backbone.checkpoints.state_dicts import is_finite
 from mae_backbone.checkpoints.weight_files import open_weights
+from mae_backbone.utils.printable import printable
 
 _LISTED = 20  # classes and parts that are listed
 
@@ -63,7 +64,7 @@ class CheckpointInfo:
     config: str = ''
 
     def __str__(self) -> str:
-        return '\n'.join(self._lines())
+        return '\n'.join(map(printable, self._lines()))
 
     def _lines(self) -> Iterator[str]:
         yield f'{self.path}: {self.kind}, {self.num_bytes / 1e6:,.1f} MB'
@@ -147,9 +148,10 @@ def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
         ('epoch', meta.get('epoch')), ('iteration', meta.get('iter')), ('saved', meta.get('time')),
         ('seed', meta.get('seed')), ('command', described.get('command')), ('commit', described.get('commit')),
     ) if isinstance(value, (int, str)) and value != ''}
-    classes = [one for one in described.get('classes') or [] if isinstance(one, dict) and 'name' in one]
+    classes = [one | {'name': str(one['name'])} for one in _list(described.get('classes'))
+               if isinstance(one, dict) and 'name' in one]
     if not classes:
-        classes = [{'name': str(name)} for name in _dict(meta.get('dataset_meta')).get('classes') or ()]
+        classes = [{'name': str(name)} for name in _list(_dict(meta.get('dataset_meta')).get('classes'))]
     versions = _dict(described.get('versions')) or (
         {'mmengine': meta['mmengine_version']} if 'mmengine_version' in meta else {})
     return dict(task=str(described.get('task') or ''), classes=classes, training=training, config=text,
@@ -193,6 +195,10 @@ def _parts(weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 def _listed(names: list[str]) -> str:
     return ', '.join(names[:_LISTED]) + f' and {len(names) - _LISTED} more' * (len(names) > _LISTED)
+
+
+def _list(value: object) -> list | tuple:
+    return value if isinstance(value, (list, tuple)) else []
 
 
 def _dict(value: object) -> dict[str, Any]:

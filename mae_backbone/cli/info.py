@@ -11,15 +11,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
                         help='checkpoint of this package, public weights, or a folder with a config.json')
-    parser.add_argument('--config', action='store_true', help='print only the config in the file')
+    parser.add_argument('--show-config', action='store_true', help='print only the config in the file')
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from mae_backbone.checkpoints.info import info
     from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.utils.printable import printable_lines
 
     page = info(args.checkpoint)
-    if args.config and not page.config:
+    if args.show_config and not page.config:
         raise ValueError(f'{args.checkpoint} holds no config')
-    log_rank0(page.config if args.config else str(page))
+    log_rank0(printable_lines(page.config) if args.show_config else str(page))

@@ -311,7 +311,7 @@ class MaskedAutoencoder(Model):
 
 
 def _has_class_token(encoder: 'ViT | TimmViT') -> bool:
-    return encoder.cls_token is not None if isinstance(encoder, ViT) else encoder.has_class_token
+    return encoder.cls_token is not None if isinstance(encoder, ViT) else bool(encoder.has_class_token)
 
 
 KINDS: dict[str, Callable[..., Any]] = {'detection': Detector, 'segmentation': Segmenter,

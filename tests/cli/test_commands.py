@@ -132,7 +132,7 @@ def check_that_the_file_alone_is_enough(task: str, checkpoint: Path, data: Path,
     page = run_command('info', tmp_path / 'model.safetensors')
     assert f'task      {task}' in page
     assert 'optimizer' not in page
-    config = run_command('info', tmp_path / 'model.safetensors', '--config')
+    config = run_command('info', tmp_path / 'model.safetensors', '--show-config')
     assert str(tmp_path) not in '\n'.join(page.splitlines()[1:]) + config
     assert model.classes[0] in (tmp_path / 'model.md').read_text()
 

@@ -88,11 +88,10 @@ def test_architectures_of_the_benchmarks_equal_the_encoder():
     assert benchmark.ARCHS == tuple(ARCHS)
 
 
-def test_config_of_the_work_directory_is_taken_if_none_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_config_is_taken_from_the_checkpoint_and_never_from_its_folder(tmp_path: Path, capsys):
     checkpoint = tmp_path / 'iter_1.pth'
     checkpoint.write_bytes(b'x')
+    (tmp_path / 'run.py').write_text(f'open({str(tmp_path / "touched")!r}, "w")')
     assert main(['predict', str(checkpoint), str(tmp_path)]) == 2
-    assert 'has 0 config files, expected the one that the run wrote beside iter_1.pth' in capsys.readouterr().err
-    (tmp_path / 'run.py').write_text('model = dict(nonsense')
-    assert main(['predict', str(checkpoint), str(tmp_path)]) == 2
-    assert 'the config is not valid Python' in capsys.readouterr().err
+    assert 'iter_1.pth is not a checkpoint' in capsys.readouterr().err
+    assert not (tmp_path / 'touched').exists()

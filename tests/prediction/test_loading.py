@@ -1,6 +1,8 @@
 """`mae_backbone.load`: a file of any task becomes a model that predicts; the process stays as it was."""
 import logging
+import pickle
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -75,3 +77,82 @@ def test_public_weights_become_an_encoder(tmp_path):
     assert model.features(IMAGE).shape == (1, 16, 4, 4)
     with pytest.raises(ValueError, match='which predicts no classes'):
         model.predict(IMAGE)
+
+
+def test_threads_load_and_predict_at_once_as_one_does(files):
+    def work(task: str) -> list[np.ndarray]:
+        model = mae_backbone.load(files[task])
+        result = model.predict([IMAGE, IMAGE[:, ::-1].copy()])
+        return [model.features(IMAGE), *(getattr(one.prediction, 'scores', one.prediction) for one in result)]
+
+    tasks = list(TASKS) * 2
+    expected = {task: work(task) for task in TASKS}
+    scope = dict(DefaultScope._instance_dict)
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        for task, values in zip(tasks, pool.map(work, tasks), strict=True):
+            for value, alone in zip(values, expected[task], strict=True):
+                np.testing.assert_allclose(value, alone, rtol=1e-5, atol=1e-6)
+    assert scope == dict(DefaultScope._instance_dict)
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_results_are_plain_objects(files, task):
+    result = mae_backbone.load(files[task]).predict(IMAGE)
+    assert repr(pickle.loads(pickle.dumps(result))) == repr(result)
+
+
+@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+def test_tiles_and_test_time_augmentation_are_options_of_a_prediction(files, task, tmp_path):
+    cfg, _ = model_of(task, tmp_path)
+    model = mae_backbone.load(files[task])
+    for options in (dict(tile=32, overlap=0.25), dict(tta=True)):
+        expected = predictor.Predictor(cfg, files[task], **options)(IMAGE)
+        found = model.predict(IMAGE, **options).prediction
+        assert (getattr(found, 'scores', found) == getattr(expected, 'scores', expected)).all()
+    assert model.predict(IMAGE).describe() == model.predict([IMAGE])[0].describe(), 'options are not kept'
+    with pytest.raises(ValueError, match='tiles of 0 pixels'):
+        model.predict(IMAGE, tile=0)
+
+
+def test_a_lower_precision_is_close(files):
+    expected = mae_backbone.load(files['classification']).predict(IMAGE).scores
+    found = mae_backbone.load(files['classification'], dtype='bfloat16').predict(IMAGE).scores
+    assert 0 < np.abs(found - expected).max() < 0.1
+    with pytest.raises(ValueError, match="dtype='int8', expected one of float32"):
+        mae_backbone.load(files['classification'], dtype='int8')
+
+
+def test_features_equal_those_of_the_model(files):
+    model = mae_backbone.load(files['pretraining'])
+    encoder, image = model.net.mae.encoder, torch.from_numpy(IMAGE[:32, :32].copy()).permute(2, 0, 1)
+    inputs = model.net.data_preprocessor({'inputs': [image]})['inputs']
+    with torch.no_grad():
+        tokens = encoder.encode(encoder.embed(inputs))
+    options = dict(as_tensor=True)
+    torch.testing.assert_close(model.features(image, **options).flatten(2).transpose(1, 2), tokens[:, 1:])
+    torch.testing.assert_close(model.features(image, pool='class', **options), tokens[:, 0])
+    torch.testing.assert_close(model.features(image, pool='mean', **options), tokens[:, 1:].mean(1))
+    assert not torch.equal(model.features(image, layer=0, **options), model.features(image, **options))
+    assert model.features([image] * 3, batch_size=2, size=(16, 64)).shape == (3, 16, 2, 8)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(pool='max'), "pool='max', expected None"), (dict(layer=2), 'the 2 blocks are numbered from 0'),
+    (dict(pool='class', layer=0), 'for the last layer'), (dict(size=30), 'multiples of the patch size 8'),
+    (dict(batch_size=0), 'expected 1 or more'),
+])
+def test_options_of_features_out_of_range_are_refused(files, options, message):
+    with pytest.raises(ValueError, match=message):
+        mae_backbone.load(files['pretraining']).features(IMAGE, **options)
+
+
+def test_reconstructions_do_not_depend_on_the_batch(files):
+    model = mae_backbone.load(files['pretraining'])
+    images = [IMAGE, IMAGE[::-1].copy(), IMAGE[:, ::-1].copy()]
+    singles, batch = (model.reconstruct(images, batch_size=number) for number in (1, 3))
+    for one, other in zip(singles, batch, strict=True):
+        assert (one.hidden == other.hidden).all()
+        assert np.abs(one.reconstruction.astype(int) - other.reconstruction).max() <= 1
+    assert model.reconstruct(IMAGE, mask_ratio=0.5).hidden.mean() == 0.5
+    with pytest.raises(ValueError, match='between 0 and 1'):
+        model.reconstruct(IMAGE, mask_ratio=1.5)
