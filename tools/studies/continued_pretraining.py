@@ -1,6 +1,6 @@
 """Measures continued pretraining and distillation with small ViTs on CIFAR-10: the tables of docs/pretraining.md.
 
-    python tools/measure_continued.py CIFAR10 CAMVID WORK_DIR
+    python tools/studies/continued_pretraining.py CIFAR10 CAMVID WORK_DIR
 
 CIFAR10 has {train,val}/CLASS/*.jpg, and CAMVID is a folder of images. Run it again to continue. It pretrains small MAEs
 one after the other, judges their frozen encoders by nearest neighbors and by a linear probe, and prints means and
@@ -55,6 +55,9 @@ def runs(work_dir: Path) -> Iterator[Run]:
         yield Run('new decoder, frozen first', NANO, seed, encoder,
                   options=(f'model.freeze_encoder_iters={FROZEN_ITERS}',))
         yield Run('attention', DISTILLED, seed, options=(*taught, ATTENTION))
+        # Weights at which both losses start about equal.
+        yield Run('features, weight 10', DISTILLED, seed, options=(*taught, 'model.teacher.weight=10'))
+        yield Run('attention, weight 50', DISTILLED, seed, options=(*taught, ATTENTION, 'model.teacher.weight=50'))
 
 
 def pretrain(run: Run, folder: Path, images: Path, camvid: Path) -> Path:
