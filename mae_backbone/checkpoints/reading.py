@@ -65,7 +65,9 @@ def damage_reported(path: Path) -> Iterator[None]:
         raise CheckpointError(f'{path} names code to run ({error}), which this program refuses to do: save only its '
                               'state_dict, or convert it to safetensors where you trust it') from error
     except _DAMAGED as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # The text of a KeyError is only the key.
+        reason = 'unknown content' if isinstance(error, KeyError) else (
+            str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f'{path} is not a checkpoint, or is damaged or cut off ({reason[:200]}): check the path, '
                               'or copy the file again') from error
 

@@ -189,7 +189,8 @@ def run_in(content: object, path: str | Path) -> dict:
         return dict(state_dict=from_detectron2(weights_in(content, path)), meta={})
     if not isinstance(content, dict) or 'state_dict' not in content or 'meta' not in content:
         raise CheckpointError(f'{path} holds no run of `mae-backbone train` or `mae-backbone pretrain` (no '
-                              'state_dict and meta): pass one of those; weights of other origin go to --pretrained')
+                              'state_dict and meta): pass one of those. Weights of other origin go to --pretrained, '
+                              'which starts a new run')
     check_run(content, path)
     for key in ('cfg', 'config'):
         content['meta'].pop(key, None)

@@ -3,7 +3,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mae_backbone.checkpoints.source import read_facts
+from mae_backbone.checkpoints.facts import Facts
+from mae_backbone.checkpoints.source import open_source, read_facts
 from mae_backbone.checkpoints.unseen import pixels_of, same_pixels
 from mae_backbone.planning.timm_backbone import build_empty
 
@@ -45,7 +46,7 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
         return []
     if not left and not compare:
         return []
-    facts = read_facts(path, key)
+    facts = _facts(cfg, path, key)
     if left:
         if facts.mean is None or facts.std is None:
             raise ValueError(f"data_preprocessor.mean='checkpoint' leaves the normalization of the pixels to the "
@@ -58,3 +59,10 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
         return []
     return [f'warning: {path} was trained on pixels with another normalization ({pixels_of(facts)}), data_preprocessor '
             f'has mean {list(mean)}, std {list(std)}: set them to the same, or to \'checkpoint\'']
+
+
+def _facts(cfg: Config, path: str | Path, key: str | None) -> Facts:
+    """What the weights state. For our ViT they are refused here already if they hold none that is known."""
+    if str((cfg.model.get('backbone') or {}).get('type')).endswith('TimmViT'):
+        return read_facts(path, key)
+    return open_source(path, key, outline=True).facts

@@ -33,6 +33,18 @@ def test_state_dict(tmp_path: Path):
             theirs.forward_features(images()).detach())
 
 
+def test_public_mae(tmp_path: Path):
+    """facebookresearch/mae names its parts as timm does. The file has a decoder, as those of its training have."""
+    theirs = model(num_classes=0)
+    decoder = {'mask_token': torch.ones(1, 1, 8), 'decoder_embed.weight': torch.ones(8, WIDTH),
+               'decoder_blocks.0.norm1.weight': torch.ones(8)}
+    torch.save({'model': theirs.state_dict() | decoder, 'epoch': 799, 'args': Namespace(
+        model='mae_vit_base_patch16', norm_pix_loss=True)}, tmp_path / 'mae.pth')
+    assert read_facts(tmp_path / 'mae.pth').norm_pix
+    compare('facebookresearch/mae', tokens_of(tmp_path / 'mae.pth', heads=HEADS),
+            theirs.forward_features(images()).detach())
+
+
 @pytest.mark.parametrize('average', ['state_dict_ema', 'model_ema'])
 def test_training_file_has_an_average_which_is_taken_and_said(tmp_path: Path, average: str):
     """timm's train.py writes the first, the code of DeiT and ConvNeXt the second."""
