@@ -1,6 +1,7 @@
 """COCO's format of objects: mmdet's CocoDataset and the LVIS data set of this package."""
 import os
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
@@ -18,9 +19,11 @@ from mae_backbone.formats.coco_file import (
     read_content,
     without_byte_order_mark,
 )
+from mae_backbone.formats.coco_masks import is_complete
 from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.drawing import draw_objects
+from mae_backbone.formats.exif_orientation import box_outline, polygon_outline
 from mae_backbone.formats.files import ALLOW_OUTSIDE, missing_files, paths_outside
 from mae_backbone.formats.messages import does_not_exist, first_few
 from mae_backbone.formats.subset import subset_by_indices
@@ -311,6 +314,17 @@ class CocoFormat(DataFormat):
         for annotation in self._content.get('annotations', []):
             objects[paths[annotation['image_id']]].append(annotation)
         return objects
+
+    def outlines(self, path: str, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yields the outlines of polygons, or of boxes if there are none."""
+        for annotation in self._objects.get(path, []):
+            polygons = annotation.get('segmentation')
+            if annotation.get('iscrowd'):
+                continue
+            if isinstance(polygons, list) and polygons and all(map(is_complete, polygons)):
+                yield polygon_outline(polygons, size)
+            else:
+                yield box_outline(annotation['bbox'], size)
 
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Draws boxes, masks and class names."""

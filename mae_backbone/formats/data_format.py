@@ -1,12 +1,14 @@
 """Base class of the formats of labeled data sets."""
 import os
+from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from mmengine.config import ConfigDict
 
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
-from mae_backbone.formats.files import decode_sample
+from mae_backbone.formats.exif_orientation import MAX_IMAGES, count_votes
+from mae_backbone.formats.files import decode_sample, evenly_spaced
 from mae_backbone.formats.image_headers import StoredSize, read_sizes
 from mae_backbone.formats.messages import does_not_exist
 
@@ -115,17 +117,36 @@ class DataFormat:
             The sizes by path, and a line for the plan if images are rotated by their EXIF orientation.
 
         Raises:
-            DataError: an image cannot be read.
+            DataError: an image cannot be read, or labels fit the images only without their EXIF orientation.
         """
         split, paths = self.spec.split, self.images()
         decode_sample(split, paths)
         sizes = read_sizes(split, paths)
-        num_rotated = sum(size.orientation != 1 for size in sizes.values())
-        if not num_rotated or self.ignores_orientation:
+        rotated = {path: size for path, size in sizes.items() if size.orientation != 1}
+        if not rotated or self.ignores_orientation:
             return sizes, []
-        return sizes, [f'{split}: images that are rotated or mirrored by their EXIF orientation when they are read; '
-                       'labels are taken to fit the result (`mae-backbone check` draws samples): '
-                       f'{num_rotated:,}']
+        line = f'{split}: images that are rotated or mirrored by their EXIF orientation when they are read; labels '
+        # Other sizes than stated show the same for images that are turned by 90 degrees.
+        unclear = [(path, size.orientation) for path, size in rotated.items()
+                   if size.upright == (size.width, size.height)]
+        votes = count_votes(evenly_spaced(unclear, MAX_IMAGES), self.outlines)
+        if votes.decision == 'stored':
+            raise DataError(f'{split}: {len(unclear):,} of {len(sizes):,} images are rotated or mirrored by their EXIF '
+                            f'orientation, but annotated as they are stored: {votes.stored} outlines of labels lie on '
+                            f'edges of the stored images, {votes.turned} on edges of the rotated ones. Save these '
+                            "images again without EXIF orientation, or set color_type='color_ignore_orientation' in "
+                            'LoadImageFromFile of all pipelines')
+        fit = (f'fit the result ({votes.turned} of {votes.turned + votes.stored} outlines)'
+               if votes.decision == 'turned' else
+               'are taken to fit the result, which the images do not show: look at the samples of `mae-backbone check`;'
+               ' if labels lie elsewhere than objects, save the images again without EXIF orientation')
+        if not unclear:
+            fit = 'are taken to fit the result'
+        return sizes, [f'{line}{fit}: {len(rotated):,}']
+
+    def outlines(self, path: str, size: tuple[int, int]) -> Iterable[np.ndarray]:
+        """Yields outlines of the labels of an image of `size` (height, width), each (H, W) bool; none by default."""
+        return ()
 
     @property
     def ignores_orientation(self) -> bool:

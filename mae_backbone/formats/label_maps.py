@@ -1,6 +1,6 @@
 """Label maps of mmseg's data sets: image files with the label of a class in each pixel."""
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from importlib import import_module
@@ -15,6 +15,7 @@ from mae_backbone.formats.classes_txt import ClassFile, read_classes
 from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.drawing import draw_label_map
+from mae_backbone.formats.exif_orientation import label_outline
 from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.label_map_files import (
     LabelMapSummary,
@@ -209,6 +210,10 @@ class LabelMaps(DataFormat):
             weights = ', '.join(f'{weight:.2f}' for weight in class_weights(of_classes))
             lines.append(f'class_weight for loss_decode, if rare classes matter as much as frequent ones: [{weights}]')
         return lines
+
+    def outlines(self, path: str, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yields the borders between the labels of an image."""
+        yield label_outline(read_labels(self._map_of_image[path], self._reader))
 
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Blends the colors of the classes into the image, and writes their names."""
