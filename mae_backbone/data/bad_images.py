@@ -20,7 +20,8 @@ class BadImages:
 
     Args:
         max_share: fraction of unreadable images among those drawn, in [0, 1], at which training stops. Three standard
-            deviations are added, so that an unlucky start does not end a run.
+            deviations are added, so that an unlucky start does not end a run. A single unreadable image never does,
+            however small the set, unless `max_share` is 0.
 
     Attributes:
         list_file: text file that lists the images, one per line (name, tab, reason), or None. Any number of processes
@@ -64,7 +65,7 @@ class BadImages:
     def check(self, total: int) -> None:
         """Raises BadImageError if too many of the drawn images, or all `total` images, are unreadable."""
         drawn, bad = self.counts
-        expected = self.max_share * drawn
+        expected = max(self.max_share, 1 / total) * drawn
         allowed = expected + 3 * math.sqrt(expected) + 1 if self.max_share else 0
         if bad > allowed or len(self.known) == total:
             examples = '\n  '.join(self.examples)

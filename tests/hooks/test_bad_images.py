@@ -58,6 +58,21 @@ def test_counts_are_shared_and_decide(tmp_path):
         bad.check(1000)
 
 
+@pytest.mark.parametrize(('max_share', 'total', 'bad_images', 'stops'), [
+    (0.01, 41, 1, False), (0.01, 41, 3, True), (0.0, 41, 1, True), (0.01, 1000, 30, True), (0.01, 1000, 5, False)])
+def test_one_unreadable_image_of_a_small_set_does_not_stop_a_run(max_share: float, total: int, bad_images: int,
+                                                                 stops: bool):
+    bad = BadImages(max_share)
+    for index in range(bad_images):
+        bad.add(index, f'{index}.png', 'is broken')
+    bad.count(50 * total, bad=50 * bad_images)
+    if stops:
+        with pytest.raises(BadImageError, match='could not be read'):
+            bad.check(total)
+    else:
+        bad.check(total)
+
+
 # ---- hooks/bad_images.py
 
 class Model(BaseModel):
