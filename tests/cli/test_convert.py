@@ -35,8 +35,9 @@ def test_license_of_public_weights_is_said(tmp_path: Path, capsys: pytest.Captur
     source = tmp_path / 'mae_pretrain_vit_base.pth'
     torch.save({'model': ViT(**stored_models.TINY).state_dict()}, source)
     assert main(['convert', str(source), str(tmp_path / 'out.pkl'), '--to', 'detectron2', '--heads', '4']) == 0
-    line = 'license  cc-by-nc-4.0 (mae_pretrain_vit_base.pth is the name of a public MAE file): the public MAE weights'
-    assert line in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'license  cc-by-nc-4.0 (mae_pretrain_vit_base.pth is the name of public weights, https://github.com' in out
+    assert 'the public MAE weights are under CC BY-NC 4.0: attribution, no commercial use' in out
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

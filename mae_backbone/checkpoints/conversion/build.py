@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mae_backbone.checkpoints.conversion.model import StoredModel
+from mae_backbone.checkpoints.state_dicts import mismatches
+from mae_backbone.core.decoder import MAEDecoder
 from mae_backbone.core.mae import MAE
 from mae_backbone.core.masking import mask_from_noise
 from mae_backbone.core.patches import patchify
@@ -18,6 +20,25 @@ def build_encoder(model: StoredModel) -> ViT:
     Raises:
         RuntimeError: the weights do not fit the architecture.
     """
+    encoder = _empty_encoder(model)
+    encoder.load_state_dict(model.encoder)
+    return encoder.eval()
+
+
+def problems_of_weights(model: StoredModel) -> str:
+    """Why the weights do not fit the architecture, one line for each kind; empty if they fit. Reads no values."""
+    decoder = model.architecture.decoder
+    with torch.device('meta'):
+        encoder = _empty_encoder(model)
+        expected = encoder.state_dict()
+        if decoder is not None:
+            patch_pixels = encoder.patch_size**2 * encoder.in_channels
+            expected |= MAEDecoder(encoder.arch.width, patch_pixels=patch_pixels, grid=encoder.grid,
+                                   width=decoder.width, depth=decoder.depth, heads=decoder.heads).state_dict()
+    return mismatches(model.encoder | model.decoder, expected)
+
+
+def _empty_encoder(model: StoredModel) -> ViT:
     architecture, weights = model.architecture, model.encoder
     depth = architecture.depth
     tables = [_side(weights.get(f'blocks.{i}.attn.rel_pos_h')) for i in range(depth)]
@@ -32,9 +53,7 @@ def build_encoder(model: StoredModel) -> ViT:
         shifted_windows=architecture.shifted_windows,
         conv_blocks=[i for i in range(depth) if f'blocks.{i}.residual.conv1.weight' in weights],
         relative_positions=any(tables), relative_bias=bias)
-    encoder = ViT(dict(width=architecture.width, depth=depth, heads=architecture.heads), **options)
-    encoder.load_state_dict(weights)
-    return encoder.eval()
+    return ViT(dict(width=architecture.width, depth=depth, heads=architecture.heads), **options)
 
 
 def build_mae(model: StoredModel) -> MAE:

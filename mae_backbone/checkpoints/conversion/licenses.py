@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mae_backbone.checkpoints.conversion.files import read_json
+from mae_backbone.checkpoints.model_index import public_weights
 
 MAE_LICENSE = 'cc-by-nc-4.0'
 # README of https://github.com/facebookresearch/mae: code and weights are under CC BY-NC 4.0.
@@ -13,6 +14,7 @@ MAE_LICENSE_NOTE = 'the public MAE weights are under CC BY-NC 4.0: attribution, 
 _PUBLIC_MAE = re.compile(r'mae_(pretrain|visualize|finetuned)_vit_\w+')
 # The same weights on the Hugging Face hub and in timm.
 _PUBLIC_MAE_HUB = re.compile(r'facebook/vit-mae-\w+|vit_(base|large|huge)_patch1[46]_224\.mae\b')
+_IDENTIFIER = re.compile(r'[\w.+-]{1,64}')
 _FRONT_MATTER = re.compile(r'\A---\n(?P<body>.*?)\n---', re.DOTALL)
 _LICENSE_LINE = re.compile(r'^license:\s*[\'"]?(?P<license>[\w.+-]+)', re.MULTILINE)
 
@@ -35,8 +37,11 @@ def find_license(path: Path, metadata: Mapping[str, Any], config: Mapping[str, A
         metadata: of an earlier conversion; empty if there is none.
         config: of the training; empty if the file carries none.
     """
-    if isinstance(metadata.get('license'), str):
+    if isinstance(metadata.get('license'), str) and _IDENTIFIER.fullmatch(metadata['license']):
         return License(metadata['license'], str(metadata.get('license_source') or 'carried over from the source'))
+    known = _license_of_public(path.name)
+    if known.name:
+        return License(known.name, f'{path.name} is the name of {known.source}')
     if _PUBLIC_MAE.match(path.name):
         return License(MAE_LICENSE, f'{path.name} is the name of a public MAE file')
     if path.is_dir():
@@ -45,8 +50,19 @@ def find_license(path: Path, metadata: Mapping[str, Any], config: Mapping[str, A
             return stated
     for text in _strings(config):
         start = Path(text).name
+        known = _license_of_public(start)
+        if known.name:
+            return License(known.name, f'the training started from {start}, {known.source}')
         if _PUBLIC_MAE.match(start) or _PUBLIC_MAE_HUB.search(text):
             return License(MAE_LICENSE, f'the training started from {start}, a public MAE file')
+    return License(None, '')
+
+
+def _license_of_public(name: str) -> License:
+    """License of the public weights with this name, or this name of their file (`model_index`)."""
+    for entry in public_weights().values():
+        if entry.license and name in (entry.name, entry.file):
+            return License(entry.license.lower().replace(' ', '-'), f'public weights, {entry.page}')
     return License(None, '')
 
 
@@ -60,8 +76,9 @@ def _license_of_folder(folder: Path) -> License:
             return License(line['license'], 'its README.md')
     config = read_json(folder / 'config.json')
     pretrained = config.get('pretrained_cfg')
-    if isinstance(pretrained, dict) and isinstance(pretrained.get('license'), str):
-        return License(pretrained['license'], 'its config.json')
+    stated = pretrained.get('license') if isinstance(pretrained, dict) else None
+    if isinstance(stated, str) and _IDENTIFIER.fullmatch(stated):
+        return License(stated, 'its config.json')
     names = (str(config.get(key, '')) for key in ('_name_or_path', 'architecture'))
     if any(_PUBLIC_MAE_HUB.search(name) for name in names):
         return License(MAE_LICENSE, 'its config.json names the public MAE weights')

@@ -83,7 +83,20 @@ class Architecture:
                                    for key, value in values.items() if key in known}
         if options.get('decoder') is not None:
             options['decoder'] = Arch(*options['decoder'])
-        return cls(**options)
+        architecture = cls(**options)
+        architecture.check()
+        return architecture
+
+    def check(self) -> None:
+        """Raises ValueError if an attribute has another type than it should have: metadata come from files."""
+        numbers = [self.width, self.depth, self.heads, self.patch_size, self.in_channels, *self.grid,
+                   *(self.decoder or ()), *self.global_blocks, self.window_size or 0]
+        floats = [self.mask_ratio, *self.mean, *self.std]
+        if (not all(isinstance(number, int) and number >= 0 for number in numbers) or len(self.grid) != 2
+                or not all(isinstance(number, (int, float)) for number in floats) or not 0 <= self.mask_ratio < 1
+                or self.norm_pix not in (True, False, 'image') or self.pool not in (None, 'mean', 'class', 'attention')
+                or not all(isinstance(name, str) for name in self.classes)):
+            raise ValueError(f'not the architecture of a ViT: {self}')
 
 
 class Origin(NamedTuple):

@@ -7,13 +7,16 @@ from typing import Any
 from torch import Tensor
 
 from mae_backbone.checkpoints.config_text import config_in
+from mae_backbone.checkpoints.conversion.build import problems_of_weights
 from mae_backbone.checkpoints.conversion.files import metadata_in, sha256_of
 from mae_backbone.checkpoints.conversion.licenses import License, find_license
 from mae_backbone.checkpoints.conversion.model import Architecture, Origin, StoredModel, part_of
 from mae_backbone.checkpoints.conversion.model_card import transfer_results
 from mae_backbone.checkpoints.conversion.stated import stated_by_file, training_in
+from mae_backbone.checkpoints.detectron2 import from_detectron2
 from mae_backbone.checkpoints.layouts.layout import Names, prefixes_of
 from mae_backbone.checkpoints.layouts.rules import Step
+from mae_backbone.checkpoints.model_index import resolve
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.source import Source, find_vit
 from mae_backbone.checkpoints.state_dicts import check_finite
@@ -34,7 +37,7 @@ def read_model(path: str | Path, *, key: str | None = None, heads: int | None = 
     """Reads the model in a checkpoint.
 
     Args:
-        path: a file or folder of any layout that `load_encoder` reads.
+        path: a file or folder of any layout that `load_encoder` reads, or a name of public weights.
         key: which weights to take if there are several, as in `load_encoder`.
         heads: number of heads of the encoder, for files that do not say it.
         decoder_heads: number of heads of the decoder of a MAE, for files that do not say it.
@@ -45,7 +48,7 @@ def read_model(path: str | Path, *, key: str | None = None, heads: int | None = 
         CheckpointError: the file cannot be read, holds no ViT, does not say the number of heads, or contradicts the
             numbers that were passed.
     """
-    path = Path(path)
+    path = resolve(path)
     file = open_weights(path, key)
     source = find_vit(file, key)
     check_activation(source)
@@ -60,9 +63,14 @@ def read_model(path: str | Path, *, key: str | None = None, heads: int | None = 
     architecture = _architecture(weights, stated, heads, decoder_heads, path, notes)
     found = License(license, '--license') if license else find_license(path, metadata, config)
     origin = Origin(path.name, sha256_of(path), source.layout.name, found.name, found.source,
-                    metadata.get('origin') or metadata.get('source'))
-    return StoredModel(weights, architecture, origin, others, notes, training_in(file.content, config, metadata),
-                       transfer_results(path))
+                    _dict(metadata.get('origin')) or _dict(metadata.get('source')))
+    model = StoredModel(weights, architecture, origin, others, notes, training_in(file.content, config, metadata),
+                        transfer_results(path))
+    problem = problems_of_weights(model)
+    if problem:
+        raise CheckpointError(f'{path} holds no complete ViT of this package ("the model"):\n{problem}'
+                              'Copy the file again if it was cut. Other kinds of ViT cannot be converted')
+    return model
 
 
 def _sorted(source: Source) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -73,7 +81,13 @@ def _sorted(source: Source) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     # Other networks of the same training, such as a teacher.
     twins = tuple(prefix for prefix in prefixes_of(source.layout.anchor, stored) if prefix != source.prefix)
     others = {name: stored[name] for name in stored if name not in used and not (twins and name.startswith(twins))}
+    if source.layout.name == 'detectron2':  # a whole detector, of which mmdet's names are ours
+        others = from_detectron2(others)
     return {name: step(stored) for name, step in steps.items()}, others
+
+
+def _dict(value: object) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
 
 
 def _other_parts_of_head(source: Source) -> dict[str, Step]:

@@ -14,6 +14,7 @@ from mae_backbone.checkpoints.conversion.model import StoredModel
 from mae_backbone.checkpoints.conversion.target import NotInstalledError, Result, Target
 from mae_backbone.checkpoints.detectron2 import from_detectron2, to_detectron2
 from mae_backbone.checkpoints.layouts.vitdet import Detectron2
+from mae_backbone.checkpoints.state_dicts import few
 
 _DETECTOR = ('neck.', 'rpn_head.', 'roi_head.')
 _PREFIX = 'backbone.net.'
@@ -42,11 +43,10 @@ class Detectron2Target(Target):
         if model.architecture.shifted_windows:
             problems.append('shifted windows: use --to safetensors')
         others = model.others
-        unknown = sorted({name.split('.')[0] for name in others
-                          if not name.startswith(_DETECTOR) or name in to_detectron2({name: others[name]})})
+        unknown = sorted(name for name in others
+                         if not name.startswith(_DETECTOR) or name in to_detectron2({name: others[name]}))
         if unknown:
-            problems.append(f'{", ".join(unknown[:6])}: pass --encoder to convert only the encoder, or use '
-                            '--to safetensors')
+            problems.append(f'{few(unknown)}: pass --encoder to convert only the encoder, or use --to safetensors')
         return problems
 
     def reduced(self, model: StoredModel) -> StoredModel:

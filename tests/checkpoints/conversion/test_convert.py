@@ -22,6 +22,7 @@ from mae_backbone.checkpoints.conversion.model import StoredModel
 from mae_backbone.checkpoints.conversion.source import read_model
 from mae_backbone.checkpoints.conversion.target import ConversionError, random_inputs
 from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.core.vit import ViT
 from mae_backbone.models.backbone import ViTBackbone
 
@@ -126,6 +127,8 @@ def test_a_whole_detector_goes_to_detectron2_and_back(tmp_path: Path):
     assert {'backbone.net.pos_embed', 'backbone.simfp_2.0.weight', 'proposal_generator.rpn_head.conv.conv0.weight',
             'roi_heads.box_head.conv1.norm.weight', 'roi_heads.mask_head.predictor.bias'} <= names
     assert_same(conversion.model.others, heads)
+    again = convert(conversion.path, tmp_path / 'again.safetensors', 'safetensors', heads=2)
+    assert_same(load_file(again.path), torch.load(source, weights_only=True)['state_dict'])
     from mae_backbone.checkpoints.run_files import read_run
     assert_same(read_run(conversion.path)['state_dict'], torch.load(source, weights_only=True)['state_dict'])
 
@@ -295,7 +298,7 @@ def test_a_detector_goes_to_timm_only_as_an_encoder(tmp_path: Path):
     source = stored_models.backbone(tmp_path / 'detector.pth', others=others)
     with pytest.raises(ConversionError, match='bbox_head, neck, which are no parts of a ViT'):
         written(source, tmp_path, 'timm')
-    with pytest.raises(ConversionError, match='bbox_head, neck: pass --encoder to convert only the encoder'):
+    with pytest.raises(ConversionError, match=r'bbox_head.b, neck.a: pass --encoder to convert only the encoder'):
         written(source, tmp_path, 'detectron2')
     conversion = written(source, tmp_path, 'timm', encoder=True)
     assert conversion.model.notes[0] == 'left out: bbox_head, neck'
@@ -333,6 +336,41 @@ def test_decoder_heads_are_asked_for(golden_mae: dict[str, Tensor], tmp_path: Pa
         written(tmp_path / 'public.pth', tmp_path, 'hf', heads=3)
 
 
+@pytest.mark.parametrize(('change', 'message'), [
+    (lambda weights: weights.pop('blocks.1.mlp.fc2.weight'), 'in the model, not in the file: blocks.1.mlp.fc2.weight'),
+    (lambda weights: weights.update(extra=torch.ones(2)), 'in the file, not in the model: extra'),
+    (lambda weights: weights.update({'blocks.1.mlp.fc1.bias': torch.ones(9)}), 'of another shape: blocks.1.mlp.fc1'),
+])
+def test_incomplete_and_other_weights_are_refused(tmp_path: Path, change: Callable, message: str):
+    weights = ViT(**TINY).state_dict()
+    change(weights)
+    torch.save(weights, tmp_path / 'vit.pth')
+    with pytest.raises(CheckpointError, match=f'holds no complete ViT.*\n.*{message}'):
+        written(tmp_path / 'vit.pth', tmp_path, 'timm', heads=4)
+
+
+@pytest.mark.parametrize('change', [
+    dict(heads='x'), dict(grid=['a', 'b']), dict(decoder=[1]), dict(mean=['x']), dict(norm_pix={}), dict(pool=[1]),
+    dict(mask_ratio='x'), dict(global_blocks='abc'), dict(window_size='q'), dict(classes=[1])])
+def test_changed_metadata_is_refused(files: dict[str, Path], tmp_path: Path, change: dict):
+    folder = written(files['mae'], tmp_path, 'hf').path
+    config = json.loads((folder / 'config.json').read_text())
+    config['mae_backbone_conversion']['architecture'] |= change
+    (folder / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match='has metadata of a conversion that was changed'):
+        read_model(folder)
+
+
+def test_text_of_metadata_cannot_break_the_card(files: dict[str, Path], tmp_path: Path):
+    folder = written(files['mae'], tmp_path, 'hf').path
+    config = json.loads((folder / 'config.json').read_text())
+    config['mae_backbone_conversion'] |= dict(license='mit\nmalicious: 1', training={'a': '<script>|\n'}, source=1)
+    (folder / 'config.json').write_text(json.dumps(config))
+    card = (convert(folder, tmp_path / 'again', 'timm').path / 'README.md').read_text()
+    assert card.startswith('---\nlicense: unknown\n')
+    assert '| a | &lt;script>\\| |' in card
+
+
 # ---- where it comes from
 
 def test_license_of_public_weights_is_known_by_their_name_and_carried_over(tmp_path: Path):
@@ -350,13 +388,23 @@ def test_license_of_public_weights_is_known_by_their_name_and_carried_over(tmp_p
 
 
 def test_license_of_a_model_that_was_trained_from_public_weights(tmp_path: Path):
-    init = dict(type='Pretrained', checkpoint='/weights/mae_pretrain_vit_base.pth')
-    source = stored_models.backbone(tmp_path / 'tuned.pth', init_cfg=init)
-    origin = read_model(source).origin
-    assert (origin.license, origin.license_source) == (
-        'cc-by-nc-4.0', 'the training started from mae_pretrain_vit_base.pth, a public MAE file')
+    for start in ('/weights/mae_pretrain_vit_base.pth', 'mae_vit_base'):
+        init = dict(type='Pretrained', checkpoint=start)
+        source = stored_models.backbone(tmp_path / 'tuned.pth', init_cfg=init)
+        origin = read_model(source).origin
+        assert origin.license == 'cc-by-nc-4.0'
+        assert origin.license_source.startswith(f'the training started from {Path(start).name}, public weights')
     assert read_model(source, license='mit').origin.license == 'mit'
     assert read_model(stored_models.mae(tmp_path / 'own.pth')).origin.license is None
+
+
+def test_public_weights_are_found_by_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv('MAE_BACKBONE_WEIGHTS', str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='mae_vit_base_finetuned is not on this machine'):
+        read_model('mae_vit_base_finetuned')
+    torch.save({'model': ViT(**TINY).state_dict()}, tmp_path / 'dino_deitsmall16_pretrain.pth')
+    origin = read_model(tmp_path / 'dino_deitsmall16_pretrain.pth', heads=4).origin
+    assert (origin.file, origin.license) == ('dino_deitsmall16_pretrain.pth', 'apache-2.0')
 
 
 def test_license_of_a_folder_is_that_of_its_card(files: dict[str, Path], tmp_path: Path):
