@@ -24,7 +24,7 @@ RUN_KEYS = {
     'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator', 'test_evaluator', 'default_hooks',
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'tta', 'tta_model',
-    'tta_pipeline', 'compile', 'cfg', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg',
+    'tta_pipeline', 'compile', 'tf32', 'val_dtype', 'cfg', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg',
     'activation_checkpointing', 'efficient_conv_bn_eval',
     # Variables that the configs of mmdet and mmseg have at the top and build the others from.
     'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type', 'metainfo',

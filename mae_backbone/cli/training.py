@@ -38,6 +38,10 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
         lines += subset_labels(cfg, args.labels, seed=(cfg.get('randomness') or {}).get('seed') or 0)
     if args.amp:
         lines.append(enable_amp(cfg))
+    if args.tf32:
+        cfg.tf32 = True
+        lines.append('matrix products: TF32' if torch.cuda.is_available() else
+                     'matrix products: float32, --tf32 needs a GPU')
     if args.resume:
         cfg.load_from = resume_path(args.resume, cfg.work_dir)
         cfg.resume = cfg.load_from is not None

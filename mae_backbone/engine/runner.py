@@ -299,10 +299,15 @@ class Runner(mmengine.runner.Runner):
         return mmengine.runner.Runner.build_dataloader(smaller, seed, diff_rank_seed)
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Sets up the environment; joins a distributed run on CPUs, which MMEngine does only on GPUs."""
+        """Sets up the environment; joins a distributed run on CPUs, which MMEngine does only on GPUs.
+
+        `tf32=True` of the config lets matrix products in float32 use TF32 on CUDA.
+        """
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             init_on_cpus(self.launcher, **env_cfg.get('dist_cfg', {}))
         super().setup_env(env_cfg)
+        if self.cfg.get('tf32') and torch.cuda.is_available():
+            torch.set_float32_matmul_precision('high')
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Wraps the model without the device_ids of MMEngine on CPUs, where DistributedDataParallel refuses them."""
@@ -314,6 +319,29 @@ class Runner(mmengine.runner.Runner):
         if not self.distributed and model_wrapper_cfg is not None:
             self.logger.info('one process: the model is not wrapped')
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Builds a validation loop, under autocast if the config has a `val_dtype`."""
+        self._predict_in(self.cfg.get('val_dtype'), 'val_step')
+        return super().build_val_loop(loop)
+
+    def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Builds a test loop, under autocast if the config has a `val_dtype`."""
+        self._predict_in(self.cfg.get('val_dtype'), 'test_step')
+        return super().build_test_loop(loop)
+
+    def _predict_in(self, dtype: str | None, step: str) -> None:
+        """Puts a method of the model under autocast, inside of the context of MMEngine's loops, which switch it off."""
+        if dtype in (None, 'float32'):
+            return
+        if dtype not in ('bfloat16', 'float16'):
+            raise ValueError(f"val_dtype={dtype!r}, expected 'float32', 'bfloat16' or 'float16'")
+        predict, kind = getattr(self.model, step), next(self.model.parameters()).device.type
+
+        def predict_under_autocast(data: Any) -> Any:
+            with torch.autocast(kind, getattr(torch, dtype)):
+                return predict(data)
+        setattr(self.model, step, predict_under_autocast)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Builds a training loop. MMEngine's loops are replaced by ours, which resume bit for bit."""
