@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from timm.layers import resample_patch_embed
 from timm.models._manipulate import adapt_input_conv
 from torch import Tensor, nn
 
@@ -48,6 +49,9 @@ def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> No
     weights = _without_wrapper(stored)
     _check_size(weights, expected, file)
     weights = _convert(weights, vit, file)
+    if _ANCHOR in weights and weights[_ANCHOR].ndim == 4 and weights[_ANCHOR].shape[2:] != expected[_ANCHOR].shape[2:]:
+        # Of SAM, whose conversion in timm does not resize them; by timm's function and its defaults.
+        weights[_ANCHOR] = resample_patch_embed(weights[_ANCHOR].float(), list(expected[_ANCHOR].shape[2:]))
     resized = [name for name in stored.keys() & weights.keys() if stored[name].shape != weights[name].shape]
     if _ANCHOR in weights:
         weights[_ANCHOR], adapted = _adapt_channels(weights[_ANCHOR], expected[_ANCHOR])

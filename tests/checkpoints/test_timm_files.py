@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -124,6 +124,14 @@ def test_positions_and_patches_are_resized_as_timm_does(tmp_path: Path, caplog: 
         load_timm(target, save(tmp_path / 'a.pth', source.state_dict()))
     assert_close(target.pos_embed, resample_abs_pos_embed(source.pos_embed, [6, 6], num_prefix_tokens=1))
     assert 'resized: patch_embed.proj.weight, pos_embed' in caplog.text
+
+
+def test_patches_of_sam_are_resized_and_its_positions_kept(tmp_path: Path):
+    source, target = model('samvit_base_patch16'), model('samvit_base_patch16', patch_size=8, img_size=32)
+    load_timm(target, save(tmp_path / 'a.pth', source.state_dict()))
+    assert_close(target.patch_embed.proj.weight,
+                 resample_patch_embed(source.patch_embed.proj.weight.detach(), [8, 8]))
+    assert torch.equal(target.pos_embed, source.pos_embed)
 
 
 @pytest.mark.parametrize('channels', [1, 2, 4, 6])
