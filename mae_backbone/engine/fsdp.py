@@ -47,7 +47,9 @@ class FullyShard(nn.Module):
         # Inputs keep their dtype: the target of a MAE is computed from them.
         policy = MixedPrecisionPolicy(param_dtype=getattr(torch, param_dtype) if param_dtype else None,
                                       reduce_dtype=torch.float32, cast_forward_inputs=False)
-        blocks = [block for layers in module.modules() if isinstance(layers, nn.ModuleList) for block in layers]
+        # timm has the blocks of a VisionTransformer in a Sequential.
+        blocks = [block for name, layers in module.named_modules() if isinstance(layers, nn.ModuleList)
+                  or (isinstance(layers, nn.Sequential) and name.endswith('vit.blocks')) for block in layers]
         for unit in (*blocks, module):
             fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
         self.module = module

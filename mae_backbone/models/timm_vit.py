@@ -18,6 +18,7 @@ from mae_backbone.core.vit import Arch
 from mae_backbone.registry import MODELS
 
 DOWNLOAD = 'timm'  # checkpoint that timm downloads
+FROM_FOLDER = 'folder'  # init_cfg: the weights in the folder that is named, if one is named
 
 
 @MODELS.register_module()
@@ -30,7 +31,7 @@ class TimmViT(nn.Module):
 
     Args:
         name: name of a model in `timm.list_models()`, such as 'vit_base_patch14_reg4_dinov2.lvd142m'; or a local hub
-            folder with a `config.json`, whose weights are then the default of `init_cfg`.
+            folder with a `config.json`.
         image_size: (H, W) in pixels or one number, that positions are stored for; None: as the model of timm.
         out_indices: indices of the blocks whose output is returned, one map each; -1 is the last block.
         final_norm: apply the last norm of the model to every map, as DINOv2's heads expect. A model that has no norm
@@ -42,7 +43,8 @@ class TimmViT(nn.Module):
         checkpointing: recompute whole blocks in the backward pass instead of storing their activations.
         init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a file or a local hub folder, see `load_timm`;
             checkpoint='timm' downloads the weights of `name` through timm. Nothing is downloaded otherwise. It may
-            also have `weights_key`, the `key` of `load_timm`, and `heads`, which must be those of the model.
+            also have `weights_key`, the `key` of `load_timm`, and `heads`, which must be those of the model. None
+            loads nothing. By default it is `name` if that is a folder.
         options: further arguments of `timm.create_model`, such as drop_path_rate, in_chans, patch_size or depth.
 
     Attributes:
@@ -59,17 +61,12 @@ class TimmViT(nn.Module):
 
     def __init__(self, name: str, *, image_size: int | Sequence[int] | None = None, out_indices: Sequence[int] = (-1,),
                  final_norm: bool = True, pooling: bool = False, frozen_stages: float = -1,
-                 checkpointing: bool = False, init_cfg: dict | None = None, **options: Any) -> None:
+                 checkpointing: bool = False, init_cfg: dict | str | None = FROM_FOLDER, **options: Any) -> None:
         super().__init__()
-        if init_cfg is not None and (init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in init_cfg
-                                     or not set(init_cfg) <= {'type', 'checkpoint', 'weights_key', 'heads'}):
-            raise ValueError(f"init_cfg={init_cfg}, expected dict(type='Pretrained', checkpoint=PATH), "
-                             f"dict(type='Pretrained', checkpoint={DOWNLOAD!r}) or None")
-        if init_cfg is None and Path(name).is_dir():
-            init_cfg = dict(type='Pretrained', checkpoint=name)
         if image_size is not None:
             options['img_size'] = image_size
-        self.name, self.init_cfg, self.final_norm, self.pooling = name, init_cfg, final_norm, pooling
+        self.name, self.final_norm, self.pooling = name, final_norm, pooling
+        self.init_cfg = _pretrained(init_cfg, name)
         self._options = options
         self.vit = create_vit(name, options)
         self.arch = Arch(self.vit.embed_dim, len(self.vit.blocks), self.vit.blocks[0].attn.num_heads)
@@ -261,6 +258,20 @@ class TimmViT(nn.Module):
         for name in ('norm', 'neck') if not self.final_norm else ():
             if hasattr(self.vit, name):
                 setattr(self.vit, name, nn.Identity())
+
+
+def _pretrained(init_cfg: dict | str | None, name: str) -> dict[str, Any] | None:
+    """The checked `init_cfg` of a backbone; by default the weights in the folder `name`, if it is one."""
+    if init_cfg == FROM_FOLDER:
+        return dict(type='Pretrained', checkpoint=name) if Path(name).is_dir() else None
+    if init_cfg is None:
+        return None
+    keys = set(init_cfg) if isinstance(init_cfg, dict) else set()
+    if not isinstance(init_cfg, dict) or init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in keys or not (
+            keys <= {'type', 'checkpoint', 'weights_key', 'heads'}):
+        raise ValueError(f"init_cfg={init_cfg}, expected dict(type='Pretrained', checkpoint=PATH), "
+                         f"dict(type='Pretrained', checkpoint={DOWNLOAD!r}) or None")
+    return init_cfg
 
 
 def pixel_warning(model: nn.Module) -> str | None:

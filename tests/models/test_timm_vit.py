@@ -190,6 +190,9 @@ def test_folder_of_timm_is_built_and_loaded(tmp_path: Path):
     assert backbone.std == (63.75, 63.75, 63.75)
     for name, value in source.state_dict().items():
         assert torch.equal(backbone.vit.state_dict()[name], value)
+    fresh = TimmViT(str(tmp_path), init_cfg=None)   # random weights of the same architecture
+    fresh.init_weights()
+    assert not torch.equal(fresh.vit.blocks[0].attn.qkv.weight, source.blocks[0].attn.qkv.weight)
 
 
 def test_download_happens_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch):
