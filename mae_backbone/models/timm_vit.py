@@ -157,6 +157,11 @@ class TimmViT(nn.Module):
         """The class token (1, 1, D), if the model has one."""
         return getattr(self.vit, 'cls_token', None)
 
+    @property
+    def has_class_token(self) -> bool:
+        """True if the model has a class token."""
+        return self.cls_token is not None
+
     def check(self, images: Tensor) -> tuple[int, int]:
         """images (B, C, H, W) -> their grid (h, w). Raises ValueError if the images do not fit the model."""
         if images.ndim != 4 or images.shape[1] != self.in_channels:
