@@ -13,7 +13,7 @@ from mae_backbone.checkpoints.layouts.rules import Step
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.report import LoadReport, say
 from mae_backbone.checkpoints.safetensors_file import StoredTensor
-from mae_backbone.checkpoints.source import Source, open_source, source_of
+from mae_backbone.checkpoints.source import Source, open_source
 from mae_backbone.checkpoints.state_dicts import is_finite, mismatches, not_finite
 from mae_backbone.checkpoints.unseen import check_activation, check_heads, notes_of
 from mae_backbone.core.relative_bias import EXTRA, resized
@@ -103,19 +103,6 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
     report.missing = sorted(expected.keys() - steps.keys())
     notes_of(model, source, report)
     return report
-
-
-def encoder_weights(stored: Mapping[str, Tensor], path: str | Path) -> tuple[dict[str, Tensor], str]:
-    """Finds the one ViT among the weights of a file.
-
-    Returns:
-        Its tensors under our names; and its prefix in the file.
-
-    Raises:
-        CheckpointError: the file has no ViT, or more than one, or a weight is not finite.
-    """
-    source = source_of(stored, path)
-    return source.encoder(), source.prefix
 
 
 def _steps(source: Source, model: ViT, expected: Mapping[str, Tensor], report: LoadReport) -> dict[str, Step]:

@@ -85,11 +85,6 @@ def read_facts(path: str | Path, key: str | None = None) -> Facts:
     return facts_of(file.content, file.config, file.preprocessor, layout=layouts[0] if layouts else '')
 
 
-def source_of(weights: Mapping[str, Tensor], path: str | Path) -> Source:
-    """Finds the ViT among named tensors, see `open_source`; `path` is for messages."""
-    return find_vit(WeightFile(Path(path), LazyTensors.in_memory(weights), {}), None)
-
-
 def find_vit(file: WeightFile, key: str | None = None) -> Source:
     """Finds the ViT in a file that is open; key and errors as in `open_source`."""
     path = file.path

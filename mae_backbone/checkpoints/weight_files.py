@@ -2,7 +2,6 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,6 @@ class LazyTensors(Mapping[str, Tensor]):
     def __init__(self, readers: Mapping[str, Callable[[], Tensor]], *, lazy: bool) -> None:
         self.readers, self.lazy = dict(readers), lazy
 
-    @classmethod
-    def in_memory(cls, weights: Mapping[str, Tensor]) -> 'LazyTensors':
-        """Tensors that are in memory already."""
-        return cls({name: partial(_itself, value) for name, value in weights.items()}, lazy=False)
-
     def __getitem__(self, name: str) -> Tensor:
         return self.readers[name]()
 
@@ -48,10 +42,6 @@ class LazyTensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.readers)
-
-
-def _itself(value: Tensor) -> Tensor:
-    return value
 
 
 @dataclass

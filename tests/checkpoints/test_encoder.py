@@ -16,8 +16,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.testing import assert_close
 
-from mae_backbone.checkpoints.encoder import encoder_weights, load_encoder
+from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError, read_content
+from mae_backbone.checkpoints.source import source_in
 from mae_backbone.checkpoints.state_dicts import read_weights
 from mae_backbone.core.mae import MAE
 from mae_backbone.core.vit import ViT
@@ -370,9 +371,8 @@ def test_log_histories_are_read_as_numbers(tmp_path: Path):
     assert content['args'].lr == 3
 
 
-def test_prefix_is_returned():
+def test_prefix_is_found():
     weights = tiny().state_dict()
-    prefixed = {f'a.b.{name}': value for name, value in weights.items()}
-    found, prefix = encoder_weights(prefixed | {'c': torch.ones(1)}, 'file.pth')
-    assert prefix == 'a.b.'
-    assert found.keys() == weights.keys()
+    source = source_in({f'a.b.{name}': value for name, value in weights.items()} | {'c': torch.ones(1)}, 'file.pth')
+    assert source.prefix == 'a.b.'
+    assert source.encoder().keys() == weights.keys()
