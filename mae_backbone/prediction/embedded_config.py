@@ -112,12 +112,12 @@ def safe_config(content: object, path: str | Path, *, with_data: bool = False) -
     if isinstance(dataset, dict):
         safe['test_dataloader'] = dict(dataset=checker.dataset(dataset, 'test_dataloader.dataset'))
     train = cfg.get('train_dataloader')
-    if isinstance(train, dict) and isinstance(train.get('dataset'), dict):
-        reader = train['dataset'].get('reader')
-        place = 'train_dataloader.dataset.reader'
-        decoding = {'reader': checker.built(reader, place, ('TRANSFORMS',))} if reader else {}
-        size = {key: checker.plain(train['dataset'][key], key) for key in ('image_size',) if key in train['dataset']}
-        safe['train_dataloader'] = dict(dataset=decoding | size)
+    data = train.get('dataset') if isinstance(train, dict) else None
+    if isinstance(data, dict) and isinstance(data.get('reader'), dict):  # how the images of a pretraining are decoded
+        place = 'train_dataloader.dataset'
+        checker.check_type(data.get('type'), place, ('DATASETS',))
+        reader = checker.built(data['reader'], f'{place}.reader', ('TRANSFORMS',))
+        safe['train_dataloader'] = dict(dataset=dict(type=data['type'], reader=reader))
     return Config(safe)
 
 

@@ -49,5 +49,5 @@ def find_config(name: str | Path) -> Path:
 
 
 def is_checkpoint(name: str | Path) -> bool:
-    """Whether `name` is an existing file that is read as a checkpoint, by its suffix."""
-    return Path(name).suffix.lower() in _CHECKPOINTS and Path(name).is_file()
+    """Whether `name` is the name of a checkpoint and not of a config, by its suffix."""
+    return Path(name).suffix.lower() in _CHECKPOINTS

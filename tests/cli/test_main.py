@@ -95,3 +95,5 @@ def test_config_is_taken_from_the_checkpoint_and_never_from_its_folder(tmp_path:
     assert main(['predict', str(checkpoint), str(tmp_path)]) == 2
     assert 'iter_1.pth is not a checkpoint' in capsys.readouterr().err
     assert not (tmp_path / 'touched').exists()
+    assert main(['predict', str(tmp_path / 'iter_2.pth'), str(tmp_path)]) == 2
+    assert 'iter_2.pth does not exist: check the path; ' in capsys.readouterr().err

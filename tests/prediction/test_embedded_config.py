@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.model_files import classifier_config, mae_config, model_of
+from helpers.model_files import classifier_config, mae_config, model_of, write_checkpoint
+from helpers.small_sets import write_image
 from mmengine.config import Config
 
 from mae_backbone.cli.main import main
@@ -157,3 +158,25 @@ def test_the_message_of_a_refused_config_ends_the_command(tmp_path: Path, capsys
     error = capsys.readouterr().err
     assert "model has the type 'os.system', which is not registered" in error
     assert 'Traceback' not in error
+
+
+@pytest.mark.parametrize(('command', 'task', 'message'), [
+    ('visualize', 'detection', 'is not a pretraining config'), ('predict', 'pretraining', 'mae-backbone visualize'),
+    ('test', 'detection', '--data-root DIR'),
+])
+def test_a_file_of_another_task_is_refused_by_the_command(command: str, task: str, message: str, tmp_path: Path,
+                                                          capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / 'image.png', (72, 48))
+    arguments = [write_checkpoint(task, tmp_path), *['image.png'] * (command != 'test')]
+    assert main([command, *map(str, arguments)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_detector_and_a_mae_alone_go_through_the_commands(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / 'image.png', (72, 48))
+    for command, task, out in (('predict', 'detection', 'predictions/image.png'),
+                               ('visualize', 'pretraining', 'reconstruction.png')):
+        assert main([command, str(write_checkpoint(task, tmp_path / task)), 'image.png']) == 0
+        assert Path(out).is_file()
