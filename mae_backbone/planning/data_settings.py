@@ -114,11 +114,12 @@ def _preprocessor(cfg: Config) -> tuple[str, dict]:
 def _belongs_to_weights(cfg: Config) -> bool:
     """Whether the encoder starts from weights that were trained with the normalization of the config."""
     owner = cfg.model if cfg.model.get('encoder') else cfg.model.get('backbone') or {}
-    path = (owner.get('init_cfg') or {}).get('checkpoint')
+    weights = owner.get('init_cfg') or {}
+    path = weights.get('checkpoint')
     if not path or not os.path.exists(str(path)):
         return False
     try:
-        facts, preprocessor = read_facts(path, owner.init_cfg.get('weights_key')), _preprocessor(cfg)[1]
+        facts, preprocessor = read_facts(path, weights.get('weights_key')), _preprocessor(cfg)[1]
     except (ValueError, OSError):  # the training refuses them
         return False
     return bool(facts.mean is not None and facts.std is not None and preprocessor.get('mean') and same_pixels(
