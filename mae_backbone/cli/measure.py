@@ -29,11 +29,12 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.data.mean_std import measure
     from mae_backbone.data.sources import open_source
     from mae_backbone.registry import TRANSFORMS
+    from mae_backbone.utils.printable import printable
 
     reader = TRANSFORMS.build(dict(config))
     pixels = measure(open_source(args.data, suffixes=reader.suffixes), reader, images=args.images)
     for line in pixels.bad[:5]:
-        log_rank0(f'left out: {line}')
+        log_rank0(f'left out: {printable(line)}')
     if pixels.warning:
         log_rank0(f'warning: {pixels.warning}')
     log_rank0(f'{pixels.images:,} images of {reader.channels} channels ({reader.dtype}), {len(pixels.bad)} left out. '

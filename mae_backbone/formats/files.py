@@ -9,6 +9,7 @@ from typing import TypeVar
 from mae_backbone.data.bit_depth import NUM_SAMPLED, bit_depth_warning
 from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.utils.printable import printable
 
 ALLOW_OUTSIDE = 'MAE_BACKBONE_ALLOW_OUTSIDE'  # environment variable: images outside of the data root are read
 _LOG = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def decode_sample(split: str, paths: Sequence[str]) -> dict[str, tuple[int, int]
     errors = [result for result in results if isinstance(result, Exception)]
     if errors:
         raise DataError(f'{split}: {len(errors)} of {len(sample)} sampled images cannot be read: '
-                        + '; '.join(str(error) for error in errors[:3]))
+                        + '; '.join(printable(str(error)) for error in errors[:3]))
     warning = bit_depth_warning(sample[:NUM_SAMPLED])
     if warning:
         _LOG.warning('%s: %s (not needed if the config does so already)', split, warning)

@@ -14,6 +14,7 @@ from mae_backbone.data.files import open_regular
 from mae_backbone.data.index import Stamp, kept_table
 from mae_backbone.data.jpeg_header import JpegHeader
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.utils.printable import printable
 
 _EXIF_ORIENTATION = 0x0112
 _WITH_ORIENTATION = ('JPEG', 'PNG', 'TIFF', 'MPO')  # OpenCV applies the orientation of these formats
@@ -75,7 +76,7 @@ def read_sizes(split: str, paths: Sequence[str]) -> dict[str, StoredSize]:
     unreadable = [path for path, row in zip(paths, rows, strict=True) if not row[0]]
     if unreadable:
         raise DataError(f'{split}: {len(unreadable):,} of {len(paths):,} images cannot be read: '
-                        + '; '.join(str(_size_or_error(path)) for path in unreadable[:3]))
+                        + '; '.join(printable(str(_size_or_error(path))) for path in unreadable[:3]))
     return {path: StoredSize(*row) for path, row in zip(paths, rows, strict=True)}
 
 

@@ -2,6 +2,7 @@
 from collections.abc import Mapping
 
 from mae_backbone.formats.messages import first_few
+from mae_backbone.utils.printable import printable
 
 _NUM_ROWS = 20
 
@@ -16,7 +17,7 @@ def frequency_table(counts: Mapping[str, int], unit: str) -> list[str]:
     total = sum(counts.values()) or 1
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     absent = [name for name, count in ranked if not count]
-    lines = [f'    {name:<24.24} {count:>12,} {unit} {count / total:6.1%}'
+    lines = [f'    {printable(name):<24.24} {count:>12,} {unit} {count / total:6.1%}'
              for name, count in ranked[:_NUM_ROWS] if count]
     if len(ranked) - len(absent) > _NUM_ROWS:
         lines.append(f'    and {len(ranked) - len(absent) - _NUM_ROWS} more classes')

@@ -12,6 +12,7 @@ from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.registry import format_of
 from mae_backbone.utils.image_grid import title_bar, to_height
+from mae_backbone.utils.printable import printable
 
 
 def survey(spec: DatasetSpec, *, workers: int = 4,
@@ -48,7 +49,8 @@ def survey(spec: DatasetSpec, *, workers: int = 4,
     lines = [f'{len(images):,} images; {_size_ranges(list(sizes.values()))}',
              *_size_mismatches(data_format.stated_sizes(), sizes)]
     if errors:
-        lines.append(f'{len(errors):,} files cannot be read: ' + '; '.join(str(error) for error in errors[:5]))
+        lines.append(f'{len(errors):,} files cannot be read: '
+                     + '; '.join(printable(str(error)) for error in errors[:5]))
     return [f'{spec.split}: {line}' for line in lines + data_format.statistics(pixel_counts)]
 
 

@@ -10,9 +10,10 @@ from mae_backbone.data.image_header import SETTING
 from mae_backbone.formats import coco_file
 from mae_backbone.formats.check import check_data
 from mae_backbone.formats.coco_file import read_coco
-from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.dataset_spec import DataError, dataset_specs
 from mae_backbone.formats.image_headers import read_size
 from mae_backbone.planning.adapt_config import adapt_classes
+from mae_backbone.planning.report import survey
 
 POSIX = pytest.mark.skipif(os.name != 'posix', reason='special files and links')
 
@@ -98,3 +99,18 @@ def test_links_to_other_folders_are_followed(tmp_path: Path):
     cfg = label_map_config(tmp_path)
     adapt_classes(cfg)
     assert check_data(cfg, splits=['train'])[0].startswith('train: 3 images')
+
+
+def test_names_of_classes_and_images_take_one_line_of_a_report(tmp_path: Path):
+    content = coco_content()
+    content['categories'][0]['name'] = 'cell\nerror: \x1b[2J'
+    content['images'][0]['file_name'] = 'bad\nerror: fake.png'
+    write_coco(tmp_path, content)
+    (tmp_path / 'train' / 'bad\nerror: fake.png').write_bytes(b'x')
+    cfg = coco_config(tmp_path, masks=False)
+    adapt_classes(cfg)
+    spec, = dataset_specs(cfg, 'train')
+    lines = survey(spec)
+    assert not any('\n' in line or '\x1b' in line for line in lines)
+    assert any(r'cell\nerror: \x1b[2J' in line for line in lines)
+    assert any(r'bad\nerror: fake.png' in line for line in lines)
