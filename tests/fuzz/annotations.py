@@ -57,8 +57,16 @@ class AnnotationKind:
         """Writes the mutated annotations of an index outside of the data."""
         suffix = {'coco': '.json', 'label maps': '.png'}.get(self.kind, '.txt')
         path = self.folder / f'{index:06}{suffix}'
-        path.write_bytes(self._mutated(rng))
+        path.write_bytes(self._mutated(rng) if index else self.seed())
         return path
+
+    def seed(self) -> bytes:
+        """Annotations that are mutated."""
+        if self.kind == 'coco':
+            return json.dumps(coco_content('train2017')).encode()
+        if self.kind == 'label maps':
+            return (self.root / 'annotations' / 'training' / '1.png').read_bytes()
+        return (_LIST if self.kind == 'class list' else _COLORS.replace('car  ', 'car ')).encode()
 
     def _mutated(self, rng: random.Random) -> bytes:
         if self.kind == 'coco':

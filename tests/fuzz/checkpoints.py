@@ -92,8 +92,21 @@ class CheckpointKind:
         """Writes the mutated checkpoint of an index."""
         path = self.folder / f'{index:06}{SUFFIXES.get(self.kind, ".pth")}'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self._mutated(rng))
+        path.write_bytes(self._mutated(rng) if index else self.seed())
         return path
+
+    def seed(self) -> bytes:
+        """The file that is mutated."""
+        weights = dict(self.content['state_dict'])
+        if self.kind == 'safetensors':
+            return save(weights)
+        if self.kind.startswith('pickle'):
+            arrays = {f'backbone.net.{name.removeprefix("mae.encoder.")}': value.numpy()
+                      for name, value in weights.items()}
+            return pickle.dumps(dict(model=arrays), protocol=5 if self.kind.endswith('5') else 2)
+        if self.kind in SUFFIXES:
+            return _torch_file(dict(model=weights), _use_new_zipfile_serialization=self.kind == 'public')
+        return self.data
 
     def _mutated(self, rng: random.Random) -> bytes:
         if self.kind in SUFFIXES:
@@ -122,8 +135,9 @@ class CheckpointKind:
 
     def steps(self, path: Path, index: int) -> list[Step]:
         """Uses of a checkpoint."""
-        uses: dict[str, Callable[[], object]] = {
-            'pretrained': lambda: load_encoder(copy.deepcopy(self.encoder), path)}
+        uses: dict[str, Callable[[], object]] = {}
+        if self.task == 'pretraining':
+            uses['pretrained'] = lambda: load_encoder(copy.deepcopy(self.encoder), path)
         if self.kind not in SUFFIXES:
             uses['run'] = partial(self.use_run, path)
         if index % COMMANDS_OF == 0:
@@ -155,6 +169,8 @@ class CheckpointKind:
         cfg = copy.deepcopy(self.runs.configs[self.task])
         cfg.work_dir = str(path.with_suffix('.run'))
         cfg.experiment_name = path.stem
+        for key in ('test_cfg', 'test_dataloader', 'test_evaluator'):
+            cfg[key] = None
         try:
             train(cfg, resume=str(path))
         finally:

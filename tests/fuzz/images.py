@@ -142,10 +142,10 @@ class ImageKind:
 
     def write(self, index: int, rng: random.Random) -> Path:
         """Writes the mutated image of an index."""
-        name, data = rng.choice(list(self.seeds.items()))
+        name, data = rng.choice(list(self.seeds.items())[:None if index else 1])
         path = self.folder / f'{index:06}{Path(name).suffix}'
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes((mutate_png if self.kind == 'png' else mutate_bytes)(data, rng))
+        path.write_bytes((mutate_png if self.kind == 'png' else mutate_bytes)(data, rng) if index else data)
         return path
 
     def steps(self, path: Path, index: int) -> list[Step]:

@@ -4,8 +4,9 @@
 
 Images are counted together, checkpoints and annotations per kind. Each file is read in a forked process: a crash, a
 hang (20 s of processor time), an exit code other than 0 and 2, or more than 2 GB of memory is a fault. The exit code is
-1 if there is any; the files are kept then, with what was printed. The same command continues a run that was stopped,
-from its JSON file. A seed and the number of a file give the same file again: `--only KIND --first NUMBER`. Needs Linux.
+1 if there is any; the files are kept then, with what was printed. File 0 of each kind is not mutated and must be read.
+The same command continues a run that was stopped, from its JSON file. A seed and the number of a file give the same
+file again: `--only KIND --first NUMBER`. Needs Linux.
 """
 import argparse
 import json
@@ -126,6 +127,8 @@ def run_batch(name: str, kind, numbers: range, row: dict, args: argparse.Namespa
         row['peak memory (MB)'] = max(row['peak memory (MB)'], round(outcome.peak / 2**20))
         if number < len(steps):
             codes[outcome.input] = max(codes[outcome.input], abs(outcome.code))
+        if outcome.input.startswith('000000.') and outcome.code:  # not mutated
+            raise RuntimeError(f'{name}: the file without mutations is refused by {outcome.target}: {outcome.printed}')
         if outcome.fault:
             row[_FAULTS[outcome.fault]] += 1
             faults.append(dict(kind=name, fault=outcome.fault, **outcome._asdict()))
