@@ -99,7 +99,7 @@ def kinds(args: argparse.Namespace, folder: Path) -> Iterator[tuple]:
     if args.checkpoints and names:
         tasks = {name.split()[0] for name in names} & {*checkpoints.RUNS} | {'pretraining'}
         if {*names} & {*checkpoints.SUFFIXES}:
-            tasks.add('detection')
+            tasks.add('classification')
         runs = checkpoints.Runs(folder / 'runs', tuple(sorted(tasks)))
         for kind in names:
             yield f'checkpoint: {kind}', args.checkpoints, checkpoints.CheckpointKind(
