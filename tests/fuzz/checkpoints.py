@@ -148,7 +148,8 @@ class CheckpointKind:
         config, image, out = str(self.runs.config_path(self.task)), str(self.runs.image), path.with_suffix('.out')
         if self.kind in SUFFIXES:
             options = ['--pretrained', str(path), '--work-dir', str(out), '--epochs', '1']
-            return {'train --pretrained': lambda: main(['train', str(self.runs.config_path('classification')), *options])}
+            return {'train --pretrained': lambda: main([
+            'train', str(self.runs.config_path('classification')), *options])}
         if self.task == 'pretraining':
             return {'visualize': lambda: main(['visualize', config, str(path), image, '-o', f'{out}.png']),
                     'pretrain --resume': lambda: main(['pretrain', config, '--resume', str(path), '--work-dir',
