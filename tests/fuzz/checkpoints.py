@@ -147,9 +147,10 @@ class CheckpointKind:
     def _commands(self, path: Path) -> dict[str, Callable[[], object]]:
         config, image, out = str(self.runs.config_path(self.task)), str(self.runs.image), path.with_suffix('.out')
         if self.kind in SUFFIXES:
-            options = ['--pretrained', str(path), '--work-dir', str(out), '--epochs', '1']
-            return {'train --pretrained': lambda: main([
-            'train', str(self.runs.config_path('classification')), *options])}
+            train_config = str(self.runs.config_path('classification'))
+            options = ['--pretrained', str(path), '--work-dir', str(out), '--epochs', '1', '--cfg-options',
+                       'test_dataloader=None']  # which is there for `predict`
+            return {'train --pretrained': lambda: main(['train', train_config, *options])}
         if self.task == 'pretraining':
             return {'visualize': lambda: main(['visualize', config, str(path), image, '-o', f'{out}.png']),
                     'pretrain --resume': lambda: main(['pretrain', config, '--resume', str(path), '--work-dir',
