@@ -101,9 +101,7 @@ class CheckpointKind:
         if self.kind == 'safetensors':
             return save(weights)
         if self.kind.startswith('pickle'):
-            arrays = {f'backbone.net.{name.removeprefix("mae.encoder.")}': value.numpy()
-                      for name, value in weights.items()}
-            return pickle.dumps(dict(model=arrays), protocol=5 if self.kind.endswith('5') else 2)
+            return pickle.dumps(dict(model=_arrays(weights)), protocol=5 if self.kind.endswith('5') else 2)
         if self.kind in SUFFIXES:
             return _torch_file(dict(model=weights), _use_new_zipfile_serialization=self.kind == 'public')
         return self.data
@@ -119,7 +117,7 @@ class CheckpointKind:
 
     def _mutated_public(self, rng: random.Random) -> bytes:
         weights = dict(self.content['state_dict'])
-        arrays = {f'backbone.net.{name.removeprefix("mae.encoder.")}': value.numpy() for name, value in weights.items()}
+        arrays = _arrays(weights)
         public = dict(model=weights, args=argparse.Namespace(lr=1e-3), epoch=3)
         if self.kind == 'safetensors':
             return _mutated_safetensors(save(weights), rng)
@@ -192,6 +190,13 @@ class CheckpointKind:
         model = MODELS.build(self.runs.configs[self.task].model)
         load_model(model, content, path)
         draw_reconstructions(model, [torch.zeros(3, 16, 16, dtype=torch.uint8)], seed=0)
+
+
+def _arrays(weights: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The encoder as detectron2's model zoo has it."""
+    prefix = 'mae.encoder.'
+    return {f'backbone.net.{name.removeprefix(prefix)}': value.numpy() for name, value in weights.items()
+            if name.startswith(prefix)}
 
 
 def _torch_file(content: object, **options: object) -> bytes:
