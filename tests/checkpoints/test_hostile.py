@@ -96,6 +96,7 @@ def test_safetensors_with_too_many_names_are_refused(tmp_path: Path, monkeypatch
     ('meta.dataset_meta', lambda run: run['meta'].update(dataset_meta=[1])),
     ('meta.dataset_meta.classes', lambda run: run['meta']['dataset_meta'].update(classes=[3])),
     ('param_schedulers', lambda run: run['param_schedulers'][0].update(last_step='x')),
+    ('param_schedulers', lambda run: run['param_schedulers'][0].update(last_step=-2)),
     ('param_schedulers', lambda run: run['param_schedulers'][0].update(_last_value=3)),
     ('param_schedulers', lambda run: run['param_schedulers'][0].update(gamma=torch.zeros(2))),
     ('param_schedulers', lambda run: run['param_schedulers'].append(3))])

@@ -136,10 +136,10 @@ def test_results_come_from_finished_cells(experiment):
     cell = planned.cells()[3]
     (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text('{"values": {"top-1": 12.5}, "seconds": 1}')
     found = (cell.task, cell.data, cell.labels, cell.seed, cell.model, {'top-1': 12.5}, 1)
-    assert cell_results(planned) == [(*found, None)], 'of an earlier version'
+    assert cell_results(planned) == [(*found, None, [])], 'of an earlier version'
     (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text(
         '{"values": {"top-1": 12.5}, "seconds": 1, "environment": {"commit": "a"}}')
-    assert cell_results(planned) == [(*found, {'commit': 'a'})]
+    assert cell_results(planned) == [(*found, {'commit': 'a'}, [])]
 
 
 def test_a_config_that_does_not_exist_is_named(experiment):
