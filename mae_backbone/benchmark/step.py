@@ -177,7 +177,7 @@ def laps_of(model: MAEPretrainer, wrapper: GuardedOptimWrapper, clock: Clock | N
             yield
     finally:
         pixels.remove()
-        del wrapper.backward, wrapper.step  # type: ignore[method-assign]  # those of the class
+        del wrapper.backward, wrapper.step  # those of the class
 
 
 @contextmanager

@@ -105,12 +105,12 @@ def training_memory(model: nn.Module, wrapper: dict, batch: int) -> TrainingMemo
             return forward(images, mode='tensor').float().square().mean() if classifies else forward(images)
     optimizer = OPTIMIZERS.build(dict(wrapper['optimizer'], params=[nn.Parameter(torch.zeros(1))]))
     was_training, decided = model.training, getattr(model, 'compile_decided', True)
-    model.compile_decided = True  # a pretrainer would compile now, on tensors without data
+    vars(model)['compile_decided'] = True  # a pretrainer would compile now, on tensors without data
     try:
         memory = step_memory(module.train(), loss_of, optimizer)
     finally:
         model.train(was_training)
-        model.compile_decided = decided
+        vars(model)['compile_decided'] = decided
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     distillation = getattr(model, 'distillation', None)  # its teacher is no submodule

@@ -21,7 +21,7 @@ from mae_backbone.utils.image_grid import save_picture, side_by_side
 if TYPE_CHECKING:
     import supervision
 
-_SUPERVISION = 'to_supervision needs the package supervision: pip install supervision'
+_SUPERVISION = 'to_supervision needs the package supervision: pip install mae_backbone[supervision]'
 
 
 class Figure(ABC):
