@@ -88,8 +88,9 @@ def _is_scheduler(state: object) -> bool:
         return False
     values = state.get('_last_value', [])
     last_step = state.get('last_step', 0)  # -1 before the scheduler's beginning, as in a warm-up that others follow
-    return ((last_step == -1 or _is_number(last_step, _MAX_STEPS))
-            and _is_number(state.get('_global_step', 0), _MAX_STEPS) and isinstance(values, list) and all(type(value) in (int, float) for value in values))
+    begun = last_step == -1 or _is_number(last_step, _MAX_STEPS)
+    return (begun and _is_number(state.get('_global_step', 0), _MAX_STEPS)
+            and isinstance(values, list) and all(type(value) in (int, float) for value in values))
 
 
 def _is_plain(value: object) -> bool:
