@@ -119,7 +119,7 @@ def test_whole_detector_equals_detectron2(name: str, protocol: int, tmp_path: Pa
     load_model(model, read_run(stored(tmp_path / 'model_final.pkl', weights, protocol)), 'model_final.pkl')
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
     back = to_detectron2(source.state_dict())
-    assert back.keys() == {key for key in weights if 'pixel_mean' not in key and 'anchor' not in key}
+    assert back.keys() == {key for key in weights if 'pixel_mean' not in key and 'anchor_generator' not in key}
     assert all(np.array_equal(value, weights[key]) for key, value in back.items())
 
     there, regions = Heads(weights), torch.randn(5, 32, 7, 7)

@@ -48,14 +48,18 @@ def test_many_groups_are_cut_and_warnings_come_last():
 
 
 def test_report_reaches_the_logger_of_mmengine_which_mmdet_and_mmseg_use(monkeypatch: pytest.MonkeyPatch,
-                                                                       capsys: pytest.CaptureFixture):
+                                                                       capsys: pytest.CaptureFixture,
+                                                                       caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING, 'mae_backbone')
     monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
     MMLogger.get_instance('test-report', logger_name='test-report')
     say(LoadReport('a.pth', 'timm ViT', ''))
     assert 'weights from a.pth' in capsys.readouterr().out
 
 
-def test_report_is_printed_where_nothing_logs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+def test_report_is_printed_where_nothing_logs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture,
+                                              caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING, 'mae_backbone')
     monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())
     say(LoadReport('a.pth', 'timm ViT', ''))
     assert 'weights from a.pth' in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """12-bit values in 16-bit files are noticed by measure, check and training, and scaled alike by every reader."""
+import logging
 from pathlib import Path
 
 import cv2
@@ -52,6 +53,7 @@ def test_measure_warns_unless_the_reader_scales(images: Path):
 
 
 def test_training_warns_unless_the_reader_scales(images: Path, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.WARNING)
     UnlabeledImages(images, image_size=8, reader=SCALED)
     assert caplog.text == ''
     UnlabeledImages(images, image_size=8)

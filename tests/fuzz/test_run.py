@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -57,12 +58,14 @@ def test_peak_memory_is_that_of_each_step(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_small_run_has_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture):
-    code = run.main(['--images', '12', '--checkpoints', '4', '--annotations', '3', '--only', 'npy', 'shard',
-                     'pretraining content', 'class list', '--keep', str(tmp_path / 'faults'), '--json',
-                     str(tmp_path / 'run.json')])
-    assert code == 0, capsys.readouterr().out[-3000:]
+def test_small_run_has_no_fault(tmp_path: Path):
+    """In a process of its own, as it forks: threads of earlier tests would not survive."""
+    done = subprocess.run([sys.executable, run.__file__, '--images', '12', '--checkpoints', '4', '--annotations', '3',
+                           '--only', 'npy', 'shard', 'pretraining content', 'class list',
+                           '--keep', str(tmp_path / 'faults'), '--json', str(tmp_path / 'run.json')],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     rows = json.loads((tmp_path / 'run.json').read_text())['rows']
     assert rows.keys() == {'image: npy', 'image: shard', 'checkpoint: pretraining content', 'annotation: class list'}
     assert all(row['files'] == row['read'] + row['refused'] for row in rows.values())
-    assert 'image: npy | 6 |' in capsys.readouterr().out
+    assert 'image: npy | 6 |' in done.stdout

@@ -54,7 +54,7 @@ def test_run_is_measured_and_warned_of_equal_tokens(tmp_path: Path, monkeypatch:
     run = runner(tmp_path, [dict(type='mae_backbone.HealthHook', interval=1, images=6, batch_size=4)],
                  dict(by_epoch=True, max_epochs=2), interval=1)
     encoder = run.model.mae.encoder
-    monkeypatch.setattr(encoder, 'encode', lambda tokens: torch.ones(len(tokens), 1 + tokens.shape[1], 16)
+    monkeypatch.setattr(encoder, 'encode', lambda tokens, **_: torch.ones(len(tokens), 1 + tokens.shape[1], 16)
                         + 0 * type(encoder).encode(encoder, tokens))
     monkeypatch.setattr(health, '_JUDGED_AFTER', 1)
     monkeypatch.setattr(health, '_JUDGED_IMAGES', 2)
