@@ -110,5 +110,6 @@ def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MA
 def _size(weights: Mapping[str, Tensor]) -> str:
     """Width, number of blocks and predicted pixels of a decoder, for a message."""
     blocks = {name.split('.')[1] for name in weights if name.startswith('decoder_blocks.')}
-    return (f'width {len(weights["decoder_embed.weight"])}, {len(blocks)} blocks, '
-            f'{len(weights["decoder_pred.weight"])} pixels of a patch')
+    width, pixels = (len(weights[name]) if name in weights else 'unknown'
+                     for name in ('decoder_embed.weight', 'decoder_pred.weight'))
+    return f'width {width}, {len(blocks)} blocks, {pixels} pixels of a patch'

@@ -1,4 +1,4 @@
-"""Check a labeled data set before training: read every image, count classes and objects, draw samples.
+"""Check a data set before training: read every image, count classes and objects, draw samples.
 
 example:
   mae-backbone check mask-rcnn_vitdet-b_100e_coco --data-root coco -o samples.png
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
         log_rank0(f'samples: {args.out}')
     if problems:
         raise DataError('; '.join(dict.fromkeys(problems)))
-    log_rank0('no problems found')
+    log_rank0('nothing prevents a training')
 
 
 def _progress_bar(split: str) -> Callable[[int, int], None]:

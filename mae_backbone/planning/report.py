@@ -1,4 +1,4 @@
-"""Survey of a labeled data set: reads every file, counts sizes, classes and errors, and draws samples."""
+"""Survey of a data set: reads every file, counts sizes, classes and errors, and draws samples."""
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

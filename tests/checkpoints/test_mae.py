@@ -128,6 +128,14 @@ def test_without_a_decoder_it_stays_random_and_log_says_so(tmp_path: Path, log: 
     assert 'the file has no decoder: it starts from random weights' in log.text
 
 
+def test_decoder_without_its_last_layer_stays_random(tmp_path: Path, log: pytest.LogCaptureFixture):
+    model, weights = tiny(seed=1), torch.load(public_file(tiny(), tmp_path / 'mae.pth'))['model']
+    del weights['decoder_pred.weight']
+    torch.save(weights, tmp_path / 'mae.pth')
+    assert load_mae(model, tmp_path / 'mae.pth') is False
+    assert '(width 16, 1 blocks, unknown pixels of a patch; in the model' in log.text
+
+
 @pytest.mark.parametrize(('options', 'reason'), [
     (dict(decoder_width=24), '(width 16, 1 blocks, 192 pixels of a patch; in the model width 24, 1 blocks, 192'),
     (dict(patch_size=4, image_size=16), '108 pixels of a patch; in the model width 16, 1 blocks, 48 pixels')])

@@ -16,7 +16,7 @@ from helpers.small_sets import (
 from mmengine.config import Config
 from PIL import Image
 
-from mae_backbone.formats.dataset_spec import DatasetSpec, dataset_specs
+from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dataset_specs
 from mae_backbone.planning import report
 from mae_backbone.planning.adapt_config import adapt_classes
 from mae_backbone.planning.report import samples, survey
@@ -163,3 +163,25 @@ def test_samples_show_the_annotations(kind: str, tmp_path: Path):
     assert [picture.shape[0] for picture in drawn] == [88, 88]
     if kind == 'coco':
         assert {tuple(pixel) for pixel in drawn[0].reshape(-1, 3)} & {(122, 31, 31), (153, 31, 31)}  # a box in red
+
+
+def test_unlabeled_images_are_read_and_12_bits_are_noticed(tmp_path: Path):
+    dataset = dict(type='mae_backbone.UnlabeledImages', data_root=str(tmp_path))
+    spec = spec_of(Config(dict(train_dataloader=dict(dataset=dataset))))
+    for i in range(3):
+        Image.fromarray(np.full((8, 12), 4000 + i, np.uint16)).save(tmp_path / f'{i}.png')
+    (tmp_path / 'broken.png').write_bytes(b'nothing')
+    text = '\n'.join(survey(spec))
+    assert 'train: 4 images; width 12 to 12 pixels (median 12), height 8 to 8 pixels' in text
+    assert '1 files cannot be read' in text
+    assert 'broken.png' in text
+    assert '4,002 (12 bits)' in text
+    assert len(samples(spec)) == 3
+
+
+def test_only_files_of_color_images_are_surveyed(tmp_path: Path):
+    np.save(tmp_path / 'a.npy', np.zeros((8, 8, 5), np.float32))
+    dataset = dict(type='mae_backbone.UnlabeledImages', data_root=str(tmp_path),
+                   reader=dict(type='mae_backbone.ArrayReader'))
+    with pytest.raises(DataError, match='not color images'):
+        survey(spec_of(Config(dict(train_dataloader=dict(dataset=dataset)))))
