@@ -208,7 +208,8 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
     groups, stored = state.get('param_groups'), state.get('state')
     advice = 'Resume with the config that the run was started with, or start a new run from its weights (load_from)'
     if not isinstance(groups, list) or not isinstance(stored, dict) or not all(
-            isinstance(group, dict) and isinstance(group.get('params'), list) and is_finite_number(group.get('lr'))
+            isinstance(group, dict) and isinstance(group.get('params'), list)
+            and all(isinstance(index, int) for index in group['params']) and is_finite_number(group.get('lr'))
             and is_finite_number(group.get('initial_lr', 0)) for group in groups):
         raise CheckpointError(f'{path}: its optimizer has no groups of parameters, the file was changed or damaged: '
                               'copy it again')
@@ -221,9 +222,9 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
     names = _state_names(optimizer)
     problems = []
     for index, parameter in zip(indices, parameters, strict=True):
-        values = stored.get(index)
-        if values is None:
+        if index not in stored:
             continue  # a parameter without a step so far
+        values = stored[index]
         if not isinstance(values, dict) or (names is not None and values.keys() != names.keys()):
             problems.append(f'state of parameter {index}: other entries than {type(optimizer).__name__} keeps')
             continue
