@@ -240,7 +240,7 @@ _TENSOR_EDITS: list[Callable[[torch.Tensor, random.Random], object]] = [
     lambda value, rng: value.T if value.ndim == 2 else value[None],
     lambda value, rng: value.flatten()[:rng.choice([0, 1, 5])],
     lambda value, rng: torch.full_like(value, rng.choice([float('nan'), float('inf'), 1e30, 0]), dtype=torch.float32),
-    lambda value, rng: torch.zeros(1).expand(value.shape),
+    lambda value, rng: torch.zeros(()).expand(value.shape),
     lambda value, rng: torch.zeros(1).expand(rng.choice([10, 2**20, 2**24, 2**40])),
     lambda value, rng: value.flatten()[:1].reshape(()) if value.numel() else value,
     lambda value, rng: torch.zeros(0, rng.choice([1, 2**62])),
