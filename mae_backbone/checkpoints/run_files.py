@@ -194,7 +194,7 @@ def run_in(content: object, path: str | Path) -> dict:
     check_run(content, path)
     for key in ('cfg', 'config'):
         content['meta'].pop(key, None)
-    if 'message_hub' in content:
+    if content.get('message_hub'):  # empty in published files
         scalars = content['message_hub']['log_scalars']
         scalars.update({name: HistoryBuffer(*value) for name, value in scalars.items() if isinstance(value, History)})
     return content

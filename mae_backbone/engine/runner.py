@@ -178,7 +178,7 @@ class Runner(mmengine.runner.Runner):
         """
         checkpoint = self.load_checkpoint(filename)
         meta = checkpoint.get('meta', {})
-        if not {'epoch', 'iter'} <= meta.keys() or 'message_hub' not in checkpoint:
+        if not {'epoch', 'iter'} <= meta.keys() or not checkpoint.get('message_hub'):
             raise CheckpointError(f'{filename} cannot be resumed: it has no epoch, iteration or log history. To start '
                                   'a new run from its weights, pass load_from=CHECKPOINT without --resume')
         if meta['iter'] > self.train_loop.max_iters:

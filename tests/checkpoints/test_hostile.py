@@ -118,3 +118,9 @@ def test_control_characters_of_names_are_escaped(tmp_path: Path):
     message = refused(tmp_path / 'run.pth', data, read_run)
     assert '\x1b' not in message
     assert r'\x1b[2J' in message
+
+
+def test_run_with_an_empty_history_is_read(tmp_path: Path):
+    """As published files have it."""
+    (tmp_path / 'run.pth').write_bytes(torch_file(run_content() | dict(message_hub={})))
+    assert read_run(tmp_path / 'run.pth')['message_hub'] == {}
