@@ -233,6 +233,8 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
             shape = tuple(value.shape) if isinstance(value, Tensor) else ()
             if (names is not None or shape) and shape != expected_shape:
                 problems.append(f'{name} of parameter {index}: {shape} in the file, {expected_shape} expected')
+            elif names is not None and not isinstance(value, (Tensor, int, float)):
+                problems.append(f'{name} of parameter {index}: {value!r:.40} in the file, a number expected')
             elif isinstance(value, Tensor) and not is_finite(value):
                 problems.append(f'{name} of parameter {index}: NaN or infinite')
     if problems or not set(stored) <= set(indices):

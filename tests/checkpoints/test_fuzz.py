@@ -118,6 +118,7 @@ def state_of(change: Callable[[dict], None]) -> tuple[dict, nn.Module]:
      r'exp_avg of parameter 0: \(3,\) in the file, \(1, 1, 8\) expected'),
     (lambda state: state['state'][0].update(exp_avg=torch.full((1, 1, 8), torch.nan)), 'exp_avg of parameter 0: NaN'),
     (lambda state: state['state'][2].pop('exp_avg_sq'), 'other entries than AdamW keeps'),
+    (lambda state: state['state'][0].update(step=[1]), r'step of parameter 0: \[1\] in the file, a number expected'),
     (lambda state: state['state'].update({2: None}), 'other entries than AdamW keeps'),
     (lambda state: state['param_groups'][0]['params'].insert(0, [0]), 'no groups of parameters'),
     (lambda state: state['state'].update({99: {}}), 'states of unknown parameters'),

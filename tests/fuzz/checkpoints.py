@@ -222,7 +222,7 @@ def mutate_leaf(value: object, rng: random.Random) -> object:
     """Another tensor, array, log history or value of the same type."""
     if isinstance(value, torch.Tensor):
         return rng.choice(_TENSOR_EDITS)(value, rng)
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype.kind in 'biuf':
         return rng.choice([value[:0], value.T, value.astype('f8'), value * np.nan, value.astype('>f4'), value[None],
                            value.astype(bool), value.astype('U8'), np.array([None, 'x'], object), value.ravel()[:1]])
     if isinstance(value, HistoryBuffer):
