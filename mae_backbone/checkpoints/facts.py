@@ -1,4 +1,4 @@
-"""What a file says about its model besides the weights: heads, pixel normalization, activation, pooling."""
+"""Facts that a file states about its model: heads, pixel normalization, activation, pooling."""
 import json
 import re
 from argparse import Namespace

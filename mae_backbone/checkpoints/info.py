@@ -1,4 +1,4 @@
-"""What a checkpoint file is, on one page: layout, model, training, classes, results, and parts of the weights."""
+"""Summary of a checkpoint file on one page: layout, model, training, classes, results, and parts of the weights."""
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

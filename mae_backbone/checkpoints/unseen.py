@@ -1,4 +1,4 @@
-"""What shapes do not show: heads, pixel normalization, activation, pooling, epsilon. Nothing of it is guessed."""
+"""Checks of properties that shapes do not show: heads, pixel normalization, activation, pooling, epsilon."""
 from collections.abc import Mapping
 
 from torch import Tensor

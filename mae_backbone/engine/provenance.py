@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, besides its weights and config: `meta.mae_backbone` in the file."""
+"""Description of a run that each of its checkpoints holds as `meta.mae_backbone`."""
 import platform
 import shlex
 import subprocess

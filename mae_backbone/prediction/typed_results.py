@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -167,10 +168,7 @@ class DetectionResult(Result):
         Raises:
             ImportError: supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise ImportError(_SUPERVISION) from error
+        supervision = _import_supervision()
         return supervision.Detections(xyxy=self.boxes, mask=self.masks, confidence=self.scores, class_id=self.labels,
                                       data={'class_name': np.array(self.names, dtype=str)})
 
@@ -217,10 +215,7 @@ class SegmentationResult(Result):
         Raises:
             ImportError: supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise ImportError(_SUPERVISION) from error
+        supervision = _import_supervision()
         labels = np.unique(self.labels[self.labels < len(self.classes)]).astype(int)
         masks = self.labels[None] == labels[:, None, None]
         names = np.array([self.classes[label] for label in labels], dtype=str)
@@ -269,10 +264,7 @@ class ClassificationResult(Result):
         Raises:
             ImportError: supervision is not installed.
         """
-        try:
-            import supervision
-        except ImportError as error:
-            raise ImportError(_SUPERVISION) from error
+        supervision = _import_supervision()
         return supervision.Classifications(class_id=np.arange(len(self.scores)), confidence=self.scores)
 
 
@@ -322,3 +314,12 @@ def to_result(prediction: Any, task: str, source: Source, size: tuple[int, int],
     if task == 'segmentation':
         return SegmentationResult(source, size, classes, colors, decoding=decoding, labels=prediction)
     return ClassificationResult(source, size, classes, colors, decoding=decoding, scores=prediction)
+
+
+def _import_supervision() -> ModuleType:
+    """Raises ImportError with the command that installs it."""
+    try:
+        import supervision
+    except ImportError as error:
+        raise ImportError(_SUPERVISION) from error
+    return supervision

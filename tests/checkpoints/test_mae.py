@@ -129,7 +129,7 @@ def test_without_a_decoder_it_stays_random_and_log_says_so(tmp_path: Path, log: 
 
 
 def test_decoder_without_its_last_layer_stays_random(tmp_path: Path, log: pytest.LogCaptureFixture):
-    model, weights = tiny(seed=1), torch.load(public_file(tiny(), tmp_path / 'mae.pth'))['model']
+    model, weights = tiny(seed=1), torch.load(public_file(tiny(), tmp_path / 'mae.pth'), weights_only=True)['model']
     del weights['decoder_pred.weight']
     torch.save(weights, tmp_path / 'mae.pth')
     assert load_mae(model, tmp_path / 'mae.pth') is False

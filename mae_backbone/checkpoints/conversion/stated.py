@@ -1,4 +1,4 @@
-"""What a checkpoint states about its model besides the weights: our config, metadata of conversions, class names."""
+"""Facts that a checkpoint states about its model: our config, metadata of conversions, class names."""
 import contextlib
 import re
 from collections.abc import Mapping

@@ -60,7 +60,7 @@ class MAETarget(Target):
 
     def usage(self, model: StoredModel, path: str | Path) -> str:
         """As the code loads it."""
-        return f"model.load_state_dict(torch.load('{path}')['model'])"
+        return f"model.load_state_dict(torch.load('{path}', weights_only=True)['model'])"
 
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """Features, and logits if the head is linear, of timm's VisionTransformer."""
