@@ -248,7 +248,7 @@ class _Checker:
         return kept
 
     def data(self, cfg: dict) -> dict[str, Any]:
-        """What tests a model: data, metrics and loop. Their paths are checked by `check_paths`."""
+        """Parts of a config that test a model: data, metrics and loop. `check_paths` checks their paths."""
         keys = [key for key in ('test_dataloader', 'test_evaluator', 'test_cfg') if cfg.get(key) is not None]
         kept = {key: self.data_part(cfg[key], key) for key in keys}
         roots = [node['data_root'] for node in dicts_in(kept) if node.get('data_root')]
