@@ -74,8 +74,8 @@ def size_of(content: object) -> int:
 
 
 def remove_partial_files(folder: str | Path) -> list[Path]:
-    """Removes the checkpoints that a killed run was writing; returns their paths."""
-    paths = partial_files(folder, '*.pth')
+    """Removes what a killed run was writing in its folder, checkpoints and small files alike; returns their paths."""
+    paths = partial_files(folder)
     for path in paths:
         path.unlink(missing_ok=True)
     return paths

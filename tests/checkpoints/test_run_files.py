@@ -143,8 +143,9 @@ def test_run_with_only_damaged_checkpoints_is_refused(tmp_path: Path):
     assert latest_intact(tmp_path / 'absent', {}) is None
 
 
-def test_partial_files_of_killed_run_are_removed(tmp_path: Path):
+@pytest.mark.parametrize('name', ['.iter_2.pth.0a1b.part', '.last_checkpoint.0a1b.part', '.training.0a1b.part.png'])
+def test_partial_files_of_killed_run_are_removed(tmp_path: Path, name: str):
     save(tmp_path, 'iter_1.pth', 9)
-    (tmp_path / '.iter_2.pth.0a1b.part').write_bytes(b'x')
-    assert remove_partial_files(tmp_path) == [tmp_path / '.iter_2.pth.0a1b.part']
+    (tmp_path / name).write_bytes(b'x')
+    assert remove_partial_files(tmp_path) == [tmp_path / name]
     assert [path.name for path in tmp_path.iterdir()] == ['iter_1.pth']
