@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
 
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
-    from mae_backbone.cli.plan import fit_memory, print_plan
+    from mae_backbone.cli.run_plan import fit_memory, print_plan
     from mae_backbone.cli.training import last_checkpoint, prepare_training
     from mae_backbone.engine.provenance import results
     from mae_backbone.engine.runner import Runner

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     """Runs the command; returns the metrics of the last validation and the training loss."""
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
-    from mae_backbone.cli.plan import fit_memory, print_plan
+    from mae_backbone.cli.run_plan import fit_memory, print_plan
     from mae_backbone.cli.training import has_foreign_types, last_checkpoint, prepare_training
     from mae_backbone.engine.provenance import results
     from mae_backbone.engine.runner import Runner

@@ -1,7 +1,7 @@
 """Compares settings of a config that belong to the data with the images of the user: pixels, crops and anchors.
 
 A setting of another data set makes no run fail: it learns less. The warnings name what to write instead. They are
-computed from a sample of the images, see `fingerprint`, and from all boxes.
+computed from a sample of the images, see `image_sample`, and from all boxes.
 """
 import math
 import os
@@ -20,7 +20,7 @@ from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.formats.unlabeled import UnlabeledImages
 from mae_backbone.planning.anchors import anchor_warning
-from mae_backbone.planning.fingerprint import BoxSizes, ImageSample, box_sizes, sample_images
+from mae_backbone.planning.image_sample import BoxSizes, ImageSample, box_sizes, sample_images
 from mae_backbone.planning.pixel_normalization import FROM_CHECKPOINT
 from mae_backbone.planning.resizing import resized
 

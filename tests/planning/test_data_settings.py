@@ -18,7 +18,7 @@ from mae_backbone.formats.registry import formats_in
 from mae_backbone.planning import data_settings
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 from mae_backbone.planning.data_settings import setting_warnings
-from mae_backbone.planning.fingerprint import sample_images
+from mae_backbone.planning.image_sample import sample_images
 
 IMAGENET = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 DEMO = 'configs/demo/'
