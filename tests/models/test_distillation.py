@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError
-from mae_backbone.cli import plan
+from mae_backbone.cli import run_plan
 from mae_backbone.core.vit import ViT
 from mae_backbone.engine.runner import Runner
 from mae_backbone.models.pretrainer import MAEPretrainer
@@ -248,6 +248,6 @@ def test_plan_names_the_teacher_and_counts_its_memory(tmp_path: Path):
     images, options = write_images(tmp_path / 'images'), options_of(tmp_path, KINDS[0])
     runner = Runner.quietly_from_cfg(micro_config(tmp_path / 'run', images, **options))
     runner.model.load_teacher()
-    lines = plan.length_and_memory(runner)
+    lines = run_plan.length_and_memory(runner)
     assert any(line.startswith('teacher: 0.08 M parameters of') and 'block 6 of 8' in line for line in lines)
     assert 'GB expected' in lines[-1]
