@@ -25,7 +25,7 @@ RUN_KEYS = {
     'custom_hooks', 'data_preprocessor', 'load_from', 'resume', 'launcher', 'env_cfg', 'log_processor', 'log_level',
     'visualizer', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'tta', 'tta_model',
     'tta_pipeline', 'compile', 'tf32', 'val_dtype', 'cfg', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg',
-    'activation_checkpointing', 'efficient_conv_bn_eval',
+    'activation_checkpointing', 'efficient_conv_bn_eval', 'group_pattern',
     # Variables that the configs of mmdet and mmseg have at the top and build the others from.
     'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type', 'metainfo',
     'backend_args', 'max_epochs',
@@ -72,6 +72,8 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
     if args.data_root:
         from mae_backbone.planning.adapt_config import replace_data_root
         replace_data_root(cfg, args.data_root)
+    if getattr(args, 'group_pattern', None):
+        cfg.group_pattern = args.group_pattern
     cfg.launcher = getattr(args, 'launcher', 'none')
     cfg.work_dir = getattr(args, 'work_dir', None) or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     return cfg

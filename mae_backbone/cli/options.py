@@ -12,6 +12,13 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
                        help='override settings of the config, such as train_dataloader.batch_size=8')
 
 
+def add_group_pattern(group: argparse._ActionsContainer) -> None:
+    """Adds the option that keeps groups of images together in a made validation split."""
+    group.add_argument('--group-pattern', metavar='REGEX',
+                       help='if the data have no validation split: keep images together whose file names have the same '
+                            "match, such as '^(patient\\d+)_'; the part in parentheses is compared")
+
+
 def add_work_dir(parser: argparse._ActionsContainer) -> None:
     """Adds the option of the output folder."""
     parser.add_argument('--work-dir', metavar='DIR',

@@ -9,7 +9,7 @@ examples:
 import argparse
 from typing import TYPE_CHECKING
 
-from mae_backbone.cli.options import add_config_options, add_launcher, add_work_dir, positive_int
+from mae_backbone.cli.options import add_config_options, add_group_pattern, add_launcher, add_work_dir, positive_int
 
 if TYPE_CHECKING:
     from mae_backbone.engine.runner import Runner
@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help='test-time augmentation: flips, and the scales of the config (tta.ratios)')
     group.add_argument('--speed', type=positive_int, nargs='?', const=50, metavar='IMAGES',
                        help='measure the inference time on this many images (50) instead of the metrics')
+    add_group_pattern(group)
     add_work_dir(group)
     add_launcher(group)
 

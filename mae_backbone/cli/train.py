@@ -5,7 +5,7 @@ example:
 """
 import argparse
 
-from mae_backbone.cli.options import add_training_options, add_weights_options
+from mae_backbone.cli.options import add_group_pattern, add_training_options, add_weights_options
 
 RESUME_HINT = 'the same command with --resume continues'
 
@@ -15,6 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = add_training_options(parser)
     add_weights_options(parser, 'start the encoder from the weights of this file or folder: of mae-backbone, the '
                                 'public MAE code, timm, Hugging Face, mmpretrain, SAM, ...')
+    add_group_pattern(group)
     group.add_argument('--labels', type=float, metavar='FRACTION',
                        help='train on this fraction of the labeled images, such as 0.1; --seed selects them')
 

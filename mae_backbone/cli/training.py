@@ -10,6 +10,7 @@ from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.cli.config import make_folder
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.weights import set_weights
+from mae_backbone.formats.layout_cache import write_made_split
 from mae_backbone.planning.data_settings import setting_warnings
 
 
@@ -57,6 +58,8 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     if is_rank0():
         lines += setting_warnings(cfg)  # after the weights, which may set the normalization of the pixels
     make_folder(cfg.work_dir, '--work-dir')
+    if is_rank0():
+        lines += write_made_split(cfg, cfg.work_dir)
     return lines
 
 

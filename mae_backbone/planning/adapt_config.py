@@ -8,6 +8,7 @@ from mmengine.registry import DefaultScope
 
 from mae_backbone.formats.coco_file import without_byte_order_mark
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, dicts_in
+from mae_backbone.formats.layout_cache import read_layouts
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.utils.printable import printable
 
@@ -79,7 +80,7 @@ def _moved_path(path: str, old_roots: list[str], root: str) -> str | None:
 # ---- classes
 
 def adapt_classes(cfg: Config) -> list[str]:
-    """Takes the class names from the data if their format names them. Returns lines for the plan.
+    """Reads other layouts of the data, and takes the class names from the data. Returns lines for the plan.
 
     Sets the classes of every data set of that format in `cfg`, and every `num_classes` of its model. Classes are named
     by `categories` in COCO's format, of which a config may choose some; by `classes.txt` in the data root for label
@@ -89,8 +90,9 @@ def adapt_classes(cfg: Config) -> list[str]:
     Raises:
         DataError: the file with the class names is damaged.
     """
+    prepared = read_layouts(cfg)
     formats = [data_format for data_format in formats_in(cfg) if data_format.spec.is_local]
-    prepared = [line for data_format in formats for line in data_format.prepare()]
+    prepared += [line for data_format in formats for line in data_format.prepare()]
     _prepare_evaluators(cfg)
     for data_format in formats:
         names, origin = data_format.classes()

@@ -17,6 +17,7 @@ from mmengine.utils import is_abs
 from mae_backbone.checkpoints.config_text import config_in
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.formats.dataset_spec import dicts_in
+from mae_backbone.formats.layout_cache import is_written
 from mae_backbone.planning.adapt_config import replace_data_root
 
 SCOPES = ('mae_backbone', 'mmdet', 'mmseg', 'mmengine')
@@ -57,6 +58,8 @@ _NO_DATA = ('backend_args', 'file_client_args', 'outfile_prefix', 'format_only',
 _CODE = ('.pkl', '.pickle', '.npy', '.npz', '.py', '.pth', '.pt')
 # Stands for the folder of the data, which the user names.
 DATA_ROOT = 'DATA_ROOT'
+# Stands for the cache, which has files for data in other layouts. They are read again.
+LAYOUT_FILES = 'LAYOUT_FILES'
 
 
 def _is_timm_name(text: str) -> bool:
@@ -253,7 +256,9 @@ class _Checker:
         kept = {key: self.data_part(cfg[key], key) for key in keys}
         roots = [node['data_root'] for node in dicts_in(kept) if node.get('data_root')]
         root = cfg.get('data_root') if isinstance(cfg.get('data_root'), str) else next(iter(roots), '')
-        return kept | ({'data_root': root} if root else {})
+        pattern = cfg.get('group_pattern')
+        return kept | ({'data_root': root} if root else {}) | (
+            {'group_pattern': pattern} if isinstance(pattern, str) else {})
 
     def data_part(self, node: Any, key: str) -> Any:
         """A part of the test data: dicts with types of `_DATA_TYPES`, numbers and strings without '..'."""
@@ -266,6 +271,8 @@ class _Checker:
                     for name, value in node.items() if name not in _NO_DATA}
         if isinstance(node, (list, tuple)):
             return type(node)(self.data_part(value, f'{key}[{i}]') for i, value in enumerate(node))
+        if isinstance(node, str) and is_written(node):
+            return f'{LAYOUT_FILES}/{Path(node).name}'  # written again from the data
         in_classes = re.search(r'\.classes\[\d+\]$', key)
         return self.plain(node, key, allows=(lambda text: True) if in_classes else _is_inside)
 

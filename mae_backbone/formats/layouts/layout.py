@@ -1,0 +1,29 @@
+"""A layout of labeled data on disk: how it is recognized and read."""
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from mae_backbone.formats.layouts.labeled_set import LabeledSet
+
+_NUM_ENTRIES = 2000  # files of a folder that are examined to recognize a layout
+
+
+class Layout(NamedTuple):
+    """A layout.
+
+    Attributes:
+        name: as users know it, such as 'Pascal VOC'.
+        detect: whether a folder seems to have this layout. It reads a few files only.
+        read: reads a folder with this layout. Raises DataError for labels that cannot be used.
+    """
+
+    name: str
+    detect: Callable[[Path], bool]
+    read: Callable[[Path], LabeledSet]
+
+
+def first_files(folder: Path, pattern: str, count: int = 20) -> Iterator[Path]:
+    """Yields the first files that match a pattern; hidden files are left out."""
+    matches = (path for path in islice(folder.glob(pattern), _NUM_ENTRIES) if not path.name.startswith('.'))
+    return islice(matches, count)

@@ -1,0 +1,14 @@
+"""The list of all layouts. To add one, write a file with a `LAYOUT` and list it here."""
+from pathlib import Path
+
+from mae_backbone.formats.layouts import voc, yolo
+from mae_backbone.formats.layouts.layout import Layout
+
+# In the order in which they are tried.
+LAYOUTS: tuple[Layout, ...] = (yolo.LAYOUT, voc.LAYOUT)
+
+
+def find_layout(root: str | Path) -> Layout | None:
+    """Returns the layout that a folder has; None if it is not recognized."""
+    folder = Path(root)
+    return next((layout for layout in LAYOUTS if layout.detect(folder)), None) if folder.is_dir() else None
