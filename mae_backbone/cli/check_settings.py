@@ -51,13 +51,15 @@ _CLIP = _Rule('a dict such as dict(max_norm=1.0)', lambda value: value is None o
 _FRACTIONS = _Rule('two fractions in (0, 1], the smaller one first', lambda value: isinstance(value, (list, tuple)) and
                    len(value) == 2 and all(map(_is_number, value)) and 0 < value[0] <= value[1] <= 1)
 _PROBABILITY = _Rule('a number in [0, 1]', lambda value: _is_number(value) and 0 <= value <= 1)
-_DATASET = _Rule('a dict with the type of the data set, and an ann_file that is text', lambda value: isinstance(
-    value, dict) and 'type' in value and isinstance(value.get('ann_file') or '', str))
+_DATASET = _Rule('a dict with the type of the data set', lambda value: isinstance(value, dict) and 'type' in value)
+_NAMES = _Rule('a list of names', lambda value: value is None or isinstance(value, str) or (
+    isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)))
 _FLAG = _Rule('True or False', lambda value: isinstance(value, bool))
 _LIST = _Rule('a list of dicts with a type', lambda value: value is None or (isinstance(value, (list, tuple)) and all(
     isinstance(item, dict) or not isinstance(item, (str, int, float)) for item in value)))
 _SCHEDULE = _Rule('a dict or a list of dicts with a type', lambda value: isinstance(value, dict) or
                   _LIST.is_valid(value))
+_INIT = _Rule("a dict, such as dict(type='Pretrained', checkpoint='FILE')", lambda value: _SCHEDULE.is_valid(value))
 _FACTOR = _Rule('a number greater than 0 and at most 1', lambda value: _is_number(value) and 0 < value <= 1)
 
 _RULES = {
@@ -99,6 +101,20 @@ _RULES = {
     'train_dataloader.dataset.augment.re_prob': _PROBABILITY,
     'model.data_preprocessor.mean': _MEAN,
     'model.data_preprocessor.std': _STD,
+    'model.backbone.init_cfg': _INIT,
+    'model.encoder.init_cfg': _INIT,
+}
+# Of every data set, also of one inside of another.
+_DATASET_RULES = {
+    'ann_file': _Rule('text', lambda value: isinstance(value or '', str)),
+    'data_prefix': _Rule('a dict of folders, such as dict(img=\'train/\')', lambda value: value is None or isinstance(
+        value, str) or (isinstance(value, dict) and all(isinstance(folder or '', str) for folder in value.values()))),
+    'metainfo': _Rule('a dict, such as dict(classes=[...])', lambda value: value is None or isinstance(value, dict)),
+    'metainfo.classes': _NAMES,
+    'classes': _NAMES,
+    'pipeline': _LIST,
+    'filter_cfg': _Rule('a dict, such as dict(min_size=32)', lambda value: value is None or isinstance(value, dict)),
+    'filter_cfg.min_size': _NOT_NEGATIVE,
 }
 
 
@@ -115,7 +131,7 @@ _PARTS = {key: _of_each(rule) for rule, keys in (
                   'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'channels', 'decoder_width',
                   'decoder_heads', 'input_stride', 'strides', 'featmap_strides')),
         (_FROM_0, ('num_classes', 'window_size', 'num_convs', 'extra_levels')),
-        (_POSITIVE, ('mlp_ratio', 'scales', 'ratios')),
+        (_POSITIVE, ('mlp_ratio', 'scales', 'ratios', 'target_stds')),
         (_Rule('a number in [0, 1)', lambda value: _is_number(value) and 0 <= value < 1),
          ('drop_path_rate', 'dropout_ratio', 'label_smoothing')))
     for key in keys}
@@ -136,6 +152,10 @@ def check_settings(cfg: Config) -> None:
         for name, rule in _LOADER_RULES.items():
             if isinstance(loader, dict) and name in loader and not (name == 'batch_size' and loader[name] is None):
                 _check(f'{split}_dataloader.{name}', loader[name], rule)
+        for path, dataset in _datasets(loader, f'{split}_dataloader'):
+            for key, rule in _DATASET_RULES.items():
+                for value in _values(dataset, key):
+                    _check(f'{path}.{key}', value, rule)
     _check_parts(cfg.get('model'), 'model')
     schedule = cfg.get('param_scheduler') or []
     for index, scheduler in enumerate([schedule] if isinstance(schedule, dict) else schedule):
@@ -159,6 +179,17 @@ def _values(cfg: Any, key: str) -> Iterator[Any]:
         yield from _values(cfg[first], rest)
     else:
         yield cfg[first]
+
+
+def _datasets(node: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """Data sets of a dataloader, or of a data set that wraps or joins others, with their keys."""
+    for key in ('dataset', 'datasets'):
+        value = node.get(key) if isinstance(node, dict) else None
+        for index, dataset in enumerate(value if isinstance(value, (list, tuple)) else [value]):
+            if isinstance(dataset, dict):
+                own_path = f'{path}.{key}' + f'.{index}' * (value is not dataset)
+                yield own_path, dataset
+                yield from _datasets(dataset, own_path)
 
 
 def _check_parts(node: Any, path: str) -> None:

@@ -36,6 +36,9 @@ _VARIABLES = {'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'te
 # Options that set what people want to set with such a variable.
 _OPTIONS_FOR = {'max_iters': '--iters', 'max_epochs': '--epochs', 'data_root': '--data-root', 'base_lr': '--lr',
                 'lr': '--lr', 'batch_size': '--batch-size'}
+# Last parts of keys that the classes of the data set, and that --epochs, --iters, --batch-size and --seed set.
+_CLASS_KEYS = ('num_classes', 'classes')
+_LENGTH_KEYS = ('max_epochs', 'max_iters', 'val_interval', 'batch_size', 'seed')
 # Keys that commands set from options of their own.
 _OWN_OPTIONS = {'launcher': '--launcher', 'resume': '--resume'}
 
@@ -66,6 +69,7 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
     given = args.cfg_options or []
     options = dict(given) if isinstance(given, Mapping) else parse_options(given)
     check_keys(cfg, options)
+    _check_flags(cfg, options)
     _check_conflicts(args, options)
     cfg.merge_from_dict(options)
     check_settings(cfg)
@@ -106,6 +110,47 @@ def check_keys(cfg: Config, options: dict[str, object]) -> None:
             raise ValueError(f'--cfg-options {option}: unknown key {first!r}'
                              + (f'; did you mean {similar[0]!r}?' if similar else
                                 ', see the top-level keys of the config'))
+
+
+def check_kept(cfg: Config, args: argparse.Namespace) -> None:
+    """Refuses --cfg-options whose values the classes of the data, or other options, have replaced.
+
+    Raises:
+        ValueError: such an option.
+    """
+    given = args.cfg_options or []
+    for option, value in (dict(given) if isinstance(given, Mapping) else parse_options(given)).items():
+        now, last = _value_at(cfg, option), option.split('.')[-1]
+        same = (list(now) if isinstance(now, tuple) else now) == (list(value) if isinstance(value, tuple) else value)
+        if last in _CLASS_KEYS and not same:
+            raise ValueError(f'--cfg-options {option}={value} has no effect: it is {now} after reading the classes of '
+                             'the data. Leave it out, or change the data')
+        if (last in _LENGTH_KEYS or (last == 'lr' and args.lr)) and not same:
+            raise ValueError(f'--cfg-options {option}={value} has no effect: --epochs, --iters, --batch-size, --lr or '
+                             f'--seed has set it to {now}. Pass one of both')
+
+
+def _value_at(cfg: Config, option: str) -> object:
+    """The value at a dotted key, whose parts may be indices of lists; None if there is none."""
+    node: object = cfg
+    for key in option.split('.'):
+        if isinstance(node, (list, tuple)):
+            node = node[int(key)] if key.isdecimal() and int(key) < len(node) else None
+        else:
+            node = node.get(key) if isinstance(node, (dict, Config)) else None
+    return node
+
+
+def _check_flags(cfg: Config, options: dict[str, object]) -> None:
+    """Refuses text in place of True or False: Python takes any text for True.
+
+    Raises:
+        ValueError: such an option.
+    """
+    for option, value in options.items():
+        before = _value_at(cfg, option)
+        if isinstance(before, bool) and isinstance(value, str):
+            raise ValueError(f'--cfg-options {option}={value}: the config has {before} here, expected True or False')
 
 
 def _check_conflicts(args: argparse.Namespace, options: dict[str, object]) -> None:

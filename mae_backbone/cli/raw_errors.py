@@ -47,7 +47,8 @@ _ADVICE = (
 
 def explain_raw(error: BaseException) -> str | None:
     """Returns a message for an error that a setting of the config has caused, or None if its origin is not known."""
-    if not isinstance(error, _KINDS) or any(sign in str(error) for sign in _DEVICE):
+    is_known = isinstance(error, _KINDS) or type(error).__module__ == 'cv2'
+    if not is_known or any(sign in str(error) for sign in _DEVICE):
         return None
     frames = list(_frames(error))
     for rule in (_merging, _worker, _transform, _building, _metric, _module, _loader, _runner):

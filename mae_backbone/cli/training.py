@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from mae_backbone.checkpoints.run_files import resume_path
-from mae_backbone.cli.config import make_folder
+from mae_backbone.cli.config import check_kept, make_folder
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.weights import set_weights
 from mae_backbone.formats.layout_cache import write_made_split
@@ -55,6 +55,7 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     if args.epochs is not None or args.iters is not None:
         lines.append(set_length(cfg, epochs=args.epochs, iters=args.iters))
     lines.append(set_batch_and_lr(cfg, batch_size=args.batch_size, lr=args.lr))
+    check_kept(cfg, args)
     if is_rank0():
         lines += setting_warnings(cfg)  # after the weights, which may set the normalization of the pixels
     make_folder(cfg.work_dir, '--work-dir')

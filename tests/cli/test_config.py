@@ -1,4 +1,6 @@
 """Config files and options of the command line become the config of a run."""
+import argparse
+
 import pytest
 from mmengine.config import Config
 
@@ -63,3 +65,25 @@ def test_second_run_in_a_work_directory_is_refused_until_the_first_has_ended(tmp
     monkeypatch.setenv('RANK', '0')
     with cli_config.locked_work_dir(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(('option', 'given', 'refused'), [
+    ('train_cfg.max_iters=7', {}, True), ('train_cfg.max_iters=9', {}, False),
+    ('optim_wrapper.lr=0.1', {'lr': 0.2}, True), ('optim_wrapper.lr=0.1', {'lr': None}, False),
+    ('model.0.num_classes=7', {}, True), ('model.0.num_classes=3', {}, False)])
+def test_option_that_another_one_or_the_data_replace_is_refused(option: str, given: dict, refused: bool):
+    """Without --lr the learning rate of the config is scaled with the batch, which the plan shows."""
+    cfg = Config(dict(train_cfg=dict(max_iters=9), optim_wrapper=dict(lr=0.2), model=[dict(num_classes=3)]))
+    args = argparse.Namespace(**{'cfg_options': [option], 'lr': None} | given)
+    if not refused:
+        cli_config.check_kept(cfg, args)
+        return
+    with pytest.raises(ValueError, match='has no effect'):
+        cli_config.check_kept(cfg, args)
+
+
+def test_text_in_place_of_a_flag_is_refused():
+    cfg = Config(dict(model=[dict(use_sigmoid=False)]))
+    cli_config._check_flags(cfg, {'model.0.use_sigmoid': True, 'model.0.other': 'text'})
+    with pytest.raises(ValueError, match='expected True or False'):
+        cli_config._check_flags(cfg, {'model.0.use_sigmoid': 'maybe'})

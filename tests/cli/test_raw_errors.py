@@ -41,7 +41,35 @@ TASKS = {
         'model.mixup=5': 'mixup', 'train_dataloader.dataset.split=foo': 'foo',
         'train_dataloader.dataset.fraction=2': 'fraction', 'train_dataloader.dataset.augment.foo=1': 'foo',
         'train_dataloader.dataset.augment=5': 'augment', 'model.backbone.init_cfg.type=Foo': 'Foo'}}
-CASES = [(task, option, message) for task, own in TASKS.items() for option, message in (COMMON | own).items()]
+LABELED = {  # of detection and segmentation alike
+    'model.backbone.init_cfg=foo': 'init_cfg', 'model.backbone.patch_size=7': 'patch_size',
+    'model.data_preprocessor.mean=[1,2]': 'number for each channel', 'model.neck.type=Foo': 'Foo',
+    'model.neck.foo=1': 'foo', 'train_dataloader.batch_size=foo': 'batch_size',
+    'train_dataloader.dataset.data_prefix=5': 'data_prefix', 'train_dataloader.dataset.metainfo=5': 'metainfo',
+    'train_dataloader.dataset.metainfo.classes=5': 'classes', 'train_dataloader.dataset.pipeline=5': 'pipeline',
+    'train_dataloader.dataset.pipeline.0.type=Foo': 'Foo', 'train_dataloader.dataset.ann_file=5': 'ann_file',
+    'val_evaluator=None': 'val_evaluator', 'optim_wrapper.optimizer.lr=foo': 'lr'}
+TASKS['segmentation'] = LABELED | {
+    'model.decode_head.in_index=[0,1]': 'UPerHead', 'model.decode_head.pool_scales=5': 'pool_scales',
+    'model.decode_head.foo=1': 'foo', 'model.decode_head.loss_decode.type=Foo': 'Foo',
+    'model.decode_head.loss_decode.use_sigmoid=maybe': 'True or False', 'model.neck.rescales=[3,2,1,0.5]': 'rescales',
+    'model.backbone.relative_bias=foo': 'relative_bias', 'model.backbone.out_indices=[0,9]': 'out_indices',
+    'train_dataloader.dataset.reduce_zero_label=foo': 'True or False',
+    'train_dataloader.dataset.seg_map_suffix=.tif': 'seg_map_suffix',
+    'train_dataloader.dataset.pipeline.2.scale=(0,0)': 'Resize',
+    'train_dataloader.dataset.pipeline.3.crop_size=(0,0)': 'RandomCrop', 'val_evaluator.iou_metrics=[foo]': 'IoUMetric'}
+TASKS['detection'] = LABELED | {
+    'model.rpn_head.anchor_generator.scales=[]': 'scales', 'model.rpn_head.in_channels=8': 'in_channels',
+    'model.roi_head.bbox_head.bbox_coder.target_stds=[0,0,0,0]': 'target_stds', 'model.test_cfg=None': 'test_cfg',
+    'model.roi_head.bbox_roi_extractor.roi_layer.type=Foo': 'SingleRoIExtractor',
+    'model.train_cfg.rcnn.assigner.type=Foo': 'Foo', 'model.backbone.global_blocks=[9]': 'global_blocks',
+    'train_dataloader.dataset.ann_file=nowhere.json': 'nowhere.json', 'val_evaluator.metric=foo': 'metric',
+    'train_dataloader.dataset.filter_cfg=5': 'filter_cfg',
+    'train_dataloader.dataset.filter_cfg.min_size=foo': 'min_size',
+    'model.roi_head.mask_head.num_classes=5': 'after reading the classes of the data',
+    'train_dataloader.dataset.metainfo.classes=[foo]': 'after reading the classes of the data'}
+CASES = [(task, option, message) for task, own in TASKS.items()
+         for option, message in (own if own.keys() >= LABELED.keys() else COMMON | own).items()]
 
 
 @pytest.fixture(scope='module')
@@ -52,6 +80,8 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         root = tmp_path_factory.mktemp(task)
         cfg = run_config(task, root / 'work', write_data(task, root / 'data'), iterations=8)
         cfg.train_cfg.update({'max_epochs': 1} if 'max_epochs' in cfg.train_cfg else {'max_iters': 2})
+        if 'val_interval' in cfg.train_cfg:
+            cfg.train_cfg.val_interval = 2
         cfg.pop('work_dir')
         files[task] = root / 'config.py'
         cfg.dump(files[task])

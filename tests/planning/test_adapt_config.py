@@ -17,7 +17,7 @@ from mmengine.hub import get_config
 from mmseg.registry import DATASETS as SEG_DATASETS
 
 from mae_backbone.formats.dataset_spec import DataError, dataset_specs
-from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root, take_classes
 from mae_backbone.registry import DATASETS
 
 
@@ -133,6 +133,20 @@ def test_test_set_names_the_classes_without_training_data(tmp_path: Path) -> Non
     cfg = coco_config(tmp_path)
     assert adapt_classes(cfg) == [f'classes: 2 (cell, nucleus), from {path}']
     assert cfg.train_dataloader.dataset.dataset.dataset.metainfo.classes == ('cell', 'nucleus')
+
+
+def test_classes_of_a_checkpoint_are_taken_for_all_splits_and_heads(tmp_path: Path) -> None:
+    """As the data would set them, but for the data that are read."""
+    write_coco(tmp_path)
+    of_data, of_checkpoint = coco_config(tmp_path), coco_config('absent')
+    adapt_classes(of_data)
+    take_classes(of_checkpoint, ('cell', 'nucleus'))
+    assert of_checkpoint.model == of_data.model
+    for split in ('train', 'val', 'test'):
+        assert [spec.class_names for spec in dataset_specs(of_checkpoint, split)] == [['cell', 'nucleus']]
+    before = of_checkpoint.to_dict()
+    take_classes(of_checkpoint, ())
+    assert of_checkpoint.to_dict() == before
 
 
 @pytest.mark.parametrize('make', [coco_config, class_folder_config])
