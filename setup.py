@@ -82,10 +82,11 @@ setup(
     ],
     extras_require={
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6', 'mypy', 'import-linter', 'codespell', 'tifffile',
-                 'imagecodecs', 'scikit-learn', 'supervision'],
+                 'imagecodecs', 'scikit-learn', 'supervision', 'onnx', 'onnxruntime', 'onnxscript'],
         # Libraries whose checkpoints are read; tests/checkpoints/interop compares features with them.
         'test-interop': ['transformers>=5', 'lightly>=1.5', 'open_clip_torch'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
+        'export': ['onnx', 'onnxruntime', 'onnxscript'],
         'supervision': ['supervision'],  # to_supervision of predictions
         'hub': ['huggingface_hub'],  # from_pretrained and push_to_hub with repositories
         'wandb': ['wandb'],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mae_backbone.checkpoints.info import info
     from mae_backbone.cli.python_api import evaluate, pretrain, run_command, train
     from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking, random_mask
+    from mae_backbone.export.run import export
     from mae_backbone.models.backbone import ViTBackbone
     from mae_backbone.models.classifier import ViTClassifier
     from mae_backbone.models.pretrained import MAE, ViT
@@ -31,7 +32,7 @@ __version__ = '0.1.0'
 
 __all__ = [
     'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'TimmViT',
-    'ViT', 'ViTBackbone', 'ViTClassifier', 'evaluate', 'info', 'load', 'load_encoder', 'pretrain', 'publish',
+    'ViT', 'ViTBackbone', 'ViTClassifier', 'evaluate', 'export', 'info', 'load', 'load_encoder', 'pretrain', 'publish',
     'random_mask', 'run_command', 'train',
 ]
 
@@ -52,6 +53,7 @@ _MODULES = {
     'load': 'prediction.loading',
     'info': 'checkpoints.info',
     'publish': 'checkpoints.card',
+    'export': 'export',  # the folder itself, which is callable
     'evaluate': 'cli.python_api',
     'pretrain': 'cli.python_api',
     'train': 'cli.python_api',
@@ -63,7 +65,8 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = getattr(import_module(f'{__name__}.{_MODULES[name]}'), name)
+    module = import_module(f'{__name__}.{_MODULES[name]}')
+    value = module if _MODULES[name] == name else getattr(module, name)
     globals()[name] = value  # found without this function from now on
     return value
 

@@ -23,6 +23,7 @@ COMMANDS = {
     'info': 'print what a checkpoint file is',
     'publish': 'write a checkpoint without the state of its training, with a model card',
     'transfer': 'compare how well pretrained encoders transfer to a suite of tasks',
+    'export': 'export a model to an ONNX or .pt2 file',
     'convert': 'convert a checkpoint for timm, Hugging Face, mmpretrain, detectron2 or the public MAE code',
     'models': 'list public weights that --pretrained takes by name',
     'robustness': 'evaluate a classifier on corrupted images and on ImageNet variants',

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mae_backbone.core.chunked_attention import chunked_attention
+from mae_backbone.core.exporting import is_exporting, is_static
 from mae_backbone.core.recompute import MakeInput, recompute_inputs, recompute_linear_input
 from mae_backbone.core.relative_bias import bias_of, bias_table
 from mae_backbone.core.windows import Windows
@@ -106,6 +107,8 @@ class Attention(nn.Module):
 
 def attend_with_bias(q: Tensor, k: Tensor, v: Tensor, make_bias: MakeInput, *, recompute: bool = True) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v of q, k, v (B, heads, N, d); `make_bias` returns the bias (heads, N, N)."""
+    if is_exporting():
+        return F.scaled_dot_product_attention(q, k, v, make_bias().to(q.dtype)[None])
     if takes_chunks(q):
         return recompute_inputs(lambda bias: chunked_attention(q, k, v, table=bias), make_bias, recompute=recompute)
     return recompute_inputs(lambda bias: F.scaled_dot_product_attention(q, k, v, bias[None]),
@@ -132,6 +135,9 @@ def attend_with_relative_positions(q: Tensor, k: Tensor, v: Tensor, table_h: Ten
     make_terms = partial(distance_terms, q.unflatten(2, grid), recompute=recompute)
     rows = partial(make_terms, relative(table_h, grid[0]).to(q.dtype), axis=2)
     columns = partial(make_terms, relative(table_w, grid[1]).to(q.dtype), axis=3)
+    if is_exporting():  # an exported graph holds the bias, N x N
+        bias = (rows()[..., :, None] + columns()[..., None, :]).flatten(-2)
+        return F.scaled_dot_product_attention(q, k, v, bias)
     if takes_chunks(q):
         return recompute_inputs(partial(chunked_attention, q, k, v), rows, columns, recompute=recompute)
     return attend_folded(q, k, v, rows, columns, grid, recompute=recompute)
@@ -202,7 +208,7 @@ def takes_chunks(q: Tensor) -> bool:
 
 def relative(table: Tensor, size: int) -> Tensor:
     """table (2*n - 1, d) of any n -> (size, size, d); entry [i, j] belongs to the distance i - j."""
-    if len(table) != 2 * size - 1:
+    if not is_static(size) or len(table) != 2 * size - 1:
         table = F.interpolate(table.T[None], size=2 * size - 1, mode='linear')[0].T
     place = torch.arange(size, device=table.device)
     return table[place[:, None] - place[None, :] + size - 1]

@@ -115,7 +115,7 @@ def _chunks(B: int, heads: int, N: int) -> Iterator[tuple[Chunk, Chunk]]:
     """Covers all queries with chunks of about `CHUNK_SCORES` scores per thread; yields the queries and their keys."""
     room = CHUNK_SCORES * torch.get_num_threads()
     # Tokens of a head first, then heads, then images: a head that does not fit is cut into chunks of about equal size.
-    tokens = -(-N // max(1, min(round(N * N / room), N // MIN_QUERIES)))
+    tokens = -(-N // max(1, min(_rounded(N * N, room), N // MIN_QUERIES)))
     chunk_heads = min(heads, max(1, room // (N * tokens)))
     chunk_images = min(B, max(1, room // (N * tokens * chunk_heads)))
     for b in range(0, B, chunk_images):
@@ -123,6 +123,12 @@ def _chunks(B: int, heads: int, N: int) -> Iterator[tuple[Chunk, Chunk]]:
             which = slice(b, min(b + chunk_images, B)), slice(n, min(n + chunk_heads, heads))
             for i in range(0, N, tokens):
                 yield (*which, slice(i, min(i + tokens, N))), (*which, slice(0, N))
+
+
+def _rounded(a: int, b: int) -> int:
+    """round(a / b) for positive integers, without a float: half a unit goes to the even neighbor."""
+    quotient, rest = divmod(a, b)
+    return quotient + (2 * rest > b or (2 * rest == b and quotient % 2 == 1))
 
 
 def _scores(q: Tensor, k: Tensor, bias: Bias, queries: Chunk, keys: Chunk) -> Tensor:

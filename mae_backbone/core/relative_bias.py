@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mae_backbone.core.exporting import is_exporting, is_static
+
 EXTRA = 3  # entries at the end of a table: class token to patch, patch to class token, class token to itself
 
 
@@ -40,14 +42,29 @@ def bias_of(table: Tensor, table_grid: tuple[int, int], grid: tuple[int, int], *
     """
     h, w = grid
     distances = resized(table, table_grid, grid)[:-EXTRA].T.unflatten(1, (2 * h - 1, 2 * w - 1))
+    if is_exporting():  # ONNX has no unfold with a size that is known at run time only
+        index = (_differences(h, table.device)[:, None, :, None] * (2 * w - 1)
+                 + _differences(w, table.device)[None, :, None, :]).reshape(h * w, h * w)
+        bias = distances.flatten(1)[:, index]
+        return _with_class_token(bias, table) if class_token else bias
     # unfold gives [query row, query column, c, d] = distances[query row + c, query column + d], and the key in row k is
     # at c = h - 1 - k. Indexing with an N x N index would be slower, and its gradient an atomic sum.
     bias = distances.unfold(1, h, 1).unfold(2, w, 1).flip(3, 4).reshape(-1, h * w, h * w)
-    if not class_token:
-        return bias
+    return _with_class_token(bias, table) if class_token else bias
+
+
+def _differences(side: int, device: torch.device) -> Tensor:
+    """-> (side, side), place of the query minus place of the key, from 0 to 2*side - 2."""
+    place = torch.arange(side, device=device)
+    return place[:, None] - place[None, :] + side - 1
+
+
+def _with_class_token(bias: Tensor, table: Tensor) -> Tensor:
+    """bias (heads, L, L) between patches -> (heads, 1 + L, 1 + L) with the class token first."""
+    L = bias.shape[1]
     from_class, to_class, itself = table[-EXTRA:, :, None, None].unbind()  # each (heads, 1, 1)
-    first = torch.cat([itself, from_class.expand(-1, 1, h * w)], dim=2)
-    return torch.cat([first, torch.cat([to_class.expand(-1, h * w, 1), bias], dim=2)], dim=1)
+    first = torch.cat([itself, from_class.expand(-1, 1, L)], dim=2)
+    return torch.cat([first, torch.cat([to_class.expand(-1, L, 1), bias], dim=2)], dim=1)
 
 
 def resized(table: Tensor, table_grid: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -56,7 +73,7 @@ def resized(table: Tensor, table_grid: tuple[int, int], grid: tuple[int, int]) -
     timm does the same (`resize_rel_pos_bias_table_simple`). BEiT's own interpolation, at distances that grow
     geometrically, is not differentiable and needs square grids.
     """
-    if tuple(table_grid) == tuple(grid):
+    if is_static(grid) and tuple(table_grid) == tuple(grid):
         return table
     (h, w), (new_h, new_w) = table_grid, grid
     distances = table[:-EXTRA].T.reshape(1, -1, 2 * h - 1, 2 * w - 1)

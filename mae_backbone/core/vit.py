@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mae_backbone.core.attention import Attention
 from mae_backbone.core.checkpointing import checkpoint_every, run_block
+from mae_backbone.core.exporting import is_static
 from mae_backbone.core.masking import Mask
 from mae_backbone.core.patches import grid_size, sincos_positions
 from mae_backbone.core.recompute import recompute_linear_input
@@ -181,7 +182,7 @@ class ViT(nn.Module):
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings (1, 1 + h*w, D): the class token, then a grid of (h, w) patches."""
-        if tuple(grid) == self.grid:
+        if is_static(grid) and tuple(grid) == self.grid:
             return self.pos_embed
         return resample_abs_pos_embed(self.pos_embed, list(grid), list(self.grid), num_prefix_tokens=1,
                                       interpolation='bicubic', antialias=False)
@@ -197,12 +198,12 @@ class ViT(nn.Module):
         """tokens (B, N, D) -> (B, 1 + N, D); unchanged if the model has no class token."""
         if self.cls_token is None:
             return tokens
-        first = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        first = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         return torch.cat([first, tokens], dim=1)
 
     def _to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """tokens (B, L or 1 + L, D) -> (B, D, h, w)."""
-        maps = tokens[:, -grid[0] * grid[1]:].transpose(1, 2).unflatten(2, grid)
+        maps = tokens[:, self.cls_token is not None:].transpose(1, 2).unflatten(2, grid)
         return maps if self.channels_last and prefers_channels_last(maps) else maps.contiguous()
 
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mae_backbone.core.exporting import is_static
+
 
 class Windows(NamedTuple):
     """Squares of size*size patches that cover a grid of (h, w) patches, padded at the edges.
@@ -18,11 +20,13 @@ class Windows(NamedTuple):
     @property
     def padded_grid(self) -> tuple[int, int]:
         """(h, w) of the grid with its padding."""
-        h, w = (-(-(self._before + side) // self.size) * self.size for side in self.grid)  # rounded up
+        h, w = ((self._before + side + self.size - 1) // self.size * self.size for side in self.grid)  # rounded up
         return h, w
 
     def split(self, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
         """tokens (B, h*w, D) -> (B * windows, size*size, D), padded with `padding` (D,) or zeros."""
+        if not is_static(self.grid):
+            return self._gather_windows(tokens, padding)
         size, before, (h, w), (H, W) = self.size, self._before, self.grid, self.padded_grid
         tokens, padding = tokens.unflatten(1, (h, w)), tokens.new_zeros(1) if padding is None else padding
         # torch.cat rather than F.pad and torch.where, whose gradients take two more copies.
@@ -35,9 +39,31 @@ class Windows(NamedTuple):
 
     def join(self, windows: Tensor) -> Tensor:
         """windows (B * windows, size*size, D) -> tokens (B, h*w, D), without the padding: the inverse of `split`."""
+        if not is_static(self.grid):
+            return self._gather_tokens(windows)
         size, before, (h, w), (H, W), D = self.size, self._before, self.grid, self.padded_grid, windows.shape[-1]
         tokens = windows.reshape(-1, H // size, W // size, size, size, D).transpose(2, 3).reshape(-1, H, W, D)
         return tokens[:, before:before + h, before:before + w].flatten(1, 2)
+
+    def _gather_windows(self, tokens: Tensor, padding: Tensor | None) -> Tensor:
+        """`split` by an index that is computed from the sizes: slices and views of unknown sizes cannot be exported."""
+        (h, w), (H, W), size, D = self.grid, self.padded_grid, self.size, tokens.shape[-1]
+        place = torch.arange(H * W, device=tokens.device)  # in order of the windows, their rows and their columns
+        window, inner = place // (size * size), place % (size * size)
+        rows = window // (W // size) * size + inner // size - self._before
+        columns = window % (W // size) * size + inner % size - self._before
+        inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+        index = torch.where(inside, rows * w + columns, h * w)
+        last = (tokens.new_zeros(D) if padding is None else padding.to(tokens.dtype)).expand(tokens.shape[0], 1, D)
+        return torch.cat([tokens, last], dim=1)[:, index].reshape(-1, size * size, D)
+
+    def _gather_tokens(self, windows: Tensor) -> Tensor:
+        """`join` by an index."""
+        (h, w), (H, W), size, D = self.grid, self.padded_grid, self.size, windows.shape[-1]
+        place = torch.arange(h * w, device=windows.device)
+        rows, columns = place // w + self._before, place % w + self._before
+        window = rows // size * (W // size) + columns // size
+        return windows.reshape(-1, H * W, D)[:, (window * size + rows % size) * size + columns % size]
 
     @property
     def _before(self) -> int:

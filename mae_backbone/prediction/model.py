@@ -179,6 +179,7 @@ class TaskModel(Model, Generic[ResultT]):
     Attributes:
         classes: names of the classes.
         colors: (red, green, blue) of each class.
+        class_ids: of the classes in the annotations of the training.
     """
 
     def __init__(self, predictor: Predictor, path: Path, config: Config) -> None:
@@ -187,6 +188,7 @@ class TaskModel(Model, Generic[ResultT]):
         super().__init__(path, predictor.net, encoder, config=config, dtype=predictor.dtype,
                          decoding=predictor.decoding)
         self.predictor, self.classes, self.colors = predictor, predictor.classes, predictor.colors
+        self.class_ids = predictor.class_ids
 
     def predict(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,
                 overlap: float = 0.2, tta: bool = False, progress: bool = False) -> 'ResultT | list[ResultT]':

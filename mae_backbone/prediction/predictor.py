@@ -14,6 +14,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mae_backbone.checkpoints.published import KEY as DESCRIPTION
 from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.load_image import decoding_in
@@ -56,6 +57,7 @@ class Predictor:
         task: 'detection', 'segmentation' or 'classification'.
         classes: names of the classes.
         colors: (red, green, blue) of each class.
+        class_ids: of each class in the annotations of the training, as far as the checkpoint says; else the labels.
         decoding: how the images of the training were decoded; read yours alike.
 
     Raises:
@@ -80,6 +82,7 @@ class Predictor:
             meta = run['meta'].get('dataset_meta') or {}
             self.classes = _class_names(cfg, self.net, meta)
         self.colors = _class_colors(meta, len(self.classes))
+        self.class_ids = _class_ids(run['meta'], self.classes)
         self._set_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
 
     def _set_options(self, *, threshold: float, tile: int | None, overlap: float, tta: bool) -> None:
@@ -239,6 +242,17 @@ def _class_colors(meta: dict, num_classes: int) -> list[tuple[int, int, int]]:
     if isinstance(colors, (list, tuple)) and len(colors) == num_classes and all(map(_is_color, colors)):
         return [tuple(color) for color in colors]
     return palette(num_classes)
+
+
+def _class_ids(meta: dict, classes: Sequence[str]) -> list[int | str]:
+    """Ids that the checkpoint states for classes of these names, else 0, 1, ..."""
+    described = meta.get(DESCRIPTION)
+    stated = described.get('classes') if isinstance(described, dict) else None
+    entries = [one for one in stated if isinstance(one, dict)] if isinstance(stated, (list, tuple)) else []
+    ids = [one.get('id') for one in entries]
+    if [one.get('name') for one in entries] == list(classes) and all(isinstance(id_, (int, str)) for id_ in ids):
+        return ids  # type: ignore[return-value]  # checked
+    return list(range(len(classes)))
 
 
 def _is_color(value: object) -> bool:

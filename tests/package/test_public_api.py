@@ -13,7 +13,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize('name', mae_backbone.__all__)
 def test_public_name_is_imported_when_it_is_used(name: str):
-    assert getattr(mae_backbone, name).__name__ == name
+    assert getattr(mae_backbone, name).__name__.rpartition('.')[2] == name
+    assert callable(getattr(mae_backbone, name))
     assert name in dir(mae_backbone)
 
 

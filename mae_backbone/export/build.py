@@ -1,0 +1,197 @@
+"""Loaded models -> targets of an export."""
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mae_backbone.data.decode import DEFAULT
+from mae_backbone.engine.provenance import commit, versions
+from mae_backbone.export.encoder import EncoderOutputs
+from mae_backbone.export.modules import OUTPUT_NAMES, Activation, Chain, HalfPrecision, Maps, Pixels
+from mae_backbone.export.options import ExportOptions
+from mae_backbone.export.target import Axis, ExportError, ExportTarget, image_axes
+from mae_backbone.export.verify import HALF_LIMIT
+from mae_backbone.prediction.model import Classifier, Encoder, MaskedAutoencoder, Model
+from mae_backbone.prediction.onnx.description import ClassInfo, Description
+
+
+def build_target(model: Model, options: ExportOptions) -> ExportTarget:
+    """Builds the target of a loaded model. The model itself is not changed.
+
+    Raises:
+        ExportError: the model does not have the part, or cannot be exported with these options.
+    """
+    if options.part != 'model':
+        return _part(model, options)
+    for kind, build in BUILDERS.items():
+        if isinstance(model, kind):
+            return build(model, options)
+    raise ExportError(f'{model.path}: a model for {model.task} cannot be exported as a whole: take --part backbone')
+
+
+def _part(model: Model, options: ExportOptions) -> ExportTarget:
+    """Target of the backbone, or of the backbone and its neck."""
+    if options.activation != 'logits':
+        raise ExportError(f'--{options.activation} is for whole models: the outputs of a {options.part} are features')
+    neck = getattr(model.net, 'neck', None)
+    if options.part == 'pyramid' and neck is None:
+        raise ExportError(f'{model.path} has no neck: take --part backbone')
+    backbone = model.encoder if isinstance(model, (Encoder, MaskedAutoencoder, Classifier)) else model.net.backbone
+    if options.part == 'pyramid' or backbone is not model.encoder or len(getattr(backbone, 'out_indices', (-1,))) > 1:
+        module: nn.Module = Maps([backbone, neck] if options.part == 'pyramid' and neck is not None else [backbone])
+        kind = 'level' if options.part == 'pyramid' else 'features'
+        count = len(Maps.forward(_inference(module), example(model, options)))  # type: ignore[arg-type]
+        names = (kind,) if count == 1 else tuple(f'{kind}_{i}' for i in range(count))
+    else:
+        module = EncoderOutputs(backbone)
+        names = module.output_names
+    description = describe(model, options, task='features', multiple=patch_size(model))
+    return assemble(model, options, description, module, names)
+
+
+def encoder_target(model: Model, options: ExportOptions) -> ExportTarget:
+    """Target of an encoder or of the encoder of a MAE."""
+    return _part(model, ExportOptions(**{**vars(options), 'part': 'backbone'}))
+
+
+class ClassifierLogits(nn.Module):
+    """Classifier without softmax: images (B, C, H, W) -> logits (B, num_classes)."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, C, H, W) -> logits (B, num_classes)."""
+        return self.net.head(self.net.head_norm(self.net.features(images)))
+
+
+def classifier_target(model: Classifier, options: ExportOptions) -> ExportTarget:
+    """Target of a classifier.
+
+    Raises:
+        ExportError: `argmax`, which leaves no scores.
+    """
+    if options.activation == 'argmax':
+        raise ExportError('--argmax is for segmenters: a classifier without scores predicts nothing, take --softmax')
+    description = describe(model, options, task='classification', multiple=patch_size(model))
+    return assemble(model, options, description, ClassifierLogits(model.net), (OUTPUT_NAMES[options.activation],),
+                    finish=Activation(options.activation))
+
+
+def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, dynamic: tuple[str, ...] = ('batch',),
+             minimum: int | None = None, settings: Mapping[str, Any] | None = None,
+             prepare: Mapping[str, Any] | None = None) -> Description:
+    """Facts about the export of a model.
+
+    Args:
+        model, options: of the export.
+        task: as in `Description`.
+        multiple, minimum: of the sides of its input.
+        dynamic: the axes that are dynamic if the options do not say.
+        settings, prepare: as in `Description`; by default images are resized and cropped as in evaluations.
+
+    Raises:
+        ExportError: a size that is no multiple.
+    """
+    size = options.size or input_size(model)
+    if any(side % multiple or side < (minimum or multiple) for side in size):
+        raise ExportError(f'size={size[0]},{size[1]}: both sides must be multiples of {multiple} pixels, and at least '
+                          f'{minimum or multiple}')
+    mean, std = pixel_statistics(model.net)
+    names = getattr(model, 'classes', ()) if options.part == 'model' else ()
+    colors = getattr(model, 'colors', ())
+    classes = tuple(ClassInfo(number, name, color) for number, name, color
+                    in zip(getattr(model, 'class_ids', ()), names, colors, strict=True)) if names else ()
+    decoding = {name: value for name, value in model.decoding._asdict().items() if value != getattr(DEFAULT, name)}
+    return Description(
+        task=task, part=options.part, activation=options.activation if options.part == 'model' else '',
+        classes=classes, channels=channel_order(model), mean=mean, std=std,
+        preprocessing=options.preprocessing, image_size=size, dynamic=options.axes(dynamic), multiple=multiple,
+        minimum=minimum or multiple, prepare=dict(prepare or {'kind': 'evaluation'}), decoding=decoding,
+        settings=dict(settings or {}), source={'versions': versions(), 'commit': commit(), 'half': options.half})
+
+
+def assemble(model: Model, options: ExportOptions, description: Description, core: nn.Module,
+             output_names: tuple[str, ...], *, finish: nn.Module | None = None,
+             output_axes: Mapping[str, Mapping[int, str]] | None = None) -> ExportTarget:
+    """Puts pixels, precision and activation around the core of a model.
+
+    Args:
+        model, options: of the export.
+        description: of the file.
+        core: normalized images (B, C, H, W) float32 -> outputs.
+        output_names: of the outputs.
+        finish: applied to the output of the core, in float32.
+        output_axes: names of dynamic axes of the outputs; by default the first one is the batch.
+    """
+    core = _inference(copy.deepcopy(core).cpu())
+    images = example(model, options)
+    axes = image_axes(batch='batch' in description.dynamic, size='size' in description.dynamic,
+                      multiple=description.multiple, minimum=description.minimum)
+    modules = [HalfPrecision(core) if options.half else core, *([finish] if finish is not None else [])]
+    if options.preprocessing:
+        resizes = 'size' not in description.dynamic
+        modules.insert(0, Pixels(description, description.image_size if resizes else None))
+        images = (images * 60 + 127).clamp(0, 255).to(torch.uint8)
+        if resizes:
+            axes |= {2: Axis('height'), 3: Axis('width')}
+    module = _inference(Chain(*modules))
+    named: Mapping[str, Mapping[int, str]] = {name: {0: 'batch'} for name in output_names}
+    return ExportTarget(
+        module, (images,), ('images',), output_names, {'images': axes} if axes else {},
+        output_axes if output_axes is not None else named if 0 in axes else {}, description.to_metadata(),
+        limit=HALF_LIMIT if options.half else None)
+
+
+def example(model: Model, options: ExportOptions) -> Tensor:
+    """Normalized images (2, C, H, W), of the size of the export."""
+    height, width = options.size or input_size(model)
+    channels = getattr(model.encoder if model.encoder is not None else model.net.backbone, 'in_channels', 3)
+    return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+
+
+def input_size(model: Model) -> tuple[int, int]:
+    """(H, W) in pixels that a model is trained for."""
+    if isinstance(model, Classifier):
+        size = model.config.test_dataloader.dataset.get('image_size', 224) if model.config is not None else 224
+        return (size, size) if isinstance(size, int) else (size[0], size[1])
+    return model._image_size()
+
+
+def patch_size(model: Model) -> int:
+    """Sides of the images of a model are multiples of this number of pixels."""
+    return int(getattr(model.encoder if model.encoder is not None else model.net.backbone, 'patch_size', 1))
+
+
+def pixel_statistics(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of each channel that a model normalizes pixels with; () and () if it does not."""
+    preprocessor: Any = getattr(net, 'data_preprocessor', None)
+    if not getattr(preprocessor, '_enable_normalize', hasattr(preprocessor, 'mean')):
+        return (), ()
+    mean, std = (tuple(float(value) for value in getattr(preprocessor, name).flatten()) for name in ('mean', 'std'))
+    return mean, std
+
+
+def channel_order(model: Model) -> str:
+    """Order of the channels that the network takes; '' if they are no colors.
+
+    Images of mmdet and mmseg are loaded as BGR, those of classification and pretraining as RGB.
+    """
+    preprocessor: Any = getattr(model.net, 'data_preprocessor', None)
+    if getattr(model.encoder, 'in_channels', 3) != 3:
+        return ''
+    flips = bool(getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'channel_conversion',
+                                                                                False))
+    loaded = 'BGR' if model.task in ('detection', 'segmentation') else 'RGB'
+    return loaded if not flips else {'BGR': 'RGB', 'RGB': 'BGR'}[loaded]
+
+
+def _inference(module: nn.Module) -> Any:
+    return module.eval().requires_grad_(False)
+
+
+BUILDERS: dict[type, Callable[[Any, ExportOptions], ExportTarget]] = {
+    Classifier: classifier_target, Encoder: encoder_target, MaskedAutoencoder: encoder_target}

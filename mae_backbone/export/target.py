@@ -1,0 +1,76 @@
+"""A part of a model that is ready to be exported: module, inputs, names, and what the file says about itself."""
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Ours. Largest batch and largest side in pixels of a dynamic axis.
+MAX_BATCH, MAX_SIDE = 4096, 16384
+
+
+class ExportError(ValueError):
+    """A model or a part of it that cannot be exported as asked for."""
+
+
+class Axis(NamedTuple):
+    """A dynamic axis of an input.
+
+    Attributes:
+        name: such as 'batch', 'height' or 'width'.
+        multiple: sizes must be multiples of this number.
+        minimum, maximum: smallest and largest size.
+    """
+
+    name: str
+    multiple: int = 1
+    minimum: int = 1
+    maximum: int = MAX_SIDE
+
+
+@dataclass(frozen=True)
+class ExportTarget:
+    """What is exported.
+
+    Attributes:
+        module: takes and returns tensors only, in evaluation mode; no parameter requires a gradient.
+        inputs: examples. Sizes of dynamic axes must be 2 or more, and differ from the sizes of the model if it has
+            other code for these.
+        input_names, output_names: in the order of the arguments and of the results of the module.
+        dynamic: for each input the axes whose size may change. All other sizes are fixed.
+        output_axes: for each output names of its dynamic axes, for the reader of the file.
+        metadata: what the file says about itself, such as classes and pixel statistics.
+        compare: error of outputs against the expected ones, for verification; None for `verify.largest_error`.
+        limit: largest error that verification accepts; None for `verify.LIMIT`.
+    """
+
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    dynamic: Mapping[str, Mapping[int, Axis]] = field(default_factory=dict)
+    output_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    compare: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], float] | None = None
+    limit: float | None = None
+
+    def expected(self, *inputs: Tensor) -> list[np.ndarray]:
+        """Outputs of the module in PyTorch."""
+        with torch.no_grad():
+            outputs = self.module(*inputs)
+        return [one.numpy() for one in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
+
+    def with_metadata(self, **entries: str) -> 'ExportTarget':
+        """Returns the target with further entries of metadata."""
+        return replace(self, metadata={**self.metadata, **entries})
+
+
+def image_axes(*, batch: bool, size: bool, multiple: int = 1, minimum: int | None = None) -> dict[int, Axis]:
+    """Dynamic axes of images (B, C, H, W)."""
+    axes = {0: Axis('batch', maximum=MAX_BATCH)} if batch else {}
+    if size:
+        axes |= {axis: Axis(name, multiple, minimum or multiple, MAX_SIDE // multiple * multiple)
+                 for axis, name in ((2, 'height'), (3, 'width'))}
+    return axes

@@ -1,0 +1,58 @@
+"""torch.export: a target as a graph, and as a .pt2 file."""
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from mae_backbone.export.target import Axis, ExportError, ExportTarget
+from mae_backbone.utils.atomic_write import atomic_path
+
+METADATA = 'mae_backbone.json'  # in the archive: a JSON object of strings
+
+
+def trace(target: ExportTarget) -> ExportedProgram:
+    """Records the operations of a target.
+
+    Raises:
+        ExportError: the module cannot be recorded with these dynamic axes.
+    """
+    dims: dict[Axis, object] = {}
+    shapes = tuple({axis: _dim(spec, dims) for axis, spec in target.dynamic.get(name, {}).items()} or None
+                   for name in target.input_names)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter('ignore')
+        try:
+            return torch.export.export(target.module, target.inputs, dynamic_shapes=shapes, strict=False)
+        except Exception as error:  # of torch.export, dynamo or the module
+            axes = sorted({spec.name for axes in target.dynamic.values() for spec in axes.values()})
+            raise ExportError(f'torch.export cannot record the model with the dynamic axes {", ".join(axes) or "none"} '
+                              f'({reason(error)}): try fewer of them, --dynamic batch or --dynamic none') from error
+
+
+def save(program: ExportedProgram, metadata: Mapping[str, str], path: Path) -> None:
+    """Writes a graph to a .pt2 file. `torch.export.load` reads it; the metadata are its extra file `METADATA`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_path(path, keep_suffix=True) as temporary, warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        torch.export.save(program, str(temporary), extra_files={METADATA: json.dumps(dict(metadata))})
+
+
+def reason(error: BaseException) -> str:
+    """Type and first lines of an error of a library."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f'{type(error).__name__}: {" ".join(lines[:2])}'[:300]
+
+
+def _dim(spec: Axis, dims: dict[Axis, object]) -> object:
+    """Dimension of torch.export; axes that are equal share one."""
+    if spec not in dims:
+        low, high = -(-spec.minimum // spec.multiple), spec.maximum // spec.multiple
+        dim = Dim(f'{spec.name}_in_{spec.multiple}' if spec.multiple > 1 else spec.name, min=low, max=high)
+        dims[spec] = spec.multiple * dim if spec.multiple > 1 else dim
+    return dims[spec]

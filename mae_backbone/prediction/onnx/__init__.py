@@ -1,0 +1,1 @@
+"""Prediction with exported ONNX models on onnxruntime, without PyTorch's model code."""

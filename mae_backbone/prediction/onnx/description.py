@@ -1,0 +1,153 @@
+"""What an exported file says about itself: task, classes, pixels and sizes, as strings of its metadata.
+
+Metadata of a file are untrusted: values of another type, or out of their range, raise ValueError.
+"""
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from mae_backbone.data.decode import Decoding
+
+PREFIX = 'mae_backbone.'  # of the keys; other programs may add their own
+FORMAT = 1                # a reader refuses higher numbers
+TASKS = ('detection', 'segmentation', 'classification', 'features')
+# Ours. Limits of what a file may ask for.
+MAX_TEXT, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 2 ** 22, 100_000, 16384, 1024
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """A class: id in the annotations of the training, name, and color (red, green, blue)."""
+
+    id: int | str
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Description:
+    """Facts about an exported model.
+
+    Attributes:
+        task: 'detection', 'segmentation', 'classification' or 'features'.
+        part: what was exported: 'model', 'backbone' or 'pyramid'.
+        activation: what the outputs are: 'logits', 'softmax', 'argmax', or '' for features and detectors.
+        classes: in the order of the labels.
+        channels: order of the channels of the input `images`: 'RGB', 'BGR', or '' if they are no colors.
+        mean, std: for each channel in this order, on the scale of the pixels; () if pixels are not normalized.
+        preprocessing: the model takes pixels (0 to 255, RGB) and normalizes them itself. Otherwise the caller does,
+            with `mean` and `std`.
+        image_size: (H, W) in pixels of the input, or if it is dynamic the size of the training.
+        dynamic: names of the dynamic axes: 'batch', 'size'.
+        multiple: sides of the input are multiples of this number of pixels.
+        minimum: smallest side of the input in pixels.
+        prepare: how an image file becomes the input, see `prediction.onnx.prepare`.
+        decoding: of image files, the fields of `Decoding` that differ from its defaults.
+        settings: of the task, such as thresholds.
+        source: versions, commit and results, for readers.
+    """
+
+    task: str
+    part: str = 'model'
+    activation: str = ''
+    classes: tuple[ClassInfo, ...] = ()
+    channels: str = 'RGB'
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    preprocessing: bool = False
+    image_size: tuple[int, int] = (0, 0)
+    dynamic: tuple[str, ...] = ()
+    multiple: int = 1
+    minimum: int = 1
+    prepare: dict[str, Any] = field(default_factory=dict)
+    decoding: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Strings for the metadata of a file."""
+        values = {f'{PREFIX}{name}': value if isinstance(value, str) else json.dumps(value)
+                  for name, value in asdict(self).items()}
+        return {f'{PREFIX}format': str(FORMAT), **values}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> 'Description':
+        """Reads the metadata of a file.
+
+        Raises:
+            ValueError: the file was not exported by this package, by a newer version, or its metadata are damaged.
+        """
+        entries = {key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)}
+        if not entries:
+            raise ValueError('it was not written by `mae-backbone export`: its metadata name neither task nor classes')
+        if sum(map(len, entries.values())) > MAX_TEXT:
+            raise ValueError(f'its metadata have more than {MAX_TEXT:,} characters')
+        number = entries.get('format', '')
+        if not number.isdecimal() or not 1 <= int(number[:9]) <= FORMAT:
+            raise ValueError(f'its metadata have the format {number[:20]!r}, this version reads {FORMAT}: update '
+                             'mae_backbone')
+        try:
+            values = {one.name: _read(one.name, entries[one.name]) for one in fields(cls) if one.name in entries}
+            return cls(**values)._checked()
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+            raise ValueError(f'its metadata are damaged ({str(error)[:200]}): export the model again') from error
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(one.name for one in self.classes)
+
+    @property
+    def colors(self) -> list[tuple[int, int, int]]:
+        """Colors of the classes."""
+        return [one.color for one in self.classes]
+
+    def read_decoding(self) -> Decoding:
+        """How image files are decoded."""
+        return Decoding(**{key: tuple(value) if isinstance(value, list) else value
+                           for key, value in self.decoding.items()}).check()
+
+    def _checked(self) -> 'Description':
+        _check(self.task in TASKS, 'task', self.task)
+        _check(self.part in ('model', 'backbone', 'pyramid'), 'part', self.part)
+        _check(self.activation in ('', 'logits', 'softmax', 'argmax'), 'activation', self.activation)
+        _check(self.channels in ('', 'RGB', 'BGR'), 'channels', self.channels)
+        _check(len(self.classes) <= MAX_CLASSES, 'classes', len(self.classes))
+        _check(len(self.mean) == len(self.std) <= MAX_CHANNELS and all(map(_is_number, self.mean))
+               and all(_is_number(value) and value > 0 for value in self.std), 'mean and std', (self.mean, self.std))
+        _check(isinstance(self.preprocessing, bool), 'preprocessing', self.preprocessing)
+        sides = (*self.image_size, self.multiple, self.minimum)
+        _check(len(sides) == 4 and all(type(side) is int and 0 < side <= MAX_SIDE for side in sides), 'sizes', sides)
+        _check(set(self.dynamic) <= {'batch', 'size'}, 'dynamic', self.dynamic)
+        for name in ('prepare', 'decoding', 'settings', 'source'):
+            _check(isinstance(getattr(self, name), dict), name, getattr(self, name))
+        self.read_decoding()
+        return self
+
+
+def _read(name: str, text: str) -> Any:
+    if name in ('task', 'part', 'activation', 'channels'):
+        return text
+    value = json.loads(text)
+    if name == 'classes':
+        return tuple(_class(one) for one in value)
+    return tuple(value) if name in ('mean', 'std', 'image_size', 'dynamic') else value
+
+
+def _class(entry: dict[str, Any]) -> ClassInfo:
+    color, number = entry['color'], entry['id']
+    _check(isinstance(color, list) and len(color) == 3 and all(type(c) is int and 0 <= c <= 255 for c in color),
+           'color', color)
+    _check(isinstance(number, (int, str)), 'id', number)
+    return ClassInfo(number, str(entry['name']), (color[0], color[1], color[2]))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _check(fits: bool, name: str, value: object) -> None:
+    if not fits:
+        raise ValueError(f'{name} is {str(value)[:60]}')

@@ -1,0 +1,9 @@
+"""Optional packages of ONNX."""
+import importlib.util
+
+
+def require(*names: str) -> None:
+    """Raises ImportError with the pip command if a package is not installed."""
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f'ONNX files need {" and ".join(missing)}: pip install mae_backbone[export]')
