@@ -97,9 +97,12 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
         ExportError: a size that is no multiple.
     """
     size = options.size or input_size(model)
-    if any(side % multiple or side < (minimum or multiple) for side in size):
+    axes = options.axes(dynamic)
+    # torch.export makes a special case of one patch.
+    minimum = max(minimum or multiple, 2 * multiple if 'size' in axes else multiple)
+    if any(side % multiple or side < minimum for side in size):
         raise ExportError(f'size={size[0]},{size[1]}: both sides must be multiples of {multiple} pixels, and at least '
-                          f'{minimum or multiple}')
+                          f'{minimum}')
     mean, std = pixel_statistics(model.net)
     names = getattr(model, 'classes', ()) if options.part == 'model' else ()
     colors = getattr(model, 'colors', ())
@@ -109,8 +112,8 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
     return Description(
         task=task, part=options.part, activation=options.activation if options.part == 'model' else '',
         classes=classes, channels=channel_order(model), mean=mean, std=std,
-        preprocessing=options.preprocessing, image_size=size, dynamic=options.axes(dynamic), multiple=multiple,
-        minimum=minimum or multiple, prepare=dict(prepare or {'kind': 'evaluation'}), decoding=decoding,
+        preprocessing=options.preprocessing, image_size=size, dynamic=axes, multiple=multiple,
+        minimum=minimum, prepare=dict(prepare or {'kind': 'evaluation'}), decoding=decoding,
         settings=dict(settings or {}), source={'versions': versions(), 'commit': commit(), 'half': options.half})
 
 

@@ -40,7 +40,8 @@ class Verification:
 
     def __str__(self) -> str:
         sizes = ', '.join(f'{h}x{w}' for h, w in self.sizes)
-        return f'largest difference to PyTorch {self.error:.2e} (limit {self.limit:.0e}), {self.images} images of {sizes}'
+        return (f'largest difference to PyTorch {self.error:.2e} (limit {self.limit:.0e}), {self.images} images of '
+                f'{sizes}')
 
     def metadata(self) -> dict[str, str]:
         """Entry for the metadata of the file."""
