@@ -26,6 +26,8 @@ _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, A
             AssertionError, OverflowError, MemoryError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error)
 # The first pickle of a file of torch before 1.6.
 _MAGIC = 0x1950A86A20F9469CFC6C
+_MAX_DIRECTORY = 2**25  # bytes: more than 200,000 entries; an entry is a tensor
+_MAX_ZIP_END = 2**17  # bytes: the last record of a zip archive with a comment, and the records of zip64 before it
 
 
 class CheckpointError(ValueError):
@@ -87,7 +89,27 @@ def _read(path: Path, outline: bool) -> object:
 
 # --- zip archives of torch
 
+def check_directory(file: IO[bytes]) -> None:
+    """Refuses a zip archive with millions of entries: `zipfile` makes an object of half a kilobyte for each.
+
+    Raises:
+        ValueError: its directory, at its end, is larger than that of any checkpoint.
+    """
+    end = file.seek(0, io.SEEK_END)
+    file.seek(max(0, end - _MAX_ZIP_END))
+    tail = file.read()
+    start = tail.rfind(b'PK\5\6')
+    size = int.from_bytes(tail[start + 12:start + 16], 'little')
+    if size == 0xFFFFFFFF:  # the size is in the record of zip64 before
+        start = tail.rfind(b'PK\6\6', 0, start)
+        size = int.from_bytes(tail[start + 40:start + 48], 'little')
+    file.seek(0)
+    if size > _MAX_DIRECTORY:
+        raise ValueError(f'an archive with a directory of {size / 2**20:,.0f} MB')
+
+
 def _read_zip(file: IO[bytes], outline: bool) -> object:
+    check_directory(file)
     with zipfile.ZipFile(file) as archive:
         entries = _checked_entries(archive, size=file.seek(0, 2))
         pickles = [name for name in entries if name.endswith('/data.pkl')]

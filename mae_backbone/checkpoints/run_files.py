@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from mae_backbone.checkpoints.decoding import History
 from mae_backbone.checkpoints.detectron2 import from_detectron2
 from mae_backbone.checkpoints.published import read_checkpoint
-from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.reading import CheckpointError, check_directory
 from mae_backbone.checkpoints.run_content import check_run
 from mae_backbone.checkpoints.sharding import scatter_shard
 from mae_backbone.checkpoints.state_dicts import check_finite, few, is_finite, mismatches, weights_in
@@ -162,8 +162,10 @@ def _age(file: Path) -> int:
 def find_corruption(path: Path) -> str | None:
     """Why a checkpoint is damaged, by its checksums; None if it is intact."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
+        with open(path, 'rb') as file:
+            check_directory(file)
+            with zipfile.ZipFile(file) as archive:
+                bad = archive.testzip()
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         return str(error) or type(error).__name__
     return None if bad is None else f'checksum of {bad}'

@@ -1,4 +1,5 @@
 """Small checkpoint files that would take gigabytes or hours are refused at once."""
+import io
 import json
 import pickle
 import struct
@@ -12,7 +13,7 @@ import torch
 from helpers.run_checkpoints import run_content, torch_file
 from mmengine.logging import HistoryBuffer
 
-from mae_backbone.checkpoints import safe_pickle, safetensors_file
+from mae_backbone.checkpoints import reading, safe_pickle, safetensors_file
 from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.checkpoints.run_files import read_run
 
@@ -44,6 +45,22 @@ def test_pickles_of_too_many_objects_are_refused(tmp_path: Path, monkeypatch: py
     """A byte makes a set of 216 bytes."""
     monkeypatch.setattr(safe_pickle, '_MAX_OPCODES', 1000)
     assert 'more than 1,000 opcodes' in refused(tmp_path / 'a.pkl', b'\x80\x04(' + b'\x8f' * 1000 + b'l.')
+
+
+@pytest.mark.parametrize('zip64', [False, True])
+def test_archives_of_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zip64: bool):
+    torch.save({str(index): torch.zeros(1) for index in range(20)}, tmp_path / 'a.pth')
+    data = (tmp_path / 'a.pth').read_bytes()
+    end = data.rindex(b'PK\5\6')
+    size = int.from_bytes(data[end + 12:end + 16], 'little')
+    if zip64:
+        data = (data[:end] + b'PK\6\6' + bytes(36) + size.to_bytes(8, 'little') + bytes(8) + data[end:end + 12]
+                + b'\xff' * 4 + data[end + 16:])
+    reading.check_directory(io.BytesIO(data))
+    monkeypatch.setattr(reading, '_MAX_DIRECTORY', size)
+    reading.check_directory(io.BytesIO(data))
+    monkeypatch.setattr(reading, '_MAX_DIRECTORY', size - 1)
+    assert 'an archive with a directory of' in refused(tmp_path / 'a.pth', data)
 
 
 def test_arrays_and_tensors_that_repeat_their_data_are_refused(tmp_path: Path):
