@@ -49,7 +49,7 @@ def measure(args: argparse.Namespace, data_root: str | Path) -> Report:
     result = [Side(args.images / statistics.median(times[i]), memory[i],
                    {'images': args.images, 'model': model, 'work': work})
               for i, work in enumerate(('decode, forward, float16 to the disk', 'forward'))]
-    return Report('features', describe(device), result[0], result[1], ratio_spread(*times))
+    return Report('features', describe(device), result[0], result[1], ratio_spread(*times), against='forward')
 
 
 def extraction(data_root: str, *, workers: int = 0, batch: int, **options: Any) -> Callable[[], None]:

@@ -1,77 +1,46 @@
-"""Data loading in images per second of a CPU core, against torchvision's transforms on PIL images, same crops."""
+"""Data loading in images per second of a CPU core, against torchvision's transforms on PIL images."""
 import argparse
-import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest import mock
 
 import cv2
 import numpy as np
-import PIL
 import simplejpeg
 import torch
-import torchvision
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
-from torchvision.transforms import functional as F
+from torch.utils.data import DataLoader, Dataset
 
+import mae_backbone
 from mae_backbone.benchmark.measurement import describe, peak_memory
+from mae_backbone.benchmark.peers.peer import LoaderPeer
+from mae_backbone.benchmark.peers.registry import find_peer
 from mae_backbone.benchmark.report import Report, Side, ratio_spread, table
 from mae_backbone.benchmark.synthetic_images import write_photographs
 from mae_backbone.data import decode
 from mae_backbone.data.batch import as_is
-from mae_backbone.data.counter_rng import uniforms
-from mae_backbone.data.crops import NUM_UNIFORMS, random_box
 from mae_backbone.data.sampler import Draw, PretrainBatchSampler, PretrainSampler
-from mae_backbone.data.sources import Source, open_source
 from mae_backbone.data.unlabeled import UnlabeledImages
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Parts = dict[str, float]
-
-
-class PlainImages(Dataset):
-    """Reference data set: PIL as in torchvision's ImageFolder, then the transforms of MAE's `main_pretrain.py`.
-
-    A batch is float32 (B, 3, H, W), normalized. A `Draw` gives the same crop and flip as in `UnlabeledImages`.
-    """
-
-    def __init__(self, source: Source, image_size: tuple[int, int]) -> None:
-        self.source, self.image_size = source, image_size
-        self.parts: Parts = dict.fromkeys(('read', 'decode', 'crop and resize', 'to floats'), 0.0)
-
-    def __getitem__(self, draw: Draw) -> Tensor:
-        clock = [time.process_time()]
-        flip, *numbers = uniforms(np.array([draw.seed]), 1 + NUM_UNIFORMS, stream=1)[0]
-        data = self.source.read(draw.index)
-        clock.append(time.process_time())
-        image = Image.open(io.BytesIO(data)).convert('RGB')
-        clock.append(time.process_time())
-        box = random_box(image.height, image.width, numbers, (0.2, 1.0))
-        image = F.resized_crop(image, *box, list(self.image_size), F.InterpolationMode.BICUBIC)
-        image = F.hflip(image) if flip < 0.5 else image
-        clock.append(time.process_time())
-        image = F.normalize(F.to_tensor(image), MEAN, STD)
-        clock.append(time.process_time())
-        for name, seconds in zip(self.parts, np.diff(clock), strict=True):
-            self.parts[name] += seconds
-        return image
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
     """Runs the benchmark. Returns the content of its JSON file, and a table."""
-    report = measure(args.data_root, baseline_root=args.baseline_root, generate=args.generate,
-                     image_size=args.image_size, batch_size=args.batch, images=args.images, rounds=args.rounds)
+    report = measure(args.data_root, find_peer('loader', args.against, args.peer_root),
+                     baseline_root=args.baseline_root, generate=args.generate, image_size=args.image_size,
+                     batch_size=args.batch, images=args.images, rounds=args.rounds)
     return report.to_dict(), table(report)
 
 
-def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | None = None, generate: int = 256,
-            image_size: int = 224, batch_size: int = 64, images: int = 512, rounds: int = 5) -> Report:
+def measure(data_root: str | Path | None = None, peer: LoaderPeer | None = None, *,
+            baseline_root: str | Path | None = None, generate: int = 256, image_size: int = 224, batch_size: int = 64,
+            images: int = 512, rounds: int = 5) -> Report:
     """Measures images per second of one CPU core.
 
     Both load the same draws in turn, batch by batch, in one process with one thread. Seconds are CPU time, and of each
@@ -80,6 +49,7 @@ def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | 
 
     Args:
         data_root: as in `open_source`; None: synthetic images in a temporary folder.
+        peer: what is compared with; None: the plain form.
         baseline_root: images that the baseline reads, if data_root holds shards of them; None: it reads data_root too.
         generate: number of synthetic images, of 500x375 pixels.
         image_size, batch_size: of the crops.
@@ -87,30 +57,58 @@ def measure(data_root: str | Path | None = None, *, baseline_root: str | Path | 
         rounds: number of times that each batch is loaded by both.
 
     Raises:
-        ValueError: the two roots hold different numbers of images; and the errors of `open_source`.
+        ValueError: the two roots do not hold the same images; and the errors of `open_source`.
     """
+    peer = find_peer('loader', 'plain') if peer is None else peer
     if data_root is None:
         with TemporaryDirectory() as folder:
-            write_photographs(folder, generate)
-            return measure(folder, image_size=image_size, batch_size=batch_size, images=images, rounds=rounds)
-    roots = {'ours': data_root, 'baseline': baseline_root or data_root}
+            write_photographs(Path(folder, 'photographs'), generate)
+            return measure(folder, peer, image_size=image_size, batch_size=batch_size, images=images, rounds=rounds)
+    roots = str(data_root), str(baseline_root or data_root)
     with one_thread():
-        ours, baseline = UnlabeledImages(roots['ours'], image_size=image_size), PlainImages(
-            open_source(roots['baseline']), (image_size, image_size))
-        if len(ours) != len(baseline.source):
-            raise ValueError(f'{data_root} holds {len(ours)} images and {baseline_root} {len(baseline.source)}: they '
-                             'must be the same images in the same order')
+        ours, baseline = UnlabeledImages(roots[0], image_size=image_size), peer.dataset(roots[1], image_size)
+        load_baseline = partial(peer.load_batch, baseline)
         draws = _draws(len(ours), batch_size, images)
-        seconds, ratios = _cpu_seconds(partial(load, ours), partial(load, baseline), draws, rounds)
-        walls = _worker_seconds(ours, baseline, draws, rounds)
-        parts = _parts_of_ours(ours, draws), _parts_of_baseline(baseline, draws)
-        memory = [peak_memory(_prepare, name, str(root), image_size, draws[:4], device=torch.device('cpu'))
-                  for name, root in roots.items()]
-        machine = describe(torch.device('cpu'))
+        _check_images(ours, peer, baseline, roots, draws[0])
+        seconds, ratios = _cpu_seconds(ours.__getitems__, load_baseline, draws, rounds)
+        walls = _worker_seconds(ours, Batches(peer, baseline), draws, rounds)
+        parts = _parts_of_ours(ours, draws), _parts_of_baseline(baseline, load_baseline, draws)
+        cpu = torch.device('cpu')
+        memory = [peak_memory(_prepare, roots[0], image_size, draws[:4], device=cpu),
+                  peak_memory(_prepare_baseline, peer, roots[1], image_size, draws[:4], device=cpu, imports=peer.load)]
+        machine = describe(cpu)
     number = sum(map(len, draws))
-    sides = [Side(number / seconds[i], memory[i], settings(name) | {'data': str(roots[name]), 'images': number},
-                  parts[i], {'images_per_second_of_a_worker': number / walls[i]}) for i, name in enumerate(roots)]
-    return Report('loader', machine, sides[0], sides[1], ratios)
+    settings = [settings_of_ours(), peer.settings() | {'code': peer.code(), 'crops': 'as ours' if peer.same_crops else
+                                                       'its own, of the same distribution'}]
+    sides = [Side(number / seconds[i], memory[i], settings[i] | {'data': roots[i], 'images': number},
+                  parts[i], {'images_per_second_of_a_worker': number / walls[i]}) for i in (0, 1)]
+    return Report('loader', machine, sides[0], sides[1], ratios, against=peer.title)
+
+
+def _check_images(ours: UnlabeledImages, peer: LoaderPeer, baseline: Any, roots: tuple[str, str],
+                  draws: list[Draw]) -> None:
+    """Raises ValueError if both sides do not load batches of one size from the same images in the same order."""
+    if len(ours) != len(baseline):
+        raise ValueError(f'{roots[0]} holds {len(ours)} images and {roots[1]} {len(baseline)} for {peer.title}: they '
+                         'must be the same images in the same order')
+    if roots[0] == roots[1] and not peer.same_crops:
+        for index, name in enumerate(peer.names(baseline)):
+            if Path(ours.source.name(index)).name != Path(name).name:
+                raise ValueError(f'image {index} is {ours.source.name(index)} for us and {name} for {peer.title}: '
+                                 'the order of the files differs, use --against plain')
+    shape, expected = tuple(peer.load_batch(baseline, draws).shape), (len(draws), 3, *ours.image_size)
+    if shape != expected:
+        raise ValueError(f'a batch of {peer.title} is {shape}, expected {expected}: please report this')
+
+
+class Batches(Dataset):
+    """Batches of a peer's data set: a list of draws -> tensors, as a DataLoader without `batch_size` asks for."""
+
+    def __init__(self, peer: LoaderPeer, dataset: Any) -> None:
+        self.peer, self.dataset = peer, dataset
+
+    def __getitems__(self, draws: list[Draw]) -> Tensor:
+        return self.peer.load_batch(self.dataset, draws)
 
 
 @contextmanager
@@ -124,13 +122,6 @@ def one_thread() -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
-
-
-def load(dataset: PlainImages | UnlabeledImages, draws: Sequence[Draw]) -> object:
-    """Loads a batch as a DataLoader does."""
-    if isinstance(dataset, PlainImages):
-        return default_collate([dataset[draw] for draw in draws])
-    return dataset.__getitems__(draws)
 
 
 def _draws(number: int, batch_size: int, images: int) -> list[list[Draw]]:
@@ -159,8 +150,8 @@ def _cpu_seconds(ours: Callable, baseline: Callable, draws: list[list[Draw]],
 
 def _worker_seconds(ours: Dataset, baseline: Dataset, draws: list[list[Draw]], rounds: int) -> list[float]:
     """Wall-clock seconds of both for all batches by one worker that is already running, in the fastest round."""
-    loaders = [DataLoader(dataset, batch_sampler=draws, num_workers=1, persistent_workers=True, collate_fn=collate)
-               for dataset, collate in ((ours, as_is), (baseline, None))]
+    loaders = [DataLoader(dataset, batch_sampler=draws, num_workers=1, persistent_workers=True, collate_fn=as_is)
+               for dataset in (ours, baseline)]
     best = [float('inf')] * 2
     for i in range(1 + rounds):  # the first starts the workers
         for k, loader in enumerate(loaders):
@@ -195,11 +186,14 @@ def _parts_of_ours(dataset: UnlabeledImages, draws: list[list[Draw]]) -> Parts:
     return _per_image(elapsed, draws)
 
 
-def _parts_of_baseline(dataset: PlainImages, draws: list[list[Draw]]) -> Parts:
+def _parts_of_baseline(dataset: Any, load_batch: Callable, draws: list[list[Draw]]) -> Parts:
+    """The parts that the data set measures itself, if it does; the remainder is the collation."""
+    if not hasattr(dataset, 'parts'):
+        return {}
     dataset.parts = dict.fromkeys(dataset.parts, 0.0)
     start = time.process_time()
     for batch in draws:
-        load(dataset, batch)
+        load_batch(batch)
     total = time.process_time() - start
     return _per_image(dataset.parts | {'collate': total - sum(dataset.parts.values())}, draws)
 
@@ -208,18 +202,20 @@ def _per_image(seconds: Parts, draws: list[list[Draw]]) -> Parts:
     return {name: float(value) / sum(map(len, draws)) for name, value in seconds.items()}
 
 
-def _prepare(name: str, root: str, image_size: int, draws: list[list[Draw]]) -> Callable[[], object]:
+def _prepare(root: str, image_size: int, draws: list[list[Draw]]) -> Callable[[], object]:
     """Prepares loading in a fresh process, whose memory is measured."""
     cv2.setNumThreads(0)
-    dataset = (UnlabeledImages(root, image_size=image_size) if name == 'ours' else
-               PlainImages(open_source(root), (image_size, image_size)))
-    return lambda: [None for batch in draws if load(dataset, batch) is None]
+    dataset = UnlabeledImages(root, image_size=image_size)
+    return lambda: [None for batch in draws if dataset.__getitems__(batch) is None]
 
 
-def settings(name: str) -> dict[str, object]:
-    """Settings of a side, for the table."""
-    if name == 'ours':
-        return {'decoder': f'simplejpeg {simplejpeg.__version__}, OpenCV {cv2.__version__}',
-                'batch': 'uint8 channels last, flip and normalization left to the device'}
-    return {'decoder': f'Pillow {PIL.__version__}, torchvision {torchvision.__version__}',
-            'batch': 'float32 planes, flipped and normalized'}
+def _prepare_baseline(peer: LoaderPeer, root: str, image_size: int, draws: list[list[Draw]]) -> Callable[[], object]:
+    dataset = peer.dataset(root, image_size)
+    return lambda: [None for batch in draws if peer.load_batch(dataset, batch) is None]
+
+
+def settings_of_ours() -> dict[str, object]:
+    """Settings of our side, for the table."""
+    return {'decoder': f'simplejpeg {simplejpeg.__version__}, OpenCV {cv2.__version__}',
+            'batch': 'uint8 channels last, flip and normalization left to the device',
+            'code': f'mae_backbone {mae_backbone.__version__}', 'crops': 'drawn by the seed of each image'}

@@ -136,9 +136,9 @@ def _serve(pipe: Connection, prepare: Callable, args: tuple, device: torch.devic
 
 
 def peak_memory(prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,
-                calls: int = 2) -> int:
+                calls: int = 2, imports: Callable[[], object] | None = None) -> int:
     """Peak memory in bytes of `prepare(*args)` and `calls` calls of the work that it returns, see `Worker`."""
-    with Worker(partial(_without_result, prepare), *args, device=device) as worker:
+    with Worker(partial(_without_result, prepare), *args, device=device, imports=imports) as worker:
         for _ in range(calls):
             worker.call()
         return worker.memory()

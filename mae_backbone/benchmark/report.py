@@ -27,6 +27,7 @@ class Report(NamedTuple):
     baseline: Side | None  # None if it does not fit into memory
     spread: tuple[float, float] | tuple[()]  # smallest and largest ratio of throughputs in a round; () if no baseline
     note: str = ''
+    against: str = 'baseline'  # name of the baseline, for the headings
 
     @property
     def ratio(self) -> dict[str, float] | None:
@@ -35,7 +36,7 @@ class Report(NamedTuple):
 
     def to_dict(self) -> dict:
         """Content of the JSON file."""
-        return {'benchmark': self.name, 'machine': self.machine, 'ours': _flat(self.ours),
+        return {'benchmark': self.name, 'against': self.against, 'machine': self.machine, 'ours': _flat(self.ours),
                 'baseline': self.baseline and _flat(self.baseline), 'ratio': self.ratio,
                 'ratio_spread': list(self.spread), 'note': self.note}
 
@@ -68,9 +69,9 @@ def table(report: Report) -> str:
     ours, baseline = report.ours, report.baseline
     if baseline is None:
         return '\n'.join([title(report), f'images/s     {ours.throughput:,.2f}',
-                          f'peak memory  {bytes_text(ours.memory)}', f'baseline     {report.note}'])
+                          f'peak memory  {bytes_text(ours.memory)}', f'{report.against:<12} {report.note}'])
     ratio, spread = _ratio(ours, baseline), ' to '.join(f'{value:.2f}' for value in report.spread)
-    rows = [('', 'ours', 'baseline', 'ours / baseline'),
+    rows = [('', 'ours', report.against, f'ours / {report.against}'),
             ('images/s', f'{ours.throughput:,.2f}', f'{baseline.throughput:,.2f}',
              f'{ratio["throughput"]:.2f} ({spread} over the rounds)'),
             ('peak memory', bytes_text(ours.memory), bytes_text(baseline.memory), f'{ratio["memory"]:.2f}')]

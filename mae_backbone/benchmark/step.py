@@ -1,9 +1,10 @@
-"""A step of MAE pretraining as in `mae-backbone pretrain`, against a reference implementation."""
+"""A step of MAE pretraining as in `mae-backbone pretrain`, against another implementation."""
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -12,30 +13,42 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import mae_backbone
 from mae_backbone.benchmark.measurement import describe, matmul_peak, peak_memory, seconds, synchronize
-from mae_backbone.benchmark.reference_mae import ReferenceMAE
+from mae_backbone.benchmark.peers.peer import StepPeer
+from mae_backbone.benchmark.peers.registry import find_peer
 from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, ratio_spread, table
-from mae_backbone.core.vit import ARCHS
+from mae_backbone.core.masking import mask_from_noise
 from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper
 from mae_backbone.engine.prefetch import prefetch
 from mae_backbone.models.pretrainer import MAEPretrainer
 
 _GPU_STEPS = 10   # in a round
 _PART_ROUNDS = 3  # that measure the parts of a step
+ADAMW: dict[str, Any] = dict(lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
     """Runs the benchmark. Returns the content of its JSON file, and a table."""
-    report = measure(args)
+    report = measure(args, find_peer('step', args.against, args.peer_root))
     return report.to_dict(), table(report)
 
 
-def measure(args: argparse.Namespace) -> Report:
-    """Measures both in turns in this process, and the memory of each in a separate process."""
+def measure(args: argparse.Namespace, peer: StepPeer) -> Report:
+    """Measures both in turns in this process, and the memory of each in a separate process.
+
+    Raises:
+        ValueError: their losses differ.
+    """
     device, dtypes = torch.device(args.device), (args.dtype, args.baseline_dtype)
-    memory = [peak_memory(build, args, device=device) for build in (build_ours, build_baseline)]
-    sides = [build_ours(args), build_baseline(args)]
+    difference = loss_difference(args, peer)
+    if difference > 1e-3:  # losses are about 1 to 2
+        raise ValueError(f'the losses of ours and {peer.code()} differ by {difference} with the same weights, images '
+                         'and masks: they must be equal, please report this')
+    builders = build_ours, partial(build_baseline, peer=peer)
+    memory = [peak_memory(build, args, device=device, imports=peer.load) for build in builders]
+    sides = [build(args) for build in builders]
     peaks: list[list[float]] = []
     # Enough steps that the host runs ahead of a GPU, as in a training; one on a CPU, which has no queue.
     steps = _GPU_STEPS if device.type == 'cuda' else 1
@@ -52,23 +65,37 @@ def measure(args: argparse.Namespace) -> Report:
     times = measure_in_turns(lambda: timed(0), lambda: timed(1), rounds=args.rounds, warmup=args.warmup)
     # Not in the timed steps: at the end of each part the host waits for the device.
     parts = [[parts_of(i) for _ in range(min(args.rounds, _PART_ROUNDS))] for i in (0, 1)]
-    image_flops = [flops_per_image(args, build) for build in (build_ours, build_baseline)]
+    image_flops = [flops_per_image(args, build) for build in builders]
     results = []
     for i, dtype in enumerate(dtypes):
         throughput = args.batch / statistics.median(times[i])
         peak = max(flops for pair in peaks for flops, name in zip(pair, dtypes, strict=True) if name == dtype)
-        results.append(Side(throughput, memory[i], settings(args, i), median_parts(parts[i]), {
+        results.append(Side(throughput, memory[i], settings(args, (None, peer)[i], dtype), median_parts(parts[i]), {
             'flops_per_image': image_flops[i], f'matmul_peak_{dtype}': peak,
-            'share_of_matmul_peak': image_flops[i] * throughput / peak}))
-    return Report('step', describe(device), results[0], results[1], ratio_spread(*times))
+            'share_of_matmul_peak': image_flops[i] * throughput / peak, 'largest difference of losses': difference}))
+    return Report('step', describe(device), results[0], results[1], ratio_spread(*times), against=peer.title)
 
 
-def settings(args: argparse.Namespace, side: int) -> dict:
-    """Settings of a side (0 ours, 1 baseline), for the table."""
+def settings(args: argparse.Namespace, peer: StepPeer | None, dtype: str) -> dict:
+    """Settings of a side (None is ours), for the table."""
     H, W = image_size(args)
+    loop = 'AdamW, for loop' if peer is not None and peer.optimizer else 'AdamW'
     return {'model': f'{args.arch}/{args.patch_size}, {H}x{W}', 'batch': args.batch, 'mask_ratio': args.mask_ratio,
-            'dtype': (args.dtype, args.baseline_dtype)[side], 'optimizer': ('AdamW, fused', 'AdamW, for loop')[side],
-            'attention': ('fused', 'eager')[side], 'rounds': args.rounds}
+            'dtype': dtype, 'optimizer': 'AdamW, fused' if peer is None else loop,
+            'attention': 'fused' if peer is None else peer.attention, 'rounds': args.rounds,
+            'code': f'mae_backbone {mae_backbone.__version__}' if peer is None else peer.code()}
+
+
+@torch.no_grad()
+def loss_difference(args: argparse.Namespace, peer: StepPeer) -> float:
+    """Difference of the losses of two images, with the weights of the peer and the same masks, in float32."""
+    torch.manual_seed(0)
+    size = image_size(args)
+    ours, other = build_model(args).mae, peer.build(args)
+    ours.load_state_dict({('decoder.' if name.startswith(('decoder_', 'mask_token')) else 'encoder.') + name: value
+                          for name, value in other.weights().items()})
+    images, noise = torch.randn(2, 3, *size), torch.rand(2, size[0] * size[1] // args.patch_size**2)
+    return abs(ours(images, mask_from_noise(noise, args.mask_ratio))[0] - other(images, noise)).item()
 
 
 def image_size(args: argparse.Namespace) -> tuple[int, int]:
@@ -96,18 +123,22 @@ class Clock:
 Step = Callable[..., None]  # a training step; a Clock, if given, times its parts
 
 
+def build_model(args: argparse.Namespace) -> MAEPretrainer:
+    """Our model."""
+    width, depth, heads = args.decoder
+    compiled: bool | str = {'yes': True, 'no': False}.get(args.compile, 'auto')
+    return MAEPretrainer(
+        dict(arch=args.arch, image_size=image_size(args), patch_size=args.patch_size), decoder_width=width,
+        decoder_depth=depth, decoder_heads=heads, mask_ratio=args.mask_ratio, compile=compiled,
+        data_preprocessor=dict(type='mae_backbone.PixelPreprocessor', mean=MEAN, std=STD))
+
+
 def build_ours(args: argparse.Namespace) -> Step:
     """Builds model and optimizer as `mae-backbone pretrain`. Returns a step on one batch of uint8 pixels."""
     torch.manual_seed(0)
     device, size = torch.device(args.device), image_size(args)
-    width, depth, heads = args.decoder
-    compiled: bool | str = {'yes': True, 'no': False}.get(args.compile, 'auto')
-    model = MAEPretrainer(
-        dict(arch=args.arch, image_size=size, patch_size=args.patch_size), decoder_width=width, decoder_depth=depth,
-        decoder_heads=heads, mask_ratio=args.mask_ratio, compile=compiled,
-        data_preprocessor=dict(type='mae_backbone.PixelPreprocessor', mean=MEAN, std=STD)).to(device)
-    wrapper = GuardedOptimWrapper(torch.optim.AdamW(trainable(model), lr=1e-4, betas=(0.9, 0.95),
-                                                    weight_decay=0.05), dtype=args.dtype)
+    model = build_model(args).to(device)
+    wrapper = GuardedOptimWrapper(torch.optim.AdamW(trainable(model), **ADAMW), dtype=args.dtype)
     batch = dict(inputs=torch.randint(256, (args.batch, *size, 3), dtype=torch.uint8),
                  seeds=torch.arange(args.batch), flips=torch.arange(args.batch) % 2 == 0,
                  weights=torch.ones(args.batch))
@@ -121,24 +152,20 @@ def build_ours(args: argparse.Namespace) -> Step:
     return step
 
 
-def build_baseline(args: argparse.Namespace) -> Step:
-    """Builds the reference model and its optimizer. Returns a step on one batch of normalized pixels."""
+def build_baseline(args: argparse.Namespace, peer: StepPeer) -> Step:
+    """Builds the model of a peer and its optimizer. Returns a step on one batch of normalized pixels."""
     torch.manual_seed(0)
-    device, size = torch.device(args.device), image_size(args)
-    width, depth, heads = args.decoder
-    model = ReferenceMAE(ARCHS[args.arch], image_size=size, patch_size=args.patch_size, decoder_width=width,
-                     decoder_depth=depth, decoder_heads=heads, mask_ratio=args.mask_ratio).to(device)
-    optimizer = torch.optim.AdamW(trainable(model), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, foreach=False,
-                                  fused=False)
-    images = torch.randn(args.batch, 3, *size)
+    device = torch.device(args.device)
+    model = peer.build(args).to(device).train()
+    optimizer = torch.optim.AdamW(trainable(model), **ADAMW, **peer.optimizer)
+    images = torch.randn(args.batch, 3, *image_size(args))
 
     def step(clock: Clock | None = None) -> None:
         inputs = images.to(device)
         lap(clock, 'pixels to the device')
-        noise = torch.rand(args.batch, size[0] * size[1] // args.patch_size**2, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=args.baseline_dtype == 'bfloat16'), \
                 lap_at(model.decoder_embed, clock, 'embed + encode'):
-            loss = model(inputs, noise)
+            loss = model(inputs)
         finish(clock, loss.backward, lambda: (optimizer.step(), optimizer.zero_grad()))
     return step
 

@@ -16,10 +16,13 @@ from mmengine.registry import MODELS, init_default_scope
 
 from mae_backbone.benchmark.batches import Shape, synthetic_batch
 from mae_backbone.benchmark.measurement import Worker, describe
+from mae_backbone.benchmark.peers.peer import MissingPeerError
 from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, ratio_spread, table
 from mae_backbone.benchmark.step import Clock
 from mae_backbone.utils.config_files import find_config
 
+# Name for `--against` -> config of the peer.
+PEERS = {'mmseg': 'mmseg::mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py'}
 StepResult = tuple[dict[str, float], dict[str, float]]  # seconds of the parts of a step, other numbers
 
 
@@ -50,17 +53,21 @@ def measure(args: argparse.Namespace) -> Report:
         memory = ours.memory(), baseline.memory()
     sides = [Side(shape.images / statistics.median(times[i]), memory[i], settings(configs[i], shape, args.rounds),
                   median_parts([parts for parts, _ in results[i][args.warmup:]]), results[i][-1][1]) for i in (0, 1)]
-    return Report('train', describe(device), sides[0], sides[1], ratio_spread(*times))
+    return Report('train', describe(device), sides[0], sides[1], ratio_spread(*times),
+                  against=args.against if args.against in PEERS else Path(configs[1].filename).name)
 
 
 def find(name: str) -> str:
-    """Finds the file of a config: a name, a path, or 'mmseg::PATH' for one that comes with an installed package.
+    """Finds the file of a config: a name, a path, 'mmseg::PATH' for one of an installed package, or a key of `PEERS`.
 
     Raises:
         FileNotFoundError: the file does not exist.
+        MissingPeerError: the package of a peer is not installed.
     """
-    package, _, inside = name.rpartition('::')
+    package, _, inside = PEERS.get(name, name).rpartition('::')
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None and name in PEERS:
+        raise MissingPeerError(f'--against {name} needs mmseg: python -m pip install onedl-mmsegmentation')
     if spec is None or spec.origin is None or package == 'mae_backbone':
         return str(find_config(name))
     path = Path(spec.origin).parent / '.mim' / 'configs' / inside

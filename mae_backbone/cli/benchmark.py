@@ -1,8 +1,10 @@
-"""Measure speed and memory against a reference implementation of the same work, in the same run.
+"""Measure speed and memory against another implementation of the same work, in the same run.
 
 examples:
-  mae-backbone benchmark step                      a step of MAE pretraining, against MAE on timm's blocks
-  mae-backbone benchmark backbone                  the ViTDet backbone, against attention with N x N positions
+  mae-backbone benchmark step                      a step of MAE pretraining, against a plain form on timm's blocks
+  mae-backbone benchmark step --against mae --peer-root DIR   against facebookresearch/mae in a checkout
+  mae-backbone benchmark step --against transformers          against ViTMAE of transformers
+  mae-backbone benchmark backbone --against detectron2 --peer-root DIR   the ViTDet backbone, against detectron2
   mae-backbone benchmark train CONFIG --against CONFIG   a training step of one config, against another
   mae-backbone benchmark loader --data-root DIR    decoding and cropping, against torchvision and PIL
   mae-backbone benchmark features                  frozen features to disk, against bare forward passes
@@ -10,6 +12,7 @@ examples:
 import argparse
 from importlib import import_module
 
+from mae_backbone.benchmark.peers.registry import PEERS
 from mae_backbone.cli.options import positive_int
 
 ARCHS = ('tiny', 'small', 'base', 'large', 'huge')  # of core/vit.py, which imports torch
@@ -44,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _add_step(parser: argparse.ArgumentParser) -> None:
+    _add_peer(parser, 'step')
     group = parser.add_argument_group('model')
     _add_arch(group, 'base')
     group.add_argument('--patch-size', type=positive_int, default=16, metavar='PIXELS', help='default: %(default)s')
@@ -64,6 +68,7 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_backbone(parser: argparse.ArgumentParser) -> None:
+    _add_peer(parser, 'backbone')
     group = parser.add_argument_group('model')
     _add_arch(group, 'base')
     group.add_argument('--sizes', '--image-size', type=positive_int, nargs='+', default=[512, 1024, 1536, 2048],
@@ -74,8 +79,9 @@ def _add_backbone(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', metavar='CONFIG', help='name or path of a config')
-    parser.add_argument('--against', metavar='CONFIG', required=True,
-                        help='the reference: a file, or mmdet::PATH or mmseg::PATH for one that comes with them')
+    parser.add_argument('--against', metavar='CONFIG|mmseg', required=True,
+                        help='the reference: a file; mmdet::PATH or mmseg::PATH for one that comes with them; or mmseg '
+                             'for its MAE with UPerNet on ADE20K, the peer of upernet_vit-b_160k_ade20k-512x512')
     group = parser.add_argument_group('step')
     group.add_argument('--batch', type=positive_int, metavar='N',
                        help='images per step (default: as in the first config)')
@@ -87,6 +93,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_loader(parser: argparse.ArgumentParser) -> None:
+    _add_peer(parser, 'loader')
     group = parser.add_argument_group('data')
     group.add_argument('--data-root', metavar='DIR', help='folder, list or shards (default: synthetic images)')
     group.add_argument('--baseline-root', metavar='DIR',
@@ -117,6 +124,14 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     _add_arch(group, 'tiny')
     group.add_argument('--patch-size', type=positive_int, default=4, metavar='PIXELS', help='default: %(default)s')
     _add_measurement(parser, rounds=3)
+
+
+def _add_peer(parser: argparse.ArgumentParser, benchmark: str) -> None:
+    group = parser.add_argument_group('reference')
+    group.add_argument('--against', choices=tuple(PEERS[benchmark]), default='plain',
+                       help='code to compare with; plain is a plain form of the same work (default: %(default)s)')
+    group.add_argument('--peer-root', metavar='DIR',
+                       help="checkout of the peer's repository if it is not installed; its code is run")
 
 
 def _add_arch(group: argparse._ActionsContainer, default: str) -> None:

@@ -93,9 +93,9 @@ def versions() -> dict[str, str]:
 
 
 @lru_cache
-def commit() -> str:
-    """Commit of the code if it runs from a clone, with '-dirty' after changes; '' otherwise."""
-    root = Path(mae_backbone.__file__).resolve().parents[1]
+def commit(root: Path | None = None) -> str:
+    """Commit of a clone, with '-dirty' after changes; '' if the folder is none. None: the clone of this package."""
+    root = Path(mae_backbone.__file__).resolve().parents[1] if root is None else root
     if not (root / '.git').exists():
         return ''
     try:

@@ -6,7 +6,9 @@ import torch
 from torch.testing import assert_close
 
 from mae_backbone.benchmark import backbone
-from mae_backbone.benchmark.backbone import ReferenceAttention, build, growth, run
+from mae_backbone.benchmark.backbone import build, growth, run
+from mae_backbone.benchmark.peers.registry import find_peer
+from mae_backbone.benchmark.reference_vitdet import ReferenceAttention
 from mae_backbone.core.attention import Attention
 
 
@@ -21,7 +23,7 @@ def test_reference_attention_equals_ours():
 
 def test_reference_backbone_has_the_same_features():
     args = Namespace(arch='tiny', device='cpu', batch=1)
-    features = [build(args, 64, reference=reference)() for reference in (False, True)]
+    features = [build(args, 64, peer)() for peer in (None, find_peer('backbone', 'plain'))]
     assert features[0].shape == (1, 192, 4, 4)
     assert_close(features[1], features[0], atol=1e-4, rtol=1e-4)
 
@@ -32,10 +34,12 @@ def test_linear_memory_has_constant_growth():
 
 
 def test_only_ours_is_measured_if_the_reference_does_not_fit(monkeypatch: pytest.MonkeyPatch):
-    args = Namespace(arch='tiny', device='cpu', batch=1, sizes=[64], rounds=1, warmup=0)
+    args = Namespace(arch='tiny', device='cpu', batch=1, sizes=[64], rounds=1, warmup=0, against='plain',
+                     peer_root=None)
     monkeypatch.setattr(backbone, 'free_memory', lambda device: 0)
     monkeypatch.setattr(backbone, 'peak_memory', lambda *_, **__: 2**20)  # a process that imports all again
     result, text = run(args)
     assert result['baseline'] is result['ratio'] is None
+    assert result['against'] == 'plain form'
     assert result['sizes'][64]['ours']['throughput'] > 0
     assert 'does not fit: it needs' in text

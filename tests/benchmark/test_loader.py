@@ -8,7 +8,8 @@ import torch
 from helpers.image_files import save
 
 from mae_backbone.benchmark import loader
-from mae_backbone.benchmark.loader import MEAN, STD, PlainImages, measure
+from mae_backbone.benchmark.loader import measure
+from mae_backbone.benchmark.reference_loader import MEAN, STD, ReferenceImages
 from mae_backbone.benchmark.synthetic_images import photograph, write_photographs
 from mae_backbone.cli.main import main
 from mae_backbone.data.sampler import Draw
@@ -21,7 +22,7 @@ def test_both_sides_load_the_same_crops(tmp_path):
         save(tmp_path / f'{i}.png', cv2.GaussianBlur(photograph(90, 120, seed=i), (0, 0), 1))
     draws = [Draw(i % 3, 100 + i) for i in range(9)]
     ours = UnlabeledImages(tmp_path, image_size=32).__getitems__(draws)
-    plain = PlainImages(open_source(tmp_path), (32, 32))
+    plain = ReferenceImages(open_source(tmp_path), (32, 32))
     for image, flip, draw in zip(ours['inputs'], ours['flips'], draws, strict=True):
         expected = plain[draw].permute(1, 2, 0) * torch.tensor(STD) + torch.tensor(MEAN)
         assert ((image.flip(1) if flip else image) / 255 - expected).abs().max() < 2.5 / 255
@@ -57,5 +58,5 @@ def test_sets_of_different_size_are_refused(tmp_path):
     for i in range(3):
         save(tmp_path / f'packed/{i}.png')
         save(tmp_path / f'files/{i // 2}.png')
-    with pytest.raises(ValueError, match=r'holds 3 images and .* 2: they must be the same images'):
+    with pytest.raises(ValueError, match=r'holds 3 images and .* 2 for plain form: they must be the same images'):
         measure(tmp_path / 'packed', baseline_root=tmp_path / 'files')

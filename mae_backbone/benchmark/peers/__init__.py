@@ -1,0 +1,1 @@
+"""Peers: other implementations of the same work, which a benchmark is measured against."""
