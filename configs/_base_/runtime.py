@@ -7,6 +7,12 @@ default_hooks = dict(
     # Two, because MMEngine deletes the oldest file before it writes the next: a run killed in between finds the other.
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    # Speed, waiting for images and time to go in the log; losses, learning rate and metrics in training.png.
+    throughput=dict(type='mae_backbone.ThroughputHook'),
+    plots=dict(type='mae_backbone.PlotHook'),
+    # A table of the classes and pictures of validation images, truth beside prediction, at each validation.
+    classes=dict(type='mae_backbone.ClassTableHook'),
+    pictures=dict(type='mae_backbone.ValidationPicturesHook'),
 )
 # `tensorboard --logdir work_dirs` shows the curves. For Weights & Biases, `pip install wandb` and add
 # --cfg-options visualizer.vis_backends.1.type=WandbVisBackend

@@ -8,6 +8,8 @@ default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=5000, save_best='coco/bbox_mAP', rule='greater'),
     visualization=dict(type='DetVisualizationHook'),
+    # Which classes a detector mixes up, misses, or finds in the background.
+    confusion=dict(type='mae_backbone.DetectionConfusionHook'),
 )
 visualizer = dict(type='DetLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name='visualizer')
 log_processor = dict(by_epoch=False)

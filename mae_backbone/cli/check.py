@@ -30,13 +30,14 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.formats.check import check_data
     from mae_backbone.formats.dataset_spec import SPLITS, DataError, dataset_specs
+    from mae_backbone.formats.registry import format_of
     from mae_backbone.planning.report import samples, survey
-    from mae_backbone.utils.image_grid import save_picture, side_by_side
+    from mae_backbone.utils.image_grid import add_legend, save_picture, side_by_side
 
     cfg = load_config(args)
     for line in adapt_classes(cfg):
         log_rank0(line)
-    seen, problems, rows = set(), [], []
+    seen, problems, rows, colors = set(), [], [], {}
     for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:
         key = spec.annotations or spec.folder('img_path'), spec.option('split')
         if key in seen:
@@ -51,11 +52,12 @@ def run(args: argparse.Namespace) -> None:
         for line in lines:
             log_rank0(line)
         rows.append(samples(spec, args.samples))
+        colors |= format_of(spec).colors()
     if rows and any(rows):
         width = max(map(len, rows))
         blank = rows[0][0] * 0 + 255 if rows[0] else max(rows, key=len)[0] * 0 + 255
-        save_picture(args.out, side_by_side([row + [blank] * (width - len(row)) for row in rows], [''] * width,
-                                            height=280))
+        picture = side_by_side([row + [blank] * (width - len(row)) for row in rows], [''] * width, height=280)
+        save_picture(args.out, add_legend(picture, list(colors), list(colors.values())))
         log_rank0(f'samples: {args.out}')
     if problems:
         raise DataError('; '.join(dict.fromkeys(problems)))

@@ -5,7 +5,7 @@ example:
 """
 import argparse
 
-from mae_backbone.cli.options import add_group_pattern, add_training_options, add_weights_options
+from mae_backbone.cli.options import add_group_pattern, add_training_options, add_weights_options, positive_int
 
 RESUME_HINT = 'the same command with --resume continues'
 
@@ -18,10 +18,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_group_pattern(group)
     group.add_argument('--labels', type=float, metavar='FRACTION',
                        help='train on this fraction of the labeled images, such as 0.1; --seed selects them')
+    group.add_argument('--patience', type=positive_int, metavar='N',
+                       help='stop after N validations without improvement; the best checkpoint is kept')
 
 
 def run(args: argparse.Namespace) -> dict[str, float]:
     """Runs the command; returns the metrics of the last validation and the training loss."""
+    from mae_backbone.cli.best_checkpoint import keep_best
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.run_plan import fit_memory, print_plan
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
 
     cfg = load_config(args)
-    lines = data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args)
+    lines = data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args) + keep_best(cfg, args.patience)
     if cfg.get('resume'):
         lines += match_classes(cfg, checkpoint_classes(cfg.load_from), cfg.load_from, splits=['train', 'val'])
     with locked_work_dir(cfg.work_dir):

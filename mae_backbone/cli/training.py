@@ -1,13 +1,14 @@
 """The training options of the command line, written into the config."""
 import argparse
 import os
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
 
 from mae_backbone.checkpoints.run_files import resume_path
-from mae_backbone.cli.config import check_kept, make_folder
+from mae_backbone.cli.config import check_kept, make_folder, parse_options
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.weights import set_weights
 from mae_backbone.formats.layout_cache import write_made_split
@@ -53,7 +54,9 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'checkpoint {cfg.load_from} does not exist: check --resume')
     if args.epochs is not None or args.iters is not None:
-        lines.append(set_length(cfg, epochs=args.epochs, iters=args.iters))
+        typed = dict(args.cfg_options) if isinstance(args.cfg_options, Mapping) else parse_options(
+            args.cfg_options or [])
+        lines.append(set_length(cfg, epochs=args.epochs, iters=args.iters, typed=typed))
     lines.append(set_batch_and_lr(cfg, batch_size=args.batch_size, lr=args.lr))
     check_kept(cfg, args)
     if is_rank0():
@@ -64,8 +67,14 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     return lines
 
 
-def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = None) -> str:
+def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = None,
+               typed: Container[str] = ()) -> str:
     """Sets the length of the training, and stretches schedule, warm-up and validation interval alike.
+
+    Args:
+        cfg: of the training; it is changed.
+        epochs, iters: the length, in the unit in which the config counts.
+        typed: keys that the user has set by --cfg-options. A validation interval among them is not stretched.
 
     Returns:
         A line for the plan.
@@ -87,7 +96,7 @@ def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = No
 
     cfg.train_cfg[key] = value
     for name in ('val_interval', 'val_begin'):
-        if name in cfg.train_cfg:
+        if name in cfg.train_cfg and f'train_cfg.{name}' not in typed:
             cfg.train_cfg[name] = min(value, stretched(cfg.train_cfg[name]))
     if cfg.train_cfg.get('dynamic_intervals'):
         cfg.train_cfg.dynamic_intervals = [(stretched(begin) if begin else 0, stretched(interval))

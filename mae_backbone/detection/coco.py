@@ -1,5 +1,6 @@
 """COCO's metric computed by faster-coco-eval, for predictions of all images of the annotation file."""
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from unittest import mock
@@ -10,6 +11,7 @@ from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmdet.evaluation.metrics import coco_metric
 from mmengine.logging import print_log
 
+from mae_backbone.evaluation.class_table import ClassTable, merged
 from mae_backbone.registry import METRICS
 
 
@@ -26,7 +28,12 @@ class CocoMetric(MMDetCocoMetric):
 
     Args:
         options: as in mmdet's CocoMetric.
+
+    Attributes:
+        class_table: objects, AP and AP at an IoU of 0.5 of each class in percent, of the last evaluation.
     """
+
+    class_table: ClassTable
 
     iou_thrs: np.ndarray | list | float
     cat_ids: list | None
@@ -34,14 +41,22 @@ class CocoMetric(MMDetCocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Pairs of ground truth and prediction of all images -> 'bbox_mAP', 'bbox_mAP_50', ..."""
+        self.class_table = {}
         self.iou_thrs = np.atleast_1d(self.iou_thrs)  # a list, as configs have it, is not compared by element
         if self._coco_api is not None:
             self.img_ids = predicted_images(self._coco_api.get_img_ids(), results)
             self.cat_ids = category_ids(self._coco_api.dataset['categories'], self.dataset_meta['classes'])
         if self.use_mp_eval:
             return super().compute_metrics(results)
-        with mock.patch.object(coco_metric, 'COCOeval', COCOeval):
-            return super().compute_metrics(results)
+        evaluations: list[COCOeval] = []
+
+        def remembered(*args: Any) -> COCOeval:
+            evaluations.append(COCOeval(*args))
+            return evaluations[-1]
+        with mock.patch.object(coco_metric, 'COCOeval', remembered):
+            metrics = super().compute_metrics(results)
+        self.class_table = merged(*(class_table(evaluation) for evaluation in evaluations if evaluation.eval))
+        return metrics
 
 
 def category_ids(categories: Sequence[dict], classes: Sequence[str]) -> list[int | str]:
@@ -68,6 +83,32 @@ class COCOeval(COCOeval_faster):
             precision = self.eval['precision'][:, :, :, 0, at_100]  # (IoU, recall, class, limit), objects of any size
             precision = precision[precision > -1]
             self.stats[0] = precision.mean() if len(precision) else -1
+
+
+def class_table(evaluation: COCOeval) -> ClassTable:
+    """Objects, AP and AP at an IoU of 0.5 of each class in percent; NaN for a class without objects."""
+    params, kind = evaluation.params, evaluation.params.iouType
+    limits = list(params.maxDets)
+    limit = limits.index(100) if 100 in limits else -1
+    precision = evaluation.eval['precision'][..., 0, limit]  # (IoU, recall, class), objects of any size
+    truth, images = evaluation.cocoGt, set(params.imgIds)
+    counts = Counter(annotation['category_id'] for annotation in truth.dataset['annotations']
+                     if annotation['image_id'] in images and not annotation.get('iscrowd'))
+    names = {category['id']: str(category['name']) for category in truth.dataset['categories']}
+    table: ClassTable = {}
+    for index, category in enumerate(params.catIds):
+        values = precision[:, :, index]
+        row: dict[str, float] = {'objects': counts[category], f'{kind} AP': _mean(values)}
+        if 0.5 in params.iouThrs:
+            row[f'{kind} AP50'] = _mean(values[list(params.iouThrs).index(0.5)])
+        table[names[category]] = row
+    return table
+
+
+def _mean(precision: np.ndarray) -> float:
+    """Mean in percent of the values that are defined; NaN if there are none."""
+    defined = precision[precision > -1]
+    return 100 * float(defined.mean()) if len(defined) else float('nan')
 
 
 def predicted_images(image_ids: Sequence[int | str], results: Sequence[tuple[dict, dict]]) -> list[int | str]:

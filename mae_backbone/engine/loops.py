@@ -107,6 +107,7 @@ class _SeededLoop:
     dataloader: DataLoader
     batches: SeededBatches
     _iter: int
+    _decide_current_val_interval: Any
 
     def _make_seeded(self) -> None:
         self.batches = make_seeded(self.dataloader, seed=self.runner.seed or 0, rank=get_rank())
@@ -124,6 +125,20 @@ class _SeededLoop:
                     sampler.skip(0)  # the stream of an InfiniteSampler has the seed of its creation
         else:
             hub.update_info('seeds', dict(items=self.batches.seed, order=getattr(sampler, 'seed', None)))
+
+    def _validate_if_lost(self) -> None:
+        """Validates at the position of a resumed run if it is due there and the checkpoint was saved before it.
+
+        Otherwise early stopping and the choice of the best checkpoint would lack it.
+        """
+        self._decide_current_val_interval()
+        validated = self.runner.message_hub.runtime_info.get('validated')
+        if self._iter and validated != self._iter and self._validation_is_due():
+            self.runner.val_loop.run()
+
+    def _validation_is_due(self) -> bool:
+        """Whether the loop validates after the iterations so far."""
+        raise NotImplementedError
 
     def _seed_iteration(self) -> None:
         """Seeds the random numbers of the model (RoI sampling, dropped paths, mixup) by seed, iteration and process."""
@@ -150,16 +165,20 @@ class ResumableIterLoop(_SeededLoop, IterBasedTrainLoop):
         self.dataloader_iterator = iter(prefetch(self._endless(self._iter), device_of(self.runner)))
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
+        self._validate_if_lost()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
             self._decide_current_val_interval()
-            if (self.runner.val_loop is not None and self._iter >= self.val_begin
-                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
+            if self._validation_is_due():
                 self.runner.val_loop.run()
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
+
+    def _validation_is_due(self) -> bool:
+        return (self.runner.val_loop is not None and self._iter >= self.val_begin
+                and (self._iter % self.val_interval == 0 or self._iter == self._max_iters))
 
     def run_iter(self, data_batch: Any) -> None:
         """Runs one iteration with its own random numbers."""
@@ -192,7 +211,20 @@ class ResumableEpochLoop(_SeededLoop, EpochBasedTrainLoop):
     def run(self) -> torch.nn.Module:
         """Trains to the end."""
         self._find_seeds()
-        return super().run()
+        self.runner.call_hook('before_train')
+        self._validate_if_lost()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            if self._validation_is_due():
+                self.runner.val_loop.run()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _validation_is_due(self) -> bool:
+        return (self.runner.val_loop is not None and self._epoch >= self.val_begin
+                and self._iter == self._epoch * len(self.dataloader)
+                and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs))
 
     def run_epoch(self) -> None:
         """Trains the rest of an epoch."""

@@ -95,7 +95,7 @@ class Runner(mmengine.runner.Runner):
         return runner
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
-        """Builds an evaluator as MMEngine does, with our `CocoMetric` in place of mmdet's."""
+        """Builds an evaluator as MMEngine does, with our `CocoMetric` and `IoUMetric`."""
         if isinstance(evaluator, (dict, list)):
             metrics = evaluator if isinstance(evaluator, list) else [evaluator]
             evaluator = [_with_our_metric(metric) for metric in metrics]
@@ -363,7 +363,7 @@ class Runner(mmengine.runner.Runner):
         return super().build_log_processor(log_processor)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Registers MMEngine's default hooks, with our checkpoint hook instead of MMEngine's.
+        """Registers MMEngine's default hooks, with our hooks for checkpoints and log lines instead of MMEngine's.
 
         Every training also saves on signals. If its optimizer wrapper skips non-finite steps, it rolls back after
         several of them, and losses stay on the device until a log line is due. A pretraining freezes its encoder first
@@ -381,9 +381,11 @@ class Runner(mmengine.runner.Runner):
         frozen = getattr(self._bare_model(), 'freeze_encoder_iters', 0)
         if frozen:
             hooks.setdefault('freeze_encoder', dict(type='mae_backbone.FreezeEncoderHook', iters=frozen))
-        checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
-        if isinstance(checkpoint, dict) and checkpoint.get('type') == 'CheckpointHook':
-            hooks['checkpoint'] = {**checkpoint, 'type': 'mae_backbone.WholeCheckpointHook'}
+        for name, theirs, ours in (('checkpoint', 'CheckpointHook', 'WholeCheckpointHook'),
+                                   ('logger', 'LoggerHook', 'RunLoggerHook')):
+            hook = hooks.get(name, dict(type=theirs))
+            if isinstance(hook, dict) and hook.get('type') == theirs:
+                hooks[name] = {**hook, 'type': f'mae_backbone.{ours}'}
         # MMEngine takes None only for its own hooks.
         super().register_default_hooks({name: hook for name, hook in hooks.items()
                                         if hook is not None or name in _MMENGINE_HOOKS})
@@ -435,11 +437,13 @@ def to_cpu(tree: object) -> object:
 
 
 def _with_our_metric(metric: dict) -> dict:
-    """Replaces mmdet's CocoMetric in a config by ours, which is faster and knows which images were predicted."""
-    if metric.get('type') not in ('CocoMetric', 'mmdet.CocoMetric'):
-        return metric
-    importlib.import_module('mae_backbone.detection')  # registers it; a config that names CocoMetric imports mmdet too
-    return {**metric, 'type': 'mae_backbone.CocoMetric'}
+    """Replaces mmdet's CocoMetric and mmseg's IoUMetric in a config by ours, which keep the results of each class."""
+    kind = str(metric.get('type'))
+    for scope, name, room in (('mmdet', 'CocoMetric', 'detection'), ('mmseg', 'IoUMetric', 'segmentation')):
+        if kind in (name, f'{scope}.{name}'):
+            importlib.import_module(f'mae_backbone.{room}')  # registers it; a config that names it imports mmdet too
+            return {**metric, 'type': f'mae_backbone.{name}'}
+    return metric
 
 
 def is_encoder_only(model: nn.Module) -> bool:

@@ -8,6 +8,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mae_backbone.evaluation.class_table import ClassTable
 from mae_backbone.registry import METRICS
 
 
@@ -24,6 +25,9 @@ class TopKAccuracy(BaseMetric):
             classes that occur. Use `mean_class` if classes differ in size.
         **kwargs: `prefix`, `collect_device` and `collect_dir` of MMEngine's BaseMetric.
 
+    Attributes:
+        class_table: images and top-1 accuracy of each class, of the last evaluation.
+
     Raises:
         ValueError: `topk` is empty or has a value that is not a positive integer.
     """
@@ -35,6 +39,7 @@ class TopKAccuracy(BaseMetric):
         if not (isinstance(topk, Sequence) and topk and all(isinstance(k, int) and k > 0 for k in topk)):
             raise ValueError(f'topk={topk!r}, expected positive integers such as (1, 5)')
         self.topk, self.per_class = tuple(topk), per_class
+        self.class_table: ClassTable = {}
         self._warned = False
 
     def process(self, data_batch: object, data_samples: Sequence[dict]) -> None:
@@ -53,11 +58,16 @@ class TopKAccuracy(BaseMetric):
             raise ValueError('no image was evaluated: is the test dataset empty?')
         ranks, labels = np.array(results).T
         metrics = {f'top{k}': 100 * float(np.mean(ranks < k)) for k in self.topk}
+        counts = np.bincount(labels)
+        correct = np.bincount(labels[ranks < 1], minlength=len(counts))
+        given = (self.dataset_meta or {}).get('classes')
+        names = {int(label): str(given[label]) if given else str(label) for label in np.flatnonzero(counts)}
+        classes = {label: 100 * float(correct[label] / counts[label]) for label in names}
+        self.class_table = {name: {'images': int(counts[label]), 'top1': classes[label]}
+                            for label, name in names.items()}
         if self.per_class:
-            classes = {int(label): 100 * float(np.mean(ranks[labels == label] < 1)) for label in np.unique(labels)}
             metrics['mean_class'] = float(np.mean(list(classes.values())))
-            names = (self.dataset_meta or {}).get('classes')
-            metrics |= {f'class/{names[label] if names else label}': value for label, value in classes.items()}
+            metrics |= {f'class/{names[label]}': value for label, value in classes.items()}
         return metrics
 
     def _note_classes(self, classes: int) -> None:

@@ -15,6 +15,7 @@ from mae_backbone.formats.drawing import draw_class_name
 from mae_backbone.formats.files import decode_sample
 from mae_backbone.formats.messages import does_not_exist, first_few
 from mae_backbone.formats.tables import frequency_table
+from mae_backbone.utils.palette import Color
 
 
 class ClassFolders(DataFormat):
@@ -128,6 +129,10 @@ class ClassFolders(DataFormat):
     def statistics(self, pixel_counts: np.ndarray) -> list[str]:
         """Counts the images of each class."""
         return frequency_table(Counter(self._class_of_image.values()), 'images')
+
+    def colors(self) -> dict[str, Color]:
+        """No colors: the names are written above the images."""
+        return {}
 
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Writes the class name above the image."""

@@ -329,7 +329,9 @@ class CocoFormat(DataFormat):
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Draws boxes, masks and class names."""
         names = self.file.categories
-        return draw_objects(image, self._objects[path], names, dict(zip(names, palette(len(names)), strict=True)))
+        colors = self.colors()
+        return draw_objects(image, self._objects[path], names,
+                            {number: colors.get(name, _NO_CLASS) for number, name in names.items()})
 
 
 class LvisFormat(CocoFormat):
@@ -342,6 +344,7 @@ class LvisFormat(CocoFormat):
 
 # Transforms of mmdet that by default drop an image without objects, with the setting that keeps it. Despite its name,
 # keep_empty=True of FilterAnnotations drops such images.
+_NO_CLASS = (128, 128, 128)  # color of categories that the config leaves out
 _DROPPERS = {'FilterAnnotations': ('keep_empty', False), 'RandomCrop': ('allow_negative_crop', True)}
 
 

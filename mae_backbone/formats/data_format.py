@@ -11,6 +11,7 @@ from mae_backbone.formats.exif_orientation import MAX_IMAGES, count_votes
 from mae_backbone.formats.files import decode_sample, evenly_spaced
 from mae_backbone.formats.image_headers import StoredSize, read_sizes
 from mae_backbone.formats.messages import does_not_exist
+from mae_backbone.utils.palette import Color, class_colors
 
 UNDERSTOOD = ("a data set in COCO's format (CocoDataset), label maps (BaseSegDataset), or class folders "
               '(mae_backbone.ClassFolder)')
@@ -203,6 +204,13 @@ class DataFormat:
             pixel_counts: (256,) pixels of each label over all label maps.
         """
         return []
+
+    def colors(self) -> dict[str, Color]:
+        """Color of each class in pictures: the palette of the data set, as predictions have it."""
+        names = self.spec.class_names
+        own = (self.spec.option('metainfo') or {}).get('palette')
+        colors = class_colors(len(names), own or getattr(self.spec.cls, 'METAINFO', {}).get('palette'))
+        return dict(zip(names, colors, strict=True))
 
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Draws the labels of the image at `path` onto its pixels (H, W, 3) uint8 RGB. Returns (H', W', 3)."""

@@ -221,10 +221,8 @@ class LabelMaps(DataFormat):
         if labels.shape != image.shape[:2]:
             return image
         names, first = self.spec.class_names, bool(self.spec.option('reduce_zero_label'))
-        metainfo = self.spec.option('metainfo') or {}
-        own = metainfo.get('palette') or getattr(self.spec.cls, 'METAINFO', {}).get('palette')
         colors = np.zeros((max(IGNORED + 1, first + len(names)), 3), np.uint8)
-        colors[first:first + len(names)] = own or palette(len(names))
+        colors[first:first + len(names)] = list(self.colors().values())
         return draw_label_map(image, labels, dict(enumerate(names, start=first)), colors)
 
 

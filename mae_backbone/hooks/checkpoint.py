@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 
 from mae_backbone.checkpoints.run_files import INTERRUPTED, DiskFullError
 from mae_backbone.engine.optim_wrapper import between_steps
+from mae_backbone.hooks.scalar_history import store_metrics
 from mae_backbone.registry import HOOKS
 
 
@@ -31,8 +32,9 @@ class WholeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Notes for which iteration the metrics are, and saves the checkpoint if it is the best one."""
+        """Stores the metrics with their iteration, and saves the checkpoint if it is the best one."""
         runner.message_hub.update_info('validated', runner.iter)
+        store_metrics(runner.message_hub, metrics or {}, at=runner.iter)
         super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint(self, runner: Runner) -> None:

@@ -97,11 +97,16 @@ def confusion_matrix(predictions: np.ndarray, *, num_classes: int) -> np.ndarray
 
 def write_confusion(matrix: np.ndarray, names: Sequence[str], folder: Path, stage: str, *, pairs: int = 20) -> None:
     """Writes a confusion matrix (true, predicted) as picture, table and summary, each file atomically."""
+    write_matrix(matrix, names, folder, stage)
+    write_text(folder / f'classes_{stage}.json', json.dumps(summary(matrix, names, pairs=pairs), indent=1))
+
+
+def write_matrix(matrix: np.ndarray, names: Sequence[str], folder: Path, stage: str) -> None:
+    """Writes a confusion matrix (true, predicted) as picture and table, each file atomically."""
     table = io.StringIO()
     csv.writer(table, lineterminator='\n').writerows([['true / predicted', *names], *(
         [name, *row] for name, row in zip(names, matrix.tolist(), strict=True))])
     write_text(folder / f'confusion_{stage}.csv', table.getvalue())
-    write_text(folder / f'classes_{stage}.json', json.dumps(summary(matrix, names, pairs=pairs), indent=1))
     write_bytes(folder / f'confusion_{stage}.png', draw(matrix, names))
 
 

@@ -5,14 +5,36 @@ from mmengine.runner import Runner
 
 # Not 'train/...': MMEngine writes all of those into every log line.
 _VALUE, _ITERATION = 'curve/{}', 'curve_at/{}'
+_METRIC = 'val/'
 
 
 def record(runner: Runner, scalars: dict[str, float], *, at: int) -> None:
     """Stores scalars measured after `at` iterations, and sends them to TensorBoard and other visualizers."""
-    for name, value in scalars.items():
-        runner.message_hub.update_scalar(_VALUE.format(name), float(value))
-        runner.message_hub.update_scalar(_ITERATION.format(name), at)
+    store(runner.message_hub, scalars, at=at)
     runner.visualizer.add_scalars(scalars, step=at)
+
+
+def store(hub: MessageHub, scalars: dict[str, float], *, at: int) -> None:
+    """Stores scalars measured after `at` iterations."""
+    for name, value in scalars.items():
+        hub.update_scalar(_VALUE.format(name), float(value))
+        hub.update_scalar(_ITERATION.format(name), at)
+
+
+def store_metrics(hub: MessageHub, metrics: dict[str, object], *, at: int) -> None:
+    """Stores the metrics of a validation after `at` iterations, under names that start with 'val/'."""
+    store(hub, {_METRIC + name: value for name, value in metrics.items()
+                if isinstance(value, (int, float, np.number))}, at=at)
+
+
+def metric_names(hub: MessageHub) -> list[str]:
+    """Names of all stored metrics of validations, without 'val/'."""
+    return [name.removeprefix(_METRIC) for name in recorded_names(hub) if name.startswith(_METRIC)]
+
+
+def metric_history(hub: MessageHub, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Like `history`, for a metric of the validations."""
+    return history(hub, _METRIC + name)
 
 
 def recorded_names(hub: MessageHub) -> list[str]:

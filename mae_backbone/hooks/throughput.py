@@ -77,6 +77,10 @@ class ThroughputHook(Hook):
         if self.steps_run == _START:
             self.log_end(runner)
 
+    def after_val(self, runner: Runner) -> None:
+        """Leaves out a validation between two iterations: it is no waiting for images."""
+        self.step_end = time.perf_counter()
+
     def measure(self, runner: Runner) -> None:
         """Measures the window since the last log line, over all processes."""
         total = max(self.waited + self.busy, 1e-9)
@@ -106,8 +110,9 @@ class ThroughputHook(Hook):
         seconds = runner.message_hub.get_scalar('train/time').data[0][-_START + 1:].mean()
         remaining = seconds * (runner.max_iters - runner.iter - 1)
         end = datetime.datetime.now() + datetime.timedelta(seconds=remaining)
+        validation = '' if runner.val_loop is None else ' without validations'
         runner.logger.info(f'measured over {_START - 1} steps: {seconds:.3g} s per step, {duration(remaining)} '
-                           f'remaining, until {end:%a %d %b %H:%M}; memory {memory_in_use():,.0f} MB')
+                           f'remaining{validation}, until {end:%a %d %b %H:%M}; memory {memory_in_use():,.0f} MB')
 
 
 class _LastHook(Hook):

@@ -9,31 +9,35 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
-from mae_backbone.hooks.scalar_history import history, recorded_names, step_history
+from mae_backbone.hooks.scalar_history import history, metric_history, metric_names, recorded_names, step_history
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.atomic_write import write_bytes
 
 _POINTS = 300  # of a curve: more are not visible
 _COLORS = ('#1f6fb4', '#d9822b', '#2f9e62', '#b5446e', '#6b5bb0', '#7a7a7a')
 _DRAWN_ELSEWHERE = ('images_per_s', 'waiting', 'memory', 'rank', 'spread')
+_MAX_LINES = 6       # of a panel of metrics
+_LOWEST_RATE = 1e-4  # of the peak learning rate: a warm-up may begin at 1e-9 of it
+_PLOTS = 20          # of a short run, at least
 
 
 @HOOKS.register_module()
 class PlotHook(Hook):
-    """Plots loss, learning rate, gradient norm, speed, memory, probes and rank of a pretraining to `training.png`.
+    """Plots losses, learning rate, gradient norm, metrics, speed, memory, probes and rank of a run to `training.png`.
 
-    The values come from the message hub, which checkpoints contain, so a resumed run shows the whole history. The file
-    is replaced atomically.
+    Losses, learning rate and gradient norm have logarithmic axes. The values come from the message hub, which
+    checkpoints contain, so a resumed run shows the whole history. The file is replaced atomically.
 
     Args:
-        interval: minimum number of iterations between two plots. There is also one at the end of every epoch and of the
-            run. Plotting takes at most 1 % of the time: after a slow plot the next one is delayed.
+        interval: minimum number of iterations between two plots, at most a twentieth of the run. There is also one at
+            the end of every epoch, of every validation, and of the run. Plotting takes at most 1 % of the time: after a
+            slow plot the next one is delayed.
         name: file name.
     """
 
@@ -46,8 +50,14 @@ class PlotHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Plots if the interval ends with this iteration."""
-        if self.every_n_train_iters(runner, self.interval) and not self.is_last_train_iter(runner):
+        interval = max(1, min(self.interval, runner.max_iters // _PLOTS))
+        if self.every_n_train_iters(runner, interval) and not self.is_last_train_iter(runner):
             self.draw(runner, runner.iter + 1)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Plots after a validation during a training."""
+        if 0 < runner.iter < runner.max_iters:
+            self.draw(runner, runner.iter)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Plots at the end of an epoch."""
@@ -85,7 +95,7 @@ class Panel(NamedTuple):
 
     title: str
     lines: list[Line]
-    log: bool = False                           # logarithmic axis
+    log: float = 0.0                            # > 0: logarithmic axis, down to this fraction of the largest value
     form: Callable[[float], str] | None = None  # format of the tick labels
     zero: bool = False                          # axis starts at 0, so that noise is not exaggerated
     scale: float = 1.0                          # factor of the values
@@ -124,18 +134,36 @@ def all_panels(hub: MessageHub, iteration: int) -> list[Panel]:
         lines = [Line(label, *history(hub, name)) for name, label in (entry.split('|') for entry in names)]
         return [line for line in lines if len(line.values)]
 
-    probes = sorted(name for name in recorded_names(hub) if name not in _DRAWN_ELSEWHERE)
+    metrics = set(metric_names(hub))
+    probes = sorted(name for name in recorded_names(hub) if name not in _DRAWN_ELSEWHERE and
+                    name.removeprefix('val/') not in metrics)
+    parts = [name.removeprefix('train/') for name in hub.log_scalars if name.startswith('train/')]
+    losses = [name for name in parts if 'loss' in name and name != 'loss']
+    rate = 'base_lr' if 'base_lr' in parts else 'lr'  # with layer decay, the first group has the lowest rate
     return [
-        Panel('loss', steps('loss')),
-        Panel('learning rate', steps('lr'), form='{:.3g}'.format),
-        Panel('gradient norm', steps('grad_norm'), log=True),
-        Panel('images/s', at_intervals('images_per_s|'), form='{:,.0f}'.format, zero=True),
+        Panel('loss', steps('loss'), log=1e-9),
+        Panel('parts of the loss', [line for name in losses[:12] for line in steps(name, name)] * (len(losses) > 1),
+              log=1e-4),
+        Panel('learning rate', steps(rate), log=_LOWEST_RATE),
+        Panel('gradient norm', steps('grad_norm'), log=1e-9),
+        Panel('training accuracy, %', [line for name in parts if name.rpartition('.')[2].startswith('acc')
+                                       for line in steps(name, name)]),
+        Panel('validation', [Line(name, *metric_history(hub, name)) for name in main_metrics(metric_names(hub))]),
+        Panel('images/s', at_intervals('images_per_s|'), zero=True,
+              form=lambda value: f'{value:,.0f}' if value >= 10 else f'{value:.2g}'),
         Panel('fraction of time waiting for images', at_intervals('waiting|'), form='{:.0%}'.format, zero=True),
         Panel('memory, GB', at_intervals('memory|'), zero=True, scale=1 / 1024),
         Panel('probes: accuracy, %', at_intervals(*(f'{name}|{name}' for name in probes))),
         Panel('effective rank of the features (RankMe)', at_intervals('rank|'), zero=True),
         Panel('spread of the tokens within an image', at_intervals('spread|'), zero=True),
     ]
+
+
+def main_metrics(names: list[str]) -> list[str]:
+    """The metrics of a validation to plot: without those of object sizes and classes, at most 6."""
+    chosen = [name for name in names if not name.endswith(('_75', '_s', '_m', '_l', '_precision', 'APr', 'APc', 'APf'))
+              and '/class/' not in name]
+    return (chosen or names)[:_MAX_LINES]
 
 
 def draw_panel(axes: Axes, panel: Panel, *, scale: float) -> None:
@@ -151,8 +179,9 @@ def draw_panel(axes: Axes, panel: Panel, *, scale: float) -> None:
     axes.spines[['top', 'right']].set_visible(False)
     axes.tick_params(labelsize=8)
     axes.xaxis.set_major_locator(MaxNLocator(6))
-    if panel.log and any((line.values > 0).any() for line in panel.lines):
-        axes.set_yscale('log')
+    largest = max((line.values[np.isfinite(line.values)].max(initial=0.0) for line in panel.lines), default=0.0)
+    if panel.log and largest > 0:
+        _set_log_axis(axes, panel.log * largest * panel.scale)
     elif panel.form is not None:
         form = panel.form
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
@@ -160,6 +189,20 @@ def draw_panel(axes: Axes, panel: Panel, *, scale: float) -> None:
         axes.set_ylim(0, 1.08 * axes.get_ylim()[1])
     if any(line.label for line in panel.lines):
         axes.legend(fontsize=7, frameon=False)
+
+
+def _set_log_axis(axes: Axes, lowest: float) -> None:
+    """Makes the vertical axis logarithmic, from `lowest` on, with tick labels that are plain numbers."""
+    axes.set_yscale('log')
+    low, high = axes.get_ylim()
+    low = max(low, lowest)
+    axes.set_ylim(low, high)
+    if high < 20 * low:  # less than two powers of ten have too few labels
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high > 2 * low else 'all'))
+        if high < 2 * low:
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:.3g}'))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def thinned(x: np.ndarray, values: np.ndarray, points: int = _POINTS) -> tuple[np.ndarray, ...]:

@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 from mae_backbone.prediction.building import default_scope
 from mae_backbone.prediction.predictor import Predictor
-from mae_backbone.utils.image_grid import side_by_side
+from mae_backbone.utils.image_grid import add_legend, side_by_side
 
 
 def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_root: str | Path,
@@ -41,5 +41,8 @@ def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_ro
     rows = []
     for index in np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(int):
         image, truth = predictors[0].draw_truth(dataset, int(index))
-        rows.append([image, truth, *(predictor.draw(image, predictor(image)) for predictor in predictors)])
-    return side_by_side(rows, ['image', 'truth', *models])
+        rows.append([image, truth, *(predictor.draw(image, predictor(image), legend='none')
+                                     for predictor in predictors)])
+    figure = side_by_side(rows, ['image', 'truth', *models])
+    shown = predictors[0]
+    return add_legend(figure, shown.classes, shown.colors) if shown.task == 'segmentation' else figure

@@ -26,8 +26,15 @@ from mae_backbone.prediction.building import build_model, default_scope
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.prediction.visualization import add_title, describe, draw_instances, draw_labels, draw_prediction
-from mae_backbone.utils.palette import palette
+from mae_backbone.prediction.visualization import (
+    Legend,
+    add_title,
+    describe,
+    draw_instances,
+    draw_labels,
+    draw_prediction,
+)
+from mae_backbone.utils.palette import class_colors
 
 # Instances of a detector, labels (H, W) of a segmenter, or scores (num_classes,) of a classifier.
 Prediction = Instances | np.ndarray
@@ -81,7 +88,7 @@ class Predictor:
             self.decoding = decoding_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
             meta = run['meta'].get('dataset_meta') or {}
             self.classes = _class_names(cfg, self.net, meta)
-        self.colors = _class_colors(meta, len(self.classes))
+        self.colors = class_colors(len(self.classes), meta.get('palette'))
         self.class_ids = _class_ids(run['meta'], self.classes)
         self._set_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
 
@@ -184,9 +191,15 @@ class Predictor:
         """Summarizes a prediction in a few words."""
         return describe(prediction, self.classes)
 
-    def draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
-        """Draws a prediction on its image (H, W, 3) -> figure (H', W', 3) uint8 RGB with boxes, masks or names."""
-        return draw_prediction(image, prediction, self.classes, self.colors)
+    def draw(self, image: np.ndarray, prediction: Prediction, *, legend: Legend = 'present') -> np.ndarray:
+        """Draws a prediction on its image (H, W, 3) -> figure (H', W', 3) uint8 RGB with boxes, masks or names.
+
+        Args:
+            image: of the prediction.
+            prediction: what this predictor returned for it.
+            legend: as in `visualization.draw_prediction`.
+        """
+        return draw_prediction(image, prediction, self.classes, self.colors, legend=legend)
 
     def draw_truth(self, dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
         """An image (H, W, 3) of a data set of this model's task, and a figure of its annotation."""
@@ -236,14 +249,6 @@ def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
     return tuple(map(str, names or (f'class {i}' for i in range(max(counts, default=0)))))
 
 
-def _class_colors(meta: dict, num_classes: int) -> list[tuple[int, int, int]]:
-    """Colors of the checkpoint's classes, if there is one for each, else of our palette."""
-    colors = meta.get('palette')
-    if isinstance(colors, (list, tuple)) and len(colors) == num_classes and all(map(_is_color, colors)):
-        return [tuple(color) for color in colors]
-    return palette(num_classes)
-
-
 def _class_ids(meta: dict, classes: Sequence[str]) -> list[int | str]:
     """Ids that the checkpoint states for classes of these names, else 0, 1, ..."""
     described = meta.get(DESCRIPTION)
@@ -253,11 +258,6 @@ def _class_ids(meta: dict, classes: Sequence[str]) -> list[int | str]:
     if [one.get('name') for one in entries] == list(classes) and all(isinstance(id_, (int, str)) for id_ in ids):
         return ids  # type: ignore[return-value]  # checked
     return list(range(len(classes)))
-
-
-def _is_color(value: object) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 3 and all(
-        isinstance(level, int) and 0 <= level <= 255 for level in value)
 
 
 def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:

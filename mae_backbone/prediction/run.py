@@ -163,7 +163,7 @@ def predict_video(reader: VideoReader, predictor: Predictor, results: Results, *
                 prediction = predictor(frame)
                 results.add(prediction, name.name, frame.shape[:2], frame=number - 1,
                             seconds=round((number - 1) / reader.rate, 3))
-                writer.add(predictor.draw(frame, prediction))
+                writer.add(predictor.draw(frame, prediction, legend='fixed'))
                 if time.monotonic() - logged > _LOG_EVERY or number == 1:
                     logged = time.monotonic()
                     log(f'frame {number}{f"/{reader.count}" * bool(reader.count)}: {predictor.describe(prediction)}, '

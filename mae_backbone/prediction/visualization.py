@@ -1,18 +1,20 @@
 """Predictions drawn on images: boxes, masks and class names of instances, or colors of label maps."""
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
 
 from mae_backbone.prediction.instances import CroppedRLE, Instances
-from mae_backbone.utils.image_grid import title_bar, to_height
-from mae_backbone.utils.palette import palette
+from mae_backbone.utils.image_grid import add_legend, title_bar, to_height
+from mae_backbone.utils.palette import Color, palette
 
 MIN_SIDE = 480   # ours: small images are enlarged until the shorter side of the figure is about this many pixels
 MAX_SIDE = 4096  # ours: images are not enlarged beyond this many pixels of the longer side
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_MAX_FIXED = 40  # ours: classes in the legend of a video
 
-Color = tuple[int, int, int]  # red, green, blue
+Legend = Literal['present', 'fixed', 'none']
 
 
 def describe(prediction: Instances | np.ndarray, classes: Sequence[str]) -> str:
@@ -27,13 +29,31 @@ def describe(prediction: Instances | np.ndarray, classes: Sequence[str]) -> str:
 
 
 def draw_prediction(image: np.ndarray, prediction: Instances | np.ndarray, classes: Sequence[str],
-                    colors: Sequence[Color]) -> np.ndarray:
-    """Draws instances, labels (H, W) or scores (num_classes,) on their image (H, W, 3) -> figure (H', W', 3)."""
+                    colors: Sequence[Color], *, legend: Legend = 'present') -> np.ndarray:
+    """Draws instances, labels (H, W) or scores (num_classes,) on their image (H, W, 3) -> figure (H', W', 3).
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        prediction: for the image.
+        classes: names of the classes.
+        colors: of the classes.
+        legend: names of the colors below label maps. 'present': of the classes in the image, largest first; 'fixed':
+            of all classes, so that all frames of a video have one size (no legend for more than 40 classes); 'none'.
+    """
     if isinstance(prediction, Instances):
         return draw_instances(image, prediction, classes, colors)
     if prediction.ndim == 1:
         return add_title(image, describe(prediction, classes))
-    return draw_labels(image, prediction, colors)
+    figure = draw_labels(image, prediction, colors)
+    shown = {'present': present_classes(prediction, len(classes)), 'none': [],
+             'fixed': list(range(len(classes))) if len(classes) <= _MAX_FIXED else []}[legend]
+    return add_legend(figure, [classes[i] for i in shown], [colors[i] for i in shown])
+
+
+def present_classes(labels: np.ndarray, num_classes: int) -> list[int]:
+    """The classes that labels (H, W) contain, largest first."""
+    pixels = np.bincount(labels.ravel(), minlength=num_classes)[:num_classes]
+    return [int(label) for label in np.argsort(-pixels, kind='stable') if pixels[label]]
 
 
 def add_title(image: np.ndarray, title: str) -> np.ndarray:

@@ -5,6 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mae_backbone.utils.palette import Color
+
 
 def side_by_side(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, height: int = 192) -> np.ndarray:
     """rows of images (H, W, 3) uint8 RGB -> one picture with the same rows, and a title above each column.
@@ -28,6 +30,29 @@ def title_bar(title: str, width: int) -> np.ndarray:
     while scale > 0.2 and cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > width - 8:
         scale -= 0.05
     return cv2.putText(bar, title, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+def legend(names: Sequence[str], colors: Sequence[Color], width: int) -> np.ndarray:
+    """White bar (H, width, 3) with a square of each color and its name, in as many columns as fit."""
+    scale, line, square = 0.42, 20, 12
+    lengths = [cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] for name in names]
+    cell = min(max([*lengths, 1]) + square + 18, max(width, 1))
+    columns = max(1, width // cell)
+    rows = -(-len(names) // columns)
+    bar = np.full((rows * line + 4 * bool(rows), width, 3), 255, np.uint8)
+    for i, (name, color, length) in enumerate(zip(names, colors, lengths, strict=True)):
+        x, y = i % columns * cell + 4, i // columns * line + 6
+        cv2.rectangle(bar, (x, y), (x + square, y + square), tuple(color), cv2.FILLED)
+        cv2.rectangle(bar, (x, y), (x + square, y + square), (90, 90, 90), 1)
+        room = cell - square - 12
+        cv2.putText(bar, name, (x + square + 5, y + square - 2), cv2.FONT_HERSHEY_SIMPLEX,
+                    scale * min(1.0, room / max(length, 1)), (0, 0, 0), 1, cv2.LINE_AA)
+    return bar
+
+
+def add_legend(picture: np.ndarray, names: Sequence[str], colors: Sequence[Color]) -> np.ndarray:
+    """picture (H, W, 3) -> (H', W, 3) with the names of the colors below it."""
+    return np.concatenate([picture, legend(names, colors, picture.shape[1])])
 
 
 def save_picture(path: str, picture: np.ndarray) -> None:

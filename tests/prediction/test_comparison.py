@@ -9,6 +9,8 @@ from mae_backbone.prediction import comparison
 class Model:
     """Predicts a color of its own for every image."""
 
+    task = 'detection'
+
     def __init__(self, cfg: Config, checkpoint: str) -> None:
         assert cfg.data_root == 'data'
         self.color = {'a.pth': 50, 'b.pth': 100}[checkpoint]
@@ -16,7 +18,8 @@ class Model:
     def __call__(self, image: np.ndarray) -> int:
         return self.color + int(image[0, 0, 0])
 
-    def draw(self, image: np.ndarray, prediction: int) -> np.ndarray:
+    def draw(self, image: np.ndarray, prediction: int, *, legend: str) -> np.ndarray:
+        assert legend == 'none'
         return np.full_like(image, prediction)
 
     def draw_truth(self, dataset: range, index: int) -> tuple[np.ndarray, np.ndarray]:

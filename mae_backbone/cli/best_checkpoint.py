@@ -1,0 +1,80 @@
+"""Which checkpoint of a training is the best one, and when it stops early."""
+from typing import Any
+
+from mmengine.config import Config
+
+
+def keep_best(cfg: Config, patience: int | None = None) -> list[str]:
+    """Keeps the best checkpoint of a training with several validations, and stops it early if there is a patience.
+
+    Args:
+        cfg: of the training, with its final length; it is changed.
+        patience: validations without improvement after which the training stops; None for no early stopping.
+
+    Returns:
+        Lines for the plan.
+
+    Raises:
+        ValueError: with a patience, the metric is unknown, or there are too few validations to stop early.
+    """
+    validations, hook = num_validations(cfg), (cfg.get('default_hooks') or {}).get('checkpoint')
+    if isinstance(hook, dict) and not hook.get('save_best') and validations > 1:
+        name = main_metric(cfg)
+        hook.update({} if name is None else dict(save_best=name, rule='greater'))
+    name = hook.get('save_best') if isinstance(hook, dict) else None
+    name = name[0] if isinstance(name, (list, tuple)) and name else name
+    if patience is None:
+        return [f'best checkpoint: by {name} of {validations} validations'] if name and validations > 1 else []
+    if not isinstance(name, str) or name == 'auto':
+        name = main_metric(cfg)
+    if name is None:
+        raise ValueError('--patience: it is not known which metric of the validation to look at. Set '
+                         'default_hooks.checkpoint.save_best to its name, such as coco/bbox_mAP')
+    if validations <= patience:
+        length, key = _length(cfg)
+        interval = max(1, length // (4 * patience))
+        raise ValueError(f'--patience {patience} has no effect: the training validates {validations} times, every '
+                         f'{cfg.train_cfg.get("val_interval", 1):,} of {length:,} {key}. Validate more often, such as '
+                         f'--cfg-options train_cfg.val_interval={interval}, or leave --patience out')
+    rule = dict(rule=hook['rule']) if isinstance(hook, dict) and isinstance(hook.get('rule'), str) else {}
+    cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'early_stopping': dict(
+        type='mae_backbone.EarlyStopHook', monitor=name, patience=patience, **rule)}
+    return [f'early stopping: after {patience} of {validations} validations without a better {name}, whose best '
+            'checkpoint is kept']
+
+
+def main_metric(cfg: Config) -> str | None:
+    """Name of the metric that counts, by the first evaluator of the validation; None if it is unknown."""
+    evaluators = cfg.get('val_evaluator')
+    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+        if isinstance(evaluator, dict):
+            name = _metric_of(str(evaluator.get('type')).rpartition('.')[2], evaluator)
+            if name is not None:
+                return name
+    return None
+
+
+def _metric_of(kind: str, evaluator: dict) -> str | None:
+    """Name of the metric that counts, for an evaluator of the type `kind`; None if it is unknown."""
+    kinds: Any = evaluator.get('metric', 'bbox')
+    boxes = 'bbox' if 'bbox' in kinds else 'segm'
+    name = {'CocoMetric': f'coco/{boxes}_mAP', 'LVISMetric': f'lvis/{boxes}_AP', 'VOCMetric': 'pascal_voc/mAP',
+            'IoUMetric': 'mIoU', 'TopKAccuracy': f'accuracy/top{next(iter(evaluator.get("topk", (1,))), 1)}'}.get(kind)
+    prefix = evaluator.get('prefix')
+    return name if name is None or not prefix else f'{prefix}/{name.rpartition("/")[2]}'
+
+
+def num_validations(cfg: Config) -> int:
+    """Number of validations of a training; 0 if there are none."""
+    if not cfg.get('val_evaluator') or not cfg.get('val_dataloader'):
+        return 0
+    length, _ = _length(cfg)
+    begin, interval = cfg.train_cfg.get('val_begin', 1), cfg.train_cfg.get('val_interval', 1)
+    due = [at for at in range(interval, length, interval) if at >= begin]
+    return len(due) + (length >= begin)  # and one at the end
+
+
+def _length(cfg: Config) -> tuple[int, str]:
+    """Length of the training, and its unit."""
+    key = 'max_epochs' if cfg.train_cfg.get('max_epochs') else 'max_iters'
+    return cfg.train_cfg[key], key.removeprefix('max_')

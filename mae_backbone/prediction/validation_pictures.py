@@ -1,0 +1,153 @@
+"""Pictures of validation images during a training: truth beside prediction."""
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from pycocotools import mask as coco_rle
+
+from mae_backbone.data.shown_bands import to_shown
+from mae_backbone.prediction.instances import CroppedRLE, Instances
+from mae_backbone.prediction.visualization import add_title, draw_instances, draw_labels, present_classes
+from mae_backbone.registry import HOOKS
+from mae_backbone.utils.image_grid import add_legend, save_picture, side_by_side
+from mae_backbone.utils.palette import class_colors
+
+FOLDER = 'validation'  # in the work directory
+_HEIGHT = 320          # ours: of an image in the picture, in pixels
+_MAX_HEIGHT = 2000     # ours: of an image before it is drawn, so that lines stay visible in the small picture
+
+
+@HOOKS.register_module()
+class ValidationPicturesHook(Hook):
+    """Draws truth and prediction of a few validation images into `validation/` of the work directory.
+
+    The images are the same at each validation. A picture has a row for each image, at its own aspect ratio: the truth
+    on the left, the prediction on the right; boxes and masks, label maps with a legend, or class names. Images, boxes
+    and label maps come from the data set, so that they are shown as they are stored, not as the pipeline resizes them.
+
+    Args:
+        images: number of images, drawn from the validation set without replacement.
+        seed: of that choice.
+        threshold: lowest score of an object, in [0, 1]; by default as in `mae-backbone predict`.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, *, images: int = 6, seed: int = 0, threshold: float = 0.3) -> None:
+        if images < 1 or not 0 <= threshold <= 1:
+            raise ValueError(f'images={images} and threshold={threshold}, expected 1 or more and a score in [0, 1]')
+        self.images, self.seed, self.threshold = images, seed, threshold
+        self.chosen: set[int] = set()
+        self.rows: dict[int, list[np.ndarray]] = {}
+        self.present: set[int] = set()  # classes in the label maps
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Chooses the images."""
+        number = len(runner.val_dataloader.dataset)
+        order = np.random.default_rng(self.seed).permutation(number)
+        self.chosen, self.rows, self.present = set(order[:self.images].tolist()), {}, set()
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
+                       outputs: Sequence | None = None) -> None:
+        """Draws the images of a batch that were chosen."""
+        loader = runner.val_dataloader
+        # MMEngine's DefaultSampler deals out the images to the processes in turn.
+        first = batch_idx * (loader.batch_size or 1)
+        for position, output in enumerate(outputs or (), first):
+            index = position * get_world_size() + get_rank()
+            if index in self.chosen:
+                row = self._row(loader.dataset, index, output)
+                self.rows |= {} if row is None else {index: row}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Writes the picture."""
+        parts = all_gather_object((self.rows, self.present))
+        if not is_main_process():
+            return
+        rows: dict[int, list[np.ndarray]] = {}
+        present: set[int] = set()
+        for own_rows, own_present in parts:
+            rows |= own_rows
+            present |= own_present
+        if not rows:
+            return
+        picture = side_by_side([rows[index] for index in sorted(rows)], ['truth', 'prediction'], height=_HEIGHT)
+        names, colors = _classes(runner.val_dataloader.dataset)
+        picture = add_legend(picture, [names[i] for i in sorted(present)], [colors[i] for i in sorted(present)])
+        folder = Path(runner.work_dir, FOLDER)
+        folder.mkdir(exist_ok=True)
+        by_epoch = runner.log_processor.by_epoch
+        name = f'epoch_{runner.epoch}.jpg' if by_epoch else f'iter_{runner.iter}.jpg'
+        save_picture(str(folder / name), picture)
+        runner.logger.info(f'truth and prediction of {len(rows)} images: {folder / name}')
+
+    def _row(self, dataset: Any, index: int, output: Any) -> list[np.ndarray] | None:
+        """Truth and prediction of an image, drawn; None for a model of another task."""
+        names, colors = _classes(dataset)
+        if isinstance(output, dict) and output.get('label') is not None:
+            image, scores = to_shown(dataset.pixels(index)), output['scores'].cpu().numpy()
+            best = int(scores.argmax())
+            return [add_title(image, text) for text in (names[output['label']], f'{names[best]} {scores[best]:.0%}')]
+        if 'pred_sem_seg' in output and 'gt_sem_seg' in output:
+            image = stored_image(dataset, output.img_path)
+            maps = [output[name].data[0].cpu().numpy() for name in ('gt_sem_seg', 'pred_sem_seg')]
+            if any(labels.shape != image.shape[:2] for labels in maps):
+                return None
+            self.present |= {label for labels in maps for label in present_classes(labels, len(names))}
+            return [draw_labels(*_reduced(image, labels), colors) for labels in maps]
+        if 'pred_instances' in output and hasattr(dataset, 'get_data_info'):
+            image = stored_image(dataset, output.img_path)
+            objects = dataset.get_data_info(index).get('instances') or []
+            truth = true_instances(objects, image.shape[:2])
+            found = Instances.from_data(output.pred_instances, threshold=self.threshold)
+            if len(names) > 1:
+                self.present |= set(truth.labels.tolist()) | set(found.labels.tolist())
+            return [draw_instances(image, truth, names, colors, with_scores=False),
+                    draw_instances(image, found, names, colors)]
+        return None
+
+
+def stored_image(dataset: Any, path: str) -> np.ndarray:
+    """The image of a path as (H, W, 3) uint8 RGB, read by the first transform of the pipeline of a data set."""
+    while not hasattr(dataset, 'pipeline') and hasattr(dataset, 'dataset'):
+        dataset = dataset.dataset
+    pixels = dataset.pipeline.transforms[0]({'img_path': path})['img']
+    return to_shown(pixels[..., ::-1] if pixels.ndim == 3 and pixels.shape[2] == 3 else pixels)  # mmcv loads BGR
+
+
+def true_instances(objects: Sequence[dict], size: tuple[int, int]) -> Instances:
+    """Annotations of mmdet (`instances` of a data set), image of `size` (H, W) -> instances without crowds."""
+    kept = [entry for entry in objects if not entry.get('ignore_flag')]
+    masks = [mask for entry in kept for mask in _mask(entry.get('mask'), size)]
+    return Instances(
+        np.array([entry['bbox'] for entry in kept], np.float32).reshape(-1, 4), np.ones(len(kept), np.float32),
+        np.array([entry['bbox_label'] for entry in kept], np.int64), masks if len(masks) == len(kept) else None)
+
+
+def _mask(segmentation: Any, size: tuple[int, int]) -> Iterator[CroppedRLE]:
+    if isinstance(segmentation, list) and segmentation:
+        segmentation = coco_rle.merge(coco_rle.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation, dict) and isinstance(segmentation.get('counts'), list):
+        segmentation = coco_rle.frPyObjects(segmentation, *size)
+    if isinstance(segmentation, dict):
+        yield CroppedRLE.from_mask(coco_rle.decode(segmentation).astype(bool))
+
+
+def _reduced(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every n-th pixel of a large image and its labels: the picture is small."""
+    step = max(1, len(image) // _MAX_HEIGHT)
+    return image[::step, ::step], labels[::step, ::step]
+
+
+def _classes(dataset: Any) -> tuple[list[str], list[tuple[int, int, int]]]:
+    """Names and colors of the classes of a data set."""
+    meta = getattr(dataset, 'metainfo', None) or {}
+    names = [str(name) for name in meta.get('classes') or ()]
+    return names, class_colors(len(names), meta.get('palette'))
