@@ -1,11 +1,13 @@
 """Training options of the command line, written into the config."""
 import argparse
 
+import numpy as np
 import pytest
 import torch
 from helpers.encoder_files import save
 from mmengine.config import Config
 from mmengine.optim import CosineAnnealingLR, LinearLR
+from mmengine.registry import PARAM_SCHEDULERS
 
 from mae_backbone.cli import training
 from mae_backbone.cli.pretrain import add_options as pretrain_options
@@ -213,3 +215,37 @@ def test_learning_rate_of_the_command_line_is_not_scaled():
 def test_invalid_training_options_are_refused(arguments: tuple[str, ...], capsys):
     with pytest.raises(SystemExit):
         parsed(train_options, 'c.py', *arguments)
+
+
+@pytest.mark.parametrize('iters', [50, 100, 800])
+def test_warmup_into_a_cosine_is_stretched_to_the_same_curve(iters: int):
+    def rates(cfg: Config, length: int) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        schedulers = [PARAM_SCHEDULERS.build(dict(part, optimizer=optimizer)) for part in cfg.param_scheduler]
+        values = []
+        for _ in range(length):
+            values.append(optimizer.param_groups[0]['lr'])
+            optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
+        return values
+
+    def cfg() -> Config:
+        return config(train_cfg=dict(max_iters=200, val_interval=50), param_scheduler=[
+            dict(type='mae_backbone.LinearWarmup', start_factor=0.01, end=20, by_epoch=False, cosine_length=200),
+            dict(type='CosineAnnealingLR', begin=0, end=200, T_max=200, by_epoch=False)])
+    stretched = cfg()
+    training.set_length(stretched, iters=iters)
+    assert stretched.param_scheduler[0].cosine_length == iters
+    before, after = rates(cfg(), 200), rates(stretched, iters)
+    expected = np.interp(np.arange(iters) * 200 / iters, np.arange(200), before)
+    assert np.abs(np.array(after) - expected).max() < 0.01
+
+
+def test_typed_validation_interval_is_not_stretched():
+    cfg = schedule(max_iters=300)
+    training.set_length(cfg, iters=30, typed={'train_cfg.val_interval': 60})
+    assert cfg.train_cfg.val_interval == 60
+    cfg = schedule(max_iters=300)
+    training.set_length(cfg, iters=30)
+    assert cfg.train_cfg.val_interval == 6

@@ -31,7 +31,7 @@ class RandomCrops(Dataset):
 
 
 def runner(work_dir: Path, hooks: list[dict], train_cfg: dict, *, interval: int = 50, images: int = 8, lr: float = 1e-3,
-           checkpoint: dict | None = None, **options: object) -> Runner:
+           checkpoint: dict | None = None, logger: str = 'LoggerHook', **options: object) -> Runner:
     """Batches of 4 images; `interval` of the log."""
     by_epoch = train_cfg['by_epoch']
     return Runner(
@@ -41,7 +41,7 @@ def runner(work_dir: Path, hooks: list[dict], train_cfg: dict, *, interval: int 
                               collate_fn=dict(type='pseudo_collate')),
         train_cfg=train_cfg, optim_wrapper=dict(optimizer=dict(type='AdamW', lr=lr)), randomness=dict(seed=0),
         log_processor=dict(type='mae_backbone.PretrainLogProcessor', by_epoch=by_epoch),
-        default_hooks=dict(checkpoint=checkpoint, logger=dict(type='LoggerHook', interval=interval),
+        default_hooks=dict(checkpoint=checkpoint, logger=dict(type=logger, interval=interval),
                            device_log=dict(type='mae_backbone.DeviceLogHook')),
         custom_hooks=hooks, **options)
 
