@@ -381,10 +381,10 @@ class Runner(mmengine.runner.Runner):
         frozen = getattr(self._bare_model(), 'freeze_encoder_iters', 0)
         if frozen:
             hooks.setdefault('freeze_encoder', dict(type='mae_backbone.FreezeEncoderHook', iters=frozen))
-        for name, theirs, ours in (('checkpoint', 'CheckpointHook', 'WholeCheckpointHook'),
-                                   ('logger', 'LoggerHook', 'RunLoggerHook')):
-            hook = hooks.get(name, dict(type=theirs))
-            if isinstance(hook, dict) and hook.get('type') == theirs:
+        for name, default, ours in (('checkpoint', dict(type='CheckpointHook', interval=1), 'WholeCheckpointHook'),
+                                    ('logger', dict(type='LoggerHook'), 'RunLoggerHook')):
+            hook = hooks.get(name, default)
+            if isinstance(hook, dict) and hook.get('type') == default['type']:
                 hooks[name] = {**hook, 'type': f'mae_backbone.{ours}'}
         # MMEngine takes None only for its own hooks.
         super().register_default_hooks({name: hook for name, hook in hooks.items()

@@ -338,10 +338,10 @@ def test_none_switches_off_any_hook(tmp_path: Path):
     ours = ('PreemptionHook', 'HealthHook', 'GuardHook')
     hooks = dict(health=dict(type='mae_backbone.HealthHook', images=4))
     kept = Runner.from_cfg(config(tmp_path / 'on', default_hooks=hooks))
-    assert {type(hook).__name__ for hook in kept.hooks} >= {*ours, 'LoggerHook'}
+    assert {type(hook).__name__ for hook in kept.hooks} >= {*ours, 'RunLoggerHook'}
     off = Runner.from_cfg(config(tmp_path / 'off', default_hooks=dict(health=None, preemption=None, guard=None,
                                                                       logger=None)))
-    assert not {type(hook).__name__ for hook in off.hooks} & {*ours, 'LoggerHook'}
+    assert not {type(hook).__name__ for hook in off.hooks} & {*ours, 'RunLoggerHook'}
 
 
 def test_runners_of_mmdet_and_mmseg_show_the_report_of_loaded_weights(tmp_path: Path, capsys: pytest.CaptureFixture):
