@@ -10,7 +10,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 _SIGKILL = 9  # the module signal lacks it on Windows
@@ -18,6 +17,7 @@ _SIGKILL = 9  # the module signal lacks it on Windows
 
 def describe(device: torch.device) -> dict:
     """Describes the machine: processor, threads, versions, load."""
+    import psutil  # as below: `benchmark gpu` times a GPU without it
     return {'device': device_name(device), 'threads': torch.get_num_threads(), 'torch': torch.__version__,
             'load': round(psutil.getloadavg()[0], 1)}
 
@@ -49,7 +49,10 @@ def synchronize(device: torch.device) -> None:
 
 def free_memory(device: torch.device) -> int:
     """Free memory of the device, in bytes."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == 'cuda' else psutil.virtual_memory().available
+    if device.type == 'cuda':
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+    return psutil.virtual_memory().available
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device, *, repeats: int = 5) -> float:
@@ -161,6 +164,7 @@ def peak_bytes(device: torch.device) -> int:
     if status.is_file():
         return next(int(line.split()[1]) * 1024 for line in status.read_text('utf-8').splitlines()
                     if line.startswith('VmHWM'))
+    import psutil
     memory = psutil.Process().memory_info()
     if (peak := getattr(memory, 'peak_wset', None)) is not None:  # Windows, which has no module resource
         return peak

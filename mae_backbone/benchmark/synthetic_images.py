@@ -1,7 +1,6 @@
 """Synthetic images that are as hard to decode as photographs."""
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 
@@ -22,6 +21,7 @@ def photograph(height: int = 375, width: int = 500, *, seed: int = 0) -> np.ndar
 def write_photographs(folder: str | Path, number: int, *, height: int = 375, width: int = 500,
                       quality: int = 90) -> None:
     """Writes `number` JPEGs into a folder. The defaults are the common size of ImageNet, in pixels and in bytes."""
+    import cv2  # not needed to draw an image
     Path(folder).mkdir(parents=True, exist_ok=True)
     for i in range(number):
         cv2.imwrite(str(Path(folder, f'{i:06}.jpg')), photograph(height, width, seed=i),

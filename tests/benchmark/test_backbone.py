@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from mae_backbone.benchmark import backbone
 from mae_backbone.benchmark.backbone import build, growth, run
 from mae_backbone.benchmark.peers.registry import find_peer
-from mae_backbone.benchmark.reference_vitdet import ReferenceAttention
+from mae_backbone.benchmark.reference_attention import ReferenceAttention
 from mae_backbone.core.attention import Attention
 
 
