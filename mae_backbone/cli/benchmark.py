@@ -8,6 +8,7 @@ examples:
   mae-backbone benchmark train CONFIG --against CONFIG   a training step of one config, against another
   mae-backbone benchmark loader --data-root DIR    decoding and cropping, against torchvision and PIL
   mae-backbone benchmark features                  frozen features to disk, against bare forward passes
+  mae-backbone benchmark gpu --json gpu.json       numbers, speed and memory of every path on this GPU, in 9 minutes
 """
 import argparse
 from importlib import import_module
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         write_json(result, args.json)
         log_rank0(f'written: {args.json}')
+    if failed := [name for name, check in result.get('checks', {}).items() if 'error' in check]:
+        raise SystemExit(f'{len(failed)} of {len(result["checks"])} checks failed: {", ".join(failed)}')
 
 
 def _add_step(parser: argparse.ArgumentParser) -> None:
@@ -134,6 +137,17 @@ def _add_peer(parser: argparse.ArgumentParser, benchmark: str) -> None:
                        help="checkout of the peer's repository if it is not installed; its code is run")
 
 
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--minutes', type=float, default=9, metavar='N',
+                        help='time limit; checks for which no time is left are skipped (default: %(default)s)')
+    parser.add_argument('--tiny', action='store_true',
+                        help='small models and images: whether the checks run, not what the device does')
+    parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda',
+                        help='default: cuda; the CPU with --tiny and no GPU')
+    parser.add_argument('--shards', metavar='DIR', help='also time loading from these shards, see mae-backbone pack')
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='run only the checks whose names begin with these')
+
+
 def _add_arch(group: argparse._ActionsContainer, default: str) -> None:
     group.add_argument('--arch', choices=ARCHS, default=default, help='size of the encoder (default: %(default)s)')
 
@@ -159,5 +173,6 @@ _KINDS = {
     'backbone': ('the forward and backward pass of the ViTDet backbone', _add_backbone),
     'train': ('a training step of any two configs', _add_train),
     'loader': ('loading: from image files or shards to batches', _add_loader),
+    'gpu': ('numbers, speed and memory of every path on a GPU; most checks need torch and timm only', _add_gpu),
     'features': ('feature extraction: from image files to features on disk', _add_features),
 }
