@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     if getattr(args, 'device', '') is None:
         args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    result, text = import_module(f'mae_backbone.benchmark.{args.kind}').run(args)
+    module = 'gpu.command' if args.kind == 'gpu' else args.kind
+    result, text = import_module(f'mae_backbone.benchmark.{module}').run(args)
     log_rank0(text)
     if args.json:
         write_json(result, args.json)

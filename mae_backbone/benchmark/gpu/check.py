@@ -1,5 +1,6 @@
 """A check: what it is, how it is called, and what it reports."""
 import gc
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -48,19 +49,19 @@ class End(NamedTuple):
 
 def perform(check: Check, settings: Settings) -> Iterator[Row | End]:
     """Runs a check. Yields its rows and then, whatever happens, one `End`."""
+    end = End('ok')
     try:
         module, _, function = check.function.partition(':')
         for name, figures in getattr(import_module(module), function)(settings, **check.options):
             yield Row(name, figures)
-        yield End('ok')
     except SkippedCheckError as skipped:
-        yield End('skipped', str(skipped))
+        end = End('skipped', str(skipped))
     except ModuleNotFoundError as error:
-        yield End('skipped', not_installed(error))
+        end = End('skipped', not_installed(error))
     except Exception as error:  # of any library: the next check may still work
-        yield End('error', short(error))
-    finally:
-        free(settings)
+        end = End('error', short(error))
+    free(settings)
+    yield end
 
 
 def not_installed(error: ModuleNotFoundError) -> str:
@@ -75,9 +76,9 @@ def short(error: BaseException) -> str:
 
 
 def free(settings: Settings) -> None:
-    """Frees the memory and the graphs of a check."""
-    import torch._dynamo
-    torch._dynamo.reset()
+    """Frees the memory and the graphs of a check. Imports nothing that the check has not imported."""
+    if (dynamo := sys.modules.get('torch._dynamo')) is not None:
+        dynamo.reset()
     gc.collect()
-    if settings.device == 'cuda':
+    if settings.device == 'cuda' and (torch := sys.modules.get('torch')) is not None:
         torch.cuda.empty_cache()
