@@ -134,6 +134,11 @@ class ClassFolders(DataFormat):
         """No colors: the names are written above the images."""
         return {}
 
+    def class_counts(self, pixel_counts: np.ndarray) -> dict[str, int]:
+        """Counts the images of each class."""
+        counts = np.bincount(self.labeled.labels, minlength=len(self.labeled.classes)).tolist()
+        return dict(zip(self.labeled.classes, counts, strict=True))
+
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Writes the class name above the image."""
         return draw_class_name(image, self._class_of_image[path])

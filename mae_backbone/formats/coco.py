@@ -315,6 +315,28 @@ class CocoFormat(DataFormat):
             objects[paths[annotation['image_id']]].append(annotation)
         return objects
 
+    def class_counts(self, pixel_counts: np.ndarray) -> dict[str, int]:
+        """Counts the boxes of each class that are trained on."""
+        return {self.file.categories[number]: self.file.num_boxes[number] for number in self.categories}
+
+    def objects(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the boxes of each image that mmdet trains on, without crowds."""
+        labels = {number: label for label, number in enumerate(self.categories)}
+        boxes: dict[Id, list[tuple[float, ...]]] = {number: [] for number in self.file.images}
+        for annotation in self._content.get('annotations', []):
+            label, image = labels.get(annotation['category_id']), annotation['image_id']
+            if label is not None and not annotation.get('iscrowd') and is_trained(annotation, self.file.images[image]):
+                boxes[image].append((*annotation['bbox'], label))
+        for number, image in self.file.images.items():
+            yield self._image_path(image.file_name), np.array(boxes[number], np.float32).reshape(-1, 5)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether no object that is trained on lacks a mask or has one that cannot be used."""
+        kinds = ('missing', 'misfit')
+        return self.file.has_annotations and not any(
+            self.file.faulty_masks(kind, self.categories, trained_only=True) for kind in kinds)
+
     def outlines(self, path: str, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Yields the outlines of polygons, or of boxes if there are none."""
         for annotation in self._objects.get(path, []):

@@ -1,6 +1,6 @@
 """Base class of the formats of labeled data sets."""
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -211,6 +211,26 @@ class DataFormat:
         own = (self.spec.option('metainfo') or {}).get('palette')
         colors = class_colors(len(names), own or getattr(self.spec.cls, 'METAINFO', {}).get('palette'))
         return dict(zip(names, colors, strict=True))
+
+    def class_counts(self, pixel_counts: np.ndarray) -> dict[str, int]:
+        """Counts the objects, pixels or images of each class, in the order of the labels; empty without labels.
+
+        Args:
+            pixel_counts: (256,) pixels of each label over all label maps, for formats with label maps.
+        """
+        return {}
+
+    def objects(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields the path of each image and its boxes (N, 5) float32: x, y, width, height in pixels, and the label.
+
+        Boxes that training ignores are left out. Yields nothing for formats without boxes.
+        """
+        yield from ()
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every object has a usable mask; False for formats without objects."""
+        return False
 
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Draws the labels of the image at `path` onto its pixels (H, W, 3) uint8 RGB. Returns (H', W', 3)."""

@@ -211,6 +211,11 @@ class LabelMaps(DataFormat):
             lines.append(f'class_weight for loss_decode, if rare classes matter as much as frequent ones: [{weights}]')
         return lines
 
+    def class_counts(self, pixel_counts: np.ndarray) -> dict[str, int]:
+        """Counts the pixels of each class."""
+        names, first = self.spec.class_names, int(bool(self.spec.option('reduce_zero_label')))
+        return dict(zip(names, pixel_counts[first:first + len(names)].tolist(), strict=True))
+
     def outlines(self, path: str, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Yields the borders between the labels of an image."""
         yield label_outline(read_labels(self._map_of_image[path], self._reader))

@@ -1,0 +1,71 @@
+"""Images that a data set has twice: equal files, and pictures that look the same."""
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+# Two pictures look the same if at most 6 of the 64 signs of their gradients differ (dHash of 8 x 8), and if the
+# correlation of their thumbnails is 0.98 or more. A JPEG of another quality or size has 0 to 2 and 0.999. The second
+# condition is needed: dark pictures with few objects have few gradients. Ours.
+_MAX_DISTANCE = 6
+_MIN_CORRELATION = 0.98
+_MIN_DEVIATION = 4.0  # of a thumbnail; flatter ones are not compared
+_BLOCK = 1024         # rows of the matrix of distances in memory at once
+
+
+class Pair(NamedTuple):
+    """Two images, by their indices."""
+
+    first: int
+    second: int
+
+
+def equal_files(sizes: Sequence[int], digests: Sequence[str]) -> list[list[int]]:
+    """Groups of two or more files with the same size and digest, by their indices; '' is no digest."""
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for index, key in enumerate(zip(sizes, digests, strict=True)):
+        if key[1]:
+            groups[key].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def similar_pairs(thumbnails: np.ndarray, *, limit: int = 100_000) -> list[Pair]:
+    """Pairs of thumbnails (N, 16, 16) uint8 that look the same, at most `limit` of them, the first with the second."""
+    gray = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    centered = gray - gray.mean(axis=1, keepdims=True)
+    deviation = centered.std(axis=1)
+    kept = np.flatnonzero(deviation >= _MIN_DEVIATION)
+    if len(kept) < 2:
+        return []
+    signs = gradient_signs(thumbnails[kept])                                      # (N, 64) of -1 and 1
+    unit = centered[kept] / (deviation[kept, None] * np.sqrt(gray.shape[1], dtype=np.float32))
+    pairs: list[Pair] = []
+    for start in range(0, len(kept), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        distance = (64 - signs[rows] @ signs[start:].T) / 2                       # (block, N - start)
+        first, second = np.nonzero(np.triu(distance <= _MAX_DISTANCE, k=1))
+        first, second = first + start, second + start
+        same = np.einsum('ij,ij->i', unit[first], unit[second]) >= _MIN_CORRELATION
+        pairs += [Pair(*pair) for pair in zip(kept[first[same]].tolist(), kept[second[same]].tolist(), strict=True)]
+        if len(pairs) >= limit:
+            return pairs[:limit]
+    return pairs
+
+
+def gradient_signs(thumbnails: np.ndarray) -> np.ndarray:
+    """(N, S, S) uint8 -> (N, 64) float32 of -1 and 1: whether brightness grows to the right, on a grid of 8 x 8."""
+    small = np.stack([cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA) for image in thumbnails])
+    signs = small[:, :, 1:].astype(np.int16) > small[:, :, :-1]
+    return np.where(signs.reshape(len(thumbnails), 64), np.float32(1), np.float32(-1))
+
+
+def across(pairs: Sequence[Pair], splits: Sequence[str]) -> list[Pair]:
+    """The pairs whose images are in different splits."""
+    return [pair for pair in pairs if splits[pair.first] != splits[pair.second]]
+
+
+def pairs_in(groups: Sequence[Sequence[int]]) -> list[Pair]:
+    """The first of each group with each of the others."""
+    return [Pair(group[0], other) for group in groups for other in group[1:]]

@@ -1,0 +1,332 @@
+"""Fingerprint of a data set: what a recipe depends on, measured once and cached."""
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mae_backbone.data.decode import BadImageError
+from mae_backbone.formats.label_maps import LabelMaps
+from mae_backbone.planning.duplicates import Pair, across, equal_files, pairs_in, similar_pairs
+from mae_backbone.planning.image_scan import (
+    ImageHeader,
+    PixelSample,
+    read_digests,
+    read_headers,
+    read_pixels,
+    read_thumbnails,
+    stamps,
+)
+from mae_backbone.planning.object_statistics import ObjectStatistics, measure_objects, percentiles
+from mae_backbone.planning.own_data import OwnData, unlabeled_images
+from mae_backbone.planning.scan_cache import Progress, ScanCache, no_progress
+from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.utils.cpu import available_cpus
+from mae_backbone.utils.printable import printable
+
+NUM_PIXELS = 256          # images whose pixels are measured, evenly spaced; their means deviate by 0.6 / sqrt(256)
+NUM_THUMBNAILS = 20_000   # images that are compared with each other, evenly spaced over each split
+NUM_LABEL_MAPS = 500      # label maps that are read, evenly spaced
+_NUM_EXAMPLES = 5
+UNLABELED = 'unlabeled'   # name of the split of images without labels
+_LABEL_PIXELS = 'label pixels 1'
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the recipe depends on. Sizes are in pixels of the files, as they are read (after EXIF orientation).
+
+    Attributes:
+        root: absolute path of the data.
+        task: 'pretraining', 'detection', 'segmentation' or 'classification'.
+        images: number of readable images of each split; 'unlabeled' for those without labels.
+        unreadable: number of files that cannot be read.
+        classes: names of the classes in the order of the labels.
+        class_counts: objects, pixels or images of each class in the training set, in the same order.
+        width, height, short_side, long_side: percentiles over the images of training, or of pretraining.
+        channels, bits: of most images.
+        mixed: number of images with other channels or bits than most.
+        mean, std: of each channel over a sample.
+        gray: whether all channels of all sampled images are equal.
+        flat: fraction of patches of 8 x 8 pixels without contrast.
+        border: median fraction of the area of an image outside of a border of a single value.
+        exposure: deviation of the medians of the images, as a fraction of their mean.
+        value_range: 0.5th and 99.5th percentile of the values, median over the sampled images.
+        num_sampled: images whose pixels were measured.
+        equal_images: number of files that are copies of another one.
+        similar_images: number of images that look like another one, among `num_compared`.
+        num_compared: images that were compared.
+        leaks: images of validation that are also in training, as equal files or as similar images.
+        num_labeled: images of training that have labels.
+        foreground: median fraction of an image's pixels that are not of the most frequent class; segmentation.
+        objects: sizes and numbers of the objects; detection.
+        notes: examples and warnings, as sentences.
+    """
+
+    root: str
+    task: str
+    images: dict[str, int]
+    unreadable: int = 0
+    classes: list[str] = field(default_factory=list)
+    class_counts: list[int] = field(default_factory=list)
+    width: dict[str, float] = field(default_factory=dict)
+    height: dict[str, float] = field(default_factory=dict)
+    short_side: dict[str, float] = field(default_factory=dict)
+    long_side: dict[str, float] = field(default_factory=dict)
+    channels: int = 3
+    bits: int = 8
+    mixed: int = 0
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    gray: bool = False
+    flat: float = 0.0
+    border: float = 0.0
+    exposure: float = 0.0
+    value_range: list[float] = field(default_factory=list)
+    num_sampled: int = 0
+    equal_images: int = 0
+    similar_images: int = 0
+    num_compared: int = 0
+    leaks: int = 0
+    num_labeled: int = 0
+    foreground: float = 0.0
+    objects: ObjectStatistics | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def num_train(self) -> int:
+        """Readable images of the training set."""
+        return self.images.get('train', 0)
+
+    @property
+    def num_pretraining(self) -> int:
+        """Images that a pretraining can use: of the training set, and those without labels."""
+        return self.num_train + self.images.get(UNLABELED, 0)
+
+    @property
+    def imbalance(self) -> float:
+        """Count of the most frequent class over that of the rarest that occurs; 1 without classes."""
+        counts = [count for count in self.class_counts if count]
+        return max(counts) / min(counts) if counts else 1.0
+
+    def to_json(self) -> str:
+        """JSON that `from_json` reads."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> 'Fingerprint':
+        """Reads `to_json`. Raises ValueError if it is not such JSON."""
+        content = json.loads(text)
+        names = {entry.name for entry in fields(cls)}
+        if not isinstance(content, dict) or not content.keys() <= names:
+            raise ValueError('expected the JSON of a fingerprint, as `mae-backbone plan` writes it')
+        objects = content.pop('objects', None)
+        return cls(**content, objects=ObjectStatistics(**objects) if objects else None)
+
+
+def take_fingerprint(data: OwnData, *, unlabeled: str | os.PathLike | None = None, workers: int | None = None,
+                     progress: Progress = no_progress) -> Fingerprint:
+    """Measures a data set. What was measured before, and has not changed, is taken from the cache.
+
+    Reads the headers of all images, the pixels of 256, thumbnails of 20,000, and compares files of equal size.
+
+    Args:
+        data: result of `find_data`.
+        unlabeled: folder of further images without labels.
+        workers: number of threads; None for the number of CPUs.
+        progress: called with what is measured, the number of files done and their total.
+
+    Raises:
+        DataError: labels cannot be read.
+        FileNotFoundError, ValueError: `unlabeled` has no images.
+    """
+    workers = workers or available_cpus()
+    paths = {split: data.image_paths(split) for split in data.splits}
+    if unlabeled is not None:
+        known = {path for split in paths.values() for path in split}
+        paths[UNLABELED] = [path for path in unlabeled_images(unlabeled) if path not in known]
+    cache = ScanCache('\n'.join([data.root, *([os.path.abspath(unlabeled)] if unlabeled is not None else [])]))
+    try:
+        return _Measurement(data, paths, cache, workers, progress).fingerprint()
+    finally:
+        cache.close()
+
+
+class _Measurement:
+    """One run of `take_fingerprint`."""
+
+    def __init__(self, data: OwnData, paths: dict[str, list[str]], cache: ScanCache, workers: int,
+                 progress: Progress) -> None:
+        self.data, self.cache, self.workers, self.progress = data, cache, workers, progress
+        self.options: dict[str, Any] = dict(workers=workers, progress=progress)
+        self.splits = [split for split, names in paths.items() for _ in names]
+        self.stamps = stamps([path for names in paths.values() for path in names])
+        self.notes = list(data.notes)
+
+    def fingerprint(self) -> Fingerprint:
+        headers = read_headers(self.cache, self.stamps, **self.options)
+        errors = [header.error for header in headers if header.error]
+        if errors:
+            self.notes.append(f'{len(errors):,} files cannot be read: '
+                              + '; '.join(printable(error) for error in errors[:_NUM_EXAMPLES]))
+        kept = [index for index, header in enumerate(headers) if not header.error]
+        split_counts = Counter(self.splits[index] for index in kept)
+        trained = [index for index in kept if self.splits[index] in ('train', UNLABELED)]
+        labeled = [index for index in trained if self.splits[index] == 'train'] or trained
+        self.headers = headers
+        content: dict[str, Any] = dict(
+            root=self.data.root, task=self.data.task, unreadable=len(errors), classes=list(self.data.classes),
+            images={split: split_counts.get(split, 0) for split in dict.fromkeys(self.splits)})
+        if labeled:
+            content |= self._sizes([headers[index] for index in labeled])
+            content |= self._pixels(labeled)
+        content |= self._duplicates(kept)
+        content |= self._labels(len(labeled))
+        return Fingerprint(**content, notes=self.notes)
+
+    # ---- images
+
+    def _sizes(self, headers: Sequence[ImageHeader]) -> dict[str, Any]:
+        sizes = np.array([(header.width, header.height) for header in headers], np.int64)
+        kinds = Counter((header.channels, header.bits) for header in headers)
+        (channels, bits), count = kinds.most_common(1)[0]
+        if len(kinds) > 1:
+            self.notes.append('images of several kinds: ' + ', '.join(
+                f'{number:,} with {kind[0]} channels of {kind[1]} bits' for kind, number in kinds.most_common(4)))
+        return dict(width=percentiles(sizes[:, 0]), height=percentiles(sizes[:, 1]),
+                    short_side=percentiles(sizes.min(axis=1)), long_side=percentiles(sizes.max(axis=1)),
+                    channels=channels, bits=bits, mixed=len(headers) - count)
+
+    def _pixels(self, indices: Sequence[int]) -> dict[str, Any]:
+        chosen = [self.stamps[index] for index in _evenly(indices, NUM_PIXELS)]
+        samples = read_pixels(self.cache, chosen, **self.options)
+        if len(samples) < len(chosen):
+            self.notes.append(f'{len(chosen) - len(samples)} of {len(chosen)} sampled images cannot be decoded: '
+                              '`mae-backbone check` names them')
+        return summarize_pixels(samples)
+
+    def _duplicates(self, kept: Sequence[int]) -> dict[str, Any]:
+        groups = self._equal_files(kept)
+        exact = pairs_in(groups)
+        compared = self._compared(kept)
+        thumbnails = read_thumbnails(self.cache, [self.stamps[index] for index in compared], **self.options)
+        near = [Pair(compared[first], compared[second]) for first, second in similar_pairs(thumbnails)]
+        leaked: dict[int, int] = {}
+        for pair in [*_all_pairs(groups), *near]:
+            for one, other in (pair, pair[::-1]):
+                if self.splits[one] == 'val' and self.splits[other] == 'train':
+                    leaked.setdefault(one, other)
+        if exact:
+            self._name_pairs(f'{len(exact):,} files are copies of another one', exact)
+        if near:
+            self._name_pairs(f'{len({pair.second for pair in near}):,} of {len(compared):,} compared images look '
+                             'like another one', near)
+        if leaked:
+            pairs = [Pair(val, train) for val, train in leaked.items()]
+            self._name_pairs(f'{len(leaked):,} images of validation are in the training set too, or look like one of '
+                             'it: results on them are too good', across(pairs, self.splits))
+        return dict(equal_images=len(exact), similar_images=len({pair.second for pair in near}),
+                    num_compared=len(compared), leaks=len(leaked))
+
+    def _equal_files(self, kept: Sequence[int]) -> list[list[int]]:
+        """Groups of equal files. Only files with the same size and the same beginning are read completely."""
+        candidates: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for index in kept:
+            header = self.headers[index]
+            candidates[header.bytes, header.digest].append(index)
+        same = [index for group in candidates.values() if len(group) > 1 for index in group]
+        digests = read_digests(self.cache, [self.stamps[index] for index in same], **self.options) if same else []
+        groups = equal_files([self.headers[index].bytes for index in same], digests)
+        return [[same[index] for index in group] for group in groups]
+
+    def _compared(self, kept: Sequence[int]) -> list[int]:
+        """Images to compare: all of validation first, since a leak counts most, then as many of the others."""
+        validation = [index for index in kept if self.splits[index] == 'val']
+        others = [index for index in kept if self.splits[index] != 'val']
+        chosen = _evenly(validation, NUM_THUMBNAILS // 2)
+        return sorted([*chosen, *_evenly(others, NUM_THUMBNAILS - len(chosen))])
+
+    def _name_pairs(self, text: str, pairs: Sequence[Pair]) -> None:
+        names = [[os.path.relpath(self.stamps[index].path, self.data.root) for index in pair]
+                 for pair in pairs[:3]]
+        self.notes.append(f'{text} (such as ' + '; '.join(
+            printable(f'{first} and {second}') for first, second in names) + ')')
+
+    # ---- labels
+
+    def _labels(self, num_train: int) -> dict[str, Any]:
+        data_format = self.data.splits['train']
+        if self.data.task == 'pretraining':
+            return dict(num_labeled=0)
+        if self.data.task == 'segmentation' and isinstance(data_format, LabelMaps):
+            return dict(num_labeled=num_train) | self._label_maps(data_format)
+        content: dict[str, Any] = dict(num_labeled=num_train)
+        if self.data.task == 'detection':
+            by_path = {header.path: (header.width, header.height) for header in self.headers if not header.error}
+            boxes = [(boxes, by_path[path]) for path, boxes in _absolute(data_format.objects()) if path in by_path]
+            content['num_labeled'] = sum(len(rows) > 0 for rows, _ in boxes)
+            content['objects'] = measure_objects(boxes, has_masks=data_format.has_masks)
+        counts = data_format.class_counts(np.zeros(256, np.int64))
+        return content | dict(class_counts=[counts.get(name, 0) for name in self.data.classes])
+
+    def _label_maps(self, data_format: LabelMaps) -> dict[str, Any]:
+        files = stamps(_evenly(data_format.label_maps(), NUM_LABEL_MAPS))
+
+        def count(path: str) -> list:
+            try:
+                return data_format.count_pixels(path).tolist()
+            except (BadImageError, OSError, ValueError):
+                return []
+        rows = self.cache.measure(_LABEL_PIXELS, files, count, workers=self.workers, progress=self.progress)
+        pixels = np.array([row for row in rows if row], np.int64).reshape(-1, 256)
+        counts = data_format.class_counts(pixels.sum(axis=0))
+        class_counts = [counts.get(name, 0) for name in self.data.classes]
+        first = int(bool(data_format.spec.option('reduce_zero_label')))
+        of_classes = pixels[:, first:first + len(self.data.classes)]
+        shares = of_classes / np.maximum(of_classes.sum(axis=1, keepdims=True), 1)
+        largest = int(np.argmax(class_counts)) if class_counts else 0
+        return dict(class_counts=class_counts,
+                    foreground=round(float(1 - np.median(shares[:, largest])), 4) if len(shares) else 0.0)
+
+
+def summarize_pixels(samples: Sequence[PixelSample]) -> dict[str, Any]:
+    """Statistics over the sampled images that have as many channels as most; each image has the same weight."""
+    if not samples:
+        return dict(num_sampled=0)
+    channels = Counter(len(sample.mean) for sample in samples).most_common(1)[0][0]
+    samples = [sample for sample in samples if len(sample.mean) == channels]
+    mean = np.mean([sample.mean for sample in samples], axis=0)
+    square = np.mean([sample.square for sample in samples], axis=0)
+    medians = np.array([sample.median for sample in samples])
+    return dict(
+        mean=mean.round(2).tolist(), std=np.sqrt(np.maximum(square - mean ** 2, 0)).round(2).tolist(),
+        gray=all(sample.gray for sample in samples), flat=round(float(np.mean([s.flat for s in samples])), 4),
+        border=round(float(np.median([sample.border for sample in samples])), 4),
+        exposure=round(float(medians.std() / max(medians.mean(), 1e-6)), 4),
+        value_range=[round(float(np.median([sample.low for sample in samples])), 2),
+                     round(float(np.median([sample.high for sample in samples])), 2)],
+        num_sampled=len(samples))
+
+
+def _all_pairs(groups: Sequence[Sequence[int]]) -> list[Pair]:
+    """Pairs of each file of a group with the first and the last one: a split has at least one of them in each pair."""
+    return [Pair(other, end) for group in groups for other in group for end in {*group[:1], *group[-1:]}
+            if other != end]
+
+
+def _evenly(items: Sequence[Any], count: int) -> list[Any]:
+    count = min(count, len(items))
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def _absolute(objects: Iterable[tuple[str, np.ndarray]]) -> Iterable[tuple[str, np.ndarray]]:
+    return ((os.path.abspath(path), boxes) for path, boxes in objects)
+
+
+def save_fingerprint(fingerprint: Fingerprint, path: str | Path) -> None:
+    """Writes a fingerprint as JSON."""
+    write_text(path, fingerprint.to_json() + '\n')

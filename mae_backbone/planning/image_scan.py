@@ -1,0 +1,242 @@
+"""Headers of all image files of a data set, and pixels of a sample of them."""
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mae_backbone.data.decode import BadImageError, decode_bgr, decode_crop, image_size
+from mae_backbone.data.files import open_regular, read_file
+from mae_backbone.formats.image_headers import read_size
+from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
+
+# Names of the measurements in the cache, and of what the progress shows. The number changes with the meaning.
+HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 1', 'pixels 1', 'thumbnails 1', 'contents 1'
+_PREFIX = 2 ** 16      # bytes of a file that are read to tell it from others
+_READ_SIZE = 2 ** 20
+THUMBNAIL = 16         # side of the gray thumbnails that are compared
+_PATCH = 8             # side of the patches that are called flat or not, in pixels of the file
+_FLAT = 0.02           # deviation of a flat patch, as a fraction of the range of the values; ours
+_MAX_MEASURED = 2048   # rows and columns of an image whose pixels are measured: its center
+_MODES = {'1': (1, 1), 'L': (1, 8), 'P': (3, 8), 'LA': (2, 8), 'PA': (3, 8), 'RGB': (3, 8), 'RGBA': (4, 8),
+          'CMYK': (4, 8), 'YCbCr': (3, 8), 'LAB': (3, 8), 'HSV': (3, 8), 'I;16': (1, 16), 'I;16B': (1, 16),
+          'I;16L': (1, 16), 'I': (1, 16), 'F': (1, 32)}
+
+
+class ImageHeader(NamedTuple):
+    """What the header of an image file says, and a digest of its first bytes."""
+
+    path: str
+    width: int     # in pixels, as the image is read
+    height: int
+    channels: int
+    bits: int      # of a channel
+    bytes: int     # size of the file
+    digest: str    # of the first 64 kB
+    error: str     # why the file cannot be read; '' if it can
+
+
+class PixelSample(NamedTuple):
+    """Pixels of one image."""
+
+    mean: np.ndarray        # (C,) of each channel
+    square: np.ndarray      # (C,) mean of the squares
+    median: float           # of all values
+    low: float              # 0.5th percentile
+    high: float             # 99.5th percentile
+    flat: float             # fraction of patches of 8 x 8 pixels whose deviation is below 2 % of the range
+    gray: bool              # whether all channels are equal
+    border: float           # fraction of rows and columns at the edges that have a single value
+
+
+def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
+                 ) -> list[ImageHeader]:
+    """Reads the headers of image files; the `error` of those that cannot be read says why."""
+    rows = cache.measure(HEADERS, files, _header, workers=workers, progress=progress)
+    return [ImageHeader(stamp.path, *row[:4], stamp.size, *row[4:]) for stamp, row in zip(files, rows, strict=True)]
+
+
+def read_pixels(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
+                ) -> list[PixelSample]:
+    """Measures the pixels of image files. Files that cannot be decoded are left out."""
+    rows = cache.measure(PIXELS, files, _pixels, workers=workers, progress=progress)
+    return [PixelSample(np.array(row[0]), np.array(row[1]), *row[2:6], bool(row[6]), row[7]) for row in rows if row]
+
+
+def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> np.ndarray:
+    """Reads gray thumbnails (N, 16, 16) uint8 of image files; those of files that cannot be decoded are 0."""
+    rows = cache.measure(THUMBNAILS, files, _thumbnail, workers=workers, progress=progress)
+    blank = bytes(THUMBNAIL ** 2)
+    content = b''.join(bytes.fromhex(row[0]) if row else blank for row in rows)
+    return np.frombuffer(content, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
+
+
+def read_digests(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> list[str]:
+    """Digests of the whole content of files; '' for files that cannot be read."""
+    return [row[0] for row in cache.measure(CONTENTS, files, _digest, workers=workers, progress=progress)]
+
+
+def load_pixels(path: str) -> np.ndarray:
+    """Reads all channels of an image without scaling: (H, W, C), RGB if it has three.
+
+    Raises:
+        BadImageError, OSError: the file cannot be decoded.
+    """
+    if path.lower().endswith('.npy'):
+        return _load_array(path)
+    if path.lower().endswith(('.tif', '.tiff')):
+        array = _load_tiff(path)
+        if array is not None:
+            return array
+    pixels = decode_bgr(read_file(path))
+    return pixels[..., ::-1] if pixels.ndim == 3 else pixels[..., None]
+
+
+# ---- one file, in a thread
+
+def _header(path: str) -> list:
+    try:
+        with open_regular(path) as file:
+            digest = hashlib.blake2b(file.read(_PREFIX), digest_size=12).hexdigest()
+        return [*_stored(path), digest, '']
+    except (BadImageError, OSError, ValueError, SyntaxError, MemoryError) as error:
+        text = str(error)
+        return [0, 0, 0, 0, '', text if path in text else f'{path}: {text or type(error).__name__}']
+    except Exception as error:  # PIL raises many kinds of errors for broken files
+        return [0, 0, 0, 0, '', f'{path}: {type(error).__name__}: {error}']
+
+
+def _stored(path: str) -> tuple[int, int, int, int]:
+    """Width, height, channels and bits of an image."""
+    if path.lower().endswith('.npy'):
+        array = np.load(path, mmap_mode='r', allow_pickle=False)
+        height, width, channels = (*array.shape, 1)[:3] if array.ndim in (2, 3) else (0, 0, 0)
+        if not height:
+            raise BadImageError(f'{path} has the shape {array.shape}, expected (height, width) or (height, width, '
+                                'channels)')
+        return width, height, channels, array.dtype.itemsize * 8
+    tiff = _tiff_shape(path) if path.lower().endswith(('.tif', '.tiff')) else None
+    if tiff is not None:
+        return tiff
+    width, height = read_size(path).upright
+    try:
+        with open_regular(path) as file, Image.open(file) as image:
+            channels, bits = _MODES.get(image.mode, (3, 8))
+            if image.format == 'PNG' and image.mode in ('RGB', 'RGBA'):
+                # PIL gives 8 bits of a PNG with 16, whose bit depth is the byte after width and height in the header.
+                file.seek(24)
+                bits = max(bits, int.from_bytes(file.read(1), 'big'))
+    except OSError:  # a format that only OpenCV reads
+        channels, bits = 3, 8
+    return width, height, channels, bits
+
+
+def _tiff_shape(path: str) -> tuple[int, int, int, int] | None:
+    """Width, height, channels and bits of a TIFF with more channels than PIL reads; None for others."""
+    try:
+        import tifffile
+    except ImportError:
+        return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            channels = page.samplesperpixel
+            if channels <= 4:
+                return None
+            return page.imagewidth, page.imagelength, channels, page.bitspersample
+    except (tifffile.TiffFileError, AttributeError, IndexError, KeyError):
+        return None
+
+
+def _load_array(path: str) -> np.ndarray:
+    array = np.load(path, mmap_mode='r', allow_pickle=False)
+    if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number):
+        raise BadImageError(f'{path} has the shape {array.shape} and the type {array.dtype}, expected numbers in '
+                            '(height, width, channels)')
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _load_tiff(path: str) -> np.ndarray | None:
+    """Channels of a TIFF (H, W, C) if it has more than four; None for others."""
+    if _tiff_shape(path) is None:
+        return None
+    import tifffile
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages[0]
+        array = page.asarray()
+        return np.moveaxis(array, 0, -1) if page.planarconfig == 2 else array
+
+
+def _pixels(path: str) -> list:
+    try:
+        pixels = load_pixels(path)
+        top, left = (max(0, (side - _MAX_MEASURED) // 2) for side in pixels.shape[:2])
+        values = np.ascontiguousarray(pixels[top:top + _MAX_MEASURED, left:left + _MAX_MEASURED])
+        flat = values.reshape(-1, values.shape[2])
+        mean = flat.mean(axis=0, dtype=np.float64)
+        square = np.einsum('pc,pc->c', flat, flat, dtype=np.float64, casting='unsafe') / len(flat)
+        low, median, high = np.percentile(flat[::max(1, len(flat) // 100_000)], (0.5, 50, 99.5))
+        gray = values.shape[2] == 1 or bool((values == values[..., :1]).all())
+        row = [mean.tolist(), square.tolist(), float(median), float(low), float(high),
+               _flat_fraction(values, high), gray, _border_fraction(values)]
+        return row if np.isfinite([*row[0], *row[1], *row[2:5]]).all() else []
+    except (BadImageError, OSError, ValueError, MemoryError, cv2.error):
+        return []
+
+
+def _flat_fraction(values: np.ndarray, high: float) -> float:
+    """Fraction of the patches of values (H, W, C) that are flat."""
+    height, width = (side // _PATCH * _PATCH for side in values.shape[:2])
+    if not height or not width:
+        return 0.0
+    gray = values[:height, :width].mean(axis=2, dtype=np.float32)
+    patches = gray.reshape(height // _PATCH, _PATCH, width // _PATCH, _PATCH)
+    value_range = 255.0 if values.dtype == np.uint8 else max(high, 1e-6)
+    return float((patches.std(axis=(1, 3)) < _FLAT * value_range).mean())
+
+
+def _border_fraction(values: np.ndarray) -> float:
+    """Fraction of the area that lies in rows and columns at the edges with a single value."""
+    gray = values[..., 0]
+    inside = [np.flatnonzero(gray.max(axis=axis) > gray.min(axis=axis)) for axis in (1, 0)]
+    if not all(map(len, inside)):
+        return 1.0
+    spans = [int(indices[-1] - indices[0] + 1) for indices in inside]
+    return 1.0 - spans[0] * spans[1] / (gray.shape[0] * gray.shape[1])
+
+
+def _thumbnail(path: str) -> list:
+    try:
+        if path.lower().endswith('.npy') or _tiff_shape_quietly(path):
+            return []
+        data = read_file(path)
+        height, width = image_size(data)
+        pixels = decode_crop(data, (0, 0, height, width), (2 * THUMBNAIL, 2 * THUMBNAIL), interpolation='bilinear')
+        gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+        return [cv2.resize(gray, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).tobytes().hex()]
+    except (BadImageError, OSError, ValueError, MemoryError, cv2.error):
+        return []
+
+
+def _tiff_shape_quietly(path: str) -> bool:
+    return path.lower().endswith(('.tif', '.tiff')) and _tiff_shape(path) is not None
+
+
+def _digest(path: str) -> list:
+    digest = hashlib.blake2b(digest_size=16)
+    try:
+        with open_regular(path) as raw, io.BufferedReader(raw) as file:
+            while block := file.read(_READ_SIZE):
+                digest.update(block)
+    except OSError:
+        return ['']
+    return [digest.hexdigest()]
+
+
+def stamps(paths: Sequence[str]) -> list[FileStamp]:
+    """The current state of files, by their absolute paths."""
+    return [FileStamp.of(os.path.abspath(path)) for path in paths]

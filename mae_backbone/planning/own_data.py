@@ -1,0 +1,239 @@
+"""Finds out what a folder of data holds: its task, its splits, and how a config reads them."""
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import ConfigDict
+
+from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.formats.class_folders import ClassFolders
+from mae_backbone.formats.coco import CocoFormat
+from mae_backbone.formats.coco_file import read_coco
+from mae_backbone.formats.data_format import DataFormat
+from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
+from mae_backbone.formats.label_maps import LabelMaps
+from mae_backbone.formats.messages import does_not_exist
+from mae_backbone.formats.other_layouts import describe_layout
+from mae_backbone.formats.unlabeled import UnlabeledImages
+
+TASKS = ('pretraining', 'detection', 'segmentation', 'classification')
+_TRAIN, _VAL = ('train', 'training', 'train2017'), ('val', 'validation', 'valid', 'val2017', 'test')
+_IMAGES, _LABEL_MAPS = ('images', 'image', 'imgs'), ('annotations', 'labels', 'masks', 'label', 'mask', 'segments')
+_EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/ '
+             '(detection), images/{training,validation} and annotations/{training,validation} with classes.txt '
+             '(segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
+_MAX_LISTED = 5000  # files of a folder whose suffixes are counted
+
+
+@dataclass
+class OwnData:
+    """A data set on disk.
+
+    Attributes:
+        task: one of `TASKS`.
+        root: absolute path of the folder.
+        splits: the data set of each split, 'train' first; a data set for pretraining has only this one.
+        classes: names of the classes in the order of the labels; empty for pretraining.
+        notes: what a user should know about how the data are read.
+    """
+
+    task: str
+    root: str
+    splits: dict[str, DataFormat]
+    classes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def dataset(self, split: str) -> dict[str, Any]:
+        """Settings of the data set of a split in a config."""
+        return self.splits[split].spec.cfg.to_dict()
+
+    def image_paths(self, split: str) -> list[str]:
+        """Absolute paths of the images of a split."""
+        data_format = self.splits[split]
+        if isinstance(data_format, UnlabeledImages):
+            return unlabeled_images(data_format.spec.root)
+        return [os.path.abspath(path) for path in data_format.images()]
+
+
+def find_data(root: str | os.PathLike, task: str | None = None) -> OwnData:
+    """Finds the layout of a folder.
+
+    Args:
+        root: the folder.
+        task: one of `TASKS`; None takes the first of detection, segmentation, classification and pretraining that the
+            folder has data for.
+
+    Raises:
+        DataError: the folder does not exist, or has no data for the task.
+        ValueError: an unknown task.
+    """
+    if task is not None and task not in TASKS:
+        raise ValueError(f'task {task!r}: expected one of {", ".join(TASKS)}')
+    folder = Path(os.path.abspath(os.path.expanduser(os.fspath(root))))
+    if not folder.is_dir():
+        raise DataError(f'{does_not_exist(str(folder))}: pass the folder of the data' if not folder.exists() else
+                        f'{folder} is a file, expected the folder of the data: unpack it if it is an archive')
+    finders: dict[str, Callable[[Path], OwnData | None]] = {
+        'detection': _find_coco, 'segmentation': _find_label_maps, 'classification': _find_class_folders,
+        'pretraining': _find_images}
+    for name, finder in finders.items():
+        if task in (None, name):
+            data = finder(folder)
+            if data is not None:
+                return data
+        other = describe_layout(str(folder)) if name == 'detection' and task in (None, 'detection') else ''
+        if other:
+            raise DataError(other)
+    raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}')
+
+
+def unlabeled_images(root: str | os.PathLike) -> list[str]:
+    """Absolute paths of the image files under a folder, or of its NumPy arrays if it has no images."""
+    folder = Path(os.path.abspath(root))
+    arrays = sorted(map(str, folder.rglob('*.npy'))) if not _has_images(folder) else []
+    return arrays or [os.path.abspath(path) for path in list_images(folder)]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(name.lower().endswith(IMAGE_SUFFIXES) for _, _, names in os.walk(folder) for name in names)
+
+
+def _format(cls: type[DataFormat], split: str, /, **options: Any) -> DataFormat:
+    return cls(DatasetSpec(split, ConfigDict(options), None))
+
+
+# ---- COCO
+
+def _find_coco(folder: Path) -> OwnData | None:
+    files = sorted(path for path in folder.glob('annotations/*.json') if not path.name.startswith('.'))
+    chosen = {split: _annotation_file(files, names) for split, names in (('train', _TRAIN), ('val', _VAL))}
+    train = chosen['train']
+    if train is None:
+        return None
+    if chosen['val'] is None:
+        raise DataError(f'{folder}/annotations has {train.name} and no file for validation: write some of the images '
+                        f'into {train.name.replace("train", "val")}, such as a fifth of them')
+    splits: dict[str, DataFormat] = {}
+    for split, path in chosen.items():
+        assert path is not None
+        options: dict[str, Any] = dict(
+            type='CocoDataset', data_root=str(folder), ann_file=str(path.relative_to(folder)),
+            data_prefix=dict(img=_image_folder(folder, path)))
+        splits[split] = _format(CocoFormat, split, **options)
+    classes = splits['train'].classes().names
+    for data_format in splits.values():
+        data_format.spec.cfg.metainfo = ConfigDict(classes=tuple(classes))
+    return OwnData('detection', str(folder), splits, classes)
+
+
+def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
+    """The annotation file whose name contains the name of a split; `instances_*` before others."""
+    for name in names:
+        pattern = re.compile(rf'(^|[^a-z]){name}($|[^a-z])')
+        matches = [path for path in files if pattern.search(path.stem.lower())]
+        if matches:
+            return min(matches, key=lambda path: (not path.name.startswith('instances'), path.name))
+    return None
+
+
+def _image_folder(folder: Path, annotations: Path) -> str:
+    """The folder, relative to the root, in which the first images of an annotation file are."""
+    names = [image.file_name for image in islice(read_coco(str(annotations), root=str(folder)).images.values(), 20)]
+    split = next((name for name in (*_TRAIN, *_VAL) if name in annotations.stem.lower()), '')
+    candidates = [split, *(f'{images}/{split}' for images in _IMAGES), f'{split}2017', *_IMAGES, '']
+    candidates += sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    for candidate in candidates:
+        if names and all((folder / candidate / name).is_file() for name in names):
+            return candidate + '/' * bool(candidate)
+    raise DataError(f'the images of {annotations}, such as {names[0] if names else "none"}, are in no folder of '
+                    f'{folder}: copy them to {folder / (split or "images")}, or correct file_name')
+
+
+# ---- label maps
+
+def _find_label_maps(folder: Path) -> OwnData | None:
+    for images in _IMAGES:
+        for maps in _LABEL_MAPS:
+            names = [(_subfolder(folder / images, folder / maps, split)) for split in (_TRAIN, _VAL)]
+            if names[0] is not None:
+                return _label_maps(folder, images, maps, names[0], names[1])
+    return None
+
+
+def _subfolder(images: Path, maps: Path, names: tuple[str, ...]) -> str | None:
+    for name in names:
+        if (images / name).is_dir() and (maps / name).is_dir() and _suffix(maps / name) == '.png':
+            return name
+    return None
+
+
+def _label_maps(folder: Path, images: str, maps: str, train: str, val: str | None) -> OwnData:
+    if val is None:
+        raise DataError(f'{folder / images} has {train} and no validation folder: move some of the images to '
+                        f'{folder / images / "validation"}, and their label maps to {folder / maps / "validation"}')
+    splits: dict[str, DataFormat] = {}
+    for split, name in (('train', train), ('val', val)):
+        splits[split] = _format(
+            LabelMaps, split, type='BaseSegDataset', data_root=str(folder),
+            data_prefix=dict(img_path=f'{images}/{name}', seg_map_path=f'{maps}/{name}'),
+            img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', reduce_zero_label=False,
+            ignore_index=255)
+    classes = splits['train'].classes().names
+    if not classes:
+        raise DataError(f'{folder}/classes.txt does not exist: write the names of the classes into it, one per line, '
+                        'the first for label 0')
+    for data_format in splits.values():
+        data_format.spec.cfg.metainfo = ConfigDict(classes=tuple(classes))
+    return OwnData('segmentation', str(folder), splits, classes)
+
+
+def _suffix(folder: Path) -> str:
+    """The most frequent suffix of the files below a folder."""
+    names = (name for _, _, names in os.walk(folder) for name in names if not name.startswith('.'))
+    counts = Counter(os.path.splitext(name)[1] for name in islice(names, _MAX_LISTED))
+    return counts.most_common(1)[0][0] if counts else ''
+
+
+# ---- classes and unlabeled images
+
+def _find_class_folders(folder: Path) -> OwnData | None:
+    train, val = (next((name for name in names if _has_class_folders(folder / name)), None)
+                  for names in (_TRAIN, _VAL))
+    if train is None:
+        return None
+    if val is None:
+        raise DataError(f'{folder} has {train} and no folder for validation: move some of the images of each class to '
+                        f'{folder / "val"}/CLASS')
+    splits: dict[str, DataFormat] = {
+        split: _format(ClassFolders, split, type='mae_backbone.ClassFolder', data_root=str(folder), split=name)
+        for split, name in (('train', train), ('val', val))}
+    classes = splits['train'].classes().names
+    for data_format in splits.values():
+        data_format.set_classes(classes)
+    return OwnData('classification', str(folder), splits, classes)
+
+
+def _has_class_folders(folder: Path) -> bool:
+    """Whether a folder contains two folders or more with images, and no images itself."""
+    if not folder.is_dir():
+        return False
+    entries = list(islice(os.scandir(folder), _MAX_LISTED))
+    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    images = any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if entry.is_file())
+    return len(folders) > 1 and not images and any(map(_has_images, folders[:3]))
+
+
+def _find_images(folder: Path) -> OwnData | None:
+    if not _has_images(folder) and next(_arrays(folder), None) is None:
+        return None
+    data = _format(UnlabeledImages, 'train', type='mae_backbone.UnlabeledImages', data_root=str(folder))
+    return OwnData('pretraining', str(folder), {'train': data})
+
+
+def _arrays(folder: Path) -> Iterator[Path]:
+    return folder.rglob('*.npy')

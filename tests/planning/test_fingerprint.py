@@ -1,0 +1,131 @@
+"""The fingerprint of data sets equals what NumPy says of all their images and labels."""
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from helpers.own_sets import save, textured, write_boxes, write_classes, write_images, write_maps
+
+from mae_backbone.planning.fingerprint import Fingerprint, take_fingerprint
+from mae_backbone.planning.own_data import find_data
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+
+
+def fingerprint_of(root, task=None, **options) -> Fingerprint:
+    return take_fingerprint(find_data(root, task), **options)
+
+
+def test_pixels_and_sizes_are_those_of_all_images(tmp_path):
+    paths = write_images(tmp_path / 'data', 5, (64, 48)) + write_images(tmp_path / 'data/wide', 4, (90, 20), seed=1)
+    fingerprint = fingerprint_of(tmp_path / 'data')
+    images = [cv2.imread(str(path))[..., ::-1].reshape(-1, 3).astype(float) for path in paths]
+    mean = np.mean([image.mean(0) for image in images], axis=0)
+    square = np.mean([(image ** 2).mean(0) for image in images], axis=0)
+    assert fingerprint.task == 'pretraining'
+    assert fingerprint.images == {'train': 9}
+    assert fingerprint.mean == pytest.approx(mean, abs=0.01)
+    assert fingerprint.std == pytest.approx(np.sqrt(square - mean ** 2), abs=0.01)
+    assert (fingerprint.width['50'], fingerprint.short_side['1'], fingerprint.long_side['99']) == (64, 20, 90)
+    assert (fingerprint.channels, fingerprint.bits, fingerprint.gray, fingerprint.mixed) == (3, 8, False, 0)
+
+
+def test_objects_and_classes_of_a_detection_set(tmp_path):
+    write_boxes(tmp_path, train=10, val=2, per_image=4, side=12)
+    fingerprint = fingerprint_of(tmp_path)
+    objects = fingerprint.objects
+    assert (fingerprint.task, fingerprint.images, fingerprint.num_labeled) == ('detection', {'train': 10, 'val': 2}, 10)
+    assert (objects.count, objects.has_masks, sum(fingerprint.class_counts)) == (40, True, 40)
+    assert 9 <= objects.sides['1'] <= objects.sides['50'] <= objects.sides['99'] <= 15
+    assert objects.ratios == dict.fromkeys(objects.ratios, 1.0)
+    assert objects.per_image == {'50': 4, '99': 4, '99.9': 4, 'max': 4}
+    assert objects.relative_sides['50'] == pytest.approx(objects.sides['50'] / 64, abs=1e-3)
+
+
+def test_boxes_without_masks_are_told_from_boxes_with_masks(tmp_path):
+    assert not fingerprint_of(write_boxes(tmp_path, masks=False)).objects.has_masks
+
+
+def test_pixels_of_the_classes_of_label_maps(tmp_path):
+    fingerprint = fingerprint_of(write_maps(tmp_path, train=6, size=(64, 40), rare=0.1))
+    assert fingerprint.task == 'segmentation'
+    assert fingerprint.class_counts == [6 * 64 * 16, 6 * 64 * 20, 6 * 64 * 4]
+    assert fingerprint.imbalance == 5
+    assert fingerprint.foreground == pytest.approx(0.5, abs=0.01)
+
+
+def test_images_of_class_folders(tmp_path):
+    write_classes(tmp_path, train=5, val=2)
+    shutil.rmtree(tmp_path / 'train/fox')
+    write_images(tmp_path / 'train/fox', 2, seed=9)
+    fingerprint = fingerprint_of(tmp_path)
+    assert (fingerprint.task, fingerprint.classes, fingerprint.class_counts) == (
+        'classification', ['cat', 'dog', 'fox'], [5, 5, 2])
+
+
+def test_equal_files_and_similar_pictures_are_found(tmp_path):
+    first, second, *_ = write_images(tmp_path / 'data', 6, (128, 96))
+    shutil.copy(first, tmp_path / 'data/copy.png')
+    picture = cv2.imread(str(second))
+    save(tmp_path / 'data/small.jpg', cv2.resize(picture, (96, 72)))
+    fingerprint = fingerprint_of(tmp_path / 'data')
+    assert fingerprint.equal_images == 1
+    assert fingerprint.similar_images == 2  # the copy looks like its original, too
+    assert any('0000.png and copy.png' in note for note in fingerprint.notes)
+
+
+def test_images_of_validation_in_training_are_leaks(tmp_path):
+    write_classes(tmp_path, train=4, val=3)
+    assert fingerprint_of(tmp_path).leaks == 0
+    shutil.copy(tmp_path / 'train/cat/0000.png', tmp_path / 'val/cat/again.png')
+    save(tmp_path / 'val/dog/jpeg.jpg', cv2.imread(str(tmp_path / 'train/dog/0001.png')))
+    assert fingerprint_of(tmp_path).leaks == 2
+
+
+def test_files_that_cannot_be_read_are_counted_and_named(tmp_path):
+    write_images(tmp_path / 'data', 3)
+    (tmp_path / 'data/broken.jpg').write_bytes(b'no image')
+    (tmp_path / 'data/empty.png').write_bytes(b'')
+    fingerprint = fingerprint_of(tmp_path / 'data')
+    assert (fingerprint.unreadable, fingerprint.images) == (2, {'train': 3})
+    assert any('broken.jpg' in note and 'empty.png' in note for note in fingerprint.notes)
+
+
+def test_unlabeled_images_count_once(tmp_path):
+    write_boxes(tmp_path / 'data', train=5)
+    write_images(tmp_path / 'more', 7, seed=4)
+    assert fingerprint_of(tmp_path / 'data', unlabeled=tmp_path / 'more').num_pretraining == 12
+    assert fingerprint_of(tmp_path / 'data', unlabeled=tmp_path / 'data/train').num_pretraining == 5
+
+
+def test_channels_and_bits(tmp_path):
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        save(tmp_path / f'deep/{index}.png', rng.integers(0, 4096, (20, 20, 3)).astype(np.uint16))
+        save(tmp_path / f'gray/{index}.png', textured(rng, (24, 24))[..., 0])
+        (tmp_path / 'bands').mkdir(exist_ok=True)
+        np.save(tmp_path / f'bands/{index}.npy', rng.integers(0, 9000, (16, 12, 6)).astype(np.uint16))
+    deep, gray, bands = (fingerprint_of(tmp_path / name) for name in ('deep', 'gray', 'bands'))
+    assert (deep.channels, deep.bits, deep.value_range[1] > 255) == (3, 16, True)
+    assert (gray.channels, gray.bits, gray.gray) == (1, 8, True)
+    assert (bands.channels, bands.bits, len(bands.mean), bands.width['50']) == (6, 16, 6, 12)
+
+
+def test_flat_patches_and_borders(tmp_path):
+    rng = np.random.default_rng(0)
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:, :32] = rng.integers(0, 256, (64, 32, 3))
+    save(tmp_path / 'a.png', image)
+    fingerprint = fingerprint_of(tmp_path)
+    assert fingerprint.flat == pytest.approx(0.5)
+    assert fingerprint.border == pytest.approx(0.5)
+
+
+def test_json_gives_the_same_fingerprint(tmp_path):
+    fingerprint = fingerprint_of(write_boxes(tmp_path))
+    assert Fingerprint.from_json(fingerprint.to_json()) == fingerprint
+    with pytest.raises(ValueError, match='expected the JSON of a fingerprint'):
+        Fingerprint.from_json('{"model": 3}')

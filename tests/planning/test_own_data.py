@@ -1,0 +1,50 @@
+"""The layout of a folder is recognized, and what is missing is said."""
+import pytest
+from helpers.own_sets import write_boxes, write_classes, write_images, write_maps
+
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.planning.own_data import find_data
+
+
+def test_each_task_is_recognized(tmp_path):
+    write_boxes(tmp_path / 'boxes')
+    write_maps(tmp_path / 'maps')
+    write_classes(tmp_path / 'classes')
+    write_images(tmp_path / 'images')
+    assert [find_data(tmp_path / name).task for name in ('boxes', 'maps', 'classes', 'images')] == [
+        'detection', 'segmentation', 'classification', 'pretraining']
+    assert [find_data(tmp_path / name, 'pretraining').task for name in ('boxes', 'maps')] == ['pretraining'] * 2
+
+
+def test_images_of_coco_may_be_in_other_folders(tmp_path):
+    write_boxes(tmp_path)
+    (tmp_path / 'images').mkdir()
+    for split in ('train', 'val'):
+        (tmp_path / split).rename(tmp_path / 'images' / split)
+    assert find_data(tmp_path).dataset('train')['data_prefix'] == {'img': 'images/train/'}
+    (tmp_path / 'images/val').rename(tmp_path / 'pictures')
+    assert find_data(tmp_path).dataset('val')['data_prefix'] == {'img': 'pictures/'}
+
+
+def test_missing_parts_are_named(tmp_path):
+    write_boxes(tmp_path / 'boxes')
+    (tmp_path / 'boxes/annotations/instances_val.json').unlink()
+    with pytest.raises(DataError, match='no file for validation: write some of the images into instances_val'):
+        find_data(tmp_path / 'boxes')
+    write_maps(tmp_path / 'maps')
+    (tmp_path / 'maps/classes.txt').unlink()
+    with pytest.raises(DataError, match='does not exist: write the names'):
+        find_data(tmp_path / 'maps')
+    with pytest.raises(DataError, match='no data for detection: expected'):
+        find_data(tmp_path / 'maps', 'detection')
+    with pytest.raises(DataError, match='does not exist'):
+        find_data(tmp_path / 'nothing')
+    with pytest.raises(ValueError, match="task 'boxes': expected one of pretraining"):
+        find_data(tmp_path, 'boxes')
+
+
+def test_lost_images_are_named(tmp_path):
+    write_boxes(tmp_path)
+    (tmp_path / 'train/0001.png').unlink()
+    with pytest.raises(DataError, match=r'are in no folder of .*: copy them to .*train'):
+        find_data(tmp_path)
