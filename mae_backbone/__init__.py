@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mae_backbone.checkpoints.card import publish
     from mae_backbone.checkpoints.encoder import load_encoder
     from mae_backbone.checkpoints.info import info
-    from mae_backbone.cli.python_api import evaluate, pretrain, run_command, train
+    from mae_backbone.cli.python_api import evaluate, plan, pretrain, run_command, train
     from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking, random_mask
     from mae_backbone.export.run import export
     from mae_backbone.models.backbone import ViTBackbone
@@ -32,8 +32,8 @@ __version__ = '0.1.0'
 
 __all__ = [
     'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'TimmViT',
-    'ViT', 'ViTBackbone', 'ViTClassifier', 'evaluate', 'export', 'info', 'load', 'load_encoder', 'pretrain', 'publish',
-    'random_mask', 'run_command', 'train',
+    'ViT', 'ViTBackbone', 'ViTClassifier', 'evaluate', 'export', 'info', 'load', 'load_encoder', 'plan', 'pretrain',
+    'publish', 'random_mask', 'run_command', 'train',
 ]
 
 # Public name -> the module that defines it.
@@ -55,6 +55,7 @@ _MODULES = {
     'publish': 'checkpoints.card',
     'export': 'export',  # the folder itself, which is callable
     'evaluate': 'cli.python_api',
+    'plan': 'cli.python_api',
     'pretrain': 'cli.python_api',
     'train': 'cli.python_api',
     'run_command': 'cli.python_api',

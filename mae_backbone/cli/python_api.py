@@ -1,4 +1,4 @@
-"""Commands as functions: `mae_backbone.pretrain`, `train`, `evaluate` and `run_command`.
+"""Commands as functions: `mae_backbone.plan`, `pretrain`, `train`, `evaluate` and `run_command`.
 
 They call what the command line calls. Mistakes raise the errors that the command line prints, and the state of the
 process is afterwards what it was before.
@@ -22,6 +22,7 @@ import torch
 from mmengine.utils import ManagerMixin
 
 from mae_backbone.cli.main import COMMANDS
+from mae_backbone.cli.plan import WrittenPlan
 from mae_backbone.cli.training import last_checkpoint
 from mae_backbone.utils.config_files import find_config
 
@@ -48,6 +49,30 @@ class TrainingRun:
         """Loads the checkpoint; options as in `mae_backbone.load`."""
         from mae_backbone.prediction.loading import load
         return load(self.checkpoint, **options)
+
+
+def plan(data: str | Path, *, task: str | None = None, unlabeled: str | Path | None = None,
+         pretrained: str | Path | None = None, hours: float | None = None, out: str | Path | None = None,
+         overwrite: bool = False, estimate: bool = False, workers: int | None = None) -> WrittenPlan:
+    """Looks at data and machine, and writes a config with the reason of each setting, as `mae-backbone plan` does.
+
+    Args:
+        data: folder of the data.
+        task: 'detection', 'segmentation', 'classification' or 'pretraining'; by default what the data have labels for.
+        unlabeled: folder of further images, for the pretraining.
+        pretrained: weights to start from.
+        hours: time for all trainings together.
+        out: config file to write.
+        overwrite: replace files of an earlier plan.
+        estimate: estimate the time of an iteration without running any.
+        workers: files to read at the same time.
+
+    Raises:
+        ValueError: the data cannot be used, or files of an earlier plan exist.
+    """
+    written: WrittenPlan = run_command('plan', data, task=task, unlabeled=unlabeled, pretrained=pretrained, hours=hours,
+                                       out=out, overwrite=overwrite, estimate=estimate, workers=workers)
+    return written
 
 
 def pretrain(images: str | Path, *, config: str | Path | None = None, work_dir: str | Path | None = None,

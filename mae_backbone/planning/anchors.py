@@ -36,7 +36,7 @@ def anchor_warning(generator: dict, key: str, boxes: np.ndarray) -> str:
     text = (f'the anchors fit {covered:.0%} of the boxes in training (expected at least {MIN_COVERED:.0%}; a box fits '
             f'if its sides are within a factor of {MAX_FACTOR:g} of an anchor): boxes measure {low:.0f} to {high:.0f} '
             f'pixels (5th to 95th percentile), anchors {anchors.min():.0f} to {anchors.max():.0f}. ')
-    settings, best = _fit(strides, ratios, boxes)
+    settings, best = fit_anchors(strides, ratios, boxes)
     if best <= covered + 0.02:
         return text + ('No scale of the anchors fits more: resize the images, so that the objects get the size of the '
                        'anchors')
@@ -74,7 +74,8 @@ def _scales(generator: dict) -> list[float] | None:
     return [float(scale) for scale in scales] if scales else None
 
 
-def _fit(strides: list[float], ratios: list[float], boxes: np.ndarray) -> tuple[tuple[float, list[float]], float]:
+def fit_anchors(strides: list[float], ratios: list[float], boxes: np.ndarray
+                ) -> tuple[tuple[float, list[float]], float]:
     """The scale and the ratios that cover most boxes, the closest if several do, and their coverage.
 
     The number of ratios stays, and with it the shape of the head. Ratios change only if they are needed.

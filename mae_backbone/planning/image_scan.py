@@ -57,14 +57,16 @@ def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, 
                  ) -> list[ImageHeader]:
     """Reads the headers of image files; the `error` of those that cannot be read says why."""
     rows = cache.measure(HEADERS, files, _header, workers=workers, progress=progress)
-    return [ImageHeader(stamp.path, *row[:4], stamp.size, *row[4:]) for stamp, row in zip(files, rows, strict=True)]
+    return [ImageHeader(stamp.path, row[0], row[1], row[2], row[3], stamp.size, row[4], row[5])
+            for stamp, row in zip(files, rows, strict=True)]
 
 
 def read_pixels(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
                 ) -> list[PixelSample]:
     """Measures the pixels of image files. Files that cannot be decoded are left out."""
     rows = cache.measure(PIXELS, files, _pixels, workers=workers, progress=progress)
-    return [PixelSample(np.array(row[0]), np.array(row[1]), *row[2:6], bool(row[6]), row[7]) for row in rows if row]
+    return [PixelSample(np.array(row[0]), np.array(row[1]), row[2], row[3], row[4], row[5], bool(row[6]), row[7])
+            for row in rows if row]
 
 
 def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> np.ndarray:

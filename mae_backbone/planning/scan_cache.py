@@ -107,9 +107,9 @@ class ScanCache:
         waiting: list[tuple[FileStamp, list]] = []
         due = time.monotonic() + _COMMIT
         try:
-            for stamp, value in _in_threads(missing, measure, workers):
-                results[stamp.path] = value
-                waiting.append((stamp, value))
+            for stamp, row in _in_threads(missing, measure, workers):
+                results[stamp.path] = row
+                waiting.append((stamp, row))
                 if time.monotonic() > due:
                     self.store(kind, waiting)
                     waiting, due = [], time.monotonic() + _COMMIT

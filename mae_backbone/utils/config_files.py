@@ -48,6 +48,19 @@ def find_config(name: str | Path) -> Path:
     raise FileNotFoundError(f'config {name} does not exist: {advice}')
 
 
+def base_reference(name: str) -> str:
+    """What a `_base_` outside of the repository calls one of our configs.
+
+    Args:
+        name: folder and name without suffix, such as 'own/vit-b_24gb'.
+
+    Returns:
+        `mae_backbone::FOLDER/NAME.py`, which MMEngine resolves once the package is installed; else the path.
+    """
+    installed = (_PACKAGE / '.mim' / 'model-index.yml').is_file()
+    return f'{_SCOPE}{name}.py' if installed else str(find_config(f'{_SCOPE}{name}.py'))
+
+
 def is_checkpoint(name: str | Path) -> bool:
     """Whether `name` is the name of a checkpoint and not of a config, by its suffix."""
     return Path(name).suffix.lower() in _CHECKPOINTS

@@ -9,8 +9,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 _TEMPLATE = '''\
-{% macro table(head, rows) -%}
-<div class="wide" tabindex="0"><table><thead><tr>
+{% macro table(head, rows, wrap) -%}
+<div class="wide" tabindex="0"><table{% if wrap %} class="wrap"{% endif %}><thead><tr>
 {%- for cell in head -%}<th scope="col">{{ cell }}</th>{%- endfor -%}
 </tr></thead><tbody>
 {%- for row in rows -%}
@@ -52,8 +52,9 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; p
 body { background: #fff; color: #111; }
 div.wide { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+table.wrap td { white-space: normal; vertical-align: top; }
 th.group { white-space: normal; padding-top: .9rem; color: var(--muted); }
-div.side { display: flex; flex-wrap: wrap; align-items: flex-start; }
+div.side { display: flex; flex-wrap: wrap; align-items: flex-start; gap: .3rem; }
 figure { margin: 2rem 0; } img { max-width: 100%; height: auto; } figcaption { color: var(--muted); }
 pre { overflow-x: auto; background: var(--panel); padding: .6rem; font-size: .85rem; }
 p, h2, h3, li, figcaption { overflow-wrap: anywhere; }
@@ -90,12 +91,13 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return '\n'.join([line(head), line(('---',) * len(head)), *map(line, rows)])
 
 
-def html_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Markup:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool = False) -> Markup:
     """Table in HTML, in a box that scrolls on narrow pages.
 
-    A row of one cell is a heading of the rows below it, as wide as the table.
+    A row of one cell is a heading of the rows below it, as wide as the table. With `wrap`, cells with sentences are
+    broken into lines.
     """
-    return _MACROS.table(head, rows)  # type: ignore[attr-defined]  # macros of the template
+    return _MACROS.table(head, rows, wrap)  # type: ignore[attr-defined]  # macros of the template
 
 
 def heading(text: str, level: int = 2) -> Markup:

@@ -1,0 +1,17 @@
+"""Fine-tuning of ViT-S/16 on class folders of your own, for a GPU with 8 GB.
+
+Run     mae-backbone train vit-s_8gb --data-root DIR --amp
+Weights dino_vits16, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Data    {train,val}/CLASS/*.jpg: the classes are the folders of train
+Expect  no published figure. Ours: not measured yet.
+
+`mae-backbone plan DIR` writes a config with this base for your data.
+"""
+_base_ = [
+    '../_base_/models/vit-b_finetune.py',
+    '../_base_/datasets/own-classes.py',
+    '../_base_/schedules/own-classification.py',
+]
+
+model = dict(backbone=dict(arch='small', init_cfg=dict(checkpoint='dino_vits16')))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay=0.75))

@@ -1,0 +1,126 @@
+"""Measures the trainings of a plan, and writes its configs and its report."""
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from mae_backbone.cli.errors import log_rank0
+from mae_backbone.cli.plan import WrittenPlan
+from mae_backbone.planning.config_text import config_text, write_list
+from mae_backbone.planning.fingerprint import Fingerprint
+from mae_backbone.planning.machine import Machine
+from mae_backbone.planning.make_plan import make_plan
+from mae_backbone.planning.own_data import OwnData, unlabeled_images
+from mae_backbone.planning.plan import Plan, PlanOptions, Stage, StepCost
+from mae_backbone.planning.plan_report import report_page
+from mae_backbone.utils.atomic_write import write_text
+
+_MOST = {'pretraining': 256, 'classification': 256}  # images of an iteration that are tried at most; 16 for others
+
+
+class Writer:
+    """Files of a plan: NAME.py, NAME_pretrain.py and a list of its images, NAME.html.
+
+    Args:
+        data: that the plan is for.
+        config: file of the config of the training.
+        unlabeled: folder of further images for the pretraining.
+        overwrite: replace files that exist.
+
+    Raises:
+        ValueError: a file exists, and `overwrite` is False.
+        OSError: the folder does not exist.
+    """
+
+    def __init__(self, data: OwnData, config: Path, *, unlabeled: str | None, overwrite: bool) -> None:
+        self.data, self.config, self.unlabeled = data, config, unlabeled
+        self.pretraining_config = config if data.task == 'pretraining' else config.with_stem(f'{config.stem}_pretrain')
+        self.report = config.with_suffix('.html')
+        self.image_list = config.with_name(f'{config.stem}_images.txt')
+        existing = [path for path in (config, self.pretraining_config, self.report) if path.exists()]
+        if existing and not overwrite:
+            raise ValueError(f'{existing[0]} exists: write the plan to another file with -o FILE, or replace it with '
+                             '--overwrite')
+        if not config.parent.is_dir():
+            raise OSError(f'{config.parent} is not a folder: make it first, or write the plan elsewhere with -o FILE')
+
+    def measured_plan(self, fingerprint: Fingerprint, machine: Machine, options: PlanOptions, *,
+                      estimate: bool) -> Plan:
+        """Makes a plan, runs iterations of its trainings, and makes the plan again with what they cost."""
+        draft = make_plan(fingerprint, machine, options)
+        if estimate:
+            return draft
+        from mae_backbone.cli.trial_step import measure_step
+        costs: dict[str, StepCost] = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for stage in draft.stages:
+                name = 'pretrain_step' if stage.task == 'pretraining' else 'train_step'
+                file = Path(folder, f'{name}.py')
+                write_text(file, self._text(draft, stage, Path(folder, 'images.txt')))
+                costs[name] = measure_step(file, memory=machine.memory, most=_MOST.get(stage.task, 16))
+                cost = costs[name]
+                log_rank0(f'{stage.task}: an iteration of {cost.batch} images takes {cost.seconds:.3g} s and '
+                          f'{cost.memory / 2**30:.2f} GB')
+        return make_plan(fingerprint, machine, replace(options, **costs))  # type: ignore[arg-type]  # of these names
+
+    def write(self, plan: Plan, fingerprint: Fingerprint, machine: Machine) -> WrittenPlan:
+        """Writes all files."""
+        for stage in plan.stages:
+            write_text(self._file(stage), self._text(plan, stage, self.image_list), errors='surrogateescape')
+        page = report_page(plan, fingerprint, machine, self.data, self.commands(plan))
+        write_text(self.report, page, errors='surrogateescape')
+        pretrains = plan.stage('pretraining') is not None and plan.training.task != 'pretraining'
+        return WrittenPlan(self.config, self.pretraining_config if pretrains else None, self.report, plan, fingerprint)
+
+    def commands(self, plan: Plan) -> list[str]:
+        """Commands that run the plan, one after the other."""
+        amp = '' if plan.training.base.endswith('_cpu') else ' --amp'
+        lines = []
+        pretraining = plan.stage('pretraining')
+        if pretraining is not None:
+            lines.append(f'mae-backbone pretrain {self._file(pretraining)}{amp}')
+        if plan.training.task != 'pretraining':
+            best = f'work_dirs/{self.config.stem}/best_*.pth'
+            lines += [f'mae-backbone train {self.config}{amp}', f'mae-backbone test {best}',
+                      f'mae-backbone predict {best} IMAGES -o predictions']
+        return [f'{word} {line}' for word, line in zip(('next:', *['then:'] * 3), lines, strict=False)]
+
+    def _file(self, stage: Stage) -> Path:
+        return self.pretraining_config if stage.task == 'pretraining' else self.config
+
+    def _text(self, plan: Plan, stage: Stage, image_list: Path) -> str:
+        pretraining = plan.stage('pretraining')
+        checkpoint = None
+        if stage.task != 'pretraining' and pretraining is not None:
+            checkpoint = f'work_dirs/{self.pretraining_config.stem}/iter_{pretraining.iterations}.pth'
+        return config_text(plan, stage, self.data, file=str(self._file(stage)), pretrained=checkpoint,
+                           train_images=self._train_images(image_list) if stage.task == 'pretraining' else '')
+
+    def _train_images(self, image_list: Path) -> str:
+        """Folder with all images of the pretraining, or a list of them, which is written."""
+        paths = self.data.image_paths('train')
+        if self.unlabeled is None:
+            folder = _common_folder(paths)
+            # A folder that holds the images of other splits, too, would let a pretraining see them.
+            if set(unlabeled_images(folder)) == set(paths):
+                return folder
+        else:
+            paths = list(dict.fromkeys([*paths, *unlabeled_images(self.unlabeled)]))
+        write_list(paths, image_list)
+        return str(image_list.absolute())
+
+
+def _common_folder(paths: list[str]) -> str:
+    return os.path.commonpath([os.path.dirname(path) for path in paths])
+
+
+def progress_bar() -> Callable[[str, int, int], None]:
+    """Shows what is measured, the files done and their total on a terminal."""
+    def show(what: str, done: int, total: int) -> None:
+        if sys.stderr.isatty() and total:
+            filled = 30 * done // total
+            print(f'\r{what.rsplit(" ", 1)[0]:<12} [{"#" * filled}{" " * (30 - filled)}] {done:,}/{total:,}',
+                  end='\n' * (done == total), file=sys.stderr, flush=True)
+    return show

@@ -1,0 +1,86 @@
+"""Makes a plan: a pure function of fingerprint, machine and wishes."""
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.planning.fingerprint import Fingerprint
+from mae_backbone.planning.machine import Machine
+from mae_backbone.planning.plan import Plan, PlanOptions, Stage
+from mae_backbone.planning.rules import classification, detection, segmentation
+from mae_backbone.planning.rules.encoder import choose_encoder
+from mae_backbone.planning.rules.lengths import total_hours
+from mae_backbone.planning.rules.pretraining import plan_pretraining
+
+_FEW = 20          # labeled images below which no result can be trusted
+_MAX_CHANNELS = 4  # that detection, segmentation and classification read
+
+
+def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions | None = None) -> Plan:
+    """Decides all settings.
+
+    Args:
+        fingerprint: of the data.
+        machine: that trains.
+        options: wishes of the user, and costs of iterations that were measured for a first plan.
+
+    Raises:
+        DataError: the data cannot be trained on: no readable image, no object, one class only.
+    """
+    options = options or PlanOptions()
+    _check(fingerprint)
+    plan = Plan(fingerprint.root, fingerprint.task, total_hours(machine, options))
+    encoder = choose_encoder(plan, fingerprint, machine, options)
+    stage, factor = Stage(fingerprint.task), 1.0
+    if fingerprint.task == 'detection':
+        size = detection.choose_input(stage, plan, fingerprint, encoder)
+        factor = size.factor
+    elif fingerprint.task == 'segmentation':
+        size = segmentation.choose_input(stage, fingerprint, encoder)
+        factor = size.factor
+    if encoder.pretraining != 'none':
+        plan_pretraining(plan, fingerprint, machine, options, encoder, factor)
+    if fingerprint.task == 'detection':
+        detection.plan_detection(plan, fingerprint, machine, options, encoder, stage, size)
+    elif fingerprint.task == 'segmentation':
+        segmentation.plan_segmentation(plan, fingerprint, machine, options, encoder, stage, size)
+    elif fingerprint.task == 'classification':
+        classification.plan_classification(plan, fingerprint, machine, options, encoder)
+    _warn(plan, fingerprint, machine)
+    return plan
+
+
+def _check(fingerprint: Fingerprint) -> None:
+    """Refuses data that nothing can be learned from."""
+    root = fingerprint.root
+    if not fingerprint.num_train:
+        raise DataError(f'no image of the training set in {root} can be read'
+                        + (f': {fingerprint.notes[0]}' if fingerprint.notes else ''))
+    if fingerprint.task == 'detection' and fingerprint.objects is None:
+        raise DataError(f'the training set in {root} has no object: label some of its images')
+    if fingerprint.task in ('segmentation', 'classification') and sum(
+            count > 0 for count in fingerprint.class_counts) < 2:
+        raise DataError(f'the training set in {root} has {sum(count > 0 for count in fingerprint.class_counts)} class, '
+                        'expected two or more: label images of another class, or the background')
+    if fingerprint.task != 'pretraining' and fingerprint.channels > _MAX_CHANNELS:
+        raise DataError(f'the images in {root} have {fingerprint.channels} channels: {fingerprint.task} is planned for '
+                        f'up to {_MAX_CHANNELS}. Plan a pretraining with --task pretraining, and write the training by '
+                        'hand from configs/own')
+
+
+def _warn(plan: Plan, fingerprint: Fingerprint, machine: Machine) -> None:
+    """Adds what the user should look at, apart from single settings."""
+    if fingerprint.unreadable:
+        plan.warnings.append(f'{fingerprint.unreadable:,} files cannot be read: remove or replace them')
+    if fingerprint.leaks:
+        plan.warnings.append(f'{fingerprint.leaks:,} images of validation are in the training set, too, or look like '
+                             'one of it: move them, or results will be too good')
+    if fingerprint.equal_images > 0.01 * fingerprint.num_pretraining:
+        plan.warnings.append(f'{fingerprint.equal_images:,} files are copies of others: remove them')
+    if fingerprint.mixed:
+        plan.warnings.append(f'{fingerprint.mixed:,} images have other channels or bits than most, which have '
+                             f'{fingerprint.channels} channels of {fingerprint.bits} bits')
+    if fingerprint.border > 0.25:
+        plan.warnings.append(f'{fingerprint.border:.0%} of a median image is a border of a single value: cut it off')
+    if fingerprint.task != 'pretraining' and fingerprint.num_labeled < _FEW:
+        plan.warnings.append(f'{fingerprint.num_labeled:,} labeled images are too few for results that can be trusted: '
+                             'label more, and repeat with other splits')
+    if machine.disk and machine.device != 'cpu' and machine.disk < 50:
+        plan.warnings.append(f'the disk reads {machine.disk:.0f} MB in a second: `mae-backbone pack` makes reading '
+                             'faster')

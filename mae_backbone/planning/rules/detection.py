@@ -1,0 +1,232 @@
+"""Settings of a detector: boxes or masks, size of the input, anchors, numbers of objects, schedule."""
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mae_backbone.planning.anchors import anchor_sizes, coverage, fit_anchors
+from mae_backbone.planning.fingerprint import Fingerprint
+from mae_backbone.planning.machine import Machine
+from mae_backbone.planning.object_statistics import ObjectStatistics
+from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage
+from mae_backbone.planning.rules.encoder import Encoder, dense_backbone, dense_neck, dense_patch_size
+from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
+from mae_backbone.planning.rules.pixels import choose_pixels
+from mae_backbone.planning.rules.training import effective_batch, layer_decay, learning_rate, schedule, stopping
+
+MIN_SIDE = 8.0           # pixels that the 10th percentile of the objects should have in the input, one patch of 8
+_MIN_LONG_SIDE = 320     # pixels of the long side of an image below which nothing is reduced on a CPU
+_SIZES = (512, 640, 800, 1024)
+_MAX_SIZE = {'8gb': 640, '24gb': 800, '80gb': 1024}
+_BASE_SIZE = {'8gb': 512, '24gb': 640, '80gb': 800}
+_KEPT = 0.98             # fraction of boxes that fit anchors from which these are kept
+_MANY = 5_000            # images from which large-scale jitter has the range of COCO's recipes
+_CROWDED = 0.01          # fraction of crowded objects from which overlapping boxes are kept
+
+
+class InputSize(NamedTuple):
+    """How images are resized and cut.
+
+    Attributes:
+        factor: by which a median image is resized.
+        long_side: to which the long side is resized; None if all images are resized by `factor`.
+        crop: side of the input of training in pixels.
+        jitter: range of random factors; None for none.
+    """
+
+    factor: float
+    long_side: int | None
+    crop: int
+    jitter: tuple[float, float] | None
+
+
+def choose_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, encoder: Encoder) -> InputSize:
+    """Chooses the magnification of the images, and the crop."""
+    objects = fingerprint.objects
+    assert objects is not None, 'a detection set without objects is refused before'
+    if encoder.tier == 'cpu':
+        return _small_input(stage, fingerprint, objects)
+    return _large_input(stage, plan, fingerprint, objects, encoder)
+
+
+def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatistics) -> InputSize:
+    """On a CPU: images as small as their objects allow, and crops of them."""
+    side, long_side = objects.sides['10'], fingerprint.long_side['50']
+    factor = min(2.0, MIN_SIDE / side) if side < MIN_SIDE else min(1.0, max(MIN_SIDE / side,
+                                                                            _MIN_LONG_SIDE / long_side))
+    factor = 1.0 if 0.8 <= factor <= 1.25 else float(f'{factor:.2g}')
+    same = _varies_less_in_pixels(objects)
+    target = None if same or factor == 1.0 else round(factor * long_side)
+    reason = (f'the 10th percentile of the objects is {side:.0f} pixels, and {side * factor:.0f} in the input '
+              f'(at least {MIN_SIDE:.0f}); the median image has a long side of {long_side:.0f}')
+    if target:
+        stage.choose('long side of images', target, reason + '; object sizes vary less relative to their image', OURS)
+    else:
+        stage.choose('factor of images', factor, reason, OURS)
+    largest, sides = objects.sides['95'] * factor, fingerprint.short_side['50'] * factor
+    crop = next((size for size in (192, 256) if size >= 1.5 * largest), 320)
+    crop = min(crop, max(64, math.ceil(sides / 64) * 64))
+    stage.choose('crop', crop, f'holds {_percent_within(objects, crop / factor)} of the objects, whose 95th percentile '
+                 f'is {largest:.0f} pixels in the input', OURS)
+    return InputSize(factor, target, crop, None)
+
+
+def _large_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, objects: ObjectStatistics,
+                 encoder: Encoder) -> InputSize:
+    """On a GPU: the smallest size at which small objects have 8 pixels."""
+    base, largest, long_side = _BASE_SIZE[encoder.tier], _MAX_SIZE[encoder.tier], fingerprint.long_side['50']
+    relative = objects.relative_sides['10']
+    size = next((size for size in _SIZES if size >= base and relative * size >= MIN_SIDE), largest)
+    size = min(size, largest)
+    stage.choose('input size', size,
+                 f'the 10th percentile of the objects has {relative:.1%} of the long side: {relative * size:.0f} '
+                 f'pixels of {size}; {encoder.tier} allows {largest}', 'sizes: RF-DETR, ViTDet; 8 pixels ours')
+    small = float(np.mean([math.sqrt(row[0] * row[1]) / max(row[2:]) * size < MIN_SIDE for row in objects.boxes]))
+    if relative * size < MIN_SIDE and long_side > 2 * size:
+        stage.choose('tiles', size, f'{small:.0%} of the objects are below {MIN_SIDE:.0f} pixels at {size}, and images '
+                     f'have a long side of {long_side:.0f}: training cuts crops of {size} from the full image',
+                     'SAHI, slices of 512 with an overlap of 0.2; thresholds ours')
+        plan.warnings.append(f'{small:.0%} of the objects are below {MIN_SIDE:.0f} pixels at an input of {size}: the '
+                             f'plan trains on crops of {size} of the full images. Predict with --tile {size}')
+        return InputSize(1.0, None, size, None)
+    if small > 0.2:
+        plan.warnings.append(f'{small:.0%} of the objects are below {MIN_SIDE:.0f} pixels at an input of {size}')
+    many = fingerprint.num_train > _MANY
+    jitter = stage.choose('scale jitter', (0.1, 2.0) if many else (0.5, 1.5),
+                          f'{fingerprint.num_train:,} images', 'ViTDet: 0.1 to 2.0' if many else OURS)
+    return InputSize(size / long_side, size, size, jitter)
+
+
+def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, options: PlanOptions, encoder: Encoder,
+                   stage: Stage, size: InputSize) -> Stage:
+    """Plans the training of a detector; `stage` has the choices of `choose_input`."""
+    objects = fingerprint.objects
+    assert objects is not None
+    plan.stages.append(stage)
+    masks = stage.choose('masks', objects.has_masks,
+                         'all objects have a mask' if objects.has_masks else 'objects without a mask',
+                         'Mask R-CNN, table 3: masks add 1 box AP')
+    stage.base = _base(encoder, masks)
+    stage.choose('detector', 'Mask R-CNN' if masks else 'Faster R-CNN', 'the detector of ViTDet, whose recipe is known '
+                 'for few images', 'detectron2 ViTDet')
+    pixels = choose_pixels(stage, fingerprint, encoder)
+    generator, anchors = _anchors(stage, objects, size, encoder), {}
+    if generator:
+        anchors = dict(rpn_head=dict(anchor_generator=generator))
+    maximum = clamp(math.ceil(1.5 * objects.per_image['99.9'] / 50) * 50, 100, 2000)
+    maximum = stage.choose('detections in an image', maximum, f'99.9 % of the images have up to '
+                           f'{objects.per_image["99.9"]:.0f} objects', 'COCO: 100; LVIS: 300; factor 1.5 ours')
+    proposals = stage.choose('proposals', max(1000 if encoder.tier != 'cpu' else 500, 2 * maximum),
+                             f'twice the {maximum} detections', OURS)
+    crowded = objects.crowded > _CROWDED
+    nms = stage.choose('IoU of suppression', 0.6 if crowded else 0.5,
+                       f'{objects.crowded:.1%} of the objects overlap one of their class by more than 0.5',
+                       OURS if crowded else 'Faster R-CNN')
+    batch, accumulation = effective_batch(stage, fingerprint, machine, encoder, options.train_step,
+                                          16, 'RF-DETR, docs/learn/train: 16')
+    stage.cost = options.train_step or estimated_step('detection', encoder, machine, batch=batch, side=size.crop)
+    least = 600 if encoder.tier == 'cpu' else 3_000 * 16 // batch  # 600: configs/demo
+    wanted = clamp(100 * fingerprint.num_train / batch, least, 30_000 * 16 / batch)
+    iterations = set_length(stage, plan, encoder, wanted, f'100 epochs, between {least:,} and {30_000 * 16 // batch:,}',
+                            '100 epochs: ViTDet, RF-DETR; bounds ours')
+    lr = learning_rate(stage, encoder, 'detection', batch * accumulation)
+    decay = layer_decay(stage, encoder, 'detection')
+    interval = validation_interval(stage, machine, fingerprint)
+    metric = 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
+    roi: dict[str, Any] = dict(nms=dict(type='nms', iou_threshold=nms), max_per_img=maximum)
+    model: dict[str, Any] = dict(
+        data_preprocessor=dict(mean=pixels.mean, std=pixels.std, **(
+            {} if dense_patch_size(encoder) == 8 else dict(pad_size_divisor=size.crop))),
+        backbone=dense_backbone(encoder, size.crop), **anchors,
+        test_cfg=dict(rpn=dict(nms_pre=max(1000, 2 * proposals) if encoder.tier != 'cpu' else 1000,
+                               max_per_img=proposals), rcnn=roi))
+    model |= dense_neck(encoder)
+    evaluator: dict[str, Any] = dict(proposal_nums=(100, 300, max(maximum, 301)))
+    if len(fingerprint.classes) > 1:
+        evaluator['classwise'] = stage.choose('AP of each class', True, f'{len(fingerprint.classes)} classes', OURS)
+    train, test = pipelines(size, masks=masks, scaling=pixels.scaling)
+    stage.config = dict(
+        model=model, train_pipeline=train, test_pipeline=test, train_dataset=_train_dataset(stage, fingerprint),
+        batch=batch, evaluator=evaluator,
+        **schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
+                   accumulation=accumulation, batch=batch, kind='detection', metric=metric))
+    stage.config['custom_hooks'] = stopping(stage, machine, metric)
+    return stage
+
+
+def _base(encoder: Encoder, masks: bool) -> str:
+    name = {'cpu': 'vit-micro', '8gb': 'vitdet-s', '24gb': 'vitdet-b', '80gb': 'vitdet-b'}[encoder.tier]
+    return f'own/{"mask" if masks else "faster"}-rcnn_{name}_{encoder.tier}'
+
+
+def _varies_less_in_pixels(objects: ObjectStatistics) -> bool:
+    """Whether object sizes vary less in pixels of the files than relative to their image."""
+    sizes = np.array(objects.boxes)
+    sides = np.sqrt(np.maximum(sizes[:, 0] * sizes[:, 1], 1e-6))
+    return bool(np.log(sides).std() <= np.log(sides / sizes[:, 2:].max(axis=1)).std() + 1e-9)
+
+
+def _percent_within(objects: ObjectStatistics, side: float) -> str:
+    sizes = np.array(objects.boxes)[:, :2]
+    return f'{(sizes.max(axis=1) <= side).mean():.0%}'
+
+
+def _scaled_boxes(objects: ObjectStatistics, size: InputSize) -> np.ndarray:
+    """Height and width of the boxes in the input."""
+    boxes = np.array(objects.boxes)
+    factors = size.long_side / boxes[:, 2:].max(axis=1) if size.long_side else np.full(len(boxes), size.factor)
+    return boxes[:, :2] * factors[:, None]
+
+
+def _anchors(stage: Stage, objects: ObjectStatistics, size: InputSize, encoder: Encoder) -> dict[str, Any]:
+    """Settings of the anchors that differ from the base; empty if its anchors fit."""
+    strides, scale = ([4.0, 8.0, 16.0, 32.0], 3.0) if encoder.tier == 'cpu' else ([4.0, 8.0, 16.0, 32.0, 64.0], 8.0)
+    ratios = [0.5, 1.0, 2.0]
+    boxes = _scaled_boxes(objects, size)
+    covered = coverage(boxes, anchor_sizes(strides, [scale], ratios))
+    rule = 'YOLOv5, autoanchor.py: kept if 98 % of the boxes have sides within 4 times an anchor'
+    if covered >= _KEPT:
+        stage.choose('anchors', dict(scales=[scale], ratios=ratios), f'they fit {covered:.1%} of the boxes', rule)
+        return {}
+    (best, shapes), fitted = fit_anchors(strides, ratios, boxes)
+    if fitted <= covered:
+        stage.choose('anchors', dict(scales=[scale], ratios=ratios), f'they fit {covered:.1%} of the boxes, and no '
+                     'other scale fits more', rule)
+        return {}
+    return dict(stage.choose('anchors', dict(scales=[best], ratios=shapes),
+                             f'they fit {fitted:.1%} of the boxes, those of the base {covered:.1%}', rule))
+
+
+def _train_dataset(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
+    objects = fingerprint.objects
+    if objects is None or not objects.empty_images:
+        return {}
+    kept = stage.choose('images without objects', 'background' if objects.empty_images <= 0.1 else 'left out',
+                        f'{objects.empty_images:.0%} of the images', 'YOLOv5, tips for training: 0 to 10 %')
+    return dict(filter_cfg=dict(filter_empty_gt=kept != 'background'))
+
+
+def pipelines(size: InputSize, *, masks: bool, scaling: dict[str, Any]) -> tuple[list[dict], list[dict]]:
+    """Pipelines of training and testing."""
+    load = dict(type='mae_backbone.LoadImage', **scaling) if scaling else dict(type='LoadImageFromFile')
+    annotations: dict[str, Any] = dict(type='LoadAnnotations', with_bbox=True)
+    if masks:
+        annotations['with_mask'] = True
+    crop: dict[str, Any] = dict(type='RandomCrop', crop_type='absolute', crop_size=(size.crop, size.crop),
+                                allow_negative_crop=True)
+    if masks:
+        crop['recompute_bbox'] = True
+    resize: list[dict] = []
+    test: dict[str, Any] = dict(type='Resize', scale_factor=size.factor, keep_ratio=True)
+    if size.long_side:
+        scale = (size.long_side, size.long_side)
+        test = dict(type='Resize', scale=scale, keep_ratio=True)
+        resize = [test] if size.jitter is None else [
+            dict(type='RandomResize', scale=scale, ratio_range=size.jitter, keep_ratio=True)]
+    elif size.factor != 1.0:
+        resize = [test]
+    train = [load, annotations, dict(type='RandomFlip', prob=0.5), *resize, crop,
+             dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2), keep_empty=False),
+             dict(type='PackDetInputs')]
+    return train, [load, test, annotations, dict(
+        type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]

@@ -1,0 +1,97 @@
+"""Numbers of iterations: what the data call for, within the time that the user gives."""
+import math
+
+from mae_backbone.planning.fingerprint import Fingerprint
+from mae_backbone.planning.machine import Machine
+from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage, StepCost
+from mae_backbone.planning.rules.encoder import Encoder
+
+DEFAULT_HOURS = {'cpu': 1.0, 'mps': 4.0, 'cuda': 12.0}  # 12: nnU-Net's smallest preset, resenc_presets.md; 1, 4: ours
+_PRETRAINING_SHARE = {'scratch': 0.55, 'continued': 0.4, 'none': 0.0}
+_VALIDATION_SHARE = 0.1  # of the time of a training, which validations take
+_EFFICIENCY = 0.5        # of the speed of products of matrices that a training reaches; only without a measurement
+# Operations of a whole iteration over those of the encoder, before a measurement: decoder, pyramid and heads.
+_HEADS = {'pretraining': 1.7, 'detection': 3.0, 'segmentation': 2.5, 'classification': 1.1}
+_MIN_ITERATIONS = 50
+
+
+def total_hours(machine: Machine, options: PlanOptions) -> float:
+    """Hours of all trainings: of the user, or the default of the device."""
+    return options.hours or DEFAULT_HOURS[machine.device]
+
+
+def estimated_step(task: str, encoder: Encoder, machine: Machine, *, batch: int, side: int,
+                   visible: float = 1.0) -> StepCost:
+    """Cost of an iteration from the number of operations, for a plan without measurements.
+
+    Args:
+        task: of the stage.
+        encoder: of the plan.
+        machine: whose speed was measured.
+        batch: images of an iteration.
+        side: of an image in pixels.
+        visible: fraction of the patches that the encoder sees.
+    """
+    tokens = batch * visible * (side / encoder.patch_size) ** 2
+    passes = 2.0 if encoder.frozen else 6.0  # operations for a weight and a token: 2 forward and 4 backward
+    operations = passes * encoder.block_parameters * tokens * _HEADS[task]
+    return StepCost(batch, operations / (machine.gflops * 1e9 * _EFFICIENCY), measured=False)
+
+
+def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str, source: str) -> int:
+    """Chooses the number of iterations of a stage: as many as are wanted, if the time suffices.
+
+    Args:
+        stage: whose cost is set.
+        plan: whose hours are shared by pretraining and training.
+        encoder: says whether there is a pretraining.
+        wanted: iterations that the data call for.
+        why: reason of this number.
+        source: of the rule for this number.
+    """
+    share = _PRETRAINING_SHARE[encoder.pretraining]
+    is_pretraining = stage.task == 'pretraining'
+    only = is_pretraining and plan.task == 'pretraining'
+    part = 1.0 if only else share if is_pretraining else 1 - share
+    seconds = plan.hours * 3600 * part * (1.0 if is_pretraining else 1 - _VALIDATION_SHARE)
+    possible = int(seconds / max(stage.cost.seconds, 1e-9))
+    speed = f'{stage.cost.seconds:.3g} s each, {"measured" if stage.cost.measured else "estimated"}'
+    if possible >= wanted:
+        stage.iterations = stage.choose('iterations', wanted, f'{why} ({speed})', source)
+        return wanted
+    iterations = max(_MIN_ITERATIONS, rounded(possible))
+    stage.iterations = stage.choose(
+        'iterations', iterations,
+        f'{hours_text(plan.hours)}, of which {part:.0%} are for this training, at {speed}; {why}, would be '
+        f'{wanted:,}', OURS)
+    if iterations < wanted / 4:
+        more = plan.hours * wanted / max(iterations, 1)
+        plan.warnings.append(f'{stage.task}: {iterations:,} iterations are {iterations / wanted:.0%} of the '
+                             f'{wanted:,} that the data call for: --hours {math.ceil(more)} would allow them')
+    return iterations
+
+
+def hours_text(hours: float) -> str:
+    """Hours in words."""
+    return f'{hours:g} hour' + 's' * (hours != 1)
+
+
+def rounded(number: int) -> int:
+    """A number rounded down to two digits: 1,234 -> 1,200."""
+    if number < 100:
+        return number
+    unit = 10 ** (len(str(number)) - 2)
+    return number // unit * unit
+
+
+def clamp(value: float, low: float, high: float) -> int:
+    """value between low and high, as an integer."""
+    return int(min(max(value, low), high))
+
+
+def validation_interval(stage: Stage, machine: Machine, fingerprint: Fingerprint) -> int:
+    """Iterations between validations: 10 of them, or 4 on a CPU, where they take a larger part of the time."""
+    count = 4 if machine.device == 'cpu' else 10
+    interval = max(1, stage.iterations // count)
+    return int(stage.choose('validation interval', interval,
+                            f'{count} validations on {fingerprint.images.get("val", 0):,} images', OURS))

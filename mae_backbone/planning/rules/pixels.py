@@ -1,0 +1,82 @@
+"""Normalization of the pixels, and readers for 16 bits and more than three channels."""
+from typing import Any, NamedTuple
+
+from mae_backbone.planning.fingerprint import Fingerprint
+from mae_backbone.planning.plan import OURS, Stage
+from mae_backbone.planning.rules.encoder import Encoder
+
+_VARYING = 0.3  # deviation of the medians of images over their mean from which each image is scaled by itself
+
+
+class Pixels(NamedTuple):
+    """How images are read.
+
+    Attributes:
+        mean, std: for each channel, after the scaling.
+        scaling: options of `ColorReader` and `LoadImage` that turn 16 bits into 8; empty for 8 bits.
+        channels: of the model's input.
+        reader: config of the reader of a pretraining; None for the default.
+    """
+
+    mean: list[float]
+    std: list[float]
+    scaling: dict[str, Any]
+    channels: int
+    reader: dict[str, Any] | None
+
+
+def choose_pixels(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> Pixels:
+    """Chooses the normalization, and writes the reasons into the stage."""
+    scaling = _scaling(stage, fingerprint)
+    channels = fingerprint.channels if fingerprint.channels > 4 or _is_array(fingerprint) else 3
+    weights = encoder.weights
+    if weights is not None and len(weights.mean) == channels:
+        mean, std = ([round(value, 3) for value in values] for values in (weights.mean, weights.std))
+        stage.choose('mean and std', [mean, std], f'those that {weights.path} was trained with',
+                     'normalization travels with the weights: ScrollPrize/villa#1364')
+    else:
+        mean, std = _own(fingerprint, scaling, channels)
+        stage.choose('mean and std', [mean, std], f'measured on {fingerprint.num_sampled} images',
+                     'nnU-Net, fingerprint_extractor.py: own statistics')
+    reader = _reader(stage, fingerprint, scaling, channels)
+    return Pixels(mean, std, scaling, channels, reader)
+
+
+def _is_array(fingerprint: Fingerprint) -> bool:
+    return fingerprint.bits == 32 or fingerprint.channels == 2
+
+
+def _scaling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
+    if fingerprint.bits <= 8 or fingerprint.channels > 4 or len(fingerprint.value_range) != 2:
+        return {}
+    if fingerprint.exposure > _VARYING:
+        return dict(percentiles=stage.choose(
+            'scaling of 16 bits', (0.5, 99.5), f'percentiles of each image: the medians of the images deviate by '
+            f'{fingerprint.exposure:.0%} of their mean', 'percentiles: nnU-Net, micro-sam; threshold ours'))
+    low, high = (round(value) for value in fingerprint.value_range)
+    return dict(value_range=stage.choose(
+        'scaling of 16 bits', (low, max(low + 1, high)),
+        f'0.5th to 99.5th percentile of the values; the medians of the images deviate by {fingerprint.exposure:.0%}',
+        'nnU-Net, CT normalization'))
+
+
+def _own(fingerprint: Fingerprint, scaling: dict[str, Any], channels: int) -> tuple[list[float], list[float]]:
+    """Mean and deviation after the scaling; those of gray images for each of three channels."""
+    mean, std = fingerprint.mean, fingerprint.std
+    if len(mean) != channels:
+        mean, std = [(list(values) * channels)[:channels] if len(values) == 1 else list(values)[:channels]
+                     for values in (mean, std)]
+    if scaling and len(fingerprint.value_range) == 2:
+        low, high = fingerprint.value_range
+        factor = 255 / max(high - low, 1.0)
+        mean, std = [(value - low) * factor for value in mean], [value * factor for value in std]
+    return [round(value, 1) for value in mean], [round(max(value, 1.0), 1) for value in std]
+
+
+def _reader(stage: Stage, fingerprint: Fingerprint, scaling: dict[str, Any], channels: int) -> dict[str, Any] | None:
+    if channels == 3:
+        return dict(type='mae_backbone.ColorReader', **scaling) if scaling else None
+    dtype = 'float32' if fingerprint.bits == 32 else f'uint{fingerprint.bits}'
+    return dict(type=stage.choose('reader', 'mae_backbone.ArrayReader', f'{channels} channels of {fingerprint.bits} '
+                                  'bits: arrays of NumPy; for TIFF write mae_backbone.TiffReader', OURS),
+                channels=channels, dtype=dtype)

@@ -1,0 +1,114 @@
+"""Settings that all trainings of a task share: batch, learning rate, layer decay, schedule, early stopping."""
+from typing import Any
+
+from mae_backbone.planning.fingerprint import Fingerprint
+from mae_backbone.planning.machine import Machine
+from mae_backbone.planning.plan import OURS, Stage, StepCost
+from mae_backbone.planning.rules.encoder import GIGABYTE, Encoder
+
+# Learning rate and the batch that it is meant for, with its source; 'micro' for the encoder of a CPU.
+_RATES: dict[tuple[str, bool], tuple[float, int, str]] = {
+    ('detection', True): (5e-4, 4, 'configs/_base_/schedules/micro-detection_600i.py'),
+    ('segmentation', True): (5e-3, 4, 'configs/_base_/schedules/micro-segmentation_500i.py'),
+    ('classification', True): (1e-3, 128, 'configs/_base_/schedules/micro-classification_5e.py'),
+    ('detection', False): (1e-4, 64, 'ViTDet: 1e-4 for 64 images'),
+    ('segmentation', False): (1e-4, 16, 'MAE UPerNet: 1e-4 for 16 images'),
+    ('classification', False): (2e-3, 1024, 'MAE, FINETUNE.md: 2e-3 for 1,024 images'),
+}
+_CPU_BATCH = {'detection': 4, 'segmentation': 4, 'classification': 128}
+_PROBE_RATE = 1e-2
+PATIENCE = 3  # validations
+
+
+def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, encoder: Encoder,
+                    step: StepCost | None, effective: int, source: str) -> tuple[int, int]:
+    """Chooses images of an iteration, and iterations that are accumulated for a step of the optimizer.
+
+    Args:
+        stage: gets the choices.
+        fingerprint, machine, encoder: facts.
+        step: measured cost, whose batch is the largest that fits; None before.
+        effective: images for a step of the optimizer on a GPU.
+        source: of this number.
+    """
+    if encoder.tier == 'cpu':
+        wanted = min(_CPU_BATCH[stage.task], max(1, fingerprint.num_train // 2))
+        batch = min(wanted, step.batch) if step else wanted
+        reason = (f'more does not fit {machine.memory / GIGABYTE:.1f} GB' if batch < wanted else
+                  'on a CPU many small steps are worth more than few large ones' if batch == _CPU_BATCH[stage.task] else
+                  f'{fingerprint.num_train:,} images')
+        stage.choose('batch', batch, reason, 'configs/demo')
+        return batch, 1
+    batch = step.batch if step else 2
+    batch = min(batch, effective)
+    stage.choose('batch', batch, f'largest that fits {machine.name}' if step else 'before a measurement',
+                 'ultralytics, autobatch.py; nnDetection: a measured step')
+    accumulation = max(1, effective // batch)
+    # Beyond the batches of an epoch, steps of the optimizer would be rarer than epochs.
+    accumulation = min(accumulation, max(1, fingerprint.num_train // batch))
+    stage.choose('accumulated batches', accumulation, f'{batch * accumulation} images for each step of the optimizer',
+                 f'{source}; not more than batches of an epoch: facebookresearch/mae#49')
+    return batch, accumulation
+
+
+def learning_rate(stage: Stage, encoder: Encoder, task: str, batch: int, *, probe: bool = False) -> float:
+    """Chooses the peak learning rate for the batch of a step of the optimizer."""
+    if probe:
+        return float(stage.choose('learning rate', _PROBE_RATE, 'only the head is trained',
+                                  'configs/demo/vit-micro_linear_cifar10.py'))
+    base, base_batch, source = _RATES[task, encoder.tier == 'cpu']
+    if encoder.tier == 'cpu' and encoder.weights is None:
+        return float(stage.choose('learning rate', base, 'an encoder of 1.2 M parameters', source))
+    ratio = batch / base_batch
+    scaled = base * ratio if ratio >= 1 or task == 'classification' else base * ratio ** 0.5
+    return float(stage.choose(
+        'learning rate', float(f'{scaled:.3g}'), f'{batch} images in a step',
+        source + ('' if ratio == 1 else '; linear: MAE' if task == 'classification' else
+                  '; root of the batch: lightly-train')))
+
+
+def layer_decay(stage: Stage, encoder: Encoder, task: str) -> float:
+    """Chooses by how much the learning rate falls from block to block."""
+    if encoder.name == 'micro' or encoder.frozen:
+        return float(stage.choose('layer decay', 1.0, f'{encoder.depth} blocks' if not encoder.frozen else
+                                  'the encoder is frozen', 'MAE-Lite: 1.0 for small encoders'))
+    if encoder.width >= 1024:
+        return float(stage.choose('layer decay', 0.8 if task == 'detection' else 0.75,
+                                  f'{encoder.depth} blocks of width {encoder.width}', 'ViTDet-L; MAE, FINETUNE.md'))
+    if encoder.width >= 768:
+        return float(stage.choose('layer decay', 0.7 if task == 'detection' else 0.65,
+                                  f'{encoder.depth} blocks of width {encoder.width}', 'ViTDet-B; MAE, FINETUNE.md'))
+    return float(stage.choose('layer decay', 0.75, f'{encoder.depth} blocks of width {encoder.width}', OURS))
+
+
+def schedule(stage: Stage, encoder: Encoder, *, lr: float, decay: float, iterations: int, interval: int,
+             accumulation: int, batch: int, kind: str, metric: str) -> dict[str, Any]:
+    """Settings of optimizer, schedule, loop and checkpoints."""
+    warmup = stage.choose('warm-up', max(2, min(iterations // 12, 250 * accumulation)),
+                          'a twelfth of the iterations, at most 250 steps', 'ViTDet: 250 steps; fraction ours')
+    poly = kind == 'segmentation'
+    end: dict[str, Any] = dict(begin=warmup, end=iterations, by_epoch=False)
+    last = dict(type='PolyLR', power=1.0, eta_min=0.0, **end) if poly else dict(
+        type='CosineAnnealingLR', T_max=max(1, iterations - warmup), **end)
+    stage.choose('schedule', 'linear to 0' if poly else 'half a cosine to 0', 'after the warm-up',
+                 'mmsegmentation, MAE UPerNet' if poly else 'MAE')
+    wrapper: dict[str, Any] = dict(optimizer=dict(lr=lr))
+    if decay != 1.0:
+        wrapper['paramwise_cfg'] = dict(layer_decay=decay)
+    if accumulation > 1:
+        wrapper['accumulative_counts'] = accumulation
+    return dict(
+        optim_wrapper=wrapper, auto_scale_lr=dict(base_batch_size=batch * accumulation, enable=False),
+        param_scheduler=[dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup, by_epoch=False), last],
+        train_cfg=dict(max_iters=iterations, val_interval=interval),
+        default_hooks=dict(checkpoint=dict(interval=interval, save_best=metric, rule='greater')))
+
+
+def stopping(stage: Stage, machine: Machine, metric: str) -> list[dict[str, Any]]:
+    """Hooks that stop a training whose metric does not rise any more; none on a CPU, with few validations."""
+    stage.choose('best checkpoint', metric, 'the highest value on the validation set is kept', 'RF-DETR')
+    if machine.device == 'cpu':
+        return []
+    patience = stage.choose('patience', PATIENCE, f'stops after {PATIENCE} validations without a higher value',
+                            'ultralytics, finetuning-guide: 10 to 20 % of the epochs; 3 of 10 ours')
+    return [dict(type='EarlyStoppingHook', monitor=metric, rule='greater', patience=patience)]

@@ -1,0 +1,136 @@
+"""`mae-backbone plan`: its configs are trained as they are."""
+from pathlib import Path
+
+import pytest
+from helpers.own_sets import write_boxes, write_classes, write_images, write_maps
+from mmengine.config import Config
+
+import mae_backbone
+from mae_backbone.cli.main import main
+from mae_backbone.cli.python_api import unchanged_process
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> int:
+    with unchanged_process():
+        return main([*map(str, arguments)])
+
+
+def train(command: str, config: str, *loaders: str) -> None:
+    """Trains one iteration, without processes that load data."""
+    options = [f'{loader}_dataloader.{key}' for loader in loaders
+               for key in ('num_workers=0', 'persistent_workers=False')]
+    assert run(command, config, '--iters', '1', '--cfg-options', *options) == 0
+
+
+@pytest.fixture(scope='module')
+def encoder(tmp_path_factory) -> Path:
+    """Checkpoint of a planned pretraining, of one iteration."""
+    root = tmp_path_factory.mktemp('pretraining')
+    write_images(root / 'data', 8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv('MAE_BACKBONE_CACHE', str(root / 'cache'))
+        assert run('plan', 'data', '--estimate', '--hours', '0.01', '-o', 'own.py') == 0
+        assert not Path('own_pretrain.py').exists()
+        train('pretrain', 'own.py', 'train')
+    return root / 'work_dirs/own/iter_1.pth'
+
+
+def train_from(encoder: Path) -> None:
+    """Trains one iteration of own.py, with the pretraining that it names in place."""
+    named = Path(Config.fromfile('own.py').model.backbone.init_cfg.checkpoint)
+    assert named.name == f'iter_{Config.fromfile("own_pretrain.py").train_cfg.max_iters}.pth'
+    named.parent.mkdir(parents=True)
+    named.symlink_to(encoder)
+    train('train', 'own.py', 'train', 'val')
+    assert Path('work_dirs/own/iter_1.pth').exists()
+
+
+@pytest.mark.slow
+def test_masks_measured_planned_and_trained(folder, encoder, capsys):
+    write_boxes(folder / 'data', train=8, val=3, size=(80, 64), per_image=3, side=16)
+    assert run('plan', 'data', '--hours', '0.01', '-o', 'own.py') == 0
+    said = capsys.readouterr().out
+    assert 'masks: yes: all objects have a mask [Mask R-CNN' in said
+    assert 'detection: an iteration of 4 images takes' in said
+    assert 'next: mae-backbone pretrain own_pretrain.py' in said
+    assert 'crop: 64 | ' in Path('own.py').read_text()
+    page = Path('own.html').read_text()
+    assert 'source of the rule' in page
+    assert page.count('data:image/jpeg') == 8
+    train_from(encoder)
+
+
+@pytest.mark.slow
+def test_label_maps(folder, encoder):
+    write_maps(folder / 'data', train=6, val=2, rare=0.03)
+    assert run('plan', 'data', '--hours', '0.01', '-o', 'own.py', '--estimate') == 0
+    assert Config.fromfile('own.py').model.decode_head.loss_decode.class_weight[2] > 1
+    train_from(encoder)
+
+
+@pytest.mark.slow
+def test_class_folders(folder, encoder):
+    write_classes(folder / 'data', train=6, val=3, size=(100, 80))
+    assert run('plan', 'data', '--hours', '0.01', '-o', 'own.py', '--estimate') == 0
+    assert Config.fromfile('own.py').model.num_classes == 3
+    train_from(encoder)
+
+
+def test_boxes_without_masks(folder):
+    write_boxes(folder / 'data', train=6, val=2, masks=False)
+    assert run('plan', 'data', '-o', 'own.py', '--estimate') == 0
+    cfg = Config.fromfile('own.py')
+    assert cfg.model.type == 'FasterRCNN'
+    assert 'mask' not in str(cfg.train_pipeline)
+
+
+def test_unlabeled_images_are_listed_with_those_of_training(folder):
+    write_boxes(folder / 'data', train=5)
+    write_images(folder / 'more', 4, seed=8)
+    assert run('plan', 'data', '--unlabeled', 'more', '--estimate', '-o', 'own.py') == 0
+    paths = Path('own_images.txt').read_text().splitlines()
+    assert len(paths) == 9
+    assert all(Path(path).is_file() for path in paths)
+    assert Config.fromfile('own_pretrain.py').train_dataloader.dataset.data_root == str(folder / 'own_images.txt')
+
+
+def test_a_plan_of_before_is_kept(folder, capsys):
+    write_images(folder / 'data', 3)
+    assert run('plan', 'data', '--estimate') == 0
+    assert Path('data.py').is_file()
+    assert run('plan', 'data', '--estimate') == 2
+    assert 'data.py exists: write the plan to another file with -o FILE' in capsys.readouterr().err
+    assert run('plan', 'data', '--estimate', '--overwrite') == 0
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['nowhere'], 'does not exist'),
+    (['data', '--hours', '0'], 'expected a number greater than 0'),
+    (['data', '-o', 'plan.txt'], 'expected a name that ends in .py'),
+    (['data', '-o', 'no/plan.py'], 'no is not a folder'),
+    (['data', '--task', 'detection'], 'has no data for detection'),
+    (['data', '--pretrained', 'missing.pth'], 'missing.pth'),
+    (['data', '--unlabeled', 'none'], 'none'),
+])
+def test_mistakes_end_in_one_message(folder, capsys, options, message):
+    write_images(folder / 'data', 2)
+    assert run('plan', *options, '--estimate') == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert 'Traceback' not in said
+
+
+def test_python_api(folder):
+    write_images(folder / 'data', 4)
+    written = mae_backbone.plan('data', hours=0.01, estimate=True, out='own.py')
+    assert written.config == Path('own.py')
+    assert written.plan.training.task == 'pretraining'
+    assert written.fingerprint.num_train == 4

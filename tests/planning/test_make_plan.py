@@ -1,0 +1,165 @@
+"""Decisions of the planner: laws, and six users whose plans are compared with those of before, with all reasons."""
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from helpers.fingerprints import GPU, LAPTOP, LARGE_GPU, MACHINES, SMALL_GPU, fingerprint, objects, users
+
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.planning.make_plan import make_plan
+from mae_backbone.planning.plan import PlanOptions, StepCost, WeightFacts
+
+DATA = Path(__file__).parent / 'data'
+USERS = users()
+HOURS = (0.02, 0.5, 1, 3, 12, 100, 10_000)
+every_user = pytest.mark.parametrize('name', USERS)
+
+
+@every_user
+def test_decisions_and_reasons_are_those_of_before(name):
+    """After a change of the rules, delete the files: they are written again, and shall be read."""
+    file = DATA / f'{name.replace(" ", "_")}.json'
+    decisions = json.loads(json.dumps(make_plan(*USERS[name]).decisions_json()))
+    if not file.exists():
+        file.write_text(json.dumps(decisions, indent=1) + '\n', encoding='utf-8')
+        pytest.fail(f'{file.name} did not exist and was written: read it, and run the test again')
+    assert decisions == json.loads(file.read_text(encoding='utf-8'))
+
+
+@every_user
+def test_a_plan_is_a_pure_function(name):
+    assert make_plan(*USERS[name]) == make_plan(*USERS[name])
+
+
+@every_user
+def test_every_choice_has_a_reason_and_a_source(name):
+    for choice in make_plan(*USERS[name]).choices():
+        assert choice.name
+        assert choice.reason
+        assert choice.source
+
+
+@every_user
+@pytest.mark.parametrize('machine', MACHINES, ids=lambda machine: machine.name)
+def test_more_time_never_gives_fewer_iterations(name, machine):
+    data = USERS[name][0]
+    plans = [make_plan(data, machine, PlanOptions(hours=hours)) for hours in HOURS]
+    for less, more in pairwise(plans):
+        assert [stage.task for stage in less.stages] == [stage.task for stage in more.stages]
+        for before, after in zip(less.stages, more.stages, strict=True):
+            assert before.iterations <= after.iterations
+
+
+@every_user
+def test_a_faster_step_never_gives_fewer_iterations(name):
+    data, machine = USERS[name]
+    lengths = [make_plan(data, machine, PlanOptions(hours=1, train_step=StepCost(4, seconds))).training.iterations
+               for seconds in (10, 1, 0.1)]
+    assert lengths == sorted(lengths)
+
+
+@every_user
+def test_the_time_that_is_allowed_is_kept(name):
+    for hours in HOURS[2:]:
+        plan = make_plan(*USERS[name], PlanOptions(hours=hours))
+        assert sum(stage.minutes for stage in plan.stages) <= 60 * hours
+
+
+@every_user
+def test_more_memory_never_gives_a_smaller_encoder(name):
+    widths = [make_plan(USERS[name][0], machine).decisions[0].value for machine in MACHINES]
+    order = ['ViT-micro, 6 blocks of width 128', 'ViT-S', 'ViT-B']
+    assert [order.index(width) for width in widths] == sorted(order.index(width) for width in widths)
+
+
+@pytest.mark.parametrize('machine', MACHINES, ids=lambda machine: machine.name)
+def test_smaller_objects_never_get_a_smaller_input(machine):
+    def pixels(side: float) -> float:
+        data = fingerprint('detection', train=500, size=(1000, 800), classes=['a'], class_counts=[400],
+                           objects=objects((1000, 800), (side, 2 * side), per_image=10))
+        stage = make_plan(data, machine).training
+        names = [choice.name for choice in stage.choices]
+        return stage.value('input size') if 'input size' in names else stage.value(
+            'long side of images' if 'long side of images' in names else 'factor of images')
+    sizes = [pixels(side) for side in (4, 8, 16, 60, 300)]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_anchors_fit_the_boxes_that_the_input_shows():
+    for side, ratio in ((100, 1.0), (30, 4.0)):
+        data = fingerprint('detection', train=500, size=(640, 640), classes=['a'], class_counts=[400],
+                           objects=objects((640, 640), (side, 1.5 * side), per_image=4, ratio=ratio))
+        stage = make_plan(data, LAPTOP).training
+        assert 'rpn_head' in stage.config['model'] or 'they fit 9' in str(stage.choices) or '100' in str(stage.choices)
+
+
+def test_pretraining_by_data_and_weights():
+    def decision(options=None, machine=GPU, **changes) -> str:
+        data = fingerprint('detection', **(dict(
+            train=500, size=(640, 480), classes=['a'], class_counts=[100],
+            objects=objects((640, 480), (20, 90), per_image=4)) | changes))
+        return next(c.value for c in make_plan(data, machine, options).decisions if c.name == 'pretraining')
+    far = dict(mean=[20.0, 20.0, 20.0], std=[15.0, 15.0, 15.0])
+    assert decision() == 'none'                                       # photographs, public weights
+    assert decision(**far) == 'none'                                  # too few images
+    assert decision(**far, unlabeled=20_000) == 'continued'
+    assert decision(**far, unlabeled=200_000) == 'from scratch'
+    assert decision(machine=LAPTOP) == 'from scratch'                 # no public weights of this size
+    own = WeightFacts('mae.pth', dict(width=128, depth=6, heads=4), 128, 6, 8, 64, (40.0,) * 3, (60.0,) * 3)
+    assert decision(PlanOptions(weights=own), machine=LAPTOP) == 'none'
+
+
+def test_large_weights_without_a_gpu_are_frozen():
+    weights = WeightFacts('vit.pth', 'base', 768, 12, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4))
+    data = USERS['cells on a laptop'][0]
+    stage = make_plan(data, LAPTOP, PlanOptions(weights=weights)).training
+    assert stage.config['model']['backbone']['frozen_stages'] == 12
+    assert stage.config['model']['neck'] == dict(in_channels=768, input_stride=16)
+    assert stage.config['model']['data_preprocessor']['mean'] == [123.7, 116.3, 103.5]
+
+
+def test_fewer_labels_train_less_of_a_classifier():
+    def trained(labels: int) -> str:
+        data = fingerprint('classification', train=labels, size=(300, 300), classes=['a', 'b'],
+                           class_counts=[labels // 2, labels // 2])
+        return make_plan(data, SMALL_GPU).training.value('trained part')
+    assert [trained(labels) for labels in (100, 500, 5000)] == ['head', '4 blocks', 'all']
+
+
+def test_accumulation_never_exceeds_an_epoch():
+    data = replace(USERS['cells on a laptop'][0], images={'train': 6, 'val': 2})
+    stage = make_plan(data, SMALL_GPU, PlanOptions(train_step=StepCost(2, 0.1))).training
+    assert stage.value('accumulated batches') * 2 <= 6
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(images={'train': 0}), 'no image of the training set in /data/own can be read'),
+    (dict(objects=None), 'has no object: label some'),
+    (dict(channels=8), 'have 8 channels: detection is planned for up to 4'),
+])
+def test_data_that_nothing_can_be_learned_from_are_refused(changes, message):
+    with pytest.raises(DataError, match=message):
+        make_plan(replace(USERS['cells on a laptop'][0], **changes), LAPTOP)
+
+
+def test_a_single_class_cannot_be_told_from_others():
+    with pytest.raises(DataError, match='expected two or more'):
+        make_plan(replace(USERS['vessels on a laptop'][0], class_counts=[100, 0]), LAPTOP)
+
+
+def test_too_little_time_and_leaks_are_warned_of():
+    plan = make_plan(*USERS['defects in large images on a GPU with 8 GB'], PlanOptions(hours=0.1))
+    text = ' '.join(plan.warnings)
+    assert '4 images of validation are in the training set' in text
+    assert '--hours' in text
+    assert 'Predict with --tile' in text
+
+
+def test_a_large_gpu_scales_the_batch_not_the_step():
+    data = USERS['traffic on a GPU with 24 GB'][0]
+    small, large = (make_plan(data, machine, PlanOptions(train_step=StepCost(batch, 0.1))).training
+                    for machine, batch in ((GPU, 2), (LARGE_GPU, 16)))
+    assert small.value('learning rate') == large.value('learning rate')
+    assert small.value('accumulated batches') == 8
