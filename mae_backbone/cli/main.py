@@ -12,6 +12,7 @@ from mae_backbone.utils.config_files import is_checkpoint
 # Command -> description, in the order in which the commands are used.
 COMMANDS = {
     'quickstart': 'run the whole path on generated images: pretraining, detection, segmentation, classification',
+    'auto': 'plan, pretrain, train, test and report, in one command that continues where it stopped',
     'plan': 'look at data and machine, and write a config with the reason of each setting',
     'check': 'check a labeled data set: read every image, count classes and objects, draw samples',
     'measure': 'measure the mean and standard deviation of the pixels of a data set',

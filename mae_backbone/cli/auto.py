@@ -1,0 +1,46 @@
+"""Plan, pretrain, train, test and report, in one command that continues where it stopped.
+
+examples:
+  mae-backbone auto nuclei --hours 1
+  mae-backbone auto street --unlabeled drives --work-dir work_dirs/street --hours 8
+"""
+import argparse
+from pathlib import Path
+
+from mae_backbone.cli.options import positive_float
+from mae_backbone.cli.plan import TASKS
+
+RESUME_HINT = 'the same command continues: what is done is not done again'
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this command."""
+    parser.add_argument('data', metavar='DATA', help='folder of the data')
+    parser.add_argument('--task', choices=TASKS, help='what to train (default: what the data have labels for)')
+    parser.add_argument('--unlabeled', metavar='DIR', help='folder of further images, for the pretraining')
+    parser.add_argument('--pretrained', metavar='PATH',
+                        help='weights to start from: a file, or a name of `mae-backbone models`')
+    parser.add_argument('--hours', type=positive_float, metavar='H',
+                        help='time for all trainings together (default: 1 on a CPU, 12 on a GPU)')
+    parser.add_argument('--work-dir', metavar='DIR',
+                        help='folder of all results (default: work_dirs/auto_NAME, by the name of the folder)')
+
+
+def run(args: argparse.Namespace) -> dict[str, float]:
+    """Runs the command; returns the metrics of the test."""
+    from mae_backbone.cli.auto_steps import AutoRun
+    from mae_backbone.cli.config import locked_work_dir, make_folder
+    from mae_backbone.cli.errors import log_rank0
+
+    folder = Path(args.work_dir or Path('work_dirs', f'auto_{Path(args.data).resolve().name}'))
+    make_folder(folder, '--work-dir')
+    options = {name: getattr(args, name) for name in ('task', 'unlabeled', 'pretrained', 'hours')}
+    with locked_work_dir(folder):
+        steps = AutoRun(folder, args.data, options)
+        results = steps.run()
+    for name, value in results.items():
+        log_rank0(f'{name}: {value:.4g}')
+    log_rank0(f'\nreport: {steps.report}')
+    if steps.checkpoint is not None:
+        log_rank0(f'next: mae-backbone predict {steps.checkpoint} IMAGE|FOLDER -o predictions')
+    return results

@@ -1,0 +1,132 @@
+"""Steps of `mae-backbone auto`: each is done once, and marked in a file when it is done."""
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from mae_backbone.cli.errors import log_rank0
+from mae_backbone.cli.training import last_checkpoint
+from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, link, page, paragraph
+
+_MARKS = 'auto.json'
+_KEYS = {'arguments', 'steps'}
+
+
+class AutoRun:
+    """Plan, pretraining, training and test of a data set in one folder.
+
+    Args:
+        folder: of all results; it exists.
+        data: folder of the data.
+        options: of `mae_backbone.plan`: task, unlabeled, pretrained, hours.
+
+    Raises:
+        ValueError: the folder holds a run of other data or with other options, or its marks are damaged.
+    """
+
+    def __init__(self, folder: Path, data: str, options: Mapping[str, Any]) -> None:
+        self.folder, self.data, self.options = folder, data, dict(options)
+        self.config, self.pretraining_config = folder / 'plan.py', folder / 'plan_pretrain.py'
+        self.report = folder / 'index.html'
+        self.checkpoint: Path | None = None
+        arguments = {'data': os.path.abspath(data), **self.options}
+        self.marks = _read_marks(folder / _MARKS)
+        if self.marks.setdefault('arguments', arguments) != arguments:
+            different = sorted(name for name in arguments if self.marks['arguments'].get(name) != arguments[name])
+            raise ValueError(f'{folder} holds a run with other options ({", ".join(different)}): repeat the options of '
+                             'its first command to continue it, or choose another --work-dir')
+        self.marks.setdefault('steps', {})
+
+    def run(self) -> dict[str, float]:
+        """Does what is not done yet, and returns the metrics of the test."""
+        self._step('plan', self._plan)
+        only = not self.pretraining_config.exists() and _is_pretraining(self.config)
+        results: dict[str, float] = {}
+        if self.pretraining_config.exists() or only:
+            config = self.config if only else self.pretraining_config
+            self._step('pretrain', lambda: self._train('pretrain', config))
+        if not only:
+            self._step('train', lambda: self._train('train', self.config))
+            self.checkpoint = Path(last_checkpoint(str(self.folder / 'train')))
+            results = self._step('test', self._test)
+        else:
+            self.checkpoint = Path(last_checkpoint(str(self.folder / 'pretrain')))
+        write_text(self.report, self._page())
+        return results
+
+    def _step(self, name: str, work: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+        """Does a step unless it is marked as done; returns its metrics."""
+        done = self.marks['steps'].get(name)
+        if done is not None:
+            log_rank0(f'{name}: done before, in {done["seconds"] / 60:.1f} minutes')
+            return dict(done['metrics'])
+        log_rank0(f'\n==== {name}')
+        start = time.monotonic()
+        metrics = {key: float(value) for key, value in work().items()}
+        self.marks['steps'][name] = dict(seconds=round(time.monotonic() - start, 1), metrics=metrics)
+        write_text(self.folder / _MARKS, json.dumps(self.marks, indent=1) + '\n')
+        return metrics
+
+    # ---- steps
+
+    def _plan(self) -> dict[str, float]:
+        from mae_backbone.cli.python_api import run_command
+        run_command('plan', self.data, out=self.config, overwrite=True, **self.options)
+        return {}
+
+    def _train(self, command: str, config: Path) -> dict[str, float]:
+        """Trains from the last checkpoint of an interrupted run, if there is one."""
+        from mae_backbone.cli.python_api import run_command
+        folder = self.folder / command
+        # Weights that are read at the start must exist also when the run is resumed.
+        pretrained = last_checkpoint(str(self.folder / 'pretrain')) if (
+            command == 'train' and self.pretraining_config.exists()) else None
+        results = run_command(command, config, work_dir=folder, resume=True, pretrained=pretrained,
+                              amp=torch.cuda.is_available())
+        return dict(results or {})
+
+    def _test(self) -> dict[str, float]:
+        from mae_backbone.cli.python_api import run_command
+        return dict(run_command('test', self.config, self.checkpoint, work_dir=self.folder / 'test'))
+
+    # ---- report
+
+    def _page(self) -> str:
+        """The report: metrics, times, curves, and a link to the plan."""
+        steps = self.marks['steps']
+        parts = [paragraph(f'Data: {os.path.abspath(self.data)}. Checkpoint: {self.checkpoint}.')]
+        if steps.get('test'):
+            parts += [heading('Results on the validation set'), html_table(
+                ['metric', 'value'], [(name, f'{value:.4g}') for name, value in steps['test']['metrics'].items()])]
+        parts += [heading('Time'), html_table(['step', 'minutes'], [
+            (name, f'{step["seconds"] / 60:.1f}') for name, step in steps.items()])]
+        parts.append(link('plan.html', 'The plan: data, settings and reasons'))
+        for name in ('pretrain', 'train'):
+            for picture in sorted((self.folder / name).glob('training*.png')):
+                parts.append(figure(data_uri(picture.read_bytes(), 'image/png'), f'{name}: {picture.stem}'))
+        return page(f'{Path(self.data).resolve().name}: planned and trained', parts)
+
+
+def _is_pretraining(config: Path) -> bool:
+    return str(Config.fromfile(config).model.get('type')).endswith('MAEPretrainer')
+
+
+def _read_marks(path: Path) -> dict[str, Any]:
+    """Marks of an earlier run; empty without one."""
+    if not path.exists():
+        return {}
+    try:
+        marks = json.loads(path.read_text(encoding='utf-8'))
+        if not isinstance(marks, dict) or not marks.keys() <= _KEYS or not all(
+                isinstance(value, dict) for value in marks.values()):
+            raise ValueError('unknown content')
+    except ValueError as error:
+        raise ValueError(f'{path} is damaged ({error}): remove it to start the run again, or choose another '
+                         '--work-dir') from error
+    return marks
