@@ -6,35 +6,15 @@ examples:
   mae-backbone plan scans --task segmentation --pretrained mae_vit_base
 """
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import positive_float, positive_int
 
 if TYPE_CHECKING:
-    from mae_backbone.planning.fingerprint import Fingerprint
-    from mae_backbone.planning.plan import Plan
+    from mae_backbone.planning.plan import WrittenPlan
 
 TASKS = ('detection', 'segmentation', 'classification', 'pretraining')
-
-
-@dataclass(frozen=True)
-class WrittenPlan:
-    """Files of a plan.
-
-    Attributes:
-        config: of the training.
-        pretraining_config: of the pretraining before it; None if the plan has none, or nothing else.
-        report: page in HTML.
-        plan, fingerprint: what was decided, and for which data.
-    """
-
-    config: Path
-    pretraining_config: Path | None
-    report: Path
-    plan: 'Plan'
-    fingerprint: 'Fingerprint'
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help='files to read at the same time (default: the number of CPUs)')
 
 
-def run(args: argparse.Namespace) -> WrittenPlan:
+def run(args: argparse.Namespace) -> 'WrittenPlan':
     """Runs the command."""
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.write_plan import Writer, progress_bar

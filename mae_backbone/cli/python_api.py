@@ -22,8 +22,8 @@ import torch
 from mmengine.utils import ManagerMixin
 
 from mae_backbone.cli.main import COMMANDS
-from mae_backbone.cli.plan import WrittenPlan
 from mae_backbone.cli.training import last_checkpoint
+from mae_backbone.planning.plan import WrittenPlan
 from mae_backbone.utils.config_files import find_config
 
 # Small recipes, which train on one CPU core in minutes.

@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from mae_backbone.cli.errors import log_rank0
-from mae_backbone.cli.plan import WrittenPlan
 from mae_backbone.planning.config_text import config_text, write_list
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.make_plan import make_plan
 from mae_backbone.planning.own_data import OwnData, unlabeled_images
-from mae_backbone.planning.plan import Plan, PlanOptions, Stage, StepCost
+from mae_backbone.planning.plan import Plan, PlanOptions, Stage, StepCost, WrittenPlan
 from mae_backbone.planning.plan_report import report_page
 from mae_backbone.utils.atomic_write import write_text
 

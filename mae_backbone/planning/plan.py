@@ -1,7 +1,11 @@
 """Plan of a training: each setting with the fact of the data that led to it and the source of the rule."""
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mae_backbone.planning.fingerprint import Fingerprint
 
 OURS = 'ours, not yet checked by an experiment'
 
@@ -164,6 +168,24 @@ class Plan:
         return dict(decisions=[asdict(choice) for choice in self.decisions], warnings=list(self.warnings),
                     stages=[dict(task=stage.task, base=stage.base, iterations=stage.iterations,
                                  choices=[asdict(choice) for choice in stage.choices]) for stage in self.stages])
+
+
+@dataclass(frozen=True)
+class WrittenPlan:
+    """Files of a plan.
+
+    Attributes:
+        config: of the training.
+        pretraining_config: of the pretraining before it; None if the plan has none, or nothing else.
+        report: page in HTML.
+        plan, fingerprint: what was decided, and for which data.
+    """
+
+    config: Path
+    pretraining_config: Path | None
+    report: Path
+    plan: Plan
+    fingerprint: 'Fingerprint'
 
 
 def shown(value: Any) -> str:

@@ -67,7 +67,7 @@ def test_damaged_marks_are_refused(tmp_path, content):
 
 @pytest.mark.slow
 def test_classes_from_folder_to_report(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lengths, '_MIN_ITERATIONS', 2)
+    monkeypatch.setattr(lengths, '_MIN_ITERATIONS', 4)
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / 'data', train=4, val=2)
