@@ -172,13 +172,17 @@ class ViT(nn.Module):
         """images (B, C, H, W) -> maps (B, D, h, w), one for each block in `out_indices`, normed if `final_norm`."""
         grid = self.check(images)
         wanted = {i % len(self.blocks) for i in out_indices}
-        tokens, maps = self._prepend_class_token(self.embed(images)), {}
-        bias = self.rel_pos_bias(grid, tokens.shape[1]) if self.rel_pos_bias is not None else None
+        (tokens, bias), maps = self.start(images), {}
         for i, block in enumerate(self.blocks):
             tokens = run_block(block, tokens, grid, bias=bias, training=self.training)
             if i in wanted:
                 maps[i] = self._to_map(self.norm(tokens), grid)
         return [maps[i % len(self.blocks)] for i in out_indices]
+
+    def start(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """images (B, C, H, W) -> tokens (B, N, D) of the first block, and the bias (heads, N, N) that blocks share."""
+        tokens = self._prepend_class_token(self.embed(images))
+        return tokens, None if self.rel_pos_bias is None else self.rel_pos_bias(self.check(images), tokens.shape[1])
 
     def positions(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings (1, 1 + h*w, D): the class token, then a grid of (h, w) patches."""

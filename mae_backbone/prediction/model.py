@@ -11,12 +11,15 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mae_backbone.core.attention_from import attention_from
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.decode import Decoding
 from mae_backbone.hooks.reconstruction import reconstruct
 from mae_backbone.models.pretrainer import MAEPretrainer
+from mae_backbone.models.timm_attention import timm_attention_from
 from mae_backbone.models.timm_vit import TimmViT
+from mae_backbone.prediction.attention import AttentionResult, attention_blocks, input_size, patch_at
 from mae_backbone.prediction.inputs import ImageLike, Source, count, is_single, resized, sources
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.run import write_predictions
@@ -96,9 +99,7 @@ class Model:
         Raises:
             ValueError: an option is out of its range, or an image is not understood.
         """
-        if self.encoder is None:
-            raise ValueError(f'{self.path} has a {type(self.net.backbone).__name__} as backbone: features are those of '
-                             'a ViT')
+        self._check_encoder('features')
         depth = self.encoder.arch.depth
         if pool is not None and pool not in POOLS:
             raise ValueError(f'pool={pool!r}, expected None, {" or ".join(map(repr, POOLS))}')
@@ -119,6 +120,38 @@ class Model:
         if not features:
             raise ValueError('there are no images to compute features of')
         return torch.cat(features) if as_tensor else np.concatenate(features)  # type: ignore[arg-type]  # of one kind
+
+    def attention(self, image: ImageLike, point: tuple[float, float], *, block: int | None = None) -> AttentionResult:
+        """Computes where the encoder looks from a point of an image.
+
+        The image is resized to about the pixels that the encoder was built for.
+
+        Args:
+            image: an image, see `predict`.
+            point: (x, y) in pixels of the image.
+            block: index of the block; None for the last one that attends to the whole image.
+
+        Raises:
+            BadImageError, OSError: the image cannot be read.
+            ValueError: the point or the block does not exist, or the attention of the model cannot be read.
+        """
+        self._check_encoder('attention')
+        blocks = attention_blocks(self.encoder)
+        number = (blocks or [self.encoder.arch.depth - 1])[-1] if block is None else block
+        source = next(sources(image))
+        pixels = source.read(self.decoding)
+        inputs = self._normalize([resized(pixels, input_size(self.encoder, (pixels.shape[0], pixels.shape[1])))])
+        patch = patch_at(point, pixels.shape[:2], [side // self.encoder.patch_size for side in inputs.shape[2:]])
+        compute: Any = attention_from if isinstance(self.encoder, ViT) else timm_attention_from
+        with self._autocast():
+            weights, prefix = compute(self.encoder, inputs, patch, block=number)
+        return AttentionResult(source, pixels, point, number % self.encoder.arch.depth, weights[0].cpu().numpy(),
+                               prefix[0].cpu().numpy())
+
+    def _check_encoder(self, what: str) -> None:
+        if self.encoder is None:
+            raise ValueError(f'{self.path} has a {type(self.net.backbone).__name__} as backbone: {what} '
+                             'can only be computed for a ViT')
 
     @torch.no_grad()
     def _encode(self, inputs: Tensor, layer: int, pool: str | None) -> Tensor:

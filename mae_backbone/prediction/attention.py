@@ -1,0 +1,113 @@
+"""Attention of an encoder from a point of an image: where it looks from there."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import cv2
+import numpy as np
+
+from mae_backbone.core.vit import ViT
+from mae_backbone.models.timm_attention import timm_attention_blocks
+from mae_backbone.models.timm_vit import TimmViT
+from mae_backbone.prediction.inputs import Source
+from mae_backbone.prediction.typed_results import Figure
+from mae_backbone.prediction.visualization import figure_scale
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionResult(Figure):
+    """Attention of the patch at a point of an image.
+
+    Attributes:
+        source: the image and where it comes from.
+        pixels: (H, W, 3) uint8 RGB, the image.
+        point: (x, y) in pixels of the image.
+        block: index of the block.
+        weights: (heads, h, w) float32, weights of the patches.
+        prefix: (heads,) float32, weights of the class token and registers; 0 if there are none.
+    """
+
+    source: Source
+    pixels: np.ndarray
+    point: tuple[float, float]
+    block: int
+    weights: np.ndarray
+    prefix: np.ndarray
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """(row, column) of the patch at the point."""
+        return patch_at(self.point, self.pixels.shape[:2], self.weights.shape[1:])
+
+    def draw(self, head: int | None = None) -> np.ndarray:
+        """Draws the weights over the image, from dark (none) to bright (most), and the patch of the point.
+
+        Args:
+            head: index of a head; None for the mean over the heads.
+
+        Returns:
+            Figure (scale * H, scale * W, 3) uint8 RGB.
+        """
+        scale = figure_scale(self.pixels)
+        image = cv2.resize(self.pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        (H, W), (_, h, w) = image.shape[:2], self.weights.shape
+        weights = self.weights.mean(0) if head is None else self.weights[head]
+        heat = (255 * weights / max(float(weights.max()), 1e-12)).round().astype(np.uint8)
+        heat = cv2.resize(heat, (W, H), interpolation=cv2.INTER_LINEAR)
+        colors = cv2.applyColorMap(heat, cv2.COLORMAP_INFERNO)[..., ::-1]
+        gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        figure = cv2.addWeighted(gray, 0.35, np.ascontiguousarray(colors), 0.75, 0)
+        row, column = self.patch
+        corners = (column * W // w, row * H // h), ((column + 1) * W // w - 1, (row + 1) * H // h - 1)
+        thickness = max(2, round(min(H, W) / 240))
+        cv2.rectangle(figure, *corners, (0, 0, 0), 2 * thickness)  # on a dark border it is seen on bright images, too
+        return cv2.rectangle(figure, *corners, (64, 224, 255), thickness)
+
+    def describe(self) -> str:
+        """Number of patches that get half of the attention, and the fraction of class token and registers."""
+        weights = np.sort(self.weights.mean(0).ravel())[::-1]
+        number = int(np.searchsorted(weights.cumsum(), weights.sum() / 2)) + 1
+        prefix = float(self.prefix.mean())
+        text = f'block {self.block}: half of the attention to patches is on {number} of {weights.size}'
+        return text + (f'; {prefix:.0%} of all is on the class token' if prefix else '')
+
+    def __repr__(self) -> str:
+        name = 'image' if self.source.path is None else self.source.path.name
+        return f'AttentionResult({name}, {self.describe()})'
+
+
+def attention_blocks(encoder: ViT | TimmViT) -> list[int]:
+    """Indices of the blocks whose attention can be computed; blocks with windows are left out if others are there."""
+    if isinstance(encoder, TimmViT):
+        return timm_attention_blocks(encoder)
+    everywhere = [i for i, block in enumerate(encoder.blocks) if not block.window_size]
+    return everywhere or list(range(len(encoder.blocks)))
+
+
+def input_size(encoder: ViT | TimmViT, size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) that an image of `size` (H, W) is resized to for its attention.
+
+    About as many pixels as the encoder was built for, with about the aspect ratio of the image; a model of timm gets the
+    size that it was built for.
+    """
+    p = encoder.patch_size
+    if isinstance(encoder, TimmViT):
+        h, w = encoder.grid
+    else:
+        height, width = encoder.image_size
+        scale = sqrt(height * width / (size[0] * size[1]))
+        # Not more than 8 times longer on one side than on the other: the number of patches stays bounded.
+        h, w = (max(1, min(round(side * scale / p), 8 * max(height, width) // p)) for side in size)
+    return h * p, w * p
+
+
+def patch_at(point: tuple[float, float], size: Sequence[int], grid: Sequence[int]) -> tuple[int, int]:
+    """(row, column) on a grid (h, w) of the point (x, y) in an image of `size` (H, W).
+
+    Raises:
+        ValueError: the point is outside of the image.
+    """
+    (x, y), (H, W) = point, size
+    if not (0 <= x <= W and 0 <= y <= H):
+        raise ValueError(f'point=({x:g}, {y:g}) is outside of the image of {W}x{H} pixels (width x height)')
+    return min(int(y * grid[0] / H), grid[0] - 1), min(int(x * grid[1] / W), grid[1] - 1)
