@@ -89,6 +89,7 @@ setup(
         'export': ['onnx', 'onnxruntime', 'onnxscript'],
         'supervision': ['supervision'],  # to_supervision of predictions
         'hub': ['huggingface_hub'],  # from_pretrained and push_to_hub with repositories
+        'demo': ['gradio>=6.31,<7'],  # the page of `mae-backbone demo`
         'wandb': ['wandb'],
         'geotiff': ['tifffile', 'imagecodecs'],
         'lvis': [],  # its metric needs nothing more; the name stays for commands that have it

@@ -12,7 +12,7 @@ HEADINGS = {
     'models': 'Parts of the model', 'engine': 'Training', 'hooks': 'Hooks',
     'evaluation': 'Probes and robustness', 'prediction': 'Prediction',
     'detection': 'Detection', 'segmentation': 'Segmentation', 'transfer': 'Transfer', 'benchmark': 'Benchmarks',
-    'quickstart': 'Quickstart', 'compat': 'Installation', 'utils': 'Files',
+    'demo': 'The page', 'quickstart': 'Quickstart', 'compat': 'Installation', 'utils': 'Files',
 }
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     'train': 'train a detector, a segmenter or a classifier',
     'test': 'evaluate a checkpoint, or measure its speed',
     'predict': 'predict on images, folders or videos',
+    'demo': 'try a model on single images in a browser',
     'info': 'print what a checkpoint file is',
     'publish': 'write a checkpoint without the state of its training, with a model card',
     'transfer': 'compare how well pretrained encoders transfer to a suite of tasks',

@@ -1,11 +1,13 @@
 """Attention weights of a single patch: where a block looks from there."""
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from mae_backbone.core.attention import Attention, relative
 from mae_backbone.core.checkpointing import run_block
 from mae_backbone.core.relative_bias import bias_of
-from mae_backbone.core.vit import ViT
+from mae_backbone.core.vit import Block, ViT
 from mae_backbone.core.windows import Windows
 
 
@@ -34,9 +36,9 @@ def attention_from(vit: ViT, images: Tensor, patch: tuple[int, int], *, block: i
     if not (0 <= patch[0] < h and 0 <= patch[1] < w):
         raise ValueError(f'patch={patch} is not on the grid of {h}x{w} patches')
     tokens, bias = vit.start(images)
-    for layer in vit.blocks[:block % depth]:
-        tokens = run_block(layer, tokens, (h, w), bias=bias, training=False)
-    layer = vit.blocks[block]
+    for earlier in vit.blocks[:block % depth]:
+        tokens = run_block(earlier, tokens, (h, w), bias=bias, training=False)
+    layer = cast(Block, vit.blocks[block])
     windows = Windows((h, w), layer.window_size, layer.shift) if layer.window_size else None
     first = tokens.shape[1] - h * w  # 1 with a class token
     query = first + patch[0] * w + patch[1]

@@ -90,7 +90,7 @@ def cached_features(model: nn.Module, dataset: Dataset, folder: str | Path, *, p
 
 def model_fingerprint(model: nn.Module) -> str:
     """Hash of the weights, the buffers and the architecture of a model: 64 hexadecimal digits."""
-    digest = hashlib.sha256(f'{model}{getattr(model.backbone, "arch", "")}'.encode())
+    digest = hashlib.sha256(f'{model}{getattr(getattr(model, "backbone", None), "arch", "")}'.encode())
     # Buffers are added separately: a state dict lacks the mean and the standard deviation of the pixels.
     for name, tensor in [*model.state_dict().items(), *model.named_buffers()]:
         tensor = tensor.detach().cpu().contiguous()

@@ -41,7 +41,8 @@ def timm_attention_from(vit: TimmViT, images: Tensor, patch: tuple[int, int], *,
 
 def timm_attention_blocks(vit: TimmViT) -> list[int]:
     """Indices of the blocks whose attention can be computed: without windows, and with weights that can be read."""
-    return [i for i, block in enumerate(vit.vit.blocks) if not getattr(block, 'window_size', 0) and _readable(block.attn)]
+    return [i for i, block in enumerate(vit.vit.blocks)
+            if not getattr(block, 'window_size', 0) and _readable(block.attn)]
 
 
 def _readable(attn: nn.Module) -> bool:

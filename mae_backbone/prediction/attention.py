@@ -87,8 +87,8 @@ def attention_blocks(encoder: ViT | TimmViT) -> list[int]:
 def input_size(encoder: ViT | TimmViT, size: tuple[int, int]) -> tuple[int, int]:
     """(H, W) that an image of `size` (H, W) is resized to for its attention.
 
-    About as many pixels as the encoder was built for, with about the aspect ratio of the image; a model of timm gets the
-    size that it was built for.
+    About as many pixels as the encoder was built for, with about the aspect ratio of the image. A model of timm gets
+    the size that it was built for.
     """
     p = encoder.patch_size
     if isinstance(encoder, TimmViT):

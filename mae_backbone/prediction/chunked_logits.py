@@ -115,3 +115,16 @@ def predict_labels(chunks: Iterable[Tensor], *, threshold: float | None = None) 
     """Returns the class (H, W) int64 of each pixel, on the CPU; for a single logit, whether its sigmoid is above."""
     return torch.cat([(chunk[0].sigmoid() > threshold).long().cpu() if len(chunk) == 1 and threshold is not None
                       else chunk.argmax(0).cpu() for chunk in chunks])
+
+
+def predict_confidence(chunks: Iterable[Tensor], *, threshold: float | None = None) -> tuple[Tensor, Tensor]:
+    """Returns the labels (H, W) of `predict_labels`, and their probabilities (H, W) float32, on the CPU."""
+    labels, confidence = [], []
+    for chunk in chunks:
+        labels.append(predict_labels([chunk], threshold=threshold))
+        if len(chunk) == 1 and threshold is not None:
+            positive = chunk[0].sigmoid().cpu()
+            confidence.append(torch.where(labels[-1] == 1, positive, 1 - positive))
+        else:
+            confidence.append((chunk.amax(0) - chunk.logsumexp(0)).exp().cpu())
+    return torch.cat(labels), torch.cat(confidence)

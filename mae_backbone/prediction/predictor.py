@@ -140,6 +140,30 @@ class Predictor:
                     predictions[index] = self._to_prediction(output)
         return [prediction for prediction in predictions if prediction is not None]
 
+    @torch.inference_mode()
+    def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Labels of a segmenter with the probability of each.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            Labels (H, W), and their probabilities (H, W) float32. None instead of the latter if the logits of all
+            classes would take more than `chunked_logits.DEVICE_BYTES`, or if the head predicts masks of queries,
+            whose scores are no logits.
+        """
+        height, width = image.shape[:2]
+        head = self.net.decode_head
+        if 4 * len(self.classes) * height * width > chunked_logits.DEVICE_BYTES or hasattr(head, 'num_queries'):
+            prediction = self(image)
+            assert isinstance(prediction, np.ndarray)
+            return prediction, None
+        with self._autocast():
+            logits = self._logits(image).float()
+        labels, confidence = chunked_logits.predict_confidence(
+            chunked_logits.split_rows(logits), threshold=getattr(head, 'threshold', None))
+        return self._to_labels(labels), confidence.numpy()
+
     def _predict_tiled(self, image: np.ndarray) -> Prediction:
         tiles = [Tile(0, 0, *image.shape[:2])]
         if self.tile is not None:

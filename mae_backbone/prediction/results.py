@@ -157,7 +157,9 @@ def save_labels(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int,
     """Writes labels (H, W) to a PNG: uint8 with a palette of the colors; uint16 as gray, without a palette."""
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:
-        image.putpalette([value for color in colors for value in color])
+        values = [value for color in colors for value in color]
+        # All 256 entries: with fewer, PIL stores fewer bits and changes labels without a color, such as 255.
+        image.putpalette(values + [0] * (768 - len(values)))
     image.save(path, optimize=False)
 
 
