@@ -115,27 +115,34 @@ class LabeledSet:
                 *(f'layout: left out: {line}' for line in self.left_out.lines())]
 
     def content(self, split: str) -> dict[str, Any]:
-        """Returns a split in COCO's format. Ids do not depend on the other splits if the source has its own ids."""
+        """Returns a split in COCO's format. Ids of the source are kept if they are unique in the split."""
         ids = self.category_ids or list(range(1, len(self.names) + 1))
         id_of = dict(zip(self.names, ids, strict=True))
-        images, annotations, number = [], [], 0
-        for index, image in enumerate(self.images, start=1):
-            own_id = index if image.id is None else image.id
-            if image.split == split:
-                images.append(dict(id=own_id, file_name=image.file_name, width=image.size[0], height=image.size[1]))
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        chosen = [image for image in self.images if image.split == split]
+        keeps_images = _unique(image.id for image in chosen)
+        keeps_objects = _unique(labeled.id for image in chosen for labeled in image.objects)
+        for image in chosen:
+            image_id = image.id if keeps_images else len(images) + 1
+            images.append(dict(id=image_id, file_name=image.file_name, width=image.size[0], height=image.size[1]))
             for labeled in image.objects:
-                number += 1
-                if image.split == split:
-                    annotations.append(_annotation(labeled, number, own_id, id_of[labeled.name], image.size))
+                number = labeled.id if keeps_objects else len(annotations) + 1
+                annotations.append(dict(id=number, image_id=image_id, category_id=id_of[labeled.name])
+                                   | _shape(labeled, image.size))
         return dict(info=dict(description=f'read from {self.layout}'), images=images, annotations=annotations,
                     categories=[dict(id=id_of[name], name=name) for name in self.names])
 
 
-def _annotation(labeled: LabeledObject, number: int, image: int, category: int, size: tuple[int, int]
-                ) -> dict[str, Any]:
-    annotation = dict(id=number if labeled.id is None else labeled.id, image_id=image, category_id=category,
-                      bbox=list(labeled.box), area=area(labeled, size), iscrowd=int(labeled.is_crowd))
-    return annotation if labeled.segmentation is None else annotation | dict(segmentation=labeled.segmentation)
+def _unique(ids: Iterable[int | None]) -> bool:
+    """Whether all ids are given and different."""
+    listed = list(ids)
+    return None not in listed and len(set(listed)) == len(listed)
+
+
+def _shape(labeled: LabeledObject, size: tuple[int, int]) -> dict[str, Any]:
+    shape = dict(bbox=list(labeled.box), area=area(labeled, size), iscrowd=int(labeled.is_crowd))
+    return shape if labeled.segmentation is None else shape | dict(segmentation=labeled.segmentation)
 
 
 def area(labeled: LabeledObject, size: tuple[int, int]) -> float:

@@ -1,0 +1,129 @@
+"""COCO's format under other names of files and folders, as Roboflow, Label Studio and CVAT export it."""
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mae_backbone.formats.coco_file import read_coco, read_content
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.layouts.files import peek
+from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
+from mae_backbone.formats.layouts.labeled_set import (
+    SPLIT_NAMES,
+    Findings,
+    LabeledImage,
+    LabeledObject,
+    LabeledSet,
+    split_in_path,
+)
+from mae_backbone.formats.layouts.layout import Layout, first_files
+from mae_backbone.formats.messages import first_few
+
+_PATTERNS = ('*.json', '*/*.json', '*/*/*.json')
+_OTHER_TASKS = re.compile(r'^(captions|person_keypoints|panoptic|stuff|image_info)_')
+_LISTS = ('"images"', '"annotations"', '"categories"')
+_FIELDS = ('"file_name"', '"image_id"', '"supercategory"')
+
+
+def detect(root: Path) -> bool:
+    """Whether there is a JSON file that seems to have the lists of COCO's format."""
+    return bool(_files(root))
+
+
+def read(root: Path) -> LabeledSet:
+    """Reads all COCO files of a folder together. Ids are kept; classes of several files are joined by name.
+
+    The split of a file is in its name or folder; without one, the images are without split. File names of images may be
+    relative to the file, to the root, or to a folder named images.
+
+    Raises:
+        DataError: a file is damaged, an image is missing, or two files name the same image.
+    """
+    left_out, notes = Findings(), Findings()
+    index, images = ImageIndex(root), []
+    names: dict[str, int] = {}
+    file_of: dict[str, Path] = {}
+    files = _files(root)
+    splits = [_split_of(root, path) for path in files]
+    contents = []
+    for path in files:
+        read_coco(str(path))  # refuses what is not COCO
+        content = read_content(str(path))
+        contents.append(content)
+        for category in content['categories']:
+            names.setdefault(str(category['name']), category['id'])
+    _drop_parents(contents, names, notes)
+    for path, split, content in zip(files, splits, contents, strict=True):
+        images += _images(root, path, split, content, index, notes, file_of)
+    known = {image.file_name for image in images}
+    for name in sorted({*index.names} - known):
+        left_out.add('images that no COCO file names', name)
+    ids = list(names.values())
+    unique = len(set(ids)) == len(ids) and all(isinstance(number, int) for number in ids)
+    return LabeledSet(root, 'COCO', list(names), images, left_out, notes, ids if unique else [])
+
+
+LAYOUT = Layout('COCO', detect, read)
+
+
+def _files(root: Path) -> list[Path]:
+    """COCO files of the root, at most two folders deep."""
+    found = [path for pattern in _PATTERNS for path in first_files(root, pattern)
+             if not _OTHER_TASKS.match(path.name) and _is_coco(path)]
+    return sorted(found)
+
+
+def _is_coco(path: Path) -> bool:
+    text = peek(path)
+    return (text.lstrip().startswith('{') and '"shapes"' not in text and any(word in text for word in _LISTS)
+            and any(word in text for word in _FIELDS))
+
+
+def _split_of(root: Path, path: Path) -> str:
+    """The split in the name of a file (instances_val2017.json) or of its folder (valid/_annotations.coco.json)."""
+    words = {SPLIT_NAMES[word] for word in re.split(r'[^a-z]+', path.stem.lower()) if word in SPLIT_NAMES}
+    return words.pop() if len(words) == 1 else split_in_path(path.relative_to(root).as_posix())
+
+
+def _drop_parents(contents: list[dict[str, Any]], names: dict[str, int], notes: Findings) -> None:
+    """Drops classes that are only the supercategory of others and have no object, as Roboflow writes them."""
+    parents = {str(category.get('supercategory')) for content in contents for category in content['categories']}
+    used = {str(category['name']) for content in contents for category in content['categories']
+            if category['id'] in {annotation['category_id'] for annotation in content.get('annotations', [])}}
+    for name in [name for name in names if name in parents and name not in used and len(names) > 1]:
+        del names[name]
+        notes.add('classes without objects that only group others, which are dropped', name)
+
+
+def _images(root: Path, path: Path, split: str, content: dict[str, Any], index: ImageIndex, notes: Findings,
+            file_of: dict[str, Path]) -> list[LabeledImage]:
+    name_of = {category['id']: str(category['name']) for category in content['categories']}
+    folder = path.parent.relative_to(root).as_posix().removeprefix('.')
+    parent = os.path.dirname(folder)
+    stem = re.sub(r'^instances_', '', path.stem)
+    folders = [folder, '', 'images', os.path.join(folder, 'images'), os.path.join(parent, 'images'), parent,
+               *(os.path.join(parent, part, name) for part in ('', 'images') for name in (stem, split) if name)]
+    objects: dict[object, list[LabeledObject]] = {image['id']: [] for image in content['images']}
+    for annotation in content.get('annotations', []):
+        number = annotation['id']
+        x, y, width, height = annotation['bbox']
+        objects[annotation['image_id']].append(LabeledObject(
+            name_of[annotation['category_id']], (x, y, width, height), annotation.get('segmentation') or None,
+            bool(annotation.get('iscrowd') or annotation.get('ignore')), number if isinstance(number, int) else None))
+    found = {image['id']: index.find(str(image['file_name']), folders=folders) for image in content['images']}
+    missing = [image['file_name'] for image in content['images'] if not found[image['id']]]
+    if missing:
+        raise DataError(f'{len(missing):,} of the {len(found):,} images in {path} do not exist below {root} '
+                        f'({first_few(missing)}): copy them there, or correct file_name')
+    sizes = index.sizes(found.values())
+    images = []
+    for image in content['images']:
+        name = found[image['id']]
+        if name in file_of:
+            raise DataError(f'{path} names the image {name}, which {file_of[name]} names as well: use different images '
+                            'for training and validation, or remove one of the files')
+        file_of[name] = path
+        size = stated_size(sizes[name], (image['width'], image['height']), f'{path}, image {image["file_name"]}', name)
+        images.append(LabeledImage(name, size, objects[image['id']], split or split_in_path(name),
+                                   id=image['id'] if isinstance(image['id'], int) else None))
+    return images

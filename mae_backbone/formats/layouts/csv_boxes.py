@@ -1,0 +1,153 @@
+"""CSV lists of boxes: a line for each box, with the image, the corners and the class."""
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.layouts.files import large_limit, number, peek, read_text
+from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
+from mae_backbone.formats.layouts.labeled_set import (
+    SPLIT_NAMES,
+    Findings,
+    LabeledImage,
+    LabeledObject,
+    LabeledSet,
+    round_box,
+    split_in_path,
+)
+from mae_backbone.formats.layouts.layout import Layout, first_files
+from mae_backbone.formats.messages import first_few
+
+# Our name of a column -> names that programs write.
+COLUMNS = {
+    'image': ('filename', 'file_name', 'file', 'image', 'image_path', 'path', 'image_id', 'img', 'name'),
+    'label': ('label', 'class', 'class_name', 'category', 'label_name'),
+    'xmin': ('xmin', 'x1', 'x_min', 'left'), 'ymin': ('ymin', 'y1', 'y_min', 'top'),
+    'xmax': ('xmax', 'x2', 'x_max', 'right'), 'ymax': ('ymax', 'y2', 'y_max', 'bottom'),
+    'width': ('width', 'image_width'), 'height': ('height', 'image_height'),
+    'split': ('split', 'set', 'subset'), 'group': ('group', 'group_id', 'patient', 'patient_id'),
+}
+CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+_PATTERNS = ('*.csv', '*/*.csv')
+
+
+class Row(dict[str, str]):
+    """Values of a line by our names of the columns, with its place."""
+
+    place: str = ''
+
+
+def detect(root: Path) -> bool:
+    """Whether there is a CSV file with columns of an image, four corners and a class."""
+    return bool(_files(root))
+
+
+def read(root: Path) -> LabeledSet:
+    """Reads all CSV files with boxes. A line with a name and empty corners is a background image.
+
+    Splits come from a column `split`, the name of the file, or the folders of the images; groups from a column `group`.
+
+    Raises:
+        DataError: a line is no box, or an image is missing.
+    """
+    left_out, notes = Findings(), Findings()
+    index = ImageIndex(root)
+    rows: dict[str, list[Row]] = defaultdict(list)
+    split_of: dict[str, str] = {}
+    for path in _files(root):
+        folder = path.parent.relative_to(root).as_posix().removeprefix('.')
+        file_split = SPLIT_NAMES.get(path.stem.lower(), split_in_path(path.relative_to(root).as_posix()))
+        for row in read_rows(path):
+            image = find_image(index, row, path, folder, file_split)
+            rows[image].append(row)
+            split = row_split(row, file_split) or split_in_path(image)
+            if split_of.setdefault(image, split) != split:
+                raise DataError(f'{row.place}: {image} is in the splits {split_of[image]} and {split}: keep one')
+    sizes = index.sizes(rows)
+    images = []
+    for image in sorted(rows):
+        first = rows[image][0]
+        stated = tuple(number(first.get(side) or 0, first.place, side) for side in ('width', 'height'))
+        size = stated_size(sizes[image], (stated[0], stated[1]), first.place, image)
+        objects = [labeled for row in rows[image] if (labeled := _object(row))]
+        images.append(LabeledImage(image, size, objects, split_of[image], first.get('group', '')))
+    for name in sorted({*index.names} - rows.keys()):
+        left_out.add('images that no CSV file names', name)
+    names = sorted({labeled.name for image in images for labeled in image.objects})
+    return LabeledSet(root, 'CSV with boxes', names, images, left_out, notes)
+
+
+LAYOUT = Layout('CSV with boxes', detect, read)
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(path for pattern in _PATTERNS for path in first_files(root, pattern)
+                  if {'image', 'label', *CORNERS} <= set(columns_of(peek(path).splitlines()[:1])))
+
+
+def columns_of(header: Sequence[str]) -> dict[str, int]:
+    """Positions of our columns in the first line of a CSV file; empty without one."""
+    words = [word.strip().lower() for word in next(csv.reader(header, delimiter=_delimiter(header)), [])]
+    return {column: min(words.index(name) for name in names if name in words) for column, names in COLUMNS.items()
+            if any(name in words for name in names)}
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    return Counter(char for char in ''.join(lines[:1]) if char in ',;\t').most_common(1)[0][0] if any(
+        char in ',;\t' for char in ''.join(lines[:1])) else ','
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yields the lines of a CSV file with a header. Raises DataError for a line with too few values."""
+    text = read_text(path, limit=large_limit())
+    columns = columns_of(text.splitlines()[:1])
+    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text.splitlines()[:1]))
+    try:
+        next(reader)
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            place = f'{path}, line {reader.line_num}'
+            if len(values) <= max(columns.values()):
+                raise DataError(f'{place} has {len(values)} values, expected {max(columns.values()) + 1} as in the '
+                                'first line')
+            row = Row({column: values[position].strip() for column, position in columns.items()})
+            row.place = place
+            yield row
+    except csv.Error as error:
+        raise DataError(f'{path}, line {reader.line_num}: not CSV ({error}): export it again') from error
+
+
+def find_image(index: ImageIndex, row: Row, path: Path, folder: str, split: str) -> str:
+    """Image that a line names. Raises DataError if there is none."""
+    name = row['image']
+    folders = (folder, '', 'images', f'images/{split}', split, path.stem, f'{folder}/images'.strip('/'))
+    image = index.find(name, folders=folders) if name else ''
+    if not image:  # ids without a suffix
+        image = index.find_stem(name, folders=[*folders, *sorted({name.rpartition('/')[0] for name in index.names})],
+                                place=row.place) if name else ''
+    if not image:
+        raise DataError(f'{row.place}: {name!r:.80} is no image below {index.root}: add it, or remove the line')
+    return image
+
+
+def row_split(row: Row, default: str) -> str:
+    """Split of a line. Raises DataError for an unknown name in the column `split`."""
+    stated = row.get('split', '').lower()
+    if stated and stated not in SPLIT_NAMES:
+        raise DataError(f'{row.place}: the split is {stated!r:.20}, expected one of {first_few(SPLIT_NAMES)}')
+    return SPLIT_NAMES[stated] if stated else default
+
+
+def _object(row: Row) -> LabeledObject | None:
+    if not any(row[key] for key in CORNERS):
+        return None
+    if not row['label']:
+        raise DataError(f'{row.place}: the class is empty: name it, or remove the line')
+    left, top, right, bottom = (number(row[key], row.place, key) for key in CORNERS)
+    if left > right or top > bottom:
+        raise DataError(f'{row.place}: xmin, ymin, xmax, ymax are {left:g}, {top:g}, {right:g}, {bottom:g}: the '
+                        'minimum is larger than the maximum. Correct or remove the box')
+    return LabeledObject(row['label'], round_box(left, top, right, bottom))

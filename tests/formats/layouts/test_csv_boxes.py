@@ -1,0 +1,39 @@
+"""CSV lists of boxes: columns, splits and faults."""
+from pathlib import Path
+
+import pytest
+from helpers.layouts import expected, objects_of, scene, write_csv
+
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.layouts import csv_boxes
+from mae_backbone.formats.layouts.registry import find_layout
+
+
+@pytest.mark.parametrize('header', ['filename,xmin,ymin,xmax,ymax,label', 'path,xmin,ymin,xmax,ymax,class',
+                                    'filename,width,height,class,xmin,ymin,xmax,ymax'])
+def test_reads_columns_by_their_names(tmp_path: Path, header: str) -> None:
+    write_csv(tmp_path, header)
+    assert find_layout(tmp_path) is csv_boxes.LAYOUT
+    boxes = {name: objects for name, objects in expected().items() if objects}  # background has no line
+    assert objects_of(csv_boxes.read(tmp_path)) == boxes
+
+
+def test_columns_of_split_and_group_and_lines_without_box(tmp_path: Path) -> None:
+    for name in ('a.png', 'b.png'):
+        scene(tmp_path / 'images' / name, (20, 20))
+    (tmp_path / 'labels.csv').write_text('image;x1;y1;x2;y2;class;split;patient\na;1;2;5;6;red;train;p1\n'
+                                         'b.png;;;;;;validation;p2\n')
+    labeled = csv_boxes.read(tmp_path)
+    assert [(image.split, image.group, len(image.objects)) for image in labeled.images] == [
+        ('train', 'p1', 1), ('val', 'p2', 0)]
+
+
+@pytest.mark.parametrize(('line', 'message'), [
+    ('a.png,9,1,2,3,red', 'line 2: .*larger than the maximum'), ('a.png,1,1,x,3,red', "line 2: xmax is 'x'"),
+    ('a.png,1,1', 'line 2 has 3 values, expected 6'), ('other.png,1,1,2,3,red', "line 2: 'other.png' is no image"),
+    ('a.png,1,1,2,3,', 'line 2: the class is empty'), ('../../a.txt,1,1,2,3,red', 'is no image below')])
+def test_faulty_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    scene(tmp_path / 'a.png', (20, 20))
+    (tmp_path / 'labels.csv').write_text(f'filename,xmin,ymin,xmax,ymax,label\n{line}\n')
+    with pytest.raises(DataError, match=message):
+        csv_boxes.read(tmp_path)
