@@ -11,7 +11,7 @@ from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.cli.config import check_kept, make_folder, parse_options
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.weights import set_weights
-from mae_backbone.formats.layout_cache import write_made_split
+from mae_backbone.formats.layout_config import write_made_split
 from mae_backbone.planning.data_settings import setting_warnings
 
 

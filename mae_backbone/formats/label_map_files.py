@@ -1,4 +1,5 @@
 """Files of label maps: pairs of an image and its map, their pixels, and their faults."""
+import json
 import os
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -33,6 +34,10 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
     Raises:
         DataError: there are none, or one of a pair is missing.
     """
+    if spec.cls and spec.cls.__name__ == 'ListedSegDataset':
+        pairs = read_pairs(spec.annotations, spec.root)
+        _refuse_missing(pairs, spec.annotations, 'correct the list')
+        return pairs
     folders = spec.folder('img_path'), spec.folder('seg_map_path')
     suffixes = str(spec.option('img_suffix')), str(spec.option('seg_map_suffix'))
     for folder, word in zip(folders, ('image', 'label map'), strict=True):
@@ -93,11 +98,34 @@ def _listed_pairs(spec: DatasetSpec, folders: tuple[str, str], suffixes: tuple[s
         raise DataError(f'{spec.annotations} is empty: expected the name of one image per line, without suffix')
     pairs = [(os.path.join(folders[0], name + suffixes[0]), os.path.join(folders[1], name + suffixes[1]))
              for name in names]
+    _refuse_missing(pairs, spec.annotations, 'correct the list, img_suffix or seg_map_suffix')
+    return pairs
+
+
+def read_pairs(path: str, root: str) -> list[tuple[str, str]]:
+    """Reads a JSON list of pairs [image, label map], relative to `root` or absolute.
+
+    Raises:
+        DataError: the file is missing or is no such list.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding='utf-8', errors='surrogateescape'))
+    except OSError as error:
+        raise DataError(f'list of images {does_not_exist(path, suffix=".json")}: set ann_file') from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f'{path} is not JSON ({error}): expected a list of pairs [image, label map]') from error
+    if not isinstance(content, list) or not content or not all(
+            isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)
+            for pair in content):
+        raise DataError(f'{path} is not a list of pairs [image, label map]: correct it')
+    return [(os.path.join(root, image), os.path.join(root, label_map)) for image, label_map in content]
+
+
+def _refuse_missing(pairs: list[tuple[str, str]], path: str, advice: str) -> None:
     missing = missing_files(path for pair in pairs for path in pair)
     if missing:
-        raise DataError(f'{len(missing):,} files of the {len(names):,} names in {spec.annotations} do not exist '
-                        f'({first_few(missing)}): correct the list, img_suffix or seg_map_suffix')
-    return pairs
+        raise DataError(f'{len(missing):,} files of the {len(pairs):,} names in {path} do not exist '
+                        f'({first_few(missing)}): {advice}')
 
 
 # ---- pixels

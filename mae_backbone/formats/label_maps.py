@@ -38,13 +38,16 @@ _TOO_MANY_CLASSES = ('{} has {} classes, expected at most {}: mmseg reads label 
 class LabelMaps(DataFormat):
     """Images and label maps of mmseg's BaseSegDataset and its subclasses, such as ADE20KDataset."""
 
-    dataset_types: ClassVar = {'BaseSegDataset': ('load_data_list',)}
+    dataset_types: ClassVar = {'BaseSegDataset': ('load_data_list',), 'ListedSegDataset': ('load_data_list',)}
 
     # ---- classes
 
     @property
     def class_file(self) -> str:
-        """Path of classes.txt, which may not exist."""
+        """Path of classes.txt, which may not exist: next to a list of pairs, or in the root."""
+        listed = os.path.join(os.path.dirname(self.spec.annotations), 'classes.txt')
+        if self.spec.cls and self.spec.cls.__name__ == 'ListedSegDataset' and os.path.isfile(listed):
+            return listed
         return os.path.join(self.spec.root, 'classes.txt')
 
     @cached_property

@@ -8,7 +8,7 @@ from mmengine.registry import DefaultScope
 
 from mae_backbone.formats.coco_file import without_byte_order_mark
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, dicts_in
-from mae_backbone.formats.layout_cache import read_layouts
+from mae_backbone.formats.layout_config import read_layouts
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.utils.printable import printable
 

@@ -2,4 +2,12 @@
 
 `custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])` in a config registers them.
 """
-from mae_backbone.segmentation import encoder_decoder, iou_metric, linear_head, load_annotations, tta, uper_head  # noqa: F401
+from mae_backbone.segmentation import (  # noqa: F401
+    encoder_decoder,
+    iou_metric,
+    linear_head,
+    listed_dataset,
+    load_annotations,
+    tta,
+    uper_head,
+)

@@ -8,7 +8,8 @@ from helpers.layouts import write_voc, write_yolo
 from helpers.small_sets import coco_config, write_coco
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layout_cache import is_written, read_layouts
+from mae_backbone.formats.layout_cache import is_written
+from mae_backbone.formats.layout_config import read_layouts
 from mae_backbone.planning.adapt_config import adapt_classes
 
 

@@ -1,0 +1,82 @@
+"""Boxes and polygons in other layouts: written as COCO files into the cache for CocoDataset."""
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mmengine.config import Config
+
+from mae_backbone.formats.coco import CocoFormat
+from mae_backbone.formats.dataset_spec import SPLITS, DatasetSpec, dicts_in
+from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
+from mae_backbone.formats.layouts.labeled_set import LabeledSet
+from mae_backbone.formats.layouts.registry import find_layout
+from mae_backbone.formats.layouts.splits import make_validation
+
+FORMAT = CocoFormat
+
+
+class CachedSet(NamedTuple):
+    """Files of a data set in the cache."""
+
+    folder: Path
+    splits: dict[str, str]  # annotation file of each split
+    lines: list[str]        # for the plan
+
+
+def is_missing(spec: DatasetSpec) -> bool:
+    """Whether the config's own annotation file is not there."""
+    return is_written(spec.annotations) or not os.path.isfile(spec.annotations)
+
+
+def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
+    """Makes data sets of a folder, and the evaluators of their splits, read COCO files in the cache.
+
+    The split 'test' of a folder is tested if it has labels, otherwise 'val'. Returns lines for the plan; none if the
+    layout is not recognized.
+
+    Raises:
+        DataError: the labels cannot be read.
+    """
+    layout = find_layout(root)
+    if layout is None:
+        return []
+    cached = cache(layout.read(Path(root)), pattern=pattern)
+    lines = list(cached.lines)
+    for spec in specs:
+        file = cached.splits.get(spec.split, cached.splits['val'])
+        if spec.split == 'test' and 'test' in cached.splits:
+            lines.append(f'test: the split of the data named test, {file}')
+        for evaluator in _evaluators(cfg, spec.split):
+            if evaluator.get('ann_file'):
+                evaluator['ann_file'] = file
+        spec.cfg.ann_file = file
+        spec.cfg.data_prefix = dict(img='')
+    return lines
+
+
+def cache(labeled: LabeledSet, *, pattern: str = '') -> CachedSet:
+    """Writes a set as COCO files into the cache, after making a validation split if it has none.
+
+    The files are named by their content, so that the same data give the same files.
+
+    Raises:
+        DataError: a validation split cannot be made.
+    """
+    made = make_validation(labeled, pattern=pattern)
+    texts = {split: to_json(labeled.content(split)) for split in SPLITS if split in labeled.splits}
+    folder = layout_folder(texts.values())
+    files = {split: write_once(folder / f'instances_{split}.json', text) for split, text in texts.items()}
+    lines = labeled.lines()
+    if made:
+        path = folder / SPLIT_FILE
+        path.unlink(missing_ok=True)
+        write_once(path, to_json(made.record, indent=1))
+        lines.append(f'{made.line}; lists in {path}')
+    with_labels = {image.split for image in labeled.images if image.objects}
+    return CachedSet(folder, {split: file for split, file in files.items() if split != 'test' or 'test' in with_labels},
+                     lines)
+
+
+def _evaluators(cfg: Config, split: str) -> Iterator[dict]:
+    yield from (node for node in dicts_in(cfg.get(f'{split}_evaluator')) if 'type' in node)

@@ -1,0 +1,69 @@
+"""Class folders without splits, and CSV lists: written as lists into the cache for ClassFolder."""
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mae_backbone.data.labeled import layout
+from mae_backbone.formats.class_folders import ClassFolders
+from mae_backbone.formats.dataset_spec import SPLITS, DatasetSpec
+from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
+from mae_backbone.formats.layouts.class_lists import ClassSet, check_classes, find_class_images
+from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, LabeledImage, LabeledObject, LabeledSet
+from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
+
+FORMAT = ClassFolders
+
+
+def is_missing(spec: DatasetSpec) -> bool:
+    """Whether the config's own folder, list or shards are not there."""
+    split = spec.option('split') or ''
+    return not is_written(spec.root) and bool(split) and layout(Path(spec.root), split) == 'folders' and (
+        not Path(spec.root, split).is_dir())
+
+
+def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
+    """Makes data sets of a folder read lists in the cache. Returns lines for the plan; none if no images are found.
+
+    Raises:
+        DataError: the lists cannot be read.
+    """
+    found = find_class_images(Path(root))
+    if found is None:
+        return []
+    made = split_images(found, pattern=pattern)
+    check_classes(found)
+    top, names = os.path.abspath(root), found.names
+    numbers = {name: label for label, name in enumerate(names)}
+    # Numbers instead of names, so that names of digits keep their order.
+    texts = {split: ''.join(f'{os.path.join(top, image.image)}\t{numbers[image.name]}\n' for image in found.images
+                            if image.split == split) for split in SPLITS}
+    texts = {split: text for split, text in texts.items() if text}
+    classes = '\n'.join(names) + '\n'
+    folder, lines = layout_folder([*texts.values(), classes]), found.lines()
+    for split, text in texts.items():
+        write_once(folder / f'{split}.txt', text)
+    write_once(folder / 'classes.txt', classes)
+    if made:
+        (folder / SPLIT_FILE).unlink(missing_ok=True)
+        write_once(folder / SPLIT_FILE, to_json(made.record, indent=1))
+        lines.append(f'{made.line}; lists in {folder / SPLIT_FILE}')
+    for spec in specs:
+        # The labeled images of nearest neighbors belong to a test, but are those of training.
+        split = SPLIT_NAMES.get(spec.option('split') or '', spec.split)
+        if spec.split == 'test' and split == 'val' and 'test' in texts:
+            split = 'test'
+            lines.append(f'test: the split of the data named test, {folder / "test.txt"}')
+        spec.cfg.update(data_root=str(folder), split=split)
+    return lines
+
+
+def split_images(found: ClassSet, *, pattern: str = '') -> MadeSplit | None:
+    """Makes a validation split if the images have none. Changes `found.images`. See `make_validation`."""
+    images = [LabeledImage(image.image, (0, 0), [LabeledObject(image.name, (0, 0, 1, 1))], image.split, image.group)
+              for image in found.images]
+    labeled = LabeledSet(found.root, found.layout, found.names, images)
+    made = make_validation(labeled, pattern=pattern)
+    found.images = [image._replace(split=other.split) for image, other in zip(found.images, labeled.images,
+                                                                             strict=True)]
+    return made

@@ -1,0 +1,120 @@
+"""Labeled images for classification: class folders with or without splits, and CSV lists of file names and classes."""
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.layouts.csv_boxes import CORNERS, columns_of, find_image, read_rows, row_split
+from mae_backbone.formats.layouts.files import peek
+from mae_backbone.formats.layouts.image_index import ImageIndex
+from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
+from mae_backbone.formats.layouts.layout import first_files
+from mae_backbone.formats.messages import first_few
+
+
+class ClassImage(NamedTuple):
+    """An image with its class: path relative to the root, with '/'."""
+
+    image: str
+    name: str
+    split: str = ''
+    group: str = ''
+
+
+@dataclass
+class ClassSet:
+    """Images with a class each.
+
+    Attributes:
+        root: folder that the paths are relative to.
+        layout: name of the layout.
+        images: all images.
+        left_out: what is not read.
+    """
+
+    root: Path
+    layout: str
+    images: list[ClassImage]
+    left_out: Findings = field(default_factory=Findings)
+
+    @property
+    def names(self) -> list[str]:
+        """Sorted class names."""
+        return sorted({image.name for image in self.images})
+
+    def lines(self) -> list[str]:
+        """Describes the set for the plan."""
+        splits = Counter(image.split or 'without split' for image in self.images)
+        by_split = ', '.join(f'{count:,} {split}' for split, count in splits.items())
+        return [f'layout: {self.layout} in {self.root}: {len(self.images):,} images ({by_split}) of {len(self.names)} '
+                'classes', *(f'layout: left out: {line}' for line in self.left_out.lines())]
+
+
+def find_class_images(root: Path) -> ClassSet | None:
+    """Reads CSV files with columns of a file name and a class, or else class folders.
+
+    Class folders are CLASS/..., SPLIT/CLASS/... or CLASS/SPLIT/...
+
+    Returns:
+        None if there are none.
+
+    Raises:
+        DataError: a line names no image or no class, or an image has two classes.
+    """
+    files = sorted(path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern) if _is_list(path))
+    if files:
+        return _of_lists(root, files)
+    return _of_folders(root)
+
+
+def _is_list(path: Path) -> bool:
+    columns = columns_of(peek(path).splitlines()[:1])
+    return {'image', 'label'} <= columns.keys() and not columns.keys() & set(CORNERS)
+
+
+def _of_lists(root: Path, files: list[Path]) -> ClassSet:
+    index, left_out = ImageIndex(root), Findings()
+    images: dict[str, ClassImage] = {}
+    for path in files:
+        folder = path.parent.relative_to(root).as_posix().removeprefix('.')
+        file_split = SPLIT_NAMES.get(path.stem.lower(), '')
+        for row in read_rows(path):
+            image = find_image(index, row, path, folder, file_split)
+            if not row['label'] or '\t' in row['label']:
+                raise DataError(f'{row.place}: the class is {row["label"]!r:.40}: name it, or remove the line')
+            entry = ClassImage(image, row['label'], row_split(row, file_split) or split_in_path(image),
+                               row.get('group', ''))
+            if images.setdefault(image, entry) != entry:
+                raise DataError(f'{row.place}: {image} is listed with another class or split before: keep one line')
+    for name in sorted({*index.names} - images.keys()):
+        left_out.add('images that no CSV file names', name)
+    return ClassSet(root, 'CSV with classes', list(images.values()), left_out)
+
+
+def _of_folders(root: Path) -> ClassSet | None:
+    left_out = Findings()
+    images = list(_folder_images(root, left_out))
+    return ClassSet(root, 'class folders', images, left_out) if len({image.name for image in images}) > 1 else None
+
+
+def _folder_images(root: Path, left_out: Findings) -> Iterator[ClassImage]:
+    """Images below folders, of which the first that does not name a split names the class."""
+    for name in ImageIndex(root).names:
+        folders = PurePosixPath(name).parts[:-1]
+        splits = [SPLIT_NAMES[folder.lower()] for folder in folders[:2] if folder.lower() in SPLIT_NAMES]
+        classes = [folder for folder in folders if folder.lower() not in SPLIT_NAMES]
+        if classes:
+            yield ClassImage(name, classes[0], splits[0] if splits else '')
+        else:
+            left_out.add('images in no class folder', name)
+
+
+def check_classes(found: ClassSet) -> None:
+    """Refuses validation or test images of classes that training lacks."""
+    trained = {image.name for image in found.images if image.split == 'train'}
+    unknown = sorted({image.name for image in found.images} - trained)
+    if unknown:
+        raise DataError(f'{found.root}: {len(unknown)} classes have no image in the training split '
+                        f'({first_few(unknown)}): correct the names, or remove these images')
