@@ -211,7 +211,7 @@ def _drop_scope(node: object) -> None:
 def adapt_classes(cfg: Config) -> list[str]:
     """Adapts the config to the classes of the data; returns lines for the plan."""
     from mae_backbone.planning import adapt_config
-    return adapt_config.adapt_classes(cfg)
+    return adapt_config.adapt_classes(cfg, complete=True)
 
 
 def data_lines(cfg: Config, splits: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ COMMANDS = {
     'auto': 'plan, pretrain, train, test and report, in one command that continues where it stopped',
     'plan': 'look at data and machine, and write a config with the reason of each setting',
     'check': 'check a labeled data set: read every image, count classes and objects, draw samples',
+    'import': 'write a labeled data set in another layout: COCO, YOLO, Pascal VOC, label maps, class folders',
     'measure': 'measure the mean and standard deviation of the pixels of a data set',
     'pack': 'pack images into tar shards for faster loading',
     'pretrain': 'pretrain a masked autoencoder on unlabeled images',

@@ -13,14 +13,16 @@ from mae_backbone.utils.atomic_write import write_text
 _KINDS = (layout_boxes, layout_maps, layout_classes)
 
 
-def read_layouts(cfg: Config) -> list[str]:
+def read_layouts(cfg: Config, *, complete: bool = False) -> list[str]:
     """Makes the data sets of a config read folders of other layouts, if what the config expects is missing there.
 
-    A missing validation split is made.
+    A missing validation split of these folders is made.
 
     Args:
         cfg: config of MMEngine's Runner, changed in place. Its key `group_pattern` is a regular expression that groups
             images if a validation split has to be made.
+        complete: whether folders that have training data as the config expects, but no validation data, get a
+            validation split too.
 
     Returns:
         Lines for the plan.
@@ -34,7 +36,8 @@ def read_layouts(cfg: Config) -> list[str]:
             missing = {split: any(kind.is_missing(spec) for spec in specs if spec.split == split)
                        for split in {spec.split for spec in specs}}
             # A folder with validation data but without training data can be tested.
-            if missing.get('val', missing.get('test', missing.get('train'))):
+            needed = missing.get('val', missing.get('test', missing.get('train')))
+            if needed and (complete or all(missing.values())):
                 lines += kind.use(cfg, root, specs, pattern)
     # Of a checkpoint that is tested, the pattern is the one of its training.
     if pattern and cfg.get('train_dataloader') and not any(line.startswith('split:') for line in lines):

@@ -1,4 +1,5 @@
 """Label maps of any naming: listed in the cache for ListedSegDataset."""
+import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -21,13 +22,9 @@ FORMAT = LabelMaps
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """Whether the config's own folders have no pairs of images and label maps."""
-    if is_written(spec.annotations):
-        return True
-    try:
-        return not image_label_pairs(spec)
-    except DataError:
-        return True
+    """Whether the config's own folders of images and label maps are not there."""
+    return is_written(spec.annotations) or not all(os.path.isdir(spec.folder(key))
+                                                   for key in ('img_path', 'seg_map_path'))
 
 
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
@@ -38,6 +35,14 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     Raises:
         DataError: the label maps cannot be read.
     """
+    for spec in specs:
+        if not is_missing(spec):
+            try:
+                image_label_pairs(spec)
+            except DataError:  # reported by the check of the data set
+                return []
+            if not os.path.isfile(os.path.join(root, 'classes.txt')):
+                return []  # the config names the classes
     found = find_map_pairs(Path(root))
     if found is None:
         return []

@@ -79,7 +79,7 @@ def _moved_path(path: str, old_roots: list[str], root: str) -> str | None:
 
 # ---- classes
 
-def adapt_classes(cfg: Config) -> list[str]:
+def adapt_classes(cfg: Config, *, complete: bool = False) -> list[str]:
     """Reads other layouts of the data, and takes the class names from the data. Returns lines for the plan.
 
     Sets the classes of every data set of that format in `cfg`, and every `num_classes` of its model. Classes are named
@@ -87,10 +87,14 @@ def adapt_classes(cfg: Config) -> list[str]:
     maps; by the folders of `mae_backbone.ClassFolder`. The training set takes precedence over the other splits. If no
     data are present, the config does not change.
 
+    Args:
+        cfg: config of MMEngine's Runner, changed in place.
+        complete: whether a missing validation split is made also if the data have the layout that the config expects.
+
     Raises:
         DataError: the file with the class names is damaged.
     """
-    prepared = read_layouts(cfg)
+    prepared = read_layouts(cfg, complete=complete)
     formats = [data_format for data_format in formats_in(cfg) if data_format.spec.is_local]
     prepared += [line for data_format in formats for line in data_format.prepare()]
     _prepare_evaluators(cfg)

@@ -67,6 +67,15 @@ def test_folders_of_the_config_take_precedence(tmp_path: Path) -> None:
     assert read_layouts(label_map_config(tmp_path)) == []
 
 
+def test_data_as_the_config_expects_get_a_missing_validation_split_from_commands_only(tmp_path: Path) -> None:
+    write_label_maps(tmp_path, 'training')
+    assert read_layouts(label_map_config(tmp_path)) == []
+    lines = read_layouts(label_map_config(tmp_path), complete=True)
+    assert any('1 of 3 images are held out' in line for line in lines)
+    (tmp_path / 'annotations/training/a.png').unlink()
+    assert read_layouts(label_map_config(tmp_path), complete=True) == []  # the check names the fault
+
+
 def test_class_folders_without_splits_become_lists(tmp_path: Path) -> None:
     for name, count in (('10', 6), ('9', 5)):
         for i in range(count):

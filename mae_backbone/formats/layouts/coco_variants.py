@@ -109,7 +109,8 @@ def _images(root: Path, path: Path, split: str, content: dict[str, Any], index: 
         x, y, width, height = annotation['bbox']
         objects[annotation['image_id']].append(LabeledObject(
             name_of[annotation['category_id']], (x, y, width, height), annotation.get('segmentation') or None,
-            bool(annotation.get('iscrowd') or annotation.get('ignore')), number if isinstance(number, int) else None))
+            bool(annotation.get('iscrowd') or annotation.get('ignore')), number if isinstance(number, int) else None,
+            annotation['area']))
     found = {image['id']: index.find(str(image['file_name']), folders=folders) for image in content['images']}
     missing = [image['file_name'] for image in content['images'] if not found[image['id']]]
     if missing:

@@ -29,6 +29,7 @@ class LabeledObject(NamedTuple):
         segmentation: its mask; None if it has a box only.
         is_crowd: whether it marks a region to ignore in training and evaluation.
         id: number in a source that numbers its objects; None otherwise.
+        stated_area: area in pixels that a source states; None otherwise.
     """
 
     name: str
@@ -36,6 +37,7 @@ class LabeledObject(NamedTuple):
     segmentation: Segmentation | None = None
     is_crowd: bool = False
     id: int | None = None
+    stated_area: float | None = None
 
 
 class LabeledImage(NamedTuple):
@@ -146,12 +148,14 @@ def _shape(labeled: LabeledObject, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def area(labeled: LabeledObject, size: tuple[int, int]) -> float:
-    """Area of an object in pixels: of its mask, or of its box if it has none.
+    """Area of an object in pixels: as the source states it, or of its mask, or of its box if it has none.
 
     Args:
         labeled: the object.
         size: (width, height) of its image.
     """
+    if labeled.stated_area is not None:
+        return labeled.stated_area
     if isinstance(labeled.segmentation, list):
         return float(sum(polygon_area(polygon) for polygon in labeled.segmentation))
     if labeled.segmentation is not None:

@@ -1,0 +1,117 @@
+"""Imports a data set: reads it in any layout and writes it in another one."""
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.layout_cache import SPLIT_FILE, to_json
+from mae_backbone.formats.layout_classes import split_images
+from mae_backbone.formats.layout_maps import split_pairs
+from mae_backbone.formats.layouts.class_lists import ClassSet, check_classes, find_class_images
+from mae_backbone.formats.layouts.labeled_set import LabeledSet
+from mae_backbone.formats.layouts.map_pairs import MapSet, find_map_pairs
+from mae_backbone.formats.layouts.registry import find_layout
+from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
+from mae_backbone.formats.messages import does_not_exist
+from mae_backbone.formats.other_layouts import describe_layout
+from mae_backbone.formats.writers.boxes import write_coco, write_voc, write_yolo
+from mae_backbone.formats.writers.destination import Destination
+from mae_backbone.formats.writers.folders import classes_of_images, write_folders
+from mae_backbone.formats.writers.maps import regions, write_map_pairs, write_objects_as_maps
+
+_BOXES: dict[str, Callable[[LabeledSet, Destination], list[str]]] = {
+    'coco': write_coco, 'yolo': write_yolo, 'voc': write_voc, 'labelmaps': write_objects_as_maps}
+TARGETS = ('coco', 'labelmaps', 'folders', 'yolo', 'voc')
+REPORT = 'import.txt'
+
+
+class Imported(NamedTuple):
+    """Report of an import."""
+
+    lines: list[str]  # what was read, and what could not be carried over
+    next: list[str]   # what to do next
+
+
+def import_data(source: str | Path, out: str | Path, target: str, *, link: bool = False, pattern: str = '') -> Imported:
+    """Reads a data set in any layout and writes it in another one. The report is also written to `import.txt`.
+
+    The folder appears under its name once it is complete.
+
+    Args:
+        source: folder of the data.
+        out: folder to write; it must not exist, or be empty.
+        target: one of `TARGETS`.
+        link: whether images are symbolic links to the source instead of copies.
+        pattern: regular expression that groups images if a validation split has to be made.
+
+    Raises:
+        DataError: the data cannot be read, or cannot be written in this layout.
+    """
+    root, out = Path(source), Path(out)
+    if not root.is_dir():
+        raise DataError(f'{does_not_exist(str(root)) if not root.exists() else f"{root} is a file"}: pass the folder '
+                        'of the data set')
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f'{out} exists and is not empty: choose another folder, or remove it')
+    if root.resolve() in (out.resolve(), *out.resolve().parents):
+        raise DataError(f'{out} is in the folder of the data {root}, where its images would be read again: choose a '
+                        'folder outside of it')
+    data = _read(root, target)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f'.{out.name}.part')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        to = Destination(partial, root, link=link)
+        made, lines, following = _write(data, target, to, pattern)
+        lines += [f'not carried over: {line}' for line in to.lost.lines()]
+        if made:
+            to.write(SPLIT_FILE, to_json(made.record, indent=1))
+            lines.append(f'{made.line}; lists in {out / SPLIT_FILE}')
+        to.write(REPORT, ''.join(f'{line}\n' for line in lines))
+        if out.is_dir():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Imported(lines, [line.replace(str(partial), str(out)) for line in following])
+
+
+def _read(root: Path, target: str) -> LabeledSet | MapSet | ClassSet:
+    """Reads the data in the first layout that it has; layouts that are closest to the target come first."""
+    readers: dict[str, Callable[[Path], LabeledSet | MapSet | ClassSet | None]] = dict(
+        boxes=_read_boxes, maps=find_map_pairs, classes=find_class_images)
+    order = {'labelmaps': ('maps', 'boxes'), 'folders': ('boxes', 'classes')}.get(target, ('boxes', 'maps'))
+    for kind in order:
+        data = readers[kind](root)
+        if data is not None:
+            return data
+    hint = describe_layout(str(root))
+    raise DataError(f'{root} has no layout of labels that is known for --to {target}' + (f': {hint}' if hint else '')
+                    + '. Read are Pascal VOC, YOLO, labelme, CVAT for images, COCO, CSV lists, and label maps; for '
+                      '--to folders also class folders')
+
+
+def _read_boxes(root: Path) -> LabeledSet | None:
+    layout = find_layout(root)
+    return layout.read(root) if layout else None
+
+
+def _write(data: LabeledSet | MapSet | ClassSet, target: str, to: Destination, pattern: str
+           ) -> tuple[MadeSplit | None, list[str], list[str]]:
+    """Returns the validation split that was made, lines of the report, and the next steps."""
+    if isinstance(data, MapSet):
+        made = split_pairs(data, pattern=pattern)
+        if target == 'labelmaps':
+            return made, data.lines(), write_map_pairs(data, to)
+        data = regions(data)
+    else:
+        if isinstance(data, LabeledSet) and target == 'folders':
+            data = classes_of_images(data, to.lost)
+        made = split_images(data, pattern=pattern) if isinstance(data, ClassSet) else make_validation(
+            data, pattern=pattern)
+    if isinstance(data, ClassSet):
+        check_classes(data)
+        return made, data.lines(), write_folders(data, to)
+    return made, data.lines(), _BOXES[target](data, to)
