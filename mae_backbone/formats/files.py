@@ -8,14 +8,25 @@ from typing import TypeVar
 
 from mae_backbone.data.bit_depth import NUM_SAMPLED, bit_depth_warning
 from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.files import open_regular
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.utils.printable import printable
 
 ALLOW_OUTSIDE = 'MAE_BACKBONE_ALLOW_OUTSIDE'  # environment variable: images outside of the data root are read
 _LOG = logging.getLogger(__name__)
 NUM_DECODED = 50  # images per data set that are decoded before the start, evenly spaced in the list
+_NUM_PEEKED = 2**16  # bytes of a file that are read to recognize it
 
 Item = TypeVar('Item')
+
+
+def peek(path: str | Path) -> str:
+    """Returns the first 64 KB of a file as text; '' if it cannot be read."""
+    try:
+        with open_regular(path) as file:
+            return file.read(_NUM_PEEKED).decode('utf-8-sig', 'replace')
+    except OSError:
+        return ''
 
 
 def missing_files(paths: Iterable[str]) -> list[str]:

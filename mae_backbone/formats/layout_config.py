@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mae_backbone.formats import layout_boxes, layout_classes, layout_maps
+from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, dataset_specs
 from mae_backbone.formats.layout_cache import SPLIT_FILE, split_record
 from mae_backbone.utils.atomic_write import write_text
@@ -56,7 +57,7 @@ def write_made_split(cfg: Config, work_dir: str | Path) -> list[str]:
     return []
 
 
-def _specs_by_root(cfg: Config, data_format: type) -> dict[str, list[DatasetSpec]]:
+def _specs_by_root(cfg: Config, data_format: type[DataFormat]) -> dict[str, list[DatasetSpec]]:
     """Data sets of a format in local folders, by folder."""
     specs: dict[str, list[DatasetSpec]] = defaultdict(list)
     for split in SPLITS:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mae_backbone.formats.layouts.files import peek
+from mae_backbone.formats.files import peek
 
 _NUM_ENTRIES = 2000  # maximum number of entries of a folder that are examined
 

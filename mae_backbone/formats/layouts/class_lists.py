@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.files import peek
 from mae_backbone.formats.layouts.csv_boxes import CORNERS, columns_of, find_image, read_rows, row_split
-from mae_backbone.formats.layouts.files import peek
 from mae_backbone.formats.layouts.image_index import ImageIndex
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
 from mae_backbone.formats.layouts.layout import first_files

@@ -6,7 +6,7 @@ from typing import Any
 
 from mae_backbone.formats.coco_file import read_coco, read_content
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts.files import peek
+from mae_backbone.formats.files import peek
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
     SPLIT_NAMES,

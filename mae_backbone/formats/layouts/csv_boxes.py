@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts.files import large_limit, number, peek, read_text
+from mae_backbone.formats.files import peek
+from mae_backbone.formats.layouts.files import large_limit, number, read_text
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
     SPLIT_NAMES,

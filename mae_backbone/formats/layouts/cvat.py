@@ -11,7 +11,8 @@ import numpy as np
 from pycocotools import mask as coco_rle
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts.files import large_limit, number, peek, read_xml
+from mae_backbone.formats.files import peek
+from mae_backbone.formats.layouts.files import large_limit, number, read_xml
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
     SPLIT_NAMES,
@@ -20,6 +21,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     LabeledObject,
     LabeledSet,
     box_of,
+    polygons_of,
     round_box,
     split_in_path,
     with_rectangles,
@@ -110,7 +112,7 @@ def _objects(element: Element, image: str, size: tuple[int, int], left_out: Find
         else:
             groups[label, group].append(labeled)
     for parts in groups.values():
-        polygons = [polygon for part in parts for polygon in part.segmentation or []]
+        polygons = [polygon for part in parts for polygon in polygons_of(part)]
         if len(parts) > 1:
             notes.add('objects of several polygons with the same group_id', image)
         objects.append(parts[0]._replace(segmentation=polygons, box=box_of(polygons)))

@@ -14,7 +14,6 @@ from mae_backbone.utils.memory import available_memory
 
 MAX_BYTES = 2**26  # of a file with the labels of one image; base64 images inside labelme's files are below
 _BYTES_PER_BYTE = 12  # memory that parsed XML or JSON takes, times the size of the file; measured with CVAT's XML
-_NUM_PEEKED = 2**16
 
 
 def read_text(path: str | Path, *, limit: int = MAX_BYTES) -> str:
@@ -47,15 +46,6 @@ def read_limited(path: str | Path, limit: int = MAX_BYTES) -> bytes:
 def large_limit() -> int:
     """Largest file with the labels of a whole set whose parsed content fits into the free memory, in bytes."""
     return max(MAX_BYTES, int(available_memory() / _BYTES_PER_BYTE))
-
-
-def peek(path: str | Path) -> str:
-    """Returns the first 64 KB of a file as text; '' if it cannot be read."""
-    try:
-        with open(path, 'rb') as file:
-            return file.read(_NUM_PEEKED).decode('utf-8-sig', 'replace')
-    except OSError:
-        return ''
 
 
 def read_json(path: str | Path, *, limit: int = MAX_BYTES) -> Any:

@@ -168,6 +168,11 @@ def compressed(rle: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     return coco_rle.frPyObjects(rle, size[1], size[0]) if isinstance(rle['counts'], list) else rle
 
 
+def polygons_of(labeled: LabeledObject) -> list[list[float]]:
+    """Polygons of an object; empty if it has a box or RLE only."""
+    return labeled.segmentation if isinstance(labeled.segmentation, list) else []
+
+
 def polygon_area(polygon: Sequence[float]) -> float:
     """Area of a polygon x, y, x, y, ... (shoelace formula)."""
     x, y = np.array(polygon[0::2], float), np.array(polygon[1::2], float)

@@ -4,12 +4,12 @@ import math
 import os
 import re
 from collections import defaultdict
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts.files import number, peek, read_json
+from mae_backbone.formats.files import peek
+from mae_backbone.formats.layouts.files import number, read_json
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
     Findings,
@@ -17,6 +17,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     LabeledObject,
     LabeledSet,
     box_of,
+    polygons_of,
     split_in_path,
     with_rectangles,
 )
@@ -114,7 +115,7 @@ def _objects(path: Path, shapes: list[Any], left_out: Findings, notes: Findings)
         else:
             groups[labeled.name, json.dumps(group)].append(labeled)
     for parts in groups.values():
-        polygons = list(chain.from_iterable(part.segmentation or [] for part in parts))
+        polygons = [polygon for part in parts for polygon in polygons_of(part)]
         if len(parts) > 1:
             notes.add('objects of several polygons with the same group_id', path.name)
         objects.append(parts[0]._replace(segmentation=polygons, box=box_of(polygons)))

@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts.files import number, peek, read_text, read_xml
+from mae_backbone.formats.files import peek
+from mae_backbone.formats.layouts.files import number, read_text, read_xml
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
     Box,

@@ -9,8 +9,9 @@ import numpy as np
 
 from mae_backbone.data.files import ImageWalk
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.files import peek
 from mae_backbone.formats.image_headers import StoredSize
-from mae_backbone.formats.layouts.files import number, peek, read_text, read_yaml
+from mae_backbone.formats.layouts.files import number, read_text, read_yaml
 from mae_backbone.formats.layouts.image_index import ImageIndex, inside
 from mae_backbone.formats.layouts.labeled_set import (
     SPLIT_NAMES,
