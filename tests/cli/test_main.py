@@ -53,7 +53,7 @@ def test_help_ends_with_an_example(name: str, capsys):
 
 @pytest.mark.parametrize('name', COMMANDS)
 def test_every_command_has_a_file_in_tools(name: str):
-    files = {'check': 'check_data', 'measure': 'measure_pixels'}
+    files = {'check': 'check_data', 'measure': 'measure_pixels', 'import': 'import_data'}
     text = (ROOT / 'tools' / f'{files.get(name, name)}.py').read_text(encoding='utf-8')
     assert f"console('{name}')" in text
     assert (import_module(f'mae_backbone.cli.{name}').__doc__ or '')[0].isupper()
