@@ -2,6 +2,7 @@
 
 examples:
   mae-backbone predict work_dirs/RUN/iter_600.pth IMAGE|FOLDER|VIDEO -o predictions
+  mae-backbone predict model.onnx IMAGE            on onnxruntime, with a file of `mae-backbone export`
   mae-backbone predict CONFIG CHECKPOINT IMAGE     with a config in place of the one in the checkpoint
 """
 import argparse
@@ -13,7 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     add_config_options(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='checkpoint of `mae-backbone train` or `mae-backbone publish`')
+                        help='checkpoint of `mae-backbone train` or `mae-backbone publish`, or an exported ONNX file')
     parser.add_argument('images', metavar='IMAGE|FOLDER|VIDEO', help='input')
     group = parser.add_argument_group('prediction')
     group.add_argument('-o', '--out', default='predictions', metavar='DIR', help='output folder (default: %(default)s)')
@@ -47,6 +48,9 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.prediction.model import TaskModel
     from mae_backbone.prediction.run import check_output, find_inputs
 
+    if Path(args.checkpoint).suffix.lower() == '.onnx':
+        _run_onnx(args)
+        return
     cfg = load_config(args, with_data=bool(args.data_root))
     check_output(find_inputs(args.images), args.images, args.out)
     names = checkpoint_classes(args.checkpoint)
@@ -60,6 +64,29 @@ def run(args: argparse.Namespace) -> None:
     if not isinstance(model, TaskModel):
         raise ValueError(f'{args.checkpoint} predicts nothing for an image: pass the checkpoint of a detector, a '
                          'segmenter or a classifier; for a pretrained MAE use `mae-backbone visualize`')
+    make_folder(args.out, '-o')
+    model.write_predictions(args.images, args.out, batch_size=args.batch_size, threshold=args.threshold,
+                            tile=args.tile, overlap=args.overlap, tta=args.tta, log=log_rank0)
+
+
+def _run_onnx(args: argparse.Namespace) -> None:
+    """Predicts with an exported file, which has no config."""
+    from mae_backbone.cli.config import make_folder
+    from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.prediction.loading import load
+    from mae_backbone.prediction.onnx.model import OnnxModel
+    from mae_backbone.prediction.run import check_output, find_inputs
+
+    given = {'CONFIG': args.config != args.checkpoint, '--data-root': args.data_root, '--cfg-options': args.cfg_options}
+    unused = [name for name, value in given.items() if value]
+    if unused:
+        raise ValueError(f'{", ".join(unused)}: an exported file has its classes and its preparation of images inside, '
+                         'and no config: leave it out')
+    check_output(find_inputs(args.images), args.images, args.out)
+    model = load(args.checkpoint, device=args.device, dtype=args.dtype)
+    if not isinstance(model, OnnxModel):
+        raise ValueError(f'{args.checkpoint} predicts nothing for an image: it holds a backbone, export the whole '
+                         'model')
     make_folder(args.out, '-o')
     model.write_predictions(args.images, args.out, batch_size=args.batch_size, threshold=args.threshold,
                             tile=args.tile, overlap=args.overlap, tta=args.tta, log=log_rank0)

@@ -1,11 +1,13 @@
 """Loaded models -> targets of an export."""
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mae_backbone.core.vit import ViT
 from mae_backbone.data.decode import DEFAULT
 from mae_backbone.engine.provenance import commit, versions
 from mae_backbone.export.encoder import EncoderOutputs
@@ -13,7 +15,7 @@ from mae_backbone.export.modules import OUTPUT_NAMES, Activation, Chain, HalfPre
 from mae_backbone.export.options import ExportOptions
 from mae_backbone.export.target import Axis, ExportError, ExportTarget, image_axes
 from mae_backbone.export.verify import HALF_LIMIT
-from mae_backbone.prediction.model import Classifier, Encoder, MaskedAutoencoder, Model
+from mae_backbone.prediction.model import Classifier, Encoder, MaskedAutoencoder, Model, Segmenter
 from mae_backbone.prediction.onnx.description import ClassInfo, Description
 
 
@@ -25,9 +27,10 @@ def build_target(model: Model, options: ExportOptions) -> ExportTarget:
     """
     if options.part != 'model':
         return _part(model, options)
-    for kind, build in BUILDERS.items():
+    for kind, name in BUILDERS.items():
         if isinstance(model, kind):
-            return build(model, options)
+            module, _, function = name.partition(':')
+            return getattr(import_module(module), function)(model, options)
     raise ExportError(f'{model.path}: a model for {model.task} cannot be exported as a whole: take --part backbone')
 
 
@@ -42,12 +45,13 @@ def _part(model: Model, options: ExportOptions) -> ExportTarget:
     if options.part == 'pyramid' or backbone is not model.encoder or len(getattr(backbone, 'out_indices', (-1,))) > 1:
         module: nn.Module = Maps([backbone, neck] if options.part == 'pyramid' and neck is not None else [backbone])
         kind = 'level' if options.part == 'pyramid' else 'features'
-        count = len(Maps.forward(_inference(module), example(model, options)))  # type: ignore[arg-type]
+        count = len(Maps.forward(_inference(module), example(model, options)))
         names = (kind,) if count == 1 else tuple(f'{kind}_{i}' for i in range(count))
     else:
         module = EncoderOutputs(backbone)
         names = module.output_names
-    description = describe(model, options, task='features', multiple=patch_size(model))
+    minimum = 2 * coarsest_stride(model, options) if options.part == 'pyramid' else None
+    description = describe(model, options, task='features', multiple=patch_size(model), minimum=minimum)
     return assemble(model, options, description, module, names)
 
 
@@ -76,7 +80,10 @@ def classifier_target(model: Classifier, options: ExportOptions) -> ExportTarget
     """
     if options.activation == 'argmax':
         raise ExportError('--argmax is for segmenters: a classifier without scores predicts nothing, take --softmax')
-    description = describe(model, options, task='classification', multiple=patch_size(model))
+    dataset = model.config.test_dataloader.dataset if model.config is not None else {}
+    prepare = {'kind': 'evaluation', 'image_size': list(options.size or input_size(model)),
+               'augment': dict(dataset.get('augment') or {})}
+    description = describe(model, options, task='classification', multiple=patch_size(model), prepare=prepare)
     return assemble(model, options, description, ClassifierLogits(model.net), (OUTPUT_NAMES[options.activation],),
                     finish=Activation(options.activation))
 
@@ -113,7 +120,7 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
         task=task, part=options.part, activation=options.activation if options.part == 'model' else '',
         classes=classes, channels=channel_order(model), mean=mean, std=std,
         preprocessing=options.preprocessing, image_size=size, dynamic=axes, multiple=multiple,
-        minimum=minimum, prepare=dict(prepare or {'kind': 'evaluation'}), decoding=decoding,
+        minimum=minimum, prepare=dict(prepare or {'kind': 'evaluation', 'image_size': list(size)}), decoding=decoding,
         settings=dict(settings or {}), source={'versions': versions(), 'commit': commit(), 'half': options.half})
 
 
@@ -131,7 +138,7 @@ def assemble(model: Model, options: ExportOptions, description: Description, cor
         output_axes: names of dynamic axes of the outputs; by default the first one is the batch.
     """
     core = _inference(copy.deepcopy(core).cpu())
-    images = example(model, options)
+    images = example(model, options)[:2 if 'batch' in description.dynamic else 1]
     axes = image_axes(batch='batch' in description.dynamic, size='size' in description.dynamic,
                       multiple=description.multiple, minimum=description.minimum)
     modules = [HalfPrecision(core) if options.half else core, *([finish] if finish is not None else [])]
@@ -156,11 +163,26 @@ def example(model: Model, options: ExportOptions) -> Tensor:
     return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
 
 
+@torch.no_grad()
+def coarsest_stride(model: Model, options: ExportOptions) -> int:
+    """Pixels of the image for each pixel of the coarsest map behind the backbone and the neck."""
+    images = example(model, options)[:1].to(model.device)
+    maps = model.net.backbone(images)
+    maps = model.net.neck(maps) if getattr(model.net, 'neck', None) is not None else maps
+    return max(-(-images.shape[2] // one.shape[2]) for one in maps)
+
+
 def input_size(model: Model) -> tuple[int, int]:
     """(H, W) in pixels that a model is trained for."""
     if isinstance(model, Classifier):
         size = model.config.test_dataloader.dataset.get('image_size', 224) if model.config is not None else 224
         return (size, size) if isinstance(size, int) else (size[0], size[1])
+    slide = getattr(model.net, 'test_cfg', None) or {}
+    if isinstance(model, Segmenter) and slide.get('mode') == 'slide':
+        height, width = slide['crop_size']
+        return height, width
+    if isinstance(model.encoder, ViT):
+        return model.encoder.image_size  # positions may be stored for another size, that of the pretraining
     return model._image_size()
 
 
@@ -196,5 +218,8 @@ def _inference(module: nn.Module) -> Any:
     return module.eval().requires_grad_(False)
 
 
-BUILDERS: dict[type, Callable[[Any, ExportOptions], ExportTarget]] = {
-    Classifier: classifier_target, Encoder: encoder_target, MaskedAutoencoder: encoder_target}
+# Kind of model -> the function that builds its target, imported when it is used: some import mmdet or mmseg.
+BUILDERS: dict[type, str] = {
+    Classifier: 'mae_backbone.export.build:classifier_target', Encoder: 'mae_backbone.export.build:encoder_target',
+    MaskedAutoencoder: 'mae_backbone.export.build:encoder_target',
+    Segmenter: 'mae_backbone.export.segmenter:segmenter_target'}

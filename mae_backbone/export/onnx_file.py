@@ -76,8 +76,9 @@ def files(path: Path) -> Iterator[Path]:
 def _name_axes(model: Any, target: ExportTarget) -> None:
     """Gives dynamic axes of inputs and outputs their names, in place of symbols such as s34."""
     import onnx_ir
-    named = {name: {axis: spec.name for axis, spec in axes.items()} for name, axes in target.dynamic.items()}
-    named |= target.output_axes
+    named: dict[str, Mapping[int, str]] = {name: {axis: spec.name for axis, spec in axes.items()}
+                                           for name, axes in target.dynamic.items()}
+    named |= dict(target.output_axes)
     for value in [*model.graph.inputs, *model.graph.outputs]:
         if value.shape is None:
             continue

@@ -25,7 +25,8 @@ def trace(target: ExportTarget) -> ExportedProgram:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
         try:
-            return torch.export.export(target.module, target.inputs, dynamic_shapes=shapes, strict=False)
+            return torch.export.export(target.module, target.inputs, dynamic_shapes=shapes, strict=False,
+                                       prefer_deferred_runtime_asserts_over_guards=True)
         except Exception as error:  # of torch.export, dynamo or the module
             axes = sorted({spec.name for axes in target.dynamic.values() for spec in axes.values()})
             raise ExportError(f'torch.export cannot record the model with the dynamic axes {", ".join(axes) or "none"} '

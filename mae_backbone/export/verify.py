@@ -60,15 +60,16 @@ def verify(target: ExportTarget, run: Run) -> Verification:
         ExportError: the outputs differ by more than the limit, or the file cannot be run.
     """
     compare, limit = target.compare or largest_error, target.limit or LIMIT
-    error, sizes = 0.0, []
+    error, sizes = 0.0, list[tuple[int, int]]()
     for inputs in example_inputs(target):
-        if tuple(inputs[0].shape[2:]) not in sizes:
-            sizes.append(tuple(inputs[0].shape[2:]))
+        height, width = inputs[0].shape[2:]
+        if (height, width) not in sizes:
+            sizes.append((height, width))
         expected = target.expected(*inputs)
         try:
             outputs = run([one.numpy() for one in inputs])
         except Exception as failure:  # of onnxruntime or torch.export
-            raise ExportError(f'the exported file does not run on images of {inputs[0].shape[2]}x{inputs[0].shape[3]} '
+            raise ExportError(f'the exported file does not run on images of {height}x{width} '
                               f'({str(failure).strip()[:300]})') from failure
         error = max(error, compare(expected, outputs))
     result = Verification(error, limit, IMAGES, tuple(sizes))

@@ -25,6 +25,7 @@ from mae_backbone.prediction.model import (
     Model,
     Segmenter,
 )
+from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel, load_onnx
 from mae_backbone.prediction.predictor import DTYPES, Predictor
 
 # What the modules of a model raise for arguments that they do not take. They are not documented.
@@ -32,21 +33,22 @@ _UNBUILDABLE = (TypeError, KeyError, AttributeError, IndexError, AssertionError,
 
 
 def load(path: str | Path, *, config: str | Path | Config | None = None, device: str | torch.device | None = None,
-         dtype: str = 'float32') -> 'Detector | Segmenter | Classifier | MaskedAutoencoder | Encoder':
+         dtype: str = 'float32') -> Any:
     """Loads a checkpoint with the config and the classes inside of it. Nothing in the file is executed.
 
     No state of the process changes: random numbers, threads, logging and MMEngine's default scope stay as they are.
 
     Args:
         path: checkpoint of `mae-backbone train`, `pretrain` or `publish`; or public weights of a ViT, a file or a
-            folder with a `config.json`.
+            folder with a `config.json`; or an ONNX file of `mae-backbone export`.
         config: config to use in place of the one in the file: a path, the name of one of our configs, or a `Config`. A
             config file is Python and is executed.
         device: such as 'cpu' or 'cuda:0'; by default a GPU if there is one.
         dtype: type to compute in: 'float32', 'bfloat16' or 'float16'. Weights stay float32.
 
     Returns:
-        A model of the task that the file was trained for. Public weights become an `Encoder`.
+        A model of the task that the file was trained for: `Detector`, `Segmenter`, `Classifier` or
+        `MaskedAutoencoder`. Public weights become an `Encoder`, an ONNX file an `OnnxModel` or `OnnxEncoder`.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -56,6 +58,8 @@ def load(path: str | Path, *, config: str | Path | Config | None = None, device:
     if dtype not in DTYPES:
         raise ValueError(f'dtype={dtype!r}, expected one of {", ".join(DTYPES)}')
     path = Path(path)
+    if path.suffix.lower() in ('.onnx', '.pt2'):
+        return _exported(path, config, device, dtype)
     if path.is_dir():
         return _public_encoder(path, device, dtype)
     content = read_checkpoint(path)
@@ -92,6 +96,15 @@ def from_config(cfg: Config, content: object, path: Path, *, device: str | torch
         return MaskedAutoencoder(path, net, net.mae.encoder, config=cfg, dtype=dtype, decoding=decoding)
     assert isinstance(net, ViTClassifier)
     return Encoder(path, net, net.backbone, config=cfg, dtype=dtype, decoding=decoding)
+
+
+def _exported(path: Path, config: object, device: str | torch.device | None, dtype: str) -> OnnxModel | OnnxEncoder:
+    if path.suffix.lower() == '.pt2':
+        raise ValueError(f'{path} holds a graph of torch.export: read it with torch.export.load, or export to .onnx')
+    if config is not None or dtype != 'float32':
+        raise ValueError(f'{path} is exported: its config and its precision are fixed, leave config and dtype out (for '
+                         'float16 export with --half)')
+    return load_onnx(path, device=device)
 
 
 def _public_encoder(path: Path, device: str | torch.device | None, dtype: str) -> Encoder:

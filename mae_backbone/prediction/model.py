@@ -1,10 +1,8 @@
 """Trained models as Python objects: load a file, predict, compute features, reconstruct."""
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,21 +18,17 @@ from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_attention import timm_attention_from
 from mae_backbone.models.timm_vit import TimmViT
 from mae_backbone.prediction.attention import AttentionResult, attention_blocks, input_size, patch_at
-from mae_backbone.prediction.inputs import ImageLike, Source, count, is_single, resized, sources
+from mae_backbone.prediction.inputs import ImageLike, is_single, resized, sources
+from mae_backbone.prediction.predicting import Images, PredictsImages, ResultT, batches
 from mae_backbone.prediction.predictor import Predictor
-from mae_backbone.prediction.run import write_predictions
 from mae_backbone.prediction.typed_results import (
     ClassificationResult,
     DetectionResult,
     ReconstructionResult,
-    Result,
     SegmentationResult,
-    to_result,
 )
 
-Images = ImageLike | Sequence[ImageLike] | Iterable[ImageLike]
 POOLS = ('mean', 'class')
-ResultT = TypeVar('ResultT', bound=Result)
 
 
 class Model:
@@ -113,7 +107,7 @@ class Model:
             raise ValueError(f'size={height}x{width}: both sides must be multiples of the patch size {patch_size}')
         transform = evaluation_transform((height, width))
         features = []
-        for batch in self._batches(images, batch_size, progress):
+        for batch in batches(images, batch_size, progress):
             inputs = [transform(source.read(self.decoding)) for source in batch]
             output = self._encode(self._normalize(inputs), layer, pool)
             features.append(output if as_tensor else output.cpu().numpy())
@@ -153,6 +147,11 @@ class Model:
             raise ValueError(f'{self.path} has a {type(self.net.backbone).__name__} as backbone: {what} '
                              'can only be computed for a ViT')
 
+    def export(self, out: str | Path, **options: Any) -> Any:
+        """Writes the model to an ONNX or .pt2 file; options and result as of `mae_backbone.export`."""
+        import mae_backbone
+        return mae_backbone.export(self, out, **options)
+
     @torch.no_grad()
     def _encode(self, inputs: Tensor, layer: int, pool: str | None) -> Tensor:
         """inputs (B, C, H, W), normalized -> maps (B, D, h, w) or pooled (B, D), float32."""
@@ -181,28 +180,8 @@ class Model:
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, getattr(torch, self.dtype), enabled=self.dtype != 'float32')
 
-    def _batches(self, images: Images, batch_size: int, progress: bool) -> Iterator[list[Source]]:
-        """Batches of the images, with a progress bar on stderr."""
-        if batch_size < 1:
-            raise ValueError(f'batch_size={batch_size}, expected 1 or more')
-        if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4 and not len(images):
-            return
-        iterator = sources(cast(Any, images))
-        bar = None
-        if progress:
-            from tqdm import tqdm
-            bar = tqdm(total=count(images), unit='image', file=sys.stderr)
-        try:
-            while batch := list(islice(iterator, batch_size)):
-                yield batch
-                if bar is not None:
-                    bar.update(len(batch))
-        finally:
-            if bar is not None:
-                bar.close()
 
-
-class TaskModel(Model, Generic[ResultT]):
+class TaskModel(Model, PredictsImages[ResultT]):
     """A detector, segmenter or classifier.
 
     Args:
@@ -222,62 +201,6 @@ class TaskModel(Model, Generic[ResultT]):
                          decoding=predictor.decoding)
         self.predictor, self.classes, self.colors = predictor, predictor.classes, predictor.colors
         self.class_ids = predictor.class_ids
-
-    def predict(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,
-                overlap: float = 0.2, tta: bool = False, progress: bool = False) -> 'ResultT | list[ResultT]':
-        """Predicts one or several images.
-
-        Args:
-            images: an image, or several: a sequence or an iterator of images, a batch (B, H, W, 3) or tensor
-                (B, 3, H, W), a folder, or a video. An image is a path, an array (H, W, 3) uint8 in RGB order, a PIL
-                image, or a tensor (3, H, W) in RGB order, uint8 or float in 0..1.
-            batch_size: images in a forward pass. Images of different sizes are not padded to each other, so that
-                predictions do not depend on their neighbors.
-            threshold: lowest score of an object, in [0, 1].
-            tile: side in pixels of the tiles that large images are cut into; None: images are not cut.
-            overlap: overlap between tiles, as a fraction of the tile; choose more than your largest object.
-            tta: test-time augmentation: flips, and the scales of the config (`tta.ratios`).
-            progress: show a progress bar on stderr.
-
-        Returns:
-            A result for one image, else a list of results in the order of the images.
-
-        Raises:
-            BadImageError, OSError: an image cannot be read.
-            ValueError: an image is not understood, or options contradict each other.
-        """
-        results = self.stream(images, batch_size=batch_size, threshold=threshold, tile=tile, overlap=overlap, tta=tta,
-                              progress=progress)
-        return next(results) if is_single(images) else list(results)
-
-    def stream(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,
-               overlap: float = 0.2, tta: bool = False, progress: bool = False) -> Iterator[ResultT]:
-        """Yields the results of `predict` one after another, for more images than fit into memory."""
-        predictor = self.predictor.with_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
-        for batch in self._batches(images, batch_size, progress):
-            pixels = [source.read(self.decoding) for source in batch]
-            for source, image, prediction in zip(batch, pixels, predictor.predict_batch(pixels), strict=True):
-                yield cast(ResultT, to_result(prediction, self.task, source, image.shape[:2], self.classes, self.colors,
-                                              self.decoding))
-
-    def write_predictions(self, images: str | Path, out: str | Path, *, batch_size: int = 1, threshold: float = 0.3,
-                          tile: int | None = None, overlap: float = 0.2, tta: bool = False,
-                          log: Callable[[str], None] = print) -> None:
-        """Predicts an image, a folder or a video, and writes figures and files, as `mae-backbone predict` does.
-
-        Images that cannot be read are skipped. Options as in `predict`.
-
-        Args:
-            images: path of an image, a folder or a video.
-            out: folder for the results.
-            log: receives lines about the progress.
-
-        Raises:
-            FileNotFoundError: the path does not exist.
-            ValueError: an input would be overwritten, or no image can be read.
-        """
-        predictor = self.predictor.with_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
-        write_predictions(predictor, predictor.cfg, images, out, batch_size=batch_size, log=log)
 
 
 class Detector(TaskModel[DetectionResult]):
@@ -334,7 +257,7 @@ class MaskedAutoencoder(Model):
             raise ValueError(f'mask_ratio={mask_ratio}, expected a number between 0 and 1, such as 0.75')
         results = []
         generator = torch.Generator(self.device).manual_seed(seed)
-        for batch in self._batches(images, batch_size, False):
+        for batch in batches(images, batch_size, False):
             inputs = [resized(source.read(self.decoding), self._image_size()) for source in batch]
             with self._autocast():
                 rows, hidden = reconstruct(self.net, inputs, generator=generator, mask_ratio=mask_ratio)

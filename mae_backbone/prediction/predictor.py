@@ -22,29 +22,19 @@ from mae_backbone.engine.provenance import task_name
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.formats.messages import first_few
 from mae_backbone.prediction import chunked_logits
+from mae_backbone.prediction.base import BasePredictor, Prediction, labels_array
 from mae_backbone.prediction.building import build_model, default_scope
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
-from mae_backbone.prediction.visualization import (
-    Legend,
-    add_title,
-    describe,
-    draw_instances,
-    draw_labels,
-    draw_prediction,
-)
+from mae_backbone.prediction.visualization import add_title, draw_instances, draw_labels
 from mae_backbone.utils.palette import class_colors
-
-# Instances of a detector, labels (H, W) of a segmenter, or scores (num_classes,) of a classifier.
-Prediction = Instances | np.ndarray
-
 
 # Types that a model computes in. The weights stay float32: torch.autocast chooses the operations.
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
-class Predictor:
+class Predictor(BasePredictor):
     """Detector, segmenter or classifier with its weights, for images of any size.
 
     Several threads may use a predictor at once.
@@ -114,10 +104,6 @@ class Predictor:
         other = copy.copy(self)
         other._set_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
         return other
-
-    def __call__(self, image: np.ndarray) -> Prediction:
-        """image (H, W, 3) uint8 RGB -> its instances, labels (H, W) or scores (num_classes,)."""
-        return self.predict_batch([image])[0]
 
     @torch.inference_mode()
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
@@ -209,21 +195,7 @@ class Predictor:
         return logits.logit() if len(logits) == 1 else logits  # for a single logit mmseg returns the sigmoid
 
     def _to_labels(self, labels: Tensor) -> np.ndarray:
-        return labels.cpu().numpy().astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
-
-    def describe(self, prediction: Prediction) -> str:
-        """Summarizes a prediction in a few words."""
-        return describe(prediction, self.classes)
-
-    def draw(self, image: np.ndarray, prediction: Prediction, *, legend: Legend = 'present') -> np.ndarray:
-        """Draws a prediction on its image (H, W, 3) -> figure (H', W', 3) uint8 RGB with boxes, masks or names.
-
-        Args:
-            image: of the prediction.
-            prediction: what this predictor returned for it.
-            legend: as in `visualization.draw_prediction`.
-        """
-        return draw_prediction(image, prediction, self.classes, self.colors, legend=legend)
+        return labels_array(labels.cpu().numpy(), len(self.classes))
 
     def draw_truth(self, dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
         """An image (H, W, 3) of a data set of this model's task, and a figure of its annotation."""

@@ -11,8 +11,8 @@ from PIL import Image
 
 from mae_backbone.formats.coco import CocoFormat
 from mae_backbone.formats.registry import formats_in
+from mae_backbone.prediction.base import BasePredictor, Prediction
 from mae_backbone.prediction.instances import Instances
-from mae_backbone.prediction.predictor import Prediction, Predictor
 from mae_backbone.utils.atomic_write import atomic_path, write_text
 from mae_backbone.utils.image_grid import save_picture
 
@@ -53,10 +53,11 @@ class Results:
     Args:
         folder: exists.
         predictor: whose predictions are written.
-        cfg: its config. If the annotation file that it names exists and has the same classes, its ids are used.
+        cfg: its config, if it has one. If the annotation file that it names exists and has the same classes, its ids
+            are used.
     """
 
-    def __init__(self, folder: str | Path, predictor: Predictor, cfg: Config) -> None:
+    def __init__(self, folder: str | Path, predictor: BasePredictor, cfg: Config | None) -> None:
         self.folder, self.predictor = Path(folder), predictor
         self.images: list[dict] = []
         name = {'detection': 'predictions', 'segmentation': 'areas', 'classification': 'scores'}[predictor.task]
@@ -163,9 +164,9 @@ def save_labels(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int,
     image.save(path, optimize=False)
 
 
-def _find_ids(cfg: Config, classes: Sequence[str]) -> tuple[dict[str, int | str], list[int | str], str]:
+def _find_ids(cfg: Config | None, classes: Sequence[str]) -> tuple[dict[str, int | str], list[int | str], str]:
     """Ids of images by file name, ids of the classes in their order, and where they come from."""
-    for data_format in formats_in(cfg, ['test']):
+    for data_format in formats_in(cfg, ['test']) if cfg is not None else ():
         if isinstance(data_format, CocoFormat) and Path(data_format.spec.annotations).is_file():
             file = data_format.file
             ids = {name: number for number, name in file.categories.items()}

@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, read_image
 from mae_backbone.data.files import list_images
-from mae_backbone.prediction.predictor import Predictor
+from mae_backbone.prediction.base import BasePredictor
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 from mae_backbone.utils.atomic_write import atomic_path
@@ -87,13 +87,13 @@ def _shorten(name: Path) -> Path:
     return name.with_name(f'{text}-{digest}')
 
 
-def write_predictions(predictor: Predictor, cfg: Config, images: str | Path, out: str | Path, *, batch_size: int = 1,
-                      log: Callable[[str], None]) -> None:
+def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str | Path, out: str | Path, *,
+                      batch_size: int = 1, log: Callable[[str], None]) -> None:
     """Predicts an image, a folder or a video, and writes figures and files to the folder `out`: see `Results`.
 
     Args:
         predictor: of the model.
-        cfg: its config; an annotation file that it names and that exists gives the ids.
+        cfg: its config, if it has one; an annotation file that it names and that exists gives the ids.
         images: path.
         out: folder; it is made if it does not exist.
         batch_size: images in a forward pass.
@@ -116,7 +116,7 @@ def write_predictions(predictor: Predictor, cfg: Config, images: str | Path, out
                            batch_size=batch_size)
 
 
-def predict_images(files: Sequence[Path], path: str, predictor: Predictor, results: Results, *,
+def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, results: Results, *,
                    log: Callable[[str], None], decoding: Decoding = DEFAULT, batch_size: int = 1) -> None:
     """Predicts each image that `find_inputs(path)` returned. Images that cannot be read are skipped and listed.
 
@@ -147,7 +147,8 @@ def predict_images(files: Sequence[Path], path: str, predictor: Predictor, resul
         log(f'{len(skipped)} of {len(files)} images could not be read and were skipped: {names}')
 
 
-def predict_video(reader: VideoReader, predictor: Predictor, results: Results, *, log: Callable[[str], None]) -> None:
+def predict_video(reader: VideoReader, predictor: BasePredictor, results: Results, *,
+                  log: Callable[[str], None]) -> None:
     """Predicts each frame, and writes a video of the same name with the predictions drawn (MPEG-4, no sound).
 
     Raises:

@@ -9,6 +9,7 @@ from mmseg.models.decode_heads import uper_head
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from mae_backbone.core.exporting import is_exporting
 from mae_backbone.registry import MODELS
 
 
@@ -77,6 +78,17 @@ def convolve_enlarged(maps: Sequence[Tensor], weight: Tensor, *, align_corners: 
 
 def _enlarge_and_shift(before: int, after: int, like: Tensor, align_corners: bool) -> Tensor:
     """Returns matrices (3, before, after) that interpolate a line of pixels and shift it by 1, 0, -1, zero-padded."""
+    if is_exporting():
+        return _hat_functions(before, after, like, align_corners)
     pixels = torch.eye(before, device=like.device, dtype=torch.double)
     enlarge = F.interpolate(pixels[None], size=after, mode='linear', align_corners=align_corners)[0]
     return F.pad(enlarge, (1, 1)).unfold(1, after, 1).movedim(1, 0).to(like.dtype)
+
+
+def _hat_functions(before: int, after: int, like: Tensor, align_corners: bool) -> Tensor:
+    """The matrices of `_enlarge_and_shift` in closed form, with operators that exist for sizes that are not known."""
+    place = torch.arange(after, device=like.device) + torch.arange(-1, 2, device=like.device)[:, None]  # (3, after)
+    inside, place = (place >= 0) & (place < after), place.double()
+    source = place * (before - 1) / (after - 1) if align_corners else (place + 0.5) * before / after - 0.5
+    distance = source.clamp(0, before - 1)[:, None] - torch.arange(before, device=like.device)[:, None]
+    return ((1 - distance.abs()).clamp(min=0) * inside[:, None]).to(like.dtype)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SCOPE = 'mae_backbone::'
-_CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.bin', '.pkl', '.safetensors')
+_CHECKPOINTS = ('.pth', '.pt', '.ckpt', '.bin', '.pkl', '.safetensors', '.onnx')
 
 
 def configs_root() -> Path:

@@ -106,8 +106,9 @@ class Description:
 
     def read_decoding(self) -> Decoding:
         """How image files are decoded."""
-        return Decoding(**{key: tuple(value) if isinstance(value, list) else value
-                           for key, value in self.decoding.items()}).check()
+        options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                   for key, value in self.decoding.items()}
+        return Decoding(**options).check()
 
     def _checked(self) -> 'Description':
         _check(self.task in TASKS, 'task', self.task)

@@ -1,0 +1,261 @@
+"""Predictors that run exported files on onnxruntime: a classifier and a segmenter."""
+import copy
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.prediction import chunked_logits
+from mae_backbone.prediction.base import BasePredictor, Prediction, labels_array
+from mae_backbone.prediction.onnx.description import MAX_SIDE, Description
+from mae_backbone.prediction.onnx.prepare import padding, prepare_function
+from mae_backbone.prediction.onnx.session import OnnxSession
+from mae_backbone.prediction.tiles import Tile, grid, square_grid
+
+Self = TypeVar('Self', bound='OnnxPredictor')
+
+
+class OnnxPredictor(BasePredictor):
+    """Predictor of an exported file.
+
+    Several threads may use a predictor at once.
+
+    Args:
+        session: of the file.
+        description: of the file.
+
+    Raises:
+        CheckpointError: the file does not say how images are prepared for it.
+    """
+
+    def __init__(self, session: OnnxSession, description: Description) -> None:
+        self.session, self.description = session, description
+        self.task, self.classes, self.colors = description.task, description.names, description.colors
+        self.class_ids = [one.id for one in description.classes]
+        self.decoding = description.read_decoding()
+        self.threshold, self.tile, self.overlap = 0.3, None, 0.2
+        if not self.classes:
+            raise CheckpointError(f'{session.path} names no classes: export the model again')
+        try:
+            self.prepare = prepare_function(description)
+        except ValueError as error:
+            raise CheckpointError(f'{session.path} predicts no image files ({error}): prepare inputs yourself, and run '
+                                  'it with onnxruntime') from error
+
+    def with_options(self: Self, *, threshold: float = 0.3, tile: int | None = None, overlap: float = 0.2,
+                     tta: bool = False) -> Self:
+        """Returns a predictor with the same session and other options.
+
+        Raises:
+            ValueError: test-time augmentation, which an exported file does not have, or tiles out of range.
+        """
+        if tta:
+            raise ValueError('test-time augmentation is in the config of the training, not in an exported file: leave '
+                             'it out, or predict with the checkpoint')
+        if tile is not None:
+            self._check_tiles(tile, overlap)
+        other = copy.copy(self)
+        other.threshold, other.tile, other.overlap = threshold, tile, overlap
+        return other
+
+    def _check_tiles(self, tile: int, overlap: float) -> None:
+        square_grid((1, 1), tile, overlap)
+
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """images (H, W, 3) uint8 RGB of any sizes -> the prediction of each."""
+        return [self.predict_one(image) for image in images]
+
+    @abstractmethod
+    def predict_one(self, image: np.ndarray) -> Prediction:
+        """image (H, W, 3) uint8 RGB -> its prediction."""
+
+    def normalize(self, pixels: np.ndarray) -> np.ndarray:
+        """pixels (H, W, 3) uint8 RGB -> (3, H, W) as the file takes them: float32, or bytes."""
+        return normalize(self.description, pixels)
+
+    def run(self, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """inputs (C, H, W) -> for each its outputs, without the axis of the batch. Equal sizes are computed together.
+
+        Raises:
+            CheckpointError: the size of an input does not fit the file.
+        """
+        return run_batches(self.session, self.description, inputs)
+
+
+class OnnxClassifierPredictor(OnnxPredictor):
+    """Classifier: scores (num_classes,) of each image."""
+
+    def _check_tiles(self, tile: int, overlap: float) -> None:
+        raise ValueError('--tile is for detectors and segmenters: a classifier looks at the whole image, leave it out')
+
+    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """images (H, W, 3) uint8 RGB of any sizes -> scores (num_classes,) float32 of each."""
+        outputs = self.run([self.normalize(self.prepare(image)) for image in images])
+        return [self._scores(first) for first, *_ in outputs]
+
+    def predict_one(self, image: np.ndarray) -> Prediction:
+        """image (H, W, 3) uint8 RGB -> scores (num_classes,) float32."""
+        return self.predict_batch([image])[0]
+
+    def _scores(self, output: np.ndarray) -> np.ndarray:
+        _check_shape(self.session, output, (len(self.classes),))
+        scores = torch.from_numpy(output)
+        return (scores if self.description.activation == 'softmax' else scores.softmax(0)).numpy()
+
+
+class OnnxSegmenterPredictor(OnnxPredictor):
+    """Segmenter: labels (H, W) of each image.
+
+    Logits are averaged and resized outside of the file where PyTorch's prediction does so: in windows of the test mode
+    'slide', in tiles, and if the test pipeline resizes images.
+    """
+
+    def __init__(self, session: OnnxSession, description: Description) -> None:
+        super().__init__(session, description)
+        settings = description.settings
+        self.align_corners = bool(settings.get('align_corners'))
+        threshold, slide = settings.get('threshold'), settings.get('slide')
+        self.logit_threshold = None if threshold is None else float(threshold)
+        self.smallest = int(settings.get('pads_to', 1))
+        self.slide = None if slide is None else (_pair(slide['crop']), _pair(slide['stride']))
+
+    def predict_one(self, image: np.ndarray) -> Prediction:
+        """image (H, W, 3) uint8 RGB -> labels (H, W)."""
+        if self.description.activation == 'argmax':
+            return labels_array(self._classes(image), len(self.classes))
+        if self.tile is None:
+            logits = self._logits(image)
+            chunks = chunked_logits.resize(chunked_logits.split_rows(logits), (logits.shape[1], logits.shape[2]),
+                                           (image.shape[0], image.shape[1]), align_corners=self.align_corners)
+        else:
+            tiles = square_grid((image.shape[0], image.shape[1]), self.tile, self.overlap)
+            chunks = chunked_logits.average_tiles(tiles, image.shape[1],
+                                                  lambda tile: self._tile_logits(image[tile.slices]))
+        labels = chunked_logits.predict_labels(chunks, threshold=self.logit_threshold).numpy()
+        return labels_array(labels, len(self.classes))
+
+    def _tile_logits(self, image: np.ndarray) -> Tensor:
+        """image (H, W, 3) -> logits (C, H, W)."""
+        logits = self._logits(image)
+        size = (image.shape[0], image.shape[1])
+        return torch.cat(list(chunked_logits.resize(
+            chunked_logits.split_rows(logits), (logits.shape[1], logits.shape[2]), size,
+            align_corners=self.align_corners)), dim=1)
+
+    def _classes(self, image: np.ndarray) -> np.ndarray:
+        """image (H, W, 3) -> classes (H, W) that the file itself returns."""
+        prepared = self.prepare(image)
+        if self.tile is not None or self.slide is not None or prepared.shape != image.shape:
+            raise ValueError(f'{self.session.path} returns classes, but its logits would have to be averaged or '
+                             'resized for this image: export the model without --argmax')
+        height, width = prepared.shape[:2]
+        return self.run([self._padded(prepared)])[0][0][:height, :width]
+
+    def _logits(self, image: np.ndarray) -> Tensor:
+        """image (H, W, 3) -> logits (C, H', W') at the size of the test pipeline."""
+        prepared = self.prepare(image)
+        height, width = prepared.shape[:2]
+        inputs = self._padded(prepared)
+        if self.slide is None:
+            logits = self._window_logits(inputs)
+        else:
+            (crop, stride), size = self.slide, (inputs.shape[1], inputs.shape[2])
+
+            def logits_of(tile: Tile) -> Tensor:
+                rows, columns = tile.slices
+                return self._window_logits(inputs[:, rows, columns])
+            logits = torch.cat(list(chunked_logits.average_tiles(grid(size, crop, stride), size[1], logits_of)), dim=1)
+        return logits[:, :height, :width]
+
+    def _padded(self, prepared: np.ndarray) -> np.ndarray:
+        """prepared (H, W, 3) -> input (3, H', W') of the file, padded as the preprocessor of the training does."""
+        height, width = prepared.shape[:2]
+        bottom, right = padding(self.description, height, width)
+        value = (self.description.prepare.get('pad') or {}).get('value', 0)
+        return self._pad(self.normalize(prepared), bottom, right, value)
+
+    def _window_logits(self, inputs: np.ndarray) -> Tensor:
+        """inputs (3, H, W) -> logits (C, H, W)."""
+        height, width = inputs.shape[1:]
+        least = self.smallest
+        outputs, *_ = self.run([self._pad(inputs, max(least - height, 0), max(least - width, 0), 0)])[0]
+        number = 1 if self.logit_threshold is not None else len(self.classes)
+        _check_shape(self.session, outputs[:, :height, :width], (number, height, width))
+        logits = torch.from_numpy(outputs[:, :height, :width])
+        if self.description.activation == 'softmax':
+            logits = logits.logit() if self.logit_threshold is not None else logits.clamp_min(1e-38).log()
+        return logits
+
+    def _pad(self, inputs: np.ndarray, bottom: int, right: int, value: float) -> np.ndarray:
+        if not bottom and not right:
+            return inputs
+        if self.description.preprocessing:  # what is padded is normalized already in the training
+            height, width = inputs.shape[1:]
+            raise ValueError(f'an image of {height}x{width} pixels would have to be padded to {height + bottom}x'
+                             f'{width + right} after it is normalized, but {self.session.path} normalizes it inside: '
+                             'take images of multiples of this size, or export without --preprocessing')
+        return np.pad(inputs, ((0, 0), (0, bottom), (0, right)), constant_values=value)
+
+
+def normalize(description: Description, pixels: np.ndarray) -> np.ndarray:
+    """pixels (H, W, 3) uint8 RGB -> (3, H, W) as the file takes them: float32, or bytes."""
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    if description.preprocessing:
+        return planes
+    planes = (planes[::-1] if description.channels == 'BGR' else planes).astype(np.float32)
+    if description.mean:
+        mean, std = (np.float32(values)[:, None, None] for values in (description.mean, description.std))
+        planes = (planes - mean) / std
+    return np.ascontiguousarray(planes)
+
+
+def run_batches(session: OnnxSession, description: Description,
+                inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """inputs (C, H, W) -> for each the outputs of a file, without the axis of the batch.
+
+    Raises:
+        CheckpointError: the size of an input does not fit the file.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, one in enumerate(inputs):
+        _check_size(session, description, one.shape[1], one.shape[2])
+        groups.setdefault(one.shape, []).append(index)
+    results: list[Any] = [None] * len(inputs)
+    for indices in groups.values():
+        parts = [indices] if 'batch' in description.dynamic else [[index] for index in indices]
+        for part in parts:
+            outputs = session([np.stack([inputs[index] for index in part])])
+            for place, index in enumerate(part):
+                results[index] = [output[place] for output in outputs]
+    return results
+
+
+def _check_size(session: OnnxSession, description: Description, height: int, width: int) -> None:
+    """Raises CheckpointError if images of height x width pixels do not fit the file."""
+    if 'size' not in description.dynamic and not description.preprocessing:
+        if (height, width) != description.image_size:
+            expected = 'x'.join(map(str, description.image_size))
+            raise CheckpointError(f'{session.path} takes images of {expected} pixels only, this one is {height}x'
+                                  f'{width}: export the model with --dynamic batch,size, or pass --tile for a '
+                                  'segmenter')
+    elif 'size' in description.dynamic and (max(height, width) > MAX_SIDE or any(
+            side % description.multiple or side < description.minimum for side in (height, width))):
+        raise CheckpointError(f'{session.path} takes images whose sides are multiples of {description.multiple} '
+                              f'pixels, {description.minimum} to {MAX_SIDE}, this one is {height}x{width}')
+
+
+def _check_shape(session: OnnxSession, output: np.ndarray, shape: tuple[int, ...]) -> None:
+    if output.shape != shape or output.dtype != np.float32:
+        raise CheckpointError(f'{session.path} returns {output.dtype} of {output.shape}, its metadata promise float32 '
+                              f'of {shape}: export the model again')
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    if not (isinstance(value, list) and len(value) == 2 and all(type(side) is int and 0 < side <= MAX_SIDE
+                                                                for side in value)):
+        raise CheckpointError(f'the windows of the file are {str(value)[:60]}: export the model again')
+    return value[0], value[1]
