@@ -50,8 +50,9 @@ class Windows(NamedTuple):
         (h, w), (H, W), size, D = self.grid, self.padded_grid, self.size, tokens.shape[-1]
         place = torch.arange(H * W, device=tokens.device)  # in order of the windows, their rows and their columns
         window, inner = place // (size * size), place % (size * size)
-        rows = window // (W // size) * size + inner // size - self._before
-        columns = window % (W // size) * size + inner % size - self._before
+        row = window // (W // size)  # of the windows; ONNX has no remainder of a number that is not known
+        rows = row * size + inner // size - self._before
+        columns = (window - row * (W // size)) * size + inner % size - self._before
         inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
         index = torch.where(inside, rows * w + columns, h * w)
         last = (tokens.new_zeros(D) if padding is None else padding.to(tokens.dtype)).expand(tokens.shape[0], 1, D)
@@ -61,7 +62,8 @@ class Windows(NamedTuple):
         """`join` by an index."""
         (h, w), (H, W), size, D = self.grid, self.padded_grid, self.size, windows.shape[-1]
         place = torch.arange(h * w, device=windows.device)
-        rows, columns = place // w + self._before, place % w + self._before
+        row = place // w
+        rows, columns = row + self._before, place - row * w + self._before
         window = rows // size * (W // size) + columns // size
         return windows.reshape(-1, H * W, D)[:, (window * size + rows % size) * size + columns % size]
 

@@ -42,8 +42,9 @@ def segmenter_target(model: Segmenter, options: ExportOptions) -> ExportTarget:
     dynamic = _is_dynamic(options)
     # torch.export makes a special case of one pixel of the coarsest map.
     minimum = max(smallest, 2 * coarsest_stride(model, options)) if dynamic else patch
-    description = describe(model, options, task='segmentation', multiple=1 if dynamic else patch, minimum=minimum, dynamic=('batch', 'size'),
-                           settings=settings, prepare=pipeline_settings(model.config, net.data_preprocessor))
+    description = describe(model, options, task='segmentation', multiple=1 if dynamic else patch, minimum=minimum,
+                           dynamic=('batch', 'size'), settings=settings,
+                           prepare=pipeline_settings(model.config, net.data_preprocessor))
     axes = {0: 'batch', 2: 'height', 3: 'width'} if options.activation != 'argmax' else {
         0: 'batch', 1: 'height', 2: 'width'}
     names = (OUTPUT_NAMES[options.activation],)

@@ -1,5 +1,6 @@
 """torch.export: a target as a graph, and as a .pt2 file."""
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,9 +46,10 @@ def save(program: ExportedProgram, metadata: Mapping[str, str], path: Path) -> N
 
 
 def reason(error: BaseException) -> str:
-    """Type and first lines of an error of a library."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f'{type(error).__name__}: {" ".join(lines[:2])}'[:300]
+    """Type and cause of an error of a library, without colors. The exporter to ONNX lists the causes, the first last."""
+    lines = [line.strip() for line in re.sub(r'\x1b\[[\d;]*m', '', str(error)).splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith('<class ')]
+    return f'{type(error).__name__}: {causes[0] if causes else " ".join(lines[:2])}'[:300]
 
 
 def _dim(spec: Axis, dims: dict[Axis, object]) -> object:
