@@ -6,6 +6,7 @@ from timm.models import beit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mae_backbone.core.exporting import is_static
 from mae_backbone.core.relative_bias import bias_of
 
 
@@ -16,7 +17,7 @@ class AnySizeAttention(beit.Attention):
 
     def _get_rel_pos_bias(self) -> Tensor:
         """-> bias (1, heads, 1 + h*w, 1 + h*w)."""
-        if self.grid is None or self.grid == tuple(self.window_size):
+        if self.grid is None or (is_static(self.grid) and self.grid == tuple(self.window_size)):
             return super()._get_rel_pos_bias()
         return bias_of(self.relative_position_bias_table, self.window_size, self.grid, class_token=True)[None]
 
@@ -39,11 +40,11 @@ def beit_tokens(vit: beit.Beit, images: Tensor, indices: Sequence[int], *, norm:
     p = vit.patch_embed.patch_size[0]
     grid = (images.shape[2] // p, images.shape[3] // p)
     native = tuple(vit.patch_embed.grid_size)
-    if vit.pos_embed is not None and grid != native:
+    if vit.pos_embed is not None and not (is_static(grid) and grid == native):
         raise ValueError(f'images have {grid[0]}x{grid[1]} patches, but this BEiT has absolute positions for '
                          f'{native[0]}x{native[1]}: set image_size of the backbone to the size of the images')
     tokens = vit.patch_embed(images)
-    tokens = torch.cat([vit.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+    tokens = torch.cat([vit.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
     if vit.pos_embed is not None:
         tokens = tokens + vit.pos_embed
     tokens, outputs = vit.pos_drop(tokens), []
@@ -66,6 +67,6 @@ def _run(block: nn.Module, tokens: Tensor, grid: tuple[int, int], shared: Tensor
 
 def _shared_bias(vit: beit.Beit, grid: tuple[int, int]) -> Tensor | None:
     shared = vit.rel_pos_bias
-    if shared is None or grid == tuple(shared.window_size):
+    if shared is None or (is_static(grid) and grid == tuple(shared.window_size)):
         return None if shared is None else shared()
     return bias_of(shared.relative_position_bias_table, shared.window_size, grid, class_token=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from mae_backbone.export.target import Axis, ExportError, ExportTarget
@@ -26,8 +27,11 @@ def trace(target: ExportTarget) -> ExportedProgram:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
         try:
-            return torch.export.export(target.module, target.inputs, dynamic_shapes=shapes, strict=False,
-                                       prefer_deferred_runtime_asserts_over_guards=True)
+            program = torch.export.export(target.module, target.inputs, dynamic_shapes=shapes, strict=False,
+                                          prefer_deferred_runtime_asserts_over_guards=True)
+            # What torch could not prove for all sizes it checks when the graph runs, and ONNX does not.
+            program.module()(*_smallest(target))
+            return program
         except Exception as error:  # of torch.export, dynamo or the module
             axes = sorted({spec.name for axes in target.dynamic.values() for spec in axes.values()})
             raise ExportError(f'torch.export cannot record the model with the dynamic axes {", ".join(axes) or "none"} '
@@ -46,10 +50,21 @@ def save(program: ExportedProgram, metadata: Mapping[str, str], path: Path) -> N
 
 
 def reason(error: BaseException) -> str:
-    """Type and cause of an error of a library, without colors. The exporter to ONNX lists the causes, the first last."""
+    """Type and cause of an error of a library, without colors. torch.onnx lists all causes, the first one on top."""
     lines = [line.strip() for line in re.sub(r'\x1b\[[\d;]*m', '', str(error)).splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith('<class ')]
     return f'{type(error).__name__}: {causes[0] if causes else " ".join(lines[:2])}'[:300]
+
+
+def _smallest(target: ExportTarget) -> list[Tensor]:
+    """Inputs whose dynamic sizes are the smallest ones; the batch stays."""
+    inputs = []
+    for name, example in zip(target.input_names, target.inputs, strict=True):
+        sizes = {axis: spec.minimum for axis, spec in target.dynamic.get(name, {}).items() if spec.name != 'batch'}
+        for axis, size in sizes.items():
+            example = example.narrow(axis, 0, min(size, example.shape[axis]))
+        inputs.append(example)
+    return inputs
 
 
 def _dim(spec: Axis, dims: dict[Axis, object]) -> object:

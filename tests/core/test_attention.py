@@ -173,3 +173,15 @@ def test_rows_of_a_bias_are_aligned_and_their_numbers_kept():
     assert torch.equal(attention.aligned(bias), bias)
     assert all(stride % 16 == 0 for stride in attention.aligned(bias).stride()[:-1])
     assert attention.aligned(torch.randn(2, 64, 64)).is_contiguous()
+
+
+@pytest.mark.parametrize('options', [dict(table_size=(3, 4)), dict(table_size=(5, 2)), dict(bias_size=(3, 4))])
+def test_attention_of_an_exported_graph_is_the_same(monkeypatch: pytest.MonkeyPatch, options: dict):
+    layer, tokens = Attention(8, heads=2, **options).double(), torch.randn(2, 12, 8, dtype=torch.double)
+    for name, parameter in layer.named_parameters():
+        if name.startswith('rel'):
+            nn.init.normal_(parameter)
+    with torch.no_grad():
+        expected = layer(tokens, (3, 4))
+        monkeypatch.setattr(attention, 'is_exporting', lambda: True)
+        assert_close(layer(tokens, (3, 4)), expected, atol=1e-12, rtol=0)

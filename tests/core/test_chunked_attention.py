@@ -74,3 +74,9 @@ def test_nonfinite_loss_gives_nonfinite_gradients():
         given['v'][0, 0, 0, 0] = float('nan')
     chunked_attention(**given).sum().backward()
     assert given['q'].grad.isnan().any()
+
+
+def test_chunks_are_counted_as_round_does():
+    for a in range(1, 200):
+        for b in range(1, 40):
+            assert module._rounded(a, b) == round(a / b)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.core import relative_bias
 from mae_backbone.core.attention import Attention
 from mae_backbone.core.relative_bias import bias_of, bias_table, resized
 from mae_backbone.core.vit import ViT
@@ -211,3 +212,13 @@ def test_layer_ids_of_tables():
     """In a block that of the block; shared after all of them, as in BEiT's code."""
     assert layer_id('blocks.1.attn.relative_position_bias_table', depth=3, prefix='') == 2
     assert layer_id('rel_pos_bias.relative_position_bias_table', depth=3, prefix='') == 4
+
+
+@pytest.mark.parametrize('class_token', [False, True])
+@pytest.mark.parametrize('grid', [(3, 4), (5, 2), (1, 6)])
+def test_bias_of_an_exported_graph_is_the_same(monkeypatch: pytest.MonkeyPatch, grid: tuple[int, int],
+                                               class_token: bool):
+    table = torch.randn_like(bias_table((3, 4), 2))
+    expected = bias_of(table, (3, 4), grid, class_token=class_token)
+    monkeypatch.setattr(relative_bias, 'is_exporting', lambda: True)
+    assert torch.equal(bias_of(table, (3, 4), grid, class_token=class_token), expected)

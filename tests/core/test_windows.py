@@ -48,3 +48,13 @@ def test_shifted_windows_are_rectangles_cut_elsewhere(grid: tuple[int, int], shi
         found = windows[number].reshape(size, size, 8)[max(-top, 0):, max(-left, 0):]
         assert torch.equal(found[:wanted.shape[0], :wanted.shape[1]], wanted)
         assert windows[number].count_nonzero() == wanted.count_nonzero()
+
+
+@pytest.mark.parametrize('shift', [0, 1, 2])
+@pytest.mark.parametrize(('grid', 'size'), [((4, 6), 2), ((5, 7), 3), ((2, 2), 3), ((1, 4), 4), ((9, 3), 3)])
+def test_windows_of_an_exported_graph_equal_those_of_slices(grid: tuple[int, int], size: int, shift: int):
+    windows, tokens = Windows(grid, size, shift), torch.randn(2, grid[0] * grid[1], 3)
+    for padding in (None, torch.tensor([7.0, 8.0, 9.0])):
+        split = windows.split(tokens, padding)
+        assert torch.equal(windows._gather_windows(tokens, padding), split)
+        assert torch.equal(windows._gather_tokens(split), tokens)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmseg.models.decode_heads import uper_head
 from mmseg.models.utils import resize
 
-from mae_backbone.segmentation.uper_head import UPerHead, convolve_enlarged
+from mae_backbone.segmentation.uper_head import UPerHead, _enlarge_and_shift, _hat_functions, convolve_enlarged
 
 pytestmark = pytest.mark.filterwarnings('ignore:When align_corners=True')  # from mmseg, for sizes other than 2^n + 1
 
@@ -59,3 +59,11 @@ def test_zero_padding_follows_the_enlargement():
                           for feature_map in maps], dim=1)
     torch.testing.assert_close(convolve_enlarged(maps, weight, align_corners=False),
                                F.conv2d(enlarged, weight, padding=1))
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize(('before', 'after'), [(4, 16), (5, 5), (7, 13), (1, 4), (8, 3)])
+def test_matrices_of_an_exported_graph_are_the_same(before: int, after: int, align_corners: bool):
+    like = torch.zeros(1, dtype=torch.double)
+    expected = _enlarge_and_shift(before, after, like, align_corners)
+    torch.testing.assert_close(_hat_functions(before, after, like, align_corners), expected, atol=1e-12, rtol=0)

@@ -244,8 +244,9 @@ def _check_size(session: OnnxSession, description: Description, height: int, wid
                                   'segmenter')
     elif 'size' in description.dynamic and (max(height, width) > MAX_SIDE or any(
             side % description.multiple or side < description.minimum for side in (height, width))):
-        raise CheckpointError(f'{session.path} takes images whose sides are multiples of {description.multiple} '
-                              f'pixels, {description.minimum} to {MAX_SIDE}, this one is {height}x{width}')
+        multiples = f'multiples of {description.multiple} pixels, ' if description.multiple > 1 else ''
+        raise CheckpointError(f'{session.path} takes images with sides of {multiples}{description.minimum} to '
+                              f'{MAX_SIDE} pixels, this one is {height}x{width}')
 
 
 def _check_shape(session: OnnxSession, output: np.ndarray, shape: tuple[int, ...]) -> None:

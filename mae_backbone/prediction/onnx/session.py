@@ -24,7 +24,6 @@ class OnnxSession:
     Attributes:
         metadata: of the file.
         input_names, output_names: in the order of the file.
-        shapes: of the inputs by name, with a string for each dynamic axis.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -45,14 +44,13 @@ class OnnxSession:
         try:
             self._session: Any = onnxruntime.InferenceSession(str(self.path), options,
                                                               providers=_providers(device, onnxruntime))
+            self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         except _damaged() as error:
             raise CheckpointError(f'{self.path} cannot be run by onnxruntime {onnxruntime.__version__} '
                                   f'({_first_line(error)}): export the model again') from error
-        self.metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.input_names = tuple(one.name for one in self._session.get_inputs())
-        self.output_names = tuple(one.name for one in self._session.get_outputs())
-        self.shapes = {one.name: tuple(one.shape) for one in self._session.get_inputs()}
-        self.types = {one.name: str(one.type) for one in self._session.get_inputs()}
+        self.input_names = tuple(one.name for one in inputs)
+        self.output_names = tuple(one.name for one in outputs)
 
     def __call__(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Computes the outputs.

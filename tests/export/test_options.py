@@ -1,0 +1,34 @@
+"""Options of an export are read from words and numbers, and others are refused."""
+from pathlib import Path
+
+import pytest
+
+import mae_backbone
+from mae_backbone.export.options import read_dynamic, read_size
+
+
+def test_dynamic_axes_are_named():
+    assert read_dynamic(None) is None
+    assert read_dynamic('size, batch') == read_dynamic(['batch', 'size']) == ('batch', 'size')
+    assert read_dynamic('none') == read_dynamic('') == ()
+    with pytest.raises(ValueError, match="dynamic=batch,depth: expected 'batch'"):
+        read_dynamic('batch,depth')
+
+
+def test_sizes_are_one_or_two_numbers():
+    assert read_size(None) is None
+    assert read_size(512) == read_size('512') == read_size((512, 512)) == (512, 512)
+    assert read_size('512,768') == (512, 768)
+    for wrong in ('a', '0', '1,2,3', -4, [], '1.5'):
+        with pytest.raises(ValueError, match='expected a number of pixels'):
+            read_size(wrong)
+
+
+@pytest.mark.parametrize(('out', 'options', 'error', 'message'), [
+    ('a.tflite', {}, ValueError, 'ends in .onnx or .pt2'), ('missing/a.onnx', {}, FileNotFoundError, 'missing'),
+    ('a.onnx', dict(part='neck'), ValueError, "part='neck', expected one of model"),
+    ('a.onnx', dict(softmax=True, argmax=True), ValueError, 'choose one'),
+    ('a.onnx', {}, FileNotFoundError, 'checkpoint .*none.pth does not exist')])
+def test_wrong_options_are_refused_first(tmp_path: Path, out: str, options: dict, error: type, message: str):
+    with pytest.raises(error, match=message):
+        mae_backbone.export(tmp_path / 'none.pth', tmp_path / out, **options)
