@@ -7,9 +7,10 @@ from typing import NamedTuple
 from mmengine.config import Config
 
 from mae_backbone.formats.coco import CocoFormat
-from mae_backbone.formats.dataset_spec import SPLITS, DatasetSpec, dicts_in
+from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
 from mae_backbone.formats.layouts.labeled_set import LabeledSet
+from mae_backbone.formats.layouts.map_pairs import find_map_pairs
 from mae_backbone.formats.layouts.registry import find_layout
 from mae_backbone.formats.layouts.splits import make_validation
 
@@ -29,6 +30,11 @@ def is_missing(spec: DatasetSpec) -> bool:
     return is_written(spec.annotations) or not os.path.isfile(spec.annotations)
 
 
+def is_odd(spec: DatasetSpec) -> bool:
+    """Whether the config's own files cannot be read as they are."""
+    return False
+
+
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
     """Makes data sets of a folder, and the evaluators of their splits, read COCO files in the cache.
 
@@ -36,10 +42,14 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     layout is not recognized.
 
     Raises:
-        DataError: the labels cannot be read.
+        DataError: the labels cannot be read, or are label maps.
     """
     layout = find_layout(root)
     if layout is None:
+        if has_maps(root):
+            raise DataError(f'{root} has label maps, which configs of segmentation read, such as '
+                            f'upernet_vit-micro_camvid. To detect their regions: mae-backbone import {root} DST --to '
+                            'coco')
         return []
     cached = cache(layout.read(Path(root)), pattern=pattern)
     lines = list(cached.lines)
@@ -76,6 +86,14 @@ def cache(labeled: LabeledSet, *, pattern: str = '') -> CachedSet:
     with_labels = {image.split for image in labeled.images if image.objects}
     return CachedSet(folder, {split: file for split, file in files.items() if split != 'test' or 'test' in with_labels},
                      lines)
+
+
+def has_maps(root: str) -> bool:
+    """Whether a folder seems to have label maps."""
+    try:
+        return find_map_pairs(Path(root)) is not None
+    except DataError:
+        return False
 
 
 def _evaluators(cfg: Config, split: str) -> Iterator[dict]:

@@ -6,10 +6,11 @@ from mmengine.config import Config
 
 from mae_backbone.data.labeled import layout
 from mae_backbone.formats.class_folders import ClassFolders
-from mae_backbone.formats.dataset_spec import SPLITS, DatasetSpec
+from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec
 from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
 from mae_backbone.formats.layouts.class_lists import ClassSet, check_classes, find_class_images
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, LabeledImage, LabeledObject, LabeledSet
+from mae_backbone.formats.layouts.registry import find_layout
 from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
 
 FORMAT = ClassFolders
@@ -22,13 +23,23 @@ def is_missing(spec: DatasetSpec) -> bool:
         not Path(spec.root, split).is_dir())
 
 
+def is_odd(spec: DatasetSpec) -> bool:
+    """Whether the config's own files cannot be read as they are."""
+    return False
+
+
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
     """Makes data sets of a folder read lists in the cache. Returns lines for the plan; none if no images are found.
 
     Raises:
-        DataError: the lists cannot be read.
+        DataError: the lists cannot be read, or the labels are boxes.
     """
-    found = find_class_images(Path(root))
+    layout = find_layout(root)
+    found = find_class_images(Path(root)) if layout is None else None
+    if layout:
+        raise DataError(f'{root} has labels in the layout of {layout.name}, which configs of detection read, such as '
+                        f'faster-rcnn_vit-micro_nuclei. For a class of each image: mae-backbone import {root} DST '
+                        '--to folders')
     if found is None:
         return []
     made = split_images(found, pattern=pattern)

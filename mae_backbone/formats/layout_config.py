@@ -22,8 +22,8 @@ def read_layouts(cfg: Config, *, complete: bool = False) -> list[str]:
     Args:
         cfg: config of MMEngine's Runner, changed in place. Its key `group_pattern` is a regular expression that groups
             images if a validation split has to be made.
-        complete: whether folders that have training data as the config expects, but no validation data, get a
-            validation split too.
+        complete: whether folders whose training data are where the config expects them are read in this way too, if
+            they have no validation data, or images with several suffixes.
 
     Returns:
         Lines for the plan.
@@ -38,7 +38,7 @@ def read_layouts(cfg: Config, *, complete: bool = False) -> list[str]:
                        for split in {spec.split for spec in specs}}
             # A folder with validation data but without training data can be tested.
             needed = missing.get('val', missing.get('test', missing.get('train')))
-            if needed and (complete or all(missing.values())):
+            if (needed and (complete or all(missing.values()))) or (complete and any(map(kind.is_odd, specs))):
                 lines += kind.use(cfg, root, specs, pattern)
     # Of a checkpoint that is tested, the pattern is the one of its training.
     if pattern and cfg.get('train_dataloader') and not any(line.startswith('split:') for line in lines):

@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
+from mae_backbone.data.files import ImageWalk
 from mae_backbone.data.label_colors import IGNORED, LabelColors, hex_color
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.label_map_files import image_label_pairs, open_label_map, read_colors
@@ -15,6 +16,7 @@ from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledObject, LabeledSet
 from mae_backbone.formats.layouts.map_pairs import MapSet, find_map_pairs
+from mae_backbone.formats.layouts.registry import find_layout
 from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
 from mae_backbone.utils.atomic_write import atomic_path
 
@@ -25,6 +27,14 @@ def is_missing(spec: DatasetSpec) -> bool:
     """Whether the config's own folders of images and label maps are not there."""
     return is_written(spec.annotations) or not all(os.path.isdir(spec.folder(key))
                                                    for key in ('img_path', 'seg_map_path'))
+
+
+def is_odd(spec: DatasetSpec) -> bool:
+    """Whether the config's own folder has images with another suffix than the config names."""
+    folder = spec.folder('img_path')
+    if is_written(spec.annotations) or not os.path.isdir(folder):
+        return False
+    return any(not name.endswith(str(spec.option('img_suffix'))) for name in ImageWalk(folder))
 
 
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
@@ -39,13 +49,20 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
         if not is_missing(spec):
             try:
                 image_label_pairs(spec)
-            except DataError:  # reported by the check of the data set
-                return []
+            except DataError:
+                if not is_odd(spec):
+                    return []  # reported by the check of the data set
             if not os.path.isfile(os.path.join(root, 'classes.txt')):
                 return []  # the config names the classes
     found = find_map_pairs(Path(root))
     if found is None:
+        if layout := find_layout(root):
+            raise DataError(f'{root} has labels in the layout of {layout.name}, which configs of detection read, such '
+                            'as faster-rcnn_vit-micro_nuclei. To draw its polygons into label maps: mae-backbone '
+                            f'import {root} DST --to labelmaps')
         return []
+    if found.left_out['images without a label map'] and any(not is_missing(spec) for spec in specs):
+        return []  # reported by the check of the data set
     import_module('mae_backbone.segmentation')  # registers ListedSegDataset
     made = split_pairs(found, pattern=pattern)
     lines = found.lines()

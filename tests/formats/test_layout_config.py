@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.commands import run_command
-from helpers.small_sets import label_map_config, write_image, write_label_maps
+from helpers.layouts import write_voc
+from helpers.small_sets import coco_config, label_map_config, write_image, write_label_maps
 from mmengine.config import Config
 from PIL import Image
 
 from mae_backbone.formats.check import check_data
+from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layout_config import read_layouts, write_made_split
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.planning.adapt_config import adapt_classes
@@ -74,6 +76,29 @@ def test_data_as_the_config_expects_get_a_missing_validation_split_from_commands
     assert any('1 of 3 images are held out' in line for line in lines)
     (tmp_path / 'annotations/training/a.png').unlink()
     assert read_layouts(label_map_config(tmp_path), complete=True) == []  # the check names the fault
+
+
+def test_images_with_several_suffixes_are_read(tmp_path: Path) -> None:
+    for split in ('training', 'validation'):
+        write_label_maps(tmp_path, split)
+    (tmp_path / 'images/training/a.jpg').rename(tmp_path / 'images/training/a.PNG')
+    cfg = label_map_config(tmp_path)
+    assert read_layouts(cfg) == []
+    adapt_classes(cfg, complete=True)
+    train, = formats_in(cfg, ['train'])
+    assert sorted(Path(path).name for path in train.images()) == ['a.PNG', 'b.jpg', 'c.jpg']
+    (tmp_path / 'annotations/training/b.png').unlink()
+    assert read_layouts(label_map_config(tmp_path), complete=True) == []  # the check names the fault
+
+
+@pytest.mark.parametrize(('config', 'write', 'message'), [
+    (label_map_config, write_voc, 'in the layout of Pascal VOC, which configs of detection read'),
+    (class_config, write_voc, 'in the layout of Pascal VOC, which configs of detection read'),
+    (coco_config, lambda root: write_masks(root, (0, 1)), 'has label maps, which configs of segmentation read')])
+def test_data_of_another_task_name_the_config(tmp_path: Path, config, write, message: str) -> None:
+    write(tmp_path)
+    with pytest.raises(DataError, match=message):
+        read_layouts(config(tmp_path))
 
 
 def test_class_folders_without_splits_become_lists(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def stated_size(stored: StoredSize, stated: tuple[float, float] | None, place: s
     Raises:
         DataError: the labels were made for an image of another size.
     """
-    if stated is None or min(stated) <= 0:
+    if stated is None or not 1 <= min(stated) <= max(stated) < 2**31:
         return stored.upright
     size = int(stated[0]), int(stated[1])
     if size in (stored.upright, (stored.width, stored.height)):

@@ -27,6 +27,8 @@ from mae_backbone.formats.layouts.labeled_set import (
 from mae_backbone.formats.layouts.layout import Layout, first_files
 from mae_backbone.formats.messages import first_few
 
+# Places of label files in a folder without data.yaml.
+_LABEL_FILES = ('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt', '*.txt', '*/*.txt')
 _SLACK = 0.01  # beyond 0..1 by which rounded coordinates may lie, as ultralytics allows
 
 
@@ -44,8 +46,8 @@ def detect(root: Path) -> bool:
     if any(re.search(r'^names\s*:', peek(path), re.M) and re.search(r'^(train|val|test|nc|path)\s*:', peek(path), re.M)
            for path in _yaml_files(root)):
         return True
-    texts = [*first_files(root, '**/labels/**/*.txt'), *first_files(root, '*.txt')]
-    return any(_is_label(line) for path in texts for line in peek(path).splitlines()[:1])
+    return any(_is_label(line) for pattern in _LABEL_FILES for path in first_files(root, pattern)
+               for line in peek(path).splitlines()[:1])
 
 
 def read(root: Path) -> LabeledSet:
@@ -65,7 +67,7 @@ def read(root: Path) -> LabeledSet:
     parsed = {image: _objects(root, image, sizes[image], data, left_out, notes, used) for image in split_of}
     _refuse_oriented(root, parsed, sizes)
     known = {os.path.relpath(path, root) for path in used}
-    for path in root.glob('**/labels/**/*.txt'):
+    for path in sorted(root.glob('**/labels/**/*.txt')):
         if path.relative_to(root).as_posix() not in known and path.name != 'classes.txt':
             left_out.add('label files without an image', path.relative_to(root).as_posix())
     names = data.names or [f'class {number}' for number in range(
@@ -113,7 +115,7 @@ def _read_data(root: Path, notes: Findings) -> _Data:
 def _names(path: Path, content: dict[str, Any]) -> list[str]:
     names = content.get('names')
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             raise DataError(f'{path}: the keys of names are {first_few(names)}, expected 0 to {len(names) - 1} without '
                             'gaps')
         names = [names[number] for number in range(len(names))]

@@ -23,9 +23,7 @@ def write_coco(labeled: LabeledSet, to: Destination) -> list[str]:
             entry['file_name'] = names[source]
             to.place(source, f'{split}/{names[source]}')
         to.write(f'annotations/instances_{split}.json', json.dumps(content, ensure_ascii=False))
-    has_masks = any(item.segmentation is not None for image in labeled.images for item in image.objects)
-    config = 'mask-rcnn_vit-micro_nuclei' if has_masks else 'faster-rcnn_vit-micro_nuclei'
-    return [f'mae-backbone check {config} --data-root {to.folder}']
+    return [_check_command(labeled, to)]
 
 
 def write_yolo(labeled: LabeledSet, to: Destination) -> list[str]:
@@ -42,7 +40,7 @@ def write_yolo(labeled: LabeledSet, to: Destination) -> list[str]:
     to.write('data.yaml', yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
     if labeled.category_ids and labeled.category_ids != list(range(len(labeled.names))):
         to.lost.add('ids of classes, which are numbered from 0', 'data.yaml')
-    return [f'data.yaml: {to.folder / "data.yaml"}']
+    return [_check_command(labeled, to)]
 
 
 def _yolo_line(labeled: LabeledSet, image: LabeledImage, item: LabeledObject, to: Destination) -> str:
@@ -140,6 +138,12 @@ def _voc_xml(image: LabeledImage, name: str, to: Destination) -> str:
             SubElement(bounds, key).text = str(value)
     indent(root)
     return tostring(root, encoding='unicode') + '\n'
+
+
+def _check_command(labeled: LabeledSet, to: Destination) -> str:
+    has_masks = any(item.segmentation is not None for image in labeled.images for item in image.objects)
+    config = 'mask-rcnn_vit-micro_nuclei' if has_masks else 'faster-rcnn_vit-micro_nuclei'
+    return f'mae-backbone check {config} --data-root {to.folder}'
 
 
 def _by_split(labeled: LabeledSet) -> dict[str, list[LabeledImage]]:

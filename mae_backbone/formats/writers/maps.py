@@ -80,10 +80,7 @@ def _place(to: Destination, split: str, source: str, name: str, labels: np.ndarr
 
 def _finish(to: Destination, names: list[str]) -> list[str]:
     to.write('classes.txt', ''.join(f'{name}\n' for name in names))
-    suffixes = sorted({path.suffix for path in (to.folder / 'images').rglob('*') if path.suffix})
-    option = f' --cfg-options train_dataloader.dataset.img_suffix={suffixes[0]}' if suffixes != ['.jpg'] else ''
-    return [f'mae-backbone check upernet_vit-micro_camvid --data-root {to.folder}'
-            + (option if len(suffixes) == 1 else '')]
+    return [f'mae-backbone check upernet_vit-micro_camvid --data-root {to.folder}']
 
 
 def regions(found: MapSet) -> LabeledSet:
