@@ -7,6 +7,7 @@ examples:
   mae-backbone benchmark backbone --against detectron2 --peer-root DIR   the ViTDet backbone, against detectron2
   mae-backbone benchmark train CONFIG --against CONFIG   a training step of one config, against another
   mae-backbone benchmark loader --data-root DIR    decoding and cropping, against torchvision and PIL
+  mae-backbone benchmark flops CONFIG --against CONFIG   the arithmetic of two pretraining recipes, without running them
   mae-backbone benchmark features                  frozen features to disk, against bare forward passes
   mae-backbone benchmark gpu --json gpu.json       numbers, speed and memory of every path on this GPU, in 9 minutes
 """
@@ -96,6 +97,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_measurement(parser, rounds=5)
 
 
+def _add_flops(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('config', metavar='CONFIG', help='name or path of a pretraining config')
+    parser.add_argument('--against', metavar='CONFIG', required=True, help='another one')
+
+
 def _add_loader(parser: argparse.ArgumentParser) -> None:
     _add_peer(parser, 'loader')
     group = parser.add_argument_group('data')
@@ -174,6 +180,7 @@ _KINDS = {
     'backbone': ('the forward and backward pass of the ViTDet backbone', _add_backbone),
     'train': ('a training step of any two configs', _add_train),
     'loader': ('loading: from image files or shards to batches', _add_loader),
+    'flops': ('the FLOPs per image of two pretraining configs', _add_flops),
     'gpu': ('numbers, speed and memory of every path on a GPU; most checks need torch and timm only', _add_gpu),
     'features': ('feature extraction: from image files to features on disk', _add_features),
 }

@@ -25,7 +25,9 @@ class MAE(nn.Module):
             Ulyanov et al., 2016), for images whose absolute brightness carries no information (microscopes, radar).
         predict_ratio: fraction of the hidden patches that is decoded and counts in the loss, in (0, 1], drawn for each
             image. Less is faster: VideoMAE V2 (Wang et al., CVPR 2023) decodes half of them, CrossMAE (Fu et al., 2024)
-            a fraction too. The paper predicts all.
+            a fraction too. The paper predicts all. The choice is uniform, so that the loss is an unbiased estimate of
+            the mean over all hidden patches, for the same predictions. Predictions change a little: the hidden patches
+            attend to each other, and see fewer others.
 
     Raises:
         ValueError: the encoder has no class token, or an option is out of its range.

@@ -180,6 +180,40 @@ def test_predict_ratio_predicts_part_of_hidden_patches():
     assert all(picture.shape == images.shape for picture in model.reconstruct(images, mask))
 
 
+def test_a_predict_ratio_that_takes_all_hidden_patches_changes_no_bit():
+    model, images = tiny(), torch.randn(2, 3, 32, 32)
+    mask = fixed_mask(images, model)
+    results = []
+    for model.predict_ratio in (1.0, 0.999):  # 12 hidden patches, rounded up
+        model.zero_grad()
+        loss = model(images, mask)[0]
+        loss.backward()
+        results.append([loss, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def test_loss_of_part_of_the_patches_is_unbiased():
+    """If every hidden patch is chosen equally often, losses and gradients average to those of all patches.
+
+    Exactly, if the prediction of a patch does not depend on the others: here the decoder's attention adds nothing.
+    """
+    model, images = tiny().double(), torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    for block in model.decoder.decoder_blocks:
+        torch.nn.init.zeros_(block.attn.proj.weight)
+    mask = fixed_mask(images, model)
+    weights = torch.tensor([0.5, 1.5], dtype=torch.float64)
+
+    def loss_and_gradient(mask: Mask) -> tuple[torch.Tensor, torch.Tensor]:
+        loss = model(images, mask, weights=weights)[0]
+        return loss, torch.autograd.grad(loss, model.decoder.decoder_pred.weight)[0]
+    whole = loss_and_gradient(mask)
+    model.predict_ratio = 0.4  # 5 of 12
+    parts = [loss_and_gradient(mask._replace(ids_hidden=mask.ids_hidden.roll(k, 1))) for k in range(12)]
+    for value, chosen in zip(whole, zip(*parts, strict=True), strict=True):
+        assert_close(torch.stack(chosen).mean(0), value, atol=1e-6, rtol=1e-5)  # errors are summed in float32
+    assert len({loss.item() for loss, _ in parts}) == 12
+
+
 def test_first_hidden_patches_are_a_random_choice():
     counts = torch.zeros(16)
     for masking in (BlockMasking(0.5), GridMasking(0.5)):
