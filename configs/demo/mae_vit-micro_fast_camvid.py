@@ -8,9 +8,8 @@ Expect  not measured yet
 """
 _base_ = ['./mae_vit-micro_camvid.py']
 
-# The sources are in configs/_base_/models/mae-fast_vit-b.py and configs/_base_/schedules/mae-fast_800e.py. The sizes are
-# 5/7, 6/7 and all of the crop, rounded to patches of 8. The decoder has one block
-# already.
+# Sources: configs/_base_/models/mae-fast_vit-b.py and configs/_base_/schedules/mae-fast_800e.py. The sizes are
+# 5/7, 6/7 and all of the crop, rounded to patches of 8. The decoder has one block already.
 model = dict(predict_ratio=0.5)
 default_hooks = dict(
     image_sizes=dict(type='mae_backbone.ImageSizeHook', stages=[(0, 48), (1 / 3, 56), (2 / 3, 64)]))

@@ -8,7 +8,7 @@ Expect  not measured yet
 """
 _base_ = ['./mae_vit-micro_cifar10.py']
 
-# The sources are in configs/_base_/models/mae-fast_vit-b.py and configs/_base_/schedules/mae-fast_800e.py. The sizes are
+# Sources: configs/_base_/models/mae-fast_vit-b.py and configs/_base_/schedules/mae-fast_800e.py. The sizes are
 # 5/7, 6/7 and all of the image, rounded to patches of 4.
 model = dict(decoder_depth=1, predict_ratio=0.5)
 default_hooks = dict(
