@@ -7,13 +7,13 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from mae_backbone.cli.options import add_config_options, add_group_pattern, positive_int
+from mae_backbone.cli.options import add_config_options, add_group_pattern, add_reader, positive_int
 from mae_backbone.utils.cpu import available_cpus
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
-    add_config_options(parser)
+    add_reader(add_config_options(parser))
     group = parser.add_argument_group('check')
     group.add_argument('-o', '--out', default='samples.png', metavar='FILE',
                        help='image file for the samples (default: %(default)s)')
@@ -26,16 +26,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from mae_backbone.cli.config import adapt_classes, load_config
+    from mae_backbone.cli.config import adapt_classes, load_config, reader_lines
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.formats.check import check_data
     from mae_backbone.formats.dataset_spec import SPLITS, DataError, dataset_specs
     from mae_backbone.formats.registry import format_of
+    from mae_backbone.planning.bands import check_bands
     from mae_backbone.planning.report import samples, survey
     from mae_backbone.utils.image_grid import add_legend, save_picture, side_by_side
 
     cfg = load_config(args)
-    for line in adapt_classes(cfg):
+    lines = reader_lines(cfg, args)
+    check_bands(cfg)
+    for line in lines + adapt_classes(cfg):
         log_rank0(line)
     seen, problems, rows, colors = set(), [], [], {}
     for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:

@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 
 from mae_backbone.cli.check_settings import check_settings
 from mae_backbone.cli.errors import is_rank0
+from mae_backbone.cli.options import reader_config
 from mae_backbone.compat import quiet_logs
 from mae_backbone.utils.config_files import find_config, is_checkpoint
 
@@ -214,6 +215,18 @@ def adapt_classes(cfg: Config) -> list[str]:
     return adapt_config.adapt_classes(cfg, complete=True)
 
 
+def reader_lines(cfg: Config, args: argparse.Namespace) -> list[str]:
+    """Writes `--reader` into the config; returns lines for the plan.
+
+    Raises:
+        ValueError: the reader is unknown, or no image can be read.
+    """
+    if not args.reader:
+        return []
+    from mae_backbone.planning.bands import use_reader
+    return use_reader(cfg, reader_config(args.reader))
+
+
 def data_lines(cfg: Config, splits: list[str]) -> list[str]:
     """Adapts the config to the classes of the data and checks the data; returns lines for the plan.
 
@@ -221,6 +234,8 @@ def data_lines(cfg: Config, splits: list[str]) -> list[str]:
         ValueError: data that cannot be used.
     """
     from mae_backbone.formats.check import check_data
+    from mae_backbone.planning.bands import check_bands
+    check_bands(cfg)
     return [*adapt_classes(cfg), *check_data(cfg, splits=tuple(splits))]
 
 

@@ -5,9 +5,8 @@ examples:
   mae-backbone measure YOUR/IMAGES --reader mae_backbone.TiffReader channels=13 dtype=uint16
 """
 import argparse
-import ast
 
-from mae_backbone.cli.options import positive_int
+from mae_backbone.cli.options import add_reader, positive_int, reader_config
 
 _DEFAULT_READER = ['mae_backbone.ColorReader']
 
@@ -18,13 +17,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help='folder of images, list of files (.txt), shard (.tar) or folder of shards')
     parser.add_argument('--images', type=positive_int, default=2000, metavar='N',
                         help='number of images to read, evenly spaced (default: %(default)s)')
-    parser.add_argument('--reader', nargs='+', default=_DEFAULT_READER, metavar=('TYPE', 'KEY=VALUE'),
-                        help='reader of the files, as in the config (default: 8-bit color)')
+    add_reader(parser, _DEFAULT_READER)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    config: dict[str, object] = {'type': args.reader[0], **dict(map(_setting, args.reader[1:]))}
+    config = reader_config(args.reader)
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.data.mean_std import measure
     from mae_backbone.data.sources import open_source
@@ -46,13 +44,3 @@ def run(args: argparse.Namespace) -> None:
         settings = ', '.join(f'{key}={value!r}' for key, value in config.items())
         log_rank0(f'train_dataloader = dict(dataset=dict(reader=dict({settings})))')
 
-
-def _setting(text: str) -> tuple[str, object]:
-    """'channels=[3,2,1]' -> ('channels', [3, 2, 1]). A value that is not a Python literal is a string."""
-    key, equals, value = text.partition('=')
-    if not equals:
-        raise ValueError(f'--reader {text}: expected KEY=VALUE, such as channels=4')
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value

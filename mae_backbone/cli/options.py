@@ -1,15 +1,17 @@
 """Options that several commands have in common."""
 import argparse
+import ast
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """The config and what changes it; option names are mmdet's."""
+def add_config_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The config and what changes it; option names are mmdet's. Returns the group, for more options."""
     parser.add_argument('config', metavar='CONFIG',
                         help='name of a config, such as mask-rcnn_vitdet-b_100e_coco, or a path')
     group = parser.add_argument_group('config')
     group.add_argument('--data-root', metavar='DIR', help='your data, laid out as the head of the config says')
     group.add_argument('--cfg-options', nargs='+', action='extend', type=key_value, metavar='KEY=VALUE',
                        help='override settings of the config, such as train_dataloader.batch_size=8')
+    return group
 
 
 def add_group_pattern(group: argparse._ActionsContainer) -> None:
@@ -34,7 +36,7 @@ def add_launcher(parser: argparse._ActionsContainer) -> None:
 
 def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Adds the options of `pretrain` and `train`; returns the group of the training, for more options."""
-    add_config_options(parser)
+    add_reader(add_config_options(parser))
     group = parser.add_argument_group('run')
     add_work_dir(group)
     group.add_argument('--resume', nargs='?', const='auto', metavar='PATH|auto',
@@ -94,3 +96,26 @@ def positive_float(text: str) -> float:
     if not 0 < value < float('inf'):
         raise argparse.ArgumentTypeError(f'{text!r}: expected a number greater than 0')
     return value
+
+
+def add_reader(parser: argparse._ActionsContainer, default: list[str] | None = None) -> None:
+    """Adds the option of the reader of the images."""
+    parser.add_argument('--reader', nargs='+', default=default, metavar=('TYPE', 'KEY=VALUE'),
+                        help='reader of the images, such as mae_backbone.TiffReader channels=5 dtype=uint16 (default: '
+                             'color images; in a config: its reader)')
+
+
+def reader_config(words: list[str]) -> dict[str, object]:
+    """TYPE KEY=VALUE ... of `--reader` -> config of the reader."""
+    return {'type': words[0], **dict(map(_setting, words[1:]))}
+
+
+def _setting(text: str) -> tuple[str, object]:
+    """KEY=VALUE -> key and value; literals of Python are evaluated, anything else is a string."""
+    key, equals, value = text.partition('=')
+    if not equals:
+        raise ValueError(f'--reader {text}: expected KEY=VALUE, such as channels=4')
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value

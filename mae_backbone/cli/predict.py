@@ -42,6 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.checkpoints.published import read_checkpoint
     from mae_backbone.cli.config import adapt_classes, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.data.reading import reading_in, suffixes_of
     from mae_backbone.planning.adapt_config import take_classes
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.loading import from_config
@@ -52,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
         _run_onnx(args)
         return
     cfg = load_config(args, with_data=bool(args.data_root))
-    check_output(find_inputs(args.images), args.images, args.out)
+    reading = reading_in(cfg.get('test_dataloader') or {})
+    check_output(find_inputs(args.images, suffixes_of(reading)), args.images, args.out)
     names = checkpoint_classes(args.checkpoint)
     if args.data_root:
         adapt_classes(cfg)

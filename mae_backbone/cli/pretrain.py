@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     """Runs the command; returns the training loss."""
     from mmengine.model import is_model_wrapper
 
-    from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
+    from mae_backbone.cli.config import data_lines, load_config, locked_work_dir, reader_lines
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.run_plan import fit_memory, print_plan
     from mae_backbone.cli.training import last_checkpoint, prepare_training
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mae_backbone.engine.runner import Runner
 
     cfg = load_config(args)
-    lines = data_lines(cfg, ['train']) + prepare_training(cfg, args)
+    lines = reader_lines(cfg, args) + data_lines(cfg, ['train']) + prepare_training(cfg, args)
     with locked_work_dir(cfg.work_dir):
         runner = Runner.quietly_from_cfg(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, float]:
     """Runs the command; returns the metrics of the last validation and the training loss."""
     from mae_backbone.cli.best_checkpoint import keep_best
-    from mae_backbone.cli.config import data_lines, load_config, locked_work_dir
+    from mae_backbone.cli.config import data_lines, load_config, locked_work_dir, reader_lines
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.run_plan import fit_memory, print_plan
     from mae_backbone.cli.training import has_foreign_types, last_checkpoint, prepare_training
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
 
     cfg = load_config(args)
-    lines = data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args) + keep_best(cfg, args.patience)
+    lines = reader_lines(cfg, args) + data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args)
+    lines += keep_best(cfg, args.patience)
     if cfg.get('resume'):
         lines += match_classes(cfg, checkpoint_classes(cfg.load_from), cfg.load_from, splits=['train', 'val'])
     with locked_work_dir(cfg.work_dir):

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.config import load_config
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.data.files import list_images
+    from mae_backbone.data.reading import suffixes_of
     from mae_backbone.prediction.loading import from_config
     from mae_backbone.prediction.model import MaskedAutoencoder
     from mae_backbone.prediction.typed_results import draw_reconstructions
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f'{args.config} is not a pretraining config: pass the config of the checkpoint')
     model = from_config(cfg, read_checkpoint(args.checkpoint), Path(args.checkpoint))
     assert isinstance(model, MaskedAutoencoder)
-    files = list_images(args.image)[:MAX_IMAGES] if Path(args.image).is_dir() else [args.image]
+    is_folder = Path(args.image).is_dir()
+    files = list_images(args.image, suffixes_of(model.decoding))[:MAX_IMAGES] if is_folder else [args.image]
     results = model.reconstruct(list(files), mask_ratio=args.mask_ratio, seed=args.seed)
     save_picture(args.out, draw_reconstructions(results if isinstance(results, list) else [results]))
     log_rank0(f'{len(files)} images, original | masked | reconstruction: {args.out}')

@@ -11,11 +11,12 @@ from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, decode, read_image
+from mae_backbone.data.band_transform import BandTransform
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding
 from mae_backbone.data.files import checked_size, existing_folder
 from mae_backbone.data.labeled import open_labeled
-from mae_backbone.data.readers import ColorReader
-from mae_backbone.registry import DATASETS, TRANSFORMS
+from mae_backbone.data.reading import Reading, read_bytes, read_pixels, reading_in, suffixes_of
+from mae_backbone.registry import DATASETS
 
 _ERASING = ('re_prob', 're_mode', 're_count', 're_num_splits')
 _TRAIN_OPTIONS = ('no_aug', 'train_crop_mode', 'scale', 'ratio', 'hflip', 'vflip', 'color_jitter', 'color_jitter_prob',
@@ -47,7 +48,9 @@ class ClassFolder(Dataset):
         fraction: fraction of the images of each class, in (0, 1], at least one per class. With the same seed, a smaller
             fraction is a subset of a larger one.
         seed: random seed of that choice.
-        reader: config of a `ColorReader` that scales 16-bit images or changes the limit of pixels.
+        reader: config of a `ColorReader` that scales 16-bit images or changes the limit of pixels, or of a reader of
+            bands. Images of other than three channels with 8 bits have the augmentations of `BandTransform` only; 16
+            bits come as float32.
 
     Raises:
         BadImageError: an image cannot be read (when its item is loaded).
@@ -60,9 +63,9 @@ class ClassFolder(Dataset):
                  reader: dict | None = None) -> None:
         if not 0 < fraction <= 1:
             raise ValueError(f'fraction={fraction}, expected a fraction of the images in (0, 1], such as 0.1')
-        self.decoding = _decoding(reader)
-        self.transform = _transform(checked_size(image_size), train, augment or {})
-        images = open_labeled(existing_folder(data_root), split, classes)
+        self.reading = reading_in(dict(reader=reader))
+        self.transform = image_transform(checked_size(image_size), train, augment or {}, self.reading)
+        images = open_labeled(existing_folder(data_root), split, classes, suffixes_of(self.reading))
         chosen = np.concatenate([_subset(np.flatnonzero(images.labels == label), fraction, (seed, int(label)))
                                  for label in np.unique(images.labels)])
         self.classes, self.shards = images.classes, images.shards
@@ -75,7 +78,7 @@ class ClassFolder(Dataset):
 
     def fingerprint(self) -> str:
         """Hash of file names, labels and transforms."""
-        options = (self.classes, self.transform, *([] if self.decoding == DEFAULT else [self.decoding]))
+        options = (self.classes, self.transform, *([] if self.reading == DEFAULT else [self.reading]))
         digest = hashlib.sha256(repr(options).encode())
         for column in (self.files, self.labels):
             digest.update(np.ascontiguousarray(column).tobytes())
@@ -85,33 +88,45 @@ class ClassFolder(Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> dict[str, Tensor | int]:
-        image = Image.fromarray(self.pixels(index))
-        return {'inputs': self.transform(image), 'data_samples': int(self.labels[index])}
+        return {'inputs': self.transform(self.pixels(index)), 'data_samples': int(self.labels[index])}
 
     def pixels(self, index: int) -> np.ndarray:
-        """An image (H, W, 3) uint8 RGB as stored. Raises BadImageError if it cannot be read."""
+        """An image (H, W, 3) uint8 RGB, or (H, W, channels) of a reader. Raises BadImageError if it cannot be read."""
         name = os.fsdecode(self.files[index])
         if self.shards is None:
-            return read_image(name, self.decoding)
+            return read_pixels(name, self.reading)
+        data = self.shards.read(int(self.rows[index]))
         try:
-            return decode(self.shards.read(int(self.rows[index])), self.decoding)
+            return read_bytes(data, self.reading)
         except BadImageError as error:
             raise BadImageError(f'{name} {error}') from error
 
 
-def _decoding(reader: dict | None) -> Decoding:
-    built = TRANSFORMS.build(reader or dict(type='mae_backbone.ColorReader'))
-    if not isinstance(built, ColorReader):
-        raise ValueError(f'reader of ClassFolder is a {type(built).__name__}, expected mae_backbone.ColorReader: '
-                         'classification reads color images')
-    return built.decoding
+def evaluation_transform(image_size: int | Sequence[int], augment: dict | None = None,
+                         reading: Reading = DEFAULT) -> Callable[[np.ndarray], Tensor]:
+    """Evaluation transform of `ClassFolder`: image (H, W, C) as it was read -> (C, H', W')."""
+    return image_transform(checked_size(image_size), False, augment or {}, reading)
 
 
-def evaluation_transform(image_size: int | Sequence[int],
-                         augment: dict | None = None) -> Callable[[np.ndarray], Tensor]:
-    """Evaluation transform of `ClassFolder`: image (H, W, 3) uint8 RGB -> uint8 (3, H', W')."""
-    transform = _transform(checked_size(image_size), False, augment or {})
-    return lambda image: transform(Image.fromarray(image))
+def image_transform(size: tuple[int, int], train: bool, augment: dict,
+                    reading: Reading) -> Callable[[np.ndarray], Tensor]:
+    """The transform for images (H, W, C) as they are read: timm's for color images, else `BandTransform`."""
+    if isinstance(reading, Decoding) or reading.is_color:
+        return _OnArrays(_transform(size, train, augment))
+    return BandTransform(size, train, augment)
+
+
+class _OnArrays:
+    """A transform of timm, which takes images of PIL, for arrays."""
+
+    def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.transform = transform
+
+    def __call__(self, pixels: np.ndarray) -> Tensor:
+        return self.transform(Image.fromarray(pixels))
+
+    def __repr__(self) -> str:
+        return repr(self.transform)
 
 
 def _transform(size: tuple[int, int], train: bool, augment: dict) -> Callable[[Image.Image], Tensor]:

@@ -81,7 +81,7 @@ class ImageWalk:
                           'another folder with --data-root DIR')
 
 
-def list_images(root: str | Path) -> list[Path]:
+def list_images(root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
     """All images under `root` in the order of `ImageWalk`. Logs those that are not regular files.
 
     Raises:
@@ -89,7 +89,7 @@ def list_images(root: str | Path) -> list[Path]:
         PermissionError: a folder cannot be read.
         ValueError: there are no images.
     """
-    walk = ImageWalk(root)
+    walk = ImageWalk(root, suffixes)
     images = [Path(walk.root, path) for path in walk]
     walk.warn_of_skipped()
     if not images:

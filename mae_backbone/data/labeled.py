@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_backbone.data.files import entries, file_type, list_images, packed
+from mae_backbone.data.files import IMAGE_SUFFIXES, entries, file_type, list_images, packed
 from mae_backbone.data.index import Names, Stamp, columns, kept_table
 from mae_backbone.data.shards import Member, ShardSource, is_image, is_shards, members, shards_in
 from mae_backbone.data.sources import lines
@@ -27,13 +27,16 @@ class Labeled(NamedTuple):
     shards: ShardSource | None   # the shards that hold the images, None for files
 
 
-def open_labeled(root: Path, split: str, classes: Sequence[str] | None = None) -> Labeled:
+def open_labeled(root: Path, split: str, classes: Sequence[str] | None = None,
+                 suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Labeled:
     """Opens the labeled images of a split, in one of three layouts.
 
     - Class folders `root/split/CLASS/`.
     - A list `root/split.txt` with a path, relative to the list, and a class in each line.
     - Shards `root/split/*.tar`, `root/split.tar` or `root/split-*.tar` in WebDataset's layout. The class of NAME.jpg is
       in NAME.cls, or in NAME.json as "label" or "cls".
+
+    Images in folders end in one of `suffixes`.
 
     A class is a name or a number from 0 on. The labels follow `classes`. Without it they follow the sorted names of the
     split 'train' if there is one, or `root/classes.txt` and the numbers.
@@ -46,7 +49,7 @@ def open_labeled(root: Path, split: str, classes: Sequence[str] | None = None) -
     if classes is None and split not in ('', 'train'):
         classes, source = class_names(root, 'train') or None, (root / 'train').absolute()
     if kind == 'folders':
-        return _of_folders(root, split, classes, source)
+        return _of_folders(root, split, classes, source, suffixes)
     names, texts, shards = _of_list(root / f'{split}.txt') if kind == 'list' else _of_shards(_shards(root, split))
     classes = tuple(classes) if classes is not None else named_classes(root, texts)
     labels = numbered(texts, classes, f'{root / split} ({kind})')
@@ -103,11 +106,12 @@ def numbered(texts: Sequence[str], classes: Sequence[str], where: str) -> np.nda
 
 # ---- folders
 
-def _of_folders(root: Path, split: str, wanted: Sequence[str] | None, source: str | Path) -> Labeled:
+def _of_folders(root: Path, split: str, wanted: Sequence[str] | None, source: str | Path,
+                suffixes: Sequence[str]) -> Labeled:
     folder = _split_folder(root, split)
     folders = class_folders(root, split)
     classes = _folder_classes(folder, tuple(folders), wanted, source)
-    files = [list_images(folders[name]) for name in classes]
+    files = [list_images(folders[name], suffixes) for name in classes]
     labels = np.repeat(np.arange(len(files)), [len(paths) for paths in files])
     return Labeled(classes, labels, packed(path for paths in files for path in paths), np.arange(len(labels)), None)
 

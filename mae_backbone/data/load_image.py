@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, decode_bgr
+from mae_backbone.data.decode import BadImageError, Decoding, decode_bgr
 from mae_backbone.data.files import read_file
+from mae_backbone.data.readers import BandReader
+from mae_backbone.data.reading import read_pixels, reading_of
 from mae_backbone.registry import TRANSFORMS
 
 # Options of mmcv's LoadImageFromFile that mean the same here, with the values that do.
@@ -15,6 +17,10 @@ _MMCV_OPTIONS: dict[str, tuple] = {'type': ('LoadImageFromFile', 'mmcv.LoadImage
                                             'mmseg.LoadImageFromFile'),
                                    'to_float32': (True, False), 'color_type': ('color',), 'imdecode_backend': ('cv2',),
                                    'file_client_args': (None,), 'ignore_empty': (False,), 'backend_args': (None,)}
+
+
+# Types of transforms that load an image.
+LOADS_IMAGE = (*_MMCV_OPTIONS['type'], 'mae_backbone.LoadImage')
 
 
 @TRANSFORMS.register_module()
@@ -25,9 +31,14 @@ class LoadImage(BaseTransform):
     images above the limit of pixels before decoding, truncated images and files that are not regular, and scales 16
     bits as `ColorReader` does.
 
+    With a reader of bands, the image is (H, W, channels) in the order of the reader: RGB images come as RGB, and the
+    preprocessor of the model must not exchange channels. 16 bits come as float32, which all transforms take.
+
     Args:
         value_range, percentiles, max_pixels: as in `ColorReader`.
         to_float32: convert the pixels to float32.
+        reader: config of a reader, such as dict(type='mae_backbone.ArrayReader', channels=5), in place of the first
+            three.
 
     Raises:
         BadImageError, OSError: the image cannot be read (when it is loaded).
@@ -35,14 +46,26 @@ class LoadImage(BaseTransform):
     """
 
     def __init__(self, *, value_range: Sequence[int] | None = None, percentiles: Sequence[float] | None = None,
-                 max_pixels: int | None = None, to_float32: bool = False) -> None:
+                 max_pixels: int | None = None, to_float32: bool = False, reader: dict | None = None) -> None:
         low_high = None if value_range is None else (value_range[0], value_range[1])
         between = None if percentiles is None else (percentiles[0], percentiles[1])
         self.decoding, self.to_float32 = Decoding(low_high, between, max_pixels).check(), to_float32
+        self.bands: BandReader | None = None
+        if reader is not None:
+            reading = reading_of(TRANSFORMS.build(dict(reader)))
+            if isinstance(reading, Decoding):
+                self.decoding = reading
+            else:
+                self.bands = reading
 
     def transform(self, results: dict) -> dict:
         """Adds `img`, `img_shape` and `ori_shape`."""
         path = results['img_path']
+        if self.bands is not None:
+            image = pipeline_input(read_pixels(path, self.bands))
+            results['img'] = image.astype(np.float32) if self.to_float32 else image
+            results['img_shape'] = results['ori_shape'] = image.shape[:2]
+            return results
         try:
             image = decode_bgr(read_file(path), self.decoding)
         except BadImageError as error:
@@ -56,18 +79,12 @@ class LoadImage(BaseTransform):
         return results
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}({self.decoding}, to_float32={self.to_float32})'
+        return f'{type(self).__name__}({self.bands or self.decoding}, to_float32={self.to_float32})'
 
 
-def decoding_in(config: Any) -> Decoding:
-    """Decoding options of the data set or pipeline of a config, from its `LoadImage` or its `reader`."""
-    if isinstance(config, dict):
-        if config.get('type') in ('mae_backbone.LoadImage', 'mae_backbone.ColorReader'):
-            return TRANSFORMS.build(dict(config)).decoding
-        config = list(config.values())
-    if isinstance(config, (list, tuple)):
-        return next((decoding for value in config if (decoding := decoding_in(value)) != DEFAULT), DEFAULT)
-    return DEFAULT
+def pipeline_input(pixels: np.ndarray) -> np.ndarray:
+    """pixels of a reader of bands -> pixels that transforms take: uint8, or float32 for 16 bits."""
+    return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
 
 
 def with_own_loading(config: Any) -> Any:

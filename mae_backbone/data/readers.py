@@ -92,6 +92,8 @@ class BandReader:
             colors of a Sentinel-2 image, whose first channels are B1 to B4.
         dtype: 'uint8' or 'uint16', as in the files.
         max_pixels: as in `ColorReader`.
+        shown: three of the channels that are read, counted from 0, to show as red, green and blue in pictures. By
+            default the first three, or the first one as gray.
 
     Raises:
         ValueError: an argument is out of range.
@@ -99,8 +101,8 @@ class BandReader:
 
     suffixes: tuple[str, ...] = ()
 
-    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8',
-                 max_pixels: int | None = None) -> None:
+    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8', max_pixels: int | None = None,
+                 shown: Sequence[int] | None = None) -> None:
         self.max_pixels = max_pixels
         self.taken = None if isinstance(channels, int) else tuple(channels)
         self.channels: int = channels if isinstance(channels, int) else len(channels)
@@ -110,11 +112,29 @@ class BandReader:
         if dtype not in ('uint8', 'uint16'):
             raise ValueError(f"dtype={dtype!r}, expected 'uint8' or 'uint16'")
         self.dtype = np.dtype(dtype)
+        self.shown = None if shown is None else tuple(shown)
+        if self.shown is not None and (len(self.shown) != 3 or not all(0 <= i < self.channels for i in self.shown)):
+            raise ValueError(f'shown={shown}, expected three channels in 0..{self.channels - 1} for red, green and '
+                             'blue')
+
+    def __repr__(self) -> str:
+        options = ', '.join(f'{name}={value}' for name, value in vars(self).items())
+        return f'{type(self).__name__}({options})'
+
+    @property
+    def is_color(self) -> bool:
+        """Whether the pixels are like those of photographs: three channels with 8 bits."""
+        return self.channels == 3 and self.dtype == np.uint8
 
     def size(self, data: bytes) -> tuple[int, int]:
         """content of a file -> height and width."""
         height, width = self.pixels(data).shape[:2]
         return height, width
+
+    def read(self, data: bytes) -> np.ndarray:
+        """content of a file -> the whole image (H, W, channels). Raises BadImageError."""
+        height, width = self.size(data)
+        return self.crop(data, (0, 0, height, width), (height, width))
 
     def crop(self, data: bytes, box: Box, size: tuple[int, int], out: np.ndarray | None = None, *,
              interpolation: str = 'bicubic') -> np.ndarray:
@@ -157,15 +177,15 @@ class ArrayReader(BandReader):
     """Reads NumPy files (.npy) with one image each, (H, W) or (H, W, C). Pickled content is never loaded.
 
     Args:
-        channels, dtype, max_pixels: see `BandReader`.
+        channels, dtype, max_pixels, shown: see `BandReader`.
         channels_first: the files hold (C, H, W).
     """
 
     suffixes = ('.npy',)
 
     def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8', channels_first: bool = False,
-                 max_pixels: int | None = None) -> None:
-        super().__init__(channels, dtype=dtype, max_pixels=max_pixels)
+                 max_pixels: int | None = None, shown: Sequence[int] | None = None) -> None:
+        super().__init__(channels, dtype=dtype, max_pixels=max_pixels, shown=shown)
         self.channels_first = channels_first
 
     def pixels(self, data: bytes) -> np.ndarray:
@@ -210,14 +230,14 @@ class TiffReader(BandReader):
     Files with several images give the first one. Overviews are ignored.
 
     Args:
-        channels, dtype, max_pixels: see `BandReader`.
+        channels, dtype, max_pixels, shown: see `BandReader`.
     """
 
     suffixes = ('.tif', '.tiff')
 
-    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8',
-                 max_pixels: int | None = None) -> None:
-        super().__init__(channels, dtype=dtype, max_pixels=max_pixels)
+    def __init__(self, channels: int | Sequence[int] = 3, *, dtype: str = 'uint8', max_pixels: int | None = None,
+                 shown: Sequence[int] | None = None) -> None:
+        super().__init__(channels, dtype=dtype, max_pixels=max_pixels, shown=shown)
         missing = [name for name in ('tifffile', 'imagecodecs') if find_spec(name) is None]
         if missing:
             raise ValueError(f'TiffReader needs {" and ".join(missing)}: python -m pip install {" ".join(missing)}, or '

@@ -2,4 +2,14 @@
 
 `custom_imports = dict(imports=['mae_backbone', 'mae_backbone.detection'])` in a config registers them.
 """
-from mae_backbone.detection import box_precision, cascade, coco, federated, lvis, lvis_sampler, mask_head, tta  # noqa: F401
+from mae_backbone.detection import (  # noqa: F401
+    box_precision,
+    cascade,
+    coco,
+    federated,
+    lvis,
+    lvis_sampler,
+    mask_head,
+    preprocessor,
+    tta,
+)

@@ -1,6 +1,7 @@
 """Images labeled by class: folders named after classes, a list of paths and classes, or labeled shards."""
 import os
 from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +10,7 @@ import numpy as np
 
 from mae_backbone.data.files import list_images
 from mae_backbone.data.labeled import Labeled, class_folders, class_names, layout, open_labeled
+from mae_backbone.data.reading import suffixes_of
 from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.drawing import draw_class_name
@@ -61,7 +63,7 @@ class ClassFolders(DataFormat):
         if layout(Path(self.spec.root), self.split_name) != 'folders':
             return self._check_list_or_shards()
         images = self._images_in_folders()
-        decode_sample(self.spec.split, [path for paths in images.values() for path in paths])
+        decode_sample(self.spec.split, [path for paths in images.values() for path in paths], self.reading)
         return self._lines([len(paths) for paths in images.values()])
 
     def _images_in_folders(self) -> dict[str, list[str]]:
@@ -78,7 +80,8 @@ class ClassFolders(DataFormat):
             raise DataError(f'{folder} has other class folders than training: {len(missing)} are missing '
                             f'({first_few(missing)}), {len(extra)} are unknown ({first_few(extra)}): add, rename or '
                             'remove folders')
-        images = {name: _images(path) for name, path in class_folders(Path(self.spec.root), self.split_name).items()}
+        folders, suffixes = class_folders(Path(self.spec.root), self.split_name), suffixes_of(self.reading)
+        images = {name: _images(path, suffixes) for name, path in folders.items()}
         empty = [name for name, paths in images.items() if not paths]
         if empty:
             raise DataError(f'{len(empty)} of the {len(names)} class folders in {folder} contain no images '
@@ -88,7 +91,7 @@ class ClassFolders(DataFormat):
     def _check_list_or_shards(self) -> list[str]:
         # `open_labeled` refuses classes that training does not have.
         if self.labeled.shards is None:
-            decode_sample(self.spec.split, [os.fsdecode(name) for name in self.labeled.files])
+            decode_sample(self.spec.split, [os.fsdecode(name) for name in self.labeled.files], self.reading)
         return self._lines(list(Counter(self.labeled.labels.tolist()).values()))
 
     def _lines(self, counts: list[int]) -> list[str]:
@@ -111,7 +114,8 @@ class ClassFolders(DataFormat):
     @cached_property
     def labeled(self) -> Labeled:
         """Images of the split with their labels. Raises ValueError or OSError if files or classes are missing."""
-        return open_labeled(Path(self.spec.root), self.split_name, self.spec.class_names or None)
+        return open_labeled(Path(self.spec.root), self.split_name, self.spec.class_names or None,
+                            suffixes_of(self.reading))
 
     @cached_property
     def _class_of_image(self) -> dict[str, str]:
@@ -144,8 +148,8 @@ class ClassFolders(DataFormat):
         return draw_class_name(image, self._class_of_image[path])
 
 
-def _images(folder: Path) -> list[str]:
+def _images(folder: Path, suffixes: Sequence[str]) -> list[str]:
     try:
-        return [str(path) for path in list_images(folder)]
+        return [str(path) for path in list_images(folder, suffixes)]
     except ValueError:  # The folder contains no images.
         return []

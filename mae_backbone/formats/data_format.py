@@ -1,11 +1,13 @@
 """Base class of the formats of labeled data sets."""
 import os
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 from mmengine.config import ConfigDict
 
+from mae_backbone.data.reading import Reading, reading_in
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.exif_orientation import MAX_IMAGES, count_votes
 from mae_backbone.formats.files import decode_sample, evenly_spaced
@@ -97,6 +99,11 @@ class DataFormat:
         num_used = len(indices) if isinstance(indices, (list, tuple)) else min(abs(int(indices)), num_images)
         return [f'{self.spec.split}: only {num_used:,} of {num_images:,} images are used (indices in the config)']
 
+    @cached_property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        return reading_in(self.spec.cfg)
+
     def check_root(self) -> None:
         """Refuses a root that is not a folder.
 
@@ -121,8 +128,8 @@ class DataFormat:
             DataError: an image cannot be read, or labels fit the images only without their EXIF orientation.
         """
         split, paths = self.spec.split, self.images()
-        decode_sample(split, paths)
-        sizes = read_sizes(split, paths)
+        decode_sample(split, paths, self.reading)
+        sizes = read_sizes(split, paths, self.reading)
         rotated = {path: size for path, size in sizes.items() if size.orientation != 1}
         if not rotated or self.ignores_orientation:
             return sizes, []

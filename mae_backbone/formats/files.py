@@ -3,12 +3,14 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from mae_backbone.data.bit_depth import NUM_SAMPLED, bit_depth_warning
-from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding
 from mae_backbone.data.files import open_regular
+from mae_backbone.data.reading import Reading, read_pixels
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.utils.printable import printable
 
@@ -57,7 +59,7 @@ def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
     return [items[i * len(items) // count] for i in range(count)]
 
 
-def decode_sample(split: str, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+def decode_sample(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> dict[str, tuple[int, int]]:
     """Decodes `NUM_DECODED` evenly spaced images and returns the (width, height) of each.
 
     Warns if they are 16-bit images that use a small part of their range.
@@ -67,20 +69,20 @@ def decode_sample(split: str, paths: Sequence[str]) -> dict[str, tuple[int, int]
     """
     sample = evenly_spaced(paths, NUM_DECODED)
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(_decoded_size, sample))
+        results = list(pool.map(partial(_decoded_size, reading=reading), sample))
     errors = [result for result in results if isinstance(result, Exception)]
     if errors:
         raise DataError(f'{split}: {len(errors)} of {len(sample)} sampled images cannot be read: '
                         + '; '.join(printable(str(error)) for error in errors[:3]))
-    warning = bit_depth_warning(sample[:NUM_SAMPLED])
+    warning = bit_depth_warning(sample[:NUM_SAMPLED]) if isinstance(reading, Decoding) else ''
     if warning:
         _LOG.warning('%s: %s (not needed if the config does so already)', split, warning)
     return {path: result for path, result in zip(sample, results, strict=True) if isinstance(result, tuple)}
 
 
-def _decoded_size(path: str | Path) -> tuple[int, int] | Exception:
+def _decoded_size(path: str | Path, reading: Reading) -> tuple[int, int] | Exception:
     try:
-        height, width, _ = read_image(path).shape
+        height, width, _ = read_pixels(path, reading).shape
     except (BadImageError, OSError) as error:
         return error
     return width, height

@@ -3,16 +3,18 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, read_image
 from mae_backbone.data.files import open_regular
 from mae_backbone.data.index import Stamp, kept_table
 from mae_backbone.data.jpeg_header import JpegHeader
+from mae_backbone.data.reading import Reading, read_pixels
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.utils.printable import printable
 
@@ -35,12 +37,15 @@ class StoredSize(NamedTuple):
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def read_size(path: str) -> StoredSize:
-    """Reads the size and orientation of an image from its header.
+def read_size(path: str, reading: Reading = DEFAULT) -> StoredSize:
+    """Reads the size and orientation of an image from its header, or its size by a reader of bands.
 
     Raises:
         BadImageError, OSError: the file cannot be read as an image.
     """
+    if not isinstance(reading, Decoding):
+        height, width = read_pixels(path, reading).shape[:2]
+        return StoredSize(width, height)
     with open_regular(path) as file:
         header = JpegHeader.of(file.read(_PREFIX))
     if header:
@@ -63,7 +68,7 @@ def read_size(path: str) -> StoredSize:
         raise BadImageError(f'{path} cannot be read as an image ({type(error).__name__}: {error})') from error
 
 
-def read_sizes(split: str, paths: Sequence[str]) -> dict[str, StoredSize]:
+def read_sizes(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> dict[str, StoredSize]:
     """Reads the sizes of all images in parallel. Those of large sets are cached on disk until a file changes.
 
     Raises:
@@ -71,18 +76,19 @@ def read_sizes(split: str, paths: Sequence[str]) -> dict[str, StoredSize]:
     """
     folder = os.path.dirname(paths[0]) if paths else ''
     digest = hashlib.sha256(os.fsencode('\n'.join(map(os.path.abspath, paths)))).hexdigest()
-    table = kept_table(f'image sizes in {folder}\nheaders {digest}', lambda: _build(paths))
+    how = '' if isinstance(reading, Decoding) else f'\n{reading}'
+    table = kept_table(f'image sizes in {folder}\nheaders {digest}{how}', lambda: _build(paths, reading))
     rows = np.stack([table[name].astype(int) for name in ('width', 'height', 'orientation')], axis=1).tolist()
     unreadable = [path for path, row in zip(paths, rows, strict=True) if not row[0]]
     if unreadable:
         raise DataError(f'{split}: {len(unreadable):,} of {len(paths):,} images cannot be read: '
-                        + '; '.join(printable(str(_size_or_error(path))) for path in unreadable[:3]))
+                        + '; '.join(printable(str(_size_or_error(path, reading))) for path in unreadable[:3]))
     return {path: StoredSize(*row) for path, row in zip(paths, rows, strict=True)}
 
 
-def _build(paths: Sequence[str]) -> tuple[dict[str, np.ndarray], list[Stamp]]:
+def _build(paths: Sequence[str], reading: Reading) -> tuple[dict[str, np.ndarray], list[Stamp]]:
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        results = list(pool.map(_size_or_error, paths, chunksize=1))
+        results = list(pool.map(partial(_size_or_error, reading=reading), paths, chunksize=1))
     sizes = [result if isinstance(result, StoredSize) else StoredSize(0, 0) for result in results]
     columns = np.array(sizes, np.int64).reshape(-1, 3)
     arrays = {'width': columns[:, 0].astype(np.uint32), 'height': columns[:, 1].astype(np.uint32),
@@ -90,8 +96,8 @@ def _build(paths: Sequence[str]) -> tuple[dict[str, np.ndarray], list[Stamp]]:
     return arrays, [Stamp.of_file(path) for path in paths if os.path.isfile(path)]
 
 
-def _size_or_error(path: str) -> StoredSize | Exception:
+def _size_or_error(path: str, reading: Reading) -> StoredSize | Exception:
     try:
-        return read_size(path)
+        return read_size(path, reading)
     except (BadImageError, OSError) as error:
         return error

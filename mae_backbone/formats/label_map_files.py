@@ -12,10 +12,11 @@ import numpy as np
 from mmengine.fileio import list_dir_or_file
 from PIL import Image
 
-from mae_backbone.data.decode import BadImageError
+from mae_backbone.data.decode import DEFAULT, BadImageError
 from mae_backbone.data.files import open_regular
 from mae_backbone.data.image_header import size_fault
 from mae_backbone.data.label_colors import IGNORED, LabelColors, UnknownColorError
+from mae_backbone.data.reading import Reading
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.files import missing_files
 from mae_backbone.formats.image_headers import read_size
@@ -223,7 +224,8 @@ class LabelMapSummary:
     size_mismatch: str = ''     # its size and the size of the image, if they differ
 
 
-def summarize(read: Reader, ignored: Collection[int], image: str, path: str) -> LabelMapSummary:
+def summarize(read: Reader, ignored: Collection[int], image: str, path: str, *,
+              reading: Reading = DEFAULT) -> LabelMapSummary:
     """Reads a label map and compares it with the header of its image.
 
     Args:
@@ -231,6 +233,7 @@ def summarize(read: Reader, ignored: Collection[int], image: str, path: str) -> 
         ignored: labels of pixels of no class.
         image: path of the image.
         path: path of the label map.
+        reading: how the image is read.
 
     Raises:
         DataError: the image cannot be read.
@@ -244,7 +247,7 @@ def summarize(read: Reader, ignored: Collection[int], image: str, path: str) -> 
     if fault := _type_fault(labels):
         return LabelMapSummary(path, fault=fault)
     try:
-        width, height = read_size(image).upright
+        width, height = read_size(image, reading).upright
     except (OSError, ValueError) as error:
         raise DataError(f'image cannot be read: {error}') from error
     mismatch = '' if labels.shape == (height, width) else (

@@ -121,7 +121,7 @@ class LabelMaps(DataFormat):
         images, maps = zip(*evenly_spaced(self._pairs, NUM_INSPECTED), strict=True)
         with ThreadPoolExecutor(8) as pool:
             ignored = {IGNORED, *([0] if self.spec.option('reduce_zero_label') else [])}
-            return list(pool.map(partial(summarize, self._reader, ignored), images, maps))
+            return list(pool.map(partial(summarize, self._reader, ignored, reading=self.reading), images, maps))
 
     def _check_config(self) -> None:
         """Refuses settings at which mmseg would fail in the middle of a run, or which it would misread."""

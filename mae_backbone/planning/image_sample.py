@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from mmengine.registry import TRANSFORMS
 
-from mae_backbone.data.decode import BadImageError, decode
-from mae_backbone.data.files import read_file
-from mae_backbone.data.load_image import decoding_in
+from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.readers import Reader
+from mae_backbone.data.reading import read_bytes, read_pixels
 from mae_backbone.data.sources import open_source
 from mae_backbone.formats.class_folders import ClassFolders
 from mae_backbone.formats.coco import CocoFormat
@@ -101,12 +100,12 @@ def _loaders(data_format: DataFormat) -> tuple[int, Callable[[int], _Load]]:
         reader = TRANSFORMS.build(dict(spec.option('reader') or dict(type='mae_backbone.ColorReader')))
         source = open_source(spec.option('data_root'), suffixes=reader.suffixes)
         return len(source), lambda index: lambda: _all_pixels(reader, source.read(index))
-    decoding = decoding_in(spec.cfg)
+    reading = data_format.reading
     if isinstance(data_format, ClassFolders) and data_format.labeled.shards is not None:
         shards, rows = data_format.labeled.shards, data_format.labeled.rows.tolist()
-        return len(rows), lambda index: lambda: decode(shards.read(rows[index]), decoding)
+        return len(rows), lambda index: lambda: read_bytes(shards.read(rows[index]), reading)
     paths = data_format.images()
-    return len(paths), lambda index: lambda: decode(read_file(paths[index]), decoding)
+    return len(paths), lambda index: lambda: read_pixels(paths[index], reading)
 
 
 def _all_pixels(reader: Reader, data: bytes) -> np.ndarray:

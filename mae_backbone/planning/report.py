@@ -2,10 +2,12 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
-from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.decode import BadImageError
+from mae_backbone.data.reading import Reading, read_pixels, read_shown
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DatasetSpec
 from mae_backbone.formats.files import evenly_spaced
@@ -33,7 +35,8 @@ def survey(spec: DatasetSpec, *, workers: int = 4,
     errors: list[Exception] = []
     pixel_counts, total = np.zeros(256, np.int64), len(images) + len(maps)
     with ThreadPoolExecutor(workers) as pool:
-        for done, (path, size) in enumerate(zip(images, pool.map(_size_or_error, images), strict=True), start=1):
+        reading = pool.map(partial(_size_or_error, data_format.reading), images)
+        for done, (path, size) in enumerate(zip(images, reading, strict=True), start=1):
             progress(done, total)
             if isinstance(size, Exception):
                 errors.append(size)
@@ -69,7 +72,7 @@ def samples(spec: DatasetSpec, count: int = 8, *, height: int = 256) -> list[np.
     pictures = []
     for path in evenly_spaced(data_format.images(), count):
         try:
-            picture = to_height(data_format.draw(read_image(path), path), height)
+            picture = to_height(data_format.draw(read_shown(path, data_format.reading), path), height)
         except (BadImageError, OSError):
             continue
         pictures.append(np.concatenate([title_bar(os.path.basename(path), picture.shape[1]), picture]))
@@ -78,10 +81,10 @@ def samples(spec: DatasetSpec, count: int = 8, *, height: int = 256) -> list[np.
 
 # Files are read ahead of the loops that consume the results, so results must be small: sizes and counts, not pixels.
 
-def _size_or_error(path: str) -> tuple[int, int] | Exception:
+def _size_or_error(reading: Reading, path: str) -> tuple[int, int] | Exception:
     """Decodes a whole image. Returns its (width, height), or the error that it raises."""
     try:
-        height, width, _ = read_image(path).shape
+        height, width, _ = read_pixels(path, reading).shape
     except (BadImageError, OSError) as error:
         return error
     return width, height

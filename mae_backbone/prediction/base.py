@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mae_backbone.data.decode import Decoding
+from mae_backbone.data.reading import Reading, shown
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.visualization import Legend, describe, draw_prediction
 
@@ -29,7 +29,7 @@ class BasePredictor(ABC):
     classes: tuple[str, ...]
     colors: list[tuple[int, int, int]]
     class_ids: list[int | str]
-    decoding: Decoding
+    decoding: Reading
 
     @abstractmethod
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
@@ -60,7 +60,7 @@ class BasePredictor(ABC):
             prediction: what this predictor returned for it.
             legend: as in `visualization.draw_prediction`.
         """
-        return draw_prediction(image, prediction, self.classes, self.colors, legend=legend)
+        return draw_prediction(shown(image, self.decoding), prediction, self.classes, self.colors, legend=legend)
 
 
 def labels_array(labels: np.ndarray, num_classes: int) -> np.ndarray:

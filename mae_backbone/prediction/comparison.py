@@ -6,6 +6,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mae_backbone.data.shown_bands import to_shown
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 from mae_backbone.prediction.building import default_scope
 from mae_backbone.prediction.predictor import Predictor
@@ -41,7 +42,7 @@ def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_ro
     rows = []
     for index in np.linspace(0, len(dataset) - 1, min(images, len(dataset))).astype(int):
         image, truth = predictors[0].draw_truth(dataset, int(index))
-        rows.append([image, truth, *(predictor.draw(image, predictor(image), legend='none')
+        rows.append([to_shown(image), truth, *(predictor.draw(image, predictor(image), legend='none')
                                      for predictor in predictors)])
     figure = side_by_side(rows, ['image', 'truth', *models])
     shown = predictors[0]

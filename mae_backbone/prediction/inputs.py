@@ -9,8 +9,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mae_backbone.data.decode import DEFAULT, Decoding, read_image
-from mae_backbone.data.files import list_images
+from mae_backbone.data.decode import DEFAULT, Decoding
+from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.data.readers import BandReader
+from mae_backbone.data.reading import Reading, read_pixels
 from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader
 
 # A path, an array (H, W, 3) or (H, W) uint8, a PIL image, or a tensor (3, H, W) uint8 or float in 0..1.
@@ -34,9 +36,9 @@ class Source(NamedTuple):
     frame: int | None = None
     seconds: float | None = None
 
-    def read(self, decoding: Decoding = DEFAULT) -> np.ndarray:
-        """Returns the pixels (H, W, 3) uint8 RGB."""
-        return to_pixels(self.image, decoding)
+    def read(self, reading: Reading = DEFAULT) -> np.ndarray:
+        """Returns the pixels (H, W, 3) uint8 RGB, or (H, W, channels) of a reader of bands."""
+        return to_pixels(self.image, reading)
 
 
 def is_single(images: object) -> bool:
@@ -49,8 +51,9 @@ def is_single(images: object) -> bool:
     return not isinstance(images, Sequence) and not hasattr(images, '__next__')
 
 
-def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> Iterator[Source]:
-    """Yields the images of a path, folder, video, batch or sequence.
+def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike],
+            suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Iterator[Source]:
+    """Yields the images of a path, folder (those that end in `suffixes`), video, batch or sequence.
 
     Raises:
         FileNotFoundError: a path does not exist.
@@ -61,7 +64,7 @@ def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> It
         if not path.exists():
             raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
         if path.is_dir():
-            yield from (Source(file, file) for file in list_images(path))
+            yield from (Source(file, file) for file in list_images(path, suffixes))
         elif path.suffix.lower() in VIDEO_SUFFIXES:
             reader = VideoReader(path)
             yield from (Source(frame, path, index, index / reader.rate) for index, frame in enumerate(reader))
@@ -74,31 +77,34 @@ def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike]) -> It
             yield Source(image, Path(image) if isinstance(image, (str, Path)) else None)
 
 
-def count(images: object) -> int | None:
+def count(images: object, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> int | None:
     """Number of images of `sources(images)`; None if it is not known before they are read."""
     if isinstance(images, (str, Path)) and Path(images).is_dir():
-        return len(list_images(images))
+        return len(list_images(images, suffixes))
     if is_single(images):
         return 1
     return len(images) if hasattr(images, '__len__') and not isinstance(images, str) else None
 
 
-def to_pixels(image: ImageLike, decoding: Decoding = DEFAULT) -> np.ndarray:
-    """An image in any form -> (H, W, 3) uint8 RGB.
+def to_pixels(image: ImageLike, reading: Reading = DEFAULT) -> np.ndarray:
+    """An image in any form -> (H, W, 3) uint8 RGB, or (H, W, channels) of a reader of bands.
 
     Arrays are RGB (OpenCV's are BGR: reverse their last axis). Floats of tensors are in 0..1 and are rounded to 8 bits.
     The EXIF orientation of files and PIL images is applied.
 
     Args:
         image: see `ImageLike`.
-        decoding: of files, and of PIL images with 16 bits.
+        reading: of files, and of PIL images with 16 bits. With a reader of bands other images are arrays (H, W, C) or
+            tensors (C, H, W) with the channels and the type of the reader.
 
     Raises:
         BadImageError, OSError: a file that cannot be read.
         ValueError: another shape, type or range of values.
     """
     if isinstance(image, (str, Path)):
-        return read_image(image, decoding)
+        return read_pixels(image, reading)
+    if not isinstance(reading, Decoding):
+        return _bands(image, reading)
     if isinstance(image, np.ndarray):
         return _array(image)
     if isinstance(image, Tensor):
@@ -106,7 +112,7 @@ def to_pixels(image: ImageLike, decoding: Decoding = DEFAULT) -> np.ndarray:
     if isinstance(image, Image.Image):
         upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith('I;16'):
-            return _array(decoding.to_8_bits(np.asarray(upright).astype(np.uint16)))
+            return _array(reading.to_8_bits(np.asarray(upright).astype(np.uint16)))
         if upright.mode in ('I', 'F'):
             raise ValueError(f'the PIL image has the mode {upright.mode}, whose range is unknown: scale it to 0..255 '
                              'and convert it to RGB')
@@ -127,6 +133,17 @@ def _array(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
+def _bands(image: object, reader: BandReader) -> np.ndarray:
+    """An image in memory for a reader of bands -> (H, W, channels)."""
+    pixels = image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, Tensor) and image.ndim == 3 else \
+        np.asarray(image)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] != reader.channels or pixels.dtype != reader.dtype or 0 in pixels.shape:
+        raise ValueError(f'the image has the shape {pixels.shape} and the type {pixels.dtype}, expected (H, W, '
+                         f'{reader.channels}) {reader.dtype}: pass the channels that the model was trained with')
+    return np.ascontiguousarray(pixels)
+
+
 def _tensor(image: Tensor) -> np.ndarray:
     if image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         hint = ': move the channels with .permute(2, 0, 1)' if image.ndim == 3 and image.shape[2] == 3 else ''
@@ -144,6 +161,8 @@ def _tensor(image: Tensor) -> np.ndarray:
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """image (H, W, 3) uint8 -> (3, *size) uint8, without keeping the ratio of the sides."""
+    """image (H, W, C) -> (C, *size), without keeping the ratio of the sides."""
     interpolation = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_CUBIC
-    return torch.from_numpy(cv2.resize(image, size[::-1], interpolation=interpolation)).permute(2, 0, 1)
+    planes = [cv2.resize(image[..., start:start + 4], size[::-1], interpolation=interpolation).reshape(*size, -1)
+              for start in range(0, image.shape[2], 4)]  # OpenCV's area filter takes up to four channels
+    return torch.from_numpy(np.concatenate(planes, axis=2)).permute(2, 0, 1)

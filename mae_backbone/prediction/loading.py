@@ -11,7 +11,7 @@ from mae_backbone.checkpoints.config_text import config_in
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.published import read_checkpoint
 from mae_backbone.checkpoints.run_files import load_model, run_in
-from mae_backbone.data.load_image import decoding_in
+from mae_backbone.data.reading import reading_in
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.prediction.building import build_model, default_scope
@@ -91,11 +91,11 @@ def from_config(cfg: Config, content: object, path: Path, *, device: str | torch
     load_model(net, run, path)
     net.to(torch.device(device or get_device())).eval()
     with default_scope(cfg.get('default_scope')):
-        decoding = decoding_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
+        reading = reading_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
     if isinstance(net, MAEPretrainer):
-        return MaskedAutoencoder(path, net, net.mae.encoder, config=cfg, dtype=dtype, decoding=decoding)
+        return MaskedAutoencoder(path, net, net.mae.encoder, config=cfg, dtype=dtype, decoding=reading)
     assert isinstance(net, ViTClassifier)
-    return Encoder(path, net, net.backbone, config=cfg, dtype=dtype, decoding=decoding)
+    return Encoder(path, net, net.backbone, config=cfg, dtype=dtype, decoding=reading)
 
 
 def _exported(path: Path, config: object, device: str | torch.device | None, dtype: str) -> OnnxModel | OnnxEncoder:
@@ -115,7 +115,7 @@ def _public_encoder(path: Path, device: str | torch.device | None, dtype: str) -
     net: Any = build_model(cfg, {'weights': torch.empty(0)})
     load_encoder(net.backbone, path)
     net.to(torch.device(device or get_device())).eval()
-    return Encoder(path, net, net.backbone, config=None, dtype=dtype, decoding=decoding_in({}))
+    return Encoder(path, net, net.backbone, config=None, dtype=dtype, decoding=reading_in({}))
 
 
 def _read_config(config: str | Path | Config) -> Config:

@@ -13,6 +13,7 @@ from mae_backbone.core.attention_from import attention_from
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.decode import Decoding
+from mae_backbone.data.reading import Reading
 from mae_backbone.hooks.reconstruction import reconstruct
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_attention import timm_attention_from
@@ -52,7 +53,7 @@ class Model:
     task = 'features'
 
     def __init__(self, path: Path, net: Any, encoder: 'ViT | TimmViT | None', *, config: Config | None,
-                 dtype: str = 'float32', decoding: Decoding) -> None:
+                 dtype: str = 'float32', decoding: Reading) -> None:
         self.path, self.net = path, net
         self.encoder: Any = encoder
         self.config, self.dtype, self.decoding = config, dtype, decoding
@@ -105,9 +106,9 @@ class Model:
         patch_size = self.encoder.patch_size
         if height % patch_size or width % patch_size or min(height, width) < patch_size:
             raise ValueError(f'size={height}x{width}: both sides must be multiples of the patch size {patch_size}')
-        transform = evaluation_transform((height, width))
+        transform = evaluation_transform((height, width), None, self.decoding)
         features = []
-        for batch in batches(images, batch_size, progress):
+        for batch in batches(images, batch_size, progress, self.decoding):
             inputs = [transform(source.read(self.decoding)) for source in batch]
             output = self._encode(self._normalize(inputs), layer, pool)
             features.append(output if as_tensor else output.cpu().numpy())
@@ -257,10 +258,11 @@ class MaskedAutoencoder(Model):
             raise ValueError(f'mask_ratio={mask_ratio}, expected a number between 0 and 1, such as 0.75')
         results = []
         generator = torch.Generator(self.device).manual_seed(seed)
-        for batch in batches(images, batch_size, False):
+        for batch in batches(images, batch_size, False, self.decoding):
             inputs = [resized(source.read(self.decoding), self._image_size()) for source in batch]
             with self._autocast():
-                rows, hidden = reconstruct(self.net, inputs, generator=generator, mask_ratio=mask_ratio)
+                rows, hidden = reconstruct(self.net, inputs, generator=generator, mask_ratio=mask_ratio, channels=(
+                    None if isinstance(self.decoding, Decoding) else self.decoding.shown))
             results += [ReconstructionResult(source, *row, patches) for source, row, patches
                         in zip(batch, rows, hidden, strict=True)]
         return results[0] if is_single(images) else results

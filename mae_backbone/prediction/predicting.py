@@ -8,7 +8,8 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 from torch import Tensor
 
-from mae_backbone.data.decode import Decoding
+from mae_backbone.data.decode import DEFAULT
+from mae_backbone.data.reading import Reading, suffixes_of
 from mae_backbone.prediction.base import BasePredictor
 from mae_backbone.prediction.inputs import ImageLike, Source, count, is_single, sources
 from mae_backbone.prediction.run import write_predictions
@@ -18,8 +19,8 @@ Images = ImageLike | Sequence[ImageLike] | Iterable[ImageLike]
 ResultT = TypeVar('ResultT', bound=Result)
 
 
-def batches(images: Images, batch_size: int, progress: bool) -> Iterator[list[Source]]:
-    """Yields batches of images, with a progress bar on stderr.
+def batches(images: Images, batch_size: int, progress: bool, reading: Reading = DEFAULT) -> Iterator[list[Source]]:
+    """Yields batches of images, with a progress bar on stderr. Of a folder, the images that `reading` reads.
 
     Raises:
         ValueError: a batch size below 1, or an image that is not understood.
@@ -28,11 +29,12 @@ def batches(images: Images, batch_size: int, progress: bool) -> Iterator[list[So
         raise ValueError(f'batch_size={batch_size}, expected 1 or more')
     if isinstance(images, (np.ndarray, Tensor)) and images.ndim == 4 and not len(images):
         return
-    iterator = sources(cast(Any, images))
+    suffixes = suffixes_of(reading)
+    iterator = sources(cast(Any, images), suffixes)
     bar = None
     if progress:
         from tqdm import tqdm
-        bar = tqdm(total=count(images), unit='image', file=sys.stderr)
+        bar = tqdm(total=count(images, suffixes), unit='image', file=sys.stderr)
     try:
         while batch := list(islice(iterator, batch_size)):
             yield batch
@@ -58,7 +60,7 @@ class PredictsImages(Generic[ResultT]):
     predictor: BasePredictor
     classes: tuple[str, ...]
     colors: list[tuple[int, int, int]]
-    decoding: Decoding
+    decoding: Reading
 
     def predict(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,
                 overlap: float = 0.2, tta: bool = False, progress: bool = False) -> 'ResultT | list[ResultT]':
@@ -91,7 +93,7 @@ class PredictsImages(Generic[ResultT]):
                overlap: float = 0.2, tta: bool = False, progress: bool = False) -> Iterator[ResultT]:
         """Yields the results of `predict` one after another, for more images than fit into memory."""
         predictor = self.predictor.with_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
-        for batch in batches(images, batch_size, progress):
+        for batch in batches(images, batch_size, progress, self.decoding):
             pixels = [source.read(self.decoding) for source in batch]
             for source, image, prediction in zip(batch, pixels, predictor.predict_batch(pixels), strict=True):
                 yield cast(ResultT, to_result(prediction, self.task, source, image.shape[:2], self.classes, self.colors,

@@ -17,7 +17,9 @@ from torch.utils.data import Dataset
 from mae_backbone.checkpoints.published import KEY as DESCRIPTION
 from mae_backbone.checkpoints.run_files import load_model, read_run
 from mae_backbone.data.class_folder import evaluation_transform
-from mae_backbone.data.load_image import decoding_in
+from mae_backbone.data.decode import DEFAULT, Decoding
+from mae_backbone.data.load_image import pipeline_input
+from mae_backbone.data.reading import Reading, reading_in, shown
 from mae_backbone.engine.provenance import task_name
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.formats.messages import first_few
@@ -75,7 +77,7 @@ class Predictor(BasePredictor):
         load_model(self.net, run, checkpoint)
         self.net.to(self.device).eval()
         with default_scope(cfg.get('default_scope')):
-            self.decoding = decoding_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
+            self.decoding = reading_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
             meta = run['meta'].get('dataset_meta') or {}
             self.classes = _class_names(cfg, self.net, meta)
         self.colors = class_colors(len(self.classes), meta.get('palette'))
@@ -92,7 +94,8 @@ class Predictor(BasePredictor):
                 cfg = copy.deepcopy(cfg)
                 use_tta(cfg)
             self.model = MODELS.build({**cfg.tta_model, 'module': self.net}) if tta else self.net
-            self.prepare = _classifier_input(cfg) if self.task == 'classification' else image_pipeline(cfg)
+            classifies = self.task == 'classification'
+            self.prepare = _classifier_input(cfg, self.decoding) if classifies else image_pipeline(cfg, self.decoding)
 
     def with_options(self, *, threshold: float = 0.3, tile: int | None = None, overlap: float = 0.2,
                      tta: bool = False) -> 'Predictor':
@@ -202,13 +205,15 @@ class Predictor(BasePredictor):
         sample = dataset[index]
         if self.task == 'classification':
             image = sample['inputs'].permute(1, 2, 0).numpy()
-            return image, add_title(image, self.classes[sample['data_samples']])
-        image = np.ascontiguousarray(sample['inputs'].flip(0).permute(1, 2, 0).numpy())  # mmcv loads BGR
-        truth = sample['data_samples']
+            return image, add_title(shown(image, self.decoding), self.classes[sample['data_samples']])
+        is_bgr = isinstance(self.decoding, Decoding)  # mmcv loads BGR
+        pixels = sample['inputs'].flip(0) if is_bgr else sample['inputs']
+        image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+        background, truth = shown(image, self.decoding), sample['data_samples']
         if self.task == 'segmentation':
-            return image, draw_labels(image, truth.gt_sem_seg.data[0].numpy(), self.colors)
+            return image, draw_labels(background, truth.gt_sem_seg.data[0].numpy(), self.colors)
         instances = Instances.from_data(truth.gt_instances)
-        return image, draw_instances(image, instances, self.classes, self.colors, with_scores=False)
+        return image, draw_instances(background, instances, self.classes, self.colors, with_scores=False)
 
 
 def task_of(model: nn.Module) -> str:
@@ -256,17 +261,19 @@ def _class_ids(meta: dict, classes: Sequence[str]) -> list[int | str]:
     return list(range(len(classes)))
 
 
-def _classifier_input(cfg: Config) -> Callable[[np.ndarray], dict]:
+def _classifier_input(cfg: Config, reading: Reading) -> Callable[[np.ndarray], dict]:
     dataset = cfg.test_dataloader.dataset
-    transform = evaluation_transform(dataset.get('image_size', 224), dataset.get('augment'))
+    transform = evaluation_transform(dataset.get('image_size', 224), dataset.get('augment'), reading)
     return lambda image: {'inputs': transform(image)}
 
 
-def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:
-    """Test pipeline of a config, for an image (H, W, 3) RGB in memory and without annotations."""
+def image_pipeline(cfg: Config, reading: Reading = DEFAULT) -> Callable[[np.ndarray], dict]:
+    """Test pipeline of a config, for an image (H, W, C) in memory as it was read, and without annotations."""
     steps = _without_annotations(dataset_specs(cfg, 'test')[0].cfg.pipeline)
     compose = Compose([{'type': 'LoadImageFromNDArray'}, *steps[1:]])
-    return lambda image: compose({'img': np.ascontiguousarray(image[..., ::-1]), 'img_id': 0})  # mmcv loads BGR
+    if isinstance(reading, Decoding):
+        return lambda image: compose({'img': np.ascontiguousarray(image[..., ::-1]), 'img_id': 0})  # mmcv loads BGR
+    return lambda image: compose({'img': pipeline_input(image), 'img_id': 0})
 
 
 def _without_annotations(steps: list | tuple) -> list:

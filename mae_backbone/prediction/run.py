@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, read_image
-from mae_backbone.data.files import list_images
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding
+from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.data.reading import Reading, read_pixels, suffixes_of
 from mae_backbone.prediction.base import BasePredictor
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
@@ -23,8 +24,8 @@ _NAME_BYTES = 255  # of a file name, on most file systems
 _LISTED = 20       # skipped images that are named at the end
 
 
-def find_inputs(path: str) -> list[Path] | VideoReader:
-    """Returns the images of a path, sorted, or the video.
+def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path] | VideoReader:
+    """Returns the images of a path that end in `suffixes`, sorted, or the video.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -34,7 +35,7 @@ def find_inputs(path: str) -> list[Path] | VideoReader:
     if not root.exists():
         raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
     if root.is_dir():
-        return list_images(root)
+        return list_images(root, suffixes)
     if not root.is_file():  # reading a pipe would block
         raise ValueError(f'{path} is neither a file nor a folder: pass an image, a folder of images, or a video')
     return VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root]
@@ -104,12 +105,16 @@ def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str 
         OSError: the folder cannot be written to.
         ValueError: an input would be overwritten, or no image can be read.
     """
-    files = find_inputs(str(images))
+    files = find_inputs(str(images), suffixes_of(predictor.decoding))
     check_output(files, str(images), str(out))
     Path(out).mkdir(parents=True, exist_ok=True)
     with Results(out, predictor, cfg) as results:
         log(f'{predictor.task}: results go to {out}; {results.summary()}')
         if isinstance(files, VideoReader):
+            if not isinstance(predictor.decoding, Decoding) and not predictor.decoding.is_color:
+                raise ValueError(f'{images}: a video has three channels with 8 bits, the model reads '
+                                 f'{predictor.decoding.channels} with {8 * predictor.decoding.dtype.itemsize} bits: '
+                                 'pass images')
             predict_video(files, predictor, results, log=log)
         else:
             predict_images(files, str(images), predictor, results, log=log, decoding=predictor.decoding,
@@ -117,7 +122,7 @@ def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str 
 
 
 def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, results: Results, *,
-                   log: Callable[[str], None], decoding: Decoding = DEFAULT, batch_size: int = 1) -> None:
+                   log: Callable[[str], None], decoding: Reading = DEFAULT, batch_size: int = 1) -> None:
     """Predicts each image that `find_inputs(path)` returned. Images that cannot be read are skipped and listed.
 
     Raises:
@@ -130,7 +135,7 @@ def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, r
         images = []
         for number, (file, figure) in batch:
             try:
-                images.append((number, file.relative_to(root), figure, read_image(file, decoding)))
+                images.append((number, file.relative_to(root), figure, read_pixels(file, decoding)))
             except (BadImageError, OSError) as error:
                 skipped.append(file.relative_to(root))
                 log(f'[{number}/{len(files)}] skipped: {printable(str(error))}')

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mae_backbone.data.decode import DEFAULT, Decoding
+from mae_backbone.data.decode import DEFAULT
+from mae_backbone.data.reading import Reading, shown
 from mae_backbone.hooks.reconstruction import reconstruction_titles
 from mae_backbone.prediction.inputs import Source
 from mae_backbone.prediction.instances import Instances
@@ -68,7 +69,7 @@ class Result(Figure):
     size: tuple[int, int]
     classes: tuple[str, ...]
     colors: list[tuple[int, int, int]]
-    decoding: Decoding = field(default=DEFAULT, kw_only=True)
+    decoding: Reading = field(default=DEFAULT, kw_only=True)
 
     @property
     @abstractmethod
@@ -81,12 +82,13 @@ class Result(Figure):
         return self.source.path
 
     def image(self) -> np.ndarray:
-        """Returns the image (H, W, 3) uint8 RGB. A file is read again."""
+        """Returns the image (H, W, 3) uint8 RGB, or (H, W, channels) of bands. A file is read again."""
         return self.source.read(self.decoding)
 
     def draw(self, image: np.ndarray | None = None) -> np.ndarray:
         """Draws the prediction on the image, or on another image (H, W, 3) -> figure (H', W', 3) uint8 RGB."""
-        return draw_prediction(self.image() if image is None else image, self.prediction, self.classes, self.colors)
+        pixels = self.image() if image is None else image
+        return draw_prediction(shown(pixels, self.decoding), self.prediction, self.classes, self.colors)
 
     def describe(self) -> str:
         """Summarizes the prediction in a few words."""
@@ -307,7 +309,7 @@ def draw_reconstructions(results: Sequence[ReconstructionResult]) -> np.ndarray:
 
 
 def to_result(prediction: Any, task: str, source: Source, size: tuple[int, int], classes: tuple[str, ...],
-              colors: list[tuple[int, int, int]], decoding: Decoding = DEFAULT) -> Result:
+              colors: list[tuple[int, int, int]], decoding: Reading = DEFAULT) -> Result:
     """Wraps what `Predictor` of a task returned for an image of `size` (H, W)."""
     if task == 'detection':
         return DetectionResult(source, size, classes, colors, decoding=decoding, instances=prediction)

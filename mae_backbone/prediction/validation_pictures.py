@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from pycocotools import mask as coco_rle
 
+from mae_backbone.data.reading import shown
 from mae_backbone.data.shown_bands import to_shown
 from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.prediction.visualization import add_title, draw_instances, draw_labels, present_classes
@@ -92,7 +93,7 @@ class ValidationPicturesHook(Hook):
         """Truth and prediction of an image, drawn; None for a model of another task."""
         names, colors = _classes(dataset)
         if isinstance(output, dict) and output.get('label') is not None:
-            image, scores = to_shown(dataset.pixels(index)), output['scores'].cpu().numpy()
+            image, scores = shown(dataset.pixels(index), dataset.reading), output['scores'].cpu().numpy()
             best = int(scores.argmax())
             return [add_title(image, text) for text in (names[output['label']], f'{names[best]} {scores[best]:.0%}')]
         if 'pred_sem_seg' in output and 'gt_sem_seg' in output:
@@ -118,8 +119,9 @@ def stored_image(dataset: Any, path: str) -> np.ndarray:
     """The image of a path as (H, W, 3) uint8 RGB, read by the first transform of the pipeline of a data set."""
     while not hasattr(dataset, 'pipeline') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
-    pixels = dataset.pipeline.transforms[0]({'img_path': path})['img']
-    return to_shown(pixels[..., ::-1] if pixels.ndim == 3 and pixels.shape[2] == 3 else pixels)  # mmcv loads BGR
+    load = dataset.pipeline.transforms[0]
+    pixels, bands = load({'img_path': path})['img'], getattr(load, 'bands', None)
+    return to_shown(pixels[..., ::-1]) if bands is None else shown(pixels, bands)  # mmcv loads BGR
 
 
 def true_instances(objects: Sequence[dict], size: tuple[int, int]) -> Instances:

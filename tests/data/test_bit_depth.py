@@ -11,9 +11,9 @@ from mmengine.config import ConfigDict
 from mae_backbone.data.bit_depth import bit_depth_warning
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.data.decode import DEFAULT, Decoding
-from mae_backbone.data.load_image import decoding_in
 from mae_backbone.data.mean_std import measure
 from mae_backbone.data.readers import ColorReader
+from mae_backbone.data.reading import reading_in
 from mae_backbone.data.sources import open_source
 from mae_backbone.data.unlabeled import UnlabeledImages
 from mae_backbone.formats.files import decode_sample
@@ -77,5 +77,5 @@ def test_class_folder_scales_with_its_reader(images: Path):
 @pytest.mark.parametrize('dataset', [
     dict(reader=SCALED), dict(dataset=dict(pipeline=[dict(type='mae_backbone.LoadImage', value_range=[0, 4095])]))])
 def test_prediction_finds_the_decoding_of_its_config(dataset: dict):
-    assert decoding_in(ConfigDict(dataset=dataset)) == Decoding(value_range=(0, 4095))
-    assert decoding_in(ConfigDict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))) == DEFAULT
+    assert reading_in(ConfigDict(dataset=dataset)) == Decoding(value_range=(0, 4095))
+    assert reading_in(ConfigDict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))) == DEFAULT

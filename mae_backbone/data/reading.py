@@ -1,0 +1,74 @@
+"""Reads image files of a data set: color images as `decode` does, or bands by a reader."""
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, decode, read_image
+from mae_backbone.data.files import IMAGE_SUFFIXES, read_file
+from mae_backbone.data.readers import BandReader, ColorReader
+from mae_backbone.data.shown_bands import to_shown
+from mae_backbone.registry import TRANSFORMS
+
+# How the images of a data set are read: options of color images, or a reader of bands.
+Reading: TypeAlias = Decoding | BandReader
+
+
+def reading_in(config: Any) -> Reading:
+    """How the images of a part of a config are read: by the `reader` of its data set or of its `LoadImage`.
+
+    Raises:
+        ValueError: the options of the reader are out of range.
+    """
+    if isinstance(config, dict):
+        if isinstance(config.get('reader'), dict):
+            return reading_of(TRANSFORMS.build(dict(config['reader'])))
+        if config.get('type') == 'mae_backbone.LoadImage':
+            return TRANSFORMS.build(dict(config)).decoding
+        config = list(config.values())
+    if isinstance(config, (list, tuple)):
+        return next((reading for value in config if (reading := reading_in(value)) is not DEFAULT
+                     and reading != DEFAULT), DEFAULT)
+    return DEFAULT
+
+
+def reading_of(reader: Any) -> Reading:
+    """How a reader reads: the options of a `ColorReader`, else the reader."""
+    return reader.decoding if isinstance(reader, ColorReader) else reader
+
+
+def suffixes_of(reading: Reading) -> tuple[str, ...]:
+    """Suffixes of the files, in lower case."""
+    return IMAGE_SUFFIXES if isinstance(reading, Decoding) else reading.suffixes
+
+
+def read_bytes(data: bytes, reading: Reading = DEFAULT) -> np.ndarray:
+    """content of an image file -> pixels as `read_pixels`. Raises BadImageError."""
+    return decode(data, reading) if isinstance(reading, Decoding) else reading.read(data)
+
+
+def read_pixels(path: str | Path, reading: Reading = DEFAULT) -> np.ndarray:
+    """Reads an image file: (H, W, 3) uint8 RGB, or (H, W, channels) of a reader.
+
+    Raises:
+        BadImageError, OSError: the file cannot be read.
+    """
+    if isinstance(reading, Decoding):
+        return read_image(path, reading)
+    data = read_file(path)
+    try:
+        return read_bytes(data, reading)
+    except BadImageError as error:
+        raise BadImageError(f'{path} {error}') from error
+
+
+def read_shown(path: str | Path, reading: Reading = DEFAULT) -> np.ndarray:
+    """Reads an image file as a person sees it: (H, W, 3) uint8 RGB. Raises as `read_pixels`."""
+    return shown(read_pixels(path, reading), reading)
+
+
+def shown(pixels: np.ndarray, reading: Reading = DEFAULT) -> np.ndarray:
+    """pixels (H, W, C) of `read_pixels` -> (H, W, 3) uint8 RGB."""
+    if isinstance(reading, Decoding) or (pixels.shape[-1] == 3 and reading.channels != 3):  # shown already
+        return to_shown(pixels)
+    return to_shown(pixels, reading.shown)
