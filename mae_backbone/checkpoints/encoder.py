@@ -27,7 +27,8 @@ _NEW_CONVOLUTION = tuple(f'.residual.{name}' for i in (1, 2, 3) for name in (
 _PATCHES = 'patch_embed.proj.weight'
 
 
-def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads: int | None = None) -> LoadReport:
+def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads: int | None = None,
+                 adapt_channels: bool = False) -> LoadReport:
     """Loads the encoder in a file or a folder into `model`.
 
     Reads every layout of `checkpoints.layouts`: what `mae-backbone pretrain` and `mae-backbone train` write, the public
@@ -41,6 +42,7 @@ def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads:
         key: which weights to take if there are several: a top-level key of the file, 'student' or 'teacher'. None: the
             averaged ones if there are such.
         heads: number of heads of attention of the weights, if the file does not state it.
+        adapt_channels: adapt a patch embedding for another number of channels (`channels`) instead of refusing it.
 
     Returns:
         The report.
@@ -50,7 +52,7 @@ def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads:
         CheckpointError: the file cannot be read, holds no ViT or several ones, or one of another architecture, or
             weights that are not finite. The model is not changed.
     """
-    report = load_source(model, open_source(path, key), heads=heads)
+    report = load_source(model, open_source(path, key), heads=heads, adapt_channels=adapt_channels)
     say(report)
     return report
 

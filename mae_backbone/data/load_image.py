@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 from mae_backbone.data.decode import BadImageError, Decoding, decode_bgr
 from mae_backbone.data.files import read_file
 from mae_backbone.data.readers import BandReader
-from mae_backbone.data.reading import read_pixels, reading_of
+from mae_backbone.data.reading import Reading, read_pixels, reading_of
 from mae_backbone.registry import TRANSFORMS
 
 # Options of mmcv's LoadImageFromFile that mean the same here, with the values that do.
@@ -31,8 +31,9 @@ class LoadImage(BaseTransform):
     images above the limit of pixels before decoding, truncated images and files that are not regular, and scales 16
     bits as `ColorReader` does.
 
-    With a reader of bands, the image is (H, W, channels) in the order of the reader: RGB images come as RGB, and the
-    preprocessor of the model must not exchange channels. 16 bits come as float32, which all transforms take.
+    With a reader of bands, the image is (H, W, channels) in the order of the reader, and the preprocessor of the model
+    must not exchange channels. 16 bits come as float32, which all transforms take. Three channels of 8 bits are taken
+    for RGB and come as BGR, as from image files.
 
     Args:
         value_range, percentiles, max_pixels: as in `ColorReader`.
@@ -62,7 +63,7 @@ class LoadImage(BaseTransform):
         """Adds `img`, `img_shape` and `ori_shape`."""
         path = results['img_path']
         if self.bands is not None:
-            image = pipeline_input(read_pixels(path, self.bands))
+            image = pipeline_input(read_pixels(path, self.bands), self.bands)
             results['img'] = image.astype(np.float32) if self.to_float32 else image
             results['img_shape'] = results['ori_shape'] = image.shape[:2]
             return results
@@ -82,8 +83,10 @@ class LoadImage(BaseTransform):
         return f'{type(self).__name__}({self.bands or self.decoding}, to_float32={self.to_float32})'
 
 
-def pipeline_input(pixels: np.ndarray) -> np.ndarray:
-    """pixels of a reader of bands -> pixels that transforms take: uint8, or float32 for 16 bits."""
+def pipeline_input(pixels: np.ndarray, reading: Reading) -> np.ndarray:
+    """pixels (H, W, C) as `read_pixels` reads them -> pixels that transforms take: BGR, or bands, uint8 or float32."""
+    if isinstance(reading, Decoding) or reading.is_color:
+        return np.ascontiguousarray(pixels[..., ::-1])
     return pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
 
 

@@ -25,7 +25,8 @@ class ViTBackbone(HubMixin, ViT):
         frozen_stages: -1 trains everything; 0 freezes the embedding; k freezes the embedding and the first k blocks,
             and with all blocks the norm after them. k + 0.5 also freezes the attention of the next block.
         init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a file or a folder of any layout, see `load_encoder`.
-            It may also have `weights_key` and `heads`, the `key` and `heads` of that function.
+            It may also have `weights_key` and `heads`, the `key` and `heads` of that function. Weights for another
+            number of channels than `in_channels` are adapted.
         options: all other arguments of `ViT`. class_token and final_norm are False by default, as in ViTDet.
 
     Raises:
@@ -64,7 +65,7 @@ class ViTBackbone(HubMixin, ViT):
         """Loads the checkpoint of `init_cfg`; MMEngine's Runner calls it once before training."""
         if self.init_cfg is not None:
             load_encoder(self, self.init_cfg['checkpoint'], key=self.init_cfg.get('weights_key'),
-                         heads=self.init_cfg.get('heads'))
+                         heads=self.init_cfg.get('heads'), adapt_channels=True)
 
     def load_weights(self, path: str | Path) -> None:
         """Loads the encoder in a file, see `load_encoder`."""

@@ -68,3 +68,25 @@ class PixelPreprocessor(BaseDataPreprocessor):
             raise ValueError(f'images have the shapes {sorted(shapes)}: a batch needs (C, H, W) of one size, crop or '
                              'resize them')
         return torch.stack(list(images))
+
+
+def check_bands(mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor, options: dict,
+                images: Sequence[Tensor] = ()) -> None:
+    """Refuses a normalization that does not fit bands.
+
+    Args:
+        mean, std: for each channel.
+        options: other arguments of a preprocessor of mmdet or mmseg.
+        images: (C, H, W) of a batch, which must have as many channels.
+
+    Raises:
+        ValueError: what does not fit.
+    """
+    if len(mean) != len(std) or not len(mean) or min(std) <= 0:
+        raise ValueError(f'mean={mean} and std={std}: expected a number for each channel, and every std above 0')
+    if options.get('bgr_to_rgb') or options.get('rgb_to_bgr'):
+        raise ValueError('the channels of bands are in the order of the file: set bgr_to_rgb=False')
+    channels = {len(image) for image in images} - {len(mean)}
+    if channels:
+        raise ValueError(f'images have {sorted(channels)} channels, mean and std have {len(mean)}: set both for each '
+                         'channel of your images')

@@ -25,6 +25,7 @@ _ANY_CHANNELS = {
     'ResizeToMultiple', 'FixScaleResize', 'RandomFlip', 'RandomCrop', 'CenterCrop', 'MinIoURandomCrop', 'RandomChoice',
     'FilterAnnotations', 'PackDetInputs', 'PackSegInputs', 'TestTimeAug', 'RandomCutOut', 'CutOut'}
 _PREPROCESSORS = {'DetDataPreprocessor': 'mae_backbone.BandDataPreprocessor',
+                  'SegDataPreProcessor': 'mae_backbone.BandSegDataPreprocessor',
                   'ImgDataPreprocessor': 'mae_backbone.PixelPreprocessor'}
 _KEPT_BY_PIXELS = ('mean', 'std', 'non_blocking')  # arguments of PixelPreprocessor
 
@@ -54,9 +55,12 @@ def use_reader(cfg: Config, reader: dict[str, Any]) -> list[str]:
         _replace_loading(step, reader)
     if not isinstance(built, BandReader):
         return [f'images: read by {reader["type"]}']
-    removed = [] if built.is_color else [name for spec in specs for name in _remove_color_steps(spec)]
-    lines.append(f'images: {built.channels} channels with {8 * built.dtype.itemsize} bits, read by {reader["type"]}'
-                 + (f'; left out, as they need color images: {", ".join(dict.fromkeys(removed))}' if removed else ''))
+    lines.append(f'images: {built.channels} channels with {8 * built.dtype.itemsize} bits, read by {reader["type"]}')
+    if built.is_color:
+        return lines
+    removed = dict.fromkeys(name for spec in specs for name in _remove_color_steps(spec))
+    if removed:
+        lines.append(f'left out, as they need color images with 8 bits: {", ".join(removed)}')
     _set_channels(cfg, built.channels)
     train = dataset_specs(cfg, 'train')
     lines += _set_normalization(cfg, built, train[0] if train else None)
@@ -71,10 +75,10 @@ def check_bands(cfg: Config) -> None:
     """
     for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:
         reading = reading_in(spec.cfg)
-        if not isinstance(reading, BandReader):
+        if not isinstance(reading, BandReader) or reading.is_color:
             continue
         bands = f'{reading.channels} channels with {8 * reading.dtype.itemsize} bits'
-        for step in () if reading.is_color else spec.transforms():
+        for step in spec.transforms():
             if _needs_color(step):
                 raise DataError(f'{spec.split}: {step["type"]} is for color images with 8 bits, the reader gives '
                                 f'{bands}: remove it from the pipeline')
@@ -143,9 +147,10 @@ def _remove_color_steps(spec: DatasetSpec) -> Iterator[str]:
 def _needs_color(step: dict) -> bool:
     """Whether a transform of mmcv, mmdet or mmseg is not known to work on any number of channels."""
     scope, _, name = str(step.get('type')).rpartition('.')
-    if scope not in ('', 'mmcv', 'mmdet', 'mmseg') or name in _ANY_CHANNELS or name in LOADS_IMAGE:
+    if not name or scope not in ('', 'mmcv', 'mmdet', 'mmseg') or name in _ANY_CHANNELS or name in LOADS_IMAGE:
         return False
-    return TRANSFORMS.get(str(step.get('type'))) is not None
+    own = TRANSFORMS.module_dict.get(name)  # of the user, or of mmcv
+    return own is None or own.__module__.startswith('mmcv.')
 
 
 def _embedding(cfg: Config) -> tuple[str, dict]:
@@ -169,16 +174,11 @@ def _preprocessor(cfg: Config) -> dict:
 
 def _set_normalization(cfg: Config, reader: BandReader, train: DatasetSpec | None) -> list[str]:
     preprocessor = _preprocessor(cfg)
-    was_bgr = not (preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
     kind = str(preprocessor.get('type')).rpartition('.')[2]
     for name in ('bgr_to_rgb', 'rgb_to_bgr'):
         if name in preprocessor:
             preprocessor[name] = False
-    mean, std = preprocessor.get('mean'), preprocessor.get('std')
-    if reader.is_color:
-        if was_bgr and kind in ('DetDataPreprocessor', 'SegDataPreProcessor') and mean and len(mean) == 3:
-            preprocessor.update(mean=list(mean)[::-1], std=list(std)[::-1])  # of images that were loaded as BGR
-        return []
+    mean = preprocessor.get('mean')
     if kind in _PREPROCESSORS and reader.channels != 3:
         preprocessor['type'] = _PREPROCESSORS[kind]
         if kind == 'ImgDataPreprocessor':

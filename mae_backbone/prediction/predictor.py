@@ -206,7 +206,7 @@ class Predictor(BasePredictor):
         if self.task == 'classification':
             image = sample['inputs'].permute(1, 2, 0).numpy()
             return image, add_title(shown(image, self.decoding), self.classes[sample['data_samples']])
-        is_bgr = isinstance(self.decoding, Decoding)  # mmcv loads BGR
+        is_bgr = isinstance(self.decoding, Decoding) or self.decoding.is_color  # mmcv loads BGR
         pixels = sample['inputs'].flip(0) if is_bgr else sample['inputs']
         image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
         background, truth = shown(image, self.decoding), sample['data_samples']
@@ -271,9 +271,7 @@ def image_pipeline(cfg: Config, reading: Reading = DEFAULT) -> Callable[[np.ndar
     """Test pipeline of a config, for an image (H, W, C) in memory as it was read, and without annotations."""
     steps = _without_annotations(dataset_specs(cfg, 'test')[0].cfg.pipeline)
     compose = Compose([{'type': 'LoadImageFromNDArray'}, *steps[1:]])
-    if isinstance(reading, Decoding):
-        return lambda image: compose({'img': np.ascontiguousarray(image[..., ::-1]), 'img_id': 0})  # mmcv loads BGR
-    return lambda image: compose({'img': pipeline_input(image), 'img_id': 0})
+    return lambda image: compose({'img': pipeline_input(image, reading), 'img_id': 0})
 
 
 def _without_annotations(steps: list | tuple) -> list:

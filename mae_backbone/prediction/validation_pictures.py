@@ -98,7 +98,7 @@ class ValidationPicturesHook(Hook):
             return [add_title(image, text) for text in (names[output['label']], f'{names[best]} {scores[best]:.0%}')]
         if 'pred_sem_seg' in output and 'gt_sem_seg' in output:
             image = stored_image(dataset, output.img_path)
-            maps = [output[name].data[0].cpu().numpy() for name in ('gt_sem_seg', 'pred_sem_seg')]
+            maps = [part.data[0].cpu().numpy() for part in (output.gt_sem_seg, output.pred_sem_seg)]
             if any(labels.shape != image.shape[:2] for labels in maps):
                 return None
             self.present |= {label for labels in maps for label in present_classes(labels, len(names))}
@@ -121,7 +121,7 @@ def stored_image(dataset: Any, path: str) -> np.ndarray:
         dataset = dataset.dataset
     load = dataset.pipeline.transforms[0]
     pixels, bands = load({'img_path': path})['img'], getattr(load, 'bands', None)
-    return to_shown(pixels[..., ::-1]) if bands is None else shown(pixels, bands)  # mmcv loads BGR
+    return to_shown(pixels[..., ::-1]) if bands is None or bands.is_color else shown(pixels, bands)  # mmcv loads BGR
 
 
 def true_instances(objects: Sequence[dict], size: tuple[int, int]) -> Instances:

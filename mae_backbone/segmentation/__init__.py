@@ -8,6 +8,7 @@ from mae_backbone.segmentation import (  # noqa: F401
     linear_head,
     listed_dataset,
     load_annotations,
+    preprocessor,
     tta,
     uper_head,
 )

@@ -86,7 +86,8 @@ def test_pretrained_three_channels_start_five(tmp_path: Path, monkeypatch: pytes
     torch.save(encoder.state_dict(), tmp_path / 'rgb.pth')
     write_set('classification', tmp_path / 'data', save_npy, channels=5, dtype=np.uint16)
     given = options('classification', tmp_path / 'data', tmp_path / 'run', save_npy, 5, np.uint16)
-    run_command('train', *given, 'optim_wrapper.optimizer.lr=1e-9', '--pretrained', tmp_path / 'rgb.pth')
+    run_command('train', *given, 'optim_wrapper.optimizer.lr=1e-9', '--pretrained', tmp_path / 'rgb.pth',
+                '--weights-heads', '4')
     weights = read_run(tmp_path / 'run' / 'iter_2.pth')['state_dict']['backbone.patch_embed.proj.weight']
     ours = encoder.state_dict()['patch_embed.proj.weight']
     assert torch.allclose(weights, ours[:, [0, 1, 2, 0, 1]] * 3 / 5, atol=1e-6)

@@ -56,7 +56,7 @@ def write_set(task: str, root: Path, save: Save, *, channels: int, dtype: type =
                 maps.mkdir(parents=True, exist_ok=True)
                 assert cv2.imwrite(str(maps / f'{i}.png'), labels)
     if task == 'segmentation':
-        (root / 'classes.txt').write_text('ground\nroof\n')
+        (root / 'classes.txt').write_text('ground\nroof\nroad\n')
         return root / 'images' / 'validation'
     if task == 'detection':
         (root / 'annotations').mkdir()

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 from helpers.small_sets import write_image
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
 from pycocotools import mask as coco_rle
 
 from mae_backbone.data.class_folder import ClassFolder
@@ -69,18 +71,10 @@ class Stored:
         return {'instances': [dict(bbox=[10, 10, 50, 50], bbox_label=index, ignore_flag=0)]}
 
 
-class Output(SimpleNamespace):
-    def __contains__(self, name: str) -> bool:
-        return hasattr(self, name)
-
-    def __getitem__(self, name: str) -> object:
-        return getattr(self, name)
-
-
 def test_label_maps_have_a_legend_of_the_classes_in_them(tmp_path: Path):
-    def output(label: int) -> Output:
+    def output(label: int) -> SegDataSample:
         data = PixelData(data=torch.full((1, 64, 128), label))
-        return Output(img_path='a', gt_sem_seg=data, pred_sem_seg=data)
+        return SegDataSample(metainfo=dict(img_path='a'), gt_sem_seg=data, pred_sem_seg=data)
     heights = []
     for labels in ((0, 0), (255, 255)):
         hook, run = ValidationPicturesHook(), run_of(Stored(), tmp_path, batch_size=2)
@@ -95,7 +89,8 @@ def test_boxes_come_from_the_data_set(tmp_path: Path):
     hook, run = ValidationPicturesHook(threshold=0.5), run_of(Stored(), tmp_path, batch_size=2)
     hook.before_val_epoch(run)
     found = InstanceData(bboxes=torch.tensor([[0.0, 0, 5, 5]]), scores=torch.tensor([0.4]), labels=torch.tensor([0]))
-    hook.after_val_iter(run, 0, outputs=[Output(img_path='a', pred_instances=found) for _ in range(2)])
+    hook.after_val_iter(run, 0, outputs=[DetDataSample(metainfo=dict(img_path='a'), pred_instances=found)
+                                         for _ in range(2)])
     truth, prediction = hook.rows[1]
     assert truth.any()
     assert not prediction.any(), 'a score below the threshold'
