@@ -70,7 +70,7 @@ def test_class_folder_scales_with_its_reader(images: Path):
     assert plain.pixels(0).max() == 15
     assert scaled.pixels(0).max() == 255
     assert plain.fingerprint() != scaled.fingerprint()
-    with pytest.raises(ValueError, match=r'reader of ClassFolder is a ArrayReader'):
+    with pytest.raises(ValueError, match=r'holds no images.*end in \.npy'):
         ClassFolder(images, '', train=False, reader=dict(type='mae_backbone.ArrayReader'))
 
 

@@ -49,7 +49,7 @@ def test_sizes_of_large_sets_are_cached_until_a_file_changes(tmp_path: Path, mon
     for path in paths:
         Image.new('RGB', (4, 3)).save(path)
     read_sizes('train', paths)
-    monkeypatch.setattr(image_headers, 'read_size', lambda path: StoredSize(9, 9))
+    monkeypatch.setattr(image_headers, 'read_size', lambda path, reading: StoredSize(9, 9))
     assert set(read_sizes('train', paths).values()) == {StoredSize(4, 3)}
     Image.new('RGB', (400, 300)).save(paths[0])
     assert set(read_sizes('train', paths).values()) == {StoredSize(9, 9)}
