@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.decode import BadImageError
+from mae_backbone.data.reading import read_shown
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.planning.fingerprint import Fingerprint
@@ -185,4 +186,4 @@ def _samples(data: OwnData) -> dict[str, str]:
 
 
 def _drawn(data_format: DataFormat, path: str) -> np.ndarray:
-    return data_format.draw(read_image(path), path)
+    return data_format.draw(read_shown(path, data_format.reading), path)
