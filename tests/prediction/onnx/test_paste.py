@@ -1,7 +1,7 @@
 """Masks of an exported detector are pasted as mmdet does."""
 import numpy as np
 import torch
-from mae_backbone.export.paste import paste_mask
+from mae_backbone.prediction.onnx.paste import paste_mask
 
 
 def test_masks_are_those_of_mmdet():
