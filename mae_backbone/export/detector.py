@@ -40,9 +40,10 @@ class ExportedDetector(nn.Module):
             image in the batch, ascending, and in each image by descending score; of Mask and Cascade R-CNN also masks
             (n, 28, 28), the probability that each cell of an m x m grid over the box belongs to the object.
         """
-        H, W = images.shape[2], images.shape[3]
+        (H, W), step = images.shape[2:], self.divisor
         # As in training: the preprocessor pads to the right and below, after normalization.
-        padded = F.pad(images, (0, -W % self.divisor, 0, -H % self.divisor), value=self.fill)
+        right, below = ((side + step - 1) // step * step - side for side in (W, H))
+        padded = F.pad(images, (0, right, 0, below), value=self.fill)
         return self.head(self.neck(self.backbone(padded)), (H, W))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mae_backbone.export.nms import onnx_translations
 from mae_backbone.export.target import ExportError, ExportTarget
 from mae_backbone.export.torch_export import reason, trace
 from mae_backbone.prediction.onnx.packages import require
@@ -36,7 +37,7 @@ def convert(target: ExportTarget, *, opset: int = OPSETS[0]) -> Any:
         try:
             converted: Any = torch.onnx.export(
                 program, dynamo=True, input_names=list(target.input_names), output_names=list(target.output_names),
-                opset_version=opset, verbose=False)
+                opset_version=opset, verbose=False, custom_translation_table=onnx_translations())
         except Exception as error:  # of torch.onnx or onnxscript
             raise ExportError(f'torch.onnx cannot convert the model to opset {opset} ({reason(error)}): try another '
                               '--opset, or write a .pt2 file') from error
