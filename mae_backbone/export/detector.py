@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mae_backbone.export.one_stage import OneStage
+from mae_backbone.export.target import ExportError
 from mae_backbone.export.two_stage import TwoStage
 
 OUTPUTS = ('boxes', 'scores', 'labels', 'image', 'masks')
@@ -20,7 +21,7 @@ class ExportedDetector(nn.Module):
         model: a detector that mmdet built; its weights are shared.
 
     Raises:
-        ValueError: a kind of detector, or an option of its `test_cfg`, that has no such path.
+        ExportError: a kind of detector, or an option of its `test_cfg`, that has no such path.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -30,6 +31,9 @@ class ExportedDetector(nn.Module):
         self.backbone, self.neck = model.backbone, model.neck
         self.head = TwoStage(model.rpn_head, model.roi_head) if two_stage else OneStage(model.bbox_head)
         self.divisor, self.fill = model.data_preprocessor.pad_size_divisor, model.data_preprocessor.pad_value
+        coarsest = max(max(stride) for stride in (model.rpn_head if two_stage else model.bbox_head).prior_generator.strides)
+        # A map of one cell would be another graph: torch.export takes an axis of 1 for one that is broadcast.
+        self.minimum = 1 if self.divisor > coarsest else coarsest + 1
         self.output_names = OUTPUTS if two_stage and model.roi_head.with_mask else OUTPUTS[:-1]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -48,7 +52,7 @@ class ExportedDetector(nn.Module):
 
 
 def check(model: Any) -> None:
-    """Raises ValueError if the model is not a detector that `ExportedDetector` reproduces."""
+    """Raises ExportError if the model is not a detector that `ExportedDetector` reproduces."""
     kinds = {kind.__name__ for kind in type(model).__mro__}
     name = type(model).__name__
     if 'FCOS' in kinds:
@@ -56,37 +60,37 @@ def check(model: Any) -> None:
         _check_coder(model.bbox_head, 'DistancePointBBoxCoder')
         return
     if not kinds & {'FasterRCNN', 'MaskRCNN', 'CascadeRCNN'}:
-        raise ValueError(f'{name} cannot be exported, since its decoding has no form in standard ONNX operations here: '
+        raise ExportError(f'{name} cannot be exported, since its decoding has no form in standard ONNX operations here: '
                          f'{SUPPORTED} can. Export its backbone alone with --part backbone')
     roi_head = model.roi_head
     heads = roi_head.bbox_head
     if isinstance(heads, nn.ModuleList) and isinstance(getattr(roi_head, 'mask_head', None), nn.ModuleList):
-        raise ValueError(f'{name} with {type(roi_head).__name__}, which averages the masks of several heads, cannot be '
+        raise ExportError(f'{name} with {type(roi_head).__name__}, which averages the masks of several heads, cannot be '
                          "exported: train it with roi_head=dict(type='mae_backbone.CascadeRoIHead')")
     _check_test_cfg(model.rpn_head.test_cfg, 'test_cfg.rpn', required=('nms_pre', 'max_per_img', 'nms'))
     _check_test_cfg(roi_head.test_cfg, 'test_cfg.rcnn', required=('score_thr', 'max_per_img', 'nms'))
     for head in (model.rpn_head, *(heads if isinstance(heads, nn.ModuleList) else [heads])):
         _check_coder(head, 'DeltaXYWHBBoxCoder')
     if getattr(roi_head, 'with_shared_head', False):
-        raise ValueError(f'{name} with a shared head cannot be exported: only heads on the levels of a pyramid can')
+        raise ExportError(f'{name} with a shared head cannot be exported: only heads on the levels of a pyramid can')
 
 
 def _check_test_cfg(cfg: Any, name: str, *, required: tuple[str, ...]) -> None:
     missing = [key for key in required if key not in cfg]
     if missing:
-        raise ValueError(f'model.{name} lacks {", ".join(missing)}, which an exported detector needs: set it')
+        raise ExportError(f'model.{name} lacks {", ".join(missing)}, which an exported detector needs: set it')
     for key in ('nms_pre', 'max_per_img'):
         if key in cfg and cfg[key] <= 0:
-            raise ValueError(f'model.{name}.{key}={cfg[key]}: an exported detector needs a limit, set a positive number')
+            raise ExportError(f'model.{name}.{key}={cfg[key]}: an exported detector needs a limit, set a positive number')
     kind = cfg.nms.get('type', 'nms')
     if kind != 'nms' or cfg.nms.get('class_agnostic') or set(cfg.nms) - {'type', 'iou_threshold', 'class_agnostic',
                                                                          'split_thr'}:
-        raise ValueError(f'model.{name}.nms={dict(cfg.nms)} cannot be exported: only '
+        raise ExportError(f'model.{name}.nms={dict(cfg.nms)} cannot be exported: only '
                          "dict(type='nms', iou_threshold=NUMBER) can")
 
 
 def _check_coder(head: Any, name: str) -> None:
     coder = head.bbox_coder
     if type(coder).__name__ != name or getattr(coder, 'add_ctr_clamp', False):
-        raise ValueError(f'{type(head).__name__} with {type(coder).__name__} cannot be exported: only {name} without '
+        raise ExportError(f'{type(head).__name__} with {type(coder).__name__} cannot be exported: only {name} without '
                          'add_ctr_clamp can')

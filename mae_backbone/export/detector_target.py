@@ -1,0 +1,102 @@
+"""Detectors -> targets of an export, and what agreement of two lists of objects means."""
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from mae_backbone.export.build import assemble, describe, input_size
+from mae_backbone.export.detector import ExportedDetector
+from mae_backbone.export.options import ExportOptions
+from mae_backbone.export.target import ExportError, ExportTarget
+from mae_backbone.export.verify import LIMIT
+from mae_backbone.prediction.model import Detector
+from mae_backbone.prediction.onnx.prepare import pipeline_settings
+
+
+def detector_target(model: Detector, options: ExportOptions) -> ExportTarget:
+    """Target of a detector: images of any size -> boxes, scores, labels, image, and masks if it has them.
+
+    Raises:
+        ExportError: a kind of detector that has no graph here, or an option for other tasks.
+    """
+    if options.activation != 'logits':
+        raise ExportError(f'--{options.activation} is for classifiers and segmenters: a detector returns scores')
+    if options.half:
+        raise ExportError('--half: boxes of a detector are computed in float32, take --int8, or --half with --part '
+                          'pyramid')
+    core = ExportedDetector(model.net)
+    settings = {}
+    if 'masks' in core.output_names:
+        settings['mask_threshold'] = float(model.net.roi_head.test_cfg.mask_thr_binary)
+    options = dataclasses.replace(options, size=options.size or input_size(model))
+    description = describe(model, options, task='detection', multiple=1, minimum=core.minimum,
+                           dynamic=('batch', 'size'), settings=settings,
+                           prepare=pipeline_settings(model.config, model.net.data_preprocessor))
+    target = assemble(model, options, description, core, core.output_names,
+                      output_axes={name: {0: 'objects'} for name in core.output_names})
+    if 'size' in description.dynamic:  # axes that must not be equal by chance
+        B, C, H, W = target.inputs[0].shape
+        images = torch.nn.functional.pad(target.inputs[0], (0, core.divisor))
+        target = dataclasses.replace(target, inputs=(images,), defer_guards=True)
+    return dataclasses.replace(target, compare=objects_error)
+
+
+def objects_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    """The largest difference between objects of two lists: of boxes relative to the largest coordinate, of scores, masks.
+
+    Objects are the same if image and label are the same. They may be in another order if their scores are about equal.
+    An object that only one list has is accepted if its score is about the lowest one of its image: the score threshold,
+    or the number of objects that an image may have, cuts there. Otherwise the result is infinite.
+
+    Args:
+        expected, found: boxes, scores, labels, image, and masks if the detector has them.
+    """
+    scale = max(1.0, float(np.abs(expected[0]).max(initial=0)))
+    lists = [_Objects(values, scale) for values in (expected, found)]
+    if any(len(values) != len(expected) or not lists[i].is_sound() for i, values in enumerate((expected, found))):
+        return float('inf')
+    error, (ours, other) = 0.0, lists
+    free = np.ones(len(other), bool)
+    for i in range(len(ours)):
+        candidates = np.flatnonzero(free & (other.keys == ours.keys[i]).all(1))
+        differences = other.difference(candidates, ours, i)
+        if len(candidates) and differences.min() <= 10 * LIMIT:
+            free[candidates[differences.argmin()]] = False
+            error = max(error, float(differences.min()))
+        elif not ours.is_cut(i, other):
+            return float('inf')
+    return error if all(other.is_cut(i, ours) for i in np.flatnonzero(free)) else float('inf')
+
+
+class _Objects:
+    """Objects of a batch.
+
+    Args:
+        values: outputs of a detector.
+        scale: that boxes are divided by.
+    """
+
+    def __init__(self, values: Sequence[np.ndarray], scale: float) -> None:
+        self.values = values
+        boxes, scores, labels, image, *masks = values
+        self.keys = np.stack([labels, image], axis=1)
+        self.scores, self.image = scores, image
+        self.numbers = np.concatenate([boxes / scale, scores[:, None], *(one.reshape(len(one), -1) for one in masks)],
+                                      axis=1)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def is_sound(self) -> bool:
+        """Whether all values are finite."""
+        return bool(np.isfinite(self.numbers).all())
+
+    def difference(self, index: np.ndarray, other: '_Objects', i: int) -> np.ndarray:
+        """The largest difference of each of some objects to an object of another list."""
+        return np.abs(self.numbers[index] - other.numbers[i]).max(axis=1, initial=0)
+
+    def is_cut(self, i: int, other: '_Objects') -> bool:
+        """Whether an object may be missing in the other list, since its score is about the lowest one of both."""
+        scores = [one.scores[one.image == self.image[i]].min(initial=1.0) for one in (self, other)]
+        return bool(self.scores[i] <= min(scores) + LIMIT)
