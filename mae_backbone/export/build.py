@@ -15,7 +15,7 @@ from mae_backbone.export.modules import OUTPUT_NAMES, Activation, Chain, HalfPre
 from mae_backbone.export.options import ExportOptions
 from mae_backbone.export.target import Axis, ExportError, ExportTarget, image_axes
 from mae_backbone.export.verify import HALF_LIMIT
-from mae_backbone.prediction.model import Classifier, Encoder, MaskedAutoencoder, Model, Segmenter
+from mae_backbone.prediction.model import Classifier, Detector, Encoder, MaskedAutoencoder, Model, Segmenter
 from mae_backbone.prediction.onnx.description import ClassInfo, Description
 
 
@@ -222,4 +222,5 @@ def _inference(module: nn.Module) -> Any:
 BUILDERS: dict[type, str] = {
     Classifier: 'mae_backbone.export.build:classifier_target', Encoder: 'mae_backbone.export.build:encoder_target',
     MaskedAutoencoder: 'mae_backbone.export.build:encoder_target',
+    Detector: 'mae_backbone.export.detector_target:detector_target',
     Segmenter: 'mae_backbone.export.segmenter:segmenter_target'}

@@ -38,7 +38,7 @@ def detector_target(model: Detector, options: ExportOptions) -> ExportTarget:
     if 'size' in description.dynamic:  # axes that must not be equal by chance
         B, C, H, W = target.inputs[0].shape
         images = torch.nn.functional.pad(target.inputs[0], (0, core.divisor))
-        target = dataclasses.replace(target, inputs=(images,), defer_guards=True)
+        target = dataclasses.replace(target, inputs=(images,))
     return dataclasses.replace(target, compare=objects_error)
 
 

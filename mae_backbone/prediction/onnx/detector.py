@@ -6,7 +6,7 @@ from mae_backbone.prediction.base import Prediction
 from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.prediction.onnx.description import Description
 from mae_backbone.prediction.onnx.paste import paste_mask
-from mae_backbone.prediction.onnx.predictor import OnnxPredictor
+from mae_backbone.prediction.onnx.predictor import OnnxPredictor, check_size
 from mae_backbone.prediction.onnx.session import OnnxSession
 from mae_backbone.prediction.tiles import predict_tiles, square_grid
 
@@ -33,7 +33,7 @@ class OnnxDetectorPredictor(OnnxPredictor):
     def _instances(self, image: np.ndarray) -> Instances:
         prepared = self.prepare(image)
         inputs = self.normalize(prepared)
-        self.check_size(inputs.shape[1], inputs.shape[2])
+        check_size(self.session, self.description, inputs.shape[1], inputs.shape[2])
         boxes, scores, labels, _, *masks = self.session([inputs[None]])
         self._check_outputs(boxes, scores, labels, *masks)
         (H, W), (height, width) = image.shape[:2], prepared.shape[:2]

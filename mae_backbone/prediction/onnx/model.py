@@ -9,6 +9,7 @@ import torch
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.prediction.onnx.description import Description
+from mae_backbone.prediction.onnx.detector import OnnxDetectorPredictor
 from mae_backbone.prediction.onnx.predictor import (
     OnnxClassifierPredictor,
     OnnxPredictor,
@@ -21,7 +22,8 @@ from mae_backbone.prediction.predicting import Images, PredictsImages, batches
 from mae_backbone.prediction.typed_results import Result
 
 PREDICTORS: dict[str, Callable[[OnnxSession, Description], OnnxPredictor]] = {
-    'classification': OnnxClassifierPredictor, 'segmentation': OnnxSegmenterPredictor}
+    'classification': OnnxClassifierPredictor, 'detection': OnnxDetectorPredictor,
+    'segmentation': OnnxSegmenterPredictor}
 
 
 class OnnxModel(PredictsImages[Result]):

@@ -222,7 +222,7 @@ def run_batches(session: OnnxSession, description: Description,
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for index, one in enumerate(inputs):
-        _check_size(session, description, one.shape[1], one.shape[2])
+        check_size(session, description, one.shape[1], one.shape[2])
         groups.setdefault(one.shape, []).append(index)
     results: list[Any] = [None] * len(inputs)
     for indices in groups.values():
@@ -234,7 +234,7 @@ def run_batches(session: OnnxSession, description: Description,
     return results
 
 
-def _check_size(session: OnnxSession, description: Description, height: int, width: int) -> None:
+def check_size(session: OnnxSession, description: Description, height: int, width: int) -> None:
     """Raises CheckpointError if images of height x width pixels do not fit the file."""
     if 'size' not in description.dynamic and not description.preprocessing:
         if (height, width) != description.image_size:
