@@ -10,6 +10,7 @@ examples:
   mae-backbone benchmark flops CONFIG --against CONFIG   the arithmetic of two pretraining recipes, without running them
   mae-backbone benchmark features                  frozen features to disk, against bare forward passes
   mae-backbone benchmark gpu --json gpu.json       numbers, speed and memory of every path on this GPU, in 9 minutes
+  mae-backbone benchmark latency                   one image, in PyTorch and in runtimes for exported models
 """
 import argparse
 from importlib import import_module
@@ -153,6 +154,19 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
                         help='default: cuda; the CPU with --tiny and no GPU')
     parser.add_argument('--shards', metavar='DIR', help='also time loading from these shards, see mae-backbone pack')
     parser.add_argument('--only', nargs='+', metavar='NAME', help='run only the checks whose names begin with these')
+def _add_latency(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('models', nargs='*', metavar='CONFIG|CHECKPOINT',
+                        help='a config is measured with random weights (default: ViT-B classifier at 224 pixels, UPerNet '
+                             'and Mask R-CNN on ViT-B at 512)')
+    parser.add_argument('--size', type=positive_int, metavar='PIXELS',
+                        help='side of the image (default: size of the training)')
+    parser.add_argument('--runtime', default='eager,compile,onnxruntime', metavar='NAMES',
+                        help='among eager,compile,onnxruntime,openvino (default: %(default)s)')
+    parser.add_argument('--threads', type=positive_int, metavar='N', help="PyTorch's threads (default: as PyTorch sets)")
+    parser.add_argument('--rounds', type=positive_int, default=3, metavar='N',
+                        help='each round measures all runtimes, in turns with eager PyTorch (default: %(default)s)')
+    parser.add_argument('--warmup', type=int, default=1, metavar='N',
+                        help='rounds before the measurement (default: %(default)s)')
 
 
 def _add_arch(group: argparse._ActionsContainer, default: str) -> None:
@@ -183,4 +197,5 @@ _KINDS = {
     'flops': ('the FLOPs per image of two pretraining configs', _add_flops),
     'gpu': ('numbers, speed and memory of every path on a GPU; most checks need torch and timm only', _add_gpu),
     'features': ('feature extraction: from image files to features on disk', _add_features),
+    'latency': ('the latency of one image in PyTorch, onnxruntime and OpenVINO', _add_latency),
 }

@@ -29,7 +29,9 @@ def detector_target(model: Detector, options: ExportOptions) -> ExportTarget:
     settings = {}
     if 'masks' in core.output_names:
         settings['mask_threshold'] = float(model.net.roi_head.test_cfg.mask_thr_binary)
-    options = dataclasses.replace(options, size=options.size or input_size(model))
+    if options.size is None:
+        height, width = (max(side, core.minimum) for side in input_size(model))
+        options = dataclasses.replace(options, size=(height, width))
     description = describe(model, options, task='detection', multiple=1, minimum=core.minimum,
                            dynamic=('batch', 'size'), settings=settings,
                            prepare=pipeline_settings(model.config, model.net.data_preprocessor))

@@ -87,6 +87,12 @@ def check_file(path: Path) -> None:
                               'path, or export the model again') from error
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of an ONNX file that `check_file` has accepted."""
+    import onnx
+    return {entry.key: entry.value for entry in onnx.load_model_from_string(path.read_bytes()).metadata_props}
+
+
 def _tensors(model: Any) -> Iterator[Any]:
     """All tensors of a model: weights, and constants in attributes, also of subgraphs and functions."""
     graphs: list[Any] = [model.graph]

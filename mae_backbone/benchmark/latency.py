@@ -1,0 +1,271 @@
+"""Latency of one image in PyTorch and in runtimes for exported models, each in its own process."""
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from mae_backbone.benchmark.measurement import Worker, describe
+from mae_backbone.benchmark.report import bytes_text
+from mae_backbone.core.vit import Block
+from mae_backbone.prediction.building import default_scope
+from mae_backbone.utils.config_files import find_config
+
+EAGER = 'eager'
+RUNTIMES = (EAGER, 'compile', 'onnxruntime', 'openvino')
+# Measured if no model is named: a classifier, a segmenter and a detector on ViT-B.
+MODELS = (('vit-b_100e_in1k', 224), ('upernet_vit-b_160k_ade20k-512x512', 512), ('mask-rcnn_vitdet-b_100e_coco', 512))
+_SECONDS = 0.3   # ours: a measurement repeats a model that is faster
+_DIVISOR = 32    # of the padding of a detector, whose config pads to the size of its training
+_SPREAD = 2.0    # standard deviation of the class scores of random weights, so that a detector finds objects
+# Ours. Largest relative difference between the sums of the outputs of two runtimes: they must do the same work.
+_TOLERANCE = 0.02
+
+Outcome = tuple[float, float]  # seconds per image, sum of the outputs
+
+
+class Spec(NamedTuple):
+    """A model to measure."""
+
+    name: str         # of a config, whose weights are random, or path of a checkpoint
+    size: int | None  # side of the image in pixels; None: size of the training
+
+
+class Timing(NamedTuple):
+    """Measurement of a model in a runtime."""
+
+    seconds: float         # per image, median of the rounds
+    memory: int            # peak of the process in bytes beyond its imports
+    ratios: list[float]    # of each round: seconds of eager PyTorch, measured before it, divided by these
+
+
+def run(args: argparse.Namespace) -> tuple[dict, str]:
+    """Runs the benchmark. Returns the content of its JSON file, and a table."""
+    runtimes = read_runtimes(args.runtime)
+    specs = [Spec(name, args.size) for name in args.models] or [Spec(name, args.size or size) for name, size in MODELS]
+    results = {spec.name: measure(spec, runtimes, rounds=args.rounds, warmup=args.warmup) for spec in specs}
+    machine = describe(torch.device('cpu'))
+    return {'benchmark': 'latency', 'machine': machine, 'rounds': args.rounds, 'models': {
+        name: {runtime: timing._asdict() for runtime, timing in timings.items()}
+        for name, timings in results.items()}}, table(results, machine)
+
+
+def read_runtimes(text: str) -> list[str]:
+    """'compile,onnxruntime' -> runtimes, eager PyTorch first.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    names = [name.strip() for name in text.split(',') if name.strip()]
+    if unknown := [name for name in names if name not in RUNTIMES]:
+        raise ValueError(f'--runtime {unknown[0]}: expected names among {",".join(RUNTIMES)}')
+    return [name for name in RUNTIMES if name == EAGER or name in names]
+
+
+def measure(spec: Spec, runtimes: list[str], *, rounds: int, warmup: int = 1) -> dict[str, Timing]:
+    """Measures a model in each runtime, in alternation with eager PyTorch.
+
+    Raises:
+        ImportError: a runtime is not installed.
+        FileNotFoundError: there is no such config or checkpoint.
+        ValueError: the model cannot be exported, or two runtimes disagree.
+    """
+    device = torch.device('cpu')
+    with tempfile.TemporaryDirectory(prefix='latency_') as folder, ExitStack() as stack:
+        with Worker(prepare_files, spec, folder, runtimes, device=device) as worker:
+            worker.call()
+        workers = {name: stack.enter_context(Worker(PREPARE[name], folder, device=device, imports=import_task))
+                   for name in runtimes}
+        seconds: dict[str, list[float]] = {name: [] for name in runtimes}
+        ratios: dict[str, list[float]] = {name: [] for name in runtimes}
+        for i in range(warmup + rounds):
+            for name in runtimes[1:] or runtimes:
+                before, expected = workers[EAGER].call()
+                after, total = workers[name].call() if name != EAGER else (before, expected)
+                check_same(spec, name, total, expected)
+                if i >= warmup:
+                    seconds[EAGER].append(before)
+                    ratios[name].append(before / after)
+                    if name != EAGER:
+                        seconds[name].append(after)
+        ratios[EAGER] = [1.0] * rounds
+        return {name: Timing(statistics.median(seconds[name]), workers[name].memory(), ratios[name])
+                for name in runtimes}
+
+
+def check_same(spec: Spec, runtime: str, total: float, expected: float) -> None:
+    """Raises ValueError if the sum of the outputs of a runtime is not the sum in eager PyTorch."""
+    if not abs(total - expected) <= _TOLERANCE * max(abs(expected), 1.0):
+        raise ValueError(f'{spec.name}: the outputs of {runtime} have the sum {total:.4g}, those of eager PyTorch '
+                         f'{expected:.4g}: their times cannot be compared')
+
+
+def table(results: dict[str, dict[str, Timing]], machine: dict) -> str:
+    """Formats results for a terminal."""
+    rows = [('model', 'runtime', 'ms per image', 'times as fast as eager', 'peak memory')]
+    for name, timings in results.items():
+        for runtime, timing in timings.items():
+            spread = f'{statistics.median(timing.ratios):.2f} ({min(timing.ratios):.2f} to {max(timing.ratios):.2f})'
+            rows.append((name, runtime, f'{1e3 * timing.seconds:,.1f}', spread if runtime != EAGER else '1',
+                         bytes_text(timing.memory)))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return '\n'.join(['latency: ' + ', '.join(f'{name} {value}' for name, value in machine.items()), *lines])
+
+
+# ---- in the processes that are measured
+
+
+def import_task() -> None:
+    """Imports what any of the models needs, which is not counted."""
+    import mae_backbone.prediction.model  # noqa: F401
+
+
+def prepare_files(spec: Spec, folder: str, runtimes: list[str]) -> Callable[[], None]:
+    """Returns the work that writes `model.pth`, `image.npy`, and if a runtime needs it `model.onnx` into a folder."""
+    path = Path(spec.name)
+    is_checkpoint = path.is_file() and path.suffix != '.py'
+
+    def write() -> None:
+        from mae_backbone.export.build import input_size
+        from mae_backbone.export.run import export
+        from mae_backbone.prediction.loading import load
+        source = path if is_checkpoint else random_checkpoint(spec, Path(folder) / 'model.pth')
+        if is_checkpoint:
+            (Path(folder) / 'model.pth').symlink_to(path.resolve())
+        model = load(source, device='cpu')
+        size = (spec.size, spec.size) if spec.size else input_size(model)
+        image = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
+        np.save(Path(folder) / 'image.npy', image)
+        if {'onnxruntime', 'openvino'} & set(runtimes):
+            export(model, Path(folder) / 'model.onnx', dynamic='none', size=size, **_activation(model))
+    return write
+
+
+def _activation(model: Any) -> dict[str, bool]:
+    return {'softmax': True} if model.task == 'classification' else {
+        'argmax': True} if model.task == 'segmentation' else {}
+
+
+def random_checkpoint(spec: Spec, path: Path) -> Path:
+    """Writes a checkpoint of random weights for a config, and returns its path.
+
+    Raises:
+        FileNotFoundError: the config does not exist.
+    """
+    cfg = Config.fromfile(find_config(spec.name))
+    backbone, preprocessor = cfg.model.backbone, cfg.model.get('data_preprocessor') or {}
+    backbone.pop('init_cfg', None)
+    if spec.size:
+        backbone.image_size = spec.size
+        if preprocessor.get('pad_size_divisor', 1) > 1:
+            preprocessor.pad_size_divisor = _DIVISOR
+    from mmengine.registry import MODELS
+    with default_scope(cfg.get('default_scope')):
+        torch.manual_seed(0)
+        net = MODELS.build(cfg.model).eval()
+    if (head := getattr(getattr(net, 'roi_head', None), 'bbox_head', None)) is not None:
+        spread_scores(head)
+    torch.save({'meta': {'cfg': cfg.pretty_text}, 'state_dict': net.state_dict()}, path)
+    return path
+
+
+@torch.no_grad()
+def spread_scores(heads: nn.Module) -> None:
+    """Scales the classifiers of box heads with random weights, so that boxes pass the score threshold."""
+    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+        outputs: list[torch.Tensor] = []
+        hook = head.fc_cls.register_forward_hook(lambda module, inputs, output, into=outputs: into.append(output))
+        head(torch.randn(64, head.in_channels, *head.roi_feat_size))
+        hook.remove()
+        head.fc_cls.weight *= _SPREAD / outputs[0].std()
+
+
+def prepare_torch(folder: str, *, compiled: bool) -> Callable[[], Outcome]:
+    """Builds a model in PyTorch; returns the work for one image."""
+    from mae_backbone.export.build import build_target
+    from mae_backbone.export.options import ExportOptions
+    from mae_backbone.prediction.loading import load
+    model: Any = load(Path(folder) / 'model.pth', device='cpu')
+    image = torch.from_numpy(np.load(Path(folder) / 'image.npy'))
+    if model.task == 'detection':
+        _compile(model.net, compiled)
+        return timed(partial(_detect, model.net, image))
+    kind = 'softmax' if model.task == 'classification' else 'argmax'
+    options = ExportOptions(activation=kind, dynamic=(), size=(image.shape[2], image.shape[3]))
+    module = build_target(model, options).module
+    _compile(module, compiled)
+
+    @torch.inference_mode()
+    def predict() -> float:
+        return float(module(image).double().sum())
+    return timed(predict)
+
+
+def _compile(module: nn.Module, compiled: bool) -> None:
+    """Compiles the blocks of a ViT, if asked for. They share one graph; compiling the whole model takes minutes."""
+    for block in module.modules():
+        if compiled and isinstance(block, Block):
+            block.compile()
+
+
+@torch.inference_mode()
+def _detect(net: Any, image: torch.Tensor) -> float:
+    """Sum of the scores that mmdet predicts for an image (1, 3, H, W), with masks of the size of the image."""
+    from mmdet.structures import DetDataSample
+    size, step = tuple(image.shape[2:]), net.data_preprocessor.pad_size_divisor
+    padded = nn.functional.pad(image, (0, -size[1] % step, 0, -size[0] % step))
+    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+    return float(net.predict(padded, [sample])[0].pred_instances.scores.double().sum())
+
+
+def prepare_onnxruntime(folder: str) -> Callable[[], Outcome]:
+    """Loads the exported file into onnxruntime; returns the work for one image."""
+    from mae_backbone.prediction.onnx.session import OnnxSession
+    session, image = OnnxSession(Path(folder) / 'model.onnx'), np.load(Path(folder) / 'image.npy')
+    return timed(lambda: _finish(session.output_names, session([image]), image))
+
+
+def prepare_openvino(folder: str) -> Callable[[], Outcome]:
+    """Compiles the exported file with OpenVINO; returns the work for one image."""
+    from mae_backbone.prediction.onnx.openvino_session import OpenvinoSession
+    session, image = OpenvinoSession(Path(folder) / 'model.onnx'), np.load(Path(folder) / 'image.npy')
+    return timed(lambda: _finish(session.output_names, session([image]), image))
+
+
+def _finish(names: tuple[str, ...], outputs: list[np.ndarray], image: np.ndarray) -> float:
+    """Sum of the outputs; masks are pasted into the image first, as PyTorch's prediction does."""
+    from mae_backbone.prediction.onnx.paste import paste_mask
+    if names[0] != 'boxes':
+        return float(outputs[0].sum(dtype=np.float64))
+    boxes, scores, _, _, *masks = outputs
+    pasted = np.zeros((len(boxes), *image.shape[2:]), bool)
+    for i, (mask, box) in enumerate(zip(masks[0] if masks else (), boxes, strict=False)):
+        region, top, left = paste_mask(mask, box, pasted.shape[1:])
+        pasted[i, top:top + region.shape[0], left:left + region.shape[1]] = region
+    return float(scores.sum(dtype=np.float64))
+
+
+def timed(predict: Callable[[], float]) -> Callable[[], Outcome]:
+    """Work that predicts for at least `_SECONDS`; its results are the seconds per image, and what `predict` returns."""
+    def call() -> Outcome:
+        start, number = time.perf_counter(), 0
+        while True:
+            total, number = predict(), number + 1
+            if (elapsed := time.perf_counter() - start) >= _SECONDS:
+                return elapsed / number, total
+    return call
+
+
+PREPARE: dict[str, Callable[..., Callable[[], object]]] = {
+    EAGER: partial(prepare_torch, compiled=False), 'compile': partial(prepare_torch, compiled=True),
+    'onnxruntime': prepare_onnxruntime, 'openvino': prepare_openvino}
