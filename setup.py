@@ -82,11 +82,12 @@ setup(
     ],
     extras_require={
         'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6', 'mypy', 'import-linter', 'codespell', 'tifffile',
-                 'imagecodecs', 'scikit-learn', 'supervision', 'onnx', 'onnxruntime', 'onnxscript'],
+                 'imagecodecs', 'scikit-learn', 'supervision', 'onnx', 'onnxruntime', 'onnxscript', 'openvino'],
         # Libraries whose checkpoints are read; tests/checkpoints/interop compares features with them.
         'test-interop': ['transformers>=5', 'lightly>=1.5', 'open_clip_torch'],
         'docs': ['mkdocs-material', 'mkdocstrings[python]'],
         'export': ['onnx', 'onnxruntime', 'onnxscript'],
+        'openvino': ['openvino'],  # runs exported files on CPUs
         'supervision': ['supervision'],  # to_supervision of predictions
         'hub': ['huggingface_hub'],  # from_pretrained and push_to_hub with repositories
         'demo': ['gradio>=6.31,<7'],  # the page of `mae-backbone demo`

@@ -154,6 +154,8 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
                         help='default: cuda; the CPU with --tiny and no GPU')
     parser.add_argument('--shards', metavar='DIR', help='also time loading from these shards, see mae-backbone pack')
     parser.add_argument('--only', nargs='+', metavar='NAME', help='run only the checks whose names begin with these')
+
+
 def _add_latency(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('models', nargs='*', metavar='CONFIG|CHECKPOINT',
                         help='a config is measured with random weights (default: ViT-B classifier at 224 pixels, UPerNet '

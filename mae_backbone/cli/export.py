@@ -29,6 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--size', metavar='PIXELS|H,W', help='size of the images (default: size of the training)')
     group.add_argument('--opset', type=int, default=18, metavar='N', help='ONNX opset, 18 to 23 (default: %(default)s)')
     group.add_argument('--half', action='store_true', help='compute in float16')
+    group.add_argument('--int8', action='store_true',
+                       help='quantize weights and activations to 8 bits; needs --calibration')
+    group.add_argument('--calibration', metavar='FOLDER', help='images like those of the training, for --int8')
     group.add_argument('--verify', action='store_true',
                        help='compare the file with PyTorch, and write it only if they agree')
 
@@ -38,8 +41,12 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.export.run import export
 
+    if args.int8 != bool(args.calibration):
+        raise ValueError('--int8 and --calibration FOLDER belong together: the ranges of activations are measured on the '
+                         'images of that folder')
     exported = export(
         args.checkpoint, args.out, part=args.part, dynamic=args.dynamic, size=args.size, opset=args.opset,
         half=args.half, preprocessing=args.preprocessing, softmax=args.softmax, argmax=args.argmax, verify=args.verify,
+        calibration=args.calibration,
         **({'config': args.config} if args.config else {}))
     log_rank0(str(exported))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from mae_backbone.export import onnx_file, torch_export
+from mae_backbone.export import int8, onnx_file, torch_export
 from mae_backbone.export.build import build_target
 from mae_backbone.export.options import PARTS, ExportOptions, read_dynamic, read_size
 from mae_backbone.export.target import ExportTarget
@@ -29,11 +29,13 @@ class ExportedFile:
         path: of the file.
         target: what was exported.
         verification: result of the comparison with PyTorch; None if it was not asked for.
+        agreement: of predictions in float32 and int8; '' if the file is not quantized.
     """
 
     path: Path
     target: ExportTarget
     verification: Verification | None
+    agreement: str = ''
 
     def __str__(self) -> str:
         axes = [f'{name}[{axis}] {spec.name}' for name, axes in self.target.dynamic.items()
@@ -41,13 +43,15 @@ class ExportedFile:
         lines = [f'{self.path}: {self.path.stat().st_size / 1e6:,.1f} MB',
                  f'  inputs    {", ".join(self.target.input_names)}; dynamic: {", ".join(axes) or "none"}',
                  f'  outputs   {", ".join(self.target.output_names)}']
-        return '\n'.join([*lines, *([f'  verified  {self.verification}'] if self.verification else [])])
+        lines += [f'  verified  {self.verification}'] if self.verification else []
+        return '\n'.join([*lines, *([f'  int8      {self.agreement}'] if self.agreement else [])])
 
 
 def export(model: str | Path | Model, out: str | Path, *, part: str = 'model',
            dynamic: str | Sequence[str] | None = None, size: int | str | Sequence[int] | None = None,
            opset: int = onnx_file.OPSETS[0], half: bool = False, preprocessing: bool = False, softmax: bool = False,
-           argmax: bool = False, verify: bool = False, **options: Any) -> ExportedFile:
+           argmax: bool = False, verify: bool = False, calibration: str | Path | None = None,
+           **options: Any) -> ExportedFile:
     """Writes a model to a file for other programs, as `mae-backbone export` does.
 
     The input is `images` (B, C, H, W) float32, normalized with the mean and std in the metadata of the file.
@@ -66,6 +70,8 @@ def export(model: str | Path | Model, out: str | Path, *, part: str = 'model',
         softmax: return probabilities in place of logits.
         argmax: return the class of each pixel of a segmenter.
         verify: compare the file with PyTorch on five images, at three sizes if the size is dynamic.
+        calibration: folder of images like those of the training; the file is quantized to int8 with them, see
+            `mae_backbone.export.int8`. Verification is of the file before.
         options: of `mae_backbone.load`, such as `config`.
 
     Raises:
@@ -82,18 +88,20 @@ def export(model: str | Path | Model, out: str | Path, *, part: str = 'model',
         raise ValueError('softmax and argmax: choose one of them')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'the folder {path.parent} does not exist: create it first')
+    if calibration is not None and (path.suffix != '.onnx' or half):
+        raise ValueError('int8 is for ONNX files in float32: leave half out, and end the name with .onnx')
     chosen = ExportOptions(part=part, dynamic=read_dynamic(dynamic), size=read_size(size), preprocessing=preprocessing,
                            activation='softmax' if softmax else 'argmax' if argmax else 'logits', half=half)
     if path.suffix == '.onnx':
         require('onnx', 'onnxscript', *(['onnxruntime'] if verify else []))
     loaded: Any = model if isinstance(model, Model) else load(model, device='cpu', **options)
     target = build_target(loaded, chosen)
-    return write_target(target, path, opset=opset, check=verify)
+    return write_target(target, path, opset=opset, check=verify, calibration=calibration)
 
 
 def write_target(target: ExportTarget, path: Path, *, opset: int = onnx_file.OPSETS[0],
-                 check: bool = False) -> ExportedFile:
-    """Writes a target to a file, and verifies it first if asked for.
+                 check: bool = False, calibration: str | Path | None = None) -> ExportedFile:
+    """Writes a target to a file, and first verifies and quantizes it if asked for.
 
     Raises:
         ImportError, ValueError, OSError: as `export`.
@@ -109,7 +117,8 @@ def write_target(target: ExportTarget, path: Path, *, opset: int = onnx_file.OPS
         result = verify(target, OnnxSession(temporary)) if check else None
         if result is not None:
             onnx_file.save(converted, _described(target, result), temporary)
-    return ExportedFile(path, target, result)
+        agreement = int8.quantize(temporary, calibration) if calibration is not None else ''
+    return ExportedFile(path, target, result, agreement)
 
 
 def _described(target: ExportTarget, result: Verification | None) -> dict[str, str]:

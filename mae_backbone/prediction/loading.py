@@ -43,7 +43,8 @@ def load(path: str | Path, *, config: str | Path | Config | None = None, device:
             folder with a `config.json`; or an ONNX file of `mae-backbone export`.
         config: config to use in place of the one in the file: a path, the name of one of our configs, or a `Config`. A
             config file is Python and is executed.
-        device: such as 'cpu' or 'cuda:0'; by default a GPU if there is one.
+        device: such as 'cpu' or 'cuda:0'; by default a GPU if there is one. For an ONNX file also 'openvino', which
+            runs it with OpenVINO on the CPU.
         dtype: type to compute in: 'float32', 'bfloat16' or 'float16'. Weights stay float32.
 
     Returns:

@@ -10,6 +10,7 @@ from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.prediction.onnx.description import Description
 from mae_backbone.prediction.onnx.detector import OnnxDetectorPredictor
+from mae_backbone.prediction.onnx.openvino_session import OpenvinoSession
 from mae_backbone.prediction.onnx.predictor import (
     OnnxClassifierPredictor,
     OnnxPredictor,
@@ -110,14 +111,14 @@ def load_onnx(path: str | Path, *, device: Any = None) -> OnnxModel | OnnxEncode
 
     Args:
         path: of the file.
-        device: 'cpu' (default) or 'cuda:0'.
+        device: 'cpu' (default) or 'cuda:0' for onnxruntime; 'openvino' for OpenVINO on the CPU.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ImportError: onnx or onnxruntime is not installed.
+        ImportError: onnx, or the runtime, is not installed.
         CheckpointError: the file is damaged, or was not exported by this package.
     """
-    session = OnnxSession(path, device=str(device or 'cpu'))
+    session: Any = OpenvinoSession(path) if device == 'openvino' else OnnxSession(path, device=str(device or 'cpu'))
     try:
         description = Description.from_metadata(session.metadata)
     except ValueError as error:

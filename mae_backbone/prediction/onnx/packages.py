@@ -6,4 +6,5 @@ def require(*names: str) -> None:
     """Raises ImportError with the pip command if a package is not installed."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise ImportError(f'ONNX files need {" and ".join(missing)}: pip install mae_backbone[export]')
+        extra = 'export,openvino' if 'openvino' in missing else 'export'
+        raise ImportError(f'ONNX files need {" and ".join(missing)}: pip install mae_backbone[{extra}]')
