@@ -1,8 +1,9 @@
 """Anchors, points and boxes for images of any size, as pure functions that torch.export can trace.
 
-Shapes: B images, N boxes, h w places of a feature map, A anchors at each place. Boxes are x1, y1, x2, y2 in pixels.
+Shapes: B images, S levels, K or N boxes, h w places of a feature map, A anchors at each place. Boxes are x1, y1, x2, y2 in pixels.
 """
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,25 +20,32 @@ class Candidates(NamedTuple):
     labels: Tensor  # (B, N) int64
 
 
-def grid_points(size: tuple[int, int], stride: tuple[float, float], offset: float, like: Tensor) -> Tensor:
-    """Points (h*w, 2), x and y in pixels, of a map of `size` (h, w), row by row.
+def corners(place: Tensor, widths: Sequence[int], strides: Tensor, offset: float = 0.0) -> Tensor:
+    """Points (B, S, K, 2), x and y in pixels, of some places on the maps of S levels.
 
     Args:
-        size: of the map.
-        stride: (x, y) in pixels.
+        place: (B, S, K) int64, row * width + column.
+        widths: of the map of each level.
+        strides: (S, 2), x and y in pixels.
         offset: of the first point, as a fraction of the stride.
-        like: a tensor of the same device and dtype.
     """
-    (h, w), (stride_x, stride_y) = size, stride
-    x = (torch.arange(w, device=like.device).to(like.dtype) + offset) * stride_x
-    y = (torch.arange(h, device=like.device).to(like.dtype) + offset) * stride_y
-    return torch.stack([x[None, :].expand(h, w), y[:, None].expand(h, w)], dim=-1).reshape(h * w, 2)
+    width = torch.stack([torch.full((1,), width, device=place.device) for width in widths])  # (S, 1)
+    grid = torch.stack([place % width, place // width], dim=-1)
+    return (grid.to(strides.dtype) + offset) * strides[:, None]
 
 
-def grid_anchors(base: Tensor, size: tuple[int, int], stride: tuple[float, float]) -> Tensor:
-    """base (A, 4), anchors around the origin -> anchors (h*w*A, 4) at each place of a map, place by place."""
-    places = grid_points(size, stride, 0.0, base)
-    return (torch.cat([places, places], dim=1)[:, None] + base).reshape(-1, 4)
+def anchors(index: Tensor, widths: Sequence[int], strides: Tensor, base: Tensor) -> Tensor:
+    """Anchors (B, S, K, 4) of S levels.
+
+    Args:
+        index: (B, S, K) int64, place by place, all anchors of a place one after another.
+        widths, strides: as in `corners`.
+        base: (S, A, 4), the anchors of each level around the origin.
+    """
+    A = base.shape[1]
+    level = torch.arange(base.shape[0], device=index.device)[:, None]
+    corner = corners(index // A, widths, strides)
+    return torch.cat([corner, corner], dim=-1) + base[level, index % A]
 
 
 def decode_deltas(coder: Any, boxes: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:

@@ -67,6 +67,8 @@ def check(model: Any) -> None:
     if isinstance(heads, nn.ModuleList) and isinstance(getattr(roi_head, 'mask_head', None), nn.ModuleList):
         raise ExportError(f'{name} with {type(roi_head).__name__}, which averages the masks of several heads, cannot be '
                          "exported: train it with roi_head=dict(type='mae_backbone.CascadeRoIHead')")
+    if len({len(base) for base in model.rpn_head.prior_generator.base_anchors}) != 1:
+        raise ExportError(f'{name} with another number of anchors on each level cannot be exported')
     _check_test_cfg(model.rpn_head.test_cfg, 'test_cfg.rpn', required=('nms_pre', 'max_per_img', 'nms'))
     _check_test_cfg(roi_head.test_cfg, 'test_cfg.rcnn', required=('score_thr', 'max_per_img', 'nms'))
     for head in (model.rpn_head, *(heads if isinstance(heads, nn.ModuleList) else [heads])):

@@ -2,14 +2,15 @@
 
 It restates mmdet's `predict` with shapes that do not depend on the data up to the last step, and shares its weights.
 
-Shapes: B images, R proposals of an image, C classes, n objects found in all images.
+Shapes: B images, S levels, K anchors of a level, R proposals of an image, C classes, n objects found in all images.
 """
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mae_backbone.export.boxes import Candidates, best, decode_deltas, grid_anchors, is_larger, take
+from mae_backbone.export.boxes import Candidates, anchors, best, decode_deltas, is_larger, take
 from mae_backbone.export.nms import nms_mask
 from mae_backbone.export.regions import RegionFeatures
 
@@ -21,34 +22,40 @@ class Proposals(nn.Module):
         head: mmdet's `RPNHead` with its `test_cfg`.
     """
 
-    def __init__(self, head: nn.Module) -> None:
+    base: Tensor
+    strides: Tensor
+
+    def __init__(self, head: Any) -> None:
         super().__init__()
         self.head, cfg = head, head.test_cfg
         self.before, self.after = cfg.nms_pre, cfg.max_per_img
         self.iou_threshold, self.smallest = cfg.nms.iou_threshold, cfg.get('min_bbox_size', -1)
-        for i, base in enumerate(head.prior_generator.base_anchors):
-            self.register_buffer(f'anchors_{i}', base.clone(), persistent=False)
+        generator = head.prior_generator
+        self.register_buffer('base', torch.stack(list(generator.base_anchors)), persistent=False)  # (S, A, 4)
+        self.register_buffer('strides', torch.tensor(generator.strides, dtype=torch.float32), persistent=False)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """maps (B, D, h, w) of each level -> boxes (B, R, 4) within `size` (H, W), scores (B, R), -1 for no box."""
-        levels = [self._level(i, *self.head.forward_single(level), size) for i, level in enumerate(maps)]
-        boxes, scores = torch.cat([boxes for boxes, _ in levels], 1), torch.cat([scores for _, scores in levels], 1)
-        scores, index = best(scores, self.after)
-        return take(boxes, index), scores
-
-    def _level(self, i: int, logits: Tensor, deltas: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Boxes (B, N, 4) of a level and their scores (B, N), -1 for those that NMS drops."""
-        B, _, h, w = logits.shape
-        anchors = grid_anchors(getattr(self, f'anchors_{i}'), (h, w), self.head.prior_generator.strides[i])
-        logits = logits.permute(0, 2, 3, 1).reshape(B, anchors.shape[0], -1)
-        scores = logits[..., 0].sigmoid() if self.head.use_sigmoid_cls else logits.softmax(-1)[..., 0]
-        scores, index = best(scores, self.before)
-        deltas = take(deltas.permute(0, 2, 3, 1).reshape(B, anchors.shape[0], 4), index)
-        boxes = decode_deltas(self.head.bbox_coder, anchors[index], deltas, size)
+        best_of_levels = [self._best(*self.head.forward_single(level)) for level in maps]
+        scores, index, deltas = (torch.stack(parts, dim=1) for parts in zip(*best_of_levels, strict=True))
+        B, S, K = scores.shape
+        places = anchors(index, [level.shape[3] for level in maps], self.strides, self.base)
+        boxes = decode_deltas(self.head.bbox_coder, places, deltas, size)
         if self.smallest >= 0:
             scores = torch.where(is_larger(boxes, self.smallest), scores, -1.0)
-        keep = nms_mask(boxes, scores[:, None], self.iou_threshold, -0.5)[:, 0]
-        return boxes, torch.where(keep, scores, -1.0)
+        boxes, scores = boxes.reshape(B * S, K, 4), scores.reshape(B * S, 1, K)
+        scores = torch.where(nms_mask(boxes, scores, self.iou_threshold, -0.5), scores, -1.0)
+        scores, index = best(scores.reshape(B, S * K), self.after)
+        return take(boxes.reshape(B, S * K, 4), index), scores
+
+    def _best(self, logits: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (B, K), indices (B, K) and deltas (B, K, 4) of the best anchors of a level, before NMS."""
+        B, _, h, w = logits.shape
+        number = h * w * self.base.shape[1]
+        logits = logits.permute(0, 2, 3, 1).reshape(B, number, -1)
+        scores = logits[..., 0].sigmoid() if self.head.use_sigmoid_cls else logits.softmax(-1)[..., 0]
+        scores, index = best(scores, self.before)
+        return scores, index, take(deltas.permute(0, 2, 3, 1).reshape(B, number, 4), index)
 
 
 class TwoStage(nn.Module):
@@ -58,17 +65,18 @@ class TwoStage(nn.Module):
         rpn_head, roi_head: mmdet's, with their `test_cfg`. The RoI head of Cascade R-CNN is ours.
     """
 
-    def __init__(self, rpn_head: nn.Module, roi_head: nn.Module) -> None:
+    def __init__(self, rpn_head: Any, roi_head: Any) -> None:
         super().__init__()
         self.proposals = Proposals(rpn_head)
         heads = roi_head.bbox_head
         cascade = isinstance(heads, nn.ModuleList)
-        self.heads = heads if cascade else nn.ModuleList([heads])
+        self.heads: Any = heads if cascade else nn.ModuleList([heads])
         extractors = roi_head.bbox_roi_extractor if cascade else [roi_head.bbox_roi_extractor]
         self.crop = nn.ModuleList(map(RegionFeatures, extractors))
         cfg = roi_head.test_cfg
         self.score_threshold, self.iou_threshold, self.most = cfg.score_thr, cfg.nms.iou_threshold, cfg.max_per_img
-        self.mask_head = self.crop_masks = None
+        self.mask_head: Any = None
+        self.crop_masks: Any = None
         if roi_head.with_mask:
             self.mask_head, self.crop_masks = roi_head.mask_head, RegionFeatures(roi_head.mask_roi_extractor)
 
@@ -129,7 +137,7 @@ def regions(image: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat([image[:, None].to(boxes.dtype), boxes], dim=1)
 
 
-def activate(head: nn.Module, logits: Tensor) -> Tensor:
+def activate(head: Any, logits: Tensor) -> Tensor:
     """Logits (N, C + 1) of a box head -> probabilities; the last column is the background."""
     return head.loss_cls.get_activation(logits) if head.custom_activation else logits.softmax(-1)
 
