@@ -158,13 +158,12 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
 
 def _add_latency(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('models', nargs='*', metavar='CONFIG|CHECKPOINT',
-                        help='a config is measured with random weights (default: ViT-B classifier at 224 pixels, UPerNet '
-                             'and Mask R-CNN on ViT-B at 512)')
+                        help='a config is measured with random weights (default: ViT-B classifier at 224 pixels, UPerNet and '
+                             'Mask R-CNN on ViT-B at 512)')
     parser.add_argument('--size', type=positive_int, metavar='PIXELS',
                         help='side of the image (default: size of the training)')
     parser.add_argument('--runtime', default='eager,compile,onnxruntime', metavar='NAMES',
                         help='among eager,compile,onnxruntime,openvino (default: %(default)s)')
-    parser.add_argument('--threads', type=positive_int, metavar='N', help="PyTorch's threads (default: as PyTorch sets)")
     parser.add_argument('--rounds', type=positive_int, default=3, metavar='N',
                         help='each round measures all runtimes, in turns with eager PyTorch (default: %(default)s)')
     parser.add_argument('--warmup', type=int, default=1, metavar='N',

@@ -42,8 +42,8 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.export.run import export
 
     if args.int8 != bool(args.calibration):
-        raise ValueError('--int8 and --calibration FOLDER belong together: the ranges of activations are measured on the '
-                         'images of that folder')
+        raise ValueError('--int8 and --calibration FOLDER belong together: the ranges of activations are measured on '
+                         'the images of that folder')
     exported = export(
         args.checkpoint, args.out, part=args.part, dynamic=args.dynamic, size=args.size, opset=args.opset,
         half=args.half, preprocessing=args.preprocessing, softmax=args.softmax, argmax=args.argmax, verify=args.verify,

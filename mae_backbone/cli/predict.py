@@ -30,7 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('computation')
     group.add_argument('--batch-size', type=positive_int, default=1, metavar='N',
                        help='images in a forward pass (default: %(default)s)')
-    group.add_argument('--device', metavar='NAME', help='such as cpu or cuda:1 (default: a GPU if there is one); openvino for an exported ONNX file')
+    group.add_argument('--device', metavar='NAME',
+                       help='such as cpu or cuda:1 (default: a GPU if there is one); openvino for an ONNX file')
     group.add_argument('--dtype', choices=['float32', 'bfloat16', 'float16'], default='float32',
                        help='type to compute in (default: %(default)s)')
 

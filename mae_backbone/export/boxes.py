@@ -1,6 +1,7 @@
 """Anchors, points and boxes for images of any size, as pure functions that torch.export can trace.
 
-Shapes: B images, S levels, K or N boxes, h w places of a feature map, A anchors at each place. Boxes are x1, y1, x2, y2 in pixels.
+Shapes: B images, S levels, K or N boxes, h w places of a feature map, A anchors at each place. Boxes are x1, y1, x2, y2
+in pixels.
 """
 import math
 from collections.abc import Sequence

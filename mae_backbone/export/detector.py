@@ -24,14 +24,15 @@ class ExportedDetector(nn.Module):
         ExportError: a kind of detector, or an option of its `test_cfg`, that has no such path.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         check(model)
         two_stage = hasattr(model, 'roi_head')
         self.backbone, self.neck = model.backbone, model.neck
         self.head = TwoStage(model.rpn_head, model.roi_head) if two_stage else OneStage(model.bbox_head)
         self.divisor, self.fill = model.data_preprocessor.pad_size_divisor, model.data_preprocessor.pad_value
-        coarsest = max(max(stride) for stride in (model.rpn_head if two_stage else model.bbox_head).prior_generator.strides)
+        dense = model.rpn_head if two_stage else model.bbox_head
+        coarsest = max(max(stride) for stride in dense.prior_generator.strides)
         # A map of one cell would be another graph: torch.export takes an axis of 1 for one that is broadcast.
         self.minimum = 1 if self.divisor > coarsest else coarsest + 1
         self.output_names = OUTPUTS if two_stage and model.roi_head.with_mask else OUTPUTS[:-1]
@@ -60,13 +61,13 @@ def check(model: Any) -> None:
         _check_coder(model.bbox_head, 'DistancePointBBoxCoder')
         return
     if not kinds & {'FasterRCNN', 'MaskRCNN', 'CascadeRCNN'}:
-        raise ExportError(f'{name} cannot be exported, since its decoding has no form in standard ONNX operations here: '
-                         f'{SUPPORTED} can. Export its backbone alone with --part backbone')
+        raise ExportError(f'{name} cannot be exported, since its decoding has no form in ONNX operations here: {SUPPORTED} '
+                          'can. Export its backbone alone with --part backbone')
     roi_head = model.roi_head
     heads = roi_head.bbox_head
     if isinstance(heads, nn.ModuleList) and isinstance(getattr(roi_head, 'mask_head', None), nn.ModuleList):
-        raise ExportError(f'{name} with {type(roi_head).__name__}, which averages the masks of several heads, cannot be '
-                         "exported: train it with roi_head=dict(type='mae_backbone.CascadeRoIHead')")
+        raise ExportError(f'{name} with {type(roi_head).__name__}, which averages the masks of several heads, cannot '
+                          "be exported: train it with roi_head=dict(type='mae_backbone.CascadeRoIHead')")
     if len({len(base) for base in model.rpn_head.prior_generator.base_anchors}) != 1:
         raise ExportError(f'{name} with another number of anchors on each level cannot be exported')
     _check_test_cfg(model.rpn_head.test_cfg, 'test_cfg.rpn', required=('nms_pre', 'max_per_img', 'nms'))
@@ -83,16 +84,17 @@ def _check_test_cfg(cfg: Any, name: str, *, required: tuple[str, ...]) -> None:
         raise ExportError(f'model.{name} lacks {", ".join(missing)}, which an exported detector needs: set it')
     for key in ('nms_pre', 'max_per_img'):
         if key in cfg and cfg[key] <= 0:
-            raise ExportError(f'model.{name}.{key}={cfg[key]}: an exported detector needs a limit, set a positive number')
+            raise ExportError(f'model.{name}.{key}={cfg[key]}: an exported detector needs a limit, set a positive '
+                              'number')
     kind = cfg.nms.get('type', 'nms')
     if kind != 'nms' or cfg.nms.get('class_agnostic') or set(cfg.nms) - {'type', 'iou_threshold', 'class_agnostic',
                                                                          'split_thr'}:
         raise ExportError(f'model.{name}.nms={dict(cfg.nms)} cannot be exported: only '
-                         "dict(type='nms', iou_threshold=NUMBER) can")
+                          "dict(type='nms', iou_threshold=NUMBER) can")
 
 
 def _check_coder(head: Any, name: str) -> None:
     coder = head.bbox_coder
     if type(coder).__name__ != name or getattr(coder, 'add_ctr_clamp', False):
         raise ExportError(f'{type(head).__name__} with {type(coder).__name__} cannot be exported: only {name} without '
-                         'add_ctr_clamp can')
+                          'add_ctr_clamp can')

@@ -38,14 +38,13 @@ def detector_target(model: Detector, options: ExportOptions) -> ExportTarget:
     target = assemble(model, options, description, core, core.output_names,
                       output_axes={name: {0: 'objects'} for name in core.output_names})
     if 'size' in description.dynamic:  # axes that must not be equal by chance
-        B, C, H, W = target.inputs[0].shape
         images = torch.nn.functional.pad(target.inputs[0], (0, core.divisor))
         target = dataclasses.replace(target, inputs=(images,))
     return dataclasses.replace(target, compare=objects_error)
 
 
 def objects_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """The largest difference between objects of two lists: of boxes relative to the largest coordinate, of scores, masks.
+    """The largest difference between objects of two lists: of boxes, divided by the largest coordinate, scores and masks.
 
     Objects are the same if image and label are the same. They may be in another order if their scores are about equal.
     An object that only one list has is accepted if its score is about the lowest one of its image: the score threshold,

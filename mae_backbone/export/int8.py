@@ -158,8 +158,8 @@ def _agreeing(one: Any, two: Any, *, is_map: bool) -> tuple[float, float]:
 
 def _matched(one: Instances, two: Instances) -> tuple[float, float]:
     """Twice the number of matched objects, and the number of objects of both: their ratio is the F1 score."""
-    from torchvision.ops import box_iou
     import torch
+    from torchvision.ops import box_iou
     one, two = (each.select(np.flatnonzero(each.scores >= _THRESHOLD)) for each in (one, two))
     overlaps = box_iou(torch.from_numpy(one.boxes), torch.from_numpy(two.boxes)).numpy()
     overlaps[one.labels[:, None] != two.labels] = 0

@@ -1,7 +1,8 @@
 """Anchors, points, boxes and crops are those of mmdet, for any size of the maps."""
-import mae_backbone  # noqa: F401  installs the ops that mmdet imports
 import pytest
 import torch
+
+import mae_backbone  # noqa: F401  installs the ops that mmdet imports
 from mae_backbone.export.boxes import anchors, best, corners, decode_deltas, decode_distances
 from mae_backbone.export.regions import RegionFeatures
 

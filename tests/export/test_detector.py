@@ -1,10 +1,11 @@
 """Exported detectors find the objects that mmdet finds: same boxes, scores, labels and masks."""
-import mae_backbone.detection  # noqa: F401
 import numpy as np
 import pytest
 import torch
 from helpers.shrink import write_coco
 from helpers.spread_detectors import mmdet_predictions, spread_detector
+
+import mae_backbone.detection  # noqa: F401
 from mae_backbone.export.detector import ExportedDetector
 from mae_backbone.export.detector_target import objects_error
 from mae_backbone.export.target import ExportError

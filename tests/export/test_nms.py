@@ -1,7 +1,8 @@
 """NMS as a mask keeps the boxes that torchvision's batched NMS keeps, in groups and classes."""
 import torch
-from mae_backbone.export.nms import nms_mask
 from torchvision.ops import batched_nms, box_iou
+
+from mae_backbone.export.nms import nms_mask
 
 
 def _boxes(*shape: int) -> torch.Tensor:

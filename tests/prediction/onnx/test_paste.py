@@ -1,12 +1,14 @@
 """Masks of an exported detector are pasted as mmdet does."""
 import numpy as np
 import torch
+
 from mae_backbone.prediction.onnx.paste import paste_mask
 
 
 def test_masks_are_those_of_mmdet():
-    import mae_backbone  # noqa: F401  installs the ops that mmdet imports
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+    import mae_backbone  # noqa: F401  installs the ops that mmdet imports
     random = np.random.default_rng(0)
     size = 60, 80
     corners = random.uniform(-4, 50, (40, 2))
