@@ -158,8 +158,8 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
 
 def _add_latency(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('models', nargs='*', metavar='CONFIG|CHECKPOINT',
-                        help='a config is measured with random weights (default: ViT-B classifier at 224 pixels, UPerNet and '
-                             'Mask R-CNN on ViT-B at 512)')
+                        help='a config is measured with random weights (default: ViT-B classifier at 224 pixels, '
+                             'UPerNet and Mask R-CNN on ViT-B at 512)')
     parser.add_argument('--size', type=positive_int, metavar='PIXELS',
                         help='side of the image (default: size of the training)')
     parser.add_argument('--runtime', default='eager,compile,onnxruntime', metavar='NAMES',

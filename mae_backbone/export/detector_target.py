@@ -44,7 +44,7 @@ def detector_target(model: Detector, options: ExportOptions) -> ExportTarget:
 
 
 def objects_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-    """The largest difference between objects of two lists: of boxes, divided by the largest coordinate, scores and masks.
+    """The largest difference between the objects of two lists: boxes divided by the largest coordinate, scores, masks.
 
     Objects are the same if image and label are the same. They may be in another order if their scores are about equal.
     An object that only one list has is accepted if its score is about the lowest one of its image: the score threshold,
