@@ -8,7 +8,7 @@ from helpers.onnx_files import classifier, describe, segmenter
 
 import mae_backbone
 from mae_backbone.cli.main import main
-from mae_backbone.export.int8 import agreement, quantize, spread
+from mae_backbone.export.int8 import quantize, spread
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.onnx.model import load_onnx
 from mae_backbone.utils.image_grid import save_picture
@@ -21,7 +21,7 @@ def images(tmp_path: Path) -> Path:
     random = np.random.default_rng(0)
     for i in range(12):
         coarse = random.integers(0, 256, (3, 5, 3), dtype=np.uint8)
-        save_picture(folder / f'{i}.png', coarse.repeat(8, axis=0).repeat(8, axis=1))
+        save_picture(str(folder / f'{i}.png'), coarse.repeat(8, axis=0).repeat(8, axis=1))
     return folder
 
 
@@ -38,7 +38,6 @@ def test_weights_have_8_bits_and_predictions_agree(tmp_path: Path, images: Path,
     after = load_onnx(path)
     assert after.classes == before.classes
     assert after.session.metadata['mae_backbone.int8'] == text
-    assert agreement(before, before, [])[:4] == '0.0%'
     image = np.full((16, 16, 3), 200, np.uint8)
     assert type(after.predict(image)) is type(before.predict(image))
 
