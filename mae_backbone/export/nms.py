@@ -45,7 +45,8 @@ def _(boxes: Tensor, scores: Tensor, iou_threshold: float, score_threshold: floa
 def onnx_translations() -> dict[Callable, Callable]:
     """Translations of the operations of this file, for `custom_translation_table` of `torch.onnx.export`."""
     import onnx_ir
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
+    op: Any = opset18
 
     def translate(boxes: Any, scores: Any, iou_threshold: float, score_threshold: float) -> Any:
         shape = op.Shape(scores)

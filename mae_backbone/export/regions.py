@@ -1,5 +1,6 @@
 """Crops of feature maps around boxes, from the level that fits the size of each box."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ class RegionFeatures(nn.Module):
 
     def __init__(self, extractor: nn.Module) -> None:
         super().__init__()
-        self.extractor = extractor
+        self.extractor: Any = extractor
 
     def forward(self, maps: Sequence[Tensor], regions: Tensor) -> Tensor:
         """maps (B, C, h, w) of each level and regions (N, 5), image index and box -> (N, C, size, size)."""
@@ -42,6 +43,6 @@ def _places(levels: Tensor, count: int) -> Tensor:
     return ((of_level.cumsum(0) - 1 + total.cumsum(0) - total) * of_level).sum(1)
 
 
-def _crop(layer: nn.Module, level: Tensor, regions: Tensor) -> Tensor:
+def _crop(layer: Any, level: Tensor, regions: Tensor) -> Tensor:
     size: tuple[int, int] = layer.output_size
     return roi_align(level, regions, size, layer.spatial_scale, layer.sampling_ratio, layer.aligned)
