@@ -192,30 +192,26 @@ def spread_scores(heads: nn.Module) -> None:
 
 def prepare_torch(folder: str, *, compiled: bool) -> Callable[[], Outcome]:
     """Builds a model in PyTorch; returns the work for one image."""
-    from mae_backbone.export.build import build_target
-    from mae_backbone.export.options import ExportOptions
     from mae_backbone.prediction.loading import load
-    model: Any = load(Path(folder) / 'model.pth', device='cpu')
+    model = load(Path(folder) / 'model.pth', device='cpu')
     image = torch.from_numpy(np.load(Path(folder) / 'image.npy'))
-    if model.task == 'detection':
-        _compile(model.net, compiled)
-        return timed(partial(_detect, model.net, image))
-    kind = 'softmax' if model.task == 'classification' else 'argmax'
-    options = ExportOptions(activation=kind, dynamic=(), size=(image.shape[2], image.shape[3]))
-    module = build_target(model, options).module
-    _compile(module, compiled)
-
-    @torch.inference_mode()
-    def predict() -> float:
-        return float(module(image).double().sum())
-    return timed(predict)
-
-
-def _compile(module: nn.Module, compiled: bool) -> None:
-    """Compiles the blocks of a ViT, if asked for. They share one graph; compiling the whole model takes minutes."""
-    for block in module.modules():
+    for block in model.net.modules():  # they share one graph; compiling the whole model takes minutes
         if compiled and isinstance(block, Block):
             block.compile()
+    return timed(partial(_PREDICT[model.task], model.net, image))
+
+
+@torch.inference_mode()
+def _classify(net: Any, image: torch.Tensor) -> float:
+    """Sum of the probabilities of an image (1, C, H, W)."""
+    return float(net.head(net.head_norm(net.features(image))).softmax(1).double().sum())
+
+
+@torch.inference_mode()
+def _segment(net: Any, image: torch.Tensor) -> float:
+    """Sum of the labels of all pixels of an image (1, C, H, W)."""
+    meta = dict(img_shape=tuple(image.shape[2:]), ori_shape=tuple(image.shape[2:]))
+    return float(net.encode_decode(image, [meta]).argmax(1).double().sum())
 
 
 @torch.inference_mode()
@@ -266,6 +262,7 @@ def timed(predict: Callable[[], float]) -> Callable[[], Outcome]:
     return call
 
 
+_PREDICT = {'classification': _classify, 'segmentation': _segment, 'detection': _detect}
 PREPARE: dict[str, Callable[..., Callable[[], object]]] = {
     EAGER: partial(prepare_torch, compiled=False), 'compile': partial(prepare_torch, compiled=True),
     'onnxruntime': prepare_onnxruntime, 'openvino': prepare_openvino}

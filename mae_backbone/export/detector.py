@@ -33,8 +33,10 @@ class ExportedDetector(nn.Module):
         self.divisor, self.fill = model.data_preprocessor.pad_size_divisor, model.data_preprocessor.pad_value
         dense = model.rpn_head if two_stage else model.bbox_head
         coarsest = max(max(stride) for stride in dense.prior_generator.strides)
-        # A map of one cell would be another graph: torch.export takes an axis of 1 for one that is broadcast.
-        self.minimum = 1 if self.divisor > coarsest else coarsest + 1
+        window = max((getattr(block, 'window_size', 0) for block in getattr(model.backbone, 'blocks', ())), default=0)
+        # A map of one cell, or of one window, is another graph: torch.export takes an axis of 1 for a broadcast one.
+        largest = max(coarsest, window * getattr(model.backbone, 'patch_size', 1))
+        self.minimum = 1 if self.divisor > largest else largest + 1
         self.output_names = OUTPUTS if two_stage and model.roi_head.with_mask else OUTPUTS[:-1]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

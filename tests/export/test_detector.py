@@ -3,13 +3,15 @@ import numpy as np
 import pytest
 import torch
 from helpers.shrink import write_coco
-from helpers.spread_detectors import mmdet_predictions, spread_detector
+from helpers.spread_detectors import Patches, mmdet_predictions, spread_detector
 
 import mae_backbone.detection  # noqa: F401
+from mae_backbone.export import onnx_file
 from mae_backbone.export.detector import ExportedDetector
 from mae_backbone.export.detector_target import objects_error
-from mae_backbone.export.target import ExportError
+from mae_backbone.export.target import ExportError, ExportTarget, image_axes
 from mae_backbone.prediction.onnx.paste import paste_mask
+from mae_backbone.prediction.onnx.session import OnnxSession
 
 HEADS = ('faster-rcnn_vitdet-b_100e_coco', 'mask-rcnn_vitdet-b_100e_coco', 'cascade-mask-rcnn_vitdet-b_100e_coco',
          'fcos_vitdet-b_25e_coco')
@@ -55,6 +57,31 @@ def test_finds_what_mmdet_finds(name, coco):
                 pasted = np.zeros(size, bool)
                 pasted[top:top + region.shape[0], left:left + region.shape[1]] = region
                 assert (pasted != mask).mean() < 1e-3
+
+
+@pytest.mark.slow  # torch.export needs half a minute for each
+@pytest.mark.filterwarnings('ignore:torch.meshgrid')
+@pytest.mark.parametrize('name', HEADS)
+def test_onnxruntime_finds_what_mmdet_finds(name, coco, tmp_path):
+    model = spread_detector(name, coco, backbone=Patches())  # the backbone has tests of its own
+    exported = ExportedDetector(model).eval().requires_grad_(False)
+    more = 64 if name.startswith('fcos') else 0  # its coarsest stride is 128
+    target = ExportTarget(
+        exported, (torch.randn(2, 3, 80 + more, 150 + more),), ('images',), exported.output_names,
+        {'images': image_axes(batch=True, size=True, minimum=exported.minimum)})
+    onnx_file.save(onnx_file.convert(target), {}, tmp_path / 'detector.onnx')
+    session = OnnxSession(tmp_path / 'detector.onnx')
+    torch.manual_seed(6)
+    for H, W in SIZES:
+        for B in (1, 2):
+            images = 2 * torch.randn(B, 3, H + more, W + more)
+            expected, _ = _expected(model, images)
+            with torch.no_grad():
+                in_torch = [one.numpy() for one in exported(images)]
+            outputs = session([images.numpy()])
+            assert len(outputs[1]) > 10 * B
+            assert objects_error([one.numpy() for one in expected], outputs[:4]) < 1e-4
+            assert objects_error(in_torch, outputs) < 1e-4  # masks, too
 
 
 def test_detectors_without_a_graph_are_refused(coco):

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from helpers.shrink import shrink
+from helpers.shrink import WIDTH, shrink
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
@@ -14,15 +14,29 @@ from torch.nn import functional as F
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'detection'
 
 
-def spread_detector(name: str, coco: Path, **options: object) -> nn.Module:
-    """The model of a config of detection for the tiny set at `coco`, see `shrink`, in evaluation mode."""
+class Patches(nn.Conv2d):
+    """Backbone without blocks: images (B, 3, H, W) -> one map (B, 32, H / 16, W / 16)."""
+
+    def __init__(self) -> None:
+        super().__init__(3, WIDTH, 16, stride=16)
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (super().forward(images),)
+
+
+def spread_detector(name: str, coco: Path, *, backbone: nn.Module | None = None) -> nn.Module:
+    """The model of a config of detection for the tiny set at `coco`, see `shrink`, in evaluation mode.
+
+    Args:
+        backbone: in place of the backbone of the config.
+    """
     cfg = shrink(Config.fromfile(CONFIGS / f'{name}.py'), coco)
     if name.startswith('fcos'):  # the coarsest level may have a single place, and 32 channels
         cfg.model.bbox_head.norm_cfg = dict(type='GN', num_groups=8)
-    cfg.merge_from_dict(options)
     with DefaultScope.overwrite_default_scope('mmdet'), torch.random.fork_rng():
         torch.manual_seed(1)
         model = MODELS.build(cfg.model).eval()
+        model.backbone = backbone or model.backbone
         spread(model)
     DefaultScope._instance_dict.clear()
     return model
