@@ -3,6 +3,7 @@ import os
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from mae_backbone.formats.dataset_spec import DataError
@@ -25,6 +26,15 @@ _LISTS = {'train': 'train', 'val': 'val', 'test': 'test', 'trainval': 'train'}
 _CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 
 
+class _Entry(NamedTuple):
+    """Content of an XML file."""
+
+    file: str
+    image: str
+    stated: tuple[float, float] | None
+    objects: list[tuple[str, Box, bool]]  # class, corners, `difficult`
+
+
 def detect(root: Path) -> bool:
     """Whether there are XML files with an element `annotation`."""
     return any(re.search(r'<annotation[\s>]', peek(path)) for path in first_files(root, '**/*.xml'))
@@ -41,26 +51,26 @@ def read(root: Path) -> LabeledSet:
         DataError: a file is damaged, an image is missing, or a box is no box.
     """
     left_out, notes = Findings(), Findings()
-    index, entries = ImageIndex(root), []
+    index, entries = ImageIndex(root), list[_Entry]()
     for path in sorted(root.glob('**/*.xml')):
         file = path.relative_to(root).as_posix()
         if path.name.startswith('.') or not re.search(r'<annotation[\s>]', peek(path)):
             continue
         element = read_xml(path)
-        entries.append((file, _image_of(index, file, element), element))
-    missing = [file for file, image, _ in entries if not image]
+        entries.append(_Entry(file, _image_of(index, file, element), _stated(element),
+                              _objects(path, element, left_out, notes)))
+    missing = [entry.file for entry in entries if not entry.image]
     if missing:
         raise DataError(f'{root}: {len(missing):,} of {len(entries):,} XML files have no image with their name '
                         f'({first_few(missing)}): add the images, or remove these files')
-    splits = _listed_splits(root, index, {file: image for file, image, _ in entries}, left_out)
-    sizes = index.sizes(image for _, image, _ in entries)
-    objects = [_objects(root / file, element, left_out, notes) for file, _, element in entries]
-    from_zero = any(min(box[:2]) < 1 for listed in objects for _, box, _ in listed)
+    splits = _listed_splits(root, index, {entry.file: entry.image for entry in entries}, left_out)
+    sizes = index.sizes(entry.image for entry in entries)
+    from_zero = any(min(box[:2]) < 1 for entry in entries for _, box, _ in entry.objects)
     if from_zero:
         notes.add('boxes start at 0, so that pixels are counted from 0, not from 1 as in Pascal VOC', 'all files')
     images = []
-    for (file, image, element), listed in zip(entries, objects, strict=True):
-        size = stated_size(sizes[image], _stated(element), str(root / file), image)
+    for file, image, stated, listed in entries:
+        size = stated_size(sizes[image], stated, str(root / file), image)
         split = splits.get(image, 'unlisted' if splits else split_in_path(image))
         if split == 'unlisted':
             left_out.add('images in no list of ImageSets/Main', image)
@@ -68,7 +78,7 @@ def read(root: Path) -> LabeledSet:
         images.append(LabeledImage(image, size, [LabeledObject(name, _box(box, from_zero), is_crowd=difficult)
                                                  for name, box, difficult in listed], split))
     _check_unique(images)
-    for name in sorted({*index.names} - {image for _, image, _ in entries}):
+    for name in sorted({*index.names} - {entry.image for entry in entries}):
         if 'Segmentation' not in name:
             left_out.add('images without an XML file', name)
     names = sorted({labeled.name for image in images for labeled in image.objects})
