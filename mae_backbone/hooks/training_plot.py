@@ -193,10 +193,12 @@ def draw_panel(axes: Axes, panel: Panel, *, scale: float) -> None:
 
 def _set_log_axis(axes: Axes, lowest: float) -> None:
     """Makes the vertical axis logarithmic, from `lowest` on, with tick labels that are plain numbers."""
-    axes.set_yscale('log')
-    low, high = axes.get_ylim()
-    low = max(low, lowest)
+    # Matplotlib warns when it scales an axis itself whose values are 0 in part. These are its margins.
+    low, high = float(axes.dataLim.minposy), float(axes.dataLim.y1)
+    margin = (high / low) ** 0.05 if high > low else 10 ** 1.1
+    low, high = max(low / margin, lowest), high * margin
     axes.set_ylim(low, high)
+    axes.set_yscale('log')
     if high < 20 * low:  # less than two powers of ten have too few labels
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high > 2 * low else 'all'))
         if high < 2 * low:
