@@ -133,6 +133,21 @@ def file_in(folder: Path) -> Path:
                             'Face and timm name their weights' + advice)
 
 
+def files_of(path: str | Path) -> list[Path]:
+    """All files that the weights at a path are in: a file itself, or those of a folder with its config.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the folder has none.
+        CheckpointError: an index of a folder cannot be read.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [existing_file(path)]
+    file = file_in(path)
+    shards = [file.parent / name for name in _shard_names(file)] if file.name.endswith('.index.json') else []
+    return [one for one in (file, *shards, path / 'config.json') if one.is_file()]
+
+
 def read_json(path: Path, *, must_exist: bool = True) -> dict[str, Any]:
     """A JSON object; {} if the file is missing and need not exist.
 
@@ -156,14 +171,9 @@ def read_json(path: Path, *, must_exist: bool = True) -> dict[str, Any]:
 
 def _open_shards(index: Path) -> tuple[dict[str, Callable[[], Tensor]], bool]:
     """Opens all files that an index names, which must lie next to it."""
-    files = read_json(index).get('weight_map')
-    if not isinstance(files, dict) or not files or not all(
-            isinstance(name, str) and name == Path(name).name and name not in ('', '.', '..')
-            for name in files.values()):
-        raise CheckpointError(f'{index} has no weight_map of tensors to files next to it: copy the folder again')
     readers: dict[str, Callable[[], Tensor]] = {}
     lazy = True
-    for name in sorted(set(files.values())):
+    for name in _shard_names(index):
         file = existing_file(index.parent / name)
         if is_safetensors(file):
             with damage_reported(file):
@@ -171,8 +181,18 @@ def _open_shards(index: Path) -> tuple[dict[str, Callable[[], Tensor]], bool]:
         else:
             readers |= find_weights(None, read_content(file), None, file).readers
             lazy = False
-    missing = sorted(files.keys() - readers.keys())
+    missing = sorted(read_json(index)['weight_map'].keys() - readers.keys())
     if missing:
         raise CheckpointError(f'{index} names {len(missing)} tensors that its files do not have, such as '
                               f'{missing[0]}: copy the folder again')
     return readers, lazy
+
+
+def _shard_names(index: Path) -> list[str]:
+    """Names of the files that an index names, which must lie next to it."""
+    files = read_json(index).get('weight_map')
+    if not isinstance(files, dict) or not files or not all(
+            isinstance(name, str) and name == Path(name).name and name not in ('', '.', '..')
+            for name in files.values()):
+        raise CheckpointError(f'{index} has no weight_map of tensors to files next to it: copy the folder again')
+    return sorted(set(files.values()))

@@ -1,12 +1,18 @@
-"""Draw reconstructions of a pretrained masked autoencoder: original | masked | reconstruction.
+"""Draw reconstructions of a pretrained masked autoencoder, or the attention of any ViT from a point.
 
 examples:
   mae-backbone visualize work_dirs/mae/iter_3500.pth IMAGE -o reconstruction.png
+  mae-backbone visualize work_dirs/detector/iter_600.pth IMAGE --point 120 80 -o attention.png
   mae-backbone visualize mae_vit-b_800e_in1k CHECKPOINT IMAGE    with a config in place of the one in the checkpoint
 """
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import add_config_options
+
+if TYPE_CHECKING:
+    from mae_backbone.prediction.model import Model
 
 MAX_IMAGES = 8  # of a folder
 
@@ -14,20 +20,25 @@ MAX_IMAGES = 8  # of a folder
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     add_config_options(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of `mae-backbone pretrain`')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT',
+                        help='checkpoint of `mae-backbone pretrain` or `mae-backbone train`')
     parser.add_argument('image', metavar='IMAGE|FOLDER', help=f'an image, or a folder: its first {MAX_IMAGES} images')
-    group = parser.add_argument_group('figure')
-    group.add_argument('-o', '--out', default='reconstruction.png', metavar='FILE',
-                       help='image file to write (default: %(default)s)')
+    parser.add_argument('-o', '--out', default=None, metavar='FILE',
+                        help='image file to write (default: reconstruction.png or attention.png)')
+    group = parser.add_argument_group('reconstruction, by a pretrained masked autoencoder')
     group.add_argument('--mask-ratio', type=float, metavar='RATIO',
                        help='fraction of the patches that is masked (default: as in pretraining)')
-    group.add_argument('--seed', type=int, default=0, metavar='N', help='seed of the mask (default: %(default)s)')
+    group.add_argument('--seed', type=int, default=None, metavar='N', help='seed of the mask (default: 0)')
+    group = parser.add_argument_group('attention, of our ViTs and those of timm')
+    group.add_argument('--point', type=float, nargs=2, metavar=('X', 'Y'),
+                       help='draw the attention of the patch at this point, in pixels (default: reconstructions; for '
+                            'models without a decoder, the center of the image)')
+    group.add_argument('--block', type=int, metavar='N',
+                       help='index of the block (default: the last one that attends to the whole image)')
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from pathlib import Path
-
     from mae_backbone.checkpoints.published import read_checkpoint
     from mae_backbone.cli.config import load_config
     from mae_backbone.cli.errors import log_rank0
@@ -39,12 +50,29 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.utils.image_grid import save_picture
 
     cfg = load_config(args, with_data=False)
-    if str(cfg.model.get('type')).rpartition('.')[2] != 'MAEPretrainer':
-        raise ValueError(f'{args.config} is not a pretraining config: pass the config of the checkpoint')
     model = from_config(cfg, read_checkpoint(args.checkpoint), Path(args.checkpoint))
-    assert isinstance(model, MaskedAutoencoder)
     is_folder = Path(args.image).is_dir()
-    files = list_images(args.image, suffixes_of(model.decoding))[:MAX_IMAGES] if is_folder else [args.image]
-    results = model.reconstruct(list(files), mask_ratio=args.mask_ratio, seed=args.seed)
-    save_picture(args.out, draw_reconstructions(results if isinstance(results, list) else [results]))
-    log_rank0(f'{len(files)} images, original | masked | reconstruction: {args.out}')
+    files = list_images(args.image, suffixes_of(model.decoding))[:MAX_IMAGES] if is_folder else [Path(args.image)]
+    attention = args.point is not None or args.block is not None
+    if not attention and isinstance(model, MaskedAutoencoder):
+        out = args.out or 'reconstruction.png'
+        results = model.reconstruct(files, mask_ratio=args.mask_ratio, seed=args.seed or 0)
+        save_picture(out, draw_reconstructions(results if isinstance(results, list) else [results]))
+        log_rank0(f'{len(files)} images, original | masked | reconstruction: {out}')
+        return
+    if args.mask_ratio is not None or args.seed is not None:
+        raise ValueError('--mask-ratio and --seed are for reconstructions: leave them out, or pass the checkpoint of a '
+                         'pretraining without --point and --block')
+    out = args.out or 'attention.png'
+    _draw_attention(model, files, args.point, args.block, out)
+    log_rank0(f'{len(files)} images, original | attention from the marked patch: {out}')
+
+
+def _draw_attention(model: 'Model', files: list[Path], point: list[float] | None, block: int | None, out: str) -> None:
+    from mae_backbone.utils.image_grid import save_picture, side_by_side
+    rows, number = [], block
+    for file in files:
+        result = model.attention(file, (point[0], point[1]) if point else None, block=block)
+        number = result.block
+        rows.append([result.pixels, result.draw()])
+    save_picture(out, side_by_side(rows, ['original', f'attention in block {number}'], height=384))

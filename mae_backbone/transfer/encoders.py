@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from mae_backbone.checkpoints.model_index import public_weights, resolve
 from mae_backbone.checkpoints.timm_files import weights_file
+from mae_backbone.checkpoints.weight_files import files_of
 
 RANDOM = 'random'
 TIMM = 'timm:'  # prefix of a model of timm on the command line
@@ -43,7 +44,7 @@ class Encoder(NamedTuple):
     def fingerprint(self) -> str:
         """Hash of the weights, or their name if there is no file."""
         if self.checkpoint is not None:
-            return file_fingerprint(weights_file(self.checkpoint))
+            return weights_fingerprint(self.checkpoint, of_timm=bool(self.timm))
         return f'{TIMM}{self.timm["name"]}' if self.timm else RANDOM
 
     @property
@@ -89,7 +90,8 @@ def find_encoders(checkpoints: Sequence[str], against: Sequence[str], known: Map
     """Returns the encoders that --checkpoint and --against name.
 
     Args:
-        checkpoints: files, folders with the checkpoints of a run, models of timm as 'timm:NAME=FILE', 'timm:FOLDER' (a
+        checkpoints: files, folders with the checkpoints of a run, folders with a `config.json` and weights as Hugging
+            Face writes them, models of timm as 'timm:NAME=FILE', 'timm:FOLDER' (a
             local hub folder) or 'timm:NAME' (timm downloads the weights), or names in `named`.
         against: the same, or 'random'. The others are compared with these.
         known: names that resolved paths had in earlier runs. They keep them, so that their results count.
@@ -153,14 +155,16 @@ def _files(name: str, *, allow_random: bool) -> list[Path | None]:
         return [None]
     if path.is_file():
         return [path]
+    if (path / 'config.json').is_file():  # weights as Hugging Face writes them
+        return [path]
     if not path.is_dir():
-        raise ValueError(f'{name} is neither a checkpoint nor the folder of a run (a model of timm: timm:NAME=FILE)'
+        raise ValueError(f'{name} is neither a checkpoint nor a folder (a model of timm: timm:NAME=FILE)'
                          + ('; pass random weights to --against' if name == RANDOM else ': check the path'))
     steps = {file: _step(file)[0] for file in path.glob('*.pth')}
     checkpoints = [(step, file) for file, step in steps.items() if step is not None]
     if not checkpoints:
         raise ValueError(f'{path} has no checkpoints epoch_N.pth or iter_N.pth: pass the work directory of a '
-                         'pretraining, or a file')
+                         'pretraining, a folder with a config.json, or a file')
     return [file for _, file in sorted(checkpoints)]
 
 
@@ -182,6 +186,13 @@ def _short_name(path: Path, num_parts: int) -> str:
 def _step(path: Path | None) -> tuple[int | None, str]:
     match = re.fullmatch(r'(epoch|iter)_(\d+)', path.stem) if path is not None else None
     return (int(match[2]), match[1]) if match else (None, '')
+
+
+def weights_fingerprint(path: Path, *, of_timm: bool = False) -> str:
+    """Returns a hash of the weights in a file, or in all files of a folder with its config."""
+    if of_timm or not path.is_dir():
+        return file_fingerprint(weights_file(path))
+    return hashlib.sha256(''.join(map(file_fingerprint, files_of(path))).encode()).hexdigest()
 
 
 def file_fingerprint(path: Path) -> str:

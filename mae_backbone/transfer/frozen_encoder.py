@@ -50,6 +50,8 @@ def build_pretrainer(checkpoint: Path) -> MAEPretrainer:
     Raises:
         CheckpointError: the checkpoint has no decoder, or no config that states its size.
     """
+    if checkpoint.is_dir():
+        raise CheckpointError(f'{checkpoint} is not a checkpoint of mae-backbone pretrain: it has no decoder to show')
     content = read_content(checkpoint)
     model, architecture = config_in(content).get('model', {}), architecture_in(content, checkpoint)
     if model.get('type') != 'mae_backbone.MAEPretrainer':

@@ -62,6 +62,22 @@ def test_a_path_without_checkpoint_is_refused(tmp_path, monkeypatch, name: str, 
         find_encoders([name], [])
 
 
+def test_a_folder_with_a_config_is_one_encoder_whose_fingerprint_covers_all_files(tmp_path):
+    folder = tmp_path / 'vit-mae-base'
+    folder.mkdir()
+    (folder / 'config.json').write_text('{}')
+    (folder / 'model.safetensors.index.json').write_text('{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}')
+    for name in '12':
+        (folder / f'{name}.safetensors').write_bytes(name.encode())
+    (encoder,) = find_encoders([str(folder)], [])
+    assert (encoder.name, encoder.checkpoint, encoder.step) == ('vit-mae-base', folder, None)
+    seen = {encoder.fingerprint}
+    for name in ('config.json', '2.safetensors'):
+        (folder / name).write_bytes(b'{"changed": 1}')
+        seen.add(encoder.fingerprint)
+    assert len(seen) == 3
+
+
 def test_a_fingerprint_depends_on_the_content_only(tmp_path):
     one, two = (tmp_path / name for name in 'ab')
     one.write_bytes(b'x' * 10)

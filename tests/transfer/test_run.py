@@ -49,6 +49,16 @@ def test_a_failed_cell_is_reported_and_finished_cells_are_not_repeated(tmp_path,
     assert results(tmp_path / 'out') == before
 
 
+def test_a_folder_of_hugging_face_is_an_encoder_with_the_results_of_its_source(tmp_path, transfer, capfd):
+    assert main(['convert', str(tmp_path / 'mae.pth'), str(tmp_path / 'hf'), '--to', 'hf']) == 0
+    assert transfer('--tasks', 'knn', '--against', tmp_path / 'hf') == 0
+    record = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
+    ours, theirs = ([row['summary']['mean'] for row in record['table'] if row['model'] == name]
+                    for name in ('mae', 'hf'))
+    assert ours
+    assert ours == theirs
+
+
 def test_a_model_of_timm_stands_next_to_a_mae(tmp_path, transfer, capfd):
     vit = timm.create_model('vit_tiny_patch16_224', embed_dim=32, depth=2, num_heads=2, reg_tokens=2)
     torch.save(vit.state_dict(), tmp_path / 'foreign.pth')

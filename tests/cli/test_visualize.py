@@ -1,0 +1,56 @@
+"""`mae-backbone visualize`: reconstructions, or attention of any model with a ViT."""
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers.commands import refused, run_command
+from helpers.model_files import write_checkpoint
+from helpers.small_sets import write_image
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+FOREIGN = dict(type='mae_backbone.TimmViT', name='vit_tiny_patch16_224', embed_dim=32, depth=2, num_heads=2,
+               image_size=32, patch_size=8)
+
+
+@pytest.fixture
+def image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / 'image.png', (72, 48))
+    return 'image.png'
+
+
+def foreign_classifier(path):
+    model = dict(type='mae_backbone.ViTClassifier', num_classes=2, backbone=FOREIGN, data_preprocessor=dict(
+        type='mae_backbone.PixelPreprocessor', mean=[127.0] * 3, std=[60.0] * 3))
+    cfg = Config(dict(model=model, test_dataloader=dict(dataset=dict(
+        type='mae_backbone.ClassFolder', data_root='data', split='val', image_size=32))))
+    torch.save({'meta': {'cfg': cfg.pretty_text, 'dataset_meta': {'classes': ('a', 'b')}},
+                'state_dict': MODELS.build(cfg.model).state_dict()}, path)
+    return path
+
+
+@pytest.mark.parametrize('kind', ['detection', 'timm'])
+def test_models_without_a_decoder_show_attention_from_the_center_or_a_point(kind, image, tmp_path):
+    checkpoint = foreign_classifier(tmp_path / 'a.pth') if kind == 'timm' else write_checkpoint(kind, tmp_path)
+    run_command('visualize', checkpoint, image)
+    run_command('visualize', checkpoint, image, '--point', 36, 24, '-o', 'center.png')
+    run_command('visualize', checkpoint, image, '--point', 1, 1, '--block', 0, '-o', 'corner.png')
+    seen, center, corner = (cv2.imread(name) for name in ('attention.png', 'center.png', 'corner.png'))
+    assert (seen == center).all()
+    assert (center != corner).any()
+    assert np.abs(seen[24:408, :576].astype(int).mean((0, 1))).min() > 0  # the image is on the left
+
+
+def test_a_masked_autoencoder_shows_both(image, tmp_path):
+    checkpoint = write_checkpoint('pretraining', tmp_path)
+    assert 'reconstruction: reconstruction.png' in run_command('visualize', checkpoint, image)
+    assert 'attention from the marked patch: attention.png' in run_command('visualize', checkpoint, image, '--block', 0)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--point', 100, 0], r'point=(100, 0) is outside of the image of 72x48 pixels'),
+    (['--block', 9], 'block=9, the 2 blocks are numbered from 0'),
+    (['--point', 1, 1, '--seed', 1], '--mask-ratio and --seed are for reconstructions')])
+def test_what_does_not_exist_is_refused(options, message, image, tmp_path):
+    assert message in refused('visualize', write_checkpoint('pretraining', tmp_path), image, *options)
