@@ -16,7 +16,7 @@ from mae_backbone.core.vit import ARCHS
 _LOG = logging.getLogger(__name__)
 
 
-class Architecture(NamedTuple):
+class EncoderArchitecture(NamedTuple):
     """Everything that is needed to build an encoder.
 
     Attributes:
@@ -45,7 +45,7 @@ class Architecture(NamedTuple):
                     image_size=self.image_size, in_channels=self.in_channels)
 
 
-def read_architecture(path: str | Path) -> Architecture:
+def read_architecture(path: str | Path) -> EncoderArchitecture:
     """Returns the architecture of the ViT in a file or folder of any layout, without reading its tensors.
 
     Weights do not show the number of heads. If the file does not state it, the number is taken from the named
@@ -58,12 +58,12 @@ def read_architecture(path: str | Path) -> Architecture:
     return architecture_of(open_source(path, outline=True))
 
 
-def architecture_in(content: object, path: str | Path) -> Architecture:
+def architecture_in(content: object, path: str | Path) -> EncoderArchitecture:
     """Returns the architecture of the ViT in the content of the file at `path`; raises as `read_architecture`."""
     return architecture_of(source_in(content, path))
 
 
-def architecture_of(source: Source) -> Architecture:
+def architecture_of(source: Source) -> EncoderArchitecture:
     """Returns the architecture of a ViT that was found; raises CheckpointError if it is not complete."""
     weights = source.encoder(check=False)
     patch, positions = weights.get('patch_embed.proj.weight'), weights.get('pos_embed')
@@ -73,7 +73,7 @@ def architecture_of(source: Source) -> Architecture:
     width, channels, patch_size = len(patch), patch.shape[1], patch.shape[-1]
     facts = source.facts
     mean, std = IMAGENET if channels == 3 else ((127.5,) * channels, (63.75,) * channels)
-    return Architecture(
+    return EncoderArchitecture(
         name=next((name for name, arch in ARCHS.items() if (arch.width, arch.depth) == (width, depth)), None),
         width=width, depth=depth, heads=_num_heads(source, weights, width, depth), patch_size=patch_size,
         image_size=patch_size * _grid_side(positions), in_channels=channels, mean=facts.mean or mean,

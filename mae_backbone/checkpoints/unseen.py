@@ -76,6 +76,8 @@ def notes_of(model: ViT, source: Source, report: LoadReport) -> None:
         CheckpointError: the activation is another than the model has.
     """
     facts = source.facts
+    if source.layout.remark:
+        report.notes.append(source.layout.remark)
     if facts.norm_eps is not None and facts.norm_eps != _EPS:
         report.notes.append(f'LayerNorm: epsilon {facts.norm_eps:g} in the file, {_EPS:g} here; features of trained '
                             'weights change by less than 1e-4')

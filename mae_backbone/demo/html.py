@@ -35,7 +35,7 @@ CSS = """
 .pictures figure { margin: 0; min-width: 0; }
 .pictures img { width: 100%; border-radius: 6px; }
 .pictures figcaption { margin-bottom: .25rem; line-height: 1.35; color: var(--body-text-color); }
-.neighbors { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: .75rem; }
+.neighbors { display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: .75rem; }
 .neighbors figure { margin: 0; min-width: 0; }
 .neighbors img { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px;
                  background: var(--background-fill-secondary); }

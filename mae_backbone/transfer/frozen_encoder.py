@@ -20,7 +20,7 @@ def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *,
     """Builds an encoder as a model of features, on the GPU if there is one.
 
     Args:
-        architecture: an `Architecture` as dict, or the dict of `timm_architecture`.
+        architecture: an `EncoderArchitecture` as dict, or the dict of `timm_architecture`.
         checkpoint: file with its weights; 'timm' for the weights that timm downloads; None draws random weights.
         seed: random seed of random weights. The global random state is left as it is.
 

@@ -52,7 +52,7 @@ class Experiment:
 
     @cached_property
     def architectures(self) -> dict[str, dict[str, Any]]:
-        """Architecture of each encoder by name: an `Architecture` as a dict, with 'timm' for a model of timm.
+        """Architecture of each encoder by name: an `EncoderArchitecture` as a dict, with 'timm' for a model of timm.
 
         Random weights have the architecture of the first checkpoint.
         """

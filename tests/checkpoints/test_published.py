@@ -78,7 +78,7 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_written(checkpoint: 
         publish(checkpoint, tmp_path / 'out.pth')
     with pytest.raises(CheckpointError, match='has no config with a model'):
         publish(save(tmp_path / 'public.pth'), tmp_path / 'out.safetensors')
-    content = torch.load(checkpoint, weights_only=False)
+    content = torch.load(checkpoint, weights_only=False)  # written by this test; its history is no tensor
     content['state_dict']['a'] = torch.full((2,), float('inf'))
     torch.save(content, checkpoint)
     with pytest.raises(CheckpointError, match='NaN or infinite'):

@@ -56,7 +56,7 @@ def read_model(path: str | Path, *, key: str | None = None, heads: int | None = 
     check_finite(weights | others, path)
     metadata, config = metadata_in(path, file.content), config_in(file.content)
     stated = stated_by_file(file, source.facts, config, metadata)
-    notes = [source.choice] if source.choice else []
+    notes = [note for note in (source.choice, source.layout.remark) if note]
     if source.facts.norm_eps not in (None, 1e-6):
         notes.append(f'LayerNorm: epsilon {source.facts.norm_eps:g} in the file, 1e-06 in the result; features of '
                      'trained weights change by less than 1e-4')

@@ -69,6 +69,7 @@ class Layout:
         encoder_prefix, decoder_prefix: prefixes in a whole MAE of the layout.
         classifier_prefix: prefix of the encoder in a classifier of the layout.
         ignored: templates of names inside the ViT that no model here has a use for.
+        remark: how the model of these weights computes in another way than ours, for the report; empty if it does not.
         refused: why weights of this layout cannot be loaded into our models; empty if they can.
     """
 
@@ -86,6 +87,7 @@ class Layout:
     ignored: ClassVar[tuple[str, ...]] = ('head.{rest}', 'fc_norm.{rest}', 'mask_token', 'decoder_{rest}',
                                           '{rest}.relative_position_index')
 
+    remark: ClassVar[str] = ''
     refused: ClassVar[str] = ''
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:

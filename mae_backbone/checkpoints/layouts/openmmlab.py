@@ -76,12 +76,20 @@ class MmsegViT(Mmpretrain):
 
 
 class MmdetViTDet(Mmpretrain):
-    """ViTDet of `projects/ViTDet` on mmpretrain's ViT: relative positions as in detectron2."""
+    """ViTDet of `projects/ViTDet` on mmpretrain's ViT: relative positions as in detectron2.
+
+    Its windows at the edges are filled with zeros after the projection to queries, keys and values
+    (`WindowMultiheadAttention`), where detectron2 and we fill them before: there the padding has the bias as its key
+    and value.
+    """
 
     name, title = 'mmdet', "mmdet ViTDet, on mmpretrain's ViT"
     encoder = (*Mmpretrain.encoder, Rule('blocks.{i}.attn.rel_pos_h', 'layers.{i}.attn.rel_pos_h'),
                Rule('blocks.{i}.attn.rel_pos_w', 'layers.{i}.attn.rel_pos_w'))
     decoder, head = (), ()
+    remark = ('windows: this model fills windows at the edges with zeros after the projection to queries, keys and '
+              'values, and we fill them before it, as detectron2. Features differ near the right and lower edge if a '
+              'side in patches is not a multiple of the window')
     ignored = (*Mmpretrain.ignored, 'res_modify_block_{rest}')
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:

@@ -137,6 +137,7 @@ def test_vitdet_of_mmdet(tmp_path: Path, names: str):
     ours = backbone(**options)
     report = load_encoder(ours, path, heads=HEADS)
     assert report.layout.startswith('mmdet ViTDet')
+    assert any('zeros after the projection' in note for note in report.notes) == (names == 'mmpretrain')
     with torch.no_grad():
         compare(f'mmdet ViTDet, names of {names}', ours(images())[0], theirs(images())[0])
 
