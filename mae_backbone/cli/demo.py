@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.demo.feature_bank import build_bank, check_suffix, load_bank
     from mae_backbone.demo.server import check_installed, serve
     from mae_backbone.prediction.loading import load
+    from mae_backbone.prediction.model import Model
 
     check_installed()
     is_folder = args.bank is not None and Path(args.bank).is_dir()
@@ -47,6 +48,8 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError('--save-bank is for features of a folder: pass --bank FOLDER')
         check_suffix(args.save_bank)
     model = load(args.checkpoint, device=args.device, dtype=args.dtype)
+    if not isinstance(model, Model):
+        raise ValueError(f'{args.checkpoint} is an exported model: pass the checkpoint that it was exported from')
     log_rank0(str(model))
     bank = None
     if args.bank is not None:

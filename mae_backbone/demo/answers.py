@@ -3,6 +3,7 @@ import csv
 import io
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from pycocotools import mask as coco_rle
 
 from mae_backbone.prediction.inputs import Source
 from mae_backbone.prediction.model import TaskModel
+from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import save_labels
 from mae_backbone.prediction.typed_results import ClassificationResult, DetectionResult, Result, to_result
 from mae_backbone.utils.atomic_write import atomic_path, write_text
@@ -55,7 +57,7 @@ class Answer(ABC):
     """The prediction of a model for an image, kept so that a threshold can change without another prediction.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, the image.
+        picture: (H, W, 3) uint8 RGB, the image as it is shown.
         name: of its file, for the downloads.
 
     Attributes:
@@ -64,8 +66,8 @@ class Answer(ABC):
 
     THRESHOLD: tuple[str, float, float]
 
-    def __init__(self, pixels: np.ndarray, name: str) -> None:
-        self.pixels, self.name = pixels, name
+    def __init__(self, picture: np.ndarray, name: str) -> None:
+        self.picture, self.name = picture, name
 
     @abstractmethod
     def show(self, threshold: float) -> Shown:
@@ -81,9 +83,10 @@ class DetectionAnswer(Answer):
 
     THRESHOLD = 'Lowest score of an object', 0.3, LOWEST_SCORE
 
-    def __init__(self, pixels: np.ndarray, name: str, result: DetectionResult) -> None:
-        super().__init__(pixels, name)
-        self.result = result
+    def __init__(self, picture: np.ndarray, name: str, result: DetectionResult, class_ids: Sequence[int | str]
+                 ) -> None:
+        super().__init__(picture, name)
+        self.result, self.class_ids = result, class_ids
 
     def show(self, threshold: float) -> Shown:
         """Boxes, masks and the number of objects of each class."""
@@ -96,20 +99,21 @@ class DetectionAnswer(Answer):
         hidden = len(self.result) - len(result)
         summary = f'{len(result):,} object{"s" * (len(result) != 1)}'
         summary += f', {hidden:,} below the threshold' * bool(hidden)
-        return Shown(result.draw(self.pixels), summary, shortened(rows))
+        return Shown(result.draw(self.picture), summary, shortened(rows))
 
     def write(self, folder: Path, threshold: float) -> list[Path]:
-        """`predictions.json`, a COCO data set with scores, and `predictions.csv`."""
+        """`predictions.json`, a COCO data set with scores and the ids of the training, and `predictions.csv`."""
         result = self.result.filter(threshold)
         height, width = result.size
         entries = []
-        for number, entry in enumerate(result.to_coco(), 1):
+        for number, entry in enumerate(result.to_coco(category_ids=self.class_ids), 1):
             _, _, w, h = entry['bbox']
             masks = result.instances.masks
             area = w * h if masks is None else float(coco_rle.area(masks[number - 1].rle))
             entries.append({'id': number, 'segmentation': [], **entry, 'area': area, 'iscrowd': 0})
         content = {'images': [{'id': 1, 'file_name': self.name, 'width': width, 'height': height}],
-                   'categories': [{'id': i, 'name': name} for i, name in enumerate(result.classes, 1)],
+                   'categories': [{'id': i, 'name': name}
+                                  for i, name in zip(self.class_ids, result.classes, strict=True)],
                    'annotations': entries}
         table = [[name, f'{score:.5f}', *(f'{value:.2f}' for value in box)]
                  for name, score, box in zip(result.names, result.scores, result.boxes, strict=True)]
@@ -123,8 +127,8 @@ class SegmentationAnswer(Answer):
 
     THRESHOLD = 'Lowest probability of a pixel', 0.0, 0.0
 
-    def __init__(self, pixels: np.ndarray, name: str, result: Result, confidence: np.ndarray | None) -> None:
-        super().__init__(pixels, name)
+    def __init__(self, picture: np.ndarray, name: str, result: Result, confidence: np.ndarray | None) -> None:
+        super().__init__(picture, name)
         self.result, self.confidence = result, confidence
 
     def labels(self, threshold: float) -> np.ndarray:
@@ -143,7 +147,7 @@ class SegmentationAnswer(Answer):
         """Colors over the image, and the fraction of each class."""
         labels, result = self.labels(threshold), self.result
         figure = to_result(labels, 'segmentation', result.source, result.size, result.classes,
-                           result.colors).draw(self.pixels)
+                           result.colors).draw(self.picture)
         fractions = self.fractions(labels)
         rows = [Row(result.classes[i], f'{fractions[i]:.1%}', fractions[i], result.colors[i])
                 for i in np.argsort(-fractions, kind='stable') if fractions[i]]
@@ -170,8 +174,8 @@ class ClassificationAnswer(Answer):
 
     THRESHOLD = 'Lowest probability of a class', 0.01, 0.0
 
-    def __init__(self, pixels: np.ndarray, name: str, result: Result) -> None:
-        super().__init__(pixels, name)
+    def __init__(self, picture: np.ndarray, name: str, result: Result) -> None:
+        super().__init__(picture, name)
         self.result = result
 
     def show(self, threshold: float) -> Shown:
@@ -180,7 +184,7 @@ class ClassificationAnswer(Answer):
         best = np.argsort(-scores, kind='stable')
         rows = [Row(result.classes[i], f'{scores[i]:.1%}', float(scores[i]), result.colors[i])
                 for i in best if scores[i] >= threshold]
-        return Shown(result.draw(self.pixels), result.describe(), shortened(rows))
+        return Shown(result.draw(self.picture), result.describe(), shortened(rows))
 
     def write(self, folder: Path, threshold: float) -> list[Path]:
         """`scores.csv`, with all classes."""
@@ -194,18 +198,26 @@ ANSWERS: dict[str, type[Answer]] = {'detection': DetectionAnswer, 'segmentation'
                                     'classification': ClassificationAnswer}
 
 
-def answer(model: TaskModel, pixels: np.ndarray, name: str) -> Answer:
-    """Predicts an image (H, W, 3) uint8 RGB; `name` is the name of its file."""
+def answer(model: TaskModel, pixels: np.ndarray, picture: np.ndarray, name: str) -> Answer:
+    """Predicts an image.
+
+    Args:
+        model: a detector, segmenter or classifier.
+        pixels: as the model takes them.
+        picture: (H, W, 3) uint8 RGB, as they are shown.
+        name: of the file.
+    """
     if model.task == 'segmentation':
+        assert isinstance(model.predictor, Predictor)
         labels, confidence = model.predictor.labels_and_confidence(pixels)
         source = Source(pixels)
-        return SegmentationAnswer(pixels, name, to_result(
+        return SegmentationAnswer(picture, name, to_result(
             labels, model.task, source, (pixels.shape[0], pixels.shape[1]), model.classes, model.colors), confidence)
     result = model.predict(pixels, threshold=LOWEST_SCORE)
     if isinstance(result, DetectionResult):
-        return DetectionAnswer(pixels, name, result)
+        return DetectionAnswer(picture, name, result, model.class_ids)
     assert isinstance(result, ClassificationResult)
-    return ClassificationAnswer(pixels, name, result)
+    return ClassificationAnswer(picture, name, result)
 
 
 def shortened(rows: list[Row]) -> list[Row]:

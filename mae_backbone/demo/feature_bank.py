@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from mae_backbone.checkpoints.safetensors_file import is_finite, open_safetensors
-from mae_backbone.data.decode import BadImageError, read_image
+from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.files import list_images
+from mae_backbone.data.reading import read_pixels, shown, suffixes_of
 from mae_backbone.evaluation.feature_cache import model_fingerprint
 from mae_backbone.prediction.model import Model
 from mae_backbone.utils.atomic_write import atomic_path
@@ -98,7 +99,7 @@ def build_bank(model: Model, folder: str | Path, *, log: Callable[[str], None] =
     Raises:
         ValueError: no image can be read, or the model has no encoder.
     """
-    files = list_images(folder)
+    files = list_images(folder, suffixes_of(model.decoding))
     names: list[str] = []
     thumbnails: list[bytes] = []
     features: list[np.ndarray] = []
@@ -106,12 +107,12 @@ def build_bank(model: Model, folder: str | Path, *, log: Callable[[str], None] =
         pixels = []
         for file in files[start:start + _BATCH]:
             try:
-                pixels.append(read_image(file, model.decoding))
+                pixels.append(read_pixels(file, model.decoding))
             except (BadImageError, OSError) as error:
                 log(f'left out: {printable(str(error))}')
                 continue
             names.append(file.relative_to(folder).as_posix())
-            thumbnails.append(thumbnail(pixels[-1]))
+            thumbnails.append(thumbnail(shown(pixels[-1], model.decoding)))
         if pixels:
             features.append(np.asarray(model.features(pixels, pool='mean', batch_size=_BATCH)))
         if start // _BATCH % 20 == 19:

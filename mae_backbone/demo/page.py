@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from mae_backbone.data.decode import BadImageError
+from mae_backbone.data.reading import shown
 from mae_backbone.demo import html
 from mae_backbone.demo.answers import Answer, answer
 from mae_backbone.demo.feature_bank import FeatureBank
@@ -26,7 +27,8 @@ class Visit:
     """What the page holds of an image, in memory, while its tab is open.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB.
+        pixels: as the model takes them, (H, W, 3) uint8 RGB or (H, W, channels) of a reader of bands.
+        picture: (H, W, 3) uint8 RGB, as they are shown.
         name: of the file.
         answer: prediction of a detector, segmenter or classifier.
         shown: (H', W') of the figure whose points are clicked.
@@ -34,6 +36,7 @@ class Visit:
     """
 
     pixels: np.ndarray
+    picture: np.ndarray
     name: str
     answer: Answer | None = None
     shown: tuple[int, int] = (1, 1)
@@ -73,27 +76,28 @@ class Page:
         if path is None:
             return None, html.message(EMPTY), None
         try:
-            pixels = read_upload(path, max_bytes=self.max_bytes, decoding=self.model.decoding)
+            pixels = read_upload(path, max_bytes=self.max_bytes, reading=self.model.decoding)
         except (BadImageError, OSError) as error:
             return None, html.message(str(error), error=True), None
         height, width = pixels.shape[:2]
         text = f'{Path(path).name}: {width:,} x {height:,} pixels'
-        return Visit(pixels, Path(path).name), html.message(text), fit(pixels)
+        picture = shown(pixels, self.model.decoding)
+        return Visit(pixels, picture, Path(path).name), html.message(text), fit(picture)
 
     def predict(self, visit: Visit | None, threshold: float) -> View:
         """Predicts the image of a visit, and keeps the prediction there."""
         if visit is None:
             return View()
         assert isinstance(self.model, TaskModel)
-        visit.answer = answer(self.model, visit.pixels, visit.name)
+        visit.answer = answer(self.model, visit.pixels, visit.picture, visit.name)
         return self.show(visit, threshold)
 
     def show(self, visit: Visit | None, threshold: float) -> View:
         """Shows the prediction for a threshold."""
         if visit is None or visit.answer is None:
             return View()
-        shown = visit.answer.show(threshold)
-        return View(fit(shown.figure), html.legend(shown.summary, shown.rows),
+        view = visit.answer.show(threshold)
+        return View(fit(view.figure), html.legend(view.summary, view.rows),
                     visit.answer.write(self._new_folder(), threshold))
 
     def reconstruct(self, visit: Visit | None, ratio: float, seed: float) -> View:

@@ -20,7 +20,7 @@ class AttentionResult(Figure):
 
     Attributes:
         source: the image and where it comes from.
-        pixels: (H, W, 3) uint8 RGB, the image.
+        pixels: (H, W, 3) uint8 RGB, the image as it is shown.
         point: (x, y) in pixels of the image.
         block: index of the block.
         weights: (heads, h, w) float32, weights of the patches.

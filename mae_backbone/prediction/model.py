@@ -13,7 +13,7 @@ from mae_backbone.core.attention_from import attention_from
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.decode import Decoding
-from mae_backbone.data.reading import Reading
+from mae_backbone.data.reading import Reading, shown
 from mae_backbone.hooks.reconstruction import reconstruct
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_attention import timm_attention_from
@@ -116,14 +116,15 @@ class Model:
             raise ValueError('there are no images to compute features of')
         return torch.cat(features) if as_tensor else np.concatenate(features)  # type: ignore[arg-type]  # of one kind
 
-    def attention(self, image: ImageLike, point: tuple[float, float], *, block: int | None = None) -> AttentionResult:
+    def attention(self, image: ImageLike, point: tuple[float, float] | None = None, *,
+                  block: int | None = None) -> AttentionResult:
         """Computes where the encoder looks from a point of an image.
 
         The image is resized to about the pixels that the encoder was built for.
 
         Args:
             image: an image, see `predict`.
-            point: (x, y) in pixels of the image.
+            point: (x, y) in pixels of the image; None for its center.
             block: index of the block; None for the last one that attends to the whole image.
 
         Raises:
@@ -135,13 +136,14 @@ class Model:
         number = (blocks or [self.encoder.arch.depth - 1])[-1] if block is None else block
         source = next(sources(image))
         pixels = source.read(self.decoding)
+        point = (pixels.shape[1] / 2, pixels.shape[0] / 2) if point is None else point
         inputs = self._normalize([resized(pixels, input_size(self.encoder, (pixels.shape[0], pixels.shape[1])))])
         patch = patch_at(point, pixels.shape[:2], [side // self.encoder.patch_size for side in inputs.shape[2:]])
         compute: Any = attention_from if isinstance(self.encoder, ViT) else timm_attention_from
         with self._autocast():
             weights, prefix = compute(self.encoder, inputs, patch, block=number)
-        return AttentionResult(source, pixels, point, number % self.encoder.arch.depth, weights[0].cpu().numpy(),
-                               prefix[0].cpu().numpy())
+        return AttentionResult(source, shown(pixels, self.decoding), point, number % self.encoder.arch.depth,
+                               weights[0].cpu().numpy(), prefix[0].cpu().numpy())
 
     def _check_encoder(self, what: str) -> None:
         if self.encoder is None:

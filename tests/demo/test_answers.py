@@ -24,7 +24,7 @@ def result_of(predictor):
 
 @pytest.fixture
 def detection():
-    return DetectionAnswer(IMAGE, 'a.png', result_of(DETECTOR))
+    return DetectionAnswer(IMAGE, 'a.png', result_of(DETECTOR), [7, 2])
 
 
 @pytest.fixture

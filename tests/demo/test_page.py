@@ -45,7 +45,7 @@ def test_a_broken_upload_gives_a_message(page, tmp_path):
 
 @pytest.mark.parametrize('task', TASKS)
 def test_a_prediction_has_figure_legend_and_files(page, task):
-    visit = Visit(IMAGE, 'a.png')
+    visit = Visit(IMAGE, IMAGE, 'a.png')
     view = page(task).predict(visit, 0.06)
     assert view.figure.ndim == 3
     assert 'class="legend"' in view.text
@@ -71,16 +71,16 @@ def test_probabilities_that_take_too_much_memory_are_left_out(models, monkeypatc
 
 
 def test_a_mask_ratio_hides_that_fraction(page):
-    view = page('pretraining').reconstruct(Visit(IMAGE, 'a.png'), 0.5, 0)
+    view = page('pretraining').reconstruct(Visit(IMAGE, IMAGE, 'a.png'), 0.5, 0)
     assert '50% of the patches hidden' in view.text
     assert view.text.count('<img') == 3
     assert [file.name for file in view.files] == ['reconstruction.png']
-    assert page('pretraining').reconstruct(Visit(IMAGE, 'a.png'), 0.5, 1).text != view.text
+    assert page('pretraining').reconstruct(Visit(IMAGE, IMAGE, 'a.png'), 0.5, 1).text != view.text
 
 
 @pytest.mark.parametrize('task', [*TASKS, 'pretraining'])
 def test_attention_follows_the_clicked_point(page, task):
-    one, visit = page(task), Visit(IMAGE, 'a.png')
+    one, visit = page(task), Visit(IMAGE, IMAGE, 'a.png')
     center = one.attend(visit, one.blocks[-1])
     assert visit.point == (36, 24)
     assert visit.shown == center.figure.shape[:2]
@@ -94,7 +94,7 @@ def test_neighbors_come_from_the_bank(page, models, tmp_path):
     (tmp_path / 'images').mkdir()
     cv2.imwrite(str(tmp_path / 'images/a.png'), IMAGE[..., ::-1])
     bank = build_bank(models['pretraining'], tmp_path / 'images')
-    found = page('pretraining', bank=bank).find(Visit(IMAGE, 'a.png'))
+    found = page('pretraining', bank=bank).find(Visit(IMAGE, IMAGE, 'a.png'))
     assert '<b>1.000</b> a.png' in found
 
 

@@ -40,4 +40,4 @@ def test_what_is_no_image_or_too_large_is_refused_and_deleted(content, message, 
 def test_options_of_the_training_are_used(tmp_path):
     path = tmp_path / 'c.png'
     path.write_bytes(cv2.imencode('.png', np.full((4, 4), 4095, np.uint16))[1].tobytes())
-    assert read_upload(path, decoding=Decoding(value_range=(0, 4095))).min() == 255
+    assert read_upload(path, reading=Decoding(value_range=(0, 4095))).min() == 255

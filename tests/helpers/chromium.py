@@ -99,9 +99,9 @@ class Chromium:
         return result['result'].get('value')
 
     def wait(self, expression: str, seconds: float = 60) -> None:
-        """Waits until an expression is true."""
+        """Waits until an expression is true; one that raises, as its element does not exist yet, is not."""
         end = time.monotonic() + seconds
-        while not self.evaluate(f'!!({expression})'):
+        while not self.evaluate(f'(() => {{ try {{ return !!({expression}); }} catch {{ return false; }} }})()'):
             assert time.monotonic() < end, f'{expression} is not true after {seconds} s'
             time.sleep(0.05)
 
