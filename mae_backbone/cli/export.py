@@ -14,7 +14,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help='checkpoint of `mae-backbone train`, `pretrain` or `publish`, or public weights')
     parser.add_argument('out', metavar='OUT.onnx|OUT.pt2', help='file to write')
     group = parser.add_argument_group('model')
-    group.add_argument('--config', metavar='CONFIG', help='config in place of the one in the checkpoint')
+    group.add_argument('--config', dest='other_config', metavar='CONFIG',
+                       help='config in place of the one in the checkpoint')
     group.add_argument('--part', choices=['model', 'backbone', 'pyramid'], default='model',
                        help='whole model, or feature maps of its backbone or of its neck (default: %(default)s)')
     group.add_argument('--preprocessing', action='store_true',
@@ -48,5 +49,5 @@ def run(args: argparse.Namespace) -> None:
         args.checkpoint, args.out, part=args.part, dynamic=args.dynamic, size=args.size, opset=args.opset,
         half=args.half, preprocessing=args.preprocessing, softmax=args.softmax, argmax=args.argmax, verify=args.verify,
         calibration=args.calibration,
-        **({'config': args.config} if args.config else {}))
+        **({'config': args.other_config} if args.other_config else {}))
     log_rank0(str(exported))
