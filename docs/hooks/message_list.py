@@ -10,7 +10,7 @@ HEADINGS = {
     'cli': 'Commands and options', 'planning': 'Config and data together', 'formats': 'Labeled data sets',
     'data': 'Images, lists and shards', 'checkpoints': 'Checkpoints', 'core': 'The model',
     'models': 'Parts of the model', 'engine': 'Training', 'hooks': 'Hooks',
-    'evaluation': 'Probes and robustness', 'prediction': 'Prediction',
+    'evaluation': 'Probes and robustness', 'prediction': 'Prediction', 'export': 'Export',
     'detection': 'Detection', 'segmentation': 'Segmentation', 'transfer': 'Transfer', 'benchmark': 'Benchmarks',
     'demo': 'The page', 'quickstart': 'Quickstart', 'compat': 'Installation', 'utils': 'Files',
 }

@@ -1,4 +1,4 @@
-"""Exports small models with random weights to ONNX, verifies each, and prints the table of docs/prediction_and_export.md.
+"""Exports small models with random weights to ONNX, verifies each, and prints the table of the documentation.
 
     python tools/studies/exported_models.py [ROW ...]
 
@@ -50,7 +50,8 @@ def segmenter(backbone: dict, head: str, neck: bool = False, slide: bool = False
         data_preprocessor=dict(type='SegDataPreProcessor', bgr_to_rgb=True, **PIXELS),
         decode_head=heads[head] | dict(channels=32, num_classes=4, align_corners=False,
                                        loss_decode=dict(type='CrossEntropyLoss')),
-        train_cfg=dict(), test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(42, 42)) if slide else dict(mode='whole'))
+        train_cfg=dict(),
+        test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(42, 42)) if slide else dict(mode='whole'))
     if neck:
         model['neck'] = dict(type='mae_backbone.SimpleFeaturePyramid', in_channels=32, out_channels=32, input_stride=8,
                              extra_levels=0)
