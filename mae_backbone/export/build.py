@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_backbone.core.vit import ViT
-from mae_backbone.data.decode import DEFAULT
+from mae_backbone.data.decode import DEFAULT, Decoding
 from mae_backbone.engine.provenance import commit, versions
 from mae_backbone.export.encoder import EncoderOutputs
 from mae_backbone.export.modules import OUTPUT_NAMES, Activation, Chain, HalfPrecision, Maps, Pixels
@@ -115,7 +115,13 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
     colors = getattr(model, 'colors', ())
     classes = tuple(ClassInfo(number, name, color) for number, name, color
                     in zip(getattr(model, 'class_ids', ()), names, colors, strict=True)) if names else ()
-    decoding = {name: value for name, value in model.decoding._asdict().items() if value != getattr(DEFAULT, name)}
+    has_colors = isinstance(model.decoding, Decoding) and channel_order(model) != ''
+    if options.preprocessing and not has_colors:
+        raise ExportError('--preprocessing is for color images of 8 bits, the model reads other channels: leave it out')
+    if not has_colors:
+        prepare = {'kind': 'unknown', 'reason': 'its images are no color images of 8 bits'}
+    decoding = {name: value for name, value in model.decoding._asdict().items()
+                if value != getattr(DEFAULT, name)} if isinstance(model.decoding, Decoding) else {}
     return Description(
         task=task, part=options.part, activation=options.activation if options.part == 'model' else '',
         classes=classes, channels=channel_order(model), mean=mean, std=std,

@@ -44,7 +44,7 @@ def pipeline_settings(cfg: Config | None, preprocessor: Any) -> dict[str, Any]:
             steps.append(_resize_step(step))
         elif name not in _NO_EFFECT:
             return {'kind': 'unknown', 'reason': f'the test pipeline has the step {name}'}
-    padding = {'size_divisor': getattr(preprocessor, 'pad_size_divisor', 1)}
+    padding: dict[str, Any] = {'size_divisor': getattr(preprocessor, 'pad_size_divisor', 1)}
     if hasattr(preprocessor, 'test_cfg'):  # of mmseg, which pads in tests only as this says
         padding = preprocessor.test_cfg or {}
     size = padding.get('size')
