@@ -7,7 +7,7 @@ examples:
 import argparse
 from pathlib import Path
 
-from mae_backbone.cli.options import positive_float
+from mae_backbone.cli.options import add_group_pattern, positive_float
 from mae_backbone.cli.plan import TASKS
 
 RESUME_HINT = 'the same command continues: what is done is not done again'
@@ -20,6 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--unlabeled', metavar='DIR', help='folder of further images, for the pretraining')
     parser.add_argument('--pretrained', metavar='PATH',
                         help='weights to start from: a file, or a name of `mae-backbone models`')
+    add_group_pattern(parser)
     parser.add_argument('--hours', type=positive_float, metavar='H',
                         help='time for all trainings together (default: 1 on a CPU, 12 on a GPU)')
     parser.add_argument('--work-dir', metavar='DIR',
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
 
     folder = Path(args.work_dir or Path('work_dirs', f'auto_{Path(args.data).resolve().name}'))
     make_folder(folder, '--work-dir')
-    options = {name: getattr(args, name) for name in ('task', 'unlabeled', 'pretrained', 'hours')}
+    options = {name: getattr(args, name) for name in ('task', 'unlabeled', 'pretrained', 'hours', 'group_pattern')}
     with locked_work_dir(folder):
         steps = AutoRun(folder, args.data, options)
         results = steps.run()

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mae_backbone.cli.options import positive_float, positive_int
+from mae_backbone.cli.options import add_group_pattern, positive_float, positive_int
 
 if TYPE_CHECKING:
     from mae_backbone.planning.plan import WrittenPlan
@@ -24,6 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--unlabeled', metavar='DIR', help='folder of further images, for the pretraining')
     parser.add_argument('--pretrained', metavar='PATH',
                         help='weights to start from: a file, or a name of `mae-backbone models`')
+    add_group_pattern(parser)
     parser.add_argument('--hours', type=positive_float, metavar='H',
                         help='time for all trainings together (default: 1 on a CPU, 12 on a GPU)')
     parser.add_argument('-o', '--out', metavar='FILE',
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> 'WrittenPlan':
     from mae_backbone.planning.plan import PlanOptions
     from mae_backbone.planning.weights import read_weights
 
-    data = find_data(args.data, args.task)
+    data = find_data(args.data, args.task, group_pattern=args.group_pattern or '')
+    for line in data.notes:
+        log_rank0(line)
     writer = Writer(data, _config_path(args.out, data.root), unlabeled=args.unlabeled, overwrite=args.overwrite)
     weights = read_weights(args.pretrained) if args.pretrained else None
     count = len(data.classes)

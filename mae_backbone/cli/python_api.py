@@ -53,7 +53,8 @@ class TrainingRun:
 
 def plan(data: str | Path, *, task: str | None = None, unlabeled: str | Path | None = None,
          pretrained: str | Path | None = None, hours: float | None = None, out: str | Path | None = None,
-         overwrite: bool = False, estimate: bool = False, workers: int | None = None) -> WrittenPlan:
+         overwrite: bool = False, estimate: bool = False, group_pattern: str | None = None,
+         workers: int | None = None) -> WrittenPlan:
     """Looks at data and machine, and writes a config with the reason of each setting, as `mae-backbone plan` does.
 
     Args:
@@ -65,13 +66,15 @@ def plan(data: str | Path, *, task: str | None = None, unlabeled: str | Path | N
         out: config file to write.
         overwrite: replace files of an earlier plan.
         estimate: estimate the time of an iteration without running any.
+        group_pattern: images whose names have the same match stay together if a validation split has to be made.
         workers: files to read at the same time.
 
     Raises:
         ValueError: the data cannot be used, or files of an earlier plan exist.
     """
     written: WrittenPlan = run_command('plan', data, task=task, unlabeled=unlabeled, pretrained=pretrained, hours=hours,
-                                       out=out, overwrite=overwrite, estimate=estimate, workers=workers)
+                                       out=out, overwrite=overwrite, estimate=estimate, group_pattern=group_pattern,
+                                       workers=workers)
     return written
 
 

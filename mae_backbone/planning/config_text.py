@@ -111,7 +111,8 @@ def _detection(stage: Stage, data: OwnData, train_images: str) -> dict[str, Any]
     config = stage.config
     train, val = (_paths(data.dataset(split), ('ann_file', 'data_prefix')) for split in ('train', 'val'))
     return dict(
-        data_root=data.root, train_pipeline=config['train_pipeline'], test_pipeline=config['test_pipeline'],
+        data_root=data.root, **(dict(group_pattern=data.group_pattern) if data.group_pattern else {}),
+        train_pipeline=config['train_pipeline'], test_pipeline=config['test_pipeline'],
         model=dict(config['model']),
         train_dataloader=dict(batch_size=config['batch'], dataset=dict(
             train, pipeline=Name('train_pipeline'), **config['train_dataset'])),

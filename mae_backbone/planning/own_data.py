@@ -17,6 +17,8 @@ from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.label_maps import LabelMaps
+from mae_backbone.formats.layout_cache import cache
+from mae_backbone.formats.layouts.registry import find_layout
 from mae_backbone.formats.messages import does_not_exist
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unlabeled import UnlabeledImages
@@ -24,9 +26,9 @@ from mae_backbone.formats.unlabeled import UnlabeledImages
 TASKS = ('pretraining', 'detection', 'segmentation', 'classification')
 _TRAIN, _VAL = ('train', 'training', 'train2017'), ('val', 'validation', 'valid', 'val2017', 'test')
 _IMAGES, _LABEL_MAPS = ('images', 'image', 'imgs'), ('annotations', 'labels', 'masks', 'label', 'mask', 'segments')
-_EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/ '
-             '(detection), images/{training,validation} and annotations/{training,validation} with classes.txt '
-             '(segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
+_EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/, '
+             'Pascal VOC or YOLO (detection), images/{training,validation} and annotations/{training,validation} with '
+             'classes.txt (segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
 _MAX_LISTED = 5000  # files of a folder whose suffixes are counted
 
 
@@ -40,6 +42,8 @@ class OwnData:
         splits: the data set of each split, 'train' first; a data set for pretraining has only this one.
         classes: names of the classes in the order of the labels; empty for pretraining.
         notes: what a user should know about how the data are read.
+        layout: name of the layout of another program; '' for those that configs read directly.
+        group_pattern: of images that stay together in a made validation split; '' without.
     """
 
     task: str
@@ -47,10 +51,15 @@ class OwnData:
     splits: dict[str, DataFormat]
     classes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    layout: str = ''
+    group_pattern: str = ''
 
     def dataset(self, split: str) -> dict[str, Any]:
         """Settings of the data set of a split in a config."""
-        return self.splits[split].spec.cfg.to_dict()
+        settings: dict[str, Any] = self.splits[split].spec.cfg.to_dict()
+        if self.layout:  # the files of the cache are written again where the training runs
+            settings |= dict(ann_file=f'annotations/instances_{split}.json', data_prefix=dict(img=f'{split}/'))
+        return settings
 
     def image_paths(self, split: str) -> list[str]:
         """Absolute paths of the images of a split."""
@@ -60,11 +69,13 @@ class OwnData:
         return [os.path.abspath(path) for path in data_format.images()]
 
 
-def find_data(root: str | os.PathLike, task: str | None = None) -> OwnData:
+def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern: str = '') -> OwnData:
     """Finds the layout of a folder.
 
     Args:
         root: the folder.
+        group_pattern: regular expression: images whose names have the same match stay together if a validation split
+            has to be made. Only for layouts of other programs.
         task: one of `TASKS`; None takes the first of detection, segmentation, classification and pretraining that the
             folder has data for.
 
@@ -79,8 +90,8 @@ def find_data(root: str | os.PathLike, task: str | None = None) -> OwnData:
         raise DataError(f'{does_not_exist(str(folder))}: pass the folder of the data' if not folder.exists() else
                         f'{folder} is a file, expected the folder of the data: unpack it if it is an archive')
     finders: dict[str, Callable[[Path], OwnData | None]] = {
-        'detection': _find_coco, 'segmentation': _find_label_maps, 'classification': _find_class_folders,
-        'pretraining': _find_images}
+        'detection': lambda path: _find_coco(path) or _find_layout(path, group_pattern),
+        'segmentation': _find_label_maps, 'classification': _find_class_folders, 'pretraining': _find_images}
     for name, finder in finders.items():
         if task in (None, name):
             data = finder(folder)
@@ -116,6 +127,8 @@ def _find_coco(folder: Path) -> OwnData | None:
     if train is None:
         return None
     if chosen['val'] is None:
+        if find_layout(folder) is not None:  # which makes a validation split
+            return None
         raise DataError(f'{folder}/annotations has {train.name} and no file for validation: write some of the images '
                         f'into {train.name.replace("train", "val")}, such as a fifth of them')
     splits: dict[str, DataFormat] = {}
@@ -125,10 +138,28 @@ def _find_coco(folder: Path) -> OwnData | None:
             type='CocoDataset', data_root=str(folder), ann_file=str(path.relative_to(folder)),
             data_prefix=dict(img=_image_folder(folder, path)))
         splits[split] = _format(CocoFormat, split, **options)
+    return _with_classes('detection', folder, splits)
+
+
+def _find_layout(folder: Path, group_pattern: str) -> OwnData | None:
+    """Data in the layout of another program, whose labels are written as COCO files into the cache."""
+    layout = find_layout(folder)
+    if layout is None:
+        return None
+    cached = cache(layout.read(folder), pattern=group_pattern)
+    splits: dict[str, DataFormat] = {
+        split: _format(CocoFormat, split, type='CocoDataset', data_root=str(folder), ann_file=cached.splits[split],
+                       data_prefix=dict(img='')) for split in ('train', 'val')}
+    return _with_classes('detection', folder, splits, notes=cached.lines, layout=layout.name,
+                         group_pattern=group_pattern)
+
+
+def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **options: Any) -> OwnData:
+    """Gives all splits the classes of training."""
     classes = splits['train'].classes().names
     for data_format in splits.values():
         data_format.spec.cfg.metainfo = ConfigDict(classes=tuple(classes))
-    return OwnData('detection', str(folder), splits, classes)
+    return OwnData(task, str(folder), splits, classes, **options)
 
 
 def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
@@ -183,13 +214,10 @@ def _label_maps(folder: Path, images: str, maps: str, train: str, val: str | Non
             data_prefix=dict(img_path=f'{images}/{name}', seg_map_path=f'{maps}/{name}'),
             img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', reduce_zero_label=False,
             ignore_index=255)
-    classes = splits['train'].classes().names
-    if not classes:
+    if not splits['train'].classes().names:
         raise DataError(f'{folder}/classes.txt does not exist: write the names of the classes into it, one per line, '
                         'the first for label 0')
-    for data_format in splits.values():
-        data_format.spec.cfg.metainfo = ConfigDict(classes=tuple(classes))
-    return OwnData('segmentation', str(folder), splits, classes)
+    return _with_classes('segmentation', folder, splits)
 
 
 def _suffix(folder: Path) -> str:

@@ -2,12 +2,14 @@
 from pathlib import Path
 
 import pytest
+from helpers.layouts import write_voc
 from helpers.own_sets import write_boxes, write_classes, write_images, write_maps
 from mmengine.config import Config
 
 import mae_backbone
 from mae_backbone.cli.main import main
 from mae_backbone.cli.python_api import unchanged_process
+from mae_backbone.planning.adapt_config import adapt_classes
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +92,19 @@ def test_boxes_without_masks(folder):
     cfg = Config.fromfile('own.py')
     assert cfg.model.type == 'FasterRCNN'
     assert 'mask' not in str(cfg.train_pipeline)
+
+
+def test_config_of_pascal_voc_reads_the_folder_itself(folder):
+    write_voc(folder / 'data')
+    assert run('plan', 'data', '-o', 'own.py', '--estimate') == 0
+    cfg = Config.fromfile('own.py')
+    assert str(folder / 'cache') not in Path('own.py').read_text()
+    with unchanged_process():
+        lines = adapt_classes(cfg)
+    assert any('Pascal VOC' in line for line in lines)
+    assert cfg.model.roi_head.bbox_head.num_classes == 2
+    assert Path(cfg.train_dataloader.dataset.ann_file).is_file()
+    assert cfg.val_evaluator.ann_file == cfg.val_dataloader.dataset.ann_file
 
 
 def test_unlabeled_images_are_listed_with_those_of_training(folder):

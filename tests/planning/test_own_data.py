@@ -1,5 +1,6 @@
 """The layout of a folder is recognized, and what is missing is said."""
 import pytest
+from helpers.layouts import write_voc, write_yolo
 from helpers.own_sets import write_boxes, write_classes, write_images, write_maps
 
 from mae_backbone.formats.dataset_spec import DataError
@@ -48,3 +49,13 @@ def test_lost_images_are_named(tmp_path):
     (tmp_path / 'train/0001.png').unlink()
     with pytest.raises(DataError, match=r'are in no folder of .*: copy them to .*train'):
         find_data(tmp_path)
+
+
+def test_layouts_of_other_programs_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    for name, write in (('voc', write_voc), ('yolo', write_yolo)):
+        data = find_data(write(tmp_path / name))
+        assert (data.task, sorted(data.classes), bool(data.layout)) == ('detection', ['blue', 'red'], True)
+        assert {split: len(data.image_paths(split)) for split in data.splits} == {'train': 3, 'val': 1}
+        assert data.dataset('val')['ann_file'] == 'annotations/instances_val.json'  # not a file of the cache
+        assert sum(len(boxes) for _, boxes in data.splits['train'].objects()) == 3
