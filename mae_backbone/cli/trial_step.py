@@ -90,7 +90,7 @@ class _Trial:
         from mae_backbone.cli.training import enable_amp
         cfg = Config.fromfile(config)
         cfg.launcher, cfg.work_dir = 'none', folder
-        adapt_classes(cfg)
+        adapt_classes(cfg)  # makes a validation split, too, if there is none
         for part in (cfg.model, cfg.model.get('backbone') or {}):
             part.pop('init_cfg', None)
         if cfg.model.get('freeze_encoder_iters'):

@@ -8,17 +8,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS
 
 from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.formats import layout_boxes, layout_classes, layout_maps
 from mae_backbone.formats.class_folders import ClassFolders
 from mae_backbone.formats.coco import CocoFormat
 from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.label_maps import LabelMaps
-from mae_backbone.formats.layout_cache import cache
-from mae_backbone.formats.layouts.registry import find_layout
 from mae_backbone.formats.messages import does_not_exist
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unlabeled import UnlabeledImages
@@ -42,7 +42,8 @@ class OwnData:
         splits: the data set of each split, 'train' first; a data set for pretraining has only this one.
         classes: names of the classes in the order of the labels; empty for pretraining.
         notes: what a user should know about how the data are read.
-        layout: name of the layout of another program; '' for those that configs read directly.
+        written: settings of the data set of each split in a config, for data that are read through files in the cache:
+            these are written where the training runs.
         group_pattern: of images that stay together in a made validation split; '' without.
     """
 
@@ -51,15 +52,12 @@ class OwnData:
     splits: dict[str, DataFormat]
     classes: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    layout: str = ''
+    written: dict[str, dict[str, Any]] = field(default_factory=dict)
     group_pattern: str = ''
 
     def dataset(self, split: str) -> dict[str, Any]:
         """Settings of the data set of a split in a config."""
-        settings: dict[str, Any] = self.splits[split].spec.cfg.to_dict()
-        if self.layout:  # the files of the cache are written again where the training runs
-            settings |= dict(ann_file=f'annotations/instances_{split}.json', data_prefix=dict(img=f'{split}/'))
-        return settings
+        return self.written.get(split) or self.splits[split].spec.cfg.to_dict()
 
     def image_paths(self, split: str) -> list[str]:
         """Absolute paths of the images of a split."""
@@ -90,17 +88,27 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         raise DataError(f'{does_not_exist(str(folder))}: pass the folder of the data' if not folder.exists() else
                         f'{folder} is a file, expected the folder of the data: unpack it if it is an archive')
     finders: dict[str, Callable[[Path], OwnData | None]] = {
-        'detection': lambda path: _find_coco(path) or _find_layout(path, group_pattern),
-        'segmentation': _find_label_maps, 'classification': _find_class_folders, 'pretraining': _find_images}
+        'detection': _find_coco, 'segmentation': _find_label_maps, 'classification': _find_class_folders,
+        'pretraining': _find_images}
     for name, finder in finders.items():
         if task in (None, name):
-            data = finder(folder)
+            data = finder(folder) or (_find_layout(name, folder, group_pattern) if name in _LAYOUTS else None)
             if data is not None:
-                return data
+                return _checked(data, task, group_pattern)
         other = describe_layout(str(folder)) if name == 'detection' and task in (None, 'detection') else ''
         if other:
             raise DataError(other)
     raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}')
+
+
+def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:
+    """Refuses a pattern without effect, and says that folders were taken for classes."""
+    if group_pattern and not any(line.startswith('split:') for line in data.notes):
+        raise DataError('--group-pattern: the data have a validation split already, which a pattern does not change: '
+                        'leave it out')
+    if task is None and data.task == 'classification' and data.written:
+        data.notes.append('the folders are taken for classes: pass --task pretraining if they are not')
+    return data
 
 
 def unlabeled_images(root: str | os.PathLike) -> list[str]:
@@ -123,14 +131,8 @@ def _format(cls: type[DataFormat], split: str, /, **options: Any) -> DataFormat:
 def _find_coco(folder: Path) -> OwnData | None:
     files = sorted(path for path in folder.glob('annotations/*.json') if not path.name.startswith('.'))
     chosen = {split: _annotation_file(files, names) for split, names in (('train', _TRAIN), ('val', _VAL))}
-    train = chosen['train']
-    if train is None:
+    if None in chosen.values():
         return None
-    if chosen['val'] is None:
-        if find_layout(folder) is not None:  # which makes a validation split
-            return None
-        raise DataError(f'{folder}/annotations has {train.name} and no file for validation: write some of the images '
-                        f'into {train.name.replace("train", "val")}, such as a fifth of them')
     splits: dict[str, DataFormat] = {}
     for split, path in chosen.items():
         assert path is not None
@@ -141,24 +143,49 @@ def _find_coco(folder: Path) -> OwnData | None:
     return _with_classes('detection', folder, splits)
 
 
-def _find_layout(folder: Path, group_pattern: str) -> OwnData | None:
-    """Data in the layout of another program, whose labels are written as COCO files into the cache."""
-    layout = find_layout(folder)
-    if layout is None:
+def _find_layout(task: str, folder: Path, group_pattern: str) -> OwnData | None:
+    """Data in another layout, or without a validation split, which are read through files in the cache."""
+    kind, settings = _LAYOUTS[task]
+    cfg = Config({f'{split}_dataloader': dict(dataset=dict(settings(split), data_root=str(folder)))
+                  for split in ('train', 'val')})
+    written = {split: cfg[f'{split}_dataloader'].dataset.to_dict() for split in ('train', 'val')}
+    specs = [DatasetSpec(split, cfg[f'{split}_dataloader'].dataset, None) for split in ('train', 'val')]
+    lines = kind.use(cfg, str(folder), specs, group_pattern)
+    if not lines:
         return None
-    cached = cache(layout.read(folder), pattern=group_pattern)
-    splits: dict[str, DataFormat] = {
-        split: _format(CocoFormat, split, type='CocoDataset', data_root=str(folder), ann_file=cached.splits[split],
-                       data_prefix=dict(img='')) for split in ('train', 'val')}
-    return _with_classes('detection', folder, splits, notes=cached.lines, layout=layout.name,
-                         group_pattern=group_pattern)
+    splits: dict[str, DataFormat] = {}
+    for spec in specs:
+        # The data set of listed label maps is registered by now.
+        cls = DATASETS.get(spec.type_name) if spec.type_name == 'mae_backbone.ListedSegDataset' else None
+        splits[spec.split] = kind.FORMAT(DatasetSpec(spec.split, spec.cfg, cls))
+    return _with_classes(task, folder, splits, notes=lines, written=written, group_pattern=group_pattern)
+
+
+def _coco_settings(split: str) -> dict[str, Any]:
+    return dict(type='CocoDataset', ann_file=f'annotations/instances_{split}.json', data_prefix=dict(img=f'{split}/'))
+
+
+def _map_settings(split: str) -> dict[str, Any]:
+    name = {'train': 'training', 'val': 'validation'}[split]
+    return dict(type='BaseSegDataset', img_suffix='.jpg', seg_map_suffix='.png', reduce_zero_label=False,
+                ignore_index=255, data_prefix=dict(img_path=f'images/{name}', seg_map_path=f'annotations/{name}'))
+
+
+def _class_settings(split: str) -> dict[str, Any]:
+    return dict(type='mae_backbone.ClassFolder', split=split)
+
+
+# The reader of other layouts, and what a config says of a split, whose files are not there.
+_LAYOUTS: dict[str, tuple[Any, Callable[[str], dict[str, Any]]]] = {
+    'detection': (layout_boxes, _coco_settings), 'segmentation': (layout_maps, _map_settings),
+    'classification': (layout_classes, _class_settings)}
 
 
 def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **options: Any) -> OwnData:
     """Gives all splits the classes of training."""
     classes = splits['train'].classes().names
     for data_format in splits.values():
-        data_format.spec.cfg.metainfo = ConfigDict(classes=tuple(classes))
+        data_format.set_classes(classes)
     return OwnData(task, str(folder), splits, classes, **options)
 
 
@@ -191,7 +218,7 @@ def _find_label_maps(folder: Path) -> OwnData | None:
     for images in _IMAGES:
         for maps in _LABEL_MAPS:
             names = [(_subfolder(folder / images, folder / maps, split)) for split in (_TRAIN, _VAL)]
-            if names[0] is not None:
+            if names[0] is not None and names[1] is not None:
                 return _label_maps(folder, images, maps, names[0], names[1])
     return None
 
@@ -203,10 +230,7 @@ def _subfolder(images: Path, maps: Path, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _label_maps(folder: Path, images: str, maps: str, train: str, val: str | None) -> OwnData:
-    if val is None:
-        raise DataError(f'{folder / images} has {train} and no validation folder: move some of the images to '
-                        f'{folder / images / "validation"}, and their label maps to {folder / maps / "validation"}')
+def _label_maps(folder: Path, images: str, maps: str, train: str, val: str) -> OwnData:
     splits: dict[str, DataFormat] = {}
     for split, name in (('train', train), ('val', val)):
         splits[split] = _format(
@@ -232,11 +256,8 @@ def _suffix(folder: Path) -> str:
 def _find_class_folders(folder: Path) -> OwnData | None:
     train, val = (next((name for name in names if _has_class_folders(folder / name)), None)
                   for names in (_TRAIN, _VAL))
-    if train is None:
+    if train is None or val is None:
         return None
-    if val is None:
-        raise DataError(f'{folder} has {train} and no folder for validation: move some of the images of each class to '
-                        f'{folder / "val"}/CLASS')
     splits: dict[str, DataFormat] = {
         split: _format(ClassFolders, split, type='mae_backbone.ClassFolder', data_root=str(folder), split=name)
         for split, name in (('train', train), ('val', val))}

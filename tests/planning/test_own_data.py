@@ -1,4 +1,6 @@
 """The layout of a folder is recognized, and what is missing is said."""
+import shutil
+
 import pytest
 from helpers.layouts import write_voc, write_yolo
 from helpers.own_sets import write_boxes, write_classes, write_images, write_maps
@@ -27,21 +29,51 @@ def test_images_of_coco_may_be_in_other_folders(tmp_path):
     assert find_data(tmp_path).dataset('val')['data_prefix'] == {'img': 'pictures/'}
 
 
-def test_missing_parts_are_named(tmp_path):
-    write_boxes(tmp_path / 'boxes')
+def test_a_missing_validation_split_is_made(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    write_boxes(tmp_path / 'boxes', train=10)
     (tmp_path / 'boxes/annotations/instances_val.json').unlink()
-    with pytest.raises(DataError, match='no file for validation: write some of the images into instances_val'):
-        find_data(tmp_path / 'boxes')
+    write_classes(tmp_path / 'classes', train=10)
+    shutil.rmtree(tmp_path / 'classes/val')
+    for name, total, task in (('boxes', 10, 'detection'), ('classes', 30, 'classification')):
+        data = find_data(tmp_path / name)
+        counts = {split: len(data.image_paths(split)) for split in data.splits}
+        assert (data.task, sum(counts.values())) == (task, total)
+        assert 0 < counts['val'] < counts['train']
+        assert any(line.startswith('split:') for line in data.notes)
+
+
+def test_label_maps_of_any_naming(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    write_maps(tmp_path / 'maps', train=10, val=1)
+    (tmp_path / 'flat/images').mkdir(parents=True)
+    (tmp_path / 'flat/masks').mkdir()
+    for path in (tmp_path / 'maps/images/training').iterdir():
+        path.rename(tmp_path / 'flat/images' / path.name)
+    for path in (tmp_path / 'maps/annotations/training').iterdir():
+        path.rename(tmp_path / 'flat/masks' / path.name)
+    data = find_data(tmp_path / 'flat')
+    assert (data.task, len(data.classes)) == ('segmentation', 3)
+    assert len(data.image_paths('train')) + len(data.image_paths('val')) == 10
+    assert len(data.splits['train'].label_maps()) == len(data.image_paths('train'))
+    assert data.dataset('train')['data_prefix']['img_path'] == 'images/training'  # what training replaces
+
+
+def test_missing_parts_are_named(tmp_path):
     write_maps(tmp_path / 'maps')
     (tmp_path / 'maps/classes.txt').unlink()
     with pytest.raises(DataError, match='does not exist: write the names'):
         find_data(tmp_path / 'maps')
+    write_images(tmp_path / 'images')
     with pytest.raises(DataError, match='no data for detection: expected'):
-        find_data(tmp_path / 'maps', 'detection')
+        find_data(tmp_path / 'images', 'detection')
     with pytest.raises(DataError, match='does not exist'):
         find_data(tmp_path / 'nothing')
     with pytest.raises(ValueError, match="task 'boxes': expected one of pretraining"):
         find_data(tmp_path, 'boxes')
+    write_classes(tmp_path / 'classes')
+    with pytest.raises(DataError, match='have a validation split already'):
+        find_data(tmp_path / 'classes', group_pattern='a')
 
 
 def test_lost_images_are_named(tmp_path):
@@ -55,7 +87,7 @@ def test_layouts_of_other_programs_are_read(tmp_path, monkeypatch):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     for name, write in (('voc', write_voc), ('yolo', write_yolo)):
         data = find_data(write(tmp_path / name))
-        assert (data.task, sorted(data.classes), bool(data.layout)) == ('detection', ['blue', 'red'], True)
+        assert (data.task, sorted(data.classes), bool(data.written)) == ('detection', ['blue', 'red'], True)
         assert {split: len(data.image_paths(split)) for split in data.splits} == {'train': 3, 'val': 1}
         assert data.dataset('val')['ann_file'] == 'annotations/instances_val.json'  # not a file of the cache
         assert sum(len(boxes) for _, boxes in data.splits['train'].objects()) == 3

@@ -152,5 +152,5 @@ def _config(stage: Stage, fingerprint: Fingerprint, encoder: Encoder, pixels: An
             dict(type='CosineAnnealingLR', begin=s['warmup'], end=end, T_max=max(1, end - s['warmup']),
                  by_epoch=False)],
         train_cfg=dict(max_iters=end),
-        default_hooks=dict(checkpoint=dict(interval=interval), health=dict(interval=interval)),
+        default_hooks=dict(checkpoint=dict(interval=interval), health=dict(interval=end)),
         custom_hooks=[dict(type='mae_backbone.ReconstructionHook', interval=interval, by_epoch=False)])
