@@ -35,7 +35,7 @@ def plan_classification(plan: Plan, fingerprint: Fingerprint, machine: Machine, 
     lr = learning_rate(stage, encoder, 'classification', batch * accumulation, probe=probe)
     decay = 1.0 if probe else layer_decay(stage, encoder, 'classification')
     interval = validation_interval(stage, machine, fingerprint)
-    backbone: dict[str, Any] = dict(arch=encoder.arch, image_size=size, patch_size=patch)
+    backbone: dict[str, Any] = dict(arch=encoder.config_arch, image_size=size, patch_size=patch)
     if encoder.weights is not None:
         backbone['init_cfg'] = dict(type='Pretrained', checkpoint=encoder.weights.path)
     elif encoder.tier != 'cpu':

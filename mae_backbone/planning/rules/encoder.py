@@ -47,6 +47,11 @@ class Encoder:
     frozen: bool = False
 
     @property
+    def config_arch(self) -> Any:
+        """The architecture as a config with the base of the tier has it: bases of GPUs name theirs."""
+        return dict(_delete_=True, **self.arch) if isinstance(self.arch, dict) and self.tier != 'cpu' else self.arch
+
+    @property
     def block_parameters(self) -> int:
         """Weights of all blocks: 12 * width ** 2 in each."""
         return 12 * self.width ** 2 * self.depth
@@ -121,7 +126,7 @@ def dense_backbone(encoder: Encoder, image_size: int) -> dict[str, Any]:
         return dict(backbone, init_cfg=None)
     if weights is None:
         return backbone
-    backbone |= dict(arch=encoder.arch, patch_size=patch,
+    backbone |= dict(arch=encoder.config_arch, patch_size=patch,
                      pretrain_image_size=weights.image_size // weights.patch_size * patch,
                      init_cfg=dict(type='Pretrained', checkpoint=weights.path))
     if encoder.depth != _BASE_DEPTH[encoder.tier]:

@@ -127,7 +127,7 @@ def _fits_cache(fingerprint: Fingerprint, machine: Machine) -> bool:
 def _config(stage: Stage, fingerprint: Fingerprint, encoder: Encoder, pixels: Any, s: dict[str, Any]
             ) -> dict[str, Any]:
     model: dict[str, Any] = dict(
-        encoder=dict(arch=encoder.arch, image_size=s['size'], patch_size=encoder.patch_size,
+        encoder=dict(arch=encoder.config_arch, image_size=s['size'], patch_size=encoder.patch_size,
                      **(dict(in_channels=pixels.channels) if pixels.channels != 3 else {})),
         **s['decoder'], norm_pix=s['norm_pix'], data_preprocessor=dict(mean=pixels.mean, std=pixels.std))
     if encoder.weights is not None and encoder.pretraining == 'continued':

@@ -69,11 +69,11 @@ def plan_segmentation(plan: Plan, fingerprint: Fingerprint, machine: Machine, op
     interval = validation_interval(stage, machine, fingerprint)
     model: dict[str, Any] = dict(
         data_preprocessor=_padding(pixels, size, encoder), backbone=dense_backbone(encoder, size.crop),
-        decode_head=dict(num_classes=len(fingerprint.classes), loss_decode=losses),
+        decode_head=dict(**_classes(fingerprint), loss_decode=losses),
         test_cfg=dict(mode='whole') if whole else dict(
             mode='slide', crop_size=(size.crop, size.crop), stride=(size.crop * 2 // 3,) * 2))
     if encoder.tier != 'cpu':
-        model['auxiliary_head'] = dict(num_classes=len(fingerprint.classes))
+        model['auxiliary_head'] = _classes(fingerprint)
     model |= dense_neck(encoder)
     train, test = pipelines(size, scaling=pixels.scaling)
     stage.config = dict(
@@ -82,6 +82,12 @@ def plan_segmentation(plan: Plan, fingerprint: Fingerprint, machine: Machine, op
                    accumulation=accumulation, batch=batch, kind='segmentation', metric='mIoU'))
     stage.config['custom_hooks'] = stopping(stage, machine, 'mIoU')
     return stage
+
+
+def _classes(fingerprint: Fingerprint) -> dict[str, int]:
+    """Number of classes of a head. With two, mmseg would warn that it prefers a single output."""
+    count = len(fingerprint.classes)
+    return dict(num_classes=count, out_channels=count) if count == 2 else dict(num_classes=count)
 
 
 def _padding(pixels: Any, size: InputSize, encoder: Encoder) -> dict[str, Any]:
