@@ -90,14 +90,28 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
     finders: dict[str, Callable[[Path], OwnData | None]] = {
         'detection': _find_coco, 'segmentation': _find_label_maps, 'classification': _find_class_folders,
         'pretraining': _find_images}
+    refused: list[DataError] = []
     for name, finder in finders.items():
-        if task in (None, name):
-            data = finder(folder) or (_find_layout(name, folder, group_pattern) if name in _LAYOUTS else None)
-            if data is not None:
-                return _checked(data, task, group_pattern)
-        other = describe_layout(str(folder)) if name == 'detection' and task in (None, 'detection') else ''
-        if other:
-            raise DataError(other)
+        if task is None and name == 'pretraining':
+            if refused:  # labels that are not understood, next to the images
+                raise refused[0]
+            if unread := describe_layout(str(folder)):
+                raise DataError(unread)
+        if task not in (None, name):
+            continue
+        data = finder(folder)
+        if data is None and name in _LAYOUTS:
+            try:
+                data = _find_layout(name, folder, group_pattern)
+            except DataError as error:  # such as labels that are read for another task
+                if task is not None:
+                    raise
+                refused.append(error)
+        if data is not None:
+            return _checked(data, task, group_pattern)
+    unread = describe_layout(str(folder)) if task == 'detection' else ''
+    if unread:
+        raise DataError(unread)
     raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}')
 
 

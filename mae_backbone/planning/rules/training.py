@@ -111,4 +111,4 @@ def stopping(stage: Stage, machine: Machine, metric: str) -> list[dict[str, Any]
         return []
     patience = stage.choose('patience', PATIENCE, f'stops after {PATIENCE} validations without a higher value',
                             'ultralytics, finetuning-guide: 10 to 20 % of the epochs; 3 of 10 ours')
-    return [dict(type='EarlyStoppingHook', monitor=metric, rule='greater', patience=patience)]
+    return [dict(type='mae_backbone.EarlyStopHook', monitor=metric, rule='greater', patience=patience)]
