@@ -77,6 +77,7 @@ setup(
         'psutil',
         'scipy',
         'filelock',
+        'pyyaml',
         'jinja2',
         'submitit>=1.5',
     ],

@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from mae_backbone.formats.coco import CocoFormat
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, dicts_in
-from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
+from mae_backbone.formats.layout_cache import is_written, layout_folder, to_json, write_once, write_record
 from mae_backbone.formats.layouts.labeled_set import LabeledSet
 from mae_backbone.formats.layouts.map_pairs import find_map_pairs
 from mae_backbone.formats.layouts.registry import find_layout
@@ -79,10 +79,7 @@ def cache(labeled: LabeledSet, *, pattern: str = '') -> CachedSet:
     files = {split: write_once(folder / f'instances_{split}.json', text) for split, text in texts.items()}
     lines = labeled.lines()
     if made:
-        path = folder / SPLIT_FILE
-        path.unlink(missing_ok=True)
-        write_once(path, to_json(made.record, indent=1))
-        lines.append(f'{made.line}; lists in {path}')
+        lines.append(f'{made.line}; lists in {write_record(folder, made.record)}')
     with_labels = {image.split for image in labeled.images if image.objects}
     return CachedSet(folder, {split: file for split, file in files.items() if split != 'test' or 'test' in with_labels},
                      lines)

@@ -41,6 +41,13 @@ def to_json(content: Any, *, indent: int | None = None) -> str:
     return json.dumps(content, ensure_ascii=False, indent=indent, separators=None if indent else (',', ':'))
 
 
+def write_record(folder: Path, record: dict[str, Any]) -> Path:
+    """Writes the lists of a validation split that was made into the folder of its data set. Returns the path."""
+    path = folder / SPLIT_FILE
+    write_text(path, to_json(record, indent=1), errors='surrogateescape')
+    return path
+
+
 def split_record(annotations: str) -> str:
     """Text of the lists of a validation split that was made, next to a written file; '' if there are none."""
     path = Path(os.path.dirname(annotations), SPLIT_FILE)

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mae_backbone.data.labeled import layout
 from mae_backbone.formats.class_folders import ClassFolders
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec
-from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
+from mae_backbone.formats.layout_cache import is_written, layout_folder, write_once, write_record
 from mae_backbone.formats.layouts.class_lists import ClassSet, check_classes, find_class_images
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, LabeledImage, LabeledObject, LabeledSet
 from mae_backbone.formats.layouts.registry import find_layout
@@ -56,9 +56,7 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
         write_once(folder / f'{split}.txt', text)
     write_once(folder / 'classes.txt', classes)
     if made:
-        (folder / SPLIT_FILE).unlink(missing_ok=True)
-        write_once(folder / SPLIT_FILE, to_json(made.record, indent=1))
-        lines.append(f'{made.line}; lists in {folder / SPLIT_FILE}')
+        lines.append(f'{made.line}; lists in {write_record(folder, made.record)}')
     for spec in specs:
         # The labeled images of nearest neighbors belong to a test, but are those of training.
         split = SPLIT_NAMES.get(spec.option('split') or '', spec.split)

@@ -13,7 +13,7 @@ from mae_backbone.data.label_colors import IGNORED, LabelColors, hex_color
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.label_map_files import image_label_pairs, open_label_map, read_colors
 from mae_backbone.formats.label_maps import LabelMaps
-from mae_backbone.formats.layout_cache import SPLIT_FILE, is_written, layout_folder, to_json, write_once
+from mae_backbone.formats.layout_cache import is_written, layout_folder, to_json, write_once, write_record
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledObject, LabeledSet
 from mae_backbone.formats.layouts.map_pairs import MapSet, find_map_pairs
 from mae_backbone.formats.layouts.registry import find_layout
@@ -77,9 +77,7 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     files = {split: write_once(folder / f'{split}.json', text) for split, text in texts.items()}
     write_once(folder / 'classes.txt', classes)
     if made:
-        (folder / SPLIT_FILE).unlink(missing_ok=True)
-        write_once(folder / SPLIT_FILE, to_json(made.record, indent=1))
-        lines.append(f'{made.line}; lists in {folder / SPLIT_FILE}')
+        lines.append(f'{made.line}; lists in {write_record(folder, made.record)}')
     for spec in specs:
         file = files.get(spec.split, files['val'])
         if spec.split == 'test' and 'test' in files:
