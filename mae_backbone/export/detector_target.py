@@ -49,9 +49,9 @@ def objects_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -
     """The largest difference between the objects of two lists: boxes divided by the largest coordinate, scores, masks.
 
     Objects are the same if image and label are the same. They may be in another order if their scores are about equal.
-    Differences of masks count a tenth. An object that only one list has is accepted if its score is about the lowest one
-    of its image: the score threshold, or the number of objects that an image may have, cuts there. Otherwise the result
-    is infinite.
+    Differences of masks count a tenth. An object that only one list has is accepted if its score is about the lowest
+    one of its image: the score threshold, or the number of objects that an image may have, cuts there. Otherwise the
+    result is infinite.
 
     Args:
         expected, found: boxes, scores, labels, image, and masks if the detector has them.
