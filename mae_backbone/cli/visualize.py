@@ -29,6 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--mask-ratio', type=float, metavar='RATIO',
                        help='fraction of the patches that is masked (default: as in pretraining)')
     group.add_argument('--seed', type=int, default=None, metavar='N', help='seed of the mask (default: 0)')
+    group.add_argument('--squeeze', action='store_true',
+                       help='resize each image to the input of the model, instead of windows at the scale of the '
+                            'pretraining')
     group = parser.add_argument_group('attention, of our ViTs and those of timm')
     group.add_argument('--point', type=float, nargs=2, metavar=('X', 'Y'),
                        help='draw the attention of the patch at this point, in pixels (default: reconstructions; for '
@@ -56,13 +59,14 @@ def run(args: argparse.Namespace) -> None:
     attention = args.point is not None or args.block is not None
     if not attention and isinstance(model, MaskedAutoencoder):
         out = args.out or 'reconstruction.png'
-        results = model.reconstruct(files, mask_ratio=args.mask_ratio, seed=args.seed or 0)
+        reconstruct = model.reconstruct if args.squeeze else model.reconstruct_whole
+        results = reconstruct(files, mask_ratio=args.mask_ratio, seed=args.seed or 0)
         save_picture(out, draw_reconstructions(results if isinstance(results, list) else [results]))
         log_rank0(f'{len(files)} images, original | masked | reconstruction: {out}')
         return
-    if args.mask_ratio is not None or args.seed is not None:
-        raise ValueError('--mask-ratio and --seed are for reconstructions: leave them out, or pass the checkpoint of a '
-                         'pretraining without --point and --block')
+    if args.mask_ratio is not None or args.seed is not None or args.squeeze:
+        raise ValueError('--mask-ratio, --seed and --squeeze are for reconstructions: leave them out, or pass the '
+                         'checkpoint of a pretraining without --point and --block')
     out = args.out or 'attention.png'
     _draw_attention(model, files, args.point, args.block, out)
     log_rank0(f'{len(files)} images, original | attention from the marked patch: {out}')

@@ -23,7 +23,7 @@ def store(hub: MessageHub, scalars: dict[str, float], *, at: int) -> None:
 
 def store_metrics(hub: MessageHub, metrics: dict[str, object], *, at: int) -> None:
     """Stores the metrics of a validation after `at` iterations, under names that start with 'val/'."""
-    store(hub, {_METRIC + name: value for name, value in metrics.items()
+    store(hub, {_METRIC + name: float(value) for name, value in metrics.items()
                 if isinstance(value, (int, float, np.number))}, at=at)
 
 

@@ -116,11 +116,18 @@ def safe_config(content: object, path: str | Path, *, with_data: bool = False) -
         safe['test_dataloader'] = dict(dataset=checker.dataset(dataset, 'test_dataloader.dataset'))
     train = cfg.get('train_dataloader')
     data = train.get('dataset') if isinstance(train, dict) else None
-    if isinstance(data, dict) and isinstance(data.get('reader'), dict):  # how the images of a pretraining are decoded
+    # How the images of a pretraining are decoded, and the scale of its crops.
+    if isinstance(data, dict) and (isinstance(data.get('reader'), dict) or 'scale' in data):
         place = 'train_dataloader.dataset'
         checker.check_type(data.get('type'), place, ('DATASETS',))
-        reader = checker.built(data['reader'], f'{place}.reader', ('TRANSFORMS',))
-        safe['train_dataloader'] = dict(dataset=dict(type=data['type'], reader=reader))
+        kept = dict(type=data['type'])
+        if isinstance(data.get('reader'), dict):
+            kept['reader'] = checker.built(data['reader'], f'{place}.reader', ('TRANSFORMS',))
+        scale = data.get('scale')
+        if isinstance(scale, (list, tuple)) and len(scale) == 2 and all(
+                isinstance(value, (int, float)) and 0 < value <= 1 for value in scale):
+            kept['scale'] = tuple(scale)
+        safe['train_dataloader'] = dict(dataset=kept)
     return Config(safe)
 
 

@@ -19,7 +19,7 @@ from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_attention import timm_attention_from
 from mae_backbone.models.timm_vit import TimmViT
 from mae_backbone.prediction.attention import AttentionResult, attention_blocks, input_size, patch_at
-from mae_backbone.prediction.inputs import ImageLike, is_single, resized, sources
+from mae_backbone.prediction.inputs import ImageLike, Source, is_single, resized, sources
 from mae_backbone.prediction.predicting import Images, PredictsImages, ResultT, batches
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.typed_results import (
@@ -28,6 +28,7 @@ from mae_backbone.prediction.typed_results import (
     ReconstructionResult,
     SegmentationResult,
 )
+from mae_backbone.prediction.windows import DEFAULT_SCALE, from_windows, magnification, to_windows
 
 POOLS = ('mean', 'class')
 
@@ -263,11 +264,61 @@ class MaskedAutoencoder(Model):
         for batch in batches(images, batch_size, False, self.decoding):
             inputs = [resized(source.read(self.decoding), self._image_size()) for source in batch]
             with self._autocast():
-                rows, hidden = reconstruct(self.net, inputs, generator=generator, mask_ratio=mask_ratio, channels=(
-                    None if isinstance(self.decoding, Decoding) else self.decoding.shown))
-            results += [ReconstructionResult(source, *row, patches) for source, row, patches
+                rows, hidden = reconstruct(self.net, inputs, generator=generator, mask_ratio=mask_ratio,
+                                           channels=self._shown())
+            results += [ReconstructionResult(source, *row, patches, self.encoder.patch_size) for source, row, patches
                         in zip(batch, rows, hidden, strict=True)]
         return results[0] if is_single(images) else results
+
+    def reconstruct_whole(self, images: Images, *, mask_ratio: float | None = None, seed: int = 0,
+                          batch_size: int = 8) -> 'ReconstructionResult | list[ReconstructionResult]':
+        """Reconstructs whole images at the scale of the pretraining, with the aspect ratio of the image.
+
+        An image is resized as the crops of the pretraining are on average, and cut into windows of their size. Each
+        window is masked and reconstructed for itself.
+
+        Args:
+            images, mask_ratio, seed: as in `reconstruct`.
+            batch_size: windows in a forward pass.
+
+        Raises:
+            BadImageError, OSError, ValueError: as `reconstruct`.
+        """
+        if mask_ratio is not None and not 0 < mask_ratio < 1:
+            raise ValueError(f'mask_ratio={mask_ratio}, expected a number between 0 and 1, such as 0.75')
+        generator = torch.Generator(self.device).manual_seed(seed)
+        results = [self._reconstruct_windows(batch[0], generator, mask_ratio, batch_size)
+                   for batch in batches(images, 1, False, self.decoding)]
+        return results[0] if is_single(images) else results
+
+    def _reconstruct_windows(self, source: Source, generator: torch.Generator, mask_ratio: float | None,
+                             batch_size: int) -> ReconstructionResult:
+        image, window, patch = source.read(self.decoding), self._image_size(), self.encoder.patch_size
+        factor = magnification(image.shape[:2], window, self._scale())
+        size = max(1, round(factor * image.shape[0])), max(1, round(factor * image.shape[1]))
+        pixels = to_windows(resized(image, size).permute(1, 2, 0).numpy(), window)
+        windows = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        rows: list[tuple[np.ndarray, ...]] = []
+        hidden: list[np.ndarray] = []
+        for start in range(0, len(windows), batch_size):
+            with self._autocast():
+                done, patches = reconstruct(self.net, list(windows[start:start + batch_size]), generator=generator,
+                                            mask_ratio=mask_ratio, channels=self._shown())
+            rows += done
+            hidden += list(patches)
+        pictures = [from_windows(np.stack(column), size) for column in zip(*rows, strict=True)]
+        grid = -(-size[0] // patch), -(-size[1] // patch)
+        return ReconstructionResult(source, *pictures, from_windows(np.stack(hidden), grid), patch)
+
+    def _shown(self) -> tuple[int, ...] | None:
+        """Channels that are shown as red, green and blue; None for the first ones."""
+        return None if isinstance(self.decoding, Decoding) else self.decoding.shown
+
+    def _scale(self) -> tuple[float, float]:
+        """Range of the area of the crops of the pretraining, as a fraction of the image."""
+        loader = (self.config or {}).get('train_dataloader') or {}
+        scale = (loader.get('dataset') or {}).get('scale') or DEFAULT_SCALE
+        return float(scale[0]), float(scale[1])
 
     predict = reconstruct
 

@@ -276,8 +276,10 @@ class ReconstructionResult(Figure):
 
     Attributes:
         source: the image and where it comes from.
-        original, masked, reconstruction: (H, W, 3) uint8 RGB, at the size of the pretraining.
-        hidden: (h, w) bool, True for the patches that the encoder did not see.
+        original, masked, reconstruction: (H, W, 3) uint8 RGB, at the size or at the scale of the pretraining.
+        hidden: (h, w) bool, True for the patches that the encoder did not see. Patches at the lower and right edges may
+            be cut off.
+        patch_size: side of a patch in pixels.
     """
 
     source: Source
@@ -285,15 +287,16 @@ class ReconstructionResult(Figure):
     masked: np.ndarray
     reconstruction: np.ndarray
     hidden: np.ndarray
+    patch_size: int
 
     def draw(self) -> np.ndarray:
         """Draws original | masked | reconstruction (H', W', 3) uint8 RGB."""
-        return side_by_side([[self.original, self.masked, self.reconstruction]], reconstruction_titles(self.hidden))
+        return draw_reconstructions([self])
 
     def describe(self) -> str:
         """Fraction of the patches that was hidden, and the mean error of the reconstruction in gray levels there."""
-        patch = self.original.shape[0] // self.hidden.shape[0]
-        pixels = self.hidden.repeat(patch, 0).repeat(patch, 1)
+        height, width = self.original.shape[:2]
+        pixels = self.hidden.repeat(self.patch_size, 0).repeat(self.patch_size, 1)[:height, :width]
         error = np.abs(self.original.astype(np.int16) - self.reconstruction)[pixels].mean()
         return f'{self.hidden.mean():.0%} of the patches hidden, mean error {error:.1f} of 255'
 
@@ -303,9 +306,10 @@ class ReconstructionResult(Figure):
 
 
 def draw_reconstructions(results: Sequence[ReconstructionResult]) -> np.ndarray:
-    """Draws reconstructions of equal size below each other: figure (H, W, 3) uint8 RGB, one row per image."""
+    """Draws reconstructions below each other: figure (H, W, 3) uint8 RGB, one row per image."""
+    height = max(192, min(512, max(one.original.shape[0] for one in results)))
     return side_by_side([[one.original, one.masked, one.reconstruction] for one in results],
-                        reconstruction_titles(results[0].hidden))
+                        reconstruction_titles(results[0].hidden), height=height)
 
 
 def to_result(prediction: Any, task: str, source: Source, size: tuple[int, int], classes: tuple[str, ...],

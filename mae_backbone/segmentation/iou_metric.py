@@ -27,7 +27,7 @@ class IoUMetric(MMSegIoUMetric):
         with mock.patch.object(iou_metric, 'print_log'):  # mmseg's own table
             return super().compute_metrics(results)
 
-    def total_area_to_metrics(self, *areas: object, **options: object) -> dict:  # type: ignore[override]  # static there
+    def total_area_to_metrics(self, *areas: object, **options: object) -> dict:
         """Sums of areas -> the scores of each class, which are kept."""
         scores = MMSegIoUMetric.total_area_to_metrics(*areas, **options)
         pixels = np.asarray(areas[3], np.float64)

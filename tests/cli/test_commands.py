@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.commands import refused, run_command
@@ -154,13 +155,18 @@ def test_reconstructions_are_drawn(scenes, mae, tmp_path):
     moved = shutil.copy(mae, tmp_path / 'model.pth')
     run_command('visualize', moved, scenes / 'unlabeled', '-o', tmp_path / 'alone.png')
     assert (tmp_path / 'alone.png').read_bytes() == (tmp_path / 'seen.png').read_bytes()
-    results = mae_backbone.load(moved).reconstruct(scenes / 'unlabeled', batch_size=3)
+    results = mae_backbone.load(moved).reconstruct_whole(scenes / 'unlabeled', batch_size=3)
     assert len(results) == 12
     save_picture(str(tmp_path / 'api.png'), draw_reconstructions(results[:8]))
     assert (read_image(tmp_path / 'api.png') == read_image(tmp_path / 'seen.png')).all()
     height, width, _ = read_image(tmp_path / 'seen.png').shape
     assert width > 3 * 192
     assert height > 8 * 192
+    wide = np.random.default_rng(0).integers(0, 256, (40, 100, 3), np.uint8)
+    whole = mae_backbone.load(moved).reconstruct_whole(wide)
+    assert whole.original.shape[1] / whole.original.shape[0] == pytest.approx(2.5, abs=0.05), 'its own aspect ratio'
+    assert whole.original.shape == whole.reconstruction.shape
+    run_command('visualize', moved, scenes / 'unlabeled', '--squeeze', '-o', tmp_path / 'squeezed.png')
 
 
 def test_killed_pretraining_continues_where_it_was(scenes, tmp_path):

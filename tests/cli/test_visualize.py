@@ -51,6 +51,6 @@ def test_a_masked_autoencoder_shows_both(image, tmp_path):
 @pytest.mark.parametrize(('options', 'message'), [
     (['--point', 100, 0], r'point=(100, 0) is outside of the image of 72x48 pixels'),
     (['--block', 9], 'block=9, the 2 blocks are numbered from 0'),
-    (['--point', 1, 1, '--seed', 1], '--mask-ratio and --seed are for reconstructions')])
+    (['--point', 1, 1, '--seed', 1], '--mask-ratio, --seed and --squeeze are for reconstructions')])
 def test_what_does_not_exist_is_refused(options, message, image, tmp_path):
     assert message in refused('visualize', write_checkpoint('pretraining', tmp_path), image, *options)

@@ -125,7 +125,7 @@ def test_a_reconstruction_says_how_far_off_it_is():
     hidden = np.array([[True, False], [False, False]])
     filled = IMAGE[:40, :40].copy()
     filled[:20, :20] = np.where(filled[:20, :20] > 127, filled[:20, :20] - 8, filled[:20, :20] + 8)
-    one = ReconstructionResult(Source(IMAGE), IMAGE[:40, :40], IMAGE[:40, :40], filled, hidden)
+    one = ReconstructionResult(Source(IMAGE), IMAGE[:40, :40], IMAGE[:40, :40], filled, hidden, 20)
     assert one.describe() == '25% of the patches hidden, mean error 8.0 of 255'
     assert draw_reconstructions([one, one]).shape[0] > 1.5 * one.draw().shape[0]
     assert one._repr_png_().startswith(b'\x89PNG')
