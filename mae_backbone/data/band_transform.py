@@ -42,7 +42,8 @@ class BandTransform:
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-        box = self._random_box(pixels.shape[:2]) if self.train else self._center_box(pixels.shape[:2])
+        size = pixels.shape[0], pixels.shape[1]
+        box = self._random_box(size) if self.train else self._center_box(size)
         crop = resize(pixels, box, self.size, interpolation=self.interpolation)
         if self.train:
             across, down = torch.rand(2).tolist()

@@ -1,4 +1,6 @@
 """Scalars that are measured at intervals, with their iterations, in the message hub that checkpoints contain."""
+from collections.abc import Mapping
+
 import numpy as np
 from mmengine.logging import MessageHub
 from mmengine.runner import Runner
@@ -21,7 +23,7 @@ def store(hub: MessageHub, scalars: dict[str, float], *, at: int) -> None:
         hub.update_scalar(_ITERATION.format(name), at)
 
 
-def store_metrics(hub: MessageHub, metrics: dict[str, object], *, at: int) -> None:
+def store_metrics(hub: MessageHub, metrics: Mapping[str, object], *, at: int) -> None:
     """Stores the metrics of a validation after `at` iterations, under names that start with 'val/'."""
     store(hub, {_METRIC + name: float(value) for name, value in metrics.items()
                 if isinstance(value, (int, float, np.number))}, at=at)
