@@ -139,12 +139,11 @@ def all_panels(hub: MessageHub, iteration: int) -> list[Panel]:
                     name.removeprefix('val/') not in metrics)
     parts = [name.removeprefix('train/') for name in hub.log_scalars if name.startswith('train/')]
     losses = [name for name in parts if 'loss' in name and name != 'loss']
-    rate = 'base_lr' if 'base_lr' in parts else 'lr'  # with layer decay, the first group has the lowest rate
     return [
         Panel('loss', steps('loss'), log=1e-9),
         Panel('parts of the loss', [line for name in losses[:12] for line in steps(name, name)] * (len(losses) > 1),
               log=1e-4),
-        Panel('learning rate', steps(rate), log=_LOWEST_RATE),
+        Panel('learning rate', steps('lr'), log=_LOWEST_RATE),
         Panel('gradient norm', steps('grad_norm'), log=1e-9),
         Panel('training accuracy, %', [line for name in parts if name.rpartition('.')[2].startswith('acc')
                                        for line in steps(name, name)]),
