@@ -15,6 +15,7 @@ from mae_backbone.prediction.model import TaskModel
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import save_labels
 from mae_backbone.prediction.typed_results import ClassificationResult, DetectionResult, Result, to_result
+from mae_backbone.prediction.visualization import draw_labels
 from mae_backbone.utils.atomic_write import atomic_path, write_text
 
 LOWEST_SCORE = 0.05  # of detections that are kept for the slider; mmdet's own limit (score_thr) in its configs
@@ -146,8 +147,7 @@ class SegmentationAnswer(Answer):
     def show(self, threshold: float) -> Shown:
         """Colors over the image, and the fraction of each class."""
         labels, result = self.labels(threshold), self.result
-        figure = to_result(labels, 'segmentation', result.source, result.size, result.classes,
-                           result.colors).draw(self.picture)
+        figure = draw_labels(self.picture, labels, result.colors)  # the page has its own legend
         fractions = self.fractions(labels)
         rows = [Row(result.classes[i], f'{fractions[i]:.1%}', fractions[i], result.colors[i])
                 for i in np.argsort(-fractions, kind='stable') if fractions[i]]

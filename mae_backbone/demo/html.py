@@ -24,7 +24,8 @@ CSS = """
 .summary { margin: .5rem 0; color: var(--body-text-color); overflow-wrap: anywhere; }
 .legend { display: grid; grid-template-columns: 16px minmax(5rem, auto) minmax(3rem, 1fr) auto; gap: .35rem .65rem;
           align-items: center; margin: 0; color: var(--body-text-color); }
-.legend .swatch { width: 16px; height: 16px; border-radius: 4px; border: 1px solid rgba(128, 128, 128, .6); }
+.legend .swatch { display: block; width: 16px; height: 16px; border-radius: 4px;
+                  border: 1px solid rgba(128, 128, 128, .6); }
 .legend .name { overflow-wrap: anywhere; }
 .legend .bar { height: 8px; border-radius: 4px; background: var(--background-fill-secondary); overflow: hidden;
                border: 1px solid var(--border-color-primary); }

@@ -74,7 +74,8 @@ def describe(page: Page) -> str:
     model = page.model
     text = f'A {_KINDS[model.task]} on {model.device}'
     if isinstance(model, TaskModel):
-        names = ', '.join(model.classes[:8]) + (', ...' if len(model.classes) > 8 else '')
+        names = ', '.join(model.classes[:8])
+        names += f' and {len(model.classes) - 8} more' if len(model.classes) > 8 else ''
         text += f' for {len(model.classes)} class{"es" * (len(model.classes) != 1)}: {names}'
     return text + '. Images stay on this machine and are not stored.'
 
