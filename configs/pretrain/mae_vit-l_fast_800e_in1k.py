@@ -6,7 +6,7 @@ Run     mae-backbone pretrain mae_vit-l_fast_800e_in1k --amp
 Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of images
 Costs   0.62 of the FLOPs of mae_vit-l_800e_in1k: `mae-backbone benchmark flops mae_vit-l_fast_800e_in1k --against
         mae_vit-l_800e_in1k`. Time is not measured yet.
-Expect  not measured yet.
+Expect  no published figure of these changes together. Ours: not measured yet.
 """
 _base_ = [
     '../_base_/models/mae-fast_vit-b.py', '../_base_/datasets/in1k_unlabeled.py',

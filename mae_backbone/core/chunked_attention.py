@@ -50,7 +50,7 @@ class Bias(NamedTuple):
 
 def chunked_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None, columns: Tensor | None = None, *,
                       table: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v on a CPU; q, k, v and the result are (B, heads, N, d).
+    """softmax(q k^T / sqrt(d) + bias) v on a CPU; k and v are (B, heads, N, d), q and the result (B, heads, M, d).
 
     Cost:
         Memory: O(N), not O(N^2). Stored for the backward pass are the inputs, the result and one number for each query
@@ -62,7 +62,7 @@ def chunked_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = Non
     Computes in float32 or better whatever the dtype of its inputs.
 
     Args:
-        q, k, v: queries, keys and values.
+        q, k, v: queries, keys and values. In the bias of M queries, M takes the place of the first N.
         rows, columns: bias of each query for the keys in each row and each column of a grid, as in `Bias`.
         table: bias of each query for each key, instead of `rows` and `columns`.
     """
@@ -74,11 +74,11 @@ class _ChunkedAttention(Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, q: Tensor, k: Tensor, v: Tensor, *bias: Tensor | None) -> Tensor:
-        B, heads, N, d = q.shape
-        out = q.new_zeros(B, N, heads, d).transpose(1, 2)  # so that heads are contiguous for the projection after it
-        log_norm = q.new_zeros(B, heads, N, 1, dtype=_precise(q))
+        B, heads, M, d = q.shape
+        out = q.new_zeros(B, M, heads, d).transpose(1, 2)  # so that heads are contiguous for the projection after it
+        log_norm = q.new_zeros(B, heads, M, 1, dtype=_precise(q))
         with torch.autocast(q.device.type, enabled=False):
-            for queries, keys in _chunks(B, heads, N):
+            for queries, keys in _chunks(B, heads, M, k.shape[2]):
                 scores = _scores(q, k, Bias(*bias), queries, keys)
                 highest = scores.amax(dim=-1, keepdim=True)
                 weights = scores.sub_(highest).exp_()
@@ -96,7 +96,7 @@ class _ChunkedAttention(Function):
         grad_bias = Bias(*(None if x is None else x.new_zeros(x.shape, dtype=_precise(x)) for x in bias))
         scale = q.shape[-1]**-0.5
         with torch.autocast(q.device.type, enabled=False):
-            for queries, keys in _chunks(*q.shape[:3]):
+            for queries, keys in _chunks(*q.shape[:3], k.shape[2]):
                 weights = _scores(q, k, Bias(*bias), queries, keys).sub_(_take(log_norm, queries)).exp_()
                 grad_out = _take(grad, queries)
                 _add_product(grad_v, keys, weights.mT, grad_out)
@@ -111,18 +111,21 @@ class _ChunkedAttention(Function):
         return tuple(x if x is None else x.to(given.dtype) for x, given in zip(grads, (q, k, v, *bias), strict=True))
 
 
-def _chunks(B: int, heads: int, N: int) -> Iterator[tuple[Chunk, Chunk]]:
-    """Covers all queries with chunks of about `CHUNK_SCORES` scores per thread; yields the queries and their keys."""
+def _chunks(B: int, heads: int, M: int, N: int) -> Iterator[tuple[Chunk, Chunk]]:
+    """Covers M queries of N keys with chunks of about `CHUNK_SCORES` scores per thread.
+
+    Yields the queries of each chunk and their keys.
+    """
     room = CHUNK_SCORES * torch.get_num_threads()
     # Tokens of a head first, then heads, then images: a head that does not fit is cut into chunks of about equal size.
-    tokens = -(-N // max(1, min(_rounded(N * N, room), N // MIN_QUERIES)))
+    tokens = -(-M // max(1, min(_rounded(M * N, room), M // MIN_QUERIES)))
     chunk_heads = min(heads, max(1, room // (N * tokens)))
     chunk_images = min(B, max(1, room // (N * tokens * chunk_heads)))
     for b in range(0, B, chunk_images):
         for n in range(0, heads, chunk_heads):
             which = slice(b, min(b + chunk_images, B)), slice(n, min(n + chunk_heads, heads))
-            for i in range(0, N, tokens):
-                yield (*which, slice(i, min(i + tokens, N))), (*which, slice(0, N))
+            for i in range(0, M, tokens):
+                yield (*which, slice(i, min(i + tokens, M))), (*which, slice(0, N))
 
 
 def _rounded(a: int, b: int) -> int:

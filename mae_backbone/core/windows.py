@@ -7,6 +7,14 @@ from torch import Tensor
 from mae_backbone.core.exporting import is_static
 
 
+class Group(NamedTuple):
+    """Tokens first to last - 1 along one axis, in windows that hold them at places[0] to places[1] - 1 each."""
+
+    first: int
+    last: int
+    places: tuple[int, int]
+
+
 class Windows(NamedTuple):
     """Squares of size*size patches that cover a grid of (h, w) patches, padded at the edges.
 
@@ -66,6 +74,17 @@ class Windows(NamedTuple):
         rows, columns = row + self._before, place - row * w + self._before
         window = rows // size * (W // size) + columns // size
         return windows.reshape(-1, H * W, D)[:, (window * size + rows % size) * size + columns % size]
+
+    def groups(self, axis: int) -> list['Group']:
+        """Groups of neighboring windows along an axis (0 rows, 1 columns) that hold tokens at the same places."""
+        side, groups = self.grid[axis], list[Group]()
+        for start in range(-self._before, side, self.size):
+            first, last = max(start, 0), min(start + self.size, side)
+            places = first - start, last - start
+            if groups and groups[-1].places == places:
+                first = groups.pop().first
+            groups.append(Group(first, last, places))
+        return groups
 
     @property
     def _before(self) -> int:

@@ -66,6 +66,11 @@ RECIPES = {
     **{f'configs/pretrain/mae_vit-{size}_{epochs}e_in1k.py': pretraining(epochs, **encoder)
        for size, encoder in {'s': {'arch': 'small', 'patch_size': 16}, 'b': B, 'l': {'patch_size': 16, **L},
                              'h': H}.items() for epochs in (300, 400, 800, 1600)},
+    # erow/FastSSL scheme 1; VideoMAE V2; MAE paper, tables 1a and 1b
+    **{f'configs/pretrain/mae_vit-{size}_fast_800e_in1k.py': pretraining(800, **encoder) | {
+        'model.decoder_depth': 4, 'model.decoder_width': width, 'model.decoder_heads': width // 32,
+        'model.predict_ratio': 0.5, 'default_hooks.image_sizes.stages': [(0, 160), (1 / 3, 192), (2 / 3, 224)]}
+       for size, encoder, width in (('b', B, 384), ('l', {'patch_size': 16, **L}, 512))},
     # Our own learning rate; UCSC-VLAA/DMAE pretrain.sh; wangsr126/MAE-Lite mae_lite_distill_exp.py and models_mae.py
     **{f'configs/pretrain/mae_vit-{size}_continue.py': pretraining(100, arch=arch) | {
         'optim_wrapper.optimizer.lr': 8e-4, 'param_scheduler.0.end': 10, 'param_scheduler.1.begin': 10}

@@ -41,6 +41,19 @@ def test_equals_formula_forward_and_backward_for_any_chunks(table: bool, scores:
         assert_close(a, b, atol=1e-11, rtol=0)
 
 
+@pytest.mark.parametrize('scores', [1, 12 * 5, 10**6])
+def test_some_queries_of_all_keys_equal_the_formula(scores: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, 'CHUNK_SCORES', scores)
+    monkeypatch.setattr(module, 'MIN_QUERIES', 1)
+    given = inputs(2, 3, 3, 4, 6, table=False)
+    given |= {name: given[name][:, :, 5:].detach().requires_grad_() for name in ('q', 'rows', 'columns')}
+    found, wanted = chunked_attention(**given), formula(**given)
+    assert_close(found, wanted, atol=1e-12, rtol=0)
+    for a, b in zip(*(torch.autograd.grad(out.square().sum(), list(given.values())) for out in (found, wanted)),
+                    strict=True):
+        assert_close(a, b, atol=1e-11, rtol=0)
+
+
 @pytest.mark.parametrize('table', [False, True])
 def test_float32_is_exact_to_1e_5_and_large_scores_do_not_overflow(table: bool):
     given = inputs(1, 2, 8, 9, 16, table=table, dtype=torch.float32)

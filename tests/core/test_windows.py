@@ -1,5 +1,6 @@
 """Windows split a grid into squares and join them again."""
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,6 +21,21 @@ def test_join_inverts_split(grid: tuple[int, int], size: int):
               for y in range(0, padded.shape[1], size) for x in range(0, padded.shape[2], size)]
     assert_close(windows.numpy(), np.stack(wanted), atol=0, rtol=0)
     assert torch.equal(Windows(grid, size).join(windows), tokens)
+
+
+@pytest.mark.parametrize('shift', [0, 1, 2])
+@pytest.mark.parametrize('side', [1, 2, 3, 4, 5, 6, 7, 8, 9])
+def test_groups_are_the_places_that_hold_tokens(side: int, shift: int):
+    windows = Windows((side, 2), 3, shift)
+    places = windows.split(torch.arange(1, 2 * side + 1).reshape(1, -1, 1))  # padding is 0
+    rows = places.unflatten(0, (windows.padded_grid[0] // 3, -1)).unflatten(2, (3, 3)).amax((1, 3, 4)) > 0
+    wanted = [held.nonzero().flatten().tolist() for held in rows if held.any()]
+    found = [list(range(*group.places)) for group in windows.groups(0)
+             for _ in range((group.last - group.first) // (group.places[1] - group.places[0]))]
+    assert found == wanted
+    assert [i for group in windows.groups(0) for i in range(group.first, group.last)] == list(range(side))
+    neighbors = [group.places for group in windows.groups(0)]
+    assert all(a != b for a, b in pairwise(neighbors))
 
 
 def test_windows_are_padded_with_given_values():
