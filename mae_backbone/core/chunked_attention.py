@@ -96,7 +96,7 @@ class _ChunkedAttention(Function):
         grad_bias = Bias(*(None if x is None else x.new_zeros(x.shape, dtype=_precise(x)) for x in bias))
         scale = q.shape[-1]**-0.5
         with torch.autocast(q.device.type, enabled=False):
-            for queries, keys in _chunks(*q.shape[:3], k.shape[2]):
+            for queries, keys in _chunks(q.shape[0], q.shape[1], q.shape[2], k.shape[2]):
                 weights = _scores(q, k, Bias(*bias), queries, keys).sub_(_take(log_norm, queries)).exp_()
                 grad_out = _take(grad, queries)
                 _add_product(grad_v, keys, weights.mT, grad_out)
