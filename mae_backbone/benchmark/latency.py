@@ -151,7 +151,7 @@ def prepare_files(spec: Spec, folder: str, runtimes: list[str]) -> Callable[[], 
     return write
 
 
-def _activation(model: Any) -> dict[str, bool]:
+def _activation(model: Any) -> dict[str, Any]:
     return {'softmax': True} if model.task == 'classification' else {
         'argmax': True} if model.task == 'segmentation' else {}
 
@@ -163,7 +163,8 @@ def random_checkpoint(spec: Spec, path: Path) -> Path:
         FileNotFoundError: the config does not exist.
     """
     cfg = Config.fromfile(find_config(spec.name))
-    backbone, preprocessor = cfg.model.backbone, cfg.model.get('data_preprocessor') or {}
+    backbone: Any = cfg.model.backbone
+    preprocessor: Any = cfg.model.get('data_preprocessor') or {}
     backbone.pop('init_cfg', None)
     if spec.size:
         backbone.image_size = spec.size
@@ -180,7 +181,7 @@ def random_checkpoint(spec: Spec, path: Path) -> Path:
 
 
 @torch.no_grad()
-def spread_scores(heads: nn.Module) -> None:
+def spread_scores(heads: Any) -> None:
     """Scales the classifiers of box heads with random weights, so that boxes pass the score threshold."""
     for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
         outputs: list[torch.Tensor] = []

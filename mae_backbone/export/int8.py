@@ -101,10 +101,10 @@ class _Calibration:
         return next(self._inputs, None)
 
     def _all(self, model: OnnxModel | OnnxEncoder, images: Sequence[Any]) -> Iterator[dict[str, np.ndarray]]:
-        user = model if isinstance(model, OnnxEncoder) else model.predictor
+        user: Any = model if isinstance(model, OnnxEncoder) else model.predictor
         recorder, session = _Recorder(user.session), user.session
         for source in images:
-            user.session = recorder  # type: ignore[assignment]  # it is called like one
+            user.session = recorder
             try:
                 _predict(model, source.read(model.decoding))
             finally:

@@ -38,7 +38,7 @@ class OnnxDetectorPredictor(OnnxPredictor):
         self._check_outputs(boxes, scores, labels, *masks)
         (H, W), (height, width) = image.shape[:2], prepared.shape[:2]
         keep = scores >= self.threshold
-        scale = np.float32([width / W, height / H, width / W, height / H])
+        scale = np.array([width / W, height / H, width / W, height / H], np.float32)
         boxes, scores, labels = boxes[keep] / scale, scores[keep], labels[keep].astype(np.int64)
         if not masks:
             return Instances(boxes, scores, labels)
