@@ -44,7 +44,7 @@ class PretrainSampler(Sampler[int]):
 
     def __init__(self, dataset: Sized, *, seed: int | None = None, shuffle: bool = True) -> None:
         self.number, self.shuffle, self.epoch = len(dataset), shuffle, 0
-        self.seed = _seed_of_process_0() if seed is None else seed
+        self.seed = seed_of_process_0(torch.initial_seed() % 2**63) if seed is None else seed
 
     def __len__(self) -> int:
         return self.number
@@ -175,7 +175,8 @@ def _checked_stages(stages: Sequence[tuple[int, int | Sequence[int]]]) -> list[t
     return [(epoch, checked_size(size)) for epoch, size in stages]
 
 
-def _seed_of_process_0() -> int:
-    seed = torch.tensor(torch.initial_seed() % 2**63)
-    broadcast(seed)
-    return int(seed)
+def seed_of_process_0(seed: int) -> int:
+    """The seed of process 0, in all processes of a distributed run; 0..2**63 - 1."""
+    shared = torch.tensor(seed)
+    broadcast(shared)
+    return int(shared)

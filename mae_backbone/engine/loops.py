@@ -10,7 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from mae_backbone.data.counter_rng import hashed
-from mae_backbone.data.sampler import PretrainBatchSampler
+from mae_backbone.data.sampler import PretrainBatchSampler, seed_of_process_0
 from mae_backbone.data.seeded import SeededBatches, make_seeded, seed_everything
 from mae_backbone.engine.prefetch import prefetch
 from mae_backbone.engine.signals import start_worker
@@ -110,7 +110,8 @@ class _SeededLoop:
     _decide_current_val_interval: Any
 
     def _make_seeded(self) -> None:
-        self.batches = make_seeded(self.dataloader, seed=self.runner.seed or 0, rank=get_rank())
+        # With diff_rank_seed the seeds of the processes differ. A checkpoint has only the one of process 0.
+        self.batches = make_seeded(self.dataloader, seed=seed_of_process_0(self.runner.seed or 0), rank=get_rank())
         self.dataloader.worker_init_fn = partial(start_worker, self.dataloader.worker_init_fn)
 
     def _find_seeds(self) -> None:

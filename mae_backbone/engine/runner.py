@@ -17,7 +17,7 @@ import yapf.yapflib.yapf_api
 from mmengine.device import get_device
 from mmengine.dist import is_distributed, is_main_process
 from mmengine.evaluator import Evaluator
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, convert_sync_batchnorm, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, LogProcessor
 from mmengine.utils import apply_to
@@ -44,6 +44,7 @@ from mae_backbone.engine.fsdp import FullyShard
 from mae_backbone.engine.loops import PretrainLoop
 from mae_backbone.engine.provenance import description
 from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
+from mae_backbone.engine.sync_batchnorm import sync_batchnorm_on_cpus
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_vit import TimmViT, pixel_warning
 from mae_backbone.utils.printable import escape_record
@@ -310,9 +311,16 @@ class Runner(mmengine.runner.Runner):
             torch.set_float32_matmul_precision('high')
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
-        """Wraps the model without the device_ids of MMEngine on CPUs, where DistributedDataParallel refuses them."""
-        plain = model_wrapper_cfg is None or 'type' not in model_wrapper_cfg
-        if self.distributed and plain and not is_model_wrapper(model) and get_device() == 'cpu':
+        """Wraps the model; on CPUs without the device_ids of MMEngine, which DistributedDataParallel refuses there.
+
+        Nor does torch synchronize batch normalization there.
+        """
+        on_cpus = self.distributed and not is_model_wrapper(model) and get_device() == 'cpu'
+        if on_cpus:
+            if self.cfg.get('sync_bn'):
+                model = convert_sync_batchnorm(model, self.cfg.sync_bn)
+            sync_batchnorm_on_cpus(model)
+        if on_cpus and (model_wrapper_cfg is None or 'type' not in model_wrapper_cfg):
             options = dict(broadcast_buffers=False,
                            find_unused_parameters=self.cfg.get('find_unused_parameters', False))
             return MMDistributedDataParallel(module=model, **options | dict(model_wrapper_cfg or {}))

@@ -30,6 +30,7 @@ ACCUMULATED = PLAIN | {'accumulate': 2}
 DECAYED = {'optim_wrapper.paramwise_cfg': dict(layer_decay=0.7, norm_decay_mult=0.0), 'optim_wrapper.clip_grad':
            dict(max_norm=0.5)}
 
+AMP = PLAIN | {'optim_wrapper.dtype': 'bfloat16'}
 FROZEN = {'model.freeze_encoder_iters': 4}
 TEACHER = dict(arch=dict(width=32, depth=2, heads=4), image_size=16, patch_size=4)
 TAUGHT = {'model.teacher': dict(checkpoint='teacher.pth', encoder=TEACHER)}
@@ -45,6 +46,7 @@ RUNS = {
     'sharded_both': run('sharded_both', 2, SHARDED | ACCUMULATED),
     'compiled': run('compiled', 2, PLAIN | COMPILED),
     'compiled_sharded': run('compiled_sharded', 2, SHARDED | COMPILED),
+    'amp': run('amp', 1, AMP), 'amp_both': run('amp_both', 2, AMP),
     'decayed': run('decayed', 1, PLAIN | DECAYED),
     # Only the decoder in the first 4 steps: the encoder has no gradients, for which DistributedDataParallel would wait.
     'frozen_1': run('frozen_1', 1, PLAIN | FROZEN), 'frozen_2': run('frozen_2', 2, PLAIN | FROZEN),
@@ -81,6 +83,13 @@ def test_two_processes_have_the_losses_of_one(results: dict[str, dict]):
         assert results[name]['losses'] == pytest.approx(one['losses'], abs=1e-5)
     for name in ('both', 'sharded_both'):
         assert results[name]['losses'] == pytest.approx(accumulated['losses'], abs=1e-5)
+
+
+def test_two_processes_in_bfloat16(results: dict[str, dict]):
+    """A product of 12 images is rounded otherwise than two of 6."""
+    one, two = results['amp'], results['amp_both']
+    assert two['losses'] == pytest.approx(one['losses'], abs=5e-3)
+    assert two['losses'] != pytest.approx(results['two']['losses'], abs=1e-5)
 
 
 def test_parts_are_compiled_in_each_process(results: dict[str, dict], folder: Path):

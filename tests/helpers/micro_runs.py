@@ -22,6 +22,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mae_backbone.checkpoints.run_files import read_run, resume_path
+from mae_backbone.cli.errors import run_cli
 from mae_backbone.engine.runner import Runner
 
 torch.set_num_threads(1)
@@ -151,8 +152,11 @@ def warm_up(cfg: Config) -> None:
     runner.build_optim_wrapper(runner.optim_wrapper)
 
 
-def fork(cfg: Config, log: Path, *, group: bool = False) -> int:
-    """Starts a run in a copy of this process and returns its id."""
+def fork(cfg: Config, log: Path, *, group: bool = False, explained: bool = False) -> int:
+    """Starts a run in a copy of this process and returns its id. Its losses go to `log`.json.
+
+    With `group` it gets a process group of its own; with `explained` an error is one message, as of a command.
+    """
     pid = os.fork()
     if pid:
         return pid
@@ -167,8 +171,11 @@ def fork(cfg: Config, log: Path, *, group: bool = False) -> int:
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         try:
-            train(cfg)
-            code = 0
+            if explained:
+                code = run_cli(lambda: train(cfg))
+            else:
+                Path(f'{log}.json').write_text(json.dumps(losses(train(cfg))))
+                code = 0
         except SystemExit as stop:
             code = stop.code
         except BaseException:
