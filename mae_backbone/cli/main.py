@@ -1,6 +1,7 @@
 """Entry point of the command line: `mae-backbone COMMAND ...`."""
 import argparse
 import difflib
+import os
 import sys
 from importlib import import_module
 
@@ -57,10 +58,18 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         args = _parser(name).parse_args(_with_config(name, options))
+        set_rank(getattr(args, 'launcher', 'none'))
         for line in newer_than_tested() if is_rank0() else ():
             print(f'note: {line}', file=sys.stderr)
         command.run(args)
     return run_cli(run, resume_hint=getattr(command, 'RESUME_HINT', 'run the same command again'))
+
+
+def set_rank(launcher: str) -> None:
+    """Sets RANK, which torchrun sets, from what Slurm or MPI set: before the processes join, all others would be 0."""
+    rank = os.environ.get({'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}.get(launcher, ''))
+    if rank is not None:
+        os.environ['RANK'] = rank
 
 
 def _with_config(command: str, options: list[str]) -> list[str]:

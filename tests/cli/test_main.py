@@ -9,7 +9,8 @@ import pytest
 
 import mae_backbone
 from mae_backbone.cli import benchmark
-from mae_backbone.cli.main import COMMANDS, main
+from mae_backbone.cli.errors import is_rank0
+from mae_backbone.cli.main import COMMANDS, main, set_rank
 from mae_backbone.core.vit import ARCHS
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,8 @@ def test_help_of_every_command_imports_nothing_heavy():
 import sys
 from contextlib import redirect_stdout
 from io import StringIO
-from mae_backbone.cli.main import COMMANDS, main
+from mae_backbone.cli.errors import is_rank0
+from mae_backbone.cli.main import COMMANDS, main, set_rank
 for arguments in [[], *([name] for name in COMMANDS), *{benchmarks}]:
     with redirect_stdout(StringIO()) as printed:
         code = main([*arguments, '--help'])
@@ -97,3 +99,14 @@ def test_config_is_taken_from_the_checkpoint_and_never_from_its_folder(tmp_path:
     assert not (tmp_path / 'touched').exists()
     assert main(['predict', str(tmp_path / 'iter_2.pth'), str(tmp_path)]) == 2
     assert 'iter_2.pth does not exist: check the path; ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('launcher', 'name'), [('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')])
+def test_processes_know_their_rank_before_they_join(monkeypatch: pytest.MonkeyPatch, launcher: str, name: str):
+    """Otherwise all of them would lock the work directory and print."""
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setenv(name, '1')
+    set_rank('none')
+    assert is_rank0()
+    set_rank(launcher)
+    assert not is_rank0()
