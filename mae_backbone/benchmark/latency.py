@@ -183,7 +183,8 @@ def random_checkpoint(spec: Spec, path: Path) -> Path:
 @torch.no_grad()
 def spread_scores(heads: Any) -> None:
     """Scales the classifiers of box heads with random weights, so that boxes pass the score threshold."""
-    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+    each: list[Any] = list(heads) if isinstance(heads, nn.ModuleList) else [heads]
+    for head in each:
         outputs: list[torch.Tensor] = []
         hook = head.fc_cls.register_forward_hook(lambda module, inputs, output, into=outputs: into.append(output))
         head(torch.randn(64, head.in_channels, *head.roi_feat_size))

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> None:
     check_bands(cfg)
     for line in lines + adapt_classes(cfg):
         log_rank0(line)
-    seen, problems, rows, colors = set(), [], [], {}
+    seen, problems, rows = set(), [], []
+    colors: dict[str, tuple[int, int, int]] = {}
     for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:
         key = spec.annotations or spec.folder('img_path'), spec.option('split')
         if key in seen:

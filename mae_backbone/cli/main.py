@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     command = import_module(f'mae_backbone.cli.{name}')
 
     def run() -> None:
-        args = _parser(name).parse_args(_with_config(name, options))
+        args = _parser(name).parse_args(with_config(name, options))
         set_rank(getattr(args, 'launcher', 'none'))
         for line in newer_than_tested() if is_rank0() else ():
             print(f'note: {line}', file=sys.stderr)
@@ -72,7 +72,7 @@ def set_rank(launcher: str) -> None:
         os.environ['RANK'] = rank
 
 
-def _with_config(command: str, options: list[str]) -> list[str]:
+def with_config(command: str, options: list[str]) -> list[str]:
     """Repeats the checkpoint in front of `CHECKPOINT ...`, if the options begin with that: it holds the config."""
     if command in _CHECKPOINT_COMMANDS and options and is_checkpoint(options[0]) and not (
             len(options) > 1 and is_checkpoint(options[1])):

@@ -14,7 +14,7 @@ def sync_batchnorm_on_cpus(model: nn.Module) -> int:
     """
     layers = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
     for layer in layers:
-        layer.__class__ = CPUSyncBatchNorm
+        layer.__class__ = CPUSyncBatchNorm  # type: ignore[assignment]  # of the same base
     return len(layers)
 
 

@@ -306,9 +306,10 @@ class MaskedAutoencoder(Model):
                                             mask_ratio=mask_ratio, channels=self._shown())
             rows += done
             hidden += list(patches)
-        pictures = [from_windows(np.stack(column), size) for column in zip(*rows, strict=True)]
+        original, masked, reconstruction = (from_windows(np.stack(column), size) for column in zip(*rows, strict=True))
         grid = -(-size[0] // patch), -(-size[1] // patch)
-        return ReconstructionResult(source, *pictures, from_windows(np.stack(hidden), grid), patch)
+        return ReconstructionResult(source, original, masked, reconstruction,
+                                    from_windows(np.stack(hidden), grid), patch)
 
     def _shown(self) -> tuple[int, ...] | None:
         """Channels that are shown as red, green and blue; None for the first ones."""

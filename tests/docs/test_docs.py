@@ -22,7 +22,7 @@ from helpers.doc_blocks import (
 from mmengine.config import Config
 
 from mae_backbone import registry
-from mae_backbone.utils.config_files import find_config
+from mae_backbone.utils.config_files import find_config, is_checkpoint
 
 PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'paper'}
 FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, pip and Slurm
@@ -43,6 +43,12 @@ def config_of(name: str) -> Config:
     return Config.fromfile(find_config(name))
 
 
+def names_a_config(args: argparse.Namespace) -> bool:
+    """Whether CONFIG is the name of a config, and not a placeholder or a checkpoint."""
+    config = getattr(args, 'config', 'CONFIG')
+    return config not in PLACEHOLDERS and not is_checkpoint(config)
+
+
 @every_page
 def test_commands_parse_and_their_configs_exist(page):
     for place, name, options in commands(page):
@@ -50,7 +56,7 @@ def test_commands_parse_and_their_configs_exist(page):
             args = parser_of(name).parse_args(options)
         except (SystemExit, argparse.ArgumentError) as error:
             pytest.fail(f'{place}: {name} {" ".join(options)}: {error}')
-        if getattr(args, 'config', 'CONFIG') not in PLACEHOLDERS:
+        if names_a_config(args):
             assert find_config(args.config).is_file(), place
 
 
@@ -58,7 +64,7 @@ def test_commands_parse_and_their_configs_exist(page):
 def test_cfg_options_name_settings_that_the_config_has(page):
     for place, name, options in commands(page):
         args = parser_of(name).parse_args(options)
-        if getattr(args, 'config', 'CONFIG') in PLACEHOLDERS:
+        if not names_a_config(args):
             continue
         for option in getattr(args, 'cfg_options', None) or []:
             key = option.split('.')[0].split('=')[0]

@@ -6,6 +6,8 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_backbone.cli.main import with_config
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / 'README.md', ROOT / 'CONTRIBUTING.md', *sorted((ROOT / 'docs').glob('*.md'))]
 NEEDS = {'gpu', 'slurm', 'data'}
@@ -77,9 +79,10 @@ def commands(page: Path) -> list[Command]:
 def _command(words: list[str]) -> tuple[str, list[str]] | None:
     for i, word in enumerate(words):
         if word in ('mae-backbone', 'mae_backbone') and (i == 0 or words[i - 1] == '-m'):
-            return words[i + 1], words[i + 2:]
+            return words[i + 1], with_config(words[i + 1], words[i + 2:])
         if match := re.fullmatch(r'tools/(\w+)\.py', word):
-            return {'check_data': 'check', 'measure_pixels': 'measure'}.get(match[1], match[1]), words[i + 1:]
+            name = {'check_data': 'check', 'measure_pixels': 'measure'}.get(match[1], match[1])
+            return name, with_config(name, words[i + 1:])
     return None
 
 

@@ -3,6 +3,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mae_backbone.data.decode import DEFAULT
 from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.prediction.predictor import Prediction, Predictor
 from mae_backbone.utils.palette import palette
@@ -13,6 +14,7 @@ class KnownPredictor(Predictor):
 
     def __init__(self, task: str, classes: tuple[str, ...], predict: Callable[[np.ndarray], Prediction]) -> None:
         self.task, self.classes, self.colors, self.predict = task, classes, palette(len(classes)), predict
+        self.decoding = DEFAULT
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         return [self.predict(image) for image in images]

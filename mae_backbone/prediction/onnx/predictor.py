@@ -37,7 +37,8 @@ class OnnxPredictor(BasePredictor):
         self.task, self.classes, self.colors = description.task, description.names, description.colors
         self.class_ids = [one.id for one in description.classes]
         self.decoding = description.read_decoding()
-        self.threshold, self.tile, self.overlap = 0.3, None, 0.2
+        self.threshold, self.overlap = 0.3, 0.2
+        self.tile: int | None = None
         if not self.classes:
             raise CheckpointError(f'{session.path} names no classes: export the model again')
         try:
@@ -208,7 +209,7 @@ def normalize(description: Description, pixels: np.ndarray) -> np.ndarray:
         return planes
     planes = (planes[::-1] if description.channels == 'BGR' else planes).astype(np.float32)
     if description.mean:
-        mean, std = (np.float32(values)[:, None, None] for values in (description.mean, description.std))
+        mean, std = (np.array(values, np.float32)[:, None, None] for values in (description.mean, description.std))
         planes = (planes - mean) / std
     return np.ascontiguousarray(planes)
 
