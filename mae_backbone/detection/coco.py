@@ -55,7 +55,8 @@ class CocoMetric(MMDetCocoMetric):
             return evaluations[-1]
         with mock.patch.object(coco_metric, 'COCOeval', remembered):
             metrics = super().compute_metrics(results)
-        self.class_table = merged(*(class_table(evaluation) for evaluation in evaluations if evaluation.eval))
+        self.class_table = merged(*(class_table(evaluation) for evaluation in evaluations
+                                    if evaluation.eval and evaluation.params.useCats))
         return metrics
 
 

@@ -12,6 +12,7 @@ from mae_backbone.utils.atomic_write import write_text
 
 _FOLDER = 'layouts'
 SPLIT_FILE = 'split.json'
+UNKNOWN_FOLDER = f'{_FOLDER}/{"0" * 16}'  # in the config of a checkpoint, whose data are read again
 # Files that were written here, or where a checkpoint was trained.
 _WRITTEN = re.compile(rf'(?:^|[/\\]){_FOLDER}[/\\][0-9a-f]{{16}}(?:[/\\]|$)')
 

@@ -17,9 +17,9 @@ FORMAT = ClassFolders
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """Whether the config's own folder, list or shards are not there."""
+    """Whether the config's own folder, list or shards of a split with a common name are not there."""
     split = spec.option('split') or ''
-    return not is_written(spec.root) and bool(split) and layout(Path(spec.root), split) == 'folders' and (
+    return not is_written(spec.root) and split in SPLIT_NAMES and layout(Path(spec.root), split) == 'folders' and (
         not Path(spec.root, split).is_dir())
 
 

@@ -17,7 +17,7 @@ from mmengine.utils import is_abs
 from mae_backbone.checkpoints.config_text import config_in
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.formats.dataset_spec import dicts_in
-from mae_backbone.formats.layout_cache import is_written
+from mae_backbone.formats.layout_cache import UNKNOWN_FOLDER, is_written
 from mae_backbone.planning.adapt_config import replace_data_root
 
 SCOPES = ('mae_backbone', 'mmdet', 'mmseg', 'mmengine')
@@ -58,8 +58,6 @@ _NO_DATA = ('backend_args', 'file_client_args', 'outfile_prefix', 'format_only',
 _CODE = ('.pkl', '.pickle', '.npy', '.npz', '.py', '.pth', '.pt')
 # Stands for the folder of the data, which the user names.
 DATA_ROOT = 'DATA_ROOT'
-# Stands for the cache, which has files for data in other layouts. They are read again.
-LAYOUT_FILES = 'LAYOUT_FILES'
 
 
 def _is_timm_name(text: str) -> bool:
@@ -285,7 +283,7 @@ class _Checker:
         if isinstance(node, (list, tuple)):
             return type(node)(self.data_part(value, f'{key}[{i}]') for i, value in enumerate(node))
         if isinstance(node, str) and is_written(node):
-            return f'{LAYOUT_FILES}/{Path(node).name}'  # written again from the data
+            return f'{UNKNOWN_FOLDER}/{Path(node).name}'  # written again from the data
         in_classes = re.search(r'\.classes\[\d+\]$', key)
         return self.plain(node, key, allows=(lambda text: True) if in_classes else _is_inside)
 

@@ -50,7 +50,7 @@ def test_a_pretraining_and_a_training_leave_the_process_as_it_was(tmp_path: Path
     metrics = mae_backbone.evaluate(trained.checkpoint, tmp_path / 'scenes/classes')
     assert state() == before
     assert metrics['accuracy/top1'] == trained.results['accuracy/top1']
-    assert mae_backbone.info(trained.checkpoint).results_iter == 1, 'saved before the validation of its iteration'
+    assert mae_backbone.info(trained.checkpoint).results_iter == 2, 'the best one is saved after its validation'
 
 
 @pytest.mark.parametrize(('call', 'message'), [

@@ -122,6 +122,7 @@ def test_options_that_work_are_not_refused(configs: dict[str, Path], tmp_path: P
     ('Expected more than 1 value per channel when training, got input size [1, 8, 1, 1]', 'batch_size to 2 or more'),
     ('mat1 and mat2 shapes cannot be multiplied (2x8 and 7x3)', 'compare in_channels, out_channels'),
     ('Target 7 is out of bounds.', 'compare num_classes with the classes'),
+    ('Given input size: (128x2x3). Calculated output size: (128x0x0). Output size is too small', 'input is too small'),
     ('Calculated padded input size per channel: (1 x 1). Kernel size: (3 x 3)', 'input is too small for the model')])
 def test_messages_of_torch_get_advice(text: str, advice: str):
     class Part(torch.nn.Module):

@@ -159,7 +159,8 @@ RECIPES = {
 
 
 def test_every_recipe_is_compared():
-    # The demos are small runs of our own, and recipes for own images are plans (tests/planning). test_detection.py and test_segmentation.py compare the other variants.
+    # Demos are small runs of our own, and recipes for own images are for plans, see tests/planning.
+    # test_detection.py and test_segmentation.py compare the other variants.
     assert {*CONFIGS} - RECIPES.keys() == {
         file for file in CONFIGS
         if '/demo/' in file or '/own/' in file or ('/detection/' in file and file != DETECTION)

@@ -22,12 +22,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path_factory.mktemp('cache')))
 
 
-def write_masks(root: Path, values: tuple[int, ...], count: int = 5) -> Path:
+def write_masks(root: Path, values: tuple[int, ...], count: int = 5, size: tuple[int, int] = (24, 16)) -> Path:
     for i in range(count):
-        write_image(root / f'images/{i}{(".jpg", ".PNG")[i % 2]}', (24, 16))
+        write_image(root / f'images/{i}{(".jpg", ".PNG")[i % 2]}', size)
         path = root / f'masks/{i}_mask.png'
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(np.resize(np.array(values, np.uint8), (16, 24))).save(path)
+        Image.fromarray(np.resize(np.array(values, np.uint8), size[::-1])).save(path)
     return root
 
 
@@ -128,9 +128,9 @@ WORKERS = [f'{split}_dataloader.{key}' for split in ('train', 'val') for key in 
 def test_commands_train_and_test_on_it(tmp_path: Path, task: str) -> None:
     data, run = tmp_path / 'data', tmp_path / 'run'
     if task == 'segmentation':
-        write_masks(data, (0, 255))
+        write_masks(data, (0, 255), size=(96, 80))
         printed = run_command('train', 'upernet_vit-micro_camvid', '--data-root', data, '--iters', 1, '--batch-size',
-                              1, '--work-dir', run, '--cfg-options', *WORKERS)
+                              2, '--work-dir', run, '--cfg-options', *WORKERS)
         metric, checkpoint = 'mIoU', 'iter_1.pth'
     else:
         for i in range(12):

@@ -131,13 +131,15 @@ tasks = dict(tune=dict(data=['images'], config=dict(
     seen = []
 
     class Predictor:
+        task = 'detection'
+
         def __init__(self, cfg: Config, checkpoint: str) -> None:
             seen.append((Path(cfg.filename).name, checkpoint, cfg.data_root))
 
         def __call__(self, image: np.ndarray) -> None:
             return None
 
-        def draw(self, image: np.ndarray, _: None) -> np.ndarray:
+        def draw(self, image: np.ndarray, _: None, *, legend: str) -> np.ndarray:
             return image
 
         def draw_truth(self, *_: object) -> tuple[np.ndarray, np.ndarray]:
