@@ -39,7 +39,7 @@ _ADVICE = (
     (r'is out of bounds|index out of range|out of range with size|device-side assert',
      'a number is larger than the table that it refers to: compare num_classes with the classes of the data, and '
      'in_index and out_indices with the levels'),
-    (r'Kernel size can.t be greater|Calculated padded input size|[Oo]utput size is too small|non-zero size|'
+    (r'Kernel size can.t be greater|Calculated padded input size|(?i:output size is too small)|non-zero size|'
      r'Input image size|must be greater than 0',
      'the input is too small for the model: use larger crops or images, a smaller patch_size, or fewer strides'),
 )

@@ -15,13 +15,22 @@ CONFIGS = Path(__file__).parents[2] / 'configs' / 'detection'
 
 
 class Patches(nn.Conv2d):
-    """Backbone without blocks: images (B, 3, H, W) -> one map (B, 32, H / 16, W / 16)."""
+    """Backbone without blocks: images (B, 3, H, W) -> one map (B, 32, H / 16, W / 16).
+
+    The values depend on the place, as with position embeddings: proposals in the padding would have equal scores
+    otherwise, and runtimes order equal scores as they like.
+    """
 
     def __init__(self) -> None:
-        super().__init__(3, WIDTH, 16, stride=16)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            super().__init__(3, WIDTH, 16, stride=16)
+            self.register_buffer('phases', 10 * torch.rand(2, WIDTH, 1, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
-        return (super().forward(images),)
+        maps = super().forward(images)
+        rows, columns = (torch.arange(side, dtype=maps.dtype) for side in maps.shape[-2:])
+        return (maps + (self.phases[0] * rows[:, None] + self.phases[1] * columns).sin(),)
 
 
 def spread_detector(name: str, coco: Path, *, backbone: nn.Module | None = None) -> nn.Module:
