@@ -17,6 +17,7 @@ from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel, load_onnx
 
 # Ours: more images change the ranges of activations little.
 MAX_IMAGES, COMPARED = 64, 16
+_SIDE = 512  # pixels: a graph has the whole N x N attention, 20 GB for an image of 1,272 x 1,024 and patches of 8
 _THRESHOLD, _IOU = 0.3, 0.5  # of objects that are compared
 # Layers with weights. Products of activations, such as attention, lose accuracy and gain little.
 _LAYERS = ['MatMul', 'Gemm', 'Conv']
@@ -106,7 +107,7 @@ class _Calibration:
         for source in images:
             user.session = recorder
             try:
-                _predict(model, source.read(model.decoding))
+                _predict(model, _read(model, source))
             finally:
                 user.session = session
             for inputs in recorder.inputs:
@@ -130,14 +131,22 @@ def _fold_constants(source: Path, path: Path) -> None:
     onnxruntime.InferenceSession(str(source), options, providers=['CPUExecutionProvider'])
 
 
+def _read(model: OnnxModel | OnnxEncoder, source: Any) -> np.ndarray:
+    """An image (H, W, C); for models that take any size, at most its central part of `_SIDE` pixels a side."""
+    image = source.read(model.decoding)
+    if model.task not in ('detection', 'segmentation'):
+        return image
+    top, left = (max(0, side - _SIDE) // 2 for side in image.shape[:2])
+    return image[top:top + _SIDE, left:left + _SIDE]
+
+
 def _predict(model: OnnxModel | OnnxEncoder, image: np.ndarray) -> Any:
     return model.features(image) if isinstance(model, OnnxEncoder) else model.predictor(image)
 
 
 def agreement(model: OnnxModel | OnnxEncoder, other: OnnxModel | OnnxEncoder, images: Sequence[Any]) -> str:
     """A sentence on how many predictions of two files agree."""
-    pairs = [(_predict(model, image), _predict(other, image)) for image in (
-        source.read(model.decoding) for source in images)]
+    pairs = [(_predict(model, image), _predict(other, image)) for image in (_read(model, source) for source in images)]
     counts = [_agreeing(one, two, is_map=model.task == 'segmentation') if model.task != 'features' else (
         _cosine(one, two), 1.0) for one, two in pairs]
     agreeing, total = np.sum(counts, axis=0)
