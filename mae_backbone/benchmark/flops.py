@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mae_backbone.hooks.image_size_schedule import Stage, checked_stages
 from mae_backbone.models.pretrainer import MAEPretrainer
-from mae_backbone.utils.config_files import find_config
+from mae_backbone.utils.config_files import drop_scope, find_config
 
 
 class Recipe(NamedTuple):
@@ -71,6 +71,7 @@ def measure(name: str) -> Recipe:
     """Counts the FLOPs of each stage of a pretraining config, without allocating its weights."""
     path = find_config(name)
     cfg = Config.fromfile(path)
+    drop_scope(cfg._cfg_dict)
     if cfg.get('model', {}).get('type') != 'mae_backbone.MAEPretrainer':
         raise ValueError(f'{path} is no pretraining config: its model is {cfg.get("model", {}).get("type")}, expected '
                          'mae_backbone.MAEPretrainer')

@@ -18,7 +18,7 @@ from mae_backbone.benchmark.measurement import Worker, describe
 from mae_backbone.benchmark.report import bytes_text
 from mae_backbone.core.vit import Block
 from mae_backbone.prediction.building import default_scope
-from mae_backbone.utils.config_files import find_config
+from mae_backbone.utils.config_files import drop_scope, find_config
 
 EAGER = 'eager'
 RUNTIMES = (EAGER, 'compile', 'onnxruntime', 'openvino')
@@ -163,6 +163,7 @@ def random_checkpoint(spec: Spec, path: Path) -> Path:
         FileNotFoundError: the config does not exist.
     """
     cfg = Config.fromfile(find_config(spec.name))
+    drop_scope(cfg._cfg_dict)
     backbone: Any = cfg.model.backbone
     preprocessor: Any = cfg.model.get('data_preprocessor') or {}
     backbone.pop('init_cfg', None)

@@ -14,7 +14,7 @@ from mae_backbone.cli.check_settings import check_settings
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.options import reader_config
 from mae_backbone.compat import quiet_logs
-from mae_backbone.utils.config_files import find_config, is_checkpoint
+from mae_backbone.utils.config_files import drop_scope, find_config, is_checkpoint
 
 # Seconds to wait for the lock of a work directory: data loading processes of a killed run hold it until they notice
 # that their parent is gone, which torch checks every 5 s.
@@ -66,7 +66,7 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
     else:
         path = find_config(args.config)
         cfg = Config.fromfile(path)
-    _drop_scope(cfg._cfg_dict)
+    drop_scope(cfg._cfg_dict)
     given = args.cfg_options or []
     options = dict(given) if isinstance(given, Mapping) else parse_options(given)
     check_keys(cfg, options)
@@ -193,20 +193,6 @@ def _paths_of(node: object, value: object, path: str) -> Iterator[str]:
     elif isinstance(node, (list, tuple)):
         for index, child in enumerate(node):
             yield from _paths_of(child, value, f'{path}.{index}')
-
-
-def _drop_scope(node: object) -> None:
-    """Removes the `_scope_` that MMEngine puts into a base of `mae_backbone::`.
-
-    Our configs name types of mmdet and mmseg without a prefix, which are found from the default scope.
-    """
-    if isinstance(node, dict):
-        if node.get('_scope_') == 'mae_backbone':
-            del node['_scope_']
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            _drop_scope(child)
 
 
 def adapt_classes(cfg: Config) -> list[str]:

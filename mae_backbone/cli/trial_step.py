@@ -88,7 +88,9 @@ class _Trial:
     def __init__(self, config: Path, folder: str) -> None:
         from mae_backbone.cli.config import adapt_classes
         from mae_backbone.cli.training import enable_amp
+        from mae_backbone.utils.config_files import drop_scope
         cfg = Config.fromfile(config)
+        drop_scope(cfg._cfg_dict)
         cfg.launcher, cfg.work_dir = 'none', folder
         adapt_classes(cfg)  # makes a validation split, too, if there is none
         for part in (cfg.model, cfg.model.get('backbone') or {}):

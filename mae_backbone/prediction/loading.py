@@ -122,8 +122,10 @@ def _public_encoder(path: Path, device: str | torch.device | None, dtype: str) -
 def _read_config(config: str | Path | Config) -> Config:
     if isinstance(config, Config):
         return config
-    from mae_backbone.utils.config_files import find_config
-    return Config.fromfile(find_config(config))
+    from mae_backbone.utils.config_files import drop_scope, find_config
+    cfg = Config.fromfile(find_config(config))
+    drop_scope(cfg._cfg_dict)
+    return cfg
 
 
 __all__ = ['Model', 'load']

@@ -64,3 +64,17 @@ def base_reference(name: str) -> str:
 def is_checkpoint(name: str | Path) -> bool:
     """Whether `name` is the name of a checkpoint and not of a config, by its suffix."""
     return Path(name).suffix.lower() in _CHECKPOINTS
+
+
+def drop_scope(node: object) -> None:
+    """Removes the `_scope_` that MMEngine puts into a base of `mae_backbone::`.
+
+    Our configs name types of mmdet and mmseg without a prefix, which are found from the default scope.
+    """
+    if isinstance(node, dict):
+        if node.get('_scope_') == 'mae_backbone':
+            del node['_scope_']
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            drop_scope(child)

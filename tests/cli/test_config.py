@@ -5,6 +5,7 @@ import pytest
 from mmengine.config import Config
 
 from mae_backbone.cli import config as cli_config
+from mae_backbone.utils.config_files import drop_scope
 
 
 @pytest.mark.parametrize('key', ['optim_wraper', 'train_dataloder', 'param_schedular'])
@@ -49,7 +50,7 @@ def test_options_are_parsed_as_in_mmengine():
 def test_scope_of_a_base_in_the_package_is_the_default_scope():
     cfg = Config(dict(hook=dict(type='DetVisualizationHook', _scope_='mae_backbone'),
                       model=[dict(type='MaskRCNN', _scope_='mmdet')]))
-    cli_config._drop_scope(cfg._cfg_dict)
+    drop_scope(cfg._cfg_dict)
     assert cfg.to_dict() == dict(hook=dict(type='DetVisualizationHook'), model=[dict(type='MaskRCNN', _scope_='mmdet')])
 
 

@@ -14,6 +14,7 @@ from mae_backbone.planning.config_text import config_text
 from mae_backbone.planning.make_plan import make_plan
 from mae_backbone.planning.own_data import OwnData
 from mae_backbone.planning.plan import PlanOptions, WeightFacts
+from mae_backbone.utils.config_files import drop_scope
 
 USERS = users()
 OWN = WeightFacts('mae.pth', dict(width=128, depth=6, heads=4), 128, 6, 8, 64, (40.0,) * 3, (60.0,) * 3, True)
@@ -52,6 +53,7 @@ def test_models_are_built(tmp_path, name, machine, weights):
         file.write_text(config_text(plan, stage, data_of(fingerprint.task), file='own.py', train_images='/data/images',
                                     pretrained=pretrained))
         cfg = Config.fromfile(file)
+        drop_scope(cfg._cfg_dict)  # as the commands do
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'), torch.device('meta'):
             model = registry.MODELS.build(cfg.model)
         owner = cfg.model if stage.task == 'pretraining' else cfg.model.backbone
