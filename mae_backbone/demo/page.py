@@ -1,4 +1,4 @@
-"""What the page does at each event, as functions of arrays. They need no Gradio."""
+"""Event handlers of the page, as functions of arrays. They need no Gradio."""
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass

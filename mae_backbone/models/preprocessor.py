@@ -1,9 +1,10 @@
 """Batch of bytes -> normalized pixels on the device."""
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.model import BaseDataPreprocessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_backbone.registry import MODELS
 
@@ -70,23 +71,32 @@ class PixelPreprocessor(BaseDataPreprocessor):
         return torch.stack(list(images))
 
 
-def check_bands(mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor, options: dict,
-                images: Sequence[Tensor] = ()) -> None:
-    """Refuses a normalization that does not fit bands.
+class BandNormalization(nn.Module):
+    """Mixin for the data preprocessors of mmdet and mmseg: normalizes any number of channels, in the order of the file.
 
     Args:
-        mean, std: for each channel.
-        options: other arguments of a preprocessor of mmdet or mmseg.
-        images: (C, H, W) of a batch, which must have as many channels.
+        mean, std: for each channel, on the scale of the pixels.
+        options: of the preprocessor.
 
     Raises:
-        ValueError: what does not fit.
+        ValueError: mean and std have different lengths, a std is not positive, or channels are to be exchanged.
     """
-    if len(mean) != len(std) or not len(mean) or min(std) <= 0:
-        raise ValueError(f'mean={mean} and std={std}: expected a number for each channel, and every std above 0')
-    if options.get('bgr_to_rgb') or options.get('rgb_to_bgr'):
-        raise ValueError('the channels of bands are in the order of the file: set bgr_to_rgb=False')
-    channels = {len(image) for image in images} - {len(mean)}
-    if channels:
-        raise ValueError(f'images have {sorted(channels)} channels, mean and std have {len(mean)}: set both for each '
-                         'channel of your images')
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], **options: Any) -> None:
+        if len(mean) != len(std) or not len(mean) or min(std) <= 0:
+            raise ValueError(f'mean={mean} and std={std}: expected a number for each channel, and every std above 0')
+        if options.get('bgr_to_rgb') or options.get('rgb_to_bgr'):
+            raise ValueError('the channels of bands are in the order of the file: set bgr_to_rgb=False')
+        super().__init__(**options)
+        self._enable_normalize = True
+        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), False)
+        self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Prepares a batch; raises ValueError if the images have other channels."""
+        expected = len(self.get_buffer('mean'))
+        channels = {len(image) for image in data['inputs']} - {expected}
+        if channels:
+            raise ValueError(f'images have {sorted(channels)} channels, mean and std have {expected}: set both for '
+                             'each channel of your images')
+        return super().forward(data, training)

@@ -1,4 +1,4 @@
-"""What the machine is, and what it reaches: processors, memory, arithmetic, disk."""
+"""Describes the machine and measures its arithmetic and its disk: processors, memory, GFLOP/s, MB/s."""
 import platform
 import time
 from collections.abc import Sequence

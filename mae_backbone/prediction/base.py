@@ -1,4 +1,4 @@
-"""What every predictor has: the task, the classes, and a prediction for each image."""
+"""Base class of predictors: task, classes, and a prediction for each image."""
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TypeVar

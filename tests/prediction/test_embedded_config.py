@@ -126,7 +126,7 @@ def test_imports_and_starting_weights_of_the_text_are_left_out(tmp_path: Path, m
     {'test_dataloader.sampler': dict(type='trap.Sampler')},
     {'test_evaluator': dict(type='DumpResults', out_file_path='x.pkl')},
     {'test_evaluator': dict(type='os.system')},
-    {'test_evaluator': dict(type='mae_backbone.TopKAccuracy', file='/root/.ssh/id_rsa')},
+    {'test_evaluator': dict(type='mae_backbone.TopKAccuracy', file='/etc/shadow')},
     {'test_cfg': dict(type='trap.Loop')},
 ], ids=lambda changes: '-'.join(f'{key}={value}'[:60] for key, value in changes.items()))
 def test_data_outside_of_the_data_root_are_refused(changes: dict):

@@ -1,4 +1,4 @@
-"""What bfloat16 and TF32 change in the features of a model, which `val_dtype` and `--tf32` switch on."""
+"""Measures how much bfloat16 (`val_dtype`) and TF32 (`--tf32`) change the features of a model."""
 from functools import partial
 
 import torch

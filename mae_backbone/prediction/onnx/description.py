@@ -1,4 +1,4 @@
-"""What an exported file says about itself: task, classes, pixels and sizes, as strings of its metadata.
+"""Metadata of an exported file: task, classes, pixels and sizes, as strings.
 
 Metadata of a file are untrusted: values of another type, or out of their range, raise ValueError.
 """
