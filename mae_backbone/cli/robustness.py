@@ -51,7 +51,6 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.evaluation.robustness import Table, accuracies, as_markdown, check_names, is_imagenet
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.predictor import Predictor
-    from mae_backbone.utils.image_grid import save_picture, side_by_side
 
     corruptions = [] if args.corrupt is None else args.corrupt or [*CORRUPTIONS]
     cfg = load_config(args)
@@ -94,13 +93,21 @@ def run(args: argparse.Namespace) -> None:
         for strength in STRENGTHS:
             measure(f'corrupted/{name}/{strength}', CorruptedImages(test, name, strength), test.labels, **test_key)
     if corruptions:
-        figure = Path(cfg.work_dir, 'corruptions.png')
-        titles = ['', *(f'strength {strength}' for strength in STRENGTHS)]
-        save_picture(str(figure), side_by_side(_examples(test, corruptions), titles))
-        log_rank0(f'examples of the corruptions: {figure}')
+        log_rank0(f'examples of the corruptions: {_save_examples(test, corruptions, cfg.work_dir)}')
     text = as_markdown(table.rows, imagenet=is_imagenet(predictor.classes))
     Path(cfg.work_dir, 'robustness.md').write_text(text, encoding='utf-8')
     log_rank0(f'\n{text}\nwritten to {cfg.work_dir}/robustness.md and robustness.json')
+
+
+def _save_examples(dataset: 'Dataset', names: list[str], folder: str) -> str:
+    """Saves the first image of a set with each corruption at all strengths; returns the path of the picture."""
+    from pathlib import Path
+
+    from mae_backbone.utils.image_grid import save_picture, side_by_side
+    figure = Path(folder, 'corruptions.png')
+    titles = ['', *(f'strength {strength}' for strength in STRENGTHS)]
+    save_picture(str(figure), side_by_side(_examples(dataset, names), titles))
+    return str(figure)
 
 
 def _examples(dataset: 'Dataset', names: list[str]) -> 'list[list[np.ndarray]]':
