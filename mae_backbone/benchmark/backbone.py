@@ -13,7 +13,7 @@ from mae_backbone.benchmark.measurement import describe, free_memory, peak_memor
 from mae_backbone.benchmark.peers.peer import BackbonePeer
 from mae_backbone.benchmark.peers.registry import find_peer
 from mae_backbone.benchmark.reference_vitdet import PATCH, build_vitdet
-from mae_backbone.benchmark.report import Report, Side, bytes_text, measure_in_turns, ratio_spread, table
+from mae_backbone.benchmark.report import Report, Side, bytes_text, measure_in_turns, round_ratios, table
 from mae_backbone.engine.memory_estimate import step_memory
 
 
@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace, size: int, peer: BackbonePeer) -> Report:
                              rounds=args.rounds, warmup=args.warmup)
     sides = [Side(args.batch / statistics.median(times[i]), memory[i], settings(args, size, which), {},
                   {'largest difference of features': difference}) for i, which in enumerate((None, peer))]
-    return Report(f'backbone, {size} pixels', describe(device), sides[0], sides[1], ratio_spread(*times),
+    return Report(f'backbone, {size} pixels', describe(device), sides[0], sides[1], round_ratios(*times),
                   against=peer.title)
 
 

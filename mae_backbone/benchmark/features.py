@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Subset
 
 from mae_backbone.benchmark.measurement import describe, peak_memory, seconds
-from mae_backbone.benchmark.report import Report, Side, measure_in_turns, ratio_spread, table
+from mae_backbone.benchmark.report import Report, Side, measure_in_turns, round_ratios, table
 from mae_backbone.benchmark.synthetic_images import write_photographs
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.evaluation.feature_cache import cached_features
@@ -49,7 +49,7 @@ def measure(args: argparse.Namespace, data_root: str | Path) -> Report:
     result = [Side(args.images / statistics.median(times[i]), memory[i],
                    {'images': args.images, 'model': model, 'work': work})
               for i, work in enumerate(('decode, forward, float16 to the disk', 'forward'))]
-    return Report('features', describe(device), result[0], result[1], ratio_spread(*times), against='forward')
+    return Report('features', describe(device), result[0], result[1], round_ratios(*times), against='forward')
 
 
 def extraction(data_root: str, *, workers: int = 0, batch: int, **options: Any) -> Callable[[], None]:

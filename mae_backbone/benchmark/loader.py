@@ -20,7 +20,7 @@ import mae_backbone
 from mae_backbone.benchmark.measurement import describe, peak_memory
 from mae_backbone.benchmark.peers.peer import LoaderPeer
 from mae_backbone.benchmark.peers.registry import find_peer
-from mae_backbone.benchmark.report import Report, Side, ratio_spread, table
+from mae_backbone.benchmark.report import Report, Side, round_ratios, table
 from mae_backbone.benchmark.synthetic_images import write_photographs
 from mae_backbone.data import decode
 from mae_backbone.data.batch import as_is
@@ -132,8 +132,8 @@ def _draws(number: int, batch_size: int, images: int) -> list[list[Draw]]:
 
 
 def _cpu_seconds(ours: Callable, baseline: Callable, draws: list[list[Draw]],
-                 rounds: int) -> tuple[list[float], tuple[float, float]]:
-    """CPU seconds of both for all batches, the fastest of each batch, and the spread of their ratio over the rounds.
+                 rounds: int) -> tuple[list[float], tuple[float, ...]]:
+    """CPU seconds of both for all batches, the fastest of each batch, and their ratio in each round.
 
     A first batch of each is loaded before and not counted.
     """
@@ -145,7 +145,7 @@ def _cpu_seconds(ours: Callable, baseline: Callable, draws: list[list[Draw]],
             start = time.process_time()
             load_batch(draws[j])
             times[i, j, k] = time.process_time() - start
-    return times.min(axis=0).sum(axis=0).tolist(), ratio_spread(*times.sum(axis=1).T.tolist())
+    return times.min(axis=0).sum(axis=0).tolist(), round_ratios(*times.sum(axis=1).T.tolist())
 
 
 def _worker_seconds(ours: Dataset, baseline: Dataset, draws: list[list[Draw]], rounds: int) -> list[float]:

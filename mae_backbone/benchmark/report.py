@@ -19,26 +19,28 @@ class Side(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Result of a benchmark. The spread of the ratio over the rounds shows the noise of the machine."""
+    """Result of a benchmark. The range of the ratio over the rounds shows the noise of the machine."""
 
     name: str
     machine: dict
     ours: Side
     baseline: Side | None  # None if it does not fit into memory
-    spread: tuple[float, float] | tuple[()]  # smallest and largest ratio of throughputs in a round; () if no baseline
+    ratios: tuple[float, ...]  # ratio of throughputs in each round; () without a baseline
     note: str = ''
     against: str = 'baseline'  # name of the baseline, for the headings
 
     @property
     def ratio(self) -> dict[str, float] | None:
-        """Ours divided by the baseline: throughput (more is better) and memory (less is better)."""
-        return None if self.baseline is None else _ratio(self.ours, self.baseline)
+        """Ours divided by the baseline: throughput (more is better; the median round) and memory (less is better)."""
+        return None if self.baseline is None else {
+            'throughput': statistics.median(self.ratios),
+            'memory': self.ours.memory / max(self.baseline.memory, 1)}
 
     def to_dict(self) -> dict:
         """Content of the JSON file."""
         return {'benchmark': self.name, 'against': self.against, 'machine': self.machine, 'ours': _flat(self.ours),
                 'baseline': self.baseline and _flat(self.baseline), 'ratio': self.ratio,
-                'ratio_spread': list(self.spread), 'note': self.note}
+                'ratios': list(self.ratios), 'note': self.note}
 
 
 def measure_in_turns(ours: Callable[[], float], baseline: Callable[[], float], *, rounds: int,
@@ -53,10 +55,9 @@ def measure_in_turns(ours: Callable[[], float], baseline: Callable[[], float], *
     return list(first), list(second)
 
 
-def ratio_spread(ours: list[float], baseline: list[float]) -> tuple[float, float]:
-    """Seconds of each round -> smallest and largest ratio of throughputs."""
-    ratios = [b / a for a, b in zip(ours, baseline, strict=True)]
-    return min(ratios), max(ratios)
+def round_ratios(ours: list[float], baseline: list[float]) -> tuple[float, ...]:
+    """Seconds of each round -> ratio of throughputs in each round."""
+    return tuple(b / a for a, b in zip(ours, baseline, strict=True))
 
 
 def median_parts(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -66,14 +67,13 @@ def median_parts(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 def table(report: Report) -> str:
     """Formats a report for a terminal."""
-    ours, baseline = report.ours, report.baseline
-    if baseline is None:
+    ours, baseline, ratio = report.ours, report.baseline, report.ratio
+    if baseline is None or ratio is None:
         return '\n'.join([title(report), f'images/s     {ours.throughput:,.2f}',
                           f'peak memory  {bytes_text(ours.memory)}', f'{report.against:<12} {report.note}'])
-    ratio, spread = _ratio(ours, baseline), ' to '.join(f'{value:.2f}' for value in report.spread)
     rows = [('', 'ours', report.against, f'ours / {report.against}'),
             ('images/s', f'{ours.throughput:,.2f}', f'{baseline.throughput:,.2f}',
-             f'{ratio["throughput"]:.2f} ({spread} over the rounds)'),
+             f'{ratio["throughput"]:.2f} ({min(report.ratios):.2f} to {max(report.ratios):.2f} over the rounds)'),
             ('peak memory', bytes_text(ours.memory), bytes_text(baseline.memory), f'{ratio["memory"]:.2f}')]
     rows += [_row(name, ours.parts, baseline.parts, lambda seconds: f'{1e3 * seconds:,.1f} ms')
              for name in dict.fromkeys([*ours.parts, *baseline.parts])]
@@ -105,10 +105,6 @@ def bytes_text(number: float) -> str:
             return f'{number:.3g} {unit}'
         number /= 1024
     return f'{number:.2f} GiB'
-
-
-def _ratio(ours: Side, baseline: Side) -> dict[str, float]:
-    return {'throughput': ours.throughput / baseline.throughput, 'memory': ours.memory / max(baseline.memory, 1)}
 
 
 def _row(name: str, ours: dict, baseline: dict, text: Callable[..., str]) -> tuple[str, str, str, str]:

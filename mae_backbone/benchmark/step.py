@@ -17,7 +17,7 @@ import mae_backbone
 from mae_backbone.benchmark.measurement import describe, matmul_peak, peak_memory, seconds, synchronize
 from mae_backbone.benchmark.peers.peer import StepPeer
 from mae_backbone.benchmark.peers.registry import find_peer
-from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, ratio_spread, table
+from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, round_ratios, table
 from mae_backbone.core.masking import mask_from_noise
 from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper
 from mae_backbone.engine.prefetch import prefetch
@@ -73,7 +73,7 @@ def measure(args: argparse.Namespace, peer: StepPeer) -> Report:
         results.append(Side(throughput, memory[i], settings(args, (None, peer)[i], dtype), median_parts(parts[i]), {
             'flops_per_image': image_flops[i], f'matmul_peak_{dtype}': peak,
             'share_of_matmul_peak': image_flops[i] * throughput / peak, 'largest difference of losses': difference}))
-    return Report('step', describe(device), results[0], results[1], ratio_spread(*times), against=peer.title)
+    return Report('step', describe(device), results[0], results[1], round_ratios(*times), against=peer.title)
 
 
 def settings(args: argparse.Namespace, peer: StepPeer | None, dtype: str) -> dict:

@@ -17,7 +17,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mae_backbone.benchmark.batches import Shape, synthetic_batch
 from mae_backbone.benchmark.measurement import Worker, describe
 from mae_backbone.benchmark.peers.peer import MissingPeerError
-from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, ratio_spread, table
+from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, round_ratios, table
 from mae_backbone.benchmark.step import Clock
 from mae_backbone.utils.config_files import find_config
 
@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace) -> Report:
         memory = ours.memory(), baseline.memory()
     sides = [Side(shape.images / statistics.median(times[i]), memory[i], settings(configs[i], shape, args.rounds),
                   median_parts([parts for parts, _ in results[i][args.warmup:]]), results[i][-1][1]) for i in (0, 1)]
-    return Report('train', describe(device), sides[0], sides[1], ratio_spread(*times),
+    return Report('train', describe(device), sides[0], sides[1], round_ratios(*times),
                   against=args.against if args.against in PEERS else Path(configs[1].filename).name)
 
 

@@ -10,13 +10,13 @@ from mae_backbone.benchmark.report import (
     bytes_text,
     measure_in_turns,
     median_parts,
-    ratio_spread,
+    round_ratios,
     table,
     write_json,
 )
 
 REPORT = Report('step', {'device': 'abacus'}, Side(30.0, 800, {'dtype': 'float32'}, {'backward': 0.5}, {'flops': 2.0}),
-                Side(20.0, 1000, {'dtype': 'float32'}, {'backward': 0.75}, {'flops': 3.0}), (1.25, 1.75))
+                Side(20.0, 1000, {'dtype': 'float32'}, {'backward': 0.75}, {'flops': 3.0}), (1.25, 1.75, 1.5))
 
 
 def test_json_has_both_sides_and_their_ratio(tmp_path: Path):
@@ -26,7 +26,7 @@ def test_json_has_both_sides_and_their_ratio(tmp_path: Path):
     assert result['ours'] == {'throughput': 30.0, 'peak_memory': 800, 'settings': {'dtype': 'float32'},
                              'parts': {'backward': 0.5}, 'flops': 2.0}
     assert result['baseline']['peak_memory'] == 1000
-    assert result['ratio_spread'] == [1.25, 1.75]
+    assert result['ratios'] == [1.25, 1.75, 1.5]
 
 
 def test_table_has_throughput_parts_and_ratios():
@@ -45,8 +45,10 @@ def test_sides_take_turns_and_warm_up_is_not_counted():
     assert times == ([3, 5], [4, 6])
 
 
-def test_spread_and_median_of_rounds():
-    assert ratio_spread([1.0, 2.0], [2.0, 3.0]) == (1.5, 2.0)
+def test_the_ratio_is_the_median_of_the_rounds():
+    report = REPORT._replace(ours=REPORT.ours._replace(throughput=90.0))
+    assert report.ratio == {'throughput': 1.5, 'memory': 0.8}
+    assert round_ratios([1.0, 2.0], [2.0, 3.0]) == (2.0, 1.5)
     assert median_parts([{'a': 1.0}, {'a': 9.0}, {'a': 2.0}]) == {'a': 2.0}
 
 
