@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mae_backbone.compat import config_scope, install_check, mmcv_ops
 
 if TYPE_CHECKING:
-    from mae_backbone.checkpoints.card import publish
     from mae_backbone.checkpoints.encoder import load_encoder
     from mae_backbone.checkpoints.info import info
+    from mae_backbone.checkpoints.publish import publish
     from mae_backbone.cli.python_api import evaluate, plan, pretrain, run_command, train
     from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking, random_mask
     from mae_backbone.export.run import export
@@ -52,7 +52,7 @@ _MODULES = {
     'ViTClassifier': 'models.classifier',
     'load': 'prediction.loading',
     'info': 'checkpoints.info',
-    'publish': 'checkpoints.card',
+    'publish': 'checkpoints.publish',
     'export': 'export',  # the folder itself, which is callable
     'evaluate': 'cli.python_api',
     'plan': 'cli.python_api',

@@ -17,8 +17,8 @@ from torch import nn
 from mae_backbone.checkpoints.conversion.convert import metadata_of, versions
 from mae_backbone.checkpoints.conversion.files import KEY, read_json
 from mae_backbone.checkpoints.conversion.model import Origin, StoredModel
-from mae_backbone.checkpoints.conversion.model_card import model_card
 from mae_backbone.checkpoints.conversion.source import read_model
+from mae_backbone.checkpoints.conversion.stored_card import card_of
 from mae_backbone.checkpoints.conversion.target import Result
 from mae_backbone.checkpoints.conversion.to_safetensors import SafetensorsTarget, save_tensors, to_dtype
 from mae_backbone.utils.atomic_write import atomic_path, write_text
@@ -116,8 +116,8 @@ class HubMixin(nn.Module):
         if not (folder / 'README.md').exists():
             name = type(self).__name__
             usage = f"from mae_backbone import {name}\nmodel = {name}.from_pretrained('{repo_id or folder.name}')"
-            write_text(folder / 'README.md', model_card(model, folder.name, usage, library='mae_backbone',
-                                                        versions=versions()))
+            card = card_of(model, folder.name, usage, library='mae_backbone', versions=versions())
+            write_text(folder / 'README.md', card.to_markdown())
         return folder
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None,

@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from mae_backbone.checkpoints.card import publish
+    from mae_backbone.checkpoints.publish import publish
     from mae_backbone.cli.errors import log_rank0
 
     card = publish(args.checkpoint, args.out)

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mae_backbone.cli.config import data_lines, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.run_plan import print_plan
-    from mae_backbone.engine.runner import Runner, is_encoder_only
+    from mae_backbone.engine.checkpointing import is_encoder_only
+    from mae_backbone.engine.runner import Runner
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.tta import use_tta
 

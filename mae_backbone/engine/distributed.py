@@ -1,9 +1,11 @@
-"""Start of distributed runs on CPUs, which MMEngine starts only on GPUs."""
+"""Start of distributed runs on CPUs, which MMEngine starts only on GPUs, and options of DistributedDataParallel."""
 import datetime
+import inspect
 import os
 import subprocess
 
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 
 def init_on_cpus(launcher: str, *, backend: str = 'gloo', timeout: float | None = None, **_: object) -> None:
@@ -24,6 +26,15 @@ def init_on_cpus(launcher: str, *, backend: str = 'gloo', timeout: float | None 
                          'srun and --launcher slurm')
     dist.init_process_group('gloo' if backend == 'nccl' else backend,
                             timeout=None if timeout is None else datetime.timedelta(seconds=timeout))
+
+
+def without_buffer_sync() -> dict[str, bool]:
+    """Option of DistributedDataParallel that lets each process keep its buffers between steps, as MMEngine does.
+
+    torch 2.13 renamed it and warns of the old name.
+    """
+    names = inspect.signature(DistributedDataParallel.__init__).parameters
+    return {'forward_sync_buffers' if 'forward_sync_buffers' in names else 'broadcast_buffers': False}
 
 
 def _set_environment_from_slurm() -> None:

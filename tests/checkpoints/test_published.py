@@ -7,8 +7,8 @@ import torch
 from helpers.encoder_files import CONFIG, save
 from safetensors.torch import save_file
 
-from mae_backbone.checkpoints.card import publish
 from mae_backbone.checkpoints.info import info
+from mae_backbone.checkpoints.publish import publish
 from mae_backbone.checkpoints.published import KEY, read_checkpoint
 from mae_backbone.checkpoints.reading import CheckpointError
 
@@ -46,6 +46,18 @@ def test_folders_of_the_machine_are_left_out_of_config_command_and_card(checkpoi
     assert 'run.py --data-root secret' in card
     assert 'a\\|b' in card
     assert '| top1 | 12.5 |' in card
+
+
+@pytest.mark.parametrize(('start', 'license'), [('mae_pretrain_vit_base.pth', 'cc-by-nc-4.0'), ('mine.pth', 'unknown')])
+def test_the_card_states_the_license_of_the_weights_that_the_training_started_from(
+        checkpoint: Path, tmp_path: Path, start: str, license: str):
+    content = torch.load(checkpoint, weights_only=True)
+    content['meta']['cfg'] = content['meta']['cfg'].replace('mae.pth', start)
+    torch.save(content, checkpoint)
+    card = publish(checkpoint, tmp_path / 'out.safetensors').read_text()
+    assert card.startswith(f'---\nlicense: {license}\n')
+    assert ('no commercial use' in card) == (license != 'unknown')
+    assert ('Not stated.' in card) == (license == 'unknown')
 
 
 def test_the_page_of_a_checkpoint_names_what_is_in_it(checkpoint: Path, tmp_path: Path):

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset
 
 from mae_backbone.engine import loops
 from mae_backbone.engine.prefetch import one_ahead
-from mae_backbone.engine.runner import Runner, guarded
+from mae_backbone.engine.replacements import guarded
+from mae_backbone.engine.runner import Runner
 
 COUNT = itertools.count()
 ITERATIONS = 12

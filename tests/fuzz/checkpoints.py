@@ -85,7 +85,7 @@ class CheckpointKind:
         self.kind, self.folder, self.runs = kind, folder, runs
         self.task, _, self.way = kind.partition(' ') if kind not in SUFFIXES else ('pretraining', '', kind)
         self.data = runs.checkpoints[self.task].read_bytes()
-        self.content = torch.load(runs.checkpoints[self.task], weights_only=False)
+        self.content = read_run(runs.checkpoints[self.task])
         self.encoder: ViT = MODELS.build(runs.configs['pretraining'].model).mae.encoder
 
     def write(self, index: int, rng: random.Random) -> Path:

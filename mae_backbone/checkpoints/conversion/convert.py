@@ -15,8 +15,8 @@ import mae_backbone
 from mae_backbone.checkpoints.conversion.build import our_outputs
 from mae_backbone.checkpoints.conversion.files import atomic_folder, check_output, check_space, disk_full
 from mae_backbone.checkpoints.conversion.model import StoredModel
-from mae_backbone.checkpoints.conversion.model_card import model_card
 from mae_backbone.checkpoints.conversion.source import read_model
+from mae_backbone.checkpoints.conversion.stored_card import card_of
 from mae_backbone.checkpoints.conversion.target import ConversionError, NotInstalledError, Result, Target, random_inputs
 from mae_backbone.checkpoints.conversion.to_detectron2 import Detectron2Target
 from mae_backbone.checkpoints.conversion.to_huggingface import HuggingFaceTarget
@@ -170,9 +170,9 @@ def _with_card(target: Target, model: StoredModel, result: Result, path: Path) -
     """Adds a model card to the files of a folder."""
     if target.suffixes:
         return result
-    card = model_card(model, path.name, target.usage(model, path.name), library=target.library, versions=versions(),
-                      verified=result.metadata.get('verified'))
-    return result._replace(files={**result.files, 'README.md': card})
+    card = card_of(model, path.name, target.usage(model, path.name), library=target.library, versions=versions(),
+                   verified=result.metadata.get('verified'))
+    return result._replace(files={**result.files, 'README.md': card.to_markdown()})
 
 
 def versions() -> dict[str, str]:

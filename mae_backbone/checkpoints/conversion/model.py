@@ -131,7 +131,7 @@ class StoredModel:
         others: weights besides these, with the names of the file, such as the heads of a detector.
         notes: what a user should know about the reading of the file.
         training: facts about the training for the model card, label -> value.
-        results: rows of the table of `mae-backbone transfer`, see `model_card.transfer_results`.
+        results: rows of the table of `mae-backbone transfer`, see `transfer_results`.
     """
 
     weights: dict[str, Tensor]

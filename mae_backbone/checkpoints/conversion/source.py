@@ -11,8 +11,8 @@ from mae_backbone.checkpoints.conversion.build import problems_of_weights
 from mae_backbone.checkpoints.conversion.files import metadata_in, sha256_of
 from mae_backbone.checkpoints.conversion.licenses import License, find_license
 from mae_backbone.checkpoints.conversion.model import Architecture, Origin, StoredModel, part_of
-from mae_backbone.checkpoints.conversion.model_card import transfer_results
 from mae_backbone.checkpoints.conversion.stated import stated_by_file, training_in
+from mae_backbone.checkpoints.conversion.transfer_results import transfer_results
 from mae_backbone.checkpoints.detectron2 import from_detectron2
 from mae_backbone.checkpoints.layouts.layout import Names, prefixes_of
 from mae_backbone.checkpoints.layouts.rules import Step

@@ -1,0 +1,22 @@
+"""Formats each config once.
+
+`Config.pretty_text` of MMEngine formats the config with yapf, which takes a second or more for a detector. MMEngine
+asks for it four times when a run starts and once for every checkpoint, of the same config. It keeps no result, and it
+imports `FormatCode` from yapf inside of the property. Therefore the result is kept in yapf.
+"""
+from functools import lru_cache
+
+import yapf.yapflib.yapf_api
+
+_format_code = yapf.yapflib.yapf_api.FormatCode
+
+
+def install() -> None:
+    """Replaces yapf's function by one that keeps its last results."""
+    yapf.yapflib.yapf_api.FormatCode = lambda text, style_config, **_: _format_once(
+        text, tuple(sorted(style_config.items())))
+
+
+@lru_cache(maxsize=4)
+def _format_once(text: str, style: tuple) -> tuple[str, bool]:
+    return _format_code(text, style_config=dict(style))
