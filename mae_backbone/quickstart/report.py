@@ -18,11 +18,7 @@ from mae_backbone.utils.html_report import figure, html_table, link, markdown_ta
 from mae_backbone.utils.image_grid import save_picture
 from mae_backbone.utils.run_logs import curve, seconds_of_step
 
-_EXPLANATIONS = {
-    'frozen features, knn': (
-        'Nearest neighbors compare features as they are. An MAE learns to predict pixels, so color and light account '
-        'for much of its features. Nothing here teaches the neighbors to ignore that, while the linear classifier and '
-        'the trainings below can.')}
+_KNN, _WHITENED, _LINEAR = (f'frozen features, {name}' for name in ('knn', 'knn whitened', 'linear'))
 _BY_CHANCE = ('One short training each does not decide this: `mae-backbone transfer` repeats it with several seeds and '
               'states an interval.')
 
@@ -74,7 +70,7 @@ def frozen_results(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for row in record['table']:
         cells = [cell for cell in record['cells'] if (cell['task'], cell['model']) == (row['task'], row['model'])]
-        rows.append({'task': f'frozen features, {row["task"]}', 'metric': row['metric'],
+        rows.append({'task': f'frozen features, {row["task"].replace("_", " ")}', 'metric': row['metric'],
                      'init': 'random' if row['model'] == 'random' else 'mae',
                      'value': round(row['summary']['mean'], 2),
                      'minutes': round(sum(cell['seconds'] for cell in cells) / 60, 4)})
@@ -100,9 +96,27 @@ def verdict(rows: list[dict[str, Any]]) -> list[str]:
         texts = [f'Pretraining helps in none of {len(differences)} comparisons.']
     for row, difference in differences:
         if difference <= 0:
-            texts.append(f'{row["task"].capitalize()}, {row["metric"]}: {difference:+.1f} points. '
-                         + _EXPLANATIONS.get(row['task'], _BY_CHANCE))
+            reason = _reason_of_neighbors(rows) if row['task'] == _KNN else _BY_CHANCE
+            texts.append(f'{row["task"].capitalize()}, {row["metric"]}: {difference:+.1f} points. {reason}')
     return texts
+
+
+def _reason_of_neighbors(rows: list[dict[str, Any]]) -> str:
+    """Why the neighbors of the MAE's features are behind, from the rows with the same features used otherwise."""
+    values = {(row['task'], row['init']): row['value'] for row in rows}
+    uses = {_WHITENED: 'With all directions scaled to about the same variance (whitened), nearest neighbors give',
+            _LINEAR: 'A linear classifier on the same features gives'}
+    texts = [f'{use} {values[task, "mae"]:.1f} for the MAE and {values[task, "random"]:.1f} for random weights.'
+             for task, use in uses.items() if (task, 'mae') in values]
+    ahead = [task for task in uses if values.get((task, 'mae'), 0) > values.get((task, 'random'), 0)]
+    if _WHITENED in ahead:
+        reason = ('Nearest neighbors weigh the directions of the features by their variance, and the classes differ in '
+                  'directions of small variance.')
+    elif ahead:
+        reason = 'The classes are in the features of the MAE, but not in the distances between them.'
+    else:
+        reason = 'The features of this MAE tell the classes no better in other uses either.'
+    return ' '.join([reason, *texts])
 
 
 def draw_curves(work_dir: Path) -> None:

@@ -12,6 +12,7 @@ from mae_backbone.evaluation.attentive_probe import attentive_probe
 from mae_backbone.evaluation.feature_cache import Features, cached_features
 from mae_backbone.evaluation.knn import KS, clamp_ks, knn_predictions
 from mae_backbone.evaluation.linear_probe import linear_probe
+from mae_backbone.evaluation.whitening import Whitening
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.frozen_encoder import build_frozen
@@ -57,9 +58,16 @@ def labeled_rows(data_root: str, fraction: float, seed: int) -> Tensor | None:
     return torch.tensor([position[row] for row in labeled])
 
 
-def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07) -> dict[str, Any]:
+def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07,
+        whiten: bool = False) -> dict[str, Any]:
     """Classifies by nearest neighbors: `k` of them for the table, and the numbers that DINO reports. `seed` is unused.
+
+    With `whiten` all directions of the training features have about the same variance first. Neighbors of features as
+    they are depend mostly on the directions of large variance.
     """
+    if whiten:
+        whitening = Whitening.of(train.values)
+        train, test = (features._replace(values=whitening(features.values)) for features in (train, test))
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     asked, (k,) = k, clamp_ks([k], len(train.labels))
     predictions = knn_predictions(test.values.to(get_device()), train.values, train.labels, num_classes=num_classes,

@@ -59,9 +59,23 @@ def test_the_verdict_explains_every_row_in_which_the_mae_is_not_ahead():
             for init, value in zip(('mae', 'random'), values, strict=True)]
     lead, knn, classification = report.verdict(rows)
     assert lead.startswith('Pretraining helps in 2 of 4 comparisons, by 0.5 to 6.0 points.')
-    assert knn.startswith('Frozen features, knn, top-1: -5.0 points. Nearest neighbors compare')
+    assert knn == ('Frozen features, knn, top-1: -5.0 points. The features of this MAE tell the classes no better in '
+                   'other uses either.')
     assert classification.startswith('Classification, top-1: +0.0 points. One short training each')
     assert report.verdict(rows[:2])[0] == 'Pretraining helps in none of 1 comparisons.'
+
+
+@pytest.mark.parametrize(('whitened', 'linear', 'reason'), [
+    ((41.5, 36.5), (47.8, 40.7), 'the classes differ in directions of small variance'),
+    ((36.5, 41.5), (47.8, 40.7), 'not in the distances'), ((36.5, 41.5), (40.7, 47.8), 'no better in other uses')])
+def test_the_reason_of_the_neighbors_follows_from_the_other_rows(whitened: tuple, linear: tuple, reason: str):
+    rows = [row(f'frozen features, {task}', init, value) for task, values in (
+        ('knn', (23, 28)), ('knn whitened', whitened), ('linear', linear))
+        for init, value in zip(('mae', 'random'), values, strict=True)]
+    (text,) = [text for text in report.verdict(rows) if text.startswith('Frozen features, knn, top-1: -5.0 points.')]
+    assert reason in text
+    assert f'give {whitened[0]:.1f} for the MAE and {whitened[1]:.1f} for random weights.' in text
+    assert f'gives {linear[0]:.1f} for the MAE and {linear[1]:.1f} for random weights.' in text
 
 
 def test_every_link_of_the_page_exists_and_its_tags_are_closed(work):

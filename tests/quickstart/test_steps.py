@@ -98,7 +98,8 @@ def test_the_whole_quickstart_on_a_few_scenes(tmp_path, monkeypatch):
     assert not list(page.parent.rglob('*.part'))
     rows = json.loads((page.parent / 'results.json').read_text())
     assert {(row['task'], row['metric']) for row in rows} == {
-        ('frozen features, knn', 'top-1'), ('frozen features, linear', 'top-1'), ('detection', 'box AP'),
+        ('frozen features, knn', 'top-1'), ('frozen features, knn whitened', 'top-1'),
+        ('frozen features, linear', 'top-1'), ('detection', 'box AP'),
         ('detection', 'mask AP'), ('segmentation', 'mIoU'), ('classification', 'top-1')}
     for task in TASKS:  # values by iteration, not by epoch
         assert [step for step, _ in curve(tmp_path / 'q' / f'{task.name}_mae', next(iter(task.metrics)))] == [1, 2]

@@ -7,9 +7,10 @@ from helpers.encoder_files import CONFIG, save
 
 from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.evaluation.feature_cache import Features
 from mae_backbone.evaluation.knn import knn_predict
 from mae_backbone.transfer.frozen_encoder import build_frozen
-from mae_backbone.transfer.probes import class_features, labeled_rows, run_probe
+from mae_backbone.transfer.probes import class_features, knn, labeled_rows, run_probe
 
 
 @pytest.fixture
@@ -31,6 +32,17 @@ def test_knn_equals_the_neighbors_of_the_features(spec):
         image = ClassFolder(spec['data_root'], 'val', train=False, image_size=16)[0]['inputs']
         expected = model(model.data_preprocessor({'inputs': [image]})['inputs'], mode='tensor')[0]
     torch.testing.assert_close(test.values[0].float(), expected, atol=2e-3, rtol=2e-3)  # kept in half precision
+
+
+def test_whitened_neighbors_are_the_same_for_any_scale_of_the_features(spec):
+    train, test = (Features(torch.randn(40, 5, generator=torch.Generator().manual_seed(seed)),
+                            torch.arange(40) % 3) for seed in (0, 1))
+    scale = torch.tensor([1000.0, 1.0, 1.0, 0.1, 0.001])
+    plain, scaled = (knn(*(features._replace(values=features.values * factor) for features in (train, test)),
+                         seed=0, k=5, whiten=True) for factor in (1.0, 7.0))
+    assert plain == scaled
+    assert knn(train, test, seed=0, k=5) != knn(
+        *(features._replace(values=features.values * scale) for features in (train, test)), seed=0, k=5)
 
 
 def test_more_neighbors_than_images_are_lowered_and_noted(spec):
