@@ -1,4 +1,4 @@
-"""Opens weights: a file of any kind, or a folder as Hugging Face and timm write it."""
+"""Opens weight files of any format, and folders of Hugging Face and timm."""
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ from mae_backbone.checkpoints.reading import CheckpointError, damage_reported, e
 from mae_backbone.checkpoints.safetensors_file import StoredTensor, open_safetensors
 from mae_backbone.checkpoints.selection import find_weights
 
-# File names in a folder, in the order in which they are tried (transformers, timm and open_clip write them).
+# File names that transformers, timm and open_clip write into a folder, in the order in which they are tried.
 _IN_FOLDER = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json',
               'open_clip_model.safetensors', 'open_clip_pytorch_model.bin')
 _MAX_JSON = 1 << 24  # bytes; the index of a model with 10,000 tensors has about 1 MB
 
 
 class LazyTensors(Mapping[str, Tensor]):
-    """Named tensors that are read when they are asked for.
+    """Named tensors that are read on access.
 
     Attributes:
         readers: name -> function that returns the tensor.
-        lazy: True if a tensor is read from the disk each time; False if it is in memory already.
+        lazy: True if each access reads from the disk, False if the tensors are in memory.
     """
 
     def __init__(self, readers: Mapping[str, Callable[[], Tensor]], *, lazy: bool) -> None:
@@ -33,7 +33,7 @@ class LazyTensors(Mapping[str, Tensor]):
         return self.readers[name]()
 
     def stored(self, name: str) -> StoredTensor | None:
-        """The tensor in its file, if it is not in memory."""
+        """Returns the place of a tensor in its file, or None if it is in memory."""
         reader = self.readers[name]
         return reader if isinstance(reader, StoredTensor) else None
 
@@ -49,11 +49,11 @@ class WeightFile:
     """The content of a file or a folder.
 
     Attributes:
-        path: as it was given.
-        weights: named tensors that were chosen, without wrappers of training such as `module.` and `_orig_mod.`.
-        content: the top level of the file, or the metadata of safetensors, for what it states next to its weights.
-        config, preprocessor: `config.json` and `preprocessor_config.json` next to the weights, or {}.
-        key: top-level key that the weights stand under, or ''.
+        path: path of the file or folder.
+        weights: the selected tensors, without prefixes of training such as `module.` and `_orig_mod.`.
+        content: top level of the file, or the metadata of safetensors.
+        config, preprocessor: content of `config.json` and `preprocessor_config.json` next to the weights, or {}.
+        key: top-level key of the selected weights, or ''.
         other_keys: keys of other weights in the file.
     """
 
@@ -67,22 +67,22 @@ class WeightFile:
 
 
 def open_weights(path: str | Path, key: str | None = None, *, outline: bool = False) -> WeightFile:
-    """Opens the weights at a path. Tensors of safetensors are read one by one when they are asked for.
+    """Opens the weights at a path. Tensors of safetensors are read one by one, on access.
 
     Args:
-        path: a file (`.pth`, `.bin`, `.pkl`, `.safetensors`, or the index of several), a folder with a `config.json`,
-            or the name of public weights (`model_index`).
-        key: which weights to take if a file has several: a top-level key, 'student' or 'teacher'. None: the averaged
-            ones, see `selection`.
-        outline: read as few tensors as possible, for what the file states next to them.
+        path: a file (`.pth`, `.bin`, `.pkl`, `.safetensors`, or the index of several files), a folder with a
+            `config.json`, or the name of public weights (`model_index`).
+        key: selects the weights in a file with several: a top-level key, 'student' or 'teacher'. None selects the
+            averaged weights, see `selection`.
+        outline: read as few tensors as possible, for callers that need only the other content of the file.
 
     Raises:
-        FileNotFoundError: there is no such file, or the folder has none.
-        CheckpointError: it cannot be read, or holds no weights.
+        FileNotFoundError: the file does not exist, or the folder has no weight file.
+        CheckpointError: the file cannot be read, or has no weights.
     """
     path = resolve(path)
     file = file_in(path) if path.is_dir() else existing_file(path)
-    # The config of a folder belongs to the file names that folders have, and to no other file that lies there.
+    # A config.json describes the weights with a usual file name in its folder, and no other file.
     beside = file.parent if file.name in _IN_FOLDER or path.is_dir() else None
     config, preprocessor = ({} if beside is None else read_json(beside / name, must_exist=False)
                             for name in ('config.json', 'preprocessor_config.json'))
@@ -103,27 +103,27 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
 
 
 def weights_in_content(content: object, path: str | Path, key: str | None = None) -> WeightFile:
-    """The weights in the content of the file at `path`, see `open_weights`."""
+    """Finds the weights in the content of a file that was read before, as `open_weights` does."""
     found = find_weights(None, content, key, path)
     return WeightFile(Path(path), LazyTensors(found.readers, lazy=False), found.content, key=found.key,
                       other_keys=found.other_keys)
 
 
 def _stated(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The metadata of safetensors, with `meta` of a published checkpoint (`checkpoints.published`) as a run has it."""
+    """Returns the metadata of safetensors, with the `meta` of a published checkpoint (`published`) decoded."""
     text = metadata.get('mae_backbone')
     meta = None if text is None else json.loads(text)
     return {**metadata, 'meta': meta} if isinstance(meta, dict) else dict(metadata)
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is safetensors, by its suffix or by its first bytes."""
+    """True if the suffix or the first bytes of a file are those of safetensors."""
     with open(path, 'rb') as file:
         return path.suffix == '.safetensors' or file.read(9)[8:] == b'{'
 
 
 def file_in(folder: Path) -> Path:
-    """The file with the weights in a folder; raises FileNotFoundError if there is none."""
+    """Returns the weight file in a folder. Raises FileNotFoundError if there is none."""
     for name in _IN_FOLDER:
         if (folder / name).is_file():
             return folder / name
@@ -134,11 +134,11 @@ def file_in(folder: Path) -> Path:
 
 
 def files_of(path: str | Path) -> list[Path]:
-    """All files that the weights at a path are in: a file itself, or those of a folder with its config.
+    """Returns all files with the weights of a path: the file, or the weight files and the config of a folder.
 
     Raises:
-        FileNotFoundError: there is no such file, or the folder has none.
-        CheckpointError: an index of a folder cannot be read.
+        FileNotFoundError: the file does not exist, or the folder has no weight file.
+        CheckpointError: an index cannot be read.
     """
     path = Path(path)
     if not path.is_dir():
@@ -149,11 +149,11 @@ def files_of(path: str | Path) -> list[Path]:
 
 
 def read_json(path: Path, *, must_exist: bool = True) -> dict[str, Any]:
-    """A JSON object; {} if the file is missing and need not exist.
+    """Reads a JSON object. Returns {} if the file does not exist and `must_exist` is False.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: it is not a JSON object, or is larger than any that is written next to weights.
+        CheckpointError: the file is not a JSON object, or is larger than 16 MB.
     """
     if not path.is_file() and not must_exist:
         return {}
@@ -170,7 +170,7 @@ def read_json(path: Path, *, must_exist: bool = True) -> dict[str, Any]:
 
 
 def _open_shards(index: Path) -> tuple[dict[str, Callable[[], Tensor]], bool]:
-    """Opens all files that an index names, which must lie next to it."""
+    """Opens all weight files of an index. They must be in its folder."""
     readers: dict[str, Callable[[], Tensor]] = {}
     lazy = True
     for name in _shard_names(index):
@@ -189,7 +189,7 @@ def _open_shards(index: Path) -> tuple[dict[str, Callable[[], Tensor]], bool]:
 
 
 def _shard_names(index: Path) -> list[str]:
-    """Names of the files that an index names, which must lie next to it."""
+    """Returns the names of the weight files of an index. They must be in its folder."""
     files = read_json(index).get('weight_map')
     if not isinstance(files, dict) or not files or not all(
             isinstance(name, str) and name == Path(name).name and name not in ('', '.', '..')

@@ -1,4 +1,4 @@
-"""The config of a run: the file, then the options of the command line over it."""
+"""Config of a run: the config file, overridden by the options of the command line."""
 import argparse
 import difflib
 import os
@@ -16,8 +16,8 @@ from mae_backbone.cli.options import reader_config
 from mae_backbone.compat import quiet_logs
 from mae_backbone.utils.config_files import drop_scope, find_config, is_checkpoint
 
-# Seconds to wait for the lock of a work directory: data loading processes of a killed run hold it until they notice
-# that their parent is gone, which torch checks every 5 s.
+# Seconds to wait for the lock of a work directory. The data loading processes of a killed run hold it until they
+# exit: torch checks every 5 s whether their parent still runs.
 LOCK_TIMEOUT = 12.0
 # Top-level keys that MMEngine's Runner and our commands read.
 RUN_KEYS = {
@@ -27,34 +27,34 @@ RUN_KEYS = {
     'visualizer', 'default_scope', 'randomness', 'experiment_name', 'custom_imports', 'tta', 'tta_model',
     'tta_pipeline', 'compile', 'tf32', 'val_dtype', 'cfg', 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg',
     'activation_checkpointing', 'efficient_conv_bn_eval', 'group_pattern',
-    # Variables that the configs of mmdet and mmseg have at the top and build the others from.
+    # Variables at the top of the configs of mmdet and mmseg, which other settings are built from.
     'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type', 'metainfo',
     'backend_args', 'max_epochs',
 }
 # Changing one of these variables has no effect: the config has already used its value.
 _VARIABLES = {'vis_backends', 'data_root', 'train_pipeline', 'val_pipeline', 'test_pipeline', 'dataset_type',
               'metainfo', 'backend_args', 'max_epochs'}
-# Options that set what people want to set with such a variable.
+# Options of the command line that have the intended effect.
 _OPTIONS_FOR = {'max_iters': '--iters', 'max_epochs': '--epochs', 'data_root': '--data-root', 'base_lr': '--lr',
                 'lr': '--lr', 'batch_size': '--batch-size'}
-# Last parts of keys that the classes of the data set, and that --epochs, --iters, --batch-size and --seed set.
+# Last parts of the keys that are set from the classes of the data, and by --epochs, --iters, --batch-size and --seed.
 _CLASS_KEYS = ('num_classes', 'classes')
 _LENGTH_KEYS = ('max_epochs', 'max_iters', 'val_interval', 'batch_size', 'seed')
-# Keys that commands set from options of their own.
+# Keys that an option of the command line sets.
 _OWN_OPTIONS = {'launcher': '--launcher', 'resume': '--resume'}
 
 
 def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
-    """The config of a command's arguments, with --cfg-options, --data-root, --work-dir and --launcher in it.
+    """Loads the config of a command and applies --cfg-options, --data-root, --work-dir and --launcher.
 
     Args:
-        args: CONFIG may be a checkpoint, whose config is then parsed and checked, but never executed.
+        args: parsed arguments. CONFIG may be a checkpoint. Its config is parsed and checked, but never executed.
         with_data: whether the command reads the test data of the config.
 
     Raises:
         FileNotFoundError: the config does not exist.
-        ValueError: a key is unknown or has no effect, a number is out of range, or the config has no data_root for
-            --data-root.
+        ValueError: a key is unknown or has no effect, a number is out of range, or --data-root is given and the config
+            has no data_root.
     """
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
     quiet_logs.install()
@@ -85,7 +85,7 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
 
 
 def parse_options(options: list[str]) -> dict[str, object]:
-    """KEY=VALUE strings -> {key: value}, where a value is a number, bool, None, list, tuple or string."""
+    """Parses KEY=VALUE strings. Values are numbers, bools, None, lists, tuples or strings."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction)
     return parser.parse_args(['--options', *options]).options if options else {}
@@ -95,7 +95,7 @@ def check_keys(cfg: Config, options: dict[str, object]) -> None:
     """Refuses misspelled top-level keys, and options without effect.
 
     Raises:
-        ValueError: such a key; the message names the keys that have the intended effect.
+        ValueError: a key is misspelled or has no effect. The message names the keys that have the intended effect.
     """
     for key in cfg:
         similar = difflib.get_close_matches(key, RUN_KEYS, n=1, cutoff=0.85)
@@ -114,10 +114,10 @@ def check_keys(cfg: Config, options: dict[str, object]) -> None:
 
 
 def check_kept(cfg: Config, args: argparse.Namespace) -> None:
-    """Refuses --cfg-options whose values the classes of the data, or other options, have replaced.
+    """Refuses --cfg-options whose values were replaced by the classes of the data or by other options.
 
     Raises:
-        ValueError: such an option.
+        ValueError: a value was replaced.
     """
     given = args.cfg_options or []
     for option, value in (dict(given) if isinstance(given, Mapping) else parse_options(given)).items():
@@ -128,11 +128,11 @@ def check_kept(cfg: Config, args: argparse.Namespace) -> None:
                              'the data. Leave it out, or change the data')
         if (last in _LENGTH_KEYS or (last == 'lr' and args.lr)) and not same:
             raise ValueError(f'--cfg-options {option}={value} has no effect: --epochs, --iters, --batch-size, --lr or '
-                             f'--seed has set it to {now}. Pass one of both')
+                             f'--seed has set it to {now}. Pass only one of them')
 
 
 def _value_at(cfg: Config, option: str) -> object:
-    """The value at a dotted key, whose parts may be indices of lists; None if there is none."""
+    """Returns the value at a dotted key, or None. Parts of the key may be indices of lists."""
     node: object = cfg
     for key in option.split('.'):
         if isinstance(node, (list, tuple)):
@@ -143,10 +143,10 @@ def _value_at(cfg: Config, option: str) -> object:
 
 
 def _check_flags(cfg: Config, options: dict[str, object]) -> None:
-    """Refuses text in place of True or False: Python takes any text for True.
+    """Refuses text in place of True or False, because any text counts as true in Python.
 
     Raises:
-        ValueError: such an option.
+        ValueError: the value of a flag is a text.
     """
     for option, value in options.items():
         before = _value_at(cfg, option)
@@ -155,10 +155,10 @@ def _check_flags(cfg: Config, options: dict[str, object]) -> None:
 
 
 def _check_conflicts(args: argparse.Namespace, options: dict[str, object]) -> None:
-    """Refuses options that another one, or the reading of the config, makes ineffective.
+    """Refuses --cfg-options that another option overrides, or that come after the config was read.
 
     Raises:
-        ValueError: such an option.
+        ValueError: an option has no effect.
     """
     for option in options:
         first, last = option.split('.')[0], option.split('.')[-1]
@@ -174,7 +174,7 @@ def _check_conflicts(args: argparse.Namespace, options: dict[str, object]) -> No
 
 
 def _keys_that_count(cfg: Config, variable: str) -> str:
-    """Advice on the keys to set instead of a variable of the config."""
+    """Returns advice on the keys to set instead of a variable of the config."""
     keys = [key for key in cfg if key in RUN_KEYS - _VARIABLES]
     using = [path for key in keys for path in _paths_of(cfg[key], cfg[variable], key)]
     advice = [f'pass {_OPTIONS_FOR[variable]}'] if variable in _OPTIONS_FOR else []
@@ -184,7 +184,7 @@ def _keys_that_count(cfg: Config, variable: str) -> str:
 
 
 def _paths_of(node: object, value: object, path: str) -> Iterator[str]:
-    """The keys at and below `path` that have a value."""
+    """Yields the dotted keys at and below `path` whose value is `value`."""
     if type(node) is type(value) and node == value:
         yield path
     elif isinstance(node, dict):
@@ -217,7 +217,7 @@ def data_lines(cfg: Config, splits: list[str]) -> list[str]:
     """Adapts the config to the classes of the data and checks the data; returns lines for the plan.
 
     Raises:
-        ValueError: data that cannot be used.
+        ValueError: the data cannot be used.
     """
     from mae_backbone.formats.check import check_data
     from mae_backbone.planning.bands import check_bands
@@ -226,10 +226,10 @@ def data_lines(cfg: Config, splits: list[str]) -> list[str]:
 
 
 def make_folder(folder: str | Path, option: str) -> None:
-    """Makes the folder of an option, and checks before hours of work that it can be written to.
+    """Makes an output folder and checks that it can be written to.
 
     Raises:
-        OSError: it cannot.
+        OSError: the folder cannot be written to.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -241,10 +241,10 @@ def make_folder(folder: str | Path, option: str) -> None:
 
 @contextmanager
 def locked_work_dir(work_dir: str | Path) -> Iterator[None]:
-    """Keeps other runs out of a work directory while the block runs. Only the main process of a run holds the lock.
+    """Locks a work directory while the block runs. Only the main process of a run holds the lock.
 
     Raises:
-        ValueError: another run is writing there.
+        ValueError: another run holds the lock.
     """
     lock = FileLock(Path(work_dir, 'run.lock'), timeout=LOCK_TIMEOUT if is_rank0() else 0)
     held = False
@@ -253,7 +253,7 @@ def locked_work_dir(work_dir: str | Path) -> Iterator[None]:
             lock.acquire()
             held = True
     except Timeout as error:
-        raise ValueError(f'another run is writing to {work_dir}: wait for its end, or choose another '
+        raise ValueError(f'another run is writing to {work_dir}: wait until it ends, or choose another '
                          '--work-dir') from error
     except (OSError, NotImplementedError):
         pass  # a file system without locks

@@ -57,7 +57,7 @@ class CocoFormat(DataFormat):
     # ---- classes
 
     def classes(self) -> ClassNames:
-        """Returns the names of the categories, or of those that the config chooses."""
+        """Returns the names of the categories, or only the names that the config chooses."""
         if not os.path.isfile(self.spec.annotations):
             return ClassNames([], '')
         names, chosen = list(self.file.categories.values()), set(self.spec.config_class_names)
@@ -82,7 +82,7 @@ class CocoFormat(DataFormat):
     # ---- checks
 
     def check(self, *, masks: bool, labels: bool) -> list[str]:
-        """Refuses annotations at which mmdet or the metric would fail, or which they would misread."""
+        """Refuses annotations that make mmdet or the metric fail, or that they misread."""
         self.check_root()
         file, evaluated = self.file, labels and self.spec.split != 'train'
         self._check_class_order()
@@ -111,7 +111,8 @@ class CocoFormat(DataFormat):
             raise DataError(f'{file.path}: its {len(file.categories)} categories '
                             f'({first_few(file.categories.values())}) are not the {len(names)} classes to train '
                             f'({first_few(names)}) in the same order, so that labels would be mixed up: write the same '
-                            'list of categories into the files of all splits, including categories without a box')
+                            'list of categories into the annotation files of all splits, including categories without '
+                            'a box')
 
     def _check_labels(self, num_boxes: int) -> None:
         file = self.file
@@ -122,11 +123,11 @@ class CocoFormat(DataFormat):
         num_crowds = sum(file.num_crowds[number] for number in self.categories)
         if not num_boxes and num_crowds:
             raise DataError(f'{file.path}: all {num_crowds:,} annotations of {first_few(self.spec.class_names)} have '
-                            'iscrowd=1, which marks regions to ignore, so that there is no object to train on or to '
-                            'test with: set iscrowd to 0 for single objects (some tools write 1 for every RLE mask)')
+                            'iscrowd=1, which marks regions to ignore. No object is left to train on or to test with: '
+                            'set iscrowd to 0 for single objects (some tools write 1 for every RLE mask)')
         if not num_boxes and file.num_skipped and file.consistency.num_relative == file.num_skipped:
-            raise DataError(f'{file.path}: all boxes have numbers in 0..1, which seem to be relative to the size of '
-                            'the image: write x, y, width, height in pixels')
+            raise DataError(f'{file.path}: all numbers of its boxes are between 0 and 1. They seem to be fractions of '
+                            'the image size: write x, y, width, height in pixels')
         if not num_boxes:
             raise DataError(f'{file.path}: none of its {len(file.images):,} images has a box of '
                             f'{first_few(self.spec.class_names)}: label some, or set ann_file to the file with the '
@@ -143,7 +144,7 @@ class CocoFormat(DataFormat):
         return lines
 
     def _check_masks(self, *, evaluated: bool) -> None:
-        """Refuses masks at which mmdet or, if masks are evaluated, pycocotools would fail."""
+        """Refuses masks that make mmdet fail, or pycocotools if masks are evaluated."""
         path = self.file.path
         missing, misfit, partial, broken = (
             self.file.faulty_masks(kind, self.categories, trained_only=not evaluated)
@@ -160,8 +161,8 @@ class CocoFormat(DataFormat):
         if evaluated and (broken or partial):
             raise DataError(f'{path}: {len(broken + partial):,} annotations have polygons with fewer than three points '
                             'or an odd number of coordinates, or RLE without counts and size '
-                            f'(id {first_few(broken + partial)}), at which the evaluation would fail: correct or '
-                            f'remove them, {otherwise}')
+                            f'(id {first_few(broken + partial)}). The evaluation would fail: correct or remove them, '
+                            f'{otherwise}')
 
     def _check_metric(self) -> None:
         for fault, ids in self.file.metric_faults.items():
@@ -206,7 +207,7 @@ class CocoFormat(DataFormat):
         return lines
 
     def _notes(self, *, masks: bool) -> list[str]:
-        """Counts findings that are not errors. Refuses a set whose images would all be filtered out."""
+        """Counts findings that are not errors. Refuses a set if training filters out all of its images."""
         file, categories = self.file, self.categories
         filters = (self.spec.option('filter_cfg') or {}) if self.spec.split == 'train' else {}
         min_size, drops_empty = filters.get('min_size', 0), filters.get('filter_empty_gt', False)
@@ -249,7 +250,7 @@ class CocoFormat(DataFormat):
             ', which training uses as background')
 
     def check_evaluator(self, evaluator: ConfigDict, name: str) -> None:
-        """Refuses CocoMetric and LVISMetric with an annotation file of other images than this data set's."""
+        """Refuses CocoMetric and LVISMetric with an annotation file that lists other images than this data set."""
         path = evaluator.get('ann_file')
         if not path or not str(evaluator.get('type')).endswith(('CocoMetric', 'LVISMetric')):
             return
@@ -257,7 +258,7 @@ class CocoFormat(DataFormat):
             raise DataError(f'{name}.ann_file is {path}, which has other images than {self.spec.annotations}, which '
                             f'{self.spec.split}_dataloader reads: set both to the same file')
 
-    # ---- a part of the labels
+    # ---- subset of the labels
 
     def subset(self, fraction: float, seed: int) -> str:
         """Keeps the annotations of a fraction of the images that training does not filter out."""
@@ -332,7 +333,7 @@ class CocoFormat(DataFormat):
 
     @property
     def has_masks(self) -> bool:
-        """Whether no object that is trained on lacks a mask or has one that cannot be used."""
+        """True if every object that is trained on has a mask that can be used."""
         kinds = ('missing', 'misfit')
         return self.file.has_annotations and not any(
             self.file.faulty_masks(kind, self.categories, trained_only=True) for kind in kinds)
@@ -357,21 +358,21 @@ class CocoFormat(DataFormat):
 
 
 class LvisFormat(CocoFormat):
-    """Boxes and masks of LVIS, whose images may be named by URL and whose annotations need no `iscrowd`."""
+    """Boxes and masks of LVIS. Images may be named by URL, and annotations need no `iscrowd`."""
 
     dataset_types: ClassVar = {'LVISDataset': ('load_data_list', 'parse_data_info')}
     takes_urls = True
     metric_reads_iscrowd = False
 
 
-# Transforms of mmdet that by default drop an image without objects, with the setting that keeps it. Despite its name,
-# keep_empty=True of FilterAnnotations drops such images.
 _NO_CLASS = (128, 128, 128)  # color of categories that the config leaves out
+# Transforms of mmdet that drop an image without objects by default, with the setting that keeps it. Despite its name,
+# keep_empty=True of FilterAnnotations drops such images.
 _DROPPERS = {'FilterAnnotations': ('keep_empty', False), 'RandomCrop': ('allow_negative_crop', True)}
 
 
 def _drops_empty_images(step: dict) -> str:
-    """Returns the name of a transform and the setting that keeps images without objects; '' if it keeps them."""
+    """Returns the name of a transform that drops images without objects, with the setting that keeps them, or ''."""
     name = str(step.get('type')).split('.')[-1]
     setting, keeps = _DROPPERS.get(name, ('', True))
     return f'{name} (without {setting}={keeps})' if setting and step.get(setting, not keeps) != keeps else ''

@@ -1,4 +1,4 @@
-"""Headers of all image files of a data set, and pixels of a sample of them."""
+"""Reads the headers of all image files of a data set, and the pixels of a sample."""
 import hashlib
 import io
 import os
@@ -14,21 +14,22 @@ from mae_backbone.data.files import open_regular, read_file
 from mae_backbone.formats.image_headers import read_size
 from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
-# Names of the measurements in the cache, and of what the progress shows. The number changes with the meaning.
+# Names of the measurements, in the cache and in the progress line. The number is a version: raise it if the meaning of
+# the values changes.
 HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 1', 'pixels 1', 'thumbnails 1', 'contents 1'
-_PREFIX = 2 ** 16      # bytes of a file that are read to tell it from others
+_PREFIX = 2 ** 16      # bytes at the start of a file that its digest is computed from
 _READ_SIZE = 2 ** 20
 THUMBNAIL = 16         # side of the gray thumbnails that are compared
-_PATCH = 8             # side of the patches that are called flat or not, in pixels of the file
+_PATCH = 8             # side of the patches that are tested for flatness, in pixels of the file
 _FLAT = 0.02           # deviation of a flat patch, as a fraction of the range of the values; ours
-_MAX_MEASURED = 2048   # rows and columns of an image whose pixels are measured: its center
+_MAX_MEASURED = 2048   # largest side of the crop at the center that is measured, in pixels
 _MODES = {'1': (1, 1), 'L': (1, 8), 'P': (3, 8), 'LA': (2, 8), 'PA': (3, 8), 'RGB': (3, 8), 'RGBA': (4, 8),
           'CMYK': (4, 8), 'YCbCr': (3, 8), 'LAB': (3, 8), 'HSV': (3, 8), 'I;16': (1, 16), 'I;16B': (1, 16),
           'I;16L': (1, 16), 'I': (1, 16), 'F': (1, 32)}
 
 
 class ImageHeader(NamedTuple):
-    """What the header of an image file says, and a digest of its first bytes."""
+    """Content of the header of an image file, and a digest of its first bytes."""
 
     path: str
     width: int     # in pixels, as the image is read
@@ -37,7 +38,7 @@ class ImageHeader(NamedTuple):
     bits: int      # of a channel
     bytes: int     # size of the file
     digest: str    # of the first 64 kB
-    error: str     # why the file cannot be read; '' if it can
+    error: str     # reason why the file cannot be read, or ''
 
 
 class PixelSample(NamedTuple):
@@ -50,12 +51,12 @@ class PixelSample(NamedTuple):
     high: float             # 99.5th percentile
     flat: float             # fraction of patches of 8 x 8 pixels whose deviation is below 2 % of the range
     gray: bool              # whether all channels are equal
-    border: float           # fraction of rows and columns at the edges that have a single value
+    border: float           # fraction of the area in rows and columns at the edges with a single value
 
 
 def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
                  ) -> list[ImageHeader]:
-    """Reads the headers of image files; the `error` of those that cannot be read says why."""
+    """Reads the headers of image files. If a file cannot be read, its `error` is the reason."""
     rows = cache.measure(HEADERS, files, _header, workers=workers, progress=progress)
     return [ImageHeader(stamp.path, row[0], row[1], row[2], row[3], stamp.size, row[4], row[5])
             for stamp, row in zip(files, rows, strict=True)]
@@ -70,7 +71,7 @@ def read_pixels(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, p
 
 
 def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> np.ndarray:
-    """Reads gray thumbnails (N, 16, 16) uint8 of image files; those of files that cannot be decoded are 0."""
+    """Reads gray thumbnails (N, 16, 16) uint8 of image files. They are 0 if a file cannot be decoded."""
     rows = cache.measure(THUMBNAILS, files, _thumbnail, workers=workers, progress=progress)
     blank = bytes(THUMBNAIL ** 2)
     content = b''.join(bytes.fromhex(row[0]) if row else blank for row in rows)
@@ -78,12 +79,12 @@ def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: in
 
 
 def read_digests(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> list[str]:
-    """Digests of the whole content of files; '' for files that cannot be read."""
+    """Computes digests of the whole content of files. They are '' if a file cannot be read."""
     return [row[0] for row in cache.measure(CONTENTS, files, _digest, workers=workers, progress=progress)]
 
 
 def load_pixels(path: str) -> np.ndarray:
-    """Reads all channels of an image without scaling: (H, W, C), RGB if it has three.
+    """Reads all channels of an image (H, W, C) without scaling. Three channels are RGB.
 
     Raises:
         BadImageError, OSError: the file cannot be decoded.
@@ -113,7 +114,7 @@ def _header(path: str) -> list:
 
 
 def _stored(path: str) -> tuple[int, int, int, int]:
-    """Width, height, channels and bits of an image."""
+    """Returns width, height, channels and bits of an image."""
     if path.lower().endswith('.npy'):
         array = np.load(path, mmap_mode='r', allow_pickle=False)
         height, width, channels = (*array.shape, 1)[:3] if array.ndim in (2, 3) else (0, 0, 0)
@@ -129,7 +130,7 @@ def _stored(path: str) -> tuple[int, int, int, int]:
         with open_regular(path) as file, Image.open(file) as image:
             channels, bits = _MODES.get(image.mode, (3, 8))
             if image.format == 'PNG' and image.mode in ('RGB', 'RGBA'):
-                # PIL gives 8 bits of a PNG with 16, whose bit depth is the byte after width and height in the header.
+                # PIL reads 16 bits of a PNG as 8. The bit depth is the byte after width and height in the header.
                 file.seek(24)
                 bits = max(bits, int.from_bytes(file.read(1), 'big'))
     except OSError:  # a format that only OpenCV reads
@@ -138,7 +139,7 @@ def _stored(path: str) -> tuple[int, int, int, int]:
 
 
 def _tiff_shape(path: str) -> tuple[int, int, int, int] | None:
-    """Width, height, channels and bits of a TIFF with more channels than PIL reads; None for others."""
+    """Returns width, height, channels and bits of a TIFF with more channels than PIL reads, or None."""
     try:
         import tifffile
     except ImportError:
@@ -163,7 +164,7 @@ def _load_array(path: str) -> np.ndarray:
 
 
 def _load_tiff(path: str) -> np.ndarray | None:
-    """Channels of a TIFF (H, W, C) if it has more than four; None for others."""
+    """Reads a TIFF with more than four channels (H, W, C). Returns None for other files."""
     if _tiff_shape(path) is None:
         return None
     import tifffile
@@ -191,7 +192,7 @@ def _pixels(path: str) -> list:
 
 
 def _flat_fraction(values: np.ndarray, high: float) -> float:
-    """Fraction of the patches of values (H, W, C) that are flat."""
+    """Returns the fraction of flat patches of values (H, W, C)."""
     height, width = (side // _PATCH * _PATCH for side in values.shape[:2])
     if not height or not width:
         return 0.0
@@ -202,7 +203,7 @@ def _flat_fraction(values: np.ndarray, high: float) -> float:
 
 
 def _border_fraction(values: np.ndarray) -> float:
-    """Fraction of the area that lies in rows and columns at the edges with a single value."""
+    """Returns the fraction of the area in rows and columns at the edges with a single value."""
     gray = values[..., 0]
     inside = [np.flatnonzero(gray.max(axis=axis) > gray.min(axis=axis)) for axis in (1, 0)]
     if not all(map(len, inside)):
@@ -240,5 +241,5 @@ def _digest(path: str) -> list:
 
 
 def stamps(paths: Sequence[str]) -> list[FileStamp]:
-    """The current state of files, by their absolute paths."""
+    """Returns the current size and time of files, with absolute paths."""
     return [FileStamp.of(os.path.abspath(path)) for path in paths]

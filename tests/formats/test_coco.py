@@ -200,7 +200,7 @@ def test_masks_are_accepted_skipped_or_refused_as_in_mmdet(tmp_path: Path, segme
     assert ('incomplete RLE, which are ignored: 1' in lines) == (fault == 'broken')
     assert ('some polygons of fewer than three points, which are dropped: 1' in lines) == (fault == 'partial')
     if fault:  # pycocotools fails at it, or reads it in another way than mmdet
-        assert 'the evaluation would fail' in refused(path, masks=True, split='val')
+        assert 'The evaluation would fail' in refused(path, masks=True, split='val')
 
 
 def test_masks_of_untrained_annotations_are_not_required(tmp_path: Path) -> None:
