@@ -37,7 +37,7 @@ def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads:
     for another grid, and patches of another size, are resized. A report of all this is logged.
 
     Args:
-        model: changed in place, tensor by tensor; not at all if an error is raised.
+        model: changed in place, tensor by tensor. It stays as it is if an error is raised.
         path: of the file or folder.
         key: which weights to take if there are several: a top-level key of the file, 'student' or 'teacher'. None: the
             averaged ones if there are such.

@@ -23,7 +23,7 @@ def load_mae(model: MAE, path: str | Path, *, key: str | None = None, heads: int
     Positions are interpolated to the image size of the model, and channels are adapted (`channels`).
 
     Args:
-        model: changed in place; not at all if an error is raised.
+        model: changed in place. It stays as it is if an error is raised.
         path, key, heads: as in `load_encoder`.
 
     Returns:

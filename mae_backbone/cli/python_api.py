@@ -89,7 +89,7 @@ def pretrain(images: str | Path, *, config: str | Path | None = None, work_dir: 
         images: folder of images, or what the config reads.
         config: name or path of a config; by default the small recipe `mae_vit-micro_nuclei`. It is Python code.
         work_dir: folder for logs, checkpoints and figures; by default work_dirs/CONFIG.
-        pretrained: weights to go on from, of any layout that is read.
+        pretrained: weights to start from, in any layout that `load_encoder` reads.
         resume: True to continue from the latest checkpoint in the work directory; or the path of a checkpoint.
         epochs, iters: length of the training, in the unit of the config.
         batch_size: images per step; the learning rate follows if the config has auto_scale_lr.

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _save_examples(dataset: 'Dataset', names: list[str], folder: str) -> str:
-    """Saves the first image of a set with each corruption at all strengths; returns the path of the picture."""
+    """Saves a picture of the first image of a set with each corruption at all strengths. Returns its path."""
     from pathlib import Path
 
     from mae_backbone.utils.image_grid import save_picture, side_by_side
@@ -111,7 +111,7 @@ def _save_examples(dataset: 'Dataset', names: list[str], folder: str) -> str:
 
 
 def _examples(dataset: 'Dataset', names: list[str]) -> 'list[list[np.ndarray]]':
-    """The first image of a set at all strengths: for each corruption a row of images (192, W, 3), after its name."""
+    """Draws the first image of a set at all strengths: for each corruption its name and a row of images (192, W, 3)."""
     import numpy as np
 
     from mae_backbone.evaluation.corruptions import CorruptedImages

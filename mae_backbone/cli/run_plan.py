@@ -58,7 +58,7 @@ _BATCH = re.compile(r'effective batch \d+ = (?P<planned>\d+) per process x (?P<p
 def _batch_size(runner: Runner) -> int:
     """Images of a step in this process."""
     loader = runner.train_dataloader
-    return loader.batch_size or loader.batch_sampler.batch_size  # pretraining has a batch sampler of its own
+    return loader.batch_size or loader.batch_sampler.batch_size  # pretraining has its own batch sampler
 
 
 def length_and_memory(runner: Runner) -> list[str]:

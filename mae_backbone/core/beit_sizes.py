@@ -60,7 +60,7 @@ def beit_tokens(vit: beit.Beit, images: Tensor, indices: Sequence[int], *, norm:
 
 
 def _run(block: nn.Module, tokens: Tensor, grid: tuple[int, int], shared: Tensor | None) -> Tensor:
-    # Set here and not once for the model: a recomputation in the backward pass must use the grid of its own images.
+    # Set here and not once for the model: a recomputation in the backward pass must use the grid of the same images.
     block.attn.grid = grid  # type: ignore[union-attr]
     return block(tokens, shared_rel_pos_bias=shared)
 

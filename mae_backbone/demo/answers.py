@@ -95,7 +95,7 @@ class DetectionAnswer(Answer):
         counts = np.bincount(result.labels, minlength=len(result.classes))
         rows = [Row(result.classes[i], f'{counts[i]:,}', counts[i] / counts.max(), result.colors[i])
                 for i in np.argsort(-counts, kind='stable') if counts[i]]
-        if len(result.classes) == 1:  # each object has a color of its own
+        if len(result.classes) == 1:  # each object has another color
             rows = [row._replace(color=None) for row in rows]
         hidden = len(self.result) - len(result)
         summary = f'{len(result):,} object{"s" * (len(result) != 1)}'

@@ -43,8 +43,9 @@ def serve(model: Model, *, bank: FeatureBank | None = None, port: int | None = N
     """Serves the page of a model, yields its address, and stops at the end of the block.
 
     The page listens on the loopback address. There is no public link and there are no statistics of its use, and the
-    browser is told to load nothing from other hosts. Uploads are deleted once they are read. Figures and files to
-    download lie in a temporary folder that only the user can read. They are deleted after an hour, and at the end.
+    response headers forbid the browser to load anything from other hosts. Uploads are deleted once they are read.
+    Figures and files to download are in a temporary folder that only the user can read. They are deleted after an hour,
+    and at the end.
 
     Args:
         model: from `mae_backbone.load`.

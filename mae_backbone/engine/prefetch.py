@@ -9,7 +9,7 @@ Stage = Callable[[Any], Callable[[], Any]]  # starts the copy of a batch; what i
 
 
 def prefetch(batches: Iterable, device: torch.device) -> Iterable:
-    """The same batches; for a GPU, the images of each are copied there one batch ahead, on a stream of their own.
+    """Yields the same batches. The images of the next batch are copied to the GPU meanwhile, on a separate stream.
 
     Only 'inputs' are copied, almost all of the bytes. Other entries stay on the CPU, where hooks read them without
     waiting for the GPU. Nothing that a checkpoint stores depends on how far the loader is ahead: a resumed run finds
@@ -48,7 +48,7 @@ def one_ahead(batches: Iterable, stage: Stage) -> Generator[Any, None, None]:
 
 
 class CopyToGPU:
-    """Starts copies of the images of batches, without waiting, on a stream of their own."""
+    """Copies the images of batches to the GPU on a separate stream, without waiting."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.stream = device, torch.cuda.Stream(device)

@@ -13,7 +13,7 @@ _AMP_OPTIONS = _WRAPPER_OPTIONS | {'dtype', 'loss_scale'}
 
 
 def guarded(optim_wrapper: Any) -> Any:
-    """The config of an OptimWrapper or AmpOptimWrapper -> the config of a GuardedOptimWrapper; others are returned."""
+    """Converts the config of an OptimWrapper or AmpOptimWrapper to a GuardedOptimWrapper. Other configs stay."""
     if not isinstance(optim_wrapper, dict):
         return optim_wrapper
     kind, keys = optim_wrapper.get('type', 'OptimWrapper'), set(optim_wrapper)
@@ -27,7 +27,7 @@ def guarded(optim_wrapper: Any) -> Any:
 
 
 def our_hooks(hooks: dict | None, optim_wrapper: Any, *, freeze_encoder_iters: int = 0) -> dict:
-    """The config of the default hooks -> the hooks that a run gets, with our hooks for checkpoints and log lines.
+    """Converts the config of the default hooks to the hooks of a run, with our hooks for checkpoints and log lines.
 
     Args:
         hooks: `default_hooks` of the config; None switches a hook off.
@@ -56,7 +56,7 @@ def our_hooks(hooks: dict | None, optim_wrapper: Any, *, freeze_encoder_iters: i
 
 
 def our_loop(loop: Any) -> Any:
-    """The config of a training loop of MMEngine -> the config of ours, which resumes bit for bit."""
+    """Converts the config of a training loop of MMEngine to our loop, which resumes bit for bit."""
     if not isinstance(loop, dict):
         return loop
     loop = dict(loop)
@@ -67,14 +67,14 @@ def our_loop(loop: Any) -> Any:
 
 
 def our_log_processor(log_processor: Any) -> Any:
-    """The config of a LogProcessor -> the config of ours, which names skipped steps only if there are any."""
+    """Converts the config of a LogProcessor to ours, which names skipped steps only if there are any."""
     if isinstance(log_processor, dict) and log_processor.get('type', 'LogProcessor') == 'LogProcessor':
         return {**log_processor, 'type': 'mae_backbone.TrainLogProcessor'}
     return log_processor
 
 
 def our_evaluator(evaluator: Any) -> Any:
-    """The config of an evaluator, with our `CocoMetric` and `IoUMetric` instead of those of mmdet and mmseg."""
+    """Converts the config of an evaluator: our `CocoMetric` and `IoUMetric` replace those of mmdet and mmseg."""
     if not isinstance(evaluator, (dict, list)):
         return evaluator
     return [_our_metric(metric) for metric in (evaluator if isinstance(evaluator, list) else [evaluator])]

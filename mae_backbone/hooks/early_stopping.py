@@ -30,7 +30,7 @@ class EarlyStopHook(EarlyStoppingHook):
         super().__init__(monitor, rule, min_delta, False, check_finite, patience, stopping_threshold)
 
     def before_train(self, runner: Runner) -> None:
-        """Restores the counter of a resumed run; a run that had stopped does not go on."""
+        """Restores the counter of a resumed run. A run that had stopped does not continue."""
         state = runner.message_hub.runtime_info.get(_STATE)
         if runner.iter and isinstance(state, dict) and state.get('monitor') == self.monitor:
             self.best_score, self.wait_count = float(state['best']), int(state['waited'])

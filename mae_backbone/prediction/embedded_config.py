@@ -136,7 +136,7 @@ class _Checker:
         self.path, self.scope = path, scope
 
     def import_parts(self, cfg: dict) -> None:
-        """Imports our parts on mmdet and mmseg if the config says so or its default scope is theirs."""
+        """Imports `detection` or `segmentation` if the config does, or if its default scope is mmdet or mmseg."""
         imports = cfg.get('custom_imports')
         names = imports.get('imports') if isinstance(imports, dict) else None
         names = names if isinstance(names, (list, tuple)) else [names]

@@ -10,7 +10,7 @@ def timm_architecture(options: dict[str, Any]) -> dict[str, Any]:
     """Returns an `EncoderArchitecture` as a dict, with what is special to a model of timm under 'timm'.
 
     'timm' has the arguments of `TimmViT` under 'options'. Under 'pooling' it has the pooling of features that the model
-    has in timm: 'class' for a class token or a pooling of its own, and 'mean' for the mean of the patches.
+    has in timm: 'class' for a class token or the pooling of the model, and 'mean' for the mean of the patches.
 
     Args:
         options: arguments of `TimmViT`, with its name.

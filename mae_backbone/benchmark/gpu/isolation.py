@@ -1,4 +1,4 @@
-"""Runs checks in a process of their own, which is replaced after a crash or when time is over."""
+"""Runs checks in a separate process, which is replaced after a crash or a timeout."""
 import os
 import time
 import warnings

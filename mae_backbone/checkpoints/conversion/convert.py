@@ -95,7 +95,7 @@ def convert(source: str | Path, path: str | Path, target: str, *, verify: bool =
     check_space(path, result.size)
     try:
         verification = _write(writer, model, result, path, verify=verify)
-    except (OSError, RuntimeError) as error:  # torch and safetensors raise errors of their own for a full disk
+    except (OSError, RuntimeError) as error:  # torch and safetensors raise other errors for a full disk
         full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or 'No space left' in str(error):
             raise disk_full(path, result.size) from error

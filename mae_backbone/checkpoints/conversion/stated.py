@@ -106,7 +106,7 @@ def training_in(content: object, config: Mapping[str, Any], metadata: Mapping[st
     Args:
         content: of the checkpoint.
         config: that it carries.
-        metadata: of an earlier conversion, which has these facts of its own source.
+        metadata: of an earlier conversion, with the facts that its source stated.
     """
     earlier = metadata.get('training')
     if isinstance(earlier, dict):

@@ -65,7 +65,7 @@ class SafetensorsTarget(Target):
 
 
 def write_folder(result: Result, folder: Path, layout: str) -> None:
-    """Writes `model.safetensors`, `config.json` with the metadata under a key of its own, and the further files."""
+    """Writes `model.safetensors`, `config.json` with the metadata under a separate key, and the other files."""
     save_tensors(result, folder / 'model.safetensors', layout)
     for name, text in result.files.items():
         write_text(folder / name, text)

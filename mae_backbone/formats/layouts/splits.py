@@ -117,7 +117,7 @@ def _classes(image: LabeledImage) -> frozenset[str]:
 
 
 def _groups(images: list[LabeledImage], pattern: str) -> list[str]:
-    """Group of each image: of the pattern, of the source, or of its own."""
+    """Returns the group of each image: by the pattern, by the source, or one group per image."""
     names = [image.file_name for image in images]
     matches = match_all(pattern, names) if pattern else [''] * len(names)
     if pattern and not any(matches):

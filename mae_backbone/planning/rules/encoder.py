@@ -48,7 +48,7 @@ class Encoder:
 
     @property
     def config_arch(self) -> Any:
-        """The architecture as a config with the base of the tier has it: bases of GPUs name theirs."""
+        """Returns the architecture as a config writes it: by name, if the base config of the tier names one."""
         return dict(_delete_=True, **self.arch) if isinstance(self.arch, dict) and self.tier != 'cpu' else self.arch
 
     @property
