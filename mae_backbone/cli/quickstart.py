@@ -8,6 +8,8 @@ example:
 import argparse
 from pathlib import Path
 
+from mae_backbone.cli.options import positive_float
+
 RESUME_HINT = 'the same command continues'
 
 
@@ -15,6 +17,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('--images', type=Path, metavar='DIR',
                         help='pretrain on the images of this folder instead of the generated ones')
+    parser.add_argument('--length', type=positive_float, default=1.0, metavar='FACTOR',
+                        help='multiply the iterations of all trainings; 0.05 checks an installation in a few minutes, '
+                             'with values that mean nothing')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart'), metavar='DIR',
                         help='output folder (default: %(default)s)')
 
@@ -31,5 +36,5 @@ def run(args: argparse.Namespace) -> None:
         log_rank0(f'{len(list_images(args.images)):,} images in {args.images}')
     make_folder(str(args.work_dir), '--work-dir')
     log_rank0(f'quickstart: {available_cpus()} CPUs, results go to {args.work_dir}')
-    page = quickstart(args.work_dir, images=args.images)
+    page = quickstart(args.work_dir, images=args.images, length=args.length)
     log_rank0(f'\nopen {page}\nnext: mae-backbone pretrain quickstart_mae --data-root YOUR/IMAGES')

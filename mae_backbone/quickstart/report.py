@@ -23,12 +23,13 @@ _BY_CHANCE = ('One short training each does not decide this: `mae-backbone trans
               'states an interval.')
 
 
-def write_report(work_dir: Path, *, pretrained_on: Path) -> Path:
+def write_report(work_dir: Path, *, pretrained_on: Path, length: float = 1.0) -> Path:
     """Writes report.md, index.html, results.json and their figures into `work_dir`, and returns index.html.
 
     Args:
         work_dir: folder of the finished steps.
         pretrained_on: folder of the images of the pretraining.
+        length: factor of the iterations of all trainings.
     """
     rows = frozen_results(work_dir / TRANSFER) + results(work_dir)
     write_text(work_dir / 'results.json', json.dumps(rows, indent=1))
@@ -46,6 +47,8 @@ def write_report(work_dir: Path, *, pretrained_on: Path) -> Path:
              'the weights of the MAE and once from random weights. All values are percent. Trainings ran once; values '
              'of frozen features are means over seeds.')
     lead, *explanations = verdict(rows)
+    if length != 1:
+        lead = f'All trainings have {length:g} of their iterations (--length), for which this was not tuned. {lead}'
     write_text(work_dir / 'report.md', _markdown(title, [lead, intro], rows, explanations, figures))
     write_text(work_dir / 'index.html', _page(title, [lead, intro], rows, explanations, figures))
     return work_dir / 'index.html'

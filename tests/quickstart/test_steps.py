@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from helpers.in_process import InProcessExecutor, forget_runs
+from mmengine.config import Config
 
 from mae_backbone.cli.main import main
 from mae_backbone.quickstart import steps
 from mae_backbone.quickstart.steps import Step, StepError, quickstart, run_steps
 from mae_backbone.quickstart.tasks import TASKS
 from mae_backbone.transfer import run
+from mae_backbone.utils.config_files import configs_root
 from mae_backbone.utils.run_logs import DONE, curve
 
 
@@ -71,10 +73,29 @@ def test_if_one_step_of_a_pair_fails_the_other_is_stopped(tmp_path):
 
 
 def test_results_for_other_images_are_refused(tmp_path):
-    steps._check_source(tmp_path, None)
-    steps._check_source(tmp_path, None)
+    steps._check_source(tmp_path, None, 1.0)
+    steps._check_source(tmp_path, None, 1.0)
     with pytest.raises(ValueError, match='choose another --work-dir'):
-        steps._check_source(tmp_path, tmp_path / 'mine')
+        steps._check_source(tmp_path, tmp_path / 'mine', 1.0)
+    with pytest.raises(ValueError, match='choose another --work-dir'):
+        steps._check_source(tmp_path, None, 0.05)
+
+
+def test_a_shorter_quickstart_multiplies_the_iterations_of_every_training():
+    assert steps._iterations('mae', 1.0) == []
+    for name in ('mae', *(task.name for task in TASKS)):
+        config = Config.fromfile(configs_root() / 'demo' / f'quickstart_{name}.py')
+        assert steps._iterations(name, 0.05) == ['--iters', str(round(config.train_cfg.max_iters / 20))]
+        assert steps._iterations(name, 1e-9) == ['--iters', '1']
+
+
+def test_the_first_picture_is_named_while_its_step_runs(tmp_path, capsys):
+    code = (f'import pathlib, time; folder = pathlib.Path(r"{tmp_path}", "a", "pictures"); folder.mkdir(); '
+            '(folder / "iter_1.png").touch(); time.sleep(0.7); (folder / "iter_2.png").touch(); time.sleep(0.7)')
+    run_steps([step(tmp_path / 'a', code)._replace(picture='pictures/*.png')])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if 'picture' in line] == [
+        f'   first picture: {tmp_path / "a" / "pictures" / "iter_1.png"}']
 
 
 @pytest.mark.slow
