@@ -64,21 +64,28 @@ def for_detection(model: nn.Module, shape: Shape) -> dict:
     from mmdet.structures.bbox import HorizontalBoxes
     from mmdet.structures.mask import BitmapMasks
     from mmengine.structures import InstanceData
-    (H, W), samples = shape.size, []
+    samples = []
     for _ in range(shape.images):
-        sides = torch.tensor([W, H])
-        sizes = (sides * (0.05 + 0.45 * torch.rand(OBJECTS, 2))).long().clamp(min=1)
-        corners = ((sides - sizes) * torch.rand(OBJECTS, 2)).long()
-        masks = torch.zeros(OBJECTS, H, W, dtype=torch.uint8)
-        for mask, (x, y), (w, h) in zip(masks, corners.tolist(), sizes.tolist(), strict=True):
-            mask[y:y + h, x:x + w] = 1
+        boxes, labels, masks = draw_objects(shape)
         sample = DetDataSample(metainfo=_metainfo(shape))
         sample.gt_instances = InstanceData(
-            bboxes=HorizontalBoxes(torch.cat([corners, corners + sizes], dim=1).float()),
-            labels=torch.randint(shape.num_classes, (OBJECTS,)), masks=BitmapMasks(masks.numpy(), H, W))
+            bboxes=HorizontalBoxes(boxes), labels=labels,
+            masks=BitmapMasks(masks.to(torch.uint8).numpy(), *shape.size))
         sample.ignored_instances = sample.gt_instances[:0]
         samples.append(sample)
     return dict(inputs=_images(shape), data_samples=samples)
+
+
+def draw_objects(shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws the objects of an image: boxes (N, 4) x1 y1 x2 y2, labels (N,), and bool masks (N, H, W) of the boxes."""
+    H, W = shape.size
+    sides = torch.tensor([W, H])
+    sizes = (sides * (0.05 + 0.45 * torch.rand(OBJECTS, 2))).long().clamp(min=1)
+    corners = ((sides - sizes) * torch.rand(OBJECTS, 2)).long()
+    masks = torch.zeros(OBJECTS, H, W, dtype=torch.bool)
+    for mask, (x, y), (w, h) in zip(masks, corners.tolist(), sizes.tolist(), strict=True):
+        mask[y:y + h, x:x + w] = True
+    return torch.cat([corners, corners + sizes], dim=1).float(), torch.randint(shape.num_classes, (OBJECTS,)), masks
 
 
 # By the name of a model's class or of a base class, so that mmdet and mmseg need not be imported.

@@ -47,6 +47,23 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class Clock:
+    """Seconds of the parts of a step. Each part ends when the device has finished its queue."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.parts: dict[str, float] = {}
+        synchronize(device)
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Adds the time since the last call to the part `name`."""
+        synchronize(self.device)
+        now = time.perf_counter()
+        self.parts[name] = self.parts.get(name, 0.0) + now - self.last
+        self.last = now
+
+
 def free_memory(device: torch.device) -> int:
     """Free memory of the device, in bytes."""
     if device.type == 'cuda':

@@ -1,7 +1,6 @@
 """A step of MAE pretraining as in `mae-backbone pretrain`, against another implementation."""
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import mae_backbone
-from mae_backbone.benchmark.measurement import describe, matmul_peak, peak_memory, seconds, synchronize
+from mae_backbone.benchmark.measurement import Clock, describe, matmul_peak, peak_memory, seconds
 from mae_backbone.benchmark.peers.peer import StepPeer
 from mae_backbone.benchmark.peers.registry import find_peer
 from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, round_ratios, table
@@ -101,23 +100,6 @@ def loss_difference(args: argparse.Namespace, peer: StepPeer) -> float:
 def image_size(args: argparse.Namespace) -> tuple[int, int]:
     """(H, W) of --image-size."""
     return (args.image_size[0], args.image_size[-1])
-
-
-class Clock:
-    """Seconds of the parts of a step. Each part ends when the device has finished its queue."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.parts: dict[str, float] = {}
-        synchronize(device)
-        self.last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Adds the time since the last call to the part `name`."""
-        synchronize(self.device)
-        now = time.perf_counter()
-        self.parts[name] = self.parts.get(name, 0.0) + now - self.last
-        self.last = now
 
 
 Step = Callable[..., None]  # a training step; a Clock, if given, times its parts

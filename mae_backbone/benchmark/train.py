@@ -1,4 +1,4 @@
-"""Training steps of any two configs, from this package, mmdet or mmseg, on the same random batch."""
+"""Training steps of any two configs, from this package, mmdet or mmseg, or of a peer's code, on random batches."""
 import argparse
 import importlib
 import importlib.util
@@ -15,15 +15,16 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
 from mae_backbone.benchmark.batches import Shape, synthetic_batch
-from mae_backbone.benchmark.measurement import Worker, describe
-from mae_backbone.benchmark.peers.peer import MissingPeerError
+from mae_backbone.benchmark.measurement import Clock, Worker, describe
+from mae_backbone.benchmark.peers.peer import MissingPeerError, StepResult, TrainPeer
+from mae_backbone.benchmark.peers.registry import PEERS as CODE
+from mae_backbone.benchmark.peers.registry import find_peer
 from mae_backbone.benchmark.report import Report, Side, measure_in_turns, median_parts, round_ratios, table
-from mae_backbone.benchmark.step import Clock
 from mae_backbone.utils.config_files import find_config
 
 # Name for `--against` -> config of the peer.
 PEERS = {'mmseg': 'mmseg::mae/mae-base_upernet_8xb2-amp-160k_ade20k-512x512.py'}
-StepResult = tuple[dict[str, float], dict[str, float]]  # seconds of the parts of a step, other numbers
+TRAIN_PEERS = CODE['train']  # other code
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
@@ -37,13 +38,21 @@ def measure(args: argparse.Namespace) -> Report:
 
     Raises:
         FileNotFoundError: a config does not exist.
+        MissingPeerError: the code of a peer is missing.
         ValueError: the kind of a model, or the size of its images or batches, is not known.
     """
-    paths, device = [find(args.config), find(args.against)], torch.device(args.device)
+    is_peer, device = args.against in TRAIN_PEERS, torch.device(args.device)
+    paths = [find(name) for name in ((args.config,) if is_peer else (args.config, args.against))]
     configs = [Config.fromfile(path, import_custom_modules=False) for path in paths]
     shape = shape_of(args, configs)
+    if is_peer:
+        peer: TrainPeer = find_peer('train', args.against, args.peer_root)
+        work: tuple = peer.build, shape, device, autocast_dtype(configs[0])
+        imports: Callable[[], object] = peer.load
+    else:
+        work, imports = (build, paths[1], shape, device), partial(load, paths[1])
     with Worker(build, paths[0], shape, device, device=device, imports=partial(load, paths[0])) as ours, \
-            Worker(build, paths[1], shape, device, device=device, imports=partial(load, paths[1])) as baseline:
+            Worker(*work, device=device, imports=imports) as baseline:
         results: tuple[list[StepResult], list[StepResult]] = [], []
 
         def timed(i: int) -> float:
@@ -51,10 +60,22 @@ def measure(args: argparse.Namespace) -> Report:
             return sum(results[i][-1][0].values())
         times = measure_in_turns(partial(timed, 0), partial(timed, 1), rounds=args.rounds, warmup=args.warmup)
         memory = ours.memory(), baseline.memory()
-    sides = [Side(shape.images / statistics.median(times[i]), memory[i], settings(configs[i], shape, args.rounds),
+    used = [settings(config, shape, args.rounds) for config in configs]
+    if is_peer:
+        used.append(used[0] | peer.settings())
+    sides = [Side(shape.images / statistics.median(times[i]), memory[i], used[i],
                   median_parts([parts for parts, _ in results[i][args.warmup:]]), results[i][-1][1]) for i in (0, 1)]
+    named = is_peer or args.against in PEERS
     return Report('train', describe(device), sides[0], sides[1], round_ratios(*times),
-                  against=args.against if args.against in PEERS else Path(configs[1].filename).name)
+                  against=args.against if named else Path(configs[1].filename).name)
+
+
+def autocast_dtype(cfg: Config) -> torch.dtype | None:
+    """Type of autocast of a config; None if it trains in float32."""
+    wrapper = cfg.optim_wrapper
+    default = 'float16' if wrapper.get('type') == 'AmpOptimWrapper' else None
+    name = wrapper.get('dtype', default)
+    return None if name is None else getattr(torch, name)
 
 
 def find(name: str) -> str:

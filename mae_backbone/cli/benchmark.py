@@ -6,6 +6,7 @@ examples:
   mae-backbone benchmark step --against transformers          against ViTMAE of transformers
   mae-backbone benchmark backbone --against detectron2 --peer-root DIR   the ViTDet backbone, against detectron2
   mae-backbone benchmark train CONFIG --against CONFIG   a training step of one config, against another
+  mae-backbone benchmark train mask-rcnn_vitdet-b_100e_coco --against detectron2 --peer-root DIR
   mae-backbone benchmark loader --data-root DIR    decoding and cropping, against torchvision and PIL
   mae-backbone benchmark flops CONFIG --against CONFIG   the arithmetic of two pretraining recipes, without running them
   mae-backbone benchmark features                  frozen features to disk, against bare forward passes
@@ -85,9 +86,11 @@ def _add_backbone(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('config', metavar='CONFIG', help='name or path of a config')
-    parser.add_argument('--against', metavar='CONFIG|mmseg', required=True,
-                        help='the reference: a file; mmdet::PATH or mmseg::PATH for one that comes with them; or mmseg '
-                             'for its MAE with UPerNet on ADE20K, the peer of upernet_vit-b_160k_ade20k-512x512')
+    parser.add_argument('--against', metavar='CONFIG|mmseg|detectron2', required=True,
+                        help='the reference: a file; mmdet::PATH or mmseg::PATH for one that comes with them; mmseg '
+                             'for its MAE with UPerNet on ADE20K, the peer of upernet_vit-b_160k_ade20k-512x512; or '
+                             'detectron2 for its Mask R-CNN with ViTDet-B, the peer of mask-rcnn_vitdet-b_100e_coco')
+    parser.add_argument('--peer-root', metavar='DIR', help='checkout of detectron2; its code is run')
     group = parser.add_argument_group('step')
     group.add_argument('--batch', type=positive_int, metavar='N',
                        help='images per step (default: as in the first config)')
@@ -193,7 +196,7 @@ def _add_measurement(parser: argparse.ArgumentParser, *, rounds: int) -> None:
 _KINDS = {
     'step': ('a step of MAE pretraining', _add_step),
     'backbone': ('the forward and backward pass of the ViTDet backbone', _add_backbone),
-    'train': ('a training step of any two configs', _add_train),
+    'train': ('a training step of two configs, or of a config and another code', _add_train),
     'loader': ('loading: from image files or shards to batches', _add_loader),
     'flops': ('the FLOPs per image of two pretraining configs', _add_flops),
     'gpu': ('numbers, speed and memory of every path on a GPU; most checks need torch and timm only', _add_gpu),

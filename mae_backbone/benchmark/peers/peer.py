@@ -2,18 +2,23 @@
 import argparse
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mae_backbone.benchmark.batches import Shape
 from mae_backbone.data.sampler import Draw
 from mae_backbone.engine.provenance import commit
+
+# Seconds of each part of a training step, and other numbers, such as its loss.
+StepResult = tuple[dict[str, float], dict[str, float]]
 
 
 class MissingPeerError(ValueError):
@@ -118,6 +123,24 @@ class LoaderPeer(Peer):
     @abstractmethod
     def settings(self) -> dict[str, object]:
         """Decoder and form of the batch, for the table."""
+
+
+class TrainPeer(Peer):
+    """A model in training, with its own optimizer."""
+
+    @abstractmethod
+    def build(self, shape: Shape, device: torch.device, dtype: torch.dtype | None) -> Callable[[], StepResult]:
+        """Builds model, optimizer and batch from random numbers. Returns a step on that batch.
+
+        Args:
+            shape: of the batch.
+            device: to train on.
+            dtype: of autocast; None for float32.
+        """
+
+    @abstractmethod
+    def settings(self) -> dict[str, object]:
+        """Names of the parts, for the table."""
 
 
 @contextmanager

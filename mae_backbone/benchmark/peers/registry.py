@@ -10,6 +10,7 @@ PEERS: dict[str, dict[str, str]] = {
     'backbone': {'plain': 'plain:PlainViTDet', 'detectron2': 'detectron2_vit:Detectron2ViT'},
     'loader': {'plain': 'plain:PlainLoader', 'torchvision': 'torchvision_loader:TorchvisionLoader',
                'lightly': 'lightly_loader:LightlyLoader'},
+    'train': {'detectron2': 'detectron2_mask_rcnn:Detectron2MaskRCNN'},
 }
 
 

@@ -1,6 +1,7 @@
 """Peers compute what ours compute: the same loss, features and images from the same weights."""
 import importlib
 import json
+import math
 import os
 import sys
 from argparse import Namespace
@@ -9,15 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 from mae_backbone.benchmark import backbone, loader, step
+from mae_backbone.benchmark.batches import Shape
 from mae_backbone.benchmark.peers import peer as peers
+from mae_backbone.benchmark.peers.detectron2_code import Detectron2
+from mae_backbone.benchmark.peers.detectron2_mask_rcnn import Detectron2MaskRCNN
 from mae_backbone.benchmark.peers.peer import MissingPeerError, importing_from
 from mae_backbone.benchmark.peers.registry import PEERS, find_peer
 from mae_backbone.benchmark.synthetic_images import write_photographs
 from mae_backbone.cli.main import main
 from mae_backbone.data.sampler import Draw
 from mae_backbone.data.sources import open_source
+from mae_backbone.utils.config_files import find_config
 
 CHECKOUTS = 'MAE_BACKBONE_PEERS'  # environment variable: a folder with the checkouts mae/ and detectron2/
 ROOT = Path(os.environ[CHECKOUTS]) if CHECKOUTS in os.environ else None
@@ -66,6 +73,31 @@ def test_backbone_of_a_peer_has_our_features(name: str):
     torch.testing.assert_close(features[1], features[0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow  # the smallest ViT of its config is ViT-B
+def test_mask_rcnn_of_detectron2_has_our_parameters_and_learns():
+    peer = installed('train', 'detectron2')
+    torch.manual_seed(0)
+    step = peer.build(Shape(1, (128, 128), 80), torch.device('cpu'), None)
+    results = [step() for _ in range(3)]
+    assert set(results[0][0]) == {'forward', 'backward', 'optimizer'}
+    assert all(math.isfinite(numbers['loss']) for _, numbers in results)
+    assert results[-1][1]['loss'] < results[0][1]['loss']
+    cfg = Config.fromfile(find_config('mask-rcnn_vitdet-b_100e_coco'))
+    init_default_scope('mmdet')
+    cfg.model.backbone.image_size = 128
+    ours = sum(p.numel() for p in MODELS.build(cfg.model).parameters())
+    assert abs(results[0][1]['parameters'] / ours - 1) < 0.01
+
+
+def test_the_mask_rcnn_of_detectron2_needs_a_checkout_and_square_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Detectron2, 'load', lambda peer: None)
+    for root in (None, tmp_path):
+        with pytest.raises(MissingPeerError, match='needs --peer-root with a checkout of detectron2'):
+            find_peer('train', 'detectron2', root)
+    with pytest.raises(ValueError, match='--image-size 32 64: detectron2 pads to squares'):
+        Detectron2MaskRCNN(tmp_path).build(Shape(1, (32, 64), 80), torch.device('cpu'), None)
+
+
 @pytest.mark.parametrize('name', PEERS['loader'])
 def test_loader_of_a_peer_loads_batches_of_the_same_images(name: str, tmp_path: Path):
     peer = installed('loader', name)
@@ -104,6 +136,8 @@ def test_other_files_are_refused(tmp_path: Path):
     (['loader', '--against', 'lightly'], 'python -m pip install lightly'),
     (['backbone', '--against', 'detectron2'], 'git clone https://github.com/facebookresearch/detectron2'),
     (['train', 'upernet_vit-b_160k_ade20k-512x512', '--against', 'mmseg'], 'pip install onedl-mmsegmentation'),
+    (['train', 'mask-rcnn_vitdet-b_100e_coco', '--against', 'detectron2'],
+     'git clone https://github.com/facebookresearch/detectron2'),
     (['loader', '--data-root', 'images', '--against', 'torchvision'], "ImageFolder takes images in class folders"),
     (['loader', '--data-root', 'a.txt', '--against', 'torchvision'], 'is no folder of images'),
 ])
