@@ -89,7 +89,8 @@ def test_mask_rcnn_of_detectron2_has_our_parameters_and_learns():
     assert abs(results[0][1]['parameters'] / ours - 1) < 0.01
 
 
-def test_the_mask_rcnn_of_detectron2_needs_a_checkout_and_square_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_mask_rcnn_of_detectron2_needs_a_checkout_and_square_images(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Detectron2, 'load', lambda peer: None)
     for root in (None, tmp_path):
         with pytest.raises(MissingPeerError, match='needs --peer-root with a checkout of detectron2'):
