@@ -38,7 +38,7 @@ Load = Callable[[str], Tensor]  # key of a storage -> its bytes, a tensor (n,) o
 
 
 class History(NamedTuple):
-    """The content of an MMEngine HistoryBuffer: n values, the steps that each stands for, and the largest n."""
+    """Content of an MMEngine HistoryBuffer: n values, the number of steps of each value, and the largest n."""
 
     values: np.ndarray  # (n,)
     counts: np.ndarray  # (n,)

@@ -23,7 +23,7 @@ _NAMES = (
     ('roi_heads.mask_head.deconv.{rest}', 'roi_head.mask_head.upsample.{rest}'),
     ('roi_heads.mask_head.predictor.{rest}', 'roi_head.mask_head.conv_logits.{rest}'),
 )
-# What a field of a template stands for; `stage` is the index of the box head in a cascade.
+# Pattern of the text that a field of a template matches. `stage` is the index of the box head in a cascade.
 _FIELDS = {'rest': r'(?P<rest>.+)', 'p': r'(?P<p>weight|bias)', 'layer': r'(?P<layer>\d+)',
            'number': r'(?P<number>\d+)', 'stage': r'(?P<stage>\d+\.)?'}
 # Buffers that are set by the config here: means and deviations of pixels, shapes of anchors.

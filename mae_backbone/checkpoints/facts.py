@@ -18,16 +18,16 @@ _HEADS_OF_MOCO = _HEADS | {'small': 12}
 _HEADS_OF_MMPRETRAIN = {'s': 8, 'small': 8, 'b': 12, 'base': 12, 'l': 16, 'large': 16, 'h': 16, 'huge': 16,
                         'deit-t': 3, 'deit-tiny': 3, 'deit-s': 6, 'deit-small': 6, 'deit-b': 12, 'deit-base': 12,
                         'mae_vit-b': 12, 'mae_vit-l': 16}
-# Mean and standard deviation of torchvision, and of timm's augreg weights and ViT of Hugging Face.
-# Key of the metadata of conversions: in `config.json`, in the header of safetensors, beside the weights of a `.pth`.
+# Key of the metadata of conversions in `config.json`, in the header of safetensors, and in a `.pth`.
 CONVERSION_KEY = 'mae_backbone_conversion'
+# Mean and standard deviation of torchvision, and of timm's augreg weights and ViT of Hugging Face.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What shapes do not show. None for what the file does not state.
+    """Properties that shapes do not show. None if the file does not state them.
 
     Attributes:
         heads, decoder_heads: number of heads of attention in the encoder, and in the decoder of a MAE.

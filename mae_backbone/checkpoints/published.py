@@ -90,7 +90,7 @@ def _public_meta(content: object, path: str | Path) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Plain values as JSON has them; anything else as text."""
+    """Converts a value to the types of JSON. Other types become text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

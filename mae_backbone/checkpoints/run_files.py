@@ -281,6 +281,6 @@ def load_model(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
     problem = mismatches(weights, expected)
     if problem:
         raise CheckpointError(f'{path} does not fit the model of this config.\n{problem}'
-                              'Pass the config that the checkpoint was trained with (it lies in its work directory).')
+                              'Pass the config that the checkpoint was trained with (it is in its work directory).')
     check_finite(weights, path)
     model.load_state_dict({name: scatter_shard(value, expected[name]) for name, value in weights.items()})

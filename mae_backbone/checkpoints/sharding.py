@@ -29,7 +29,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def scatter_shard(value: object, like: Tensor) -> object:
-    """The shard of a whole tensor that this process holds if `like` is sharded; anything else unchanged."""
+    """Returns the shard of a whole tensor that this process holds if `like` is sharded, otherwise the tensor."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
     # src_data_rank=None: every process has read the file, nothing is sent.

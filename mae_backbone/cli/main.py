@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def set_rank(launcher: str) -> None:
-    """Sets RANK, which torchrun sets, from what Slurm or MPI set: before the processes join, all others would be 0."""
+    """Sets RANK from the variables of Slurm or MPI. Otherwise all processes would be rank 0 until they join."""
     rank = os.environ.get({'slurm': 'SLURM_PROCID', 'mpi': 'OMPI_COMM_WORLD_RANK'}.get(launcher, ''))
     if rank is not None:
         os.environ['RANK'] = rank

@@ -111,7 +111,7 @@ def reader_config(words: list[str]) -> dict[str, object]:
 
 
 def _setting(text: str) -> tuple[str, object]:
-    """KEY=VALUE -> key and value; literals of Python are evaluated, anything else is a string."""
+    """Splits KEY=VALUE. Literals of Python are evaluated, other values are strings."""
     key, equals, value = text.partition('=')
     if not equals:
         raise ValueError(f'--reader {text}: expected KEY=VALUE, such as channels=4')

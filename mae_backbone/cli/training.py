@@ -211,7 +211,7 @@ def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:
 
 
 def num_processes(launcher: str) -> int:
-    """Number of processes of a run, from what its launcher sets in the environment."""
+    """Returns the number of processes of a run, from the environment variables of its launcher."""
     names = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
     return int(os.environ.get(names[launcher], 1)) if launcher in names else 1
 

@@ -19,7 +19,7 @@ from mae_backbone.planning.plan import StepCost
 
 MEMORY_FRACTION = 0.85  # of the free memory that a step may take; ultralytics takes 0.6, nnDetection keeps 1.7 GB
 _WARMUP, _STEPS = 2, 3
-_NUM_CANDIDATES = 4     # batches of which the one with most objects is taken, which needs the most memory
+_NUM_CANDIDATES = 4     # batches to draw; the one with most objects is used, because it needs the most memory
 
 
 def measure_step(config: Path, *, memory: int, most: int) -> StepCost:
@@ -131,7 +131,7 @@ class _Trial:
             return StepCost(batch, max(median(seconds), loading / max(1, psutil.cpu_count() or 1)),
                             torch.cuda.max_memory_allocated())
         grown = max(0, process.memory_info().rss - before)
-        # The workers load beside the steps, but on the same processors.
+        # The workers load during the steps, but on the same processors.
         return StepCost(batch, median(seconds) + loading, max(grown, _estimated_memory(runner, batch)))
 
     def _step(self, model: Any, wrapper: Any, data: Any) -> float:

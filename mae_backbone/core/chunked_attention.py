@@ -59,7 +59,7 @@ def chunked_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = Non
         Time: O(N^2 d) as any exact attention. The forward pass takes two matrix products of N x N x d per head; the
         backward pass takes five, one of them to compute the scores again.
 
-    Computes in float32 or better whatever the dtype of its inputs.
+    Computes in float32 or better for any dtype of its inputs.
 
     Args:
         q, k, v: queries, keys and values. In the bias of M queries, M takes the place of the first N.

@@ -328,7 +328,7 @@ def prefers_channels_last(maps: Tensor) -> bool:
 
 
 def find_arch(arch: str | dict) -> Arch:
-    """Returns the Arch of a name in `ARCHS` or of dict(width=, depth=, heads=); raises ValueError for anything else."""
+    """Returns the Arch of a name in `ARCHS` or of dict(width=, depth=, heads=); raises ValueError for other values."""
     if isinstance(arch, str) and arch in ARCHS:
         return ARCHS[arch]
     if isinstance(arch, dict) and set(arch) == set(Arch._fields):

@@ -18,7 +18,7 @@ class Group(NamedTuple):
 class Windows(NamedTuple):
     """Squares of size*size patches that cover a grid of (h, w) patches, padded at the edges.
 
-    The first boundary between windows lies after `shift` rows and columns, or after `size` if shift is 0.
+    The first boundary between windows is after `shift` rows and columns, or after `size` if shift is 0.
     """
 
     grid: tuple[int, int]

@@ -22,8 +22,8 @@ class ImageWalk:
     """Iterates over the images under a folder: paths relative to it, in the order of whole paths.
 
     Links to files and folders are followed. Each folder is entered once, so that cycles of links end. Hidden files and
-    folders (`._a.jpg`, `.ipynb_checkpoints`) are left out. Pipes, devices and sockets are never opened, whatever their
-    names are. A broken link with the name of an image is kept: reading it names the missing file.
+    folders (`._a.jpg`, `.ipynb_checkpoints`) are left out. Pipes, devices and sockets are never opened, even if
+    they have the name of an image. A broken link with the name of an image is kept: reading it names the missing file.
 
     Attributes:
         folders: entered folders, relative to the root, with their modification times (ns).
@@ -116,7 +116,7 @@ def read_file(path: str | Path) -> bytes:
     A named pipe would block, and a device may never end. Neither is opened.
 
     Raises:
-        OSError: it cannot be read, or is not a regular file. The message contains the path.
+        OSError: the file cannot be read, or is not a regular file. The message contains the path.
     """
     with open_regular(path) as file:
         return file.readall()
@@ -174,7 +174,7 @@ def packed(paths: Iterable[Path]) -> np.ndarray:
 
 
 def checked_size(image_size: int | Sequence[int]) -> tuple[int, int]:
-    """(height, width) of a side or a pair in pixels. Raises ValueError for anything else."""
+    """Converts a side or a pair in pixels to (height, width). Raises ValueError for other values."""
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f'image_size={image_size!r}, expected a number of pixels or a pair (height, width)')

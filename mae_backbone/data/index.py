@@ -175,7 +175,7 @@ def cache_folder() -> Path:
 def save(folder: Path, arrays: Mapping[str, np.ndarray], *, key: str) -> None:
     """Writes a table: one .npy file per array, then the header that names them.
 
-    The header is replaced last and atomically. Until then the folder holds the old table, whatever happens.
+    The header is replaced last and atomically. Until then the folder holds the old table, also after a kill.
     """
     folder.mkdir(parents=True, exist_ok=True)
     crc = _checksum(arrays)

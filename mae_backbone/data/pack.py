@@ -137,7 +137,7 @@ def _with_progress(items: Iterable[Item], images: Callable[[Item], int], total: 
 
 
 def _finished(out: Path, settings: dict) -> dict[int, dict]:
-    """Records of the finished shards in `out`. Raises ValueError if `out` contains anything else."""
+    """Records of the finished shards in `out`. Raises ValueError if `out` contains other files."""
     records, previous = out / RECORDS, None
     for file in (out / MANIFEST, records / _SETTINGS):
         if file.exists():

@@ -29,7 +29,7 @@ def read_upload(path: str | Path, *, max_bytes: int = int(MAX_MEGABYTES * MEGABY
 
     Raises:
         BadImageError: the file is too large, states too many pixels, or is no image. The message has its name only.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     name = printable(Path(path).name)
     try:

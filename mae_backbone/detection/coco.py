@@ -77,7 +77,7 @@ class COCOeval(COCOeval_faster):
         super().__init__(*args, print_function=lambda *_: None)  # mmdet logs the numbers
 
     def summarize(self) -> None:
-        """Computes `stats`. Like pycocotools, AP counts 100 detections per image, whatever the largest limit is."""
+        """Computes `stats`. Like pycocotools, AP counts 100 detections per image, regardless of the largest limit."""
         super().summarize()
         if self.params.useCats and self.params.iouType in ('bbox', 'segm'):
             at_100 = np.array(self.params.maxDets) == 100

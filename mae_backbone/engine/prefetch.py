@@ -70,7 +70,7 @@ class CopyToGPU:
 
 
 def map_tensors(inputs: Any, function: Callable[[Tensor], Any]) -> Any:
-    """Applies a function to a tensor, or to the tensors of a list; anything else is returned."""
+    """Applies a function to a tensor, or to the tensors of a list. Other objects are returned unchanged."""
     if isinstance(inputs, Tensor):
         return function(inputs)
     if isinstance(inputs, list | tuple):

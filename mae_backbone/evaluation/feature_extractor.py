@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 def token_spread(tokens: Tensor) -> Tensor:
     """tokens (B, L, D) of the patches -> (B,) in 0..1: 0 if all patches of an image are alike, near 1 if none are.
 
-    The root of the fraction of the tokens' energy that lies around their mean.
+    The square root of the fraction of the tokens' energy that is variance.
     """
     around = tokens - tokens.mean(dim=1, keepdim=True)
     return (around.square().sum(dim=(1, 2)) / tokens.square().sum(dim=(1, 2)).clamp(min=1e-12)).sqrt()
@@ -31,7 +31,7 @@ def extract_features(model: nn.Module, dataset: Dataset, indices: Sequence[int],
                      dtype: str = 'float32') -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
     """Yields pooled features of images, batch by batch, in the order of `indices`.
 
-    Torch's random numbers are not touched, apart from what the items of the data set draw in this process.
+    It draws none of torch's random numbers. The items of the data set may draw some in this process.
 
     Args:
         model: as in `forward_batch`, in evaluation mode; mode='tokens' gives (B, 1 + L, D) with the class token first.

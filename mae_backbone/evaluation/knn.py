@@ -133,8 +133,8 @@ class KNNLoop(BaseLoop):
 
     The model is called with mode='tensor' and must return features (B, D). Batches are dict(inputs, data_samples), the
     latter int labels. Each process extracts its fraction of the bank, then holds the whole bank in float16. The votes
-    are passed to the evaluator as dict(scores, label) per image. Metrics are named `knn/...` for one k, whatever their
-    prefix was, and `knn10/...`, `knn20/...` for several.
+    are passed to the evaluator as dict(scores, label) per image. Metrics are named `knn/...` for one k and
+    `knn10/...`, `knn20/...` for several, and lose the prefix that they had.
 
     Args:
         runner: of MMEngine.

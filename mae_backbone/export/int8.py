@@ -45,7 +45,7 @@ def quantize(path: Path, images: str | Path) -> str:
 
     Args:
         path: ONNX file of `mae-backbone export` in float32.
-        images: folder of calibration images, of which up to `MAX_IMAGES` are used, evenly spread.
+        images: folder of calibration images. Up to `MAX_IMAGES` of them are used, evenly spread.
 
     Returns:
         A sentence on the agreement of both files. The metadata have it, too.

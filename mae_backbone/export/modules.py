@@ -9,7 +9,7 @@ from mae_backbone.prediction.onnx.description import Description
 
 
 class Chain(nn.Module):
-    """Modules one after another, of which the last may return several tensors."""
+    """Applies modules one after another. The last one may return several tensors."""
 
     def __init__(self, *modules: nn.Module) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def read_size(value: int | str | Sequence[int] | None) -> tuple[int, int] | None
     """512, '512', '512,768' or (512, 768) -> (H, W) in pixels; None stays None.
 
     Raises:
-        ValueError: anything else.
+        ValueError: the text has another form.
     """
     if value is None:
         return None

@@ -36,7 +36,7 @@ class RegionFeatures(nn.Module):
 def _places(levels: Tensor, count: int) -> Tensor:
     """levels (N,), numbers below `count` -> (N,), the place of each one in a list that is sorted by level.
 
-    A stable sort and its inverse, as sums, so that the result has N numbers for torch.export whatever the levels are.
+    A stable sort and its inverse, as sums, so that the result has N numbers for torch.export, regardless of the levels.
     """
     of_level = (levels[:, None] == torch.arange(count, device=levels.device)).long()  # (N, count)
     total = of_level.sum(0)

@@ -29,7 +29,7 @@ class ClassNames(NamedTuple):
 class DataFormat:
     """A data set of a config whose files are in one format.
 
-    The base class itself stands for data sets whose format is not understood: it names no classes, checks nothing, and
+    The base class is used for data sets of an unknown format: it names no classes, checks nothing, and
     refuses to choose a subset or to list images. To add a format, subclass it, override what the format supports, and
     add the class to `registry.FORMATS`.
 

@@ -54,7 +54,7 @@ def count_votes(images: Sequence[tuple[str, int]],
             continue
         gradient = np.hypot(*(cv2.Sobel(gray, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))))
         for outline in outlines:
-            moved = upright(outline, orientation)  # where annotations of the stored image lie in the turned one
+            moved = upright(outline, orientation)  # position of annotations of the stored image in the turned image
             if outline.shape != gradient.shape or moved.shape != gradient.shape or not outline.any():
                 continue
             here, there = float(gradient[outline].mean()), float(gradient[moved].mean())

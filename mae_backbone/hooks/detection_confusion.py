@@ -114,10 +114,10 @@ class DetectionConfusionHook(Hook):
 
 def match_boxes(true_boxes: np.ndarray, true_labels: np.ndarray, boxes: np.ndarray, labels: np.ndarray,
                 scores: np.ndarray, *, ignored: np.ndarray, background: int, iou: float = 0.5) -> np.ndarray:
-    """Matches the predictions of an image to its objects, whatever their classes.
+    """Matches the predictions of an image to its objects, regardless of their classes.
 
     Predictions choose in the order of their scores. Each takes the object with the largest overlap of at least `iou`
-    that is still free. If it finds none, and at least `iou` of it lies in an ignored region (a crowd), it is left out.
+    that is still free. Without one it is left out if at least `iou` of its area is in an ignored region (a crowd).
 
     Args:
         true_boxes, true_labels: (M, 4) and (M,), x1, y1, x2, y2 in pixels.

@@ -73,7 +73,7 @@ def effective_rank(features: Tensor) -> float:
 # Spread below which the tokens of an image are practically equal. The quickstart, which gets past its plateau, has 0.22
 # at its lowest.
 _ALIKE = 0.1
-# Rank below which the features hardly differ between images. The rank of a few images is low whatever the features.
+# Rank below which the features hardly differ between images. The rank of a few images is always low.
 _COLLAPSED = 2.0
 # Iterations and images from which a run can be judged. In the warm-up, every MAE is on its first plateau; the small
 # configs warm up for 60 to 100 iterations.

@@ -1,4 +1,4 @@
-"""Log lines of a run, of which a short training has enough."""
+"""Writes the log lines of a run, at least 20 in a short training too."""
 from collections.abc import Sequence
 
 from mmengine.hooks import LoggerHook

@@ -40,7 +40,7 @@ class Distillation(nn.Module):
             the teacher gets the images resized, so that both see the same grid of patches.
         student_blocks, teacher_blocks: number of blocks after which, or of the block in which, both are compared,
             counted from 1; None for the default of the class.
-        weight: factor of the loss beside the loss of the pixels.
+        weight: factor of the loss, relative to the loss of the pixels.
         projector: 'linear' maps the student to the size of the teacher by a layer that is trained with it; 'identity'
             compares both as they are.
         mean, std: normalization of the pixels that the teacher expects, for each channel on the scale of the pixels.

@@ -83,7 +83,7 @@ def adapt_classes(cfg: Config, *, complete: bool = False) -> list[str]:
     """Reads other layouts of the data, and takes the class names from the data. Returns lines for the plan.
 
     Sets the classes of every data set of that format in `cfg`, and every `num_classes` of its model. Classes are named
-    by `categories` in COCO's format, of which a config may choose some; by `classes.txt` in the data root for label
+    by `categories` in COCO's format (a config may choose some of them); by `classes.txt` in the data root for label
     maps; by the folders of `mae_backbone.ClassFolder`. The training set takes precedence over the other splits. If no
     data are present, the config does not change.
 
@@ -115,7 +115,7 @@ def adapt_classes(cfg: Config, *, complete: bool = False) -> list[str]:
 
 
 def take_classes(cfg: Config, names: Sequence[str]) -> None:
-    """Sets the classes of a config to those of a checkpoint, whatever data the config is made for.
+    """Sets the classes of a config to the classes of a checkpoint, regardless of the data that the config names.
 
     Args:
         cfg: config, changed in place.

@@ -76,7 +76,7 @@ def _reorder(cfg: Config, data_format: DataFormat, of_data: list[str], names: li
     """Makes a data set give the labels of a checkpoint."""
     spec = data_format.spec
     if isinstance(data_format, CocoFormat):
-        # mmdet and pycocotools number the classes in the order of `categories`, whatever the order in the config.
+        # mmdet and pycocotools number the classes in the order of `categories`, not in the order of the config.
         before, ordered = spec.annotations, _with_ordered_categories(spec.annotations, names)
         for node in (spec.cfg, *dicts_in(cfg.get(f'{spec.split}_evaluator'))):
             if node.get('ann_file') and spec.path(node['ann_file']) == before:

@@ -63,7 +63,7 @@ def _summary(plan: Plan, fingerprint: Fingerprint, machine: Machine) -> str:
             + (f' in {len(fingerprint.classes)} classes' if len(fingerprint.classes) > 1 else '')
             + f'. Machine: {machine.name}, {machine.cpus} CPUs, {machine.memory / GIGABYTE:.1f} GB free, '
             f'{machine.gflops:,.0f} GFLOP/s, {machine.disk:,.0f} MB/s from disk. All trainings together take about '
-            f'{_time(minutes)} without validations; allowed: {hours_text(plan.hours)}. Every setting stands in the '
+            f'{_time(minutes)} without validations; allowed: {hours_text(plan.hours)}. Every setting is in the '
             'config, where you can change it.')
 
 

@@ -295,7 +295,7 @@ class _Checker:
         raise self.refuse(key, f'has the type {name!r:.100}, which is none of those that read and evaluate data')
 
     def check_paths(self, cfg: Config) -> None:
-        """Refuses absolute paths, which are left when they do not lie in the data root."""
+        """Refuses the absolute paths that remain: they are outside of the data root."""
         for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
             for node in dicts_in(cfg.get(key)):
                 for name, value in node.items():

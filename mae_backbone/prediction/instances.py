@@ -10,7 +10,7 @@ from pycocotools import mask as coco_rle
 
 
 class CroppedRLE(NamedTuple):
-    """Mask of an instance: run lengths of the region of the image that it covers, and where that region lies."""
+    """Mask of an instance: run lengths of a region of the image, and the position of that region."""
 
     top: int
     left: int
@@ -18,7 +18,7 @@ class CroppedRLE(NamedTuple):
 
     @classmethod
     def from_mask(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> 'CroppedRLE':
-        """Encodes a mask (H, W) bool, whose upper left pixel lies at (top, left) of the image."""
+        """Encodes a mask (H, W) bool. Its upper left pixel is at (top, left) of the image."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
             return cls(top, left, coco_rle.encode(np.zeros((1, 1), np.uint8, order='F')))

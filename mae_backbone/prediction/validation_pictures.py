@@ -1,4 +1,4 @@
-"""Pictures of validation images during a training: truth beside prediction."""
+"""Draws validation images during a training: labels next to predictions."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any

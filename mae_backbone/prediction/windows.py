@@ -35,5 +35,5 @@ def from_windows(windows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def grid_of(size: tuple[int, int], window: tuple[int, int]) -> tuple[int, int]:
-    """Number of windows below and beside each other that cover an image of `size`."""
+    """Returns the number of rows and columns of windows that cover an image of `size`."""
     return -(-size[0] // window[0]), -(-size[1] // window[1])

@@ -121,7 +121,7 @@ SHAPES = {'disc': ring(ONE, vertices=32), 'triangle': ring(ONE * 5 // 4, vertice
 
 
 def inside_polygon(x: np.ndarray, y: np.ndarray, *, size: int) -> np.ndarray:
-    """Returns the pixels (size, size) bool whose center lies in the polygon with corners `x`, `y` (V,), in 1/16 pixel.
+    """Returns the pixels (size, size) bool whose center is in the polygon with corners `x`, `y` (V,), in 1/16 pixel.
 
     cv2.fillPoly is not used because its pixels differ between OpenCV 4.10 and 4.11.
     """

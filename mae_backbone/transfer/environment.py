@@ -44,7 +44,7 @@ def hardware() -> dict[str, str]:
 def git_commit(folder: Path) -> str | None:
     """Returns the commit of a git checkout, with '+' if files differ from it; None if `folder` is not its root.
 
-    A folder inside a checkout of something else, such as the site-packages of a project's environment, has no commit.
+    A folder inside a checkout of another project, such as the site-packages of a project's environment, has no commit.
     """
     if not (folder / '.git').exists():
         return None

@@ -86,7 +86,7 @@ def plan(experiment: Experiment) -> list[Job]:
     Cells on the same frozen features form one job, so that the features are extracted once.
 
     Raises:
-        ValueError: data do not exist, or a folder holds results of something else.
+        ValueError: data do not exist, or a folder holds results of another experiment.
     """
     suite, tasks = experiment.suite, {task.name: task for task in experiment.suite.tasks}
     for name in suite.data:

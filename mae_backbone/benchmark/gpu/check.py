@@ -48,7 +48,7 @@ class End(NamedTuple):
 
 
 def perform(check: Check, settings: Settings) -> Iterator[Row | End]:
-    """Runs a check. Yields its rows and then, whatever happens, one `End`."""
+    """Runs a check. Yields its rows and then one `End`, also after an error."""
     end = End('ok')
     try:
         module, _, function = check.function.partition(':')

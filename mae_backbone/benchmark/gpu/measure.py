@@ -61,7 +61,7 @@ def attempt(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 def speed(work: Callable[[], object], settings: Settings, *, images: int, flops: float | None = None,
           dtype: str = 'bfloat16', steps: int = 10, aim: float | None = None) -> dict[str, float]:
-    """Images per second and peak memory of calls in a row, of which the host does not wait for each.
+    """Images per second and peak memory of calls in a row. The host does not wait for each call.
 
     Args:
         work: handles `images` images.

@@ -9,7 +9,7 @@ from mae_backbone.benchmark.gpu.check import Rows, Settings
 from mae_backbone.benchmark.gpu.measure import attempt, relative_error
 from mae_backbone.compat import mmcv_ext
 
-# Inputs are rounded to the precision before both sides compute: what is left is the rounding of the result.
+# Inputs are rounded to the precision before both sides compute. The difference is the rounding of the result.
 LIMITS = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-3}
 BOXES, CHANNELS, CLASSES = 200, 8, 9
 _POOL = (7, 7, 1 / 16, 0, mmcv_ext.AVERAGE, True)  # height, width, scale, sampling ratio, mode, aligned

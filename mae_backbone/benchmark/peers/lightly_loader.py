@@ -17,7 +17,7 @@ class LightlyLoader(LoaderPeer):
     title = package = 'lightly'
 
     def dataset(self, root: str, image_size: int) -> Dataset:
-        """The images in a folder. Raises ValueError for anything else."""
+        """Opens the images in a folder. Raises ValueError if `root` is not a folder."""
         from lightly.data import LightlyDataset
         from lightly.transforms import MAETransform
         if not Path(root).is_dir():

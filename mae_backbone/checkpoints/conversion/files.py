@@ -30,7 +30,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A small JSON file with an object; {} if it does not exist or holds anything else."""
+    """Reads a small JSON file. Returns {} if it does not exist or is not a JSON object."""
     try:
         if path.stat().st_size > _MAX_JSON:
             return {}
@@ -96,7 +96,7 @@ def check_output(path: Path, *, folder: bool, force: bool) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields a new folder beside `path`, and renames it to `path` when the block ends.
+    """Yields a new folder next to `path`, and renames it to `path` when the block ends.
 
     An earlier folder at `path` is removed once the new one is complete. If the block raises, the new folder is removed
     and `path` is not touched.

@@ -81,7 +81,7 @@ def _sorted(source: Source) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     # Other networks of the same training, such as a teacher.
     twins = tuple(prefix for prefix in prefixes_of(source.layout.anchor, stored) if prefix != source.prefix)
     others = {name: stored[name] for name in stored if name not in used and not (twins and name.startswith(twins))}
-    if source.layout.name == 'detectron2':  # a whole detector, of which mmdet's names are ours
+    if source.layout.name == 'detectron2':  # a whole detector, in which mmdet's names are used
         others = from_detectron2(others)
     return {name: step(stored) for name, step in steps.items()}, others
 
@@ -104,7 +104,7 @@ def _other_parts_of_head(source: Source) -> dict[str, Step]:
 
 def _architecture(weights: Mapping[str, Tensor], stated: dict[str, Any], heads: int | None, decoder_heads: int | None,
                   path: Path, notes: list[str]) -> Architecture:
-    """The architecture from the shapes of the weights, and from what the file or the user states besides."""
+    """Returns the architecture, from the shapes of the weights and from the statements of the file and the user."""
     patch, positions = weights['patch_embed.proj.weight'], weights.get('pos_embed')
     depth = len({name.split('.')[1] for name in weights if name.startswith('blocks.')})
     if patch.ndim != 4 or patch.shape[2] != patch.shape[3] or positions is None or positions.ndim != 3 or not depth:

@@ -54,7 +54,7 @@ class Target(abc.ABC):
         package: what to install for `library`.
         suffixes: of the file; empty if the result is a folder.
         holds_decoder, holds_head, holds_relative_positions, holds_windows, holds_convolutions, holds_batch_norm: what
-            the layout has a place for. A decoder or a head without a place is left out; anything else is refused.
+            the layout has a place for. A decoder or a head without a place is left out; other tensors are refused.
         needs_class_token, needs_norm, needs_square: what the layout cannot do without.
         pools: poolings of a classifier that it can hold, as `ViTClassifier` names them.
     """

@@ -55,7 +55,7 @@ class MAETarget(Target):
         return vision_transformer_arguments(model)
 
     def write(self, result: Result, path: Path) -> None:
-        """dict(model=weights), with the metadata beside."""
+        """Returns dict(model=weights) with the metadata added."""
         torch.save({'model': result.tensors, KEY: result.metadata}, path)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:

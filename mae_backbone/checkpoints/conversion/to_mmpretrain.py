@@ -64,7 +64,7 @@ class MmpretrainTarget(Target):
                               loss=dict(type='CrossEntropyLoss')))
 
     def write(self, result: Result, path: Path) -> None:
-        """dict(state_dict=weights, meta=dict(model=config)), with the metadata beside."""
+        """Returns dict(state_dict=weights, meta=dict(model=config)) with the metadata added."""
         torch.save({'state_dict': result.tensors, 'meta': {'model': result.config}, KEY: result.metadata}, path)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:

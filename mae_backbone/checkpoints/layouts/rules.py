@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# What a field of a template stands for.
+# Pattern of the text that a field of a template matches.
 _FIELDS = {'i': r'(?P<i>\d+)', 'p': r'(?P<p>weight|bias)', 'rest': r'(?P<rest>.+)'}
 
 Join = Callable[..., Tensor]             # their tensors -> ours
@@ -19,7 +19,7 @@ Split = Callable[[Tensor], tuple[Tensor, ...]]  # our tensor -> theirs
 class Rule:
     """One line of a rename table: one of our names, and the names of a layout that hold its values.
 
-    Names are templates: `{i}` stands for the index of a block, `{p}` for `weight` or `bias`, and `{rest}` for anything.
+    Names are templates: `{i}` matches the index of a block, `{p}` `weight` or `bias`, and `{rest}` any text.
 
     Attributes:
         ours: template of our name.

@@ -100,7 +100,7 @@ def _of_folders(root: Path) -> ClassSet | None:
 
 
 def _folder_images(root: Path, left_out: Findings) -> Iterator[ClassImage]:
-    """Images below folders, of which the first that does not name a split names the class."""
+    """Images below folders. The first folder of the path that does not name a split names the class."""
     for name in ImageIndex(root).names:
         folders = PurePosixPath(name).parts[:-1]
         splits = [SPLIT_NAMES[folder.lower()] for folder in folders[:2] if folder.lower() in SPLIT_NAMES]

@@ -1,4 +1,4 @@
-"""A labeled data set in memory: images, their objects and splits, whatever the layout on disk is."""
+"""Labeled data set in memory: images, their objects and splits, independent of the layout on disk."""
 import os
 import re
 from collections import defaultdict

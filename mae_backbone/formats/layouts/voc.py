@@ -132,7 +132,7 @@ def _objects(path: Path, element: Element, left_out: Findings, notes: Findings) 
         for _ in node.findall('part'):
             left_out.add('parts of objects', path.name)
         if node.find('polygon') is not None:
-            left_out.add('polygons of objects, of which the boxes are read', path.name)
+            left_out.add('polygons of objects: their boxes are read', path.name)
         objects.append((name, (corners[0], corners[1], corners[2], corners[3]), difficult))
     return objects
 

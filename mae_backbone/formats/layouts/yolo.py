@@ -249,7 +249,7 @@ def _object(words: list[str], place: str, size: tuple[int, int], data: _Data, le
                         f'names in {data.path or "data.yaml"}')
     values = np.array([number(word, place, 'a coordinate') for word in words[1:]])
     if data.num_keypoints and len(values) == 4 + data.num_keypoints:
-        left_out.add('keypoints of objects, of which the boxes are read', place)
+        left_out.add('keypoints of objects: their boxes are read', place)
         values = values[:4]
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise DataError(f'{place} has {len(values)} numbers after the class, expected 4 for a box (center x, center y, '

@@ -126,7 +126,7 @@ def _voc_xml(image: LabeledImage, name: str, to: Destination) -> str:
         if box is None:
             continue
         if item.segmentation is not None:
-            to.lost.add('masks, of which the boxes are written', image.file_name)
+            to.lost.add('masks: their boxes are written', image.file_name)
         node = SubElement(root, 'object')
         SubElement(node, 'name').text = item.name
         SubElement(node, 'difficult').text = str(int(item.is_crowd))

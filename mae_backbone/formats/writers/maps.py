@@ -57,7 +57,7 @@ def _draw(image: LabeledImage, names: list[str], to: Destination) -> np.ndarray:
         count += pixels
         labels[pixels > 0] = IGNORED if item.is_crowd else names.index(item.name)
     if (count > 1).any():
-        to.lost.add('objects that overlap, of which the smaller one is on top', image.file_name)
+        to.lost.add('objects that overlap: the smaller one is on top', image.file_name)
     if image.objects:
         to.lost.add('borders between objects of a class', image.file_name)
     return labels

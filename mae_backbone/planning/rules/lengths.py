@@ -62,7 +62,7 @@ def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str
     iterations = max(_MIN_ITERATIONS, rounded(possible))
     stage.iterations = stage.choose(
         'iterations', iterations,
-        f'{hours_text(plan.hours)}, of which {part:.0%} are for this training, at {speed}; {why}, would be '
+        f'{hours_text(plan.hours)}, {part:.0%} of it for this training, at {speed}; {why}, would be '
         f'{wanted:,}', OURS)
     if iterations < wanted / 4:
         more = plan.hours * wanted / max(iterations, 1)
