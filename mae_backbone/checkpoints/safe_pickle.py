@@ -1,9 +1,9 @@
 """Reads pickles as data, without importing or calling anything that they name.
 
 `pickle.loads` builds any object that a file names. An allow-list of functions is not enough: NumPy's own arrays and
-dtypes, built from a crafted file, read any address in memory. Here a pickle becomes a tree of plain values, in which a named
-object is a `Name` and a call is a `Call`. `mae_backbone.checkpoints.decoding` turns the few that it knows into tensors
-and numbers.
+dtypes, built from a crafted file, read any address in memory. Here a pickle becomes a tree of plain values, in which a
+named object is a `Name` and a call is a `Call`. `mae_backbone.checkpoints.decoding` turns the names and calls that it
+knows into tensors and numbers.
 """
 import mmap
 import pickletools

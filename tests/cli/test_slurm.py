@@ -53,7 +53,7 @@ def test_two_tasks_train_one_model(tmp_path: Path):
     assert 'Iter(train) [4/4]' in first
     assert 'effective batch' not in second  # process 0 prints
     assert 'Iter(train)' not in second
-    assert 'Warning' not in first + second
+    assert 'FutureWarning' not in first + second
     checkpoint = read_run(resume_path('auto', tmp_path / 'run'))
     assert checkpoint['meta']['iter'] == 4
     assert len(list((tmp_path / 'run').glob('*/*.log'))) == 1
