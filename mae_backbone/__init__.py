@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 from mae_backbone.compat import config_scope, install_check, mmcv_ops
 
 if TYPE_CHECKING:
+    from mae_backbone.checkpoints.conversion.convert import convert
     from mae_backbone.checkpoints.encoder import load_encoder
-    from mae_backbone.checkpoints.info import info
+    from mae_backbone.checkpoints.model_index import public_weights
     from mae_backbone.checkpoints.publish import publish
-    from mae_backbone.cli.python_api import evaluate, plan, pretrain, run_command, train
+    from mae_backbone.cli.python_api import auto, evaluate, plan, pretrain, run_command, train
+    from mae_backbone.cli.python_data import import_data, measure, pack
     from mae_backbone.core.masking import BlockMasking, GridMasking, Mask, RandomMasking, random_mask
     from mae_backbone.export.run import export
     from mae_backbone.models.backbone import ViTBackbone
@@ -26,14 +28,16 @@ if TYPE_CHECKING:
     from mae_backbone.models.pretrainer import MAEPretrainer
     from mae_backbone.models.pyramid import SimpleFeaturePyramid
     from mae_backbone.models.timm_vit import TimmViT
+    from mae_backbone.prediction.file_info import info
     from mae_backbone.prediction.loading import load
 
 __version__ = '0.1.0'
 
 __all__ = [
     'MAE', 'BlockMasking', 'GridMasking', 'MAEPretrainer', 'Mask', 'RandomMasking', 'SimpleFeaturePyramid', 'TimmViT',
-    'ViT', 'ViTBackbone', 'ViTClassifier', 'evaluate', 'export', 'info', 'load', 'load_encoder', 'plan', 'pretrain',
-    'publish', 'random_mask', 'run_command', 'train',
+    'ViT', 'ViTBackbone', 'ViTClassifier', 'auto', 'convert', 'evaluate', 'export', 'import_data', 'info', 'load',
+    'load_encoder', 'measure', 'pack', 'plan', 'pretrain', 'public_weights', 'publish', 'random_mask', 'run_command',
+    'train',
 ]
 
 # Public name -> the module that defines it.
@@ -51,15 +55,21 @@ _MODULES = {
     'MAEPretrainer': 'models.pretrainer',
     'ViTClassifier': 'models.classifier',
     'load': 'prediction.loading',
-    'info': 'checkpoints.info',
+    'info': 'prediction.file_info',
     'publish': 'checkpoints.publish',
     'export': 'export',  # the folder itself, which is callable
     'evaluate': 'cli.python_api',
+    'auto': 'cli.python_api',
     'plan': 'cli.python_api',
     'pretrain': 'cli.python_api',
     'train': 'cli.python_api',
     'run_command': 'cli.python_api',
+    'import_data': 'cli.python_data',
+    'measure': 'cli.python_data',
+    'pack': 'cli.python_data',
     'load_encoder': 'checkpoints.encoder',
+    'convert': 'checkpoints.conversion.convert',
+    'public_weights': 'checkpoints.model_index',
 }
 
 

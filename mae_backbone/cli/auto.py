@@ -6,9 +6,13 @@ examples:
 """
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import add_group_pattern, positive_float
 from mae_backbone.cli.plan import TASKS
+
+if TYPE_CHECKING:
+    from mae_backbone.cli.python_api import TrainingRun
 
 RESUME_HINT = 'the same command continues: what is done is not done again'
 
@@ -27,11 +31,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help='folder of all results (default: work_dirs/auto_NAME, by the name of the folder)')
 
 
-def run(args: argparse.Namespace) -> dict[str, float]:
-    """Runs the command; returns the metrics of the test."""
+def run(args: argparse.Namespace) -> 'TrainingRun':
+    """Runs the command; returns the last training, with the metrics of the test."""
     from mae_backbone.cli.auto_steps import AutoRun
     from mae_backbone.cli.config import locked_work_dir, make_folder
     from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.cli.python_api import TrainingRun
 
     folder = Path(args.work_dir or Path('work_dirs', f'auto_{Path(args.data).resolve().name}'))
     make_folder(folder, '--work-dir')
@@ -42,6 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     for name, value in results.items():
         log_rank0(f'{name}: {value:.4g}')
     log_rank0(f'\nreport: {steps.report}')
-    if steps.checkpoint is not None:
-        log_rank0(f'next: mae-backbone predict {steps.checkpoint} IMAGE|FOLDER -o predictions')
-    return results
+    assert steps.checkpoint is not None
+    log_rank0(f'next: mae-backbone predict {steps.checkpoint} IMAGE|FOLDER -o predictions' if results else
+              f'next: mae-backbone visualize {steps.checkpoint} IMAGE|FOLDER')
+    return TrainingRun(folder, steps.checkpoint, results)

@@ -4,6 +4,7 @@ examples:
   mae-backbone demo work_dirs/RUN/iter_600.pth
   mae-backbone demo work_dirs/MAE/iter_3500.pth --bank IMAGES --save-bank bank.safetensors
   mae-backbone demo work_dirs/MAE/iter_3500.pth --bank bank.safetensors --port 8000
+  mae-backbone demo detector.onnx
 """
 import argparse
 
@@ -13,7 +14,8 @@ from mae_backbone.cli.options import positive_float
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='checkpoint of `mae-backbone train`, `pretrain` or `publish`, or public weights of a ViT')
+                        help='checkpoint of `mae-backbone train`, `pretrain` or `publish`, public weights of a ViT, or an '
+                             'ONNX file of `mae-backbone export`')
     group = parser.add_argument_group('page')
     group.add_argument('--port', type=_port, metavar='N', help='port (default: the first free one from 7860 on)')
     group.add_argument('--max-megabytes', type=positive_float, default=50.0, metavar='MB',
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.demo.feature_bank import build_bank, check_suffix, load_bank
     from mae_backbone.demo.server import check_installed, serve
     from mae_backbone.prediction.loading import load
-    from mae_backbone.prediction.model import Model
+    from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel
 
     check_installed()
     quiet_logs.install()
@@ -50,8 +52,12 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError('--save-bank is for features of a folder: pass --bank FOLDER')
         check_suffix(args.save_bank)
     model = load(args.checkpoint, device=args.device, dtype=args.dtype)
-    if not isinstance(model, Model):
-        raise ValueError(f'{args.checkpoint} is an exported model: pass the checkpoint that it was exported from')
+    if isinstance(model, OnnxModel) and args.bank is not None:
+        raise ValueError(f'--bank needs features, and {args.checkpoint} returns predictions only: pass the checkpoint, '
+                         'or a file of `mae-backbone export CHECKPOINT OUT.onnx --part backbone`')
+    if isinstance(model, OnnxEncoder) and args.bank is None:
+        raise ValueError(f'{args.checkpoint} holds an encoder, which the page shows only with --bank FOLDER, the '
+                         'images to search: pass it, or export the whole model')
     log_rank0(str(model))
     bank = None
     if args.bank is not None:

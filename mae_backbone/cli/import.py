@@ -7,8 +7,12 @@ examples:
   mae-backbone import labelme_polygons streets --to labelmaps --link
 """
 import argparse
+from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import add_group_pattern
+
+if TYPE_CHECKING:
+    from mae_backbone.formats.import_data import Imported
 
 # As in formats/import_data.py, which imports mmengine.
 _TARGETS = ('coco', 'labelmaps', 'folders', 'yolo', 'voc')
@@ -27,9 +31,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_group_pattern(parser)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> 'Imported':
+    """Runs the command; returns its report."""
     from mae_backbone.formats.import_data import import_data
     result = import_data(args.source, args.out, args.to, link=args.link, pattern=args.group_pattern or '')
     for line in [*result.lines, f'written: {args.out}', *(f'next: {line}' for line in result.next)]:
         print(line)
+    return result

@@ -1,8 +1,9 @@
-"""Print what a checkpoint file is: model, task, classes, results, training, and parts of the weights.
+"""Print what a file is: model, task, classes, results, training, weights; of an exported file inputs and outputs.
 
 examples:
   mae-backbone info work_dirs/RUN/iter_600.pth
   mae-backbone info mae_pretrain_vit_base.pth
+  mae-backbone info model.onnx
 """
 import argparse
 
@@ -10,14 +11,15 @@ import argparse
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='checkpoint of this package, public weights, or a folder with a config.json')
+                        help='checkpoint of this package, public weights, a folder with a config.json, or an exported '
+                             '.onnx or .pt2 file')
     parser.add_argument('--show-config', action='store_true', help='print only the config in the file')
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from mae_backbone.checkpoints.info import info
     from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.prediction.file_info import info
     from mae_backbone.utils.printable import printable_lines
 
     page = info(args.checkpoint)

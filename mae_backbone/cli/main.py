@@ -25,7 +25,7 @@ COMMANDS = {
     'test': 'evaluate a checkpoint, or measure its speed',
     'predict': 'predict on images, folders or videos',
     'demo': 'try a model on single images in a browser',
-    'info': 'print what a checkpoint file is',
+    'info': 'print what a checkpoint or an exported file is',
     'publish': 'write a checkpoint without the state of its training, with a model card',
     'transfer': 'compare how well pretrained encoders transfer to a suite of tasks',
     'export': 'export a model to an ONNX or .pt2 file',

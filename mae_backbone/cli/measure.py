@@ -5,8 +5,12 @@ examples:
   mae-backbone measure YOUR/IMAGES --reader mae_backbone.TiffReader channels=13 dtype=uint16
 """
 import argparse
+from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import add_reader, positive_int, reader_config
+
+if TYPE_CHECKING:
+    from mae_backbone.data.mean_std import PixelStatistics
 
 _DEFAULT_READER = ['mae_backbone.ColorReader']
 
@@ -20,8 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_reader(parser, _DEFAULT_READER)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> 'PixelStatistics':
+    """Runs the command; returns the statistics."""
     config = reader_config(args.reader)
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.data.mean_std import measure
@@ -43,4 +47,4 @@ def run(args: argparse.Namespace) -> None:
     if args.reader != _DEFAULT_READER:
         settings = ', '.join(f'{key}={value!r}' for key, value in config.items())
         log_rank0(f'train_dataloader = dict(dataset=dict(reader=dict({settings})))')
-
+    return pixels

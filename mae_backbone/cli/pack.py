@@ -32,8 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--verify', action='store_true', help='decode everything that was packed and compare checksums')
 
 
-def run(args: argparse.Namespace) -> None:
-    """Runs the command."""
+def run(args: argparse.Namespace) -> dict:
+    """Runs the command; returns the manifest."""
     from mae_backbone.cli.config import make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.data.pack import BAD_IMAGES, Packing, pack, verify
@@ -52,3 +52,4 @@ def run(args: argparse.Namespace) -> None:
     if args.verify:
         log_rank0(f'verified: all {verify(args.out):,} images decode, and no shard has changed')
     log_rank0(f'next: mae-backbone pretrain CONFIG --data-root {args.out}')
+    return manifest

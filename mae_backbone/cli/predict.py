@@ -76,6 +76,7 @@ def _run_onnx(args: argparse.Namespace) -> None:
     """Predicts with an exported file, which has no config."""
     from mae_backbone.cli.config import make_folder
     from mae_backbone.cli.errors import log_rank0
+    from mae_backbone.data.reading import suffixes_of
     from mae_backbone.prediction.loading import load
     from mae_backbone.prediction.onnx.model import OnnxModel
     from mae_backbone.prediction.run import check_output, find_inputs
@@ -85,11 +86,11 @@ def _run_onnx(args: argparse.Namespace) -> None:
     if unused:
         raise ValueError(f'{", ".join(unused)}: an exported file has its classes and its preparation of images inside, '
                          'and no config: leave it out')
-    check_output(find_inputs(args.images), args.images, args.out)
     model = load(args.checkpoint, device=args.device, dtype=args.dtype)
     if not isinstance(model, OnnxModel):
         raise ValueError(f'{args.checkpoint} predicts nothing for an image: it holds a backbone, export the whole '
                          'model')
+    check_output(find_inputs(args.images, suffixes_of(model.decoding)), args.images, args.out)
     make_folder(args.out, '-o')
     model.write_predictions(args.images, args.out, batch_size=args.batch_size, threshold=args.threshold,
                             tile=args.tile, overlap=args.overlap, tta=args.tta, log=log_rank0)

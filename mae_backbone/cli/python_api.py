@@ -1,4 +1,4 @@
-"""Commands as functions: `mae_backbone.plan`, `pretrain`, `train`, `evaluate` and `run_command`.
+"""Commands as functions: `mae_backbone.plan`, `auto`, `pretrain`, `train`, `evaluate` and `run_command`.
 
 They call what the command line calls. Mistakes raise the errors that the command line prints, and the state of the
 process is afterwards what it was before.
@@ -76,6 +76,27 @@ def plan(data: str | Path, *, task: str | None = None, unlabeled: str | Path | N
                                        out=out, overwrite=overwrite, estimate=estimate, group_pattern=group_pattern,
                                        workers=workers)
     return written
+
+
+def auto(data: str | Path, *, task: str | None = None, unlabeled: str | Path | None = None,
+         pretrained: str | Path | None = None, hours: float | None = None, work_dir: str | Path | None = None,
+         group_pattern: str | None = None) -> TrainingRun:
+    """Plans, pretrains, trains, tests and reports, as `mae-backbone auto` does. The same call continues a run.
+
+    Args:
+        data, task, unlabeled, pretrained, hours, group_pattern: as in `plan`.
+        work_dir: folder of all results; by default work_dirs/auto_NAME, by the name of the folder of the data. The
+            report is its `index.html`.
+
+    Returns:
+        The last training in it. `results` are the metrics of the test; of a pretraining alone there are none.
+
+    Raises:
+        ValueError: the data cannot be used, or the folder holds a run with other options.
+    """
+    run: TrainingRun = run_command('auto', data, task=task, unlabeled=unlabeled, pretrained=pretrained, hours=hours,
+                                   work_dir=work_dir, group_pattern=group_pattern)
+    return run
 
 
 def pretrain(images: str | Path, *, config: str | Path | None = None, work_dir: str | Path | None = None,
@@ -164,7 +185,8 @@ def run_command(name: str, *arguments: object, **options: Any) -> Any:
             several values, and `cfg_options` may be a dict.
 
     Returns:
-        The metrics of 'test', 'train' and 'pretrain'; None for other commands, which print and write files.
+        The metrics of 'test', 'train' and 'pretrain'; what their functions return for 'plan', 'auto', 'import',
+        'measure' and 'pack'; None for other commands, which print and write files.
 
     Raises:
         ValueError: an unknown command or option, or any mistake that the command line would print.

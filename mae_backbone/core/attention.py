@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mae_backbone.core.chunked_attention import chunked_attention
+from mae_backbone.core.exported_attention import attend_in_parts
 from mae_backbone.core.exporting import is_exporting, is_static
 from mae_backbone.core.recompute import MakeInput, recompute_inputs, recompute_linear_input
 from mae_backbone.core.relative_bias import bias_of, bias_table
@@ -98,7 +99,7 @@ class Attention(nn.Module):
             return attend_with_bias(q, k, v, make_bias, recompute=self.recompute)
         if bias is not None:
             return attend_with_bias(q, k, v, lambda: bias, recompute=self.recompute)
-        return F.scaled_dot_product_attention(q, k, v)
+        return attend_in_parts(q, k, v) if is_exporting() else F.scaled_dot_product_attention(q, k, v)
 
     def _attend_from_last(self, tokens: Tensor, last: int) -> Tensor:
         """tokens (B, N, D) -> (B, M, D): only the last M tokens are queries, without relative positions."""
@@ -113,7 +114,8 @@ class Attention(nn.Module):
 def attend_with_bias(q: Tensor, k: Tensor, v: Tensor, make_bias: MakeInput, *, recompute: bool = True) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v of q, k, v (B, heads, N, d); `make_bias` returns the bias (heads, N, N)."""
     if is_exporting():
-        return F.scaled_dot_product_attention(q, k, v, make_bias().to(q.dtype)[None])
+        table = make_bias().to(q.dtype)[None]
+        return attend_in_parts(q, k, v, lambda places: table if places is None else table.index_select(2, places))
     if takes_chunks(q):
         return recompute_inputs(lambda bias: chunked_attention(q, k, v, table=bias), make_bias, recompute=recompute)
     return recompute_inputs(lambda bias: F.scaled_dot_product_attention(q, k, v, bias[None]),
@@ -140,9 +142,14 @@ def attend_with_relative_positions(q: Tensor, k: Tensor, v: Tensor, table_h: Ten
     make_terms = partial(distance_terms, q.unflatten(2, grid), recompute=recompute)
     rows = partial(make_terms, relative(table_h, grid[0]).to(q.dtype), axis=2)
     columns = partial(make_terms, relative(table_w, grid[1]).to(q.dtype), axis=3)
-    if is_exporting():  # an exported graph holds the bias, N x N
-        bias = (rows()[..., :, None] + columns()[..., None, :]).flatten(-2)
-        return F.scaled_dot_product_attention(q, k, v, bias)
+    if is_exporting():
+        row_terms, column_terms = rows(), columns()
+
+        def bias_of(places: Tensor | None) -> Tensor:
+            of_rows, of_columns = (terms if places is None else terms.index_select(2, places)
+                                   for terms in (row_terms, column_terms))
+            return (of_rows[..., :, None] + of_columns[..., None, :]).flatten(-2)
+        return attend_in_parts(q, k, v, bias_of)
     if takes_chunks(q):
         return recompute_inputs(partial(chunked_attention, q, k, v), rows, columns, recompute=recompute)
     return attend_folded(q, k, v, rows, columns, grid, recompute=recompute)

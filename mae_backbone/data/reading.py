@@ -6,12 +6,15 @@ import numpy as np
 
 from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, decode, read_image
 from mae_backbone.data.files import IMAGE_SUFFIXES, read_file
-from mae_backbone.data.readers import BandReader, ColorReader
+from mae_backbone.data.readers import ArrayReader, BandReader, ColorReader, TiffReader
 from mae_backbone.data.shown_bands import to_shown
 from mae_backbone.registry import TRANSFORMS
 
 # How the images of a data set are read: options of color images, or a reader of bands.
 Reading: TypeAlias = Decoding | BandReader
+# Readers that a file may name, with their options.
+_READERS: dict[str, type[ArrayReader] | type[TiffReader]] = {'ArrayReader': ArrayReader, 'TiffReader': TiffReader}
+_READER_OPTIONS = ('channels', 'dtype', 'max_pixels', 'shown', 'channels_first')
 
 
 def reading_in(config: Any) -> Reading:
@@ -35,6 +38,43 @@ def reading_in(config: Any) -> Reading:
 def reading_of(reader: Any) -> Reading:
     """How a reader reads: the options of a `ColorReader`, else the reader."""
     return reader.decoding if isinstance(reader, ColorReader) else reader
+
+
+def is_color(reading: Reading) -> bool:
+    """Whether the pixels are like those of photographs: three channels with 8 bits, in RGB order."""
+    return isinstance(reading, Decoding) or reading.is_color
+
+
+def reader_settings(reader: BandReader) -> dict[str, Any] | None:
+    """Name and options of a reader as plain values, for `build_reader`; None for a reader that is not of this package.
+    """
+    name = next((name for name, kind in _READERS.items() if type(reader) is kind), None)
+    if name is None:
+        return None
+    options = {'channels': reader.channels if reader.taken is None else list(reader.taken),
+               'dtype': reader.dtype.name, 'max_pixels': reader.max_pixels,
+               'shown': None if reader.shown is None else list(reader.shown)}
+    if isinstance(reader, ArrayReader):
+        options['channels_first'] = reader.channels_first
+    return {'type': name, **options}
+
+
+def build_reader(settings: dict[str, Any]) -> BandReader:
+    """Builds the reader of `reader_settings`. The settings may come from a file of unknown origin.
+
+    Raises:
+        ValueError: another type or option, an option that is out of its range, or a package that is missing.
+    """
+    kind = _READERS.get(str(settings.get('type')))
+    options = {name: value for name, value in settings.items() if name != 'type'}
+    unknown = [name for name in options if name not in _READER_OPTIONS]
+    if kind is None or unknown:
+        raise ValueError(f'the reader {str(settings.get("type"))[:60]!r} is not known' if kind is None else
+                         f'the reader has the option {unknown[0][:60]!r}, which is not known')
+    try:
+        return kind(**options)
+    except TypeError as error:
+        raise ValueError(f'an option of the reader has another type ({error})') from error
 
 
 def suffixes_of(reading: Reading) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ import numpy as np
 from pycocotools import mask as coco_rle
 
 from mae_backbone.prediction.inputs import Source
-from mae_backbone.prediction.model import TaskModel
+from mae_backbone.prediction.onnx.predictor import OnnxSegmenterPredictor
+from mae_backbone.prediction.predicting import PredictsImages
 from mae_backbone.prediction.predictor import Predictor
 from mae_backbone.prediction.results import save_labels
 from mae_backbone.prediction.typed_results import ClassificationResult, DetectionResult, Result, to_result
@@ -198,17 +199,17 @@ ANSWERS: dict[str, type[Answer]] = {'detection': DetectionAnswer, 'segmentation'
                                     'classification': ClassificationAnswer}
 
 
-def answer(model: TaskModel, pixels: np.ndarray, picture: np.ndarray, name: str) -> Answer:
+def answer(model: PredictsImages, pixels: np.ndarray, picture: np.ndarray, name: str) -> Answer:
     """Predicts an image.
 
     Args:
-        model: a detector, segmenter or classifier.
+        model: a detector, segmenter or classifier, in PyTorch or exported.
         pixels: as the model takes them.
         picture: (H, W, 3) uint8 RGB, as they are shown.
         name: of the file.
     """
     if model.task == 'segmentation':
-        assert isinstance(model.predictor, Predictor)
+        assert isinstance(model.predictor, (Predictor, OnnxSegmenterPredictor))
         labels, confidence = model.predictor.labels_and_confidence(pixels)
         source = Source(pixels)
         return SegmentationAnswer(picture, name, to_result(

@@ -1,4 +1,5 @@
 """Features of many images with their thumbnails, and the images that are most similar to another one."""
+import hashlib
 import json
 import logging
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from mae_backbone.data.files import list_images
 from mae_backbone.data.reading import read_pixels, shown, suffixes_of
 from mae_backbone.evaluation.feature_cache import model_fingerprint
 from mae_backbone.prediction.model import Model
+from mae_backbone.prediction.onnx.model import OnnxEncoder
 from mae_backbone.utils.atomic_write import atomic_path
 from mae_backbone.utils.printable import printable
 
@@ -88,11 +90,11 @@ def unit(features: np.ndarray) -> np.ndarray:
     return (features / np.maximum(length, 1e-12)).astype(np.float32)
 
 
-def build_bank(model: Model, folder: str | Path, *, log: Callable[[str], None] = _LOG.info) -> FeatureBank:
+def build_bank(model: Model | OnnxEncoder, folder: str | Path, *, log: Callable[[str], None] = _LOG.info) -> FeatureBank:
     """Computes features of all images in a folder. Images that cannot be read are left out and logged.
 
     Args:
-        model: with an encoder.
+        model: with an encoder, or an exported one.
         folder: of images, with any subfolders.
         log: receives lines about the progress.
 
@@ -119,10 +121,10 @@ def build_bank(model: Model, folder: str | Path, *, log: Callable[[str], None] =
             log(f'feature bank: {start + _BATCH:,} of {len(files):,} images')
     if not names:
         raise ValueError(f'{folder} holds no image that can be read')
-    return FeatureBank(names, unit(np.concatenate(features)), thumbnails, model_fingerprint(model.net))
+    return FeatureBank(names, unit(np.concatenate(features)), thumbnails, fingerprint(model))
 
 
-def load_bank(path: str | Path, model: Model) -> FeatureBank:
+def load_bank(path: str | Path, model: Model | OnnxEncoder) -> FeatureBank:
     """Reads a file of `FeatureBank.save`.
 
     Raises:
@@ -148,11 +150,24 @@ def load_bank(path: str | Path, model: Model) -> FeatureBank:
             raise ValueError('has features that are not finite')
     except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} {error}: pass a folder of images, or a file of --save-bank') from error
-    if metadata.get('model') != model_fingerprint(model.net):
+    if metadata.get('model') != fingerprint(model):
         raise ValueError(f'{path} was computed by another model than {model.path}: pass the folder of its images')
     content, ends = data.numpy().tobytes(), offsets.tolist()
     thumbnails = [content[begin:end] for begin, end in pairwise(ends)]
     return FeatureBank(names, features.numpy(), thumbnails, metadata['model'])
+
+
+def fingerprint(model: Model | OnnxEncoder) -> str:
+    """Hash of the weights of a model, or of an exported file with its weights."""
+    if isinstance(model, Model):
+        return model_fingerprint(model.net)
+    digest = hashlib.sha256()
+    for path in (model.path, model.path.with_name(f'{model.path.name}.data')):
+        if path.is_file():
+            with path.open('rb') as file:
+                while block := file.read(2 ** 20):
+                    digest.update(block)
+    return digest.hexdigest()
 
 
 def check_suffix(path: str | Path) -> Path:

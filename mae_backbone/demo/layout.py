@@ -10,7 +10,8 @@ import gradio as gr
 from mae_backbone.demo import html
 from mae_backbone.demo.answers import ANSWERS
 from mae_backbone.demo.page import EMPTY, Page, View, Visit
-from mae_backbone.prediction.model import MaskedAutoencoder, TaskModel
+from mae_backbone.prediction.model import MaskedAutoencoder, Model
+from mae_backbone.prediction.predicting import PredictsImages
 from mae_backbone.utils.printable import printable
 
 _KINDS = {'detection': 'detector', 'segmentation': 'segmenter', 'classification': 'classifier',
@@ -72,8 +73,10 @@ def path_of(payload: Any) -> str | None:
 def describe(page: Page) -> str:
     """A line about the model and the images that it takes."""
     model = page.model
-    text = f'A {_KINDS[model.task]} on {model.device}'
-    if isinstance(model, TaskModel):
+    place = f'on {model.device}' if isinstance(model, Model) else f'in {model.session.runtime}'
+    article = 'An' if _KINDS[model.task][0] in 'aeiou' else 'A'
+    text = f'{article} {_KINDS[model.task]} {place}'
+    if isinstance(model, PredictsImages):
         names = ', '.join(model.classes[:8])
         names += f' and {len(model.classes) - 8} more' if len(model.classes) > 8 else ''
         text += f' for {len(model.classes)} class{"es" * (len(model.classes) != 1)}: {names}'
@@ -84,7 +87,7 @@ Update = tuple[Callable[..., Any], list[Any], list[Any]]  # function, inputs and
 
 
 def _prediction(page: Page, visit: gr.State) -> Update | None:
-    if not isinstance(page.model, TaskModel):
+    if not isinstance(page.model, PredictsImages):
         return None
     label, default, lowest = ANSWERS[page.model.task].THRESHOLD
     with gr.Tab('Prediction'):

@@ -16,7 +16,9 @@ from mae_backbone.demo.feature_bank import FeatureBank
 from mae_backbone.demo.uploads import read_upload
 from mae_backbone.hooks.reconstruction import reconstruction_titles
 from mae_backbone.prediction.attention import attention_blocks
-from mae_backbone.prediction.model import MaskedAutoencoder, Model, TaskModel
+from mae_backbone.prediction.model import MaskedAutoencoder, Model
+from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel
+from mae_backbone.prediction.predicting import PredictsImages
 
 MAX_FIGURE = 1600  # pixels of the longer side of a figure on the page
 EMPTY = 'Upload an image, paste one, or take one with the camera.'
@@ -67,9 +69,11 @@ class Page:
         max_bytes: maximum size of an upload.
     """
 
-    def __init__(self, model: Model, folder: Path, *, bank: FeatureBank | None, max_bytes: int) -> None:
+    def __init__(self, model: Model | OnnxModel | OnnxEncoder, folder: Path, *, bank: FeatureBank | None,
+                 max_bytes: int) -> None:
         self.model, self.folder, self.bank, self.max_bytes = model, folder, bank, max_bytes
-        self.blocks = attention_blocks(model.encoder) if model.encoder is not None else []
+        encoder = getattr(model, 'encoder', None)  # an exported file has none that attention can be read from
+        self.blocks = attention_blocks(encoder) if encoder is not None else []
 
     def take(self, path: str | None) -> tuple[Visit | None, str, np.ndarray | None]:
         """Reads an upload: (visit, message, preview)."""
@@ -88,7 +92,7 @@ class Page:
         """Predicts the image of a visit, and keeps the prediction there."""
         if visit is None:
             return View()
-        assert isinstance(self.model, TaskModel)
+        assert isinstance(self.model, PredictsImages)
         visit.answer = answer(self.model, visit.pixels, visit.picture, visit.name)
         return self.show(visit, threshold)
 
@@ -118,6 +122,7 @@ class Page:
             return View()
         height, width = visit.pixels.shape[:2]
         visit.point = visit.point or (width / 2, height / 2)
+        assert isinstance(self.model, Model)
         result = self.model.attention(visit.pixels, visit.point, block=int(block))
         figure = fit(result.draw())
         visit.shown = figure.shape[0], figure.shape[1]
@@ -135,6 +140,7 @@ class Page:
         """HTML with the neighbors in the feature bank."""
         if visit is None or self.bank is None:
             return ''
+        assert isinstance(self.model, (Model, OnnxEncoder))
         feature = np.asarray(self.model.features(visit.pixels, pool='mean'))[0]
         return html.neighbors(self.bank.nearest(feature))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from mae_backbone.demo.feature_bank import FeatureBank
 from mae_backbone.demo.uploads import MAX_MEGABYTES, MEGABYTE
 from mae_backbone.prediction.model import Model
+from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel
 
 HOST = '127.0.0.1'
 _MISSING = "the page needs the package gradio: pip install 'mae_backbone[demo]'"
@@ -38,7 +39,7 @@ class _Headers:
 
 
 @contextmanager
-def serve(model: Model, *, bank: FeatureBank | None = None, port: int | None = None,
+def serve(model: Model | OnnxModel | OnnxEncoder, *, bank: FeatureBank | None = None, port: int | None = None,
           max_megabytes: float = MAX_MEGABYTES) -> Iterator[str]:
     """Serves the page of a model, yields its address, and stops at the end of the block.
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mae_backbone.core.exporting import is_exporting
+
 _SIDE_RATIO = 16 / 1000  # mmdet, `DeltaXYWHBBoxCoder.decode`: limits by how much a side may grow or shrink
 
 
@@ -78,10 +80,16 @@ def is_larger(boxes: Tensor, side: float) -> Tensor:
 
 
 def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """scores (B, N) -> the `count` highest ones of each image, or all if there are fewer, and their indices."""
+    """scores (B, N) -> the `count` highest ones of each image, or all if there are fewer, and their indices.
+
+    Of equal scores the first ones are taken, as ONNX's TopK does. PyTorch's `topk` takes any of them.
+    """
     # Filled up, since the number may be larger than N for small images, and must not depend on the size of the image.
     filled = torch.cat([scores, scores.new_full((scores.shape[0], count), -1.0)], dim=1)
-    values, index = filled.topk(count, dim=1)
+    if is_exporting():
+        values, index = filled.topk(count, dim=1)
+    else:
+        values, index = (one[:, :count] for one in filled.sort(dim=1, descending=True, stable=True))
     return values, index.clamp(max=scores.shape[1] - 1)
 
 

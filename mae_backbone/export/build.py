@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.decode import DEFAULT, Decoding
+from mae_backbone.data.reading import is_color, reader_settings
 from mae_backbone.engine.provenance import commit, versions
 from mae_backbone.export.encoder import EncoderOutputs
 from mae_backbone.export.modules import OUTPUT_NAMES, Activation, Chain, HalfPrecision, Maps, Pixels
 from mae_backbone.export.options import ExportOptions
-from mae_backbone.export.target import Axis, ExportError, ExportTarget, image_axes
+from mae_backbone.export.target import Axis, ExportError, ExportTarget, image_axes, to_pixels
 from mae_backbone.export.verify import HALF_LIMIT
 from mae_backbone.prediction.model import Classifier, Detector, Encoder, MaskedAutoencoder, Model, Segmenter
 from mae_backbone.prediction.onnx.description import ClassInfo, Description
@@ -115,19 +116,17 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
     colors = getattr(model, 'colors', ())
     classes = tuple(ClassInfo(number, name, color) for number, name, color
                     in zip(getattr(model, 'class_ids', ()), names, colors, strict=True)) if names else ()
-    has_colors = isinstance(model.decoding, Decoding) and channel_order(model) != ''
-    if options.preprocessing and not has_colors:
-        raise ExportError('--preprocessing is for color images of 8 bits, the model reads other channels: leave it out')
-    if not has_colors:
-        prepare = {'kind': 'unknown', 'reason': 'its images are no color images of 8 bits'}
-    decoding = {name: value for name, value in model.decoding._asdict().items()
-                if value != getattr(DEFAULT, name)} if isinstance(model.decoding, Decoding) else {}
+    decoding, reader, fault = image_reading(model)
+    if fault and options.preprocessing:
+        raise ExportError(f'--preprocessing: {fault}, leave it out and normalize the pixels yourself')
+    if fault:
+        prepare = {'kind': 'unknown', 'reason': fault}
     return Description(
         task=task, part=options.part, activation=options.activation if options.part == 'model' else '',
         classes=classes, channels=channel_order(model), mean=mean, std=std,
         preprocessing=options.preprocessing, image_size=size, dynamic=axes, multiple=multiple,
         minimum=minimum, prepare=dict(prepare or {'kind': 'evaluation', 'image_size': list(size)}), decoding=decoding,
-        settings=dict(settings or {}), source={'versions': versions(), 'commit': commit(), 'half': options.half})
+        reader=reader, settings=dict(settings or {}), source={'versions': versions(), 'commit': commit(), 'half': options.half})
 
 
 def assemble(model: Model, options: ExportOptions, description: Description, core: nn.Module,
@@ -151,7 +150,7 @@ def assemble(model: Model, options: ExportOptions, description: Description, cor
     if options.preprocessing:
         resizes = 'size' not in description.dynamic
         modules.insert(0, Pixels(description, description.image_size if resizes else None))
-        images = (images * 60 + 127).clamp(0, 255).to(torch.uint8)
+        images = to_pixels(images, torch.uint16 if description.reader.get('dtype') == 'uint16' else torch.uint8)
         if resizes:
             axes |= {2: Axis('height'), 3: Axis('width')}
     module = _inference(Chain(*modules))
@@ -165,8 +164,7 @@ def assemble(model: Model, options: ExportOptions, description: Description, cor
 def example(model: Model, options: ExportOptions) -> Tensor:
     """Normalized images (2, C, H, W), of the size of the export."""
     height, width = options.size or input_size(model)
-    channels = getattr(model.encoder if model.encoder is not None else model.net.backbone, 'in_channels', 3)
-    return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
+    return torch.randn(2, in_channels(model), height, width, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
@@ -206,13 +204,36 @@ def pixel_statistics(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ..
     return mean, std
 
 
+def image_reading(model: Model) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """How a file says that images are read.
+
+    Returns:
+        `decoding` and `reader` of a description, and why image files cannot be read; '' if they can.
+    """
+    reading, channels = model.decoding, in_channels(model)
+    if isinstance(reading, Decoding):
+        decoding = {name: value for name, value in reading._asdict().items() if value != getattr(DEFAULT, name)}
+        return decoding, {}, '' if channels == 3 else (
+            f'the model takes {channels} channels, and its config names no reader of such images')
+    if reading.channels != channels:
+        return {}, {}, f'the model takes {channels} channels, and the reader of its config gives {reading.channels}'
+    settings = reader_settings(reading)
+    return {}, settings or {}, '' if settings else (
+        f'its images are read by {type(reading).__name__}, which is not a reader of this package')
+
+
+def in_channels(model: Model) -> int:
+    """Number of channels of the images that a model takes."""
+    return int(getattr(model.encoder if model.encoder is not None else model.net.backbone, 'in_channels', 3))
+
+
 def channel_order(model: Model) -> str:
     """Order of the channels that the network takes; '' if they are no colors.
 
     Images of mmdet and mmseg are loaded as BGR, those of classification and pretraining as RGB.
     """
     preprocessor: Any = getattr(model.net, 'data_preprocessor', None)
-    if getattr(model.encoder, 'in_channels', 3) != 3:
+    if in_channels(model) != 3 or not is_color(model.decoding):
         return ''
     flips = bool(getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'channel_conversion',
                                                                                 False))

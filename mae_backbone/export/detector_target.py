@@ -42,35 +42,57 @@ def detector_target(model: Detector, options: ExportOptions) -> ExportTarget:
     if 'size' in description.dynamic:  # axes that must not be equal by chance
         images = torch.nn.functional.pad(target.inputs[0], (0, core.divisor))
         target = dataclasses.replace(target, inputs=(images,))
-    return dataclasses.replace(target, compare=objects_error)
+    return dataclasses.replace(target, compare=objects_error, decides=True)
 
 
-def objects_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+def objects_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray],
+                  alternatives: Sequence[Sequence[np.ndarray]] = ()) -> float:
     """The largest difference between the objects of two lists: boxes divided by the largest coordinate, scores, masks.
 
     Objects are the same if image and label are the same. They may be in another order if their scores are about equal.
     Differences of masks count a tenth. An object that only one list has is accepted if its score is about the lowest
-    one of its image: the score threshold, or the number of objects that an image may have, cuts there. Otherwise the
-    result is infinite.
+    one of its image: the score threshold, or the number of objects that an image may have, cuts there. It is also
+    accepted if rounding decides whether the detector finds it: if the scores of two proposals are equal, the one or the
+    other suppresses its neighbors. Otherwise the result is infinite.
 
     Args:
         expected, found: boxes, scores, labels, image, and masks if the detector has them.
+        alternatives: what the detector in PyTorch returns after changes of the size of rounding errors. Any of them may
+            have an object that `expected` lacks, and may lack an object that `expected` has.
     """
     scale = max(1.0, float(np.abs(expected[0]).max(initial=0)))
-    lists = [_Objects(values, scale) for values in (expected, found)]
-    if any(len(values) != len(expected) or not lists[i].is_sound() for i, values in enumerate((expected, found))):
+    lists = [_Objects(values, scale) for values in (expected, found, *alternatives)]
+    if any(len(values) != len(expected) or not objects.is_sound()
+           for values, objects in zip((expected, found, *alternatives), lists, strict=True)):
         return float('inf')
-    error, (ours, other) = 0.0, lists
-    free = np.ones(len(other), bool)
+    ours, other, *others = lists
+    error, missing, added = _match(ours, other)
+    lacking = [_match(ours, one)[1] for one in others]
+    for i in missing:
+        if not ours.is_cut(i, other) and not any(i in lacks for lacks in lacking):
+            return float('inf')
+    for i in added:
+        if not other.is_cut(i, ours) and not any(one.has(other, i) for one in others):
+            return float('inf')
+    return error
+
+
+def _match(ours: '_Objects', other: '_Objects') -> tuple[float, list[int], list[int]]:
+    """Pairs the objects of two lists.
+
+    Returns:
+        The largest difference of a pair; the objects of the first list without a partner, and those of the second.
+    """
+    error, missing, free = 0.0, [], np.ones(len(other), bool)
     for i in range(len(ours)):
         candidates = np.flatnonzero(free & (other.keys == ours.keys[i]).all(1))
         differences = other.difference(candidates, ours, i)
         if len(candidates) and differences.min() <= 10 * LIMIT:
             free[candidates[differences.argmin()]] = False
             error = max(error, float(differences.min()))
-        elif not ours.is_cut(i, other):
-            return float('inf')
-    return error if all(other.is_cut(i, ours) for i in np.flatnonzero(free)) else float('inf')
+        else:
+            missing.append(i)
+    return error, missing, np.flatnonzero(free).tolist()
 
 
 class _Objects:
@@ -100,6 +122,11 @@ class _Objects:
     def difference(self, index: np.ndarray, other: '_Objects', i: int) -> np.ndarray:
         """The largest difference of each of some objects to an object of another list."""
         return np.abs(self.numbers[index] - other.numbers[i]).max(axis=1, initial=0)
+
+    def has(self, other: '_Objects', i: int) -> bool:
+        """Whether the list has about the same object as another list."""
+        index = np.flatnonzero((self.keys == other.keys[i]).all(1))
+        return bool(self.difference(index, other, i).min(initial=np.inf) <= 10 * LIMIT)
 
     def is_cut(self, i: int, other: '_Objects') -> bool:
         """Whether an object may be missing in the other list, since its score is about the lowest one of both."""

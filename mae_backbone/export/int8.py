@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.data.reading import suffixes_of
 from mae_backbone.export.target import ExportError
 from mae_backbone.prediction.inputs import sources
 from mae_backbone.prediction.instances import Instances
@@ -56,7 +57,7 @@ def quantize(path: Path, images: str | Path) -> str:
     """
     import onnx
     model = load_onnx(path)
-    chosen = spread(list(sources(images)), MAX_IMAGES)
+    chosen = spread(list(sources(images, suffixes_of(model.decoding))), MAX_IMAGES)
     if not chosen:
         raise ValueError(f'{images} has no images: --calibration takes a folder of images like those of the training')
     with tempfile.TemporaryDirectory(prefix='int8_') as folder:

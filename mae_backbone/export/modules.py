@@ -24,7 +24,9 @@ class Chain(nn.Module):
 
 
 class Pixels(nn.Module):
-    """Pixels (B, C, H, W) uint8, RGB -> input of the model: resized, in its order of channels, normalized.
+    """Pixels (B, C, H, W) -> input of the model: resized, in its order of channels, normalized.
+
+    Pixels are uint8, RGB, or uint8 or uint16 in the order of a reader of bands.
 
     Args:
         description: mean, std and channels of the model.
@@ -42,7 +44,7 @@ class Pixels(nn.Module):
             self.register_buffer(name, torch.tensor(values).reshape(-1, 1, 1) if values else None)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """pixels (B, C, H, W) uint8 -> (B, C, H', W') float32."""
+        """pixels (B, C, H, W) uint8 or uint16 -> (B, C, H', W') float32."""
         images = pixels.float()
         if self.size is not None:
             images = F.interpolate(images, self.size, mode='bilinear', antialias=True)

@@ -1,5 +1,5 @@
 """A part of a model that is ready to be exported: module, inputs, names, and what the file says about itself."""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 # Ours. Largest batch and largest side in pixels of a dynamic axis.
 MAX_BATCH, MAX_SIDE = 4096, 16384
+# Features of a ViT differ by about this between PyTorch and onnxruntime, as a fraction (docs/prediction_and_export.md).
+# Of two scores that are as close as that, each is the higher one in about half of the trials.
+ROUNDING, ALTERNATIVES = 1e-6, 8
 
 
 class ExportError(ValueError):
@@ -43,6 +46,8 @@ class ExportTarget:
         output_axes: for each output names of its dynamic axes, for the reader of the file.
         metadata: what the file says about itself, such as classes and pixel statistics.
         compare: error of outputs against the expected ones, for verification; None for `verify.largest_error`.
+        decides: outputs depend on decisions that rounding may change, such as the order of scores. A file that differs
+            is also compared with the outputs of the module with other rounding errors, see `alternatives`.
         limit: largest error that verification accepts; None for `verify.LIMIT`.
     """
 
@@ -53,14 +58,30 @@ class ExportTarget:
     dynamic: Mapping[str, Mapping[int, Axis]] = field(default_factory=dict)
     output_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
-    compare: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], float] | None = None
+    compare: Callable[..., float] | None = None
     limit: float | None = None
+    decides: bool = False
 
     def expected(self, *inputs: Tensor) -> list[np.ndarray]:
         """Outputs of the module in PyTorch."""
         with torch.no_grad():
             outputs = self.module(*inputs)
         return [one.numpy() for one in (outputs if isinstance(outputs, (tuple, list)) else [outputs])]
+
+    def alternatives(self, *inputs: Tensor) -> Iterator[list[np.ndarray]]:
+        """Yields outputs of the module with rounding errors of about `ROUNDING` in the result of each layer."""
+        generator = torch.Generator().manual_seed(0)
+
+        def disturb(layer: nn.Module, arguments: object, output: Tensor) -> Tensor:
+            return output * (1 + ROUNDING * torch.randn(output.shape, generator=generator, dtype=output.dtype))
+        hooks = [layer.register_forward_hook(disturb) for layer in self.module.modules()
+                 if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))]
+        try:
+            for _ in range(ALTERNATIVES):
+                yield self.expected(*inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def with_metadata(self, **entries: str) -> 'ExportTarget':
         """Returns the target with further entries of metadata."""
@@ -74,3 +95,9 @@ def image_axes(*, batch: bool, size: bool, multiple: int = 1, minimum: int | Non
         axes |= {axis: Axis(name, multiple, minimum or multiple, MAX_SIDE // multiple * multiple)
                  for axis, name in ((2, 'height'), (3, 'width'))}
     return axes
+
+
+def to_pixels(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """images of mean 0 and deviation 1 -> pixels of a type, uint8 or uint16."""
+    largest = torch.iinfo(dtype).max
+    return (images * largest * 0.25 + largest / 2).round().clamp(0, largest).to(dtype)

@@ -9,9 +9,8 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from mae_backbone.export.target import Axis, ExportError, ExportTarget
+from mae_backbone.prediction.onnx.description import PT2_METADATA
 from mae_backbone.utils.atomic_write import atomic_path
-
-METADATA = 'mae_backbone.json'  # in the archive: a JSON object of strings
 
 
 def trace(target: ExportTarget) -> ExportedProgram:
@@ -37,14 +36,14 @@ def trace(target: ExportTarget) -> ExportedProgram:
 
 
 def save(program: ExportedProgram, metadata: Mapping[str, str], path: Path) -> None:
-    """Writes a graph to a .pt2 file. `torch.export.load` reads it; the metadata are its extra file `METADATA`.
+    """Writes a graph to a .pt2 file. `torch.export.load` reads it; the metadata are its extra file `PT2_METADATA`.
 
     Raises:
         OSError: the file cannot be written.
     """
     with atomic_path(path, keep_suffix=True) as temporary, warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        torch.export.save(program, str(temporary), extra_files={METADATA: json.dumps(dict(metadata))})
+        torch.export.save(program, str(temporary), extra_files={PT2_METADATA: json.dumps(dict(metadata))})
 
 
 def reason(error: BaseException) -> str:

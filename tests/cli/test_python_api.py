@@ -4,6 +4,7 @@ import os
 import random
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,8 +12,9 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 import mae_backbone
+from mae_backbone.cli.auto_steps import AutoRun
 from mae_backbone.cli.main import COMMANDS
-from mae_backbone.cli.python_api import DEFAULT_CONFIGS, unchanged_process
+from mae_backbone.cli.python_api import DEFAULT_CONFIGS, TrainingRun, unchanged_process
 from mae_backbone.prediction.model import Classifier, MaskedAutoencoder
 from mae_backbone.quickstart.scene_files import write_scenes
 from mae_backbone.utils.config_files import configs_root, find_config
@@ -99,3 +101,39 @@ def test_the_state_is_restored_after_an_error():
     with pytest.raises(KeyError):
         change()
     assert state() == before
+
+
+def test_data_functions_return_what_the_commands_find(tmp_path: Path, capsys: pytest.CaptureFixture):
+    write_scenes(tmp_path / 'scenes', unlabeled=1, train=3, val=2)
+    before = state()
+    report = mae_backbone.import_data(tmp_path / 'scenes', tmp_path / 'yolo', to='yolo')
+    assert len(list((tmp_path / 'yolo').rglob('*.jpg'))) == 5
+    assert all(line in capsys.readouterr().out for line in report.lines[:1])
+    images = tmp_path / 'scenes/images/train'
+    pixels = mae_backbone.measure(images, reader={'type': 'mae_backbone.ColorReader', 'value_range': (0, 4095)})
+    stacked = np.concatenate([cv2.imread(str(path)).reshape(-1, 3) for path in images.iterdir()])[:, ::-1]
+    np.testing.assert_allclose(pixels.mean, stacked.mean(0), atol=1e-3)
+    assert mae_backbone.measure(images, images=1).images == 1
+    manifest = mae_backbone.pack(images, tmp_path / 'shards', short_side=32, workers=1, verify=True)
+    assert manifest['images'] == 3
+    assert state() == before
+    with pytest.raises(ValueError, match='exists and is not empty'):
+        mae_backbone.import_data(tmp_path / 'scenes', tmp_path / 'yolo', to='yolo')
+    with pytest.raises(ValueError, match='invalid choice'):
+        mae_backbone.import_data(tmp_path / 'scenes', tmp_path / 'other', to='excel')
+
+
+def test_auto_returns_its_last_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def do_steps(run: AutoRun) -> dict[str, float]:
+        run.checkpoint = run.folder / 'train' / 'best.pth'
+        return {'accuracy/top1': 50.0}
+    monkeypatch.setattr(AutoRun, 'run', do_steps)
+    run = mae_backbone.auto('data', hours=0.1, work_dir=tmp_path / 'run')
+    assert run == TrainingRun(tmp_path / 'run', tmp_path / 'run/train/best.pth', {'accuracy/top1': 50.0})
+
+
+def test_every_command_has_a_function():
+    functions = {'import': 'import_data', 'test': 'evaluate', 'models': 'public_weights', 'predict': 'load',
+                 'visualize': 'load'}
+    for name in {*COMMANDS} - {'quickstart', 'check', 'demo', 'transfer', 'robustness', 'benchmark'}:
+        assert callable(getattr(mae_backbone, functions.get(name, name)))

@@ -9,7 +9,9 @@ from helpers.encoder_files import save
 from safetensors.torch import load_file, save_file
 
 import mae_backbone
+from mae_backbone.data.decode import DEFAULT
 from mae_backbone.demo.feature_bank import FeatureBank, build_bank, load_bank, thumbnail, unit
+from mae_backbone.prediction.onnx.model import OnnxEncoder
 
 
 @pytest.fixture(scope='module')
@@ -108,3 +110,24 @@ def test_a_folder_without_readable_images_is_refused(model, tmp_path):
     (tmp_path / 'a.png').write_bytes(b'no image')
     with pytest.raises(ValueError, match='holds no image that can be read'):
         build_bank(model, tmp_path, log=lambda line: None)
+
+
+def test_banks_of_exported_encoders_belong_to_their_file(folder, tmp_path):
+    class Encoder(OnnxEncoder):
+        decoding = DEFAULT
+
+        def __init__(self, path):
+            self.path = path
+
+        def features(self, pixels, **options):
+            return np.stack([one.mean((0, 1)) for one in pixels])
+    for name in ('a.onnx', 'b.onnx'):
+        (tmp_path / name).write_bytes(name.encode())
+    bank = build_bank(Encoder(tmp_path / 'a.onnx'), folder, log=lambda line: None)
+    bank.save(tmp_path / 'bank.safetensors')
+    assert load_bank(tmp_path / 'bank.safetensors', Encoder(tmp_path / 'a.onnx')).names == bank.names
+    with pytest.raises(ValueError, match='was computed by another model'):
+        load_bank(tmp_path / 'bank.safetensors', Encoder(tmp_path / 'b.onnx'))
+    (tmp_path / 'a.onnx.data').write_bytes(b'other weights')
+    with pytest.raises(ValueError, match='was computed by another model'):
+        load_bank(tmp_path / 'bank.safetensors', Encoder(tmp_path / 'a.onnx'))

@@ -3,6 +3,7 @@ import cv2
 import numpy as np
 import pytest
 from helpers.model_files import TASKS, write_checkpoint
+from helpers.onnx_files import classifier, describe, segmenter
 
 import mae_backbone
 from mae_backbone.demo.feature_bank import build_bank
@@ -109,3 +110,14 @@ def test_figures_fit_the_page(shape):
     fitted = fit(np.zeros(shape, np.uint8)).shape
     assert max(fitted) <= MAX_FIGURE
     assert fitted == shape or max(fitted) == MAX_FIGURE
+
+
+def test_an_exported_model_has_a_page(tmp_path):
+    anything = dict(dynamic=('batch', 'size'), prepare={'kind': 'pipeline', 'steps': []})
+    for task, write, options in (('classification', classifier, {}), ('segmentation', segmenter, anything)):
+        model = mae_backbone.load(write(tmp_path / f'{task}.onnx', describe(task, **options).to_metadata()))
+        one, visit = Page(model, tmp_path, bank=None, max_bytes=10 ** 6), Visit(IMAGE, IMAGE, 'a.png')
+        assert one.blocks == []
+        view = one.predict(visit, 0.0)
+        assert any(name in view.text for name in model.classes)
+        assert view.files

@@ -18,6 +18,7 @@ import pytest
 from helpers.chromium import MISSING, Chromium
 from helpers.commands import refused
 from helpers.model_files import CLASSES, write_checkpoint
+from helpers.onnx_files import classifier, describe
 
 from mae_backbone.cli.main import main
 from mae_backbone.demo import server
@@ -144,6 +145,15 @@ def test_the_page_needs_gradio(monkeypatch, tmp_path):
 def test_wrong_options_are_refused(options, message, tmp_path, monkeypatch):
     monkeypatch.setattr(server, 'check_installed', lambda: None)
     assert message in refused('demo', tmp_path / 'a.pth', *options)
+
+
+@pytest.mark.parametrize(('description', 'options', 'message'), [
+    (describe('classification'), ['--bank', '.'], '--bank needs features'),
+    (describe('features', part='backbone', classes=()), [], 'only with --bank FOLDER')])
+def test_exported_files_say_what_the_page_needs(description, options, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, 'check_installed', lambda: None)
+    path = classifier(tmp_path / 'a.onnx', description.to_metadata())
+    assert message in refused('demo', path, *options)
 
 
 def test_old_files_are_deleted(tmp_path):

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_checkpoint(task, root / 'made' / task).rename(path)
     write_scenes(root / 'scenes', unlabeled=12, train=16, val=16)
     (root / 'scenes/classes').rename(root / 'animals')
+    (root / 'scenes').rename(root / 'cells_coco')
     for path in ('image.png', 'images/a.png', 'images/b.png'):
         write_image(root / path, (72, 48))
     return root

@@ -70,3 +70,10 @@ def test_best_fills_up_with_no_box():
     scores, index = best(torch.tensor([[0.2, 0.7, -1.0]]), 5)
     assert scores.tolist() == [pytest.approx([0.7, 0.2, -1.0, -1.0, -1.0])]
     assert index.max() < 3
+
+
+def test_the_first_ones_of_equal_scores_are_best():
+    scores = torch.tensor([0.5, 0.9, 0.5]).repeat(40)[None]
+    values, index = best(scores, 60)
+    assert values.tolist() == [pytest.approx([0.9] * 40 + [0.5] * 20)]
+    assert index.tolist() == [[*range(1, 120, 3), *(i for i in range(120) if i % 3 != 1)][:60]]

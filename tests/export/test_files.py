@@ -86,11 +86,11 @@ def test_large_weights_are_in_a_file_next_to_it(exported: Exported, tmp_path: Pa
 def test_a_pt2_file_is_read_by_torch_with_its_metadata(tmp_path: Path):
     one = target()
     run.write_target(one, tmp_path / 'model.pt2', check=True)
-    extra = {torch_export.METADATA: ''}
+    extra = {torch_export.PT2_METADATA: ''}
     module = torch.export.load(tmp_path / 'model.pt2', extra_files=extra).module()
     images = torch.randn(3, 3, 6, 9)
     torch.testing.assert_close(module(images), one.module(images))
-    metadata = json.loads(extra[torch_export.METADATA])
+    metadata = json.loads(extra[torch_export.PT2_METADATA])
     assert metadata.pop('mae_backbone.verified')
     assert metadata == METADATA
 

@@ -1,4 +1,5 @@
 """Verification accepts equal outputs only, at every size that is dynamic."""
+import dataclasses
 import json
 from collections.abc import Sequence
 
@@ -79,3 +80,31 @@ def test_errors_are_relative_to_large_values_and_absolute_for_small_ones():
     assert largest_error([small, large], [small, large + 1]) == pytest.approx(1e-3, rel=1e-4)
     assert largest_error([np.int64([1, 2, 3, 4])], [np.int64([1, 2, 3, 5])]) == 0.25
     assert largest_error([], []) == float('inf')
+
+
+def test_only_outputs_with_decisions_are_compared_with_other_rounding_errors():
+    class Order(nn.Module):
+        """Order of two numbers that are equal."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 2, 1)
+            nn.init.ones_(self.layer.weight)
+            nn.init.zeros_(self.layer.bias)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.layer(images.abs() + 1)[:, :, 0, 0].argmax(1)
+
+    def compare(expected: Sequence[np.ndarray], found: Sequence[np.ndarray], others: Sequence = ()) -> float:
+        allowed = np.stack([expected[0], *(one for one, in others)])
+        return float((allowed != found[0]).all(0).mean())
+    decided = dataclasses.replace(target(), module=Order().eval().requires_grad_(False), compare=compare, decides=True)
+
+    def other_way(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [1 - decided.expected(torch.from_numpy(inputs[0]))[0]]
+    assert verify(decided, other_way).error == 0
+    assert not decided.module.layer._forward_hooks
+    with pytest.raises(ExportError, match='differs'):
+        verify(dataclasses.replace(decided, decides=False), other_way)
+    with pytest.raises(ExportError, match='differs'):
+        verify(decided, lambda inputs: [2 + other_way(inputs)[0]])

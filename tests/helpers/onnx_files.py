@@ -20,12 +20,12 @@ def describe(task: str, **options: object) -> Description:
                           'image_size': (16, 16), 'dynamic': ('batch',), 'prepare': {'kind': 'evaluation'}} | options)
 
 
-def classifier(path: Path, metadata: Mapping[str, str], *, size: int = 16) -> Path:
-    """A file whose logits (B, 3) are `WEIGHT` times the mean of the channels of images (B, 3, size, size)."""
+def classifier(path: Path, metadata: Mapping[str, str], *, size: int = 16, weight: np.ndarray = WEIGHT) -> Path:
+    """A file whose logits (B, 3) are a `weight` (3, C) times the mean of the channels of images (B, C, size, size)."""
     nodes = [helper.make_node('ReduceMean', ['images', 'axes'], ['mean'], keepdims=0),
              helper.make_node('MatMul', ['mean', 'weight'], ['logits'])]
-    tensors = [numpy_helper.from_array(np.int64([2, 3]), 'axes'), numpy_helper.from_array(WEIGHT.T.copy(), 'weight')]
-    return _save(path, nodes, tensors, ['batch', 3, size, size], ('logits', TensorProto.FLOAT, ['batch', 3]), metadata)
+    tensors = [numpy_helper.from_array(np.int64([2, 3]), 'axes'), numpy_helper.from_array(weight.T.copy(), 'weight')]
+    return _save(path, nodes, tensors, ['batch', weight.shape[1], size, size], ('logits', TensorProto.FLOAT, ['batch', 3]), metadata)
 
 
 def segmenter(path: Path, metadata: Mapping[str, str]) -> Path:

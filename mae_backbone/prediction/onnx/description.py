@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mae_backbone.data.decode import Decoding
+from mae_backbone.data.reading import Reading, build_reader
 
 PREFIX = 'mae_backbone.'  # of the keys; other programs may add their own
-FORMAT = 1                # a reader refuses higher numbers
+PT2_METADATA = 'mae_backbone.json'  # entry of a .pt2 file: a JSON object of the same strings
+# A reader refuses higher numbers. 2: files with a `reader`, which older versions would take for color images.
+FORMAT = 2
 TASKS = ('detection', 'segmentation', 'classification', 'features')
 # Ours. Limits of what a file may ask for.
 MAX_TEXT, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 2 ** 22, 100_000, 16384, 1024
@@ -44,7 +47,8 @@ class Description:
         multiple: sides of the input are multiples of this number of pixels.
         minimum: smallest side of the input in pixels.
         prepare: how an image file becomes the input, see `prediction.onnx.prepare`.
-        decoding: of image files, the fields of `Decoding` that differ from its defaults.
+        decoding: of color images, the fields of `Decoding` that differ from its defaults.
+        reader: of images with other channels, its type and options, see `reading.reader_settings`.
         settings: of the task, such as thresholds.
         source: versions, commit and results, for readers.
     """
@@ -63,6 +67,7 @@ class Description:
     minimum: int = 1
     prepare: dict[str, Any] = field(default_factory=dict)
     decoding: dict[str, Any] = field(default_factory=dict)
+    reader: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
 
@@ -70,7 +75,7 @@ class Description:
         """Strings for the metadata of a file."""
         values = {f'{PREFIX}{name}': value if isinstance(value, str) else json.dumps(value)
                   for name, value in asdict(self).items()}
-        return {f'{PREFIX}format': str(FORMAT), **values}
+        return {f'{PREFIX}format': str(FORMAT if self.reader else 1), **values}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> 'Description':
@@ -86,7 +91,7 @@ class Description:
             raise ValueError(f'its metadata have more than {MAX_TEXT:,} characters')
         number = entries.get('format', '')
         if not number.isdecimal() or not 1 <= int(number[:9]) <= FORMAT:
-            raise ValueError(f'its metadata have the format {number[:20]!r}, this version reads {FORMAT}: update '
+            raise ValueError(f'its metadata have the format {number[:20]!r}, this version reads up to {FORMAT}: update '
                              'mae_backbone')
         try:
             values = {one.name: _read(one.name, entries[one.name]) for one in fields(cls) if one.name in entries}
@@ -104,13 +109,22 @@ class Description:
         """Colors of the classes."""
         return [one.color for one in self.classes]
 
-    def read_decoding(self) -> Decoding:
-        """How image files are decoded."""
+    def reading(self) -> Reading:
+        """How image files are read.
+
+        Raises:
+            ValueError: the reader is not known, or needs a package that is missing.
+        """
+        return build_reader(self.reader) if self.reader else self._decoding()
+
+    def _decoding(self) -> Decoding:
         options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                    for key, value in self.decoding.items()}
         return Decoding(**options).check()
 
     def _checked(self) -> 'Description':
+        for name in ('prepare', 'decoding', 'reader', 'settings', 'source'):
+            _check(isinstance(getattr(self, name), dict), name, getattr(self, name))
         _check(self.task in TASKS, 'task', self.task)
         _check(self.part in ('model', 'backbone', 'pyramid'), 'part', self.part)
         _check(self.activation in ('', 'logits', 'softmax', 'argmax'), 'activation', self.activation)
@@ -119,12 +133,13 @@ class Description:
         _check(len(self.mean) == len(self.std) <= MAX_CHANNELS and all(map(_is_number, self.mean))
                and all(_is_number(value) and value > 0 for value in self.std), 'mean and std', (self.mean, self.std))
         _check(isinstance(self.preprocessing, bool), 'preprocessing', self.preprocessing)
+        channels = self.reader.get('channels', len(self.mean))
+        number = channels if isinstance(channels, int) else len(channels)
+        _check(not self.mean or not self.reader or len(self.mean) == number, 'mean of the reader', self.mean)
         sides = (*self.image_size, self.multiple, self.minimum)
         _check(len(sides) == 4 and all(type(side) is int and 0 < side <= MAX_SIDE for side in sides), 'sizes', sides)
         _check(set(self.dynamic) <= {'batch', 'size'}, 'dynamic', self.dynamic)
-        for name in ('prepare', 'decoding', 'settings', 'source'):
-            _check(isinstance(getattr(self, name), dict), name, getattr(self, name))
-        self.read_decoding()
+        self._decoding()
         return self
 
 

@@ -24,7 +24,7 @@ class OnnxDetectorPredictor(OnnxPredictor):
         self.mask_threshold = float(description.settings.get('mask_threshold', 0.5))
 
     def predict_one(self, image: np.ndarray) -> Prediction:
-        """image (H, W, 3) uint8 RGB -> its instances."""
+        """image (H, W, C) -> its instances."""
         if self.tile is None:
             return self._instances(image)
         tiles = square_grid((image.shape[0], image.shape[1]), self.tile, self.overlap)

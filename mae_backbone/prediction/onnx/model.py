@@ -64,7 +64,7 @@ class OnnxEncoder:
 
     def __init__(self, session: OnnxSession, description: Description) -> None:
         self.path, self.session, self.description = session.path, session, description
-        self.decoding = description.read_decoding()
+        self.decoding = description.reading()
 
     def features(self, images: Images, *, pool: str | None = None, size: int | tuple[int, int] | None = None,
                  batch_size: int = 8, progress: bool = False, as_tensor: bool = False) -> 'np.ndarray | torch.Tensor':
@@ -84,10 +84,13 @@ class OnnxEncoder:
         if wanted[pool] not in names:
             raise ValueError(f'{self.path} has the outputs {", ".join(names)}, not {wanted[pool]!r}: run it with '
                              'onnxruntime')
+        if self.description.prepare.get('kind') == 'unknown':
+            raise ValueError(f'{self.path} computes no features of image files ({self.description.prepare.get("reason")}'
+                             '): prepare inputs yourself, and run it with onnxruntime')
         height, width = self.description.image_size if size is None else (size, size) if isinstance(size, int) else size
-        transform = evaluation_transform((height, width))
+        transform = evaluation_transform((height, width), None, self.decoding)
         found = []
-        for batch in batches(images, batch_size, progress):
+        for batch in batches(images, batch_size, progress, self.decoding):
             inputs = [normalize(self.description, transform(source.read(self.decoding)).permute(1, 2, 0).numpy())
                       for source in batch]
             found += [outputs[names.index(wanted[pool])] for outputs
@@ -121,6 +124,7 @@ def load_onnx(path: str | Path, *, device: Any = None) -> OnnxModel | OnnxEncode
     session: Any = OpenvinoSession(path) if device == 'openvino' else OnnxSession(path, device=str(device or 'cpu'))
     try:
         description = Description.from_metadata(session.metadata)
+        description.reading()
     except ValueError as error:
         raise CheckpointError(f'{path} cannot be used for predictions: {error}') from error
     whole = description.part == 'model' and description.task != 'features'

@@ -26,6 +26,8 @@ class OpenvinoSession:
         CheckpointError: the file is no ONNX file, is damaged, or OpenVINO cannot compile it.
     """
 
+    runtime = 'OpenVINO'
+
     def __init__(self, path: str | Path) -> None:
         require('onnx', 'openvino')
         self.path = existing_file(path)

@@ -1,7 +1,7 @@
 """Predictors that run exported files on onnxruntime: a classifier and a segmenter."""
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ Self = TypeVar('Self', bound='OnnxPredictor')
 
 
 class OnnxPredictor(BasePredictor):
-    """Predictor of an exported file.
+    """Predictor of an exported file. Images are (H, W, 3) uint8 RGB, or (H, W, C) as the reader of the file reads them.
 
     Several threads may use a predictor at once.
 
@@ -36,13 +36,13 @@ class OnnxPredictor(BasePredictor):
         self.session, self.description = session, description
         self.task, self.classes, self.colors = description.task, description.names, description.colors
         self.class_ids = [one.id for one in description.classes]
-        self.decoding = description.read_decoding()
+        self.decoding = description.reading()
         self.threshold, self.overlap = 0.3, 0.2
         self.tile: int | None = None
         if not self.classes:
             raise CheckpointError(f'{session.path} names no classes: export the model again')
         try:
-            self.prepare = prepare_function(description)
+            self.prepare = prepare_function(description, self.decoding)
         except ValueError as error:
             raise CheckpointError(f'{session.path} predicts no image files ({error}): prepare inputs yourself, and run '
                                   'it with onnxruntime') from error
@@ -67,15 +67,15 @@ class OnnxPredictor(BasePredictor):
         square_grid((1, 1), tile, overlap)
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """images (H, W, 3) uint8 RGB of any sizes -> the prediction of each."""
+        """images (H, W, C) of any sizes -> the prediction of each."""
         return [self.predict_one(image) for image in images]
 
     @abstractmethod
     def predict_one(self, image: np.ndarray) -> Prediction:
-        """image (H, W, 3) uint8 RGB -> its prediction."""
+        """image (H, W, C) -> its prediction."""
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
-        """pixels (H, W, 3) uint8 RGB -> (3, H, W) as the file takes them: float32, or bytes."""
+        """pixels (H, W, C) -> (C, H, W) as the file takes them: float32, or pixels."""
         return normalize(self.description, pixels)
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
@@ -94,12 +94,12 @@ class OnnxClassifierPredictor(OnnxPredictor):
         raise ValueError('--tile is for detectors and segmenters: a classifier looks at the whole image, leave it out')
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """images (H, W, 3) uint8 RGB of any sizes -> scores (num_classes,) float32 of each."""
+        """images (H, W, C) of any sizes -> scores (num_classes,) float32 of each."""
         outputs = self.run([self.normalize(self.prepare(image)) for image in images])
         return [self._scores(first) for first, *_ in outputs]
 
     def predict_one(self, image: np.ndarray) -> Prediction:
-        """image (H, W, 3) uint8 RGB -> scores (num_classes,) float32."""
+        """image (H, W, C) -> scores (num_classes,) float32."""
         return self.predict_batch([image])[0]
 
     def _scores(self, output: np.ndarray) -> np.ndarray:
@@ -125,22 +125,33 @@ class OnnxSegmenterPredictor(OnnxPredictor):
         self.slide = None if slide is None else (_pair(slide['crop']), _pair(slide['stride']))
 
     def predict_one(self, image: np.ndarray) -> Prediction:
-        """image (H, W, 3) uint8 RGB -> labels (H, W)."""
+        """image (H, W, C) -> labels (H, W)."""
         if self.description.activation == 'argmax':
             return labels_array(self._classes(image), len(self.classes))
-        if self.tile is None:
-            logits = self._logits(image)
-            chunks = chunked_logits.resize(chunked_logits.split_rows(logits), (logits.shape[1], logits.shape[2]),
-                                           (image.shape[0], image.shape[1]), align_corners=self.align_corners)
-        else:
-            tiles = square_grid((image.shape[0], image.shape[1]), self.tile, self.overlap)
-            chunks = chunked_logits.average_tiles(tiles, image.shape[1],
-                                                  lambda tile: self._tile_logits(image[tile.slices]))
-        labels = chunked_logits.predict_labels(chunks, threshold=self.logit_threshold).numpy()
+        labels = chunked_logits.predict_labels(self._chunks(image), threshold=self.logit_threshold).numpy()
         return labels_array(labels, len(self.classes))
 
+    def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """image (H, W, C) -> labels (H, W), and the probability of each (H, W) float32.
+
+        The latter is None if the file returns classes.
+        """
+        if self.description.activation == 'argmax':
+            return labels_array(self._classes(image), len(self.classes)), None
+        labels, confidence = chunked_logits.predict_confidence(self._chunks(image), threshold=self.logit_threshold)
+        return labels_array(labels.numpy(), len(self.classes)), confidence.numpy()
+
+    def _chunks(self, image: np.ndarray) -> Iterator[Tensor]:
+        """image (H, W, C) -> logits (num_classes, n, W) of its rows, from top to bottom."""
+        if self.tile is None:
+            logits = self._logits(image)
+            return chunked_logits.resize(chunked_logits.split_rows(logits), (logits.shape[1], logits.shape[2]),
+                                         (image.shape[0], image.shape[1]), align_corners=self.align_corners)
+        tiles = square_grid((image.shape[0], image.shape[1]), self.tile, self.overlap)
+        return chunked_logits.average_tiles(tiles, image.shape[1], lambda tile: self._tile_logits(image[tile.slices]))
+
     def _tile_logits(self, image: np.ndarray) -> Tensor:
-        """image (H, W, 3) -> logits (C, H, W)."""
+        """image (H, W, C) -> logits (C, H, W)."""
         logits = self._logits(image)
         size = (image.shape[0], image.shape[1])
         return torch.cat(list(chunked_logits.resize(
@@ -148,7 +159,7 @@ class OnnxSegmenterPredictor(OnnxPredictor):
             align_corners=self.align_corners)), dim=1)
 
     def _classes(self, image: np.ndarray) -> np.ndarray:
-        """image (H, W, 3) -> classes (H, W) that the file itself returns."""
+        """image (H, W, C) -> classes (H, W) that the file itself returns."""
         prepared = self.prepare(image)
         if self.tile is not None or self.slide is not None or prepared.shape != image.shape:
             raise ValueError(f'{self.session.path} returns classes, but its logits would have to be averaged or '
@@ -157,7 +168,7 @@ class OnnxSegmenterPredictor(OnnxPredictor):
         return self.run([self._padded(prepared)])[0][0][:height, :width]
 
     def _logits(self, image: np.ndarray) -> Tensor:
-        """image (H, W, 3) -> logits (C, H', W') at the size of the test pipeline."""
+        """image (H, W, C) -> logits (C, H', W') at the size of the test pipeline."""
         prepared = self.prepare(image)
         height, width = prepared.shape[:2]
         inputs = self._padded(prepared)
@@ -173,14 +184,14 @@ class OnnxSegmenterPredictor(OnnxPredictor):
         return logits[:, :height, :width]
 
     def _padded(self, prepared: np.ndarray) -> np.ndarray:
-        """prepared (H, W, 3) -> input (3, H', W') of the file, padded as the preprocessor of the training does."""
+        """prepared (H, W, C) -> input (C, H', W') of the file, padded as the preprocessor of the training does."""
         height, width = prepared.shape[:2]
         bottom, right = padding(self.description, height, width)
         value = (self.description.prepare.get('pad') or {}).get('value', 0)
         return self._pad(self.normalize(prepared), bottom, right, value)
 
     def _window_logits(self, inputs: np.ndarray) -> Tensor:
-        """inputs (3, H, W) -> logits (C, H, W)."""
+        """inputs (channels, H, W) -> logits (C, H, W)."""
         height, width = inputs.shape[1:]
         least = self.smallest
         outputs, *_ = self.run([self._pad(inputs, max(least - height, 0), max(least - width, 0), 0)])[0]
@@ -203,10 +214,11 @@ class OnnxSegmenterPredictor(OnnxPredictor):
 
 
 def normalize(description: Description, pixels: np.ndarray) -> np.ndarray:
-    """pixels (H, W, 3) uint8 RGB -> (3, H, W) as the file takes them: float32, or bytes."""
+    """pixels (H, W, C) -> (C, H, W) as the file takes them: float32, or pixels."""
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     if description.preprocessing:
-        return planes
+        wide = description.reader.get('dtype') == 'uint16'
+        return planes.round().astype(np.uint16) if wide else planes
     planes = (planes[::-1] if description.channels == 'BGR' else planes).astype(np.float32)
     if description.mean:
         mean, std = (np.array(values, np.float32)[:, None, None] for values in (description.mean, description.std))

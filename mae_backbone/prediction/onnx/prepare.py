@@ -14,6 +14,8 @@ import numpy as np
 from mmengine.config import Config
 
 from mae_backbone.data.class_folder import evaluation_transform
+from mae_backbone.data.decode import DEFAULT
+from mae_backbone.data.reading import Reading
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.prediction.onnx.description import MAX_SIDE, Description
 
@@ -64,8 +66,14 @@ def _resize_step(step: Any) -> dict[str, Any]:
             'keep_ratio': keep}
 
 
-def prepare_function(description: Description) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function that an image (H, W, 3) uint8 RGB goes through before it is normalized: (H', W', 3).
+def prepare_function(description: Description, reading: Reading = DEFAULT) -> Callable[[np.ndarray], np.ndarray]:
+    """Returns the function that an image (H, W, C) goes through before it is normalized: (H', W', C).
+
+    Color images are uint8 RGB before and after it. Images of 16 bits become float32.
+
+    Args:
+        description: of the file.
+        reading: of the images.
 
     Raises:
         ValueError: the description does not say how.
@@ -77,12 +85,13 @@ def prepare_function(description: Description) -> Callable[[np.ndarray], np.ndar
         if not (isinstance(size, list) and len(size) == 2 and all(type(side) is int and 0 < side <= MAX_SIDE
                                                                   for side in size)):
             raise ValueError(f'image_size is {str(size)[:60]}')
-        transform = evaluation_transform(size, augment)
+        transform = evaluation_transform(size, augment, reading)
         return lambda image: transform(image).permute(1, 2, 0).numpy()
     if kind == 'pipeline':
         steps = [_checked(step) for step in settings.get('steps', [])]
 
         def apply(image: np.ndarray) -> np.ndarray:
+            image = image if image.dtype == np.uint8 else image.astype(np.float32)
             for step in steps:
                 image = resize(image, **step)
             return image
@@ -92,7 +101,7 @@ def prepare_function(description: Description) -> Callable[[np.ndarray], np.ndar
 
 def resize(image: np.ndarray, *, scale: tuple[float, float] | None = None, factor: tuple[float, float] | None = None,
            keep_ratio: bool = False) -> np.ndarray:
-    """Resizes an image (H, W, 3) as mmcv's `Resize` does.
+    """Resizes an image (H, W, C) as mmcv's `Resize` does.
 
     Args:
         scale: (width, height) in pixels; with `keep_ratio` the image fits into them, the longer side into the longer.
@@ -109,7 +118,8 @@ def resize(image: np.ndarray, *, scale: tuple[float, float] | None = None, facto
         new_width, new_height = int(width * ratio + 0.5), int(height * ratio + 0.5)
     if not 0 < new_width <= MAX_SIDE or not 0 < new_height <= MAX_SIDE:
         raise ValueError(f'an image of {height}x{width} pixels would be resized to {new_height}x{new_width}')
-    return cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
+    return resized.reshape(new_height, new_width, -1)  # OpenCV drops the axis of a single channel
 
 
 def padding(description: Description, height: int, width: int) -> tuple[int, int]:

@@ -22,6 +22,7 @@ class OnnxSession:
         device: 'cpu', or 'cuda' with the index of a GPU, such as 'cuda:0'.
 
     Attributes:
+        runtime: what computes.
         metadata: of the file.
         input_names, output_names: in the order of the file.
 
@@ -31,6 +32,8 @@ class OnnxSession:
         CheckpointError: the file is no ONNX file, is damaged, or reads files outside of its folder.
         ValueError: onnxruntime does not have the device.
     """
+
+    runtime = 'onnxruntime'
 
     def __init__(self, path: str | Path, *, device: str = 'cpu') -> None:
         require('onnx', 'onnxruntime')
@@ -62,7 +65,9 @@ class OnnxSession:
             return self._session.run(None, dict(zip(self.input_names, inputs, strict=True)))
         except _damaged() as error:
             shapes = ', '.join(str(one.shape) for one in inputs)
-            raise CheckpointError(f'{self.path} cannot compute inputs of {shapes} ({_first_line(error)})') from error
+            too_large = ': predict large images in tiles (--tile)' if 'allocate' in str(error) else ''
+            raise CheckpointError(f'{self.path} cannot compute inputs of {shapes} ({_first_line(error)}){too_large}'
+                                  ) from error
 
 
 def check_file(path: Path) -> None:

@@ -12,6 +12,7 @@ from mae_backbone.prediction.onnx.description import PREFIX, Description
     describe('classification', decoding={'value_range': (0, 4095)}, dynamic=()),
     describe('segmentation', settings={'slide': {'crop': [64, 64], 'stride': [42, 42]}}, channels='BGR', minimum=32),
     Description('features', part='backbone', image_size=(224, 224), multiple=16),
+    describe('detection', channels='', mean=(1, 2), std=(3, 4), reader={'type': 'ArrayReader', 'channels': 2}),
 ])
 def test_a_description_is_read_as_it_was_written(description: Description):
     metadata = description.to_metadata()
@@ -22,8 +23,12 @@ def test_a_description_is_read_as_it_was_written(description: Description):
     assert found.colors == description.colors
 
 
-def test_decoding_is_that_of_the_training():
-    assert describe('classification', decoding={'value_range': [0, 4095]}).read_decoding() == Decoding((0, 4095))
+def test_images_are_read_as_in_the_training():
+    assert describe('classification', decoding={'value_range': [0, 4095]}).reading() == Decoding((0, 4095))
+    bands = describe('classification', mean=(), std=(), reader={'type': 'ArrayReader', 'channels': [4, 2]})
+    assert bands.reading().taken == (4, 2)
+    assert bands.to_metadata()[f'{PREFIX}format'] == '2', 'older versions would read color images'
+    assert describe('classification').to_metadata()[f'{PREFIX}format'] == '1'
 
 
 @pytest.mark.parametrize(('key', 'value', 'message'), [
@@ -33,7 +38,7 @@ def test_decoding_is_that_of_the_training():
     ('std', '[1, 0, 1]', 'mean and std'), ('mean', '[1, NaN, 1]', 'mean and std'), ('mean', '[1]', 'mean and std'),
     ('preprocessing', '"yes"', 'preprocessing'), ('dynamic', '["depth"]', 'dynamic'), ('settings', '[]', 'settings'),
     ('decoding', '{"value_range": [9, 1]}', 'value_range'), ('decoding', '{"code": 1}', 'code'),
-    ('multiple', '[' * 100_000, 'recursion'), ('minimum', 'true', 'sizes'),
+    ('reader', '[]', 'reader'), ('reader', '{"channels": 4}', 'mean of the reader'), ('multiple', '[' * 100_000, 'recursion'), ('minimum', 'true', 'sizes'),
 ])
 def test_damaged_metadata_are_refused(key: str, value: str, message: str):
     metadata = describe('classification').to_metadata() | {f'{PREFIX}{key}': value}
@@ -43,7 +48,7 @@ def test_damaged_metadata_are_refused(key: str, value: str, message: str):
 
 @pytest.mark.parametrize(('metadata', 'message'), [
     ({}, 'was not written by `mae-backbone export`'), ({'task': 'detection'}, 'was not written by'),
-    ({f'{PREFIX}format': '2'}, 'have the format .2., this version reads 1: update'),
+    ({f'{PREFIX}format': '3'}, 'have the format .3., this version reads up to 2: update'),
     ({f'{PREFIX}format': '1', f'{PREFIX}task': 'x' * 5_000_000}, 'more than 4,194,304 characters'),
     ({f'{PREFIX}format': '1'}, 'damaged'),
 ])

@@ -120,3 +120,44 @@ def test_the_command_writes_the_files_of_a_prediction(tmp_path: Path, capsys: py
     path.write_bytes(path.read_bytes()[:100])
     assert main(['predict', path, tmp_path / 'images', '-o', tmp_path / 'out']) == 2
     assert 'is not an ONNX file, or is damaged' in capsys.readouterr().err
+
+
+BANDS = dict(channels='', mean=(20000.0,) * 5, std=(9000.0,) * 5,
+             reader={'type': 'ArrayReader', 'channels': 5, 'dtype': 'uint16'})
+
+
+def test_bands_are_read_and_prepared_as_in_the_training(tmp_path: Path):
+    weight = np.random.default_rng(1).normal(size=(3, 5)).astype(np.float32)
+    path = classifier(tmp_path / 'a.onnx', describe('classification', **BANDS).to_metadata(), weight=weight)
+    pixels = np.random.default_rng(0).integers(0, 2 ** 16, (24, 40, 5), dtype=np.uint16)
+    (tmp_path / 'images').mkdir()
+    np.save(tmp_path / 'images' / 'one.npy', pixels)
+    model = mae_backbone.load(path)
+    result = model.predict(tmp_path / 'images' / 'one.npy')
+    prepared = evaluation_transform(16, None, model.decoding)(pixels).numpy()
+    logits = weight @ ((prepared - 20000) / 9000).mean((1, 2))
+    np.testing.assert_allclose(result.scores, np.exp(logits) / np.exp(logits).sum(), atol=1e-5)
+    assert (model.predict(pixels).scores == result.scores).all()
+    assert result.draw().shape[2] == 3
+    with pytest.raises(ValueError, match='pass the channels that the model was trained with'):
+        model.predict(IMAGE)
+    assert main(['predict', path, tmp_path / 'images', '-o', tmp_path / 'out']) == 0
+    assert {file.name for file in (tmp_path / 'out').iterdir()} == {'scores.json', 'one.png'}
+
+
+def test_readers_that_are_not_known_are_refused(tmp_path: Path):
+    metadata = describe('classification', **BANDS | dict(reader={'type': 'Own', 'channels': 5})).to_metadata()
+    with pytest.raises(CheckpointError, match="cannot be used for predictions: the reader 'Own' is not known"):
+        mae_backbone.load(classifier(tmp_path / 'a.onnx', metadata))
+    metadata = describe('classification', prepare={'kind': 'unknown', 'reason': 'its images are read by Own'})
+    with pytest.raises(CheckpointError, match='its images are read by Own'):
+        mae_backbone.load(classifier(tmp_path / 'a.onnx', metadata.to_metadata()))
+
+
+def test_probabilities_of_a_segmenter_belong_to_its_labels(tmp_path: Path):
+    metadata = describe('segmentation', **ANY_SIZE).to_metadata()
+    predictor = mae_backbone.load(segmenter(tmp_path / 'a.onnx', metadata)).predictor
+    labels, confidence = predictor.labels_and_confidence(IMAGE)
+    logits = logits_of(IMAGE)
+    assert (labels == logits.argmax(-1)).all()
+    np.testing.assert_allclose(confidence, (np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)).max(-1), atol=1e-5)

@@ -1,0 +1,17 @@
+"""`mae_backbone.info`: what a file is, whether a checkpoint, weights or an exported model."""
+from pathlib import Path
+
+from mae_backbone.checkpoints.info import CheckpointInfo
+from mae_backbone.checkpoints.info import info as checkpoint_info
+from mae_backbone.prediction.onnx.file_info import SUFFIXES, ExportedInfo, exported_info
+
+
+def info(path: str | Path) -> CheckpointInfo | ExportedInfo:
+    """Reads a checkpoint, weights, a folder as Hugging Face and timm write it, or an exported file, and says what it is.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ImportError: onnx is not installed, for an ONNX file.
+        CheckpointError: the file cannot be read, or holds no weights.
+    """
+    return exported_info(path) if Path(path).suffix.lower() in SUFFIXES else checkpoint_info(path)
