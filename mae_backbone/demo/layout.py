@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from mae_backbone.data.reading import Reading, is_color, suffixes_of
 from mae_backbone.demo import html
 from mae_backbone.demo.answers import ANSWERS
 from mae_backbone.demo.page import EMPTY, Page, View, Visit
@@ -28,21 +29,35 @@ def build(page: Page) -> gr.Blocks:
         gr.HTML(html.head(model.path.name, describe(page)), padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
-                image: Any = gr.Image(sources=['upload', 'webcam', 'clipboard'], type='filepath', label='Image',
-                                      height=300, elem_id='image')
-                # Gradio would decode the file, without our limits. A subclass would be a component without scripts.
-                image.preprocess = path_of
+                image, preview = _input(model.decoding)
                 message = gr.HTML(html.message(EMPTY), padding=False, elem_id='message')
             with gr.Column(scale=3, min_width=300), gr.Tabs():
                 updates = [update for update in (_prediction(page, visit), _reconstruction(page, visit),
                                                  _attention(page, visit), _neighbors(page, visit)) if update]
-        taken = image.input(page.take, [image], [visit, message, image], show_progress='minimal')
+        given = image.input if image is preview else image.upload
+        taken = given(page.take, [image], [visit, message, preview], show_progress='minimal')
         for function, inputs, outputs in updates:
             taken.then(guarded(function), inputs, outputs)
-        cleared = image.clear(lambda: (None, html.message(EMPTY)), None, [visit, message])
+        cleared = image.clear(lambda: (None, html.message(EMPTY), None), None, [visit, message, preview])
         for function, inputs, outputs in updates:  # without an image they show nothing
             cleared.then(guarded(function), inputs, outputs)
     return blocks
+
+
+def _input(reading: Reading) -> tuple[Any, Any]:
+    """What takes an image, and what shows it: the same, except for files that no browser shows."""
+    if is_color(reading):
+        image: Any = gr.Image(sources=['upload', 'webcam', 'clipboard'], type='filepath', label='Image', height=300,
+                              elem_id='image')
+        preview = image
+    else:
+        suffixes = suffixes_of(reading)
+        image = gr.File(file_types=list(suffixes), type='filepath', height=140, elem_id='image',
+                        label=f'Image with {reading.channels} channels ({", ".join(suffixes)})')
+        preview = gr.Image(label='Image', interactive=False, height=300, elem_id='preview')
+    # Gradio would decode the file, without our limits. A subclass would be a component without scripts.
+    image.preprocess = path_of
+    return image, preview
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
