@@ -10,7 +10,7 @@ import gradio as gr
 from mae_backbone.data.reading import Reading, is_color, suffixes_of
 from mae_backbone.demo import html
 from mae_backbone.demo.answers import ANSWERS
-from mae_backbone.demo.page import EMPTY, Page, View, Visit
+from mae_backbone.demo.page import Page, View, Visit
 from mae_backbone.prediction.model import MaskedAutoencoder, Model
 from mae_backbone.prediction.predicting import PredictsImages
 from mae_backbone.utils.printable import printable
@@ -30,7 +30,7 @@ def build(page: Page) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 image, preview = _input(model.decoding)
-                message = gr.HTML(html.message(EMPTY), padding=False, elem_id='message')
+                message = gr.HTML(html.message(page.empty), padding=False, elem_id='message')
             with gr.Column(scale=3, min_width=300), gr.Tabs():
                 updates = [update for update in (_prediction(page, visit), _reconstruction(page, visit),
                                                  _attention(page, visit), _neighbors(page, visit)) if update]
@@ -38,7 +38,7 @@ def build(page: Page) -> gr.Blocks:
         taken = given(page.take, [image], [visit, message, preview], show_progress='minimal')
         for function, inputs, outputs in updates:
             taken.then(guarded(function), inputs, outputs)
-        cleared = image.clear(lambda: (None, html.message(EMPTY), None), None, [visit, message, preview])
+        cleared = image.clear(lambda: (None, html.message(page.empty), None), None, [visit, message, preview])
         for function, inputs, outputs in updates:  # without an image they show nothing
             cleared.then(guarded(function), inputs, outputs)
     return blocks

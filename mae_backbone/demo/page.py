@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from mae_backbone.data.decode import BadImageError
-from mae_backbone.data.reading import shown
+from mae_backbone.data.reading import is_color, shown, suffixes_of
 from mae_backbone.demo import html
 from mae_backbone.demo.answers import Answer, answer
 from mae_backbone.demo.feature_bank import FeatureBank
@@ -75,10 +75,15 @@ class Page:
         encoder = getattr(model, 'encoder', None)  # an exported file has none that attention can be read from
         self.blocks = attention_blocks(encoder) if encoder is not None else []
 
+    @property
+    def empty(self) -> str:
+        """What to do without an image."""
+        return EMPTY if is_color(self.model.decoding) else f'Upload a file ({", ".join(suffixes_of(self.model.decoding))}).'
+
     def take(self, path: str | None) -> tuple[Visit | None, str, np.ndarray | None]:
         """Reads an upload: (visit, message, preview)."""
         if path is None:
-            return None, html.message(EMPTY), None
+            return None, html.message(self.empty), None
         try:
             pixels = read_upload(path, max_bytes=self.max_bytes, reading=self.model.decoding)
         except (BadImageError, OSError) as error:
