@@ -14,8 +14,8 @@ from mae_backbone.cli.options import positive_float
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='checkpoint of `mae-backbone train`, `pretrain` or `publish`, public weights of a ViT, or an '
-                             'ONNX file of `mae-backbone export`')
+                        help='checkpoint of `mae-backbone train`, `pretrain` or `publish`, public weights of a ViT, or '
+                             'an ONNX file of `mae-backbone export`')
     group = parser.add_argument_group('page')
     group.add_argument('--port', type=_port, metavar='N', help='port (default: the first free one from 7860 on)')
     group.add_argument('--max-megabytes', type=positive_float, default=50.0, metavar='MB',

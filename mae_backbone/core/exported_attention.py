@@ -11,7 +11,8 @@ GROWTH = 4      # more tokens than in the example, if their number is dynamic: i
 MAX_PARTS = 32  # nodes of a graph grow with the number of parts
 
 
-def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias_of: Callable[[Tensor | None], Tensor] | None = None) -> Tensor:
+def attend_in_parts(q: Tensor, k: Tensor, v: Tensor,
+                    bias_of: Callable[[Tensor | None], Tensor] | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d) + bias) v of q, k, v (B, heads, N, d), as operations that ONNX has.
 
     The number of parts is fixed in the graph: it is chosen for the example that the graph is recorded with. Each part
@@ -25,7 +26,7 @@ def attend_in_parts(q: Tensor, k: Tensor, v: Tensor, bias_of: Callable[[Tensor |
     if parts == 1:
         return F.scaled_dot_product_attention(q, k, v, None if bias_of is None else bias_of(None))
     N = q.shape[2]
-    size = (N + parts - 1) // parts
+    size = (N + parts - 1) // parts + 1  # never 1, of which torch.export makes a special case
     mixed = []
     for part in range(parts):  # the last queries are repeated in the last part
         places = (torch.arange(size, device=q.device) + part * size).clamp(max=N - 1)

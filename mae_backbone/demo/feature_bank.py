@@ -90,7 +90,8 @@ def unit(features: np.ndarray) -> np.ndarray:
     return (features / np.maximum(length, 1e-12)).astype(np.float32)
 
 
-def build_bank(model: Model | OnnxEncoder, folder: str | Path, *, log: Callable[[str], None] = _LOG.info) -> FeatureBank:
+def build_bank(model: Model | OnnxEncoder, folder: str | Path, *,
+               log: Callable[[str], None] = _LOG.info) -> FeatureBank:
     """Computes features of all images in a folder. Images that cannot be read are left out and logged.
 
     Args:

@@ -78,7 +78,8 @@ class Page:
     @property
     def empty(self) -> str:
         """What to do without an image."""
-        return EMPTY if is_color(self.model.decoding) else f'Upload a file ({", ".join(suffixes_of(self.model.decoding))}).'
+        reading = self.model.decoding
+        return EMPTY if is_color(reading) else f'Upload a file ({", ".join(suffixes_of(reading))}).'
 
     def take(self, path: str | None) -> tuple[Visit | None, str, np.ndarray | None]:
         """Reads an upload: (visit, message, preview)."""

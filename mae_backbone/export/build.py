@@ -125,8 +125,9 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
         task=task, part=options.part, activation=options.activation if options.part == 'model' else '',
         classes=classes, channels=channel_order(model), mean=mean, std=std,
         preprocessing=options.preprocessing, image_size=size, dynamic=axes, multiple=multiple,
-        minimum=minimum, prepare=dict(prepare or {'kind': 'evaluation', 'image_size': list(size)}), decoding=decoding,
-        reader=reader, settings=dict(settings or {}), source={'versions': versions(), 'commit': commit(), 'half': options.half})
+        minimum=minimum, prepare=dict(prepare or {'kind': 'evaluation', 'image_size': list(size)}),
+        decoding=decoding, reader=reader, settings=dict(settings or {}),
+        source={'versions': versions(), 'commit': commit(), 'half': options.half})
 
 
 def assemble(model: Model, options: ExportOptions, description: Description, core: nn.Module,

@@ -1,5 +1,5 @@
 """A part of a model that is ready to be exported: module, inputs, names, and what the file says about itself."""
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 

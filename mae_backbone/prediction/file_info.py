@@ -7,7 +7,7 @@ from mae_backbone.prediction.onnx.file_info import SUFFIXES, ExportedInfo, expor
 
 
 def info(path: str | Path) -> CheckpointInfo | ExportedInfo:
-    """Reads a checkpoint, weights, a folder as Hugging Face and timm write it, or an exported file, and says what it is.
+    """Reads a checkpoint, weights, a folder as Hugging Face and timm write it, or an exported file: says what it is.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -27,7 +27,8 @@ def test_a_reader_of_the_user_has_no_settings():
 @pytest.mark.parametrize(('settings', 'message'), [
     ({'type': 'Own'}, "the reader 'Own' is not known"), ({}, 'is not known'),
     ({'type': 'ArrayReader', 'path': 'a'}, "has the option 'path'"),
-    ({'type': 'ArrayReader', 'channels': 99}, 'channels=99'), ({'type': 'ArrayReader', 'channels': 'abc'}, 'another type'),
+    ({'type': 'ArrayReader', 'channels': 99}, 'channels=99'),
+    ({'type': 'ArrayReader', 'channels': 'abc'}, 'another type'),
     ({'type': 'TiffReader', 'channels_first': True}, 'another type'),
     ({'type': 'ArrayReader', 'dtype': 'object'}, "dtype='object'")])
 def test_other_settings_are_refused(settings, message):

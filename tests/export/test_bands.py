@@ -17,7 +17,8 @@ from mae_backbone.prediction.onnx.description import Description
 from mae_backbone.prediction.onnx.predictor import normalize
 from mae_backbone.prediction.onnx.prepare import prepare_function
 
-PREPROCESSORS = {'detection': 'mae_backbone.BandDataPreprocessor', 'segmentation': 'mae_backbone.BandSegDataPreprocessor',
+PREPROCESSORS = {'detection': 'mae_backbone.BandDataPreprocessor',
+                 'segmentation': 'mae_backbone.BandSegDataPreprocessor',
                  'classification': 'mae_backbone.PixelPreprocessor'}
 
 

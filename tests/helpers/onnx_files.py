@@ -25,7 +25,8 @@ def classifier(path: Path, metadata: Mapping[str, str], *, size: int = 16, weigh
     nodes = [helper.make_node('ReduceMean', ['images', 'axes'], ['mean'], keepdims=0),
              helper.make_node('MatMul', ['mean', 'weight'], ['logits'])]
     tensors = [numpy_helper.from_array(np.int64([2, 3]), 'axes'), numpy_helper.from_array(weight.T.copy(), 'weight')]
-    return _save(path, nodes, tensors, ['batch', weight.shape[1], size, size], ('logits', TensorProto.FLOAT, ['batch', 3]), metadata)
+    return _save(path, nodes, tensors, ['batch', weight.shape[1], size, size],
+                 ('logits', TensorProto.FLOAT, ['batch', 3]), metadata)
 
 
 def segmenter(path: Path, metadata: Mapping[str, str]) -> Path:

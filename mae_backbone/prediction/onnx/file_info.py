@@ -124,7 +124,7 @@ def _onnx_info(path: Path) -> ExportedInfo:
 def _value(value: Any, names: Mapping[int, str]) -> str:
     """An input or output of a graph -> `images float (batch, 3, height, width)`."""
     tensor = value.type.tensor_type
-    sides = [one.dim_param or ('?' if not one.HasField('dim_value') else str(one.dim_value)) for one in tensor.shape.dim]
+    sides = [one.dim_param or (str(one.dim_value) if one.HasField('dim_value') else '?') for one in tensor.shape.dim]
     return f'{value.name} {names.get(tensor.elem_type, "?")} ({", ".join(sides)})'
 
 

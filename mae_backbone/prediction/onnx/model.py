@@ -84,9 +84,10 @@ class OnnxEncoder:
         if wanted[pool] not in names:
             raise ValueError(f'{self.path} has the outputs {", ".join(names)}, not {wanted[pool]!r}: run it with '
                              'onnxruntime')
-        if self.description.prepare.get('kind') == 'unknown':
-            raise ValueError(f'{self.path} computes no features of image files ({self.description.prepare.get("reason")}'
-                             '): prepare inputs yourself, and run it with onnxruntime')
+        prepare = self.description.prepare
+        if prepare.get('kind') == 'unknown':
+            raise ValueError(f'{self.path} computes no features of images ({prepare.get("reason")}): prepare inputs '
+                             'yourself, and run it with onnxruntime')
         height, width = self.description.image_size if size is None else (size, size) if isinstance(size, int) else size
         transform = evaluation_transform((height, width), None, self.decoding)
         found = []

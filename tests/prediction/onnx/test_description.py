@@ -38,7 +38,8 @@ def test_images_are_read_as_in_the_training():
     ('std', '[1, 0, 1]', 'mean and std'), ('mean', '[1, NaN, 1]', 'mean and std'), ('mean', '[1]', 'mean and std'),
     ('preprocessing', '"yes"', 'preprocessing'), ('dynamic', '["depth"]', 'dynamic'), ('settings', '[]', 'settings'),
     ('decoding', '{"value_range": [9, 1]}', 'value_range'), ('decoding', '{"code": 1}', 'code'),
-    ('reader', '[]', 'reader'), ('reader', '{"channels": 4}', 'mean of the reader'), ('multiple', '[' * 100_000, 'recursion'), ('minimum', 'true', 'sizes'),
+    ('reader', '[]', 'reader'), ('reader', '{"channels": 4}', 'mean of the reader'),
+    ('multiple', '[' * 100_000, 'recursion'), ('minimum', 'true', 'sizes'),
 ])
 def test_damaged_metadata_are_refused(key: str, value: str, message: str):
     metadata = describe('classification').to_metadata() | {f'{PREFIX}{key}': value}
