@@ -1,7 +1,7 @@
 """A part of a model that is ready to be exported: module, inputs, names, and what the file says about itself."""
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 MAX_BATCH, MAX_SIDE = 4096, 16384
 # Features of a ViT differ by about this between PyTorch and onnxruntime, as a fraction (docs/prediction_and_export.md).
 # Of two scores that are as close as that, each is the higher one in about half of the trials.
-ROUNDING, ALTERNATIVES = 1e-6, 8
+ROUNDING, ALTERNATIVES = 1e-6, 16
 
 
 class ExportError(ValueError):
@@ -72,7 +72,9 @@ class ExportTarget:
         """Yields outputs of the module with rounding errors of about `ROUNDING` in the result of each layer."""
         generator = torch.Generator().manual_seed(0)
 
-        def disturb(layer: nn.Module, arguments: object, output: Tensor) -> Tensor:
+        def disturb(layer: nn.Module, arguments: object, output: Any) -> Any:
+            if not isinstance(output, Tensor):
+                return output
             return output * (1 + ROUNDING * torch.randn(output.shape, generator=generator, dtype=output.dtype))
         hooks = [layer.register_forward_hook(disturb) for layer in self.module.modules()
                  if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))]

@@ -104,10 +104,10 @@ def test_the_state_is_restored_after_an_error():
 
 
 def test_data_functions_return_what_the_commands_find(tmp_path: Path, capsys: pytest.CaptureFixture):
-    write_scenes(tmp_path / 'scenes', unlabeled=1, train=3, val=2)
+    write_scenes(tmp_path / 'scenes', unlabeled=0, train=8, val=8)
     before = state()
     report = mae_backbone.import_data(tmp_path / 'scenes', tmp_path / 'yolo', to='yolo')
-    assert len(list((tmp_path / 'yolo').rglob('*.jpg'))) == 5
+    assert len(list((tmp_path / 'yolo').rglob('*.jpg'))) == 16
     assert all(line in capsys.readouterr().out for line in report.lines[:1])
     images = tmp_path / 'scenes/images/train'
     pixels = mae_backbone.measure(images, reader={'type': 'mae_backbone.ColorReader', 'value_range': (0, 4095)})
@@ -115,7 +115,7 @@ def test_data_functions_return_what_the_commands_find(tmp_path: Path, capsys: py
     np.testing.assert_allclose(pixels.mean, stacked.mean(0), atol=1e-3)
     assert mae_backbone.measure(images, images=1).images == 1
     manifest = mae_backbone.pack(images, tmp_path / 'shards', short_side=32, workers=1, verify=True)
-    assert manifest['images'] == 3
+    assert manifest['images'] == 8
     assert state() == before
     with pytest.raises(ValueError, match='exists and is not empty'):
         mae_backbone.import_data(tmp_path / 'scenes', tmp_path / 'yolo', to='yolo')

@@ -45,7 +45,7 @@ def write_bands(task: str, folder: Path, *, channels: int, dtype: str) -> Path:
         torch.manual_seed(1)
         model = MODELS.build(cfg.model)
     if task == 'classification':
-        torch.nn.init.normal_(model.head.weight, std=2.0)
+        torch.nn.init.normal_(model.head.weight, std=0.3)
     DefaultScope._instance_dict.clear()
     torch.save({'meta': {'cfg': cfg.pretty_text, 'dataset_meta': {'classes': ('a', 'b', 'c', 'd')[:(
         {'detection': 2, 'segmentation': 4, 'classification': 3}[task])]}}, 'state_dict': model.state_dict()},
