@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from mae_backbone.data.reading import Reading, is_color, suffixes_of
+from mae_backbone.data.decode import Decoding
+from mae_backbone.data.reading import Reading, suffixes_of
 from mae_backbone.demo import html
 from mae_backbone.demo.answers import ANSWERS
 from mae_backbone.demo.page import Page, View, Visit
@@ -46,7 +47,7 @@ def build(page: Page) -> gr.Blocks:
 
 def _input(reading: Reading) -> tuple[Any, Any]:
     """What takes an image, and what shows it: the same, except for files that no browser shows."""
-    if is_color(reading):
+    if isinstance(reading, Decoding) or reading.is_color:
         image: Any = gr.Image(sources=['upload', 'webcam', 'clipboard'], type='filepath', label='Image', height=300,
                               elem_id='image')
         preview = image

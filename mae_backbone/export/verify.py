@@ -59,7 +59,8 @@ def verify(target: ExportTarget, run: Run) -> Verification:
     Raises:
         ExportError: the outputs differ by more than the limit, or the file cannot be run.
     """
-    compare, limit = target.compare or largest_error, target.limit or LIMIT
+    compare: Callable[..., float] = target.compare or largest_error
+    limit = target.limit or LIMIT
     error, sizes = 0.0, list[tuple[int, int]]()
     for inputs in example_inputs(target):
         height, width = inputs[0].shape[2:]

@@ -53,6 +53,7 @@ class PredictsImages(Generic[ResultT]):
         predictor: the model for single images.
         classes: names of the classes.
         colors: (red, green, blue) of each class.
+        class_ids: of the classes in the annotations of the training.
         decoding: how image files are decoded.
     """
 
@@ -60,6 +61,7 @@ class PredictsImages(Generic[ResultT]):
     predictor: BasePredictor
     classes: tuple[str, ...]
     colors: list[tuple[int, int, int]]
+    class_ids: list[int | str]
     decoding: Reading
 
     def predict(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,

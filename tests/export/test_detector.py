@@ -138,6 +138,7 @@ def test_objects_that_rounding_decides_on_may_differ():
 
 
 @pytest.mark.filterwarnings('ignore:torch.meshgrid')
+@pytest.mark.slow  # 17 predictions
 def test_a_file_that_orders_equal_scores_otherwise_is_accepted(coco):
     """In a repeating pattern many proposals have equal scores. Rounding errors of a runtime put them in any order."""
     backbone = Patches()
