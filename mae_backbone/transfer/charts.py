@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mae_backbone.transfer.encoders import RANDOM, Encoder, last_of_runs, runs_of
-from mae_backbone.transfer.results import Row
+from mae_backbone.transfer.made_encoders import MadeEncoder, lines_over_time
+from mae_backbone.transfer.results import CellResult, Row
+from mae_backbone.transfer.time_to_quality import Points, curves_of, mean_curve
 from mae_backbone.transfer.verdict import Verdict, format_effect
 from mae_backbone.utils.html_report import data_uri, gallery, heading
 
@@ -49,7 +51,7 @@ def curves(rows: Sequence[Row], encoders: Sequence[Encoder]) -> Iterator[Markup]
     groups: dict[Group, list[Row]] = {}
     for row in rows:
         groups.setdefault((row.task, row.data, row.metric), []).append(row)
-    names = [encoder.name for encoder in last_of_runs(encoders)]
+    names = list(dict.fromkeys(encoder.name for encoder in last_of_runs(encoders)))
     several = {key: group for key, group in groups.items() if len({row.labels for row in group}) > 1}
     if several:
         yield heading('Labels')
@@ -64,6 +66,56 @@ def curves(rows: Sequence[Row], encoders: Sequence[Encoder]) -> Iterator[Markup]
                             for key, group in groups.items()},
                            'Value over the length of the pretraining, with the largest fraction of the labels. One '
                            'line per run; dashed lines are the references.')
+
+
+def time_curves(results: Sequence[CellResult], encoders: Sequence[Encoder]) -> Markup | None:
+    """Returns charts of each metric over the minutes of training, with the largest fraction of the labels; or None."""
+    names = list(dict.fromkeys(encoder.name for encoder in last_of_runs(encoders)))
+    largest: dict[Group, tuple[float, dict[str, dict[int, Points]]]] = {}
+    for (task, data, metric, labels), models in curves_of(results).items():
+        if any(len(points) > 1 for by_seed in models.values() for points in by_seed.values()):
+            before = largest.get((task, data, metric))
+            if before is None or before[0] < labels:
+                largest[task, data, metric] = labels, models
+    if not largest:
+        return None
+    charts = {key: draw_time(key, models, names) for key, (_, models) in largest.items()}
+    return _gallery(charts, 'Metric over the minutes of training, with the largest fraction of the labels: mean over '
+                            'the seeds, and one standard deviation. Pretraining is not counted.')
+
+
+def minutes_curves(rows: Sequence[Row], encoders: Sequence[Encoder], made: Sequence[MadeEncoder]) -> Markup | None:
+    """Returns charts of the metrics over the minutes that encoders of a suite were trained; None without such lines."""
+    references = [encoder.name for encoder in encoders if encoder.reference]
+    charts = {}
+    for (task, data, metric), labels, lines in lines_over_time(rows, made):
+        axis = _axis((task, data, metric))
+        for name, points in lines.items():
+            _line(axis, points, name)
+        group = [row for row in rows if (row.task, row.data, row.metric, row.labels) == (task, data, metric, labels)]
+        for number, row in enumerate((row for row in group if row.model in references), len(lines)):
+            axis.axhline(row.summary.mean, linestyle='--', color=f'C{number}', label=row.model)
+        axis.set(xlabel='minutes of pretraining')
+        charts[task, data, f'{metric}, {labels * 100:.3g} % of the labels'] = _svg(axis)
+    return _gallery(charts, 'Value over the minutes that the encoder was pretrained. Dashed lines are the references.'
+                    ) if charts else None
+
+
+def draw_time(key: Group, models: Mapping[str, Mapping[int, Points]], names: Sequence[str]) -> bytes:
+    """Draws the curves of a task, data set and metric over the minutes of training, as SVG.
+
+    Args:
+        key: task, data set and metric.
+        models: curves by encoder and seed.
+        names: encoders to draw.
+    """
+    axis = _axis(key)
+    for name in names:
+        if models.get(name):
+            minutes, means, deviations = mean_curve(models[name])
+            axis.errorbar(minutes, means, deviations, fmt='o-', capsize=3, label=name)
+    axis.set(xlabel='minutes of training')
+    return _svg(axis)
 
 
 def draw_labels(key: Group, group: Sequence[Row], names: Sequence[str]) -> bytes:

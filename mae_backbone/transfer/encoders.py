@@ -1,4 +1,4 @@
-"""Encoders that are compared: checkpoint files, runs with several checkpoints, models of timm, and random weights."""
+"""Encoders that are compared: checkpoint files, runs, models of timm, random weights, and those that a suite makes."""
 import hashlib
 import re
 from collections import Counter
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mae_backbone.checkpoints.model_index import public_weights, resolve
 from mae_backbone.checkpoints.timm_files import weights_file
 from mae_backbone.checkpoints.weight_files import files_of
+from mae_backbone.transfer.recipe import Entry, Recipe
 
 RANDOM = 'random'
 TIMM = 'timm:'  # prefix of a model of timm on the command line
@@ -24,6 +25,8 @@ class Encoder(NamedTuple):
         step: length of the pretraining in `unit`, if the file name states it.
         unit: 'epoch', 'iter', or '' if unknown.
         timm: arguments of `TimmViT` for a model of timm; None for our ViT. Without a checkpoint, timm has the weights.
+        key: its key in `Suite.encoders`, if it is one of the suite.
+        entry: its entry there.
     """
 
     name: str
@@ -32,17 +35,33 @@ class Encoder(NamedTuple):
     step: int | None = None
     unit: str = ''
     timm: dict[str, Any] | None = None
+    key: str = ''
+    entry: Entry | None = None
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The training that makes it; None for an encoder that is given."""
+        return self.entry.recipe if self.entry else None
+
+    def is_for(self, data: str) -> bool:
+        """True if it is evaluated on a data set."""
+        return self.entry is None or self.entry.is_for(data)
+
+    @property
+    def is_point(self) -> bool:
+        """True if it is a point of a curve of the suite and not the encoder that the curve is named after."""
+        return self.entry is not None and self.entry.line not in (None, self.name)
 
     @property
     def weights(self) -> str | None:
-        """Path of the weights; 'timm' for those that timm downloads; None for random ones."""
+        """Path of given weights; 'timm' for those that timm downloads; None for random ones and those of a recipe."""
         if self.checkpoint is not None:
             return str(self.checkpoint.resolve())
         return 'timm' if self.timm else None
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the weights, or their name if there is no file."""
+        """Hash of given weights, or their name if there is no file."""
         if self.checkpoint is not None:
             return weights_fingerprint(self.checkpoint, of_timm=bool(self.timm))
         return f'{TIMM}{self.timm["name"]}' if self.timm else RANDOM
@@ -50,6 +69,8 @@ class Encoder(NamedTuple):
     @property
     def run(self) -> tuple[Path | None, str]:
         """Key of the pretraining run: the folder of the checkpoint. A file without a step is a separate run."""
+        if self.key and not (self.checkpoint or self.timm):
+            return Path('suite', self.key), self.unit
         if self.timm:
             return Path(TIMM, self.name), self.unit
         if self.checkpoint is None or self.step is None:
@@ -58,8 +79,11 @@ class Encoder(NamedTuple):
 
 
 def last_of_runs(encoders: Sequence[Encoder]) -> list[Encoder]:
-    """Returns the encoders to show if there is no room for all: the last one of each run, then the references."""
-    candidates = [encoder for encoder in encoders if not encoder.reference]
+    """Returns the encoders to show if there is no room for all: the last one of each run, then the references.
+
+    Encoders that a suite makes as points of a curve are left out.
+    """
+    candidates = [encoder for encoder in encoders if not encoder.reference and not encoder.is_point]
     last = {encoder.run: encoder for encoder in sorted(candidates, key=lambda encoder: encoder.step or 0)}
     return ([encoder for encoder in candidates if last[encoder.run] == encoder]
             + [encoder for encoder in encoders if encoder.reference])
@@ -83,16 +107,23 @@ class _Source(NamedTuple):
     path: Path | None
     timm: dict[str, Any] | None = None
     name: str | None = None
+    key: str = ''
+    entry: Entry | None = None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Equal for two sources of the same weights."""
+        return str(self.path and self.path.resolve()), repr(self.timm), '' if self.path or self.timm else self.key
 
 
 def find_encoders(checkpoints: Sequence[str], against: Sequence[str], known: Mapping[Path, str] | None = None,
-                  named: Mapping[str, dict[str, Any]] | None = None) -> list[Encoder]:
+                  named: Mapping[str, Entry] | None = None) -> list[Encoder]:
     """Returns the encoders that --checkpoint and --against name.
 
     Args:
         checkpoints: files, folders with the checkpoints of a run, folders with a `config.json` and weights as Hugging
             Face writes them, models of timm as 'timm:NAME=FILE', 'timm:FOLDER' (a
-            local hub folder) or 'timm:NAME' (timm downloads the weights), or names in `named`.
+            local hub folder) or 'timm:NAME' (timm downloads the weights), or names or keys in `named`.
         against: the same, or 'random'. The others are compared with these.
         known: names that resolved paths had in earlier runs. They keep them, so that their results count.
         named: `Suite.encoders`.
@@ -102,24 +133,21 @@ def find_encoders(checkpoints: Sequence[str], against: Sequence[str], known: Map
     """
     sources = [(source, reference) for reference, names in ((False, checkpoints), (True, against)) for name in names
                for source in _sources(name, named or {}, allow_random=reference)]
-    count = Counter((source.path and source.path.resolve(), repr(source.timm)) for source, _ in sources)
-    duplicates = [str(path or timm) if path or timm != 'None' else RANDOM
-                  for (path, timm), number in count.items() if number > 1]
+    count = Counter(source.identity for source, _ in sources)
+    duplicates = [key or (path if path != 'None' else timm if timm != 'None' else RANDOM)
+                  for (path, timm, key), number in count.items() if number > 1]
     if duplicates:
         raise ValueError(f'the same checkpoint is given twice: {", ".join(duplicates)}')
     names = _unique_names([source for source, _ in sources], known or {})
-    return [Encoder(name, source.path, reference, *((None, '') if source.timm else _step(source.path)), source.timm)
+    return [Encoder(name, source.path, reference, *((None, '') if source.timm else _step(source.path)), source.timm,
+                    source.key, source.entry)
             for name, (source, reference) in zip(names, sources, strict=True)]
 
 
-def _sources(name: str, named: Mapping[str, dict[str, Any]], *, allow_random: bool) -> list[_Source]:
-    if name in named:
-        entry = named[name]
-        path = Path(entry['checkpoint']).expanduser() if entry.get('checkpoint') else None
-        if path is not None and not path.exists():
-            raise ValueError(f'the encoder {name} of the suite has the checkpoint {path}, which does not exist')
-        timm = {'name': entry['timm'], **entry.get('options', {})} if entry.get('timm') else None
-        return [_Source(path, timm, name)]
+def _sources(name: str, named: Mapping[str, Entry], *, allow_random: bool) -> list[_Source]:
+    entries = {key: entry for key, entry in named.items() if name in (key, entry.name)}
+    if entries:
+        return [_source_of(key, entry) for key, entry in entries.items()]
     if name in public_weights() and not Path(name).exists():
         return [_Source(resolve(name), None, name)]
     if not name.startswith(TIMM):
@@ -135,15 +163,29 @@ def _sources(name: str, named: Mapping[str, dict[str, Any]], *, allow_random: bo
     return [_Source(Path(file) if file else None, {'name': model})]
 
 
+def _source_of(key: str, entry: Entry) -> _Source:
+    given = entry.given
+    path = Path(given['checkpoint']).expanduser() if given.get('checkpoint') else None
+    if path is not None and not path.exists():
+        raise ValueError(f'the encoder {key} of the suite has the checkpoint {path}, which does not exist')
+    timm = {'name': given['timm'], **given.get('options', {})} if given.get('timm') else None
+    return _Source(path, timm, entry.name, key, entry)
+
+
 def _unique_names(sources: Sequence[_Source], known: Mapping[Path, str]) -> list[str]:
-    """Names of the suite and of models of timm; short names of files. Those that are not unique get more parts."""
+    """Names of the suite and of models of timm; short names of files. Those that are not unique get more parts.
+
+    Encoders of a suite for different data sets share their name.
+    """
     names = iter(_short_names([source.path and source.path.absolute() for source in sources
                                if not (source.name or source.timm)], known))
     result = [source.name or (Path(source.timm['name']).name if source.timm else next(names)) for source in sources]
     repeated = {name for name, number in Counter(result).items() if number > 1}
-    result = [f'{name}={source.path.name}' if name in repeated and source.timm and source.path else name
-              for name, source in zip(result, sources, strict=True)]
-    if len(set(result)) < len(result):
+    result = [f'{name}={source.path.name}' if name in repeated and source.timm and source.path and not source.entry
+              else name for name, source in zip(result, sources, strict=True)]
+    owners = {(name, 'suite' if source.entry else index)
+              for index, (name, source) in enumerate(zip(result, sources, strict=True))}
+    if len(owners) > len(set(result)):
         raise ValueError(f'several encoders have the same name, {", ".join(sorted(repeated))}: name them in `encoders` '
                          'of the suite')
     return result

@@ -22,11 +22,13 @@ class Job(NamedTuple):
         name: name of the log file.
         folders: folders of the cells.
         gpus: number of GPUs that the job uses if the machine has them.
+        after: folders of cells of other jobs whose results it needs.
     """
 
     name: str
     folders: tuple[Path, ...]
     gpus: int = 1
+    after: tuple[Path, ...] = ()
 
     @property
     def command(self) -> list[str]:

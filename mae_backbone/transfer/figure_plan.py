@@ -14,9 +14,11 @@ from mae_backbone.transfer.suite import Cell, Task
 
 def plan_figures(experiment: Experiment) -> list[Job]:
     """Returns the jobs that draw: one for each data set, and one for each training with a finished cell."""
-    encoders = last_of_runs(experiment.encoders)
-    jobs = [_job(experiment, f'Encoders on {data}', *_encoder_figures(experiment, encoders, data))
-            for data in experiment.suite.data]
+    encoders = [encoder for encoder in last_of_runs(experiment.encoders) if not encoder.recipe
+                or experiment_dir.read_result(experiment.made.folder(encoder.key)) is not None]
+    jobs = [_job(experiment, f'Encoders on {data}', *_encoder_figures(experiment, here, data))
+            for data in experiment.suite.data
+            if (here := [encoder for encoder in encoders if encoder.is_for(data)])]
     for task in experiment.suite.tasks:
         for data in task.data if task.config else ():
             cells = _finished_cells(experiment, encoders, task, data)
@@ -30,15 +32,18 @@ def _encoder_figures(experiment: Experiment, encoders: Sequence[Encoder], data: 
     classes = any(task.probe for task in experiment.suite.tasks if data in task.data)
     spec = {'kind': 'pictures', 'of': 'encoders', 'data_root': str(experiment.data_folder(data).resolve()),
             'classes': classes, 'image_size': experiment.suite.image_size if classes else None,
-            'encoders': [{'name': encoder.name, 'architecture': experiment.architectures[encoder.name],
-                          'weights': experiment.fingerprints[encoder.name]} for encoder in encoders]}
+            'encoders': [{'name': encoder.name, 'architecture': experiment.architectures[encoder.name, data],
+                          'weights': experiment.fingerprints[encoder.name, data],
+                          **({'decoder': False} if encoder.recipe and encoder.recipe.command == 'train' else {})}
+                         for encoder in encoders]}
     return spec, {'features': str((experiment.work_dir / 'features').resolve()),
-                  'checkpoints': [encoder.weights for encoder in encoders]}
+                  'checkpoints': [experiment.weights(encoder) for encoder in encoders]}
 
 
 def _finished_cells(experiment: Experiment, encoders: Sequence[Encoder], task: Task, data: str) -> list[Cell]:
     """Returns the finished cells of a training, with the largest fraction of the labels and the first seed."""
-    cells = [Cell(task.name, data, max(task.labels), task.seeds[0], encoder.name) for encoder in encoders]
+    cells = [Cell(task.name, data, max(task.labels), task.seeds[0], encoder.name) for encoder in encoders
+             if encoder.is_for(data)]
     return [cell for cell in cells if experiment_dir.read_result(experiment.work_dir / cell.folder) is not None]
 
 

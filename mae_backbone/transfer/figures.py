@@ -89,7 +89,7 @@ def _encoder_figures(spec: Spec) -> list[Figure]:
         figures.insert(0, ('attention.png', 'Attention of the class token in the last block, averaged over heads.',
                            partial(maps, _attention, ours)))
     for number, (encoder, checkpoint) in enumerate(encoders):
-        if checkpoint and 'timm' not in encoder['architecture']:
+        if checkpoint and 'timm' not in encoder['architecture'] and encoder.get('decoder', True):
             figures.append((f'reconstructions_{number}.png', f'{encoder["name"]}: the image, its visible patches, and '
                             'the reconstruction.', partial(reconstruct, checkpoint)))
         if spec['classes']:

@@ -2,7 +2,7 @@
 import copy
 import hashlib
 import itertools
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,16 @@ from mae_backbone.models.timm_vit import DOWNLOAD
 from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.planning.timm_backbone import timm_overrides
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.encoders import Encoder
+from mae_backbone.transfer.encoder_plan import EncoderPlan
+from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.transfer.recipe import with_starts
 from mae_backbone.transfer.results import CellResult
 from mae_backbone.transfer.suite import Cell, Suite, Task, cells_of
+from mae_backbone.transfer.suite_configs import SuiteConfigs
 from mae_backbone.transfer.timm_encoder import probe_size, timm_architecture
 from mae_backbone.utils.atomic_write import write_text
-from mae_backbone.utils.config_files import find_config
 
 
 @dataclass(frozen=True)
@@ -38,52 +40,124 @@ class Experiment:
         encoders: encoders to evaluate and to compare with.
         data_root: folder of the data sets.
         work_dir: output folder.
+        length: every training has its length times this. A first look at a suite of hours takes 0.1 or so.
     """
 
     suite: Suite
     encoders: tuple[Encoder, ...]
     data_root: Path
     work_dir: Path
+    length: float = 1.0
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the encoders. Encoders of different data sets may share a name."""
+        return list(dict.fromkeys(encoder.name for encoder in self.encoders))
 
     @property
     def references(self) -> list[str]:
         """Names of the encoders that the others are compared with."""
-        return [encoder.name for encoder in self.encoders if encoder.reference]
+        return list(dict.fromkeys(encoder.name for encoder in self.encoders if encoder.reference))
 
-    @cached_property
-    def architectures(self) -> dict[str, dict[str, Any]]:
-        """Architecture of each encoder by name: an `EncoderArchitecture` as a dict, with 'timm' for a model of timm.
+    @property
+    def comparisons(self) -> list[tuple[str, str]]:
+        """Pairs of an encoder and another one that it is compared with: the references, unless its entry names others.
 
-        Random weights have the architecture of the first checkpoint.
+        Points of a curve are compared with none.
         """
-        architectures: dict[str, dict[str, Any]] = {}
+        pairs = {}
         for encoder in self.encoders:
-            if encoder.timm:
-                architectures[encoder.name] = timm_architecture(encoder.timm)
-            elif encoder.checkpoint:
-                architectures[encoder.name] = read_architecture(encoder.checkpoint)._asdict()
-        first = next(iter(architectures.values()))
-        return {encoder.name: architectures.get(encoder.name, first) for encoder in self.encoders}
+            stated = encoder.entry.against if encoder.entry else None
+            others = () if encoder.reference else stated if stated is not None else (
+                () if encoder.is_point else self.references)
+            pairs.update(((encoder.name, other), None) for other in others if other in self.models)
+        return list(pairs)
+
+    def encoder(self, model: str, data: str) -> Encoder | None:
+        """Returns the encoder of a name that is evaluated on a data set, if there is one."""
+        return next((encoder for encoder in self.encoders if encoder.name == model and encoder.is_for(data)), None)
 
     @cached_property
-    def fingerprints(self) -> dict[str, str]:
-        """Hash of the weights of each encoder by name."""
-        return {encoder.name: encoder.fingerprint for encoder in self.encoders}
+    def configs(self) -> SuiteConfigs:
+        """Reader of the configs of the suite."""
+        return SuiteConfigs(self.suite.name)
+
+    @cached_property
+    def made(self) -> EncoderPlan:
+        """Plan of the encoders that the suite makes."""
+        folders = {name: self.data_folder(name) for name in self.suite.folders or self.suite.data}
+        return EncoderPlan(self.suite.encoders, folders, self.work_dir, self.configs, self.length)
+
+    @cached_property
+    def architectures(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """Architecture by name of the encoder and data set: an `EncoderArchitecture` as a dict, with 'timm' for timm.
+
+        Random weights have the architecture of the first encoder of the data set that has one.
+
+        Raises:
+            ValueError: a data set has random weights and no encoder with an architecture.
+        """
+        known = {index: architecture for index, encoder in enumerate(self.encoders)
+                 if (architecture := self._architecture(encoder)) is not None}
+        found = {}
+        for data in self.suite.data:
+            here = {index: encoder for index, encoder in enumerate(self.encoders) if encoder.is_for(data)}
+            first = next((known[index] for index in here if index in known), None)
+            for index, encoder in here.items():
+                if index not in known and first is None:
+                    raise ValueError(f'{encoder.name} weights on {data} have the architecture of the first encoder '
+                                     'that is evaluated there, and there is none: pass --checkpoint')
+                found[encoder.name, data] = known.get(index, first)
+        return found
+
+    def _architecture(self, encoder: Encoder) -> dict[str, Any] | None:
+        """Returns the architecture of an encoder, or None for that of the first one."""
+        like = encoder.entry.given.get('like') if encoder.entry else None
+        if encoder.recipe or like:
+            key = like or encoder.key
+            entry = self.suite.encoders[key]
+            if entry.recipe:
+                return self.made.architecture(key)
+            [encoder] = find_encoders([key], [], None, self.suite.encoders)
+        if encoder.timm:
+            return timm_architecture(encoder.timm)
+        return read_architecture(encoder.checkpoint)._asdict() if encoder.checkpoint else None
+
+    @cached_property
+    def fingerprints(self) -> dict[tuple[str, str], str]:
+        """Hash of the weights by name of the encoder and data set."""
+        hashes = [self.made.fingerprint(encoder.key) if encoder.recipe else encoder.fingerprint
+                  for encoder in self.encoders]
+        return {(encoder.name, data): value for encoder, value in zip(self.encoders, hashes, strict=True)
+                for data in self.suite.data if encoder.is_for(data)}
+
+    def weights(self, encoder: Encoder) -> str | None:
+        """Path of the weights, also of those that are still to be made; 'timm' and None as in `Encoder.weights`."""
+        return str(self.made.file(encoder.key)) if encoder.recipe else encoder.weights
 
     def cells(self) -> list[Cell]:
-        """Returns all cells, task by task."""
-        return list(cells_of(self.suite, [encoder.name for encoder in self.encoders]))
+        """Returns all cells, task by task. An encoder of the suite has those that its entry allows."""
+        return [cell for cell in cells_of(self.suite, self.models) if self._has(cell)]
+
+    def _has(self, cell: Cell) -> bool:
+        encoder = self.encoder(cell.model, cell.data)
+        limits = encoder.entry.limits if encoder and encoder.entry else {}
+        return encoder is not None and all(
+            value in limits.get(part, (value,))
+            for part, value in (('tasks', cell.task), ('labels', cell.labels), ('seeds', cell.seed)))
 
     def data_folder(self, name: str) -> Path:
         """Returns the folder of a data set: --data-root itself if it is the only data set and has no such folder."""
-        inside = self.data_root / self.suite.data[name]
-        return self.data_root if len(self.suite.data) == 1 and not inside.is_dir() else inside
+        inside = self.data_root / (self.suite.folders or self.suite.data)[name]
+        return self.data_root if list(self.suite.data) == [name] and not inside.is_dir() else inside
 
 
 def plan(experiment: Experiment) -> list[Job]:
-    """Writes the spec of every cell into its folder and returns the jobs, those on frozen features first.
+    """Writes the spec of every cell into its folder and returns the jobs in the order in which they start.
 
-    Cells on the same frozen features form one job, so that the features are extracted once.
+    Cells on the same frozen features form one job, so that the features are extracted once. Those jobs come first, then
+    trainings seed by seed: a run that is stopped has all comparisons with its first seeds. Encoders that are evaluated
+    on some of the tasks come last. An encoder that the suite makes is made before the first job that needs it.
 
     Raises:
         ValueError: data do not exist, or a folder holds results of another experiment.
@@ -93,25 +167,53 @@ def plan(experiment: Experiment) -> list[Job]:
         if not experiment.data_folder(name).is_dir():
             raise ValueError(f'the suite {suite.name} needs the data {name} in {experiment.data_folder(name)}, which '
                              'does not exist: check --data-root')
+    cells = experiment.cells()
     specs = _Specs(experiment)
+    encoder_jobs = experiment.made.jobs(dict.fromkeys(
+        encoder.key for encoder in map(specs.encoder, cells) if encoder.recipe))
     probes: dict[tuple[str, str, int], list[Path]] = {}
-    trainings = []
-    for cell in experiment.cells():
+    jobs: list[tuple[tuple[bool, bool, int], str, Job]] = []  # order, key of the encoder, job
+    for cell in cells:
         task, folder = tasks[cell.task], experiment.work_dir / cell.folder
         spec, where = specs.spec(cell, task)
         experiment_dir.write_spec(folder, spec, where)
         if task.probe:
             probes.setdefault((cell.data, cell.model, spec['weights_seed']), []).append(folder)
         else:
-            trainings.append(Job('-'.join(cell.folder.parts[1:]), (folder,), task.gpus))
+            encoder = specs.encoder(cell)
+            job = Job('-'.join(cell.folder.parts[1:]), (folder,), task.gpus)
+            jobs.append(((_is_extra(encoder), True, task.seeds.index(cell.seed)), encoder.key, job))
     numbers = itertools.count(1)
-    return [Job(f'features-{next(numbers)}-{data}-{model.replace("/", "__")}', tuple(folders))
-            for (data, model, _), folders in probes.items()] + trainings
+    for (data, model, _), folders in probes.items():
+        encoder = specs.encoders[model, data]
+        job = Job(f'features-{next(numbers)}-{data}-{model.replace("/", "__")}', tuple(folders))
+        jobs.append(((_is_extra(encoder), False, 0), encoder.key, job))
+    return _with_encoders(experiment, sorted(jobs, key=lambda entry: entry[0]), encoder_jobs)
+
+
+def _is_extra(encoder: Encoder) -> bool:
+    return encoder.entry is not None and encoder.entry.is_extra
+
+
+def _with_encoders(experiment: Experiment, jobs: Sequence[tuple[Any, str, Job]], encoder_jobs: Mapping[str, Job]
+                   ) -> list[Job]:
+    """Puts the jobs that make encoders before the first jobs that need them."""
+    planned: list[Job] = []
+    for _, key, job in jobs:
+        if key and experiment.suite.encoders[key].recipe:
+            for start in with_starts([key], experiment.suite.encoders):
+                needed = encoder_jobs[experiment.made.same_as(start)]
+                if needed not in planned:
+                    planned.append(needed)
+            job = job._replace(after=(experiment.made.folder(key),))
+        planned.append(job)
+    return planned
 
 
 def set_aside_broken(experiment: Experiment) -> list[str]:
-    """Renames broken files in the folders of the cells and of the figures. Returns a line for each."""
+    """Renames broken files in the folders of cells, made encoders and figures. Returns a line for each."""
     folders = [experiment.work_dir / cell.folder for cell in experiment.cells()]
+    folders += sorted(file.parent for file in experiment.work_dir.glob(f'encoders/**/{experiment_dir.SPEC}'))
     folders += sorted(file.parent for file in experiment.work_dir.glob(f'cells/pictures-*/{experiment_dir.SPEC}'))
     renamed = map(experiment_dir.set_aside_broken, folders)
     return [line for line in renamed if line is not None]
@@ -131,37 +233,46 @@ def known_names(work_dir: Path) -> dict[Path, str]:
 
 
 class _Specs:
-    """Builds the specs of cells. Reads every config once."""
+    """Builds the specs of cells."""
 
     def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.encoders = {encoder.name: encoder for encoder in experiment.encoders}
-        self.configs: dict[str, tuple[Path, str, Config]] = {}
+        self.experiment, self.configs = experiment, experiment.configs
+        self.encoders = {(encoder.name, data): encoder for encoder in experiment.encoders
+                         for data in experiment.suite.data if encoder.is_for(data)}
         self.classes: dict[tuple[str, str | None], list[str]] = {}
+
+    def encoder(self, cell: Cell) -> Encoder:
+        """Returns the encoder of a cell."""
+        return self.encoders[cell.model, cell.data]
 
     def spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
         """Returns the spec of a cell and the paths that it uses."""
-        experiment, encoder = self.experiment, self.encoders[cell.model]
+        experiment, encoder = self.experiment, self.encoder(cell)
         spec: Spec = {
             'kind': 'probe' if task.probe else 'train', 'data_root': str(experiment.data_folder(cell.data).resolve()),
-            'labels': cell.labels, 'seed': cell.seed, 'weights': experiment.fingerprints[cell.model],
+            'labels': cell.labels, 'seed': cell.seed, 'weights': experiment.fingerprints[cell.model, cell.data],
             'options': task.options}
         where: dict[str, Any] = {
             'features': str((experiment.work_dir / 'features').resolve()), 'name': cell.model,
-            'checkpoint': encoder.weights}
-        architecture = experiment.architectures[cell.model]
+            'checkpoint': experiment.weights(encoder)}
+        architecture = experiment.architectures[cell.model, cell.data]
         if task.probe:
-            new_weights = experiment.suite.new_random_weights and encoder.weights is None
+            new_weights = experiment.suite.new_random_weights and where['checkpoint'] is None
             spec |= {'probe': task.probe, 'architecture': architecture,
                      'image_size': probe_size(experiment.suite.image_size, architecture),
                      'weights_seed': cell.seed if new_weights else 0}
         else:
             config = task.config_for(architecture['name'])
-            path, fingerprint, _ = self._config(config)
+            path, fingerprint, _ = self.configs.read(config)
             if 'timm' in architecture:
                 path, fingerprint = self._timm_config(config, cell.model, architecture['timm']['options'])
             spec |= {'config': config, 'config_print': fingerprint, 'metrics': task.metrics, 'scale': task.scale,
                      'gpus': task.gpus, 'amp': task.amp}
+            if encoder.entry and encoder.entry.training:
+                spec['options'] = {**task.options, **encoder.entry.training}
+            length = self.configs.length(config, task.length, experiment.length)
+            if length:
+                spec['length'] = length
             where['config'] = str(path)
         classes = self._classes(cell.data, None if task.probe else config)
         if classes:
@@ -176,31 +287,16 @@ class _Specs:
         if (data, config) not in self.classes:
             folder = str(self.experiment.data_folder(data))
             try:
-                names = _config_classes(self.configs[config][2], folder) if config else \
+                names = _config_classes(self.configs.read(config).cfg, folder) if config else \
                     ClassFolder(folder, 'train', train=False).classes
             except (ValueError, OSError):  # the cell fails and reports it
                 names = []
             self.classes[data, config] = sorted(map(str, names))
         return self.classes[data, config]
 
-    def _config(self, config: str) -> tuple[Path, str, Config]:
-        """Returns the path of a `Task.config`, a hash of its content including its bases, and the config."""
-        if config not in self.configs:
-            # The scope keeps a file of the current folder with that name from being found.
-            name = config if Path(config).is_absolute() else f'mae_backbone::{config}'
-            try:
-                path = find_config(name)
-            except FileNotFoundError as error:
-                raise ValueError(f'the suite {self.experiment.suite.name} uses a config that does not exist: {error}'
-                                 ) from error
-            cfg = Config.fromfile(path, import_custom_modules=False)
-            content = json.dumps(cfg.to_dict(), sort_keys=True, default=str)
-            self.configs[config] = path, hashlib.sha256(content.encode()).hexdigest()[:16], cfg
-        return self.configs[config]
-
     def _timm_config(self, config: str, model: str, options: dict[str, Any]) -> tuple[Path, str]:
         """Writes a config that inherits `config`, with a model of timm as backbone. Returns its path and a hash."""
-        path, base, cfg = self._config(config)
+        path, base, cfg = self.configs.read(config)
         options = dict(options)
         overrides = timm_overrides(cfg, options.pop('name'), options)
         fingerprint = hashlib.sha256(f'{base}{overrides!r}'.encode()).hexdigest()[:16]
@@ -227,5 +323,6 @@ def cell_results(experiment: Experiment) -> list[CellResult]:
         result = experiment_dir.read_result(experiment.work_dir / cell.folder)
         if result is not None:
             results.append(CellResult(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
-                                      result['seconds'], result.get('environment'), result.get('notes', [])))
+                                      result['seconds'], result.get('environment'), result.get('notes', []),
+                                      result.get('cpu_minutes', result.get('minutes')), result.get('curves', {})))
     return results

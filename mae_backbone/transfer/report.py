@@ -1,4 +1,5 @@
 """Report of an experiment: results.json, a table in Markdown, and one page with everything in it."""
+import dataclasses
 import datetime
 import json
 import math
@@ -11,10 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.charts import curves, difference_chart
+from mae_backbone.transfer.charts import curves, difference_chart, minutes_curves, time_curves
 from mae_backbone.transfer.environment import format_environment
+from mae_backbone.transfer.made_encoders import MadeEncoder, encoder_table, made_encoders
 from mae_backbone.transfer.planning import Experiment, cell_results
 from mae_backbone.transfer.results import CellResult, Row, grouped, make_table, table_cells
+from mae_backbone.transfer.time_to_quality import TimeToQuality, format_time, sentences, times_to_quality
 from mae_backbone.transfer.verdict import LEVEL_MARGIN, SIGNIFICANCE, Verdict, sentence, statements, verdicts
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, markdown_table, page, paragraph
@@ -26,6 +29,12 @@ _TABLE_NOTE = ('Percent: mean ± standard deviation over the seeds; the best is 
 _VERDICT_NOTE = ('An encoder beats another one, or loses, if the p value after Holm\'s correction is below '
                  f'{SIGNIFICANCE}. Two are level if the whole 95 % interval is within ±{LEVEL_MARGIN:g} point. All '
                  'other comparisons need more seeds.')
+_TIME_NOTE = ('Minutes are those of the training, without start, validations and pretraining: on the CPU, so that '
+              'other work on the machine hardly counts, or on the clock with a GPU. The time is that of the first '
+              'validation that reaches the final metric of the reference with the same seed, over all minutes of the '
+              'reference. Nothing is interpolated: with few validations the true time is shorter.')
+_ENCODER_NOTE = ('Minutes include those of the encoder that it starts from. An encoder is pretrained once, and serves '
+                 'all tasks and seeds of its data set.')
 _CHART_NOTE = 'Bars are mean differences, lines are 95 % intervals; long intervals are cut at the edge.'
 
 
@@ -42,21 +51,32 @@ def write_report(experiment: Experiment, *, failed: dict[Path, str], figures: Se
         only: selected tasks, data, labels and seeds; None for all.
     """
     results = cell_results(experiment)
-    rows = make_table(results, experiment.references)
+    rows = make_table(results, experiment.references, experiment.comparisons)
+    compared = list(dict.fromkeys([*experiment.references, *(other for _, other in experiment.comparisons)]))
+    times = times_to_quality(results, experiment.comparisons)
+    made = made_encoders(experiment)
     judged = verdicts(rows, experiment.encoders)
     about = {'finished': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
              'seconds': round(seconds, 1), 'command': command, 'only': only}
-    record = _record(experiment, results, rows, judged, failed, about)
+    record = _record(experiment, results, rows, judged, times, made, failed, about)
     write_text(experiment.work_dir / 'results.json', json.dumps(record, indent=1))
-    head, cells = table_cells(rows, experiment.references, _reported(experiment))
-    failures = [f'{folder.relative_to(experiment.work_dir)}: {text.strip()}' for folder, text in failed.items()]
-    lines = [f'# {experiment.suite.title}', '', *(f'- {sentence(verdict)}' for verdict in judged), '', _TABLE_NOTE, '',
-             markdown_table(head, cells), '', *(f'- failed: {line.splitlines()[0]}' for line in failures)]
+    head, cells = table_cells(rows, compared, _reported(experiment))
+    failures = _failures(experiment, failed)
+    shortened = _shortened(experiment)
+    lines = [f'# {experiment.suite.title}', '', *([shortened, ''] if shortened else []),
+             *(f'- {sentence(verdict)}' for verdict in judged), '', *(f'- {text}' for text in sentences(times)), '',
+             _TABLE_NOTE, '', markdown_table(head, cells), '',
+             *([markdown_table(*encoder_table(made)), ''] if made else []),
+             *(f'- failed: {line.splitlines()[0]}' for line in failures)]
     write_text(experiment.work_dir / 'table.md', '\n'.join(lines).rstrip() + '\n')
     body = _template().render(
-        verdicts=[statements(verdict) for verdict in judged], verdict_note=_VERDICT_NOTE,
+        shortened=shortened, verdicts=[statements(verdict) for verdict in judged], verdict_note=_VERDICT_NOTE,
         summary=_summary(experiment, results), table=html_table(*grouped(head, _bold_best(cells, rows))),
         table_note=_TABLE_NOTE, charts=[difference_chart(verdict) for verdict in judged], chart_note=_CHART_NOTE,
+        time_sentences=sentences(times), time_curves=time_curves(results, experiment.encoders),
+        time_table=html_table(*_time_table(times)) if times else None, time_note=_TIME_NOTE,
+        encoders=html_table(*encoder_table(made), wrap=True) if made else None, encoder_note=_ENCODER_NOTE,
+        minutes_curves=minutes_curves(rows, experiment.encoders, made),
         failures=failures, curves=list(curves(rows, experiment.encoders)), figures=list(_figures(figures)),
         circumstances=list(_circumstances(results, about)), config=experiment.suite.text)
     write_text(experiment.work_dir / 'report.html', page(experiment.suite.title, [Markup(body)]))
@@ -69,11 +89,42 @@ def _template() -> Any:
 
 
 def _summary(experiment: Experiment, results: Sequence[CellResult]) -> str:
-    names = ', '.join(encoder.name for encoder in experiment.encoders if not encoder.reference)
+    names = ', '.join(name for name in experiment.models if name not in experiment.references)
     against = f' against {", ".join(experiment.references)}' if experiment.references else ''
     folders = ', '.join(experiment.data_folder(name).resolve().name for name in experiment.suite.data)
     return (f'{names}{against} on {folders}: {len(results)} of {len(experiment.cells())} cells of the suite '
             f'{experiment.suite.name}.')
+
+
+def _shortened(experiment: Experiment) -> str | None:
+    """Says that trainings were shortened, if they were."""
+    if experiment.length == 1:
+        return None
+    return (f'Every training has {experiment.length:g} times the length that the suite states. The results say little '
+            'about trainings of the full length.')
+
+
+def _failures(experiment: Experiment, failed: dict[Path, str]) -> list[str]:
+    """Returns a text for each reason, with the cells that failed for it."""
+    reasons: dict[str, list[str]] = {}
+    for folder, text in failed.items():
+        reasons.setdefault(text.strip(), []).append(_relative(folder, experiment))
+    texts = []
+    for reason, names in reasons.items():
+        listed = ', '.join(names)
+        texts.append(f'{listed if len(names) == 1 else f"{len(names)} cells ({listed})"}: {reason}')
+    return texts
+
+
+def _relative(folder: Path, experiment: Experiment) -> str:
+    return folder.resolve().relative_to(experiment.work_dir.resolve()).as_posix()
+
+
+def _time_table(times: Sequence[TimeToQuality]) -> tuple[list[str], list[list[str]]]:
+    head = ['task', 'data', 'metric', 'labels', 'encoder', 'final metric of', 'reached']
+    return grouped(head, [[found.task, found.data, found.metric, f'{found.labels * 100:.3g} %', found.model,
+                           f'{found.reference}, {found.final:.1f} in {found.minutes:.1f} min', format_time(found)]
+                          for found in times])
 
 
 def _bold_best(cells: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[list[str]]:
@@ -98,7 +149,8 @@ def _reported(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def _record(experiment: Experiment, results: Sequence[CellResult], rows: Sequence[Row], judged: Sequence[Verdict],
-            failed: dict[Path, str], about: dict[str, Any]) -> object:
+            times: Sequence[TimeToQuality], made: Sequence[MadeEncoder], failed: dict[Path, str],
+            about: dict[str, Any]) -> object:
     """Returns everything that is known, as JSON. Cells have the index of their environment."""
     environments = _environments(results)
     return _without_nan({
@@ -106,12 +158,14 @@ def _record(experiment: Experiment, results: Sequence[CellResult], rows: Sequenc
         'data_root': str(experiment.data_root),
         'verdicts': [{'model': verdict.model, 'reference': verdict.reference, 'text': sentence(verdict)}
                      for verdict in judged],
-        'encoders': [{**encoder._asdict(), 'checkpoint': encoder.checkpoint and str(encoder.checkpoint)}
-                     for encoder in experiment.encoders],
+        'length': experiment.length,
+        'encoders': [{**encoder._asdict(), 'checkpoint': encoder.checkpoint and str(encoder.checkpoint),
+                      'entry': encoder.entry and dataclasses.asdict(encoder.entry)} for encoder in experiment.encoders],
+        'made': [encoder._asdict() for encoder in made], 'time_to_quality': [found._asdict() for found in times],
         'environments': environments,
         'cells': [{**result._asdict(), 'environment': result.environment and environments.index(result.environment)}
                   for result in results],
-        'failed': {str(folder.relative_to(experiment.work_dir)): text for folder, text in failed.items()},
+        'failed': {_relative(folder, experiment): text for folder, text in failed.items()},
         'table': [{**row._asdict(), 'summary': row.summary._asdict(),
                    'differences': {name: value._asdict() for name, value in row.differences.items()}} for row in rows],
         'reported': _reported(experiment)})

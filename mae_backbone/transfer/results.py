@@ -18,6 +18,8 @@ class CellResult(NamedTuple):
         seconds: run time.
         environment: versions and hardware, if recorded.
         notes: what differs from the settings of the suite.
+        minutes: minutes of training, without start and validations: on the CPU, or on the clock with a GPU.
+        curves: [iteration, minutes, percent] for each validation of a training, by name of the metric.
     """
 
     task: str
@@ -29,6 +31,8 @@ class CellResult(NamedTuple):
     seconds: float
     environment: dict[str, Any] | None = None
     notes: Sequence[str] = ()
+    minutes: float | None = None
+    curves: Mapping[str, Sequence[Sequence[float]]] = {}
 
 
 class Summary(NamedTuple):
@@ -114,8 +118,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def make_table(results: Sequence[CellResult], references: Sequence[str]) -> list[Row]:
-    """Returns the rows of the table, in the order in which tasks, data, fractions of labels and encoders come first."""
+def make_table(results: Sequence[CellResult], references: Sequence[str],
+               pairs: Sequence[tuple[str, str]] | None = None) -> list[Row]:
+    """Returns the rows of the table, in the order in which tasks, data, fractions of labels and encoders come first.
+
+    Args:
+        results: finished cells.
+        references: encoders that the others are compared with.
+        pairs: an encoder and another one that it is compared with; None for all encoders with all references.
+    """
     values: dict[tuple[str, str, str, float], dict[str, dict[int, float]]] = {}
     for result in results:
         for metric, value in result.values.items():
@@ -124,8 +135,9 @@ def make_table(results: Sequence[CellResult], references: Sequence[str]) -> list
     rows = []
     for key, models in values.items():
         for model, by_seed in models.items():
-            compared = {} if model in references else {
-                name: compare(by_seed, models[name]) for name in references if name in models}
+            others = [other for name, other in pairs if name == model] if pairs is not None else \
+                [] if model in references else references
+            compared = {name: compare(by_seed, models[name]) for name in others if name in models}
             differences = {name: difference for name, difference in compared.items() if difference is not None}
             rows.append(Row(*key, model, summarize(by_seed.values()), differences))
     adjusted = iter(holm([difference.p for row in rows for difference in row.differences.values()]))

@@ -11,29 +11,31 @@ import torch
 from filelock import FileLock
 
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Executor, Job, LocalExecutor, SlurmExecutor
 from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.planning import Experiment, known_names, plan, set_aside_broken
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.scheduler import run_jobs
-from mae_backbone.transfer.suite import load_suite
+from mae_backbone.transfer.suite import Suite, load_suite
 from mae_backbone.utils.cpu import available_cpus
 from mae_backbone.utils.run_logs import print_line
 
 
-def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str], *, data_root: Path, work_dir: Path,
-                 only: dict[str, Sequence[Any] | None] | None = None, gpus: str | None = None, jobs: int | None = None,
-                 slurm: Sequence[str] | None = None) -> tuple[dict[Path, str], Path]:
+def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] | None, *, data_root: Path,
+                 work_dir: Path, only: dict[str, Sequence[Any] | None] | None = None, length: float = 1.0,
+                 gpus: str | None = None, jobs: int | None = None, slurm: Sequence[str] | None = None
+                 ) -> tuple[dict[Path, str], Path]:
     """Runs the cells of a suite that are not finished, and writes the report.
 
     Args:
         suite: name or path of the suite.
-        checkpoints: files or runs to evaluate (`find_encoders`).
-        against: the same, or 'random', to compare them with.
+        checkpoints: files or runs to evaluate (`find_encoders`); none for the encoders of the suite.
+        against: the same, or 'random', to compare them with; None for those that the suite names.
         data_root: folder of the data sets.
         work_dir: output folder. Several processes may run the same suite in it: they share the cells.
         only: arguments of `Suite.only`.
+        length: every training has its length times this, also those of the encoders that the suite makes.
         gpus: GPUs to use, such as '0,1'.
         jobs: number of jobs at a time on CPUs.
         slurm: parameters of Slurm, such as 'slurm_partition=gpu'.
@@ -46,8 +48,8 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str],
     """
     start = time.time()
     selected = load_suite(suite).only(**only or {})
-    encoders = find_encoders(checkpoints, against, known_names(work_dir), selected.encoders)
-    experiment = Experiment(selected, tuple(encoders), data_root, work_dir)
+    selected, encoders = select_encoders(selected, checkpoints, against, work_dir)
+    experiment = Experiment(selected, tuple(encoders), data_root, work_dir, length)
     work_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(work_dir / 'plan.lock'):  # several machines may start at the same time
         for line in set_aside_broken(experiment):
@@ -55,7 +57,7 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str],
         planned = plan(experiment)
     cells = [folder for job in planned for folder in job.folders]
     finished = sum(experiment_dir.read_result(folder) is not None for folder in cells)
-    print_line(f'{selected.title}: {", ".join(encoder.name for encoder in encoders)}; {len(cells)} cells in '
+    print_line(f'{selected.title}: {", ".join(experiment.models)}; {len(cells)} cells in '
                f'{len(planned)} jobs, {finished} finished before; results go to {work_dir}')
     executor = select_executor(planned, work_dir, gpus, jobs, slurm)
     print_line(f'runs on: {executor.description}')
@@ -69,6 +71,31 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str],
         page = write_report(experiment, failed=failed, figures=figures, seconds=time.time() - start,
                             command=shlex.join(sys.argv), only=only or {})
     return failed, page
+
+
+def select_encoders(suite: Suite, checkpoints: Sequence[str], against: Sequence[str] | None, work_dir: Path
+                    ) -> tuple[Suite, list[Encoder]]:
+    """Returns the encoders to evaluate and to compare with, and the suite with the data sets that they are for.
+
+    Raises:
+        ValueError: there are no encoders, or none for the data sets of the suite.
+    """
+    against = suite.against if against is None else against
+    named = {entry.name for entry in suite.encoders.values() if any(map(entry.is_for, suite.data))}
+    if not checkpoints:
+        references = {suite.encoders[name].name if name in suite.encoders else name for name in against}
+        checkpoints = [name for name in dict.fromkeys(entry.name for entry in suite.encoders.values())
+                       if name in named and name not in references]
+    if not checkpoints:
+        raise ValueError(f'the suite {suite.name} has no encoders to evaluate: pass --checkpoint')
+    encoders = [encoder for encoder in find_encoders(checkpoints, against, known_names(work_dir), suite.encoders)
+                if any(map(encoder.is_for, suite.data))]
+    data = [name for name in suite.data
+            if any(encoder.is_for(name) and not encoder.reference for encoder in encoders)]
+    if not data:
+        raise ValueError(f'--checkpoint {" ".join(checkpoints)}: none is for the data {", ".join(suite.data)}')
+    suite = suite.only(data=data)
+    return suite, [encoder for encoder in encoders if any(map(encoder.is_for, suite.data))]
 
 
 def select_executor(jobs: Sequence[Job], work_dir: Path, gpus: str | None, num_jobs: int | None,

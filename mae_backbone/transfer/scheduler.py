@@ -8,12 +8,14 @@ from mae_backbone.transfer.executors import Executor, Job, RunningJob
 from mae_backbone.utils.run_logs import ProgressLine, print_line, progress, tail
 
 POLL_SECONDS = 0.3  # between two looks at the running jobs
+NOT_RUN = 'not run because'  # a failure that begins with this is a consequence of another one
 
 
 def run_jobs(jobs: Sequence[Job], executor: Executor) -> dict[Path, str]:
     """Runs all cells of `jobs` that are not finished. Cells that failed in an earlier run are tried again.
 
-    Cells that another process runs are waited for.
+    Cells that another process runs are waited for, and so are those in `Job.after`. If one of these fails, the cells of
+    the job are not run.
 
     Returns:
         Folders of the cells that failed, with the reason and the last lines of the log.
@@ -56,13 +58,27 @@ class _Scheduler:
         waiting, self.waiting = self.waiting, []
         for job in waiting:
             pending = job._replace(folders=tuple(folder for folder in job.folders if self._is_pending(folder)))
-            if not pending.folders:
+            if not pending.folders or self._lacks_encoder(pending):
+                continue
+            if not all(experiment_dir.read_result(folder) is not None for folder in job.after):
+                self.waiting.append(pending)
                 continue
             # `is_locked` comes second: it takes the lock for a moment and keeps other processes out.
             if not self.executor.can_start(pending) or any(map(experiment_dir.is_locked, pending.folders)):
                 self.waiting.append(pending)
             else:
                 self.running.append((pending, self.executor.submit(pending)))
+
+    def _lacks_encoder(self, job: Job) -> bool:
+        """True if a cell that the job needs has failed. Records why the cells of the job are not run."""
+        for needed in job.after:
+            if needed in self.failed and experiment_dir.read_result(needed) is None:
+                reason = self.failed[needed].splitlines()[0]
+                name = experiment_dir.read_spec(needed)['where'].get('name', needed)
+                cause = reason if reason.startswith(NOT_RUN) else f'{NOT_RUN} {name} was not made: {reason}'
+                self.failed.update((folder, cause) for folder in job.folders)
+                return True
+        return False
 
     def _is_pending(self, folder: Path) -> bool:
         """True if a cell has to be run. Records a cell that failed, here or in another process."""

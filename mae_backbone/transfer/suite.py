@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mae_backbone.core.vit import ARCHS
+from mae_backbone.transfer.recipe import Entry, read_entries
 from mae_backbone.utils.config_files import configs_root
 
 PROBES = ('knn', 'linear', 'attentive')
@@ -32,6 +33,7 @@ class Task:
         gpus: number of GPUs of a training, with one process each.
         amp: train in mixed precision on a GPU.
         pictures: number of validation images that the report shows with predictions.
+        length: epochs or iterations of a training, whichever its config counts; None for those of the config.
     """
 
     name: str
@@ -46,11 +48,15 @@ class Task:
     gpus: int = 1
     amp: bool = False
     pictures: int = 4
+    length: int | None = None
 
     def __post_init__(self) -> None:
         name = f'task {self.name!r}'
         _check_numbers(name, 'labels', self.labels, (int, float), 'fractions such as [0.1, 1.0]')
         _check_numbers(name, 'seeds', self.seeds, (int,), 'integers such as [0, 1, 2]')
+        if self.length is not None and (not isinstance(self.length, int) or self.length < 1 or self.probe):
+            raise ValueError(f'{name} has length={self.length!r}: expected a number of epochs or iterations of a '
+                             'training')
         if (self.probe is None) == (self.config is None):
             raise ValueError(f'{name} has probe={self.probe!r} and config={self.config!r}: set exactly one of them')
         if self.probe is not None and self.probe not in PROBES:
@@ -89,9 +95,12 @@ class Suite:
         image_size: side of the images in pixels at which frozen features are extracted (default: image size of the
             encoder).
         new_random_weights: in probes, `random` has other weights for each seed. One draw for all takes less time.
-        encoders: name for --checkpoint and --against -> dict(checkpoint=PATH) of a MAE, or of a model of timm
-            dict(timm=NAME, checkpoint=PATH, options=dict(...)), with `options` of `TimmViT`. A model of timm without a
-            checkpoint has the weights that timm downloads.
+        encoders: names for --checkpoint and --against. In the config: name -> dict(checkpoint=PATH) of a MAE, or
+            dict(timm=NAME, checkpoint=PATH, options=dict(...)) with `options` of `TimmViT` (without a checkpoint, timm
+            downloads the weights), or a recipe by which the suite makes it, dict(pretrain=CONFIG, data=NAME) or
+            dict(train=CONFIG, data=NAME) with more keys of `Recipe` and `Entry`, or a dict of those by data set.
+        against: encoders that the others are compared with if --against is not given.
+        folders: folders of all data sets; `data` may have been reduced by `only`.
         text: text of the config.
     """
 
@@ -102,7 +111,9 @@ class Suite:
     reported: tuple[dict[str, Any], ...] = ()
     image_size: int | None = None
     new_random_weights: bool = False
-    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    encoders: dict[str, Entry] = field(default_factory=dict)
+    against: tuple[str, ...] = ()
+    folders: dict[str, str] = field(default_factory=dict)
     text: str = ''
 
     def only(self, *, tasks: Sequence[str] | None = None, data: Sequence[str] | None = None,
@@ -184,12 +195,14 @@ def load_suite(name: str) -> Suite:
     tasks = tuple(_task(key, {**defaults, **_as_dict(value, f'task {key!r}', "dict(probe='knn', data=['NAME'])")}, data)
                   for key, value in entries.items())
     reported = _as_tuple(content.get('reported', ()), f'suite {path}: reported', 'a list of dicts')
-    suite = Suite(name=path.stem, text=path.read_text(encoding='utf-8'),
-                  **{**content, 'tasks': tasks, 'reported': reported})
+    against = _as_tuple(content.get('against', ()), f'suite {path}: against', 'a list of names')
+    encoders = read_entries(_as_dict(content.get('encoders', {}), f'suite {path}: encoders', 'dict(NAME=dict(...))'),
+                            data)
+    suite = Suite(name=path.stem, text=path.read_text(encoding='utf-8'), **{
+        **content, 'tasks': tasks, 'reported': reported, 'encoders': encoders, 'against': against, 'folders': data})
     for result in suite.reported:
         _check_reported(result, suite)
-    for name, entry in _as_dict(suite.encoders, f'suite {path}: encoders', 'dict(NAME=dict(...))').items():
-        _check_encoder(name, entry)
+    _check_names(suite)
     return suite
 
 
@@ -205,12 +218,23 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
     return Task(name=name, **fields)
 
 
-def _check_encoder(name: str, entry: object) -> None:
-    expected = "dict(checkpoint='MAE.pth') or dict(timm='NAME', checkpoint='FILE', options=dict(...))"
-    keys = set(_as_dict(entry, f'encoder {name!r}', expected))
-    if not keys <= {'checkpoint', 'timm', 'options'} or not keys & {'checkpoint', 'timm'} or (
-            'options' in keys and 'timm' not in keys):
-        raise ValueError(f'encoder {name!r} of the suite is {entry!r}: expected {expected}')
+def _check_names(suite: Suite) -> None:
+    """Raises ValueError if `against`, or the limits of an encoder, name something that the suite does not have."""
+    known = {'random', *suite.encoders, *(entry.name for entry in suite.encoders.values())}
+    missing = [name for name in suite.against if name not in known]
+    if missing:
+        raise ValueError(f'the suite compares with {", ".join(map(str, missing))}: expected random or a name in '
+                         f'`encoders`, {", ".join(sorted(known))}')
+    available: dict[str, set[Any]] = {
+        'tasks': {task.name for task in suite.tasks}, 'data': set(suite.data),
+        'labels': {fraction for task in suite.tasks for fraction in task.labels},
+        'seeds': {seed for task in suite.tasks for seed in task.seeds}}
+    for key, entry in suite.encoders.items():
+        for part, values in entry.limits.items():
+            unknown = [str(value) for value in values if value not in available[part]]
+            if unknown:
+                raise ValueError(f'encoder {key!r} is evaluated on the {part} {", ".join(unknown)}: the suite has '
+                                 f'{", ".join(sorted(map(str, available[part])))}')
 
 
 def _as_dict(value: object, what: str, expected: str) -> dict[str, Any]:
@@ -231,7 +255,7 @@ def _check_numbers(what: str, key: str, values: Sequence[object], types: tuple[t
 
 
 def _check_keys(values: dict[str, Any], cls: type[Task | Suite], what: str, required: set[str]) -> None:
-    keys = {entry.name for entry in dataclasses.fields(cls)} - {'name', 'text'}
+    keys = {entry.name for entry in dataclasses.fields(cls)} - {'name', 'text', 'folders'}
     unknown, missing = sorted(set(values) - keys), sorted(required - set(values))
     if unknown or missing:
         problem = f'has the unknown key {", ".join(unknown)}' if unknown else f'lacks {", ".join(missing)}'

@@ -43,18 +43,15 @@ def outcome_of(difference: Difference) -> Outcome:
 
 
 def verdicts(rows: Sequence[Row], encoders: Sequence[Encoder]) -> list[Verdict]:
-    """Returns a verdict for the last encoder of each run against each reference."""
+    """Returns a verdict for the last encoder of each run against each encoder that the table compares it with."""
     found = []
-    for encoder in last_of_runs(encoders):
-        for reference in encoders:
-            if encoder.reference or not reference.reference:
-                continue
-            compared = [row for row in rows if row.model == encoder.name and reference.name in row.differences]
-            differences = [row.differences[reference.name] for row in compared]
-            comparisons = [Comparison(name, difference, outcome_of(difference))
-                           for name, difference in zip(_names(compared), differences, strict=True)]
-            if comparisons:
-                found.append(Verdict(encoder.name, reference.name, comparisons))
+    for name in dict.fromkeys(encoder.name for encoder in last_of_runs(encoders)):
+        for reference in dict.fromkeys(other for row in rows if row.model == name for other in row.differences):
+            compared = [row for row in rows if row.model == name and reference in row.differences]
+            differences = [row.differences[reference] for row in compared]
+            comparisons = [Comparison(named, difference, outcome_of(difference))
+                           for named, difference in zip(_names(compared), differences, strict=True)]
+            found.append(Verdict(name, reference, comparisons))
     return found
 
 

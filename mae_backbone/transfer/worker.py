@@ -2,6 +2,7 @@
 import json
 import os
 import runpy
+import shutil
 import sys
 import time
 import traceback
@@ -13,7 +14,8 @@ from typing import Any
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.environment import code_version, hardware
 from mae_backbone.transfer.experiment_dir import Spec
-from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.transfer.recipe import encoder_file
+from mae_backbone.utils.atomic_write import atomic_path, write_text
 from mae_backbone.utils.run_logs import curve
 from mae_backbone.utils.subprocesses import end_with_parent
 
@@ -55,7 +57,7 @@ def run_cell(folder: Path) -> None:
 
 
 def train(spec: Spec, folder: Path) -> dict[str, Any]:
-    """Runs `mae-backbone train` and reads its last metrics."""
+    """Runs `mae-backbone train` and reads its last metrics, and their curve over the CPU time of the training."""
     run, checkpoint = folder / 'run', spec['where']['checkpoint']
     # At most as many processes as the job was given GPUs.
     num_processes = min(spec['gpus'], len(os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')))
@@ -66,14 +68,13 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     common = ['--data-root', spec['data_root']]
     if num_processes > 1:
         common += ['--launcher', 'pytorch']
-    if options:
-        common += ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
+    common += _cfg_options(options)
     before = _curves(run, spec['metrics'])
     _run(PROGRAM, [
         'train', config, '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
         '--labels', str(spec['labels']),  # also for 1.0: the config may set another fraction
-        *(['--pretrained', checkpoint] if checkpoint else []), *(['--amp'] if spec['amp'] else []), *common],
-        num_processes)
+        *spec.get('length', []), *(['--pretrained', checkpoint] if checkpoint else []),
+        *(['--amp'] if spec['amp'] else []), *common], num_processes)
     curves = _curves(run, spec['metrics'])
     if repr(curves) == repr(before):  # training was already complete; compared as text because nan != nan
         metrics = _validate(config, run, folder / 'validation', common, num_processes)
@@ -83,7 +84,52 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f'the training has no {", ".join(missing)}, it has {", ".join(metrics)}: correct `metrics` of '
                          'the task in the suite')
-    return {'values': {title: metrics[key] * spec['scale'] for key, title in spec['metrics'].items()}}
+    return {'values': {title: metrics[key] * spec['scale'] for key, title in spec['metrics'].items()},
+            **_time_to_quality(run, metrics, spec)}
+
+
+def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[str, Any]:
+    """Returns the minutes of a training, and each metric over them: [iteration, minutes, percent] for each validation.
+
+    The minutes are those on the CPU, or on the clock if there is a GPU, whose work the CPU does not see.
+    """
+    from mae_backbone.hooks.cpu_time import records
+    recorded = records(run)
+    if not recorded:  # a stand-in for the training without the hook
+        return {}
+    clock = 'minutes' if os.environ.get('CUDA_VISIBLE_DEVICES') else 'cpu_minutes'
+    recorded[-1]['metrics'] = recorded[-1]['metrics'] or metrics
+    return {clock: recorded[-1][clock], 'curves': {
+        title: [[record['iter'], record[clock], record['metrics'][key] * spec['scale']] for record in recorded
+                if key in record['metrics']] for key, title in spec['metrics'].items()}}
+
+
+def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
+    """Makes an encoder by `mae-backbone pretrain` or `train`, and copies its last checkpoint to a fixed place."""
+    from mae_backbone.checkpoints.run_files import resume_path
+    from mae_backbone.hooks.cpu_time import records
+    run, start = folder / 'run', spec['where']['start']
+    options = dict(spec['options'])
+    if not start and spec['command'] == 'train':
+        options['model.backbone.init_cfg'] = None  # a config may have one
+    _run(PROGRAM, [
+        spec['command'], spec['where']['config'], '--work-dir', str(run), '--resume', 'auto', '--seed',
+        str(spec['seed']), *spec.get('length', []), *(['--pretrained', start] if start else []),
+        '--data-root', spec['data_root'], *_cfg_options(options)], 1)
+    checkpoint = resume_path('auto', run)
+    if checkpoint is None:
+        raise ValueError(f'{run} has no checkpoint: the config must save one at the end of the training')
+    with atomic_path(encoder_file(folder)) as temporary:
+        shutil.copyfile(checkpoint, temporary)
+    recorded = records(run)
+    times = {clock: recorded[-1][clock] for clock in ('cpu_minutes', 'minutes')} if recorded else {}
+    return {'values': {'loss': curve(run, 'loss')[-1][1]}, **times}
+
+
+def _cfg_options(options: dict[str, Any]) -> list[str]:
+    """Returns --cfg-options, with the hook that measures the time of the training."""
+    options = {'default_hooks.cpu_time.type': 'mae_backbone.CpuTimeHook', **options}
+    return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
 
 
 def _curves(run: Path, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
@@ -130,7 +176,7 @@ def figures(spec: Spec, folder: Path) -> dict[str, Any]:
     return draw_figures(spec, folder)
 
 
-_KINDS = {'train': train, 'probe': probe, 'pictures': figures}
+_KINDS = {'train': train, 'encoder': encoder, 'probe': probe, 'pictures': figures}
 
 
 @contextmanager

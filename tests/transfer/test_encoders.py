@@ -5,6 +5,7 @@ import pytest
 from helpers.encoder_files import save
 
 from mae_backbone.transfer.encoders import file_fingerprint, find_encoders, last_of_runs, runs_of
+from mae_backbone.transfer.recipe import Entry, Recipe
 
 
 def test_checkpoints_of_a_run_are_sorted_by_iteration(tmp_path):
@@ -93,8 +94,8 @@ def test_models_of_timm_are_named(tmp_path, monkeypatch):
     mae, dino = save(tmp_path / 'mae.pth'), save(tmp_path / 'dino.pth')
     found = find_encoders(['mae.pth'], ['timm:vit_tiny_patch16_224=dino.pth', 'timm:hub', 'timm:vit_small_patch16_224',
                                         'random', 'clip'],
-                          named={'clip': dict(timm='vit_base_patch16_clip_224', checkpoint=str(dino),
-                                              options=dict(patch_size=8))})
+                          named={'clip': Entry('clip', given=dict(
+                              timm='vit_base_patch16_clip_224', checkpoint=str(dino), options=dict(patch_size=8)))})
     assert [(encoder.name, encoder.timm, encoder.weights) for encoder in found] == [
         ('mae', None, str(mae)), ('vit_tiny_patch16_224', {'name': 'vit_tiny_patch16_224'}, str(dino)),
         ('hub', {'name': str(tmp_path / 'hub')}, str(tmp_path / 'hub')),
@@ -115,4 +116,22 @@ def test_models_of_timm_are_named(tmp_path, monkeypatch):
 def test_a_model_of_timm_without_its_file_is_refused(tmp_path, monkeypatch, names: list[str], says: str):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=says):
-        find_encoders(names, [], named={'clip': dict(timm='x', checkpoint='none.pth')})
+        find_encoders(names, [], named={'clip': Entry('clip', given=dict(timm='x', checkpoint='none.pth'))})
+
+
+def test_encoders_of_several_data_sets_share_a_name(tmp_path):
+    named = {f'mae/{data}': Entry('mae', Recipe('pretrain', 'mae.py', data), limits={'data': (data,)}, line='mae')
+             for data in ('one', 'two')}
+    named['long'] = Entry('long', Recipe('pretrain', 'mae.py', 'one', length=9), limits={'data': ('one',)}, line='mae')
+    named['noise'] = Entry('noise', given={'like': 'long'})
+    found = find_encoders(['mae', 'long', 'noise'], ['random'], named=named)
+    assert [(encoder.name, encoder.key, encoder.is_for('two')) for encoder in found] == [
+        ('mae', 'mae/one', False), ('mae', 'mae/two', True), ('long', 'long', False), ('noise', 'noise', True),
+        ('random', '', True)]
+    assert [encoder.key for encoder in last_of_runs(found)] == ['mae/one', 'mae/two', 'noise', ''], 'long is a point'
+    assert [encoder.key for encoder in find_encoders(['mae/two'], [], named=named)] == ['mae/two']
+    with pytest.raises(ValueError, match='given twice: mae/two'):
+        find_encoders(['mae/two'], ['mae'], named=named)
+    (tmp_path / 'mae.pth').touch()
+    with pytest.raises(ValueError, match='several encoders have the same name, mae'):
+        find_encoders(['mae', str(tmp_path / 'mae.pth')], [], named=named)

@@ -193,3 +193,24 @@ def test_of_the_pending_cells_the_one_with_the_youngest_log_has_failed(tmp_path,
     with pytest.raises(KeyboardInterrupt):
         run_jobs([job], DeadExecutor(room=1))
     assert [(experiment_dir.read_error(folder) or '').strip() for folder in job.folders] == ['', 'it died', '']
+
+
+def test_a_job_waits_for_the_cells_that_it_needs(tmp_path, executor):
+    first, second, third = (write_job(tmp_path / 'out', name) for name in 'abc')
+    jobs = [third._replace(after=second.folders), second._replace(after=first.folders), first]
+    assert run_jobs(jobs, executor) == {}
+    assert ran(tmp_path) == ['a0', 'b0', 'c0']
+
+
+def test_cells_whose_encoder_was_not_made_are_not_run_and_say_why(tmp_path, executor):
+    root = write_stub(tmp_path, 'if work.parent.name == "a0":\n    sys.exit(2)')
+    first, second, third, other = (write_job(tmp_path / 'out', name) for name in 'abcd')
+    jobs = [first, second._replace(after=first.folders), third._replace(after=second.folders), other]
+    failed = run_jobs(jobs, executor)
+    reason = f'not run because {first.folders[0]} was not made: ended with exit code 2'
+    assert failed == {first.folders[0]: 'ended with exit code 2\n', second.folders[0]: reason,
+                      third.folders[0]: reason}
+    assert ran(root) == ['a0', 'd0']
+    write_stub(tmp_path)
+    assert run_jobs(jobs, executor) == {}, 'the same command tries again'
+    assert ran(root)[2:] == ['a0', 'b0', 'c0']

@@ -1,0 +1,80 @@
+"""What pretraining brings on three small sets: labels, time, frozen features, length and size of the pretraining.
+
+Run     python tools/transfer.py evidence --data-root data
+        one set: --data camvid; a first look: --length 0.1; the main comparison only: --checkpoint mae --against random
+Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
+Expect  docs/benchmarks.md. Days of a CPU core in all
+
+The suite makes its encoders itself. `mae` is pretrained on the images of the set. `continued` is the MAE of another set
+that is pretrained on this one for a quarter of the length. `supervised` is trained on all labels of CIFAR-10 for about
+the same CPU time as the MAE. `mae-half`, `mae-quarter` and `mae-eighth` are shorter, `fast` has less arithmetic per
+image, and `small` has a sixth of the weights.
+"""
+title = 'What pretraining brings'
+data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')
+labels = [0.05, 0.1, 0.3, 1.0]
+seeds = [0, 1, 2]
+new_random_weights = True
+against = ['random', 'supervised']
+
+tasks = {
+    'knn': dict(probe='knn', data=['cifar10'], labels=[1.0], seeds=[0]),
+    'linear': dict(probe='linear', data=['cifar10'], labels=[0.01, 0.1, 1.0], options=dict(epochs=30)),
+    'attentive': dict(probe='attentive', data=['cifar10'], labels=[0.01, 0.1]),
+    'dense-linear': dict(config='demo/dense-linear_vit-micro_camvid.py', data=['camvid'], metrics={'mIoU': 'mIoU'},
+                         labels=[0.1, 1.0]),
+    'segmentation': dict(config='demo/upernet_vit-micro_2000i_camvid.py', data=['camvid'], metrics={'mIoU': 'mIoU'}),
+    'detection': dict(
+        config='demo/mask-rcnn_vit-micro_900i_nuclei.py', data=['nuclei'], scale=100.0,
+        metrics={'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}),
+    'fine-tuning': dict(config='demo/vit-micro_finetune-900i_cifar10.py', data=['cifar10'],
+                        labels=[0.01, 0.05, 0.1, 0.3, 1.0]),
+}
+
+cifar10 = dict(pretrain='demo/mae_vit-micro_cifar10.py', data='cifar10', folder='train')
+nuclei = dict(pretrain='demo/mae_vit-micro_nuclei.py', data='nuclei', folder='train')
+camvid = dict(pretrain='demo/mae_vit-micro_camvid.py', data='camvid', folder='images/training')
+some = dict(labels=[0.1, 1.0])
+frozen_and_tenth = dict(tasks=['linear', 'segmentation', 'detection', 'fine-tuning'], labels=[0.1])
+small = dict(on=dict(data=['cifar10'], **frozen_and_tenth),
+             training={'model.backbone.arch.width': 64, 'model.backbone.arch.depth': 4})
+encoders = {
+    'mae': dict(
+        cifar10=dict(**cifar10, length=28, line='mae'), nuclei=dict(**nuclei, length=14000, line='mae'),
+        camvid=dict(**camvid, length=14000, line='mae')),
+    'continued': dict(
+        nuclei=dict(**nuclei, length=3500, start='mae/camvid', on=some),
+        camvid=dict(**camvid, length=3500, start='mae/nuclei', on=some)),
+    # Epochs of supervised training take about four times as long as those of a MAE, whose encoder sees a quarter of the
+    # patches. The 64 pixels of the second one are those of the MAEs of nuclei and CamVid.
+    'supervised': dict(
+        cifar10=dict(train='demo/vit-micro_supervised_cifar10.py', data='cifar10', length=12, on=some),
+        nuclei=dict(train='demo/vit-micro_supervised-64px_cifar10.py', data='cifar10', length=8, on=some),
+        camvid=dict(train='demo/vit-micro_supervised-64px_cifar10.py', data='cifar10', length=8, on=some)),
+    'fast': dict(
+        cifar10=dict(cifar10, pretrain='demo/mae_vit-micro_fast_cifar10.py', length=28, line='fast', against=['mae'],
+                     on=frozen_and_tenth),
+        camvid=dict(camvid, pretrain='demo/mae_vit-micro_fast_camvid.py', length=14000, line='fast', against=['mae'],
+                    on=frozen_and_tenth)),
+    'fast-quarter': dict(
+        cifar10=dict(cifar10, pretrain='demo/mae_vit-micro_fast_cifar10.py', length=7, line='fast',
+                     on=frozen_and_tenth),
+        camvid=dict(camvid, pretrain='demo/mae_vit-micro_fast_camvid.py', length=3500, line='fast',
+                    on=frozen_and_tenth)),
+    'mae-half': dict(
+        cifar10=dict(**cifar10, length=14, line='mae', on=frozen_and_tenth),
+        nuclei=dict(**nuclei, length=7000, line='mae', on=frozen_and_tenth),
+        camvid=dict(**camvid, length=7000, line='mae', on=frozen_and_tenth)),
+    'mae-quarter': dict(
+        cifar10=dict(**cifar10, length=7, line='mae', on=frozen_and_tenth),
+        nuclei=dict(**nuclei, length=3500, line='mae', on=frozen_and_tenth),
+        camvid=dict(**camvid, length=3500, line='mae', on=frozen_and_tenth)),
+    'mae-eighth': dict(
+        cifar10=dict(**cifar10, length=3, line='mae', on=frozen_and_tenth),
+        nuclei=dict(**nuclei, length=1750, line='mae', on=frozen_and_tenth),
+        camvid=dict(**camvid, length=1750, line='mae', on=frozen_and_tenth)),
+    'small': dict(**cifar10, **small, length=28, against=['random-small'],
+                  options={'model.encoder.arch.width': 64, 'model.encoder.arch.depth': 4}),
+    'random-small': dict(**small, like='small', against=[]),
+}
+del cifar10, nuclei, camvid, some, frozen_and_tenth, small  # unknown keys are refused

@@ -1,0 +1,94 @@
+"""Plan of the encoders that a suite makes: the spec of each, and the job that makes it."""
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.executors import Job
+from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.transfer.recipe import Entry, Recipe, encoder_file, encoder_folder, with_starts
+from mae_backbone.transfer.suite_configs import SuiteConfigs
+
+
+class EncoderPlan:
+    """Specs, folders and jobs of the encoders that a suite makes.
+
+    Args:
+        entries: `Suite.encoders`.
+        folders: folder of each data set.
+        work_dir: output folder.
+        configs: reads the configs.
+        factor: every training has its length times this.
+    """
+
+    def __init__(self, entries: Mapping[str, Entry], folders: Mapping[str, Path], work_dir: Path, configs: SuiteConfigs,
+                 factor: float) -> None:
+        self.entries, self.folders, self.work_dir = entries, folders, work_dir
+        self.configs, self.factor = configs, factor
+        self._fingerprints: dict[str, str] = {}
+
+    def same_as(self, key: str) -> str:
+        """Returns the first key whose encoder has the same recipe: it is made once for all of them."""
+        mine = self.fingerprint(key)
+        return next(other for other, entry in self.entries.items() if entry.recipe and self.fingerprint(other) == mine)
+
+    def file(self, key: str) -> Path:
+        """Path of the weights of an encoder, once it is made."""
+        return encoder_file(self.folder(key))
+
+    def folder(self, key: str) -> Path:
+        """Folder in which an encoder is made."""
+        return (self.work_dir / encoder_folder(self.same_as(key))).resolve()
+
+    def recipe(self, key: str) -> Recipe:
+        """Returns the training that makes an encoder."""
+        recipe = self.entries[key].recipe
+        assert recipe is not None, f'{key} is given'
+        return recipe
+
+    def architecture(self, key: str) -> dict[str, Any]:
+        """Architecture of an encoder, an `EncoderArchitecture` as a dict."""
+        recipe = self.recipe(key)
+        return self.configs.architecture(recipe.config, recipe.options)._asdict()
+
+    def spec(self, key: str) -> Spec:
+        """Returns everything that determines the weights of an encoder."""
+        recipe = self.recipe(key)
+        read = self.configs.read(recipe.config)
+        length = self.configs.length(recipe.config, recipe.length, self.factor)
+        images = (self.folders[recipe.data] / recipe.folder).resolve()
+        return {'kind': 'encoder', 'command': recipe.command, 'config': recipe.config, 'config_print': read.fingerprint,
+                'options': dict(recipe.options), 'data_root': str(images), 'seed': recipe.seed,
+                'start': self.fingerprint(recipe.start) if recipe.start else None,
+                **({'length': length} if length else {})}
+
+    def fingerprint(self, key: str) -> str:
+        """Hash of the spec of an encoder, in place of a hash of its weights, which may not exist yet."""
+        if key not in self._fingerprints:
+            content = json.dumps(self.spec(key), sort_keys=True)
+            self._fingerprints[key] = f'made:{hashlib.sha256(content.encode()).hexdigest()}'
+        return self._fingerprints[key]
+
+    def jobs(self, keys: Iterable[str]) -> dict[str, Job]:
+        """Writes the specs of the encoders `keys` and of those that they start from.
+
+        Returns:
+            Their jobs by key (`same_as`), each after the one that it starts from.
+
+        Raises:
+            ValueError: images do not exist, or a folder holds another encoder.
+        """
+        jobs = {}
+        for key in dict.fromkeys(map(self.same_as, with_starts(list(keys), self.entries))):
+            recipe, folder, spec = self.recipe(key), self.folder(key), self.spec(key)
+            if not Path(spec['data_root']).is_dir():
+                raise ValueError(f'the encoder {key} of the suite is made from images in {spec["data_root"]}, which '
+                                 'does not exist: check --data-root')
+            start = self.file(recipe.start) if recipe.start else None
+            experiment_dir.write_spec(folder, spec, {
+                'config': str(self.configs.read(recipe.config).path), 'name': key, 'start': start and str(start)})
+            after = (self.folder(recipe.start),) if recipe.start else ()
+            jobs[key] = Job(f'encoder-{key.replace("/", "-")}', (folder,), after=after)
+        return jobs

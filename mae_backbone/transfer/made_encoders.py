@@ -1,0 +1,89 @@
+"""Encoders that a suite has made: how, how long it took, and the curve of transfer over that time."""
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.planning import Experiment
+from mae_backbone.transfer.recipe import with_starts
+from mae_backbone.transfer.results import Row
+
+
+class MadeEncoder(NamedTuple):
+    """An encoder that a suite has made.
+
+    Attributes:
+        key: its key in `Suite.encoders`.
+        name: its name in the table.
+        line: name of its curve, if it is a point of one.
+        data: names of the data sets that it is evaluated on.
+        recipe: how it was made, in words.
+        size: width and depth.
+        minutes: minutes of its training, and of those that it starts from.
+        loss: last logged loss.
+    """
+
+    key: str
+    name: str
+    line: str | None
+    data: tuple[str, ...]
+    recipe: str
+    size: str
+    minutes: float
+    loss: float
+
+
+def made_encoders(experiment: Experiment) -> list[MadeEncoder]:
+    """Returns the encoders of the experiment that the suite has made so far."""
+    entries = experiment.suite.encoders
+    wanted = [encoder.key for encoder in experiment.encoders if encoder.recipe]
+    found = []
+    for key in dict.fromkeys(map(experiment.made.same_as, with_starts(wanted, entries))):
+        results = [experiment_dir.read_result(experiment.made.folder(step)) for step in with_starts([key], entries)]
+        if any(result is None for result in results):
+            continue
+        finished = [result for result in results if result is not None]
+        recipe, shape = experiment.made.recipe(key), experiment.made.architecture(key)
+        spec = experiment.made.spec(key)
+        words = [f'{recipe.command} {recipe.config} on {recipe.data}', *spec.get('length', []),
+                 *(f'{name}={value}' for name, value in recipe.options.items())]
+        if recipe.start:
+            words.append(f'from {recipe.start}')
+        minutes = sum(result.get('cpu_minutes', result['seconds'] / 60) for result in finished)
+        found.append(MadeEncoder(
+            key, entries[key].name, entries[key].line, _data_of(key, experiment), ' '.join(words),
+            f'{shape["width"]} x {shape["depth"]}', minutes, finished[-1]['values']['loss']))
+    return found
+
+
+def _data_of(key: str, experiment: Experiment) -> tuple[str, ...]:
+    """Data sets that the encoder of a recipe is evaluated on, under all its keys."""
+    return tuple(data for encoder in experiment.encoders
+                 if encoder.recipe and experiment.made.same_as(encoder.key) == key
+                 for data in experiment.suite.data if encoder.is_for(data))
+
+
+def encoder_table(encoders: Sequence[MadeEncoder]) -> tuple[list[str], list[list[str]]]:
+    """Returns the head and the rows of a table of the encoders."""
+    head = ['encoder', 'made by', 'width x depth', 'CPU minutes', 'last loss']
+    return head, [[encoder.key, encoder.recipe, encoder.size, f'{encoder.minutes:.1f}', f'{encoder.loss:.3f}']
+                  for encoder in encoders]
+
+
+def lines_over_time(rows: Sequence[Row], encoders: Sequence[MadeEncoder]
+                    ) -> Iterator[tuple[tuple[str, str, str], float, Mapping[str, Mapping[float, Row]]]]:
+    """Yields task, data set and metric, the fraction of the labels, and for each line its rows by minutes.
+
+    Lines of one point are left out, and comparisons without a line.
+    """
+    groups: dict[tuple[str, str, str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.task, row.data, row.metric, row.labels), []).append(row)
+    for (task, data, metric, labels), group in groups.items():
+        lines: dict[str, dict[float, Row]] = {}
+        for encoder in encoders:
+            row = next((row for row in group if row.model == encoder.name and data in encoder.data), None)
+            if encoder.line and row is not None:
+                lines.setdefault(encoder.line, {})[encoder.minutes] = row
+        lines = {name: points for name, points in lines.items() if len(points) > 1}
+        if lines:
+            yield (task, data, metric), labels, lines

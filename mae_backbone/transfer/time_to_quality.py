@@ -1,0 +1,100 @@
+"""Time to quality: after which fraction of the time of a reference an encoder reaches the reference's final metric."""
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mae_backbone.transfer.results import CellResult
+
+Points = Sequence[Sequence[float]]  # [iteration, minutes, percent] for each validation
+_Group = tuple[str, str, str, float]  # task, data, metric, labels
+
+
+class TimeToQuality(NamedTuple):
+    """How long an encoder trains until it is as good as a reference at the end of its training.
+
+    Attributes:
+        task, data, metric, labels: the comparison.
+        model, reference: names of the encoders.
+        fractions: for each seed that both have, the minutes until then over all minutes of the reference; None if it is
+            never as good.
+        final: mean of the final metric of the reference, in percent.
+        minutes: mean minutes of the reference.
+    """
+
+    task: str
+    data: str
+    metric: str
+    labels: float
+    model: str
+    reference: str
+    fractions: list[float | None]
+    final: float
+    minutes: float
+
+
+def times_to_quality(results: Sequence[CellResult], pairs: Sequence[tuple[str, str]]) -> list[TimeToQuality]:
+    """Returns the time to quality of every training with several validations, for pairs of encoder and reference."""
+    found = []
+    for key, models in curves_of(results).items():
+        for model, reference in pairs:
+            ours, theirs = models.get(model, {}), models.get(reference, {})
+            seeds = [seed for seed in sorted(ours.keys() & theirs.keys()) if len(ours[seed]) > 1]
+            if seeds:
+                found.append(TimeToQuality(
+                    *key, model, reference, [fraction_of_time(ours[seed], theirs[seed]) for seed in seeds],
+                    float(np.mean([theirs[seed][-1][2] for seed in seeds])),
+                    float(np.mean([theirs[seed][-1][1] for seed in seeds]))))
+    return found
+
+
+def curves_of(results: Sequence[CellResult]) -> dict[_Group, dict[str, dict[int, Points]]]:
+    """Returns the curves of trainings by task, data set, metric and labels, then by encoder and seed."""
+    groups: dict[_Group, dict[str, dict[int, Points]]] = {}
+    for result in results:
+        for metric, points in result.curves.items():
+            if points:
+                group = groups.setdefault((result.task, result.data, metric, result.labels), {})
+                group.setdefault(result.model, {})[result.seed] = points
+    return groups
+
+
+def fraction_of_time(ours: Points, theirs: Points) -> float | None:
+    """Returns the minutes of the first validation that reaches the last one of a reference, over all its minutes.
+
+    Nothing is interpolated between validations, so that the fraction is an upper bound. None: no validation reaches it.
+    """
+    _, total, final = theirs[-1]
+    reached = next((minutes for _, minutes, value in ours if value >= final), None)
+    return None if reached is None or total <= 0 else reached / total
+
+
+def mean_curve(by_seed: Mapping[int, Points]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns mean minutes, mean metric and its standard deviation (0 for one seed), for validations of all seeds."""
+    length = min(map(len, by_seed.values()))
+    stacked = np.array([points[:length] for points in by_seed.values()], dtype=float)  # (seeds, validations, 3)
+    deviation = stacked[..., 2].std(axis=0, ddof=1) if len(stacked) > 1 else np.zeros(length)
+    return stacked[..., 1].mean(axis=0), stacked[..., 2].mean(axis=0), deviation
+
+
+def format_time(found: TimeToQuality) -> str:
+    """Formats a time to quality, such as 'after 31 % (27 to 40) of the time, 3 of 3 seeds'."""
+    reached = [fraction for fraction in found.fractions if fraction is not None]
+    seeds = f'{len(reached)} of {len(found.fractions)} seeds'
+    if not reached:
+        return f'not reached, {seeds}'
+    spread = f' ({min(reached) * 100:.0f} to {max(reached) * 100:.0f})' if len(reached) > 1 else ''
+    return f'after {np.mean(reached) * 100:.0f} %{spread} of the time, {seeds}'
+
+
+def sentences(times: Sequence[TimeToQuality]) -> list[str]:
+    """Returns a sentence for each comparison whose seeds all reach the final metric of the reference sooner."""
+    texts = []
+    for found in times:
+        fractions = [fraction for fraction in found.fractions if fraction is not None]
+        if len(fractions) == len(found.fractions) and max(fractions) < 1:
+            reference = 'random weights' if found.reference == 'random' else found.reference
+            texts.append(f'{found.task} on {found.data}, {found.labels * 100:.3g} % of the labels: {found.model} '
+                         f'reaches the final {found.metric} of {reference}, {found.final:.1f}, '
+                         f'after {np.mean(fractions) * 100:.0f} % of its {found.minutes:.1f} minutes.')
+    return texts
