@@ -2,7 +2,6 @@
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mae_backbone.registry import HOOKS
+from mae_backbone.utils.run_logs import CPU_TIME
 
-FILE = 'cpu_time.jsonl'  # in the work directory
 _INFO = 'cpu_time'  # in the message hub of a checkpoint: the seconds on the CPU and on the clock at its iteration
 
 
@@ -24,7 +23,7 @@ class CpuTimeHook(Hook):
 
     CPU minutes count all threads of this process and of the processes that load its images, so that other work on the
     machine hardly changes them. Start and validations are left out. A resumed run continues the count of its
-    checkpoint. Each line of `FILE` is a JSON object with the keys of `records`.
+    checkpoint. Each line of `CPU_TIME` in the work directory is a JSON object with the keys of `cpu_times`.
     """
 
     priority = 'NORMAL'
@@ -37,7 +36,7 @@ class CpuTimeHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Starts the clocks."""
         self.before, self.training = _stored(runner.message_hub.runtime_info.get(_INFO)), True
-        _end_last_line(Path(runner.work_dir, FILE))
+        _end_last_line(Path(runner.work_dir, CPU_TIME))
         self.start = _clocks()
 
     def before_val(self, runner: Runner) -> None:
@@ -76,35 +75,8 @@ class CpuTimeHook(Hook):
                    if isinstance(value, (int, float, np.number))}
         line = {'iter': runner.iter, 'cpu_minutes': round(cpu / 60, 4), 'minutes': round(clock / 60, 4),
                 'metrics': numbers}
-        with open(Path(runner.work_dir, FILE), 'a', encoding='utf-8') as file:
+        with open(Path(runner.work_dir, CPU_TIME), 'a', encoding='utf-8') as file:
             file.write(json.dumps(line) + '\n')
-
-
-def records(work_dir: str | Path) -> list[dict[str, Any]]:
-    """Returns what a run has recorded, one dict for each iteration, in order.
-
-    A run that was killed has repeated iterations: the last record of each counts, with the metrics of an earlier one if
-    it has none.
-
-    Returns:
-        dicts with 'iter', 'cpu_minutes' and 'minutes' of training until then, and 'metrics', empty without validation.
-    """
-    merged: dict[int, dict[str, Any]] = {}
-    for record in _lines(Path(work_dir, FILE)):
-        earlier = merged.get(record['iter'], {})
-        merged[record['iter']] = record | {'metrics': record['metrics'] or earlier.get('metrics', {})}
-    return [merged[iteration] for iteration in sorted(merged)]
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines that are complete: a killed run may have cut off its last one."""
-    for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict) and {'iter', 'cpu_minutes', 'minutes', 'metrics'} <= record.keys():
-            yield record
 
 
 def _stored(seconds: object) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from mae_backbone.transfer.environment import code_version, hardware
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.recipe import encoder_file
 from mae_backbone.utils.atomic_write import atomic_path, write_text
-from mae_backbone.utils.run_logs import curve
+from mae_backbone.utils.run_logs import cpu_times, curve
 from mae_backbone.utils.subprocesses import end_with_parent
 
 METRICS = 'metrics.json'  # written by cli.validate_run into its work directory
@@ -93,8 +93,7 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
 
     The minutes are those on the CPU, or on the clock if there is a GPU, whose work the CPU does not see.
     """
-    from mae_backbone.hooks.cpu_time import records
-    recorded = records(run)
+    recorded = cpu_times(run)
     if not recorded:  # a stand-in for the training without the hook
         return {}
     clock = 'minutes' if os.environ.get('CUDA_VISIBLE_DEVICES') else 'cpu_minutes'
@@ -107,7 +106,6 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
 def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
     """Makes an encoder by `mae-backbone pretrain` or `train`, and copies its last checkpoint to a fixed place."""
     from mae_backbone.checkpoints.run_files import resume_path
-    from mae_backbone.hooks.cpu_time import records
     run, start = folder / 'run', spec['where']['start']
     options = dict(spec['options'])
     if not start and spec['command'] == 'train':
@@ -121,7 +119,7 @@ def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
         raise ValueError(f'{run} has no checkpoint: the config must save one at the end of the training')
     with atomic_path(encoder_file(folder)) as temporary:
         shutil.copyfile(checkpoint, temporary)
-    recorded = records(run)
+    recorded = cpu_times(run)
     times = {clock: recorded[-1][clock] for clock in ('cpu_minutes', 'minutes')} if recorded else {}
     return {'values': {'loss': curve(run, 'loss')[-1][1]}, **times}
 

@@ -3,10 +3,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+CPU_TIME = 'cpu_time.jsonl'  # metrics over the minutes of a training, in its work directory
 DONE = 'done'  # file in the folder of a finished step; holds the seconds that the step took
 
 
@@ -48,6 +49,30 @@ def curve(folder: Path, key: str) -> list[tuple[int, float]]:
     if not values:
         raise ValueError(f'{folder} has no logged {key}: delete the folder and run the same command again')
     return sorted(values.items())
+
+
+def cpu_times(work_dir: str | Path) -> list[dict[str, Any]]:
+    """Returns what `CpuTimeHook` has written in a run, one dict for each iteration, in order.
+
+    A run that was killed has repeated iterations: the last record of each counts, with the metrics of an earlier one if
+    it has none.
+
+    Returns:
+        dicts with 'iter', 'cpu_minutes' and 'minutes' of training until then, and 'metrics', empty without validation.
+    """
+    merged: dict[int, dict[str, Any]] = {}
+    for record in _cpu_time_lines(Path(work_dir, CPU_TIME)):
+        earlier = merged.get(record['iter'], {})
+        merged[record['iter']] = record | {'metrics': record['metrics'] or earlier.get('metrics', {})}
+    return [merged[iteration] for iteration in sorted(merged)]
+
+
+def _cpu_time_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines that are complete: a killed run may have cut off its last one."""
+    for line in path.read_text(encoding='utf-8').splitlines() if path.is_file() else ():
+        record = _parse_line(line)
+        if {'iter', 'cpu_minutes', 'minutes', 'metrics'} <= record.keys():
+            yield record
 
 
 def _parse_line(line: str) -> dict[str, Any]:

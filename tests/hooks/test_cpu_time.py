@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from mae_backbone.hooks import cpu_time
-from mae_backbone.hooks.cpu_time import FILE, CpuTimeHook, records
+from mae_backbone.hooks.cpu_time import CpuTimeHook
+from mae_backbone.utils.run_logs import CPU_TIME, cpu_times
 
 
 class Clocks:
@@ -48,11 +49,11 @@ def test_validations_do_not_count(tmp_path, monkeypatch):
     clocks.move(30, 90)
     run.iter = 20
     hook.after_train(run)
-    assert records(tmp_path) == [
+    assert cpu_times(tmp_path) == [
         {'iter': 10, 'cpu_minutes': 1.0, 'minutes': 2.0, 'metrics': {'top1': 50.0}},
         {'iter': 20, 'cpu_minutes': 1.5, 'minutes': 3.5, 'metrics': {}}]
     validate(hook, run, clocks, 20, 99.0)  # of another command, after the training
-    assert len(records(tmp_path)) == 2
+    assert len(cpu_times(tmp_path)) == 2
 
 
 def test_a_killed_run_continues_the_count_of_its_checkpoint(tmp_path, monkeypatch):
@@ -63,14 +64,14 @@ def test_a_killed_run_continues_the_count_of_its_checkpoint(tmp_path, monkeypatc
     info = saved(hook, run)
     clocks.move(60, 60)
     validate(hook, run, clocks, 10, 40.0)  # lost with the run
-    with open(tmp_path / FILE, 'a', encoding='utf-8') as file:
+    with open(tmp_path / CPU_TIME, 'a', encoding='utf-8') as file:
         file.write('{"iter": 11, "cpu_')
     again, resumed = CpuTimeHook(), run_in(tmp_path, **info)
     again.before_train(resumed)
     clocks.move(90, 90)
     validate(again, resumed, clocks, 10, 41.0)
     again.after_train(resumed)
-    assert records(tmp_path) == [{'iter': 10, 'cpu_minutes': 2.5, 'minutes': 2.5, 'metrics': {'top1': 41.0}}]
+    assert cpu_times(tmp_path) == [{'iter': 10, 'cpu_minutes': 2.5, 'minutes': 2.5, 'metrics': {'top1': 41.0}}]
 
 
 def test_a_checkpoint_saved_in_a_validation_does_not_count_it(tmp_path, monkeypatch):
@@ -88,7 +89,7 @@ def test_other_content_of_a_checkpoint_is_not_taken(tmp_path, monkeypatch, store
     hook.before_train(run)
     clocks.move(6, 6)
     hook.after_train(run)
-    assert records(tmp_path)[0]['cpu_minutes'] == 0.1
+    assert cpu_times(tmp_path)[0]['cpu_minutes'] == 0.1
 
 
 def test_waiting_does_not_count_and_work_of_threads_and_children_does(monkeypatch):
@@ -102,7 +103,7 @@ def test_waiting_does_not_count_and_work_of_threads_and_children_does(monkeypatc
     assert cpu_time._clocks()[0] - waited[0] == pytest.approx(8.0, abs=0.2)
 
 
-def test_a_run_without_the_hook_has_no_records(tmp_path):
-    assert records(tmp_path) == []
-    (tmp_path / FILE).write_text(json.dumps({'iter': 3}) + '\n[]\nnot JSON\n')
-    assert records(tmp_path) == []
+def test_a_run_without_the_hook_has_no_cpu_times(tmp_path):
+    assert cpu_times(tmp_path) == []
+    (tmp_path / CPU_TIME).write_text(json.dumps({'iter': 3}) + '\n[]\nnot JSON\n')
+    assert cpu_times(tmp_path) == []

@@ -1,5 +1,6 @@
 """From the command to the report, and wrong options."""
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import timm
 import torch
 from filelock import FileLock, Timeout
 from helpers.class_folders import write_classes
-from helpers.in_process import InProcessExecutor
+from helpers.in_process import InProcessExecutor, forget_runs
+from helpers.made_encoders import MADE_SUITE
 from helpers.transfer_suites import SUITE, save_mae
 
 from mae_backbone.cli.main import main
@@ -145,3 +147,71 @@ def test_a_single_job_has_all_cpus(tmp_path, monkeypatch):
     job = Job('a', (tmp_path,))
     executors = [select_executor([job] * number, tmp_path, None, None, None) for number in (1, 2, 9)]
     assert [executor.threads for executor in executors if isinstance(executor, LocalExecutor)] == [4, 2, 1]
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """`mae-backbone transfer` on a suite that makes its encoders, in this process."""
+    monkeypatch.setattr(run, 'select_executor', lambda *_: InProcessExecutor())
+    monkeypatch.setattr(sys, 'argv', sys.argv)
+    for name in ('one', 'two'):
+        write_classes(tmp_path / 'data' / name, train=6, val=5)
+    forget_runs()
+
+    def command(text: str, *more: str) -> int:
+        (tmp_path / 'suite.py').write_text(text)
+        return main(['transfer', *map(str, (tmp_path / 'suite.py', '--data-root', tmp_path / 'data', '--work-dir',
+                                            tmp_path / 'out', *more))])
+    return command
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore:.*found in sys.modules:RuntimeWarning')  # it runs in this process
+@pytest.mark.filterwarnings('ignore:.*has been created, the method:UserWarning')  # several runs in one second
+def test_a_suite_makes_its_encoders_and_reports_time_to_quality(tmp_path, made, capfd):
+    text = MADE_SUITE.replace('length=4,\n', 'length=4, seeds=[0],\n').replace(
+        "'default_hooks.checkpoint.interval': 2", "'default_hooks.checkpoint.interval': 2, 'train_cfg.val_interval': 2")
+    options = ('--checkpoint', 'continued', '--data', 'two')
+    assert made(text, *options) == 0
+    out = tmp_path / 'out'
+    record = json.loads((out / 'results.json').read_text(encoding='utf-8'))
+    assert [made['key'] for made in record['made']] == ['mae/one', 'continued']
+    assert record['made'][1]['minutes'] > record['made'][0]['minutes'] > 0, 'the first is part of the second'
+    assert not (out / 'encoders' / 'mae' / 'two').exists(), 'nothing needs it'
+    tunes = [cell for cell in record['cells'] if cell['task'] == 'tune']
+    assert [cell['model'] for cell in tunes] == ['continued', 'random']
+    for cell in tunes:
+        curve = cell['curves']['top-1']
+        assert [iteration for iteration, _, _ in curve] == [2, 4]
+        assert curve[0][1] < curve[1][1] <= cell['minutes']
+        assert curve[-1][2] == cell['values']['top-1']
+    [time] = record['time_to_quality']
+    assert (time['model'], time['reference'], time['minutes']) == ('continued', 'random', tunes[1]['minutes'])
+    page = (out / 'report.html').read_text(encoding='utf-8')
+    assert 'Time to quality' in page
+    assert 'Encoders of the suite' in page
+    assert 'Not drawn' not in page
+    times = results(out)
+    capfd.readouterr()
+    assert made(text, *options) == 0
+    assert '6 finished before' in capfd.readouterr().out
+    assert results(out) == times
+
+
+def test_cells_of_an_encoder_that_cannot_be_made_are_reported(tmp_path, made, capfd):
+    text = MADE_SUITE.replace("'model.decoder_heads': 2", "'model.decoder_heads': 3")
+    assert made(text, '--tasks', 'knn', '--data', 'one', '--length', '0.5') == 1
+    printed = capfd.readouterr().out
+    assert printed.count('not run because mae/one was not made: ') == 1
+    assert '2 cells failed; the same command tries them again' in printed
+    record = json.loads((tmp_path / 'out' / 'results.json').read_text(encoding='utf-8'))
+    assert {cell['model'] for cell in record['cells']} == {'random'}, 'random weights need no encoder'
+    assert sorted(record['failed']) == ['cells/knn/one/labels-1/seed-0/mae', 'encoders/mae/one']
+    page = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
+    assert 'Every training has 0.5 times the length' in page
+    assert 'not run because mae/one was not made' in page
+
+
+def test_a_suite_without_encoders_needs_a_checkpoint(tmp_path, capfd):
+    assert main(['transfer', 'quick', '--data-root', str(tmp_path), '--work-dir', str(tmp_path / 'out')]) == 2
+    assert 'the suite quick has no encoders to evaluate: pass --checkpoint' in capfd.readouterr().err

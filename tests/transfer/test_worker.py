@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.class_folders import write_classes
 from helpers.in_process import forget_runs
 from helpers.transfer_cells import values, write_job, write_stub
@@ -144,3 +145,31 @@ def test_a_training_on_several_gpus_has_a_process_for_each(tmp_path, stub, monke
     worker.work([str(job.folders[0])])
     assert values(job) == [50.0]
     assert 'processes 2 model.backbone.init_cfg=None' in (job.folders[0] / experiment_dir.LOG).read_text()
+
+
+def test_an_encoder_that_was_killed_is_continued_and_kept(tmp_path, stub):
+    write_stub(stub, """
+import torch
+work.mkdir(parents=True, exist_ok=True)
+assert sys.argv[1] == 'pretrain' and arguments['--resume'] == 'auto' and arguments['--iters'] == '3'
+if not (work / 'iter_2.pth').exists():
+    torch.save({'state_dict': {'a': torch.ones(1)}, 'meta': {'iter': 2, 'epoch': 0}}, work / 'iter_2.pth')
+    sys.exit(143)
+torch.save({'state_dict': {'a': torch.zeros(1)}, 'meta': {'iter': 3, 'epoch': 0}}, work / 'iter_3.pth')
+logs = work / '0' / 'vis_data'
+logs.mkdir(parents=True)
+(logs / 'scalars.json').write_text('{"loss": 0.5, "step": 3}')
+(work / 'cpu_time.jsonl').write_text('{"iter": 3, "cpu_minutes": 1.5, "minutes": 2.0, "metrics": {}}')
+""")
+    folder = tmp_path / 'encoders' / 'mae'
+    experiment_dir.write_spec(folder, {
+        'kind': 'encoder', 'command': 'pretrain', 'config': 'mae.py', 'options': {}, 'data_root': 'data', 'seed': 0,
+        'start': None, 'length': ['--iters', '3']}, {'config': 'mae.py', 'start': None, 'name': 'mae'})
+    with pytest.raises(SystemExit):
+        worker.work([str(folder)])
+    assert experiment_dir.read_result(folder) is None
+    assert experiment_dir.read_error(folder) is None, 'a signal is no failure'
+    worker.work([str(folder)])
+    result = experiment_dir.read_result(folder)
+    assert (result['values'], result['cpu_minutes']) == ({'loss': 0.5}, 1.5)
+    assert torch.load(folder / 'encoder.pth', weights_only=True)['meta']['iter'] == 3
