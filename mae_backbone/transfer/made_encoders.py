@@ -81,9 +81,9 @@ def lines_over_time(rows: Sequence[Row], encoders: Sequence[MadeEncoder]
     for (task, data, metric, labels), group in groups.items():
         lines: dict[str, dict[float, Row]] = {}
         for encoder in encoders:
-            row = next((row for row in group if row.model == encoder.name and data in encoder.data), None)
-            if encoder.line and row is not None:
-                lines.setdefault(encoder.line, {})[encoder.minutes] = row
+            for row in group:
+                if encoder.line and row.model == encoder.name and data in encoder.data:
+                    lines.setdefault(encoder.line, {})[encoder.minutes] = row
         lines = {name: points for name, points in lines.items() if len(points) > 1}
         if lines:
             yield (task, data, metric), labels, lines

@@ -65,7 +65,7 @@ class Experiment:
 
         Points of a curve are compared with none.
         """
-        pairs = {}
+        pairs: dict[tuple[str, str], None] = {}
         for encoder in self.encoders:
             stated = encoder.entry.against if encoder.entry else None
             others = () if encoder.reference else stated if stated is not None else (
@@ -99,15 +99,16 @@ class Experiment:
         """
         known = {index: architecture for index, encoder in enumerate(self.encoders)
                  if (architecture := self._architecture(encoder)) is not None}
-        found = {}
+        found: dict[tuple[str, str], dict[str, Any]] = {}
         for data in self.suite.data:
             here = {index: encoder for index, encoder in enumerate(self.encoders) if encoder.is_for(data)}
             first = next((known[index] for index in here if index in known), None)
             for index, encoder in here.items():
-                if index not in known and first is None:
+                architecture = known.get(index, first)
+                if architecture is None:
                     raise ValueError(f'{encoder.name} weights on {data} have the architecture of the first encoder '
                                      'that is evaluated there, and there is none: pass --checkpoint')
-                found[encoder.name, data] = known.get(index, first)
+                found[encoder.name, data] = architecture
         return found
 
     def _architecture(self, encoder: Encoder) -> dict[str, Any] | None:

@@ -120,7 +120,7 @@ def _relative(folder: Path, experiment: Experiment) -> str:
     return folder.resolve().relative_to(experiment.work_dir.resolve()).as_posix()
 
 
-def _time_table(times: Sequence[TimeToQuality]) -> tuple[list[str], list[list[str]]]:
+def _time_table(times: Sequence[TimeToQuality]) -> tuple[Sequence[str], list[Sequence[str]]]:
     head = ['task', 'data', 'metric', 'labels', 'encoder', 'final metric of', 'reached']
     return grouped(head, [[found.task, found.data, found.metric, f'{found.labels * 100:.3g} %', found.model,
                            f'{found.reference}, {found.final:.1f} in {found.minutes:.1f} min', format_time(found)]

@@ -24,7 +24,7 @@ from mmengine.config import Config
 from mae_backbone import registry
 from mae_backbone.utils.config_files import find_config, is_checkpoint
 
-PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'paper'}
+PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'evidence', 'paper'}
 FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, pip and Slurm
 PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'lint-imports', 'mkdocs', 'torchrun', 'export', 'srun',
             'scontrol', '.', '['}
