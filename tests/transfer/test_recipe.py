@@ -39,7 +39,7 @@ def test_each_encoder_is_made_after_the_one_that_it_starts_from():
     ({'a': 'mae.pth'}, "encoder 'a' of the suite is 'mae.pth': expected dict(checkpoint='MAE.pth')"),
     ({'a': dict(pretrain='mae.py')}, "is made from the data None: the suite has one, two"),
     ({'a': dict(MAE, data='three')}, "is made from the data 'three'"),
-    ({'a': dict(MAE, iterations=3)}, 'has the unknown key iterations: an encoder that the suite makes has against, data'),
+    ({'a': dict(MAE, epochs=3)}, 'has the unknown key epochs: an encoder that the suite makes has against, data'),
     ({'a': dict(MAE, length=0)}, 'has length=0: expected 1 or more'),
     ({'a': dict(MAE, length=0.5)}, 'has length=0.5: expected a number of epochs'),
     ({'a': dict(MAE, seed=True)}, 'has seed=True: expected an integer'),
