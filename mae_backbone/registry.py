@@ -22,7 +22,8 @@ HOOKS = _node('HOOKS', 'hooks.reconstruction', 'hooks.device_scalars', 'hooks.ba
               'hooks.nonfinite_guard', 'hooks.preemption', 'hooks.throughput', 'hooks.health', 'hooks.online_probe',
               'hooks.training_plot', 'hooks.mask_schedule', 'hooks.image_size_schedule', 'hooks.confusion',
               'hooks.freeze_encoder', 'hooks.early_stopping', 'hooks.class_table', 'hooks.detection_confusion',
-              'hooks.logger', 'hooks.cpu_time', 'prediction.validation_pictures')
+              'hooks.logger', 'hooks.cpu_time', 'hooks.image_results',
+              'prediction.validation_pictures')
 LOG_PROCESSORS = _node('LOG_PROCESSORS', 'engine.log_processor')
 LOOPS = _node('LOOPS', 'engine.loops', 'evaluation.knn')
 METRICS = _node('METRICS', 'evaluation.metrics')

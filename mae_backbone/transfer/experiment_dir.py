@@ -8,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mae_backbone.transfer.image_results import from_text
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.run_logs import tail
 
@@ -167,6 +168,11 @@ def _load_result(folder: Path) -> dict[str, Any] | None:
         environment = result.get('environment')
         if environment is not None and not isinstance(environment, dict):
             raise BrokenResultError(f'{path} has an "environment" that is not an object')
+        try:
+            if result.get('correct') is not None:
+                from_text(result['correct'])
+        except (ValueError, TypeError, KeyError) as error:
+            raise BrokenResultError(f'{path} has a "correct" that does not hold the results of images') from error
     elif isinstance(figures, dict) and isinstance(result.get('faults'), list):
         missing = [name for name in figures if not (folder / name).is_file()]
         if missing:

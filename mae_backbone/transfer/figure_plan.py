@@ -16,14 +16,14 @@ def plan_figures(experiment: Experiment) -> list[Job]:
     """Returns the jobs that draw: one for each data set, and one for each training with a finished cell."""
     encoders = [encoder for encoder in last_of_runs(experiment.encoders) if not encoder.recipe
                 or experiment_dir.read_result(experiment.made.folder(encoder.key)) is not None]
-    jobs = [_job(experiment, f'Encoders on {data}', *_encoder_figures(experiment, here, data))
+    jobs = [_job(experiment, f'Encoders on {experiment.data_names[data]}', *_encoder_figures(experiment, here, data))
             for data in experiment.suite.data
             if (here := [encoder for encoder in encoders if encoder.is_for(data)])]
     for task in experiment.suite.tasks:
         for data in task.data if task.config else ():
             cells = _finished_cells(experiment, encoders, task, data)
             if cells:
-                jobs.append(_job(experiment, f'{task.name.capitalize()} on {data}',
+                jobs.append(_job(experiment, f'{task.name.capitalize()} on {experiment.data_names[data]}',
                                  *_prediction_figures(experiment, task, cells)))
     return jobs
 

@@ -27,14 +27,16 @@ from mae_backbone.transfer.frozen_encoder import (
     principal_maps,
 )
 from mae_backbone.transfer.timm_encoder import probe_size
-from mae_backbone.utils.image_grid import save_picture, side_by_side
+from mae_backbone.utils.image_grid import labeled, save_picture, side_by_side
 
 NUM_IMAGES, NUM_NEIGHBORS = 4, 5
+_THUMBNAIL = 96  # height in pixels of an image among its neighbors
 NUM_PATCHES = 24  # on the shorter side of images without classes
 _VALIDATION_FOLDERS = ('val', 'val2017', 'images/validation', 'images/val')
 _LABEL_FOLDERS = ('annotations', 'segments', 'labels', 'masks')  # their images are label maps
 
-Figure = tuple[str, str, Callable[[], np.ndarray]]  # file name, caption, function that draws it
+# File name, caption, and the function that draws it; it may return a longer caption too.
+Figure = tuple[str, str, Callable[[], np.ndarray | tuple[np.ndarray, str]]]
 
 
 def draw_figures(spec: Spec, folder: Path) -> dict[str, Any]:
@@ -47,8 +49,9 @@ def draw_figures(spec: Spec, folder: Path) -> dict[str, Any]:
     captions, faults = {}, []
     for name, caption, draw in figures:
         try:
-            save_picture(str(folder / name), draw())
-            captions[name] = caption
+            drawn = draw()
+            picture, captions[name] = drawn if isinstance(drawn, tuple) else (drawn, caption)
+            save_picture(str(folder / name), picture)
         except Exception as error:
             traceback.print_exc()
             faults.append(f'{caption}: {experiment_dir.error_message(error)}')
@@ -169,7 +172,8 @@ def _enlarge(colors: np.ndarray, image: Tensor) -> np.ndarray:
     return cv2.resize(colors, (image.shape[2], image.shape[1]), interpolation=cv2.INTER_NEAREST)
 
 
-def _neighbors(encoder: dict[str, Any], checkpoint: str | None, spec: Spec) -> np.ndarray:
+def _neighbors(encoder: dict[str, Any], checkpoint: str | None, spec: Spec) -> tuple[np.ndarray, str]:
+    """Draws validation images and their neighbors, with classes. Returns the picture and its caption."""
     from mae_backbone.transfer.probes import class_features
     architecture = encoder['architecture']
     size = probe_size(spec['image_size'], architecture)
@@ -181,9 +185,21 @@ def _neighbors(encoder: dict[str, Any], checkpoint: str | None, spec: Spec) -> n
                           for split in ('train', 'val'))
     queries = _evenly_spaced(len(val.labels), NUM_IMAGES + 2)
     _, neighbors = nearest(normalize(val.values[queries]), train.values, min(NUM_NEIGHBORS, len(train.labels)))
-    rows = [[_pixels(val_set, query), *(_pixels(train_set, int(i)) for i in row)]
-            for query, row in zip(queries, neighbors, strict=True)]
-    return side_by_side(rows, ['image', *(f'neighbor {i}' for i in range(1, neighbors.shape[1] + 1))], height=96)
+    neighbors = neighbors.cpu()
+    right = train.labels[neighbors] == val.labels[queries][:, None]  # (queries, neighbors)
+    rows = [[labeled(_pixels(val_set, query), _class_name(val_set, val.labels[query]), None, height=_THUMBNAIL),
+             *(labeled(_pixels(train_set, int(i)), _class_name(train_set, train.labels[int(i)]), bool(same),
+                       height=_THUMBNAIL) for i, same in zip(row, marks, strict=True))]
+            for query, row, marks in zip(queries, neighbors, right, strict=True)]
+    titles = ['image', *(f'neighbor {i}' for i in range(1, neighbors.shape[1] + 1))]
+    caption = (f'{encoder["name"]}: validation images, and their nearest neighbors in the training set. '
+               f'{int(right.sum())} of {right.numel()} neighbors have the class of the image (tick), the others '
+               'another one (cross).')
+    return side_by_side(rows, titles, height=rows[0][0].shape[0]), caption
+
+
+def _class_name(dataset: ClassFolder, label: Tensor) -> str:
+    return str(dataset.classes[int(label)])
 
 
 def _pixels(dataset: ClassFolder, index: int) -> np.ndarray:

@@ -147,6 +147,13 @@ class Experiment:
             value in limits.get(part, (value,))
             for part, value in (('tasks', cell.task), ('labels', cell.labels), ('seeds', cell.seed)))
 
+    @cached_property
+    def data_names(self) -> dict[str, str]:
+        """Names of the data sets for people: those of their folders, or of the suite if folders share a name."""
+        names = {name: self.data_folder(name).resolve().name for name in self.suite.data}
+        return names if len(set(names.values())) == len(names) and all(names.values()) else {
+            name: name for name in names}
+
     def data_folder(self, name: str) -> Path:
         """Returns the folder of a data set: --data-root itself if it is the only data set and has no such folder."""
         inside = self.data_root / (self.suite.folders or self.suite.data)[name]
@@ -325,5 +332,6 @@ def cell_results(experiment: Experiment) -> list[CellResult]:
         if result is not None:
             results.append(CellResult(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
                                       result['seconds'], result.get('environment'), result.get('notes', []),
-                                      result.get('cpu_minutes', result.get('minutes')), result.get('curves', {})))
+                                      result.get('cpu_minutes', result.get('minutes')), result.get('curves', {}),
+                                      result.get('correct')))
     return results

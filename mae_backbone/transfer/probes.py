@@ -16,6 +16,7 @@ from mae_backbone.evaluation.whitening import Whitening
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.frozen_encoder import build_frozen
+from mae_backbone.transfer.image_results import to_text
 from mae_backbone.utils.cpu import threads_per_process
 
 
@@ -75,14 +76,16 @@ def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature:
                                   temperature=temperature)
     top1 = {k: 100 * float((labels.cpu() == test.labels).double().mean()) for k, labels in predictions.items()}
     notes = [f'k={k} neighbors instead of {asked}: there are no more training images'] if k != asked else []
-    return {'values': {'top-1': top1[k]}, 'k': k, 'top-1 by k': top1, 'notes': notes}
+    return {'values': {'top-1': top1[k]}, 'k': k, 'top-1 by k': top1, 'notes': notes,
+            'correct': to_text((predictions[k].cpu() == test.labels).numpy())}
 
 
 def trained(probe: Callable[..., Any], train: Features, test: Features, *, seed: int, **options: Any) -> dict[str, Any]:
     """Trains a probe. Its learning rate is selected on a held-out part of the training images."""
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     result = probe(train, test, seed=seed, num_classes=num_classes, device=get_device(), **options)
-    return {'values': {'top-1': result.accuracy}, 'chosen': result.chosen._asdict()}
+    return {'values': {'top-1': result.accuracy}, 'chosen': result.chosen._asdict(),
+            'correct': to_text((result.predictions.cpu() == test.labels).numpy())}
 
 
 _PROBES: dict[str, Callable[..., dict[str, Any]]] = {

@@ -25,7 +25,9 @@ from mae_backbone.utils.html_report import data_uri, figure, heading, html_table
 _TABLE_NOTE = ('Percent: mean ± standard deviation over the seeds; the best is bold. A column "vs X" has the paired '
                'difference to X over the seeds that both have, its 95 % confidence interval (Student\'s t), and the p '
                'value of the paired t-test after Holm\'s correction for all comparisons of the table. A difference '
-               'without an interval has one seed, or is the same for all seeds.')
+               'without an interval has one seed, or is the same for all seeds. "images" is the 95 % interval of a '
+               'bootstrap over the validation images with the seeds as they are. It says how much the choice of these '
+               'images matters, and nothing about other labels and other new weights. Claims rest on the seeds.')
 _VERDICT_NOTE = ('An encoder beats another one, or loses, if the p value after Holm\'s correction is below '
                  f'{SIGNIFICANCE}. Two are level if the whole 95 % interval is within ±{LEVEL_MARGIN:g} point. All '
                  'other comparisons need more seeds.')
@@ -51,10 +53,12 @@ def write_report(experiment: Experiment, *, failed: dict[Path, str], figures: Se
         only: selected tasks, data, labels and seeds; None for all.
     """
     results = cell_results(experiment)
-    rows = make_table(results, experiment.references, experiment.comparisons)
+    names = experiment.data_names
+    named = [result._replace(data=names[result.data]) for result in results]
+    rows = make_table(named, experiment.references, experiment.comparisons)
     compared = list(dict.fromkeys([*experiment.references, *(other for _, other in experiment.comparisons)]))
-    times = times_to_quality(results, experiment.comparisons)
-    made = made_encoders(experiment)
+    times = times_to_quality(named, experiment.comparisons)
+    made = [encoder._replace(data=tuple(names[name] for name in encoder.data)) for encoder in made_encoders(experiment)]
     judged = verdicts(rows, experiment.encoders)
     about = {'finished': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
              'seconds': round(seconds, 1), 'command': command, 'only': only}
@@ -73,7 +77,7 @@ def write_report(experiment: Experiment, *, failed: dict[Path, str], figures: Se
         shortened=shortened, verdicts=[statements(verdict) for verdict in judged], verdict_note=_VERDICT_NOTE,
         summary=_summary(experiment, results), table=html_table(*grouped(head, _bold_best(cells, rows))),
         table_note=_TABLE_NOTE, charts=[difference_chart(verdict) for verdict in judged], chart_note=_CHART_NOTE,
-        time_sentences=sentences(times), time_curves=time_curves(results, experiment.encoders),
+        time_sentences=sentences(times), time_curves=time_curves(named, experiment.encoders),
         time_table=html_table(*_time_table(times)) if times else None, time_note=_TIME_NOTE,
         encoders=html_table(*encoder_table(made), wrap=True) if made else None, encoder_note=_ENCODER_NOTE,
         minutes_curves=minutes_curves(rows, experiment.encoders, made),
@@ -91,7 +95,7 @@ def _template() -> Any:
 def _summary(experiment: Experiment, results: Sequence[CellResult]) -> str:
     names = ', '.join(name for name in experiment.models if name not in experiment.references)
     against = f' against {", ".join(experiment.references)}' if experiment.references else ''
-    folders = ', '.join(experiment.data_folder(name).resolve().name for name in experiment.suite.data)
+    folders = ', '.join(experiment.data_names.values())
     return (f'{names}{against} on {folders}: {len(results)} of {len(experiment.cells())} cells of the suite '
             f'{experiment.suite.name}.')
 
@@ -144,8 +148,8 @@ def _reported(experiment: Experiment) -> list[dict[str, Any]]:
         return []
     archs = {architecture['name'] for architecture in experiment.architectures.values()}
     pairs = {(task.name, data) for task in experiment.suite.tasks for data in task.data}
-    return [result for result in experiment.suite.reported if (result['task'], result['data']) in pairs
-            and result['arch'] in archs]
+    return [result | {'data': experiment.data_names[result['data']]} for result in experiment.suite.reported
+            if (result['task'], result['data']) in pairs and result['arch'] in archs]
 
 
 def _record(experiment: Experiment, results: Sequence[CellResult], rows: Sequence[Row], judged: Sequence[Verdict],
@@ -155,7 +159,7 @@ def _record(experiment: Experiment, results: Sequence[CellResult], rows: Sequenc
     environments = _environments(results)
     return _without_nan({
         'suite': experiment.suite.name, 'config': experiment.suite.text, **about,
-        'data_root': str(experiment.data_root),
+        'data_root': str(experiment.data_root), 'data': experiment.data_names,
         'verdicts': [{'model': verdict.model, 'reference': verdict.reference, 'text': sentence(verdict)}
                      for verdict in judged],
         'length': experiment.length,
@@ -163,7 +167,8 @@ def _record(experiment: Experiment, results: Sequence[CellResult], rows: Sequenc
                       'entry': encoder.entry and dataclasses.asdict(encoder.entry)} for encoder in experiment.encoders],
         'made': [encoder._asdict() for encoder in made], 'time_to_quality': [found._asdict() for found in times],
         'environments': environments,
-        'cells': [{**result._asdict(), 'environment': result.environment and environments.index(result.environment)}
+        'cells': [{name: value for name, value in result._asdict().items() if name != 'correct'}
+                  | {'environment': result.environment and environments.index(result.environment)}
                   for result in results],
         'failed': {_relative(folder, experiment): text for folder, text in failed.items()},
         'table': [{**row._asdict(), 'summary': row.summary._asdict(),

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from mae_backbone.transfer.image_results import ImageInterval, bootstrap, from_text
+
 CONFIDENCE = 0.95
+_Group = tuple[str, str, str, float]  # task, data, metric, labels
 
 
 class CellResult(NamedTuple):
@@ -20,6 +23,7 @@ class CellResult(NamedTuple):
         notes: what differs from the settings of the suite.
         minutes: minutes of training, without start and validations: on the CPU, or on the clock with a GPU.
         curves: [iteration, minutes, percent] for each validation of a training, by name of the metric.
+        correct: which validation images are right, of a classification (`image_results.to_text`).
     """
 
     task: str
@@ -33,6 +37,7 @@ class CellResult(NamedTuple):
     notes: Sequence[str] = ()
     minutes: float | None = None
     curves: Mapping[str, Sequence[Sequence[float]]] = {}
+    correct: Mapping[str, Any] | None = None
 
 
 class Summary(NamedTuple):
@@ -53,6 +58,7 @@ class Difference(NamedTuple):
         low, high: 95 % confidence interval of the mean (Student's t).
         p: p value of the two-sided paired t-test.
         p_holm: `p` after Holm's correction for all comparisons of the table.
+        images: 95 % interval of a bootstrap over the validation images (`image_results.bootstrap`), of classifications.
 
     low, high, p and p_holm are nan for fewer than two seeds, and if the difference is the same for all seeds.
     """
@@ -64,6 +70,7 @@ class Difference(NamedTuple):
     high: float = math.nan
     p: float = math.nan
     p_holm: float = math.nan
+    images: ImageInterval | None = None
 
 
 class Row(NamedTuple):
@@ -127,22 +134,38 @@ def make_table(results: Sequence[CellResult], references: Sequence[str],
         references: encoders that the others are compared with.
         pairs: an encoder and another one that it is compared with; None for all encoders with all references.
     """
-    values: dict[tuple[str, str, str, float], dict[str, dict[int, float]]] = {}
+    values: dict[_Group, dict[str, dict[int, float]]] = {}
+    correct: dict[_Group, dict[str, dict[int, np.ndarray]]] = {}
     for result in results:
         for metric, value in result.values.items():
-            models = values.setdefault((result.task, result.data, metric, result.labels), {})
-            models.setdefault(result.model, {})[result.seed] = value
+            key = result.task, result.data, metric, result.labels
+            values.setdefault(key, {}).setdefault(result.model, {})[result.seed] = value
+            right = from_text(result.correct) if result.correct else np.empty(0)
+            if len(right) and math.isclose(100 * float(np.mean(right)), value, abs_tol=1e-6):
+                correct.setdefault(key, {}).setdefault(result.model, {})[result.seed] = right
     rows = []
     for key, models in values.items():
         for model, by_seed in models.items():
             others = [other for name, other in pairs if name == model] if pairs is not None else \
                 [] if model in references else references
             compared = {name: compare(by_seed, models[name]) for name in others if name in models}
-            differences = {name: difference for name, difference in compared.items() if difference is not None}
+            images = correct.get(key, {})
+            differences = {name: difference._replace(images=_over_images(
+                               images.get(model, {}), images.get(name, {}), difference.seeds))
+                           for name, difference in compared.items() if difference is not None}
             rows.append(Row(*key, model, summarize(by_seed.values()), differences))
     adjusted = iter(holm([difference.p for row in rows for difference in row.differences.values()]))
     return [row._replace(differences={name: difference._replace(p_holm=next(adjusted))
                                       for name, difference in row.differences.items()}) for row in rows]
+
+
+def _over_images(ours: Mapping[int, np.ndarray], theirs: Mapping[int, np.ndarray], number: int
+                 ) -> ImageInterval | None:
+    """Returns the interval over images, or None if the results of images are not known for all `number` seeds."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if len(seeds) < number:
+        return None
+    return bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
 
 
 def format_summary(summary: Summary) -> str:
@@ -151,14 +174,15 @@ def format_summary(summary: Summary) -> str:
 
 
 def format_difference(difference: Difference | None) -> str:
-    """Formats a difference with its interval and adjusted p value, such as '+4.2 (2.1 to 6.3), p 0.03'."""
+    """Formats a difference with its intervals and p value, such as '+4.2 (2.1 to 6.3), p 0.03; images 3.0 to 5.4'."""
     if difference is None:
         return '-'
+    images = f'; images {difference.images.low:.1f} to {difference.images.high:.1f}' if difference.images else ''
     if math.isnan(difference.p):
-        return f'{difference.mean:+.1f}'
+        return f'{difference.mean:+.1f}{images}'
     p = difference.p if math.isnan(difference.p_holm) else difference.p_holm
     return (f'{difference.mean:+.1f} ({format_interval(difference)}), '
-            + ('p < 0.001' if p < 0.001 else f'p {p:.2g}'))
+            + ('p < 0.001' if p < 0.001 else f'p {p:.2g}') + images)
 
 
 def format_interval(difference: Difference) -> str:

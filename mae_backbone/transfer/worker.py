@@ -1,5 +1,6 @@
 """Process that runs cells: `python -m mae_backbone.transfer.worker FOLDER ...`."""
 import json
+import math
 import os
 import runpy
 import shutil
@@ -11,15 +12,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.environment import code_version, hardware
 from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.transfer.image_results import to_text
 from mae_backbone.transfer.recipe import encoder_file
 from mae_backbone.utils.atomic_write import atomic_path, write_text
-from mae_backbone.utils.run_logs import cpu_times, curve
+from mae_backbone.utils.run_logs import IMAGE_RESULTS, cpu_times, curve
 from mae_backbone.utils.subprocesses import end_with_parent
 
 METRICS = 'metrics.json'  # written by cli.validate_run into its work directory
+_TOP1 = 'accuracy/top1'
 PROGRAM, VALIDATION = 'mae_backbone', 'mae_backbone.cli.validate_run'  # modules that are run
 
 
@@ -68,6 +73,8 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     common = ['--data-root', spec['data_root']]
     if num_processes > 1:
         common += ['--launcher', 'pytorch']
+    if _TOP1 in spec['metrics']:
+        options['default_hooks.image_results.type'] = 'mae_backbone.ImageResultsHook'
     common += _cfg_options(options)
     before = _curves(run, spec['metrics'])
     _run(PROGRAM, [
@@ -77,15 +84,17 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
         *(['--amp'] if spec['amp'] else []), *common], num_processes)
     curves = _curves(run, spec['metrics'])
     if repr(curves) == repr(before):  # training was already complete; compared as text because nan != nan
-        metrics = _validate(config, run, folder / 'validation', common, num_processes)
+        validated = folder / 'validation'
+        metrics = _validate(config, run, validated, common, num_processes)
     else:
+        validated = run
         metrics = {key: points[-1][1] for key, points in curves.items()}
     missing = [key for key in spec['metrics'] if key not in metrics]
     if missing:
         raise ValueError(f'the training has no {", ".join(missing)}, it has {", ".join(metrics)}: correct `metrics` of '
                          'the task in the suite')
     return {'values': {title: metrics[key] * spec['scale'] for key, title in spec['metrics'].items()},
-            **_time_to_quality(run, metrics, spec)}
+            **_time_to_quality(run, metrics, spec), **_image_results(validated, metrics)}
 
 
 def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[str, Any]:
@@ -101,6 +110,17 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
     return {clock: recorded[-1][clock], 'curves': {
         title: [[record['iter'], record[clock], record['metrics'][key] * spec['scale']] for record in recorded
                 if key in record['metrics']] for key, title in spec['metrics'].items()}}
+
+
+def _image_results(validated: Path, metrics: dict[str, float]) -> dict[str, Any]:
+    """Returns which validation images are right, if the last validation has written it."""
+    path = validated / IMAGE_RESULTS
+    if _TOP1 not in metrics or not path.is_file():
+        return {}
+    correct = np.array(json.loads(path.read_text(encoding='utf-8')), bool)
+    # Other images than those of the metric would be a lie: a killed run may have left an older file.
+    same = len(correct) and math.isclose(100 * float(np.mean(correct)), metrics[_TOP1], abs_tol=1e-6)
+    return {'correct': to_text(correct)} if same else {}
 
 
 def encoder(spec: Spec, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,17 @@ def side_by_side(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *,
     return np.concatenate(lines)
 
 
+def labeled(image: np.ndarray, text: str, right: bool | None, *, height: int = 192) -> np.ndarray:
+    """image (H, W, 3) -> (height + 24, W', 3) with a text below it, after a tick or a cross unless `right` is None."""
+    image = to_height(image, height)
+    bar = title_bar(text if right is None else '    ' + text, max(image.shape[1], 1))
+    if right is not None:
+        lines = [[(4, 12), (8, 17), (15, 6)]] if right else [[(5, 6), (14, 17)], [(14, 6), (5, 17)]]
+        cv2.polylines(bar, [np.array(line) for line in lines], False, (27, 127, 59) if right else (179, 38, 30), 2,
+                      cv2.LINE_AA)
+    return np.concatenate([image, bar])
+
+
 def title_bar(title: str, width: int) -> np.ndarray:
     """White bar (24, width, 3) with a title, shrunk to fit."""
     bar = np.full((24, width, 3), 255, np.uint8)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 CPU_TIME = 'cpu_time.jsonl'  # metrics over the minutes of a training, in its work directory
+IMAGE_RESULTS = 'image_results.json'  # which images of the last validation a classifier has right
 DONE = 'done'  # file in the folder of a finished step; holds the seconds that the step took
 
 

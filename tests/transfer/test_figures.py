@@ -45,7 +45,7 @@ def test_figures_of_encoders_are_drawn_as_planned(tmp_path, monkeypatch):
     shapes = {name: cv2.imread(str(job.folders[0] / name)).shape for name in found['pictures']}
     assert shapes['attention.png'] == shapes['principal.png'] == shapes['reconstructions_0.png'] == (
         24 + 4 * 196, 3 * 196, 3)  # four images in three columns, below a line of titles
-    assert shapes['neighbors_0.png'] == (24 + 6 * 100, 6 * 100, 3)
+    assert shapes['neighbors_0.png'] == (24 + 6 * (96 + 24 + 4), 6 * 100, 3)
 
 
 def test_without_a_decoder_the_other_figures_are_drawn(tmp_path):

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mae_backbone.utils.image_grid import save_picture, side_by_side, title_bar
+from mae_backbone.utils.image_grid import labeled, save_picture, side_by_side, title_bar
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -55,3 +55,17 @@ def test_unwritable_picture_raises_an_oserror_with_its_name(tmp_path: Path, name
     with pytest.raises(OSError, match=name):
         save_picture(str(tmp_path / name), picture(8, 9))
     assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize('right', [None, True, False])
+def test_a_label_has_a_tick_or_a_cross_of_another_shape(right: bool | None):
+    image = np.full((10, 20, 3), 200, np.uint8)
+    drawn = labeled(image, 'cat', right, height=96)
+    assert drawn.shape == (96 + 24, 192, 3)
+    assert (drawn[:96] == 200).all()
+    mark = drawn[96:, :18].astype(int)
+    colored = mark.max(axis=2) - mark.min(axis=2) > 60
+    assert colored.any() == (right is not None)
+    if right is not None:  # only the cross is the same upside down
+        shape = colored[4:20, 2:17]
+        assert (np.mean(shape[::-1] == shape) > 0.9) == (not right)

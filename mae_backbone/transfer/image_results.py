@@ -1,0 +1,54 @@
+"""Results of single images: which are right, as text, and a bootstrap over images of the difference of two encoders."""
+import base64
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+NUM_SAMPLES = 10_000
+CONFIDENCE = 0.95
+_SEED = 0
+
+
+class ImageInterval(NamedTuple):
+    """95 % interval of a difference in points, over images that are drawn again with the same seeds."""
+
+    low: float
+    high: float
+
+
+def to_text(correct: np.ndarray) -> dict[str, str | int]:
+    """Packs which images are right, (N,) bool, into a text, a bit for each."""
+    return {'images': len(correct), 'bits': base64.b64encode(np.packbits(np.asarray(correct, bool))).decode()}
+
+
+def from_text(packed: Mapping[str, str | int]) -> np.ndarray:
+    """Inverse of `to_text`.
+
+    Raises:
+        ValueError: the text is no such text.
+    """
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(str(packed['bits']), validate=True), np.uint8))
+    number = int(packed['images'])
+    if not 0 < number <= len(bits) < number + 8:
+        raise ValueError(f'{len(bits)} bits do not hold the results of {number} images')
+    return bits[:number].astype(bool)
+
+
+def bootstrap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> ImageInterval | None:
+    """Returns the percentile interval of the mean difference, or None if the images differ.
+
+    Whole images are drawn, each with its results of all seeds. The seeds are fixed: the interval says how much the
+    choice of the validation images matters, not the choice of the labels and of the new weights.
+
+    Args:
+        ours, theirs: (N,) bool for each seed, in the same order of seeds and of images.
+    """
+    if len(ours) != len(theirs) or not ours or len({len(right) for right in [*ours, *theirs]}) != 1:
+        return None
+    difference = np.sum(np.asarray(ours, int) - np.asarray(theirs, int), axis=0)  # (N,) of few distinct values
+    values, counts = np.unique(difference, return_counts=True)
+    drawn = np.random.default_rng(_SEED).multinomial(len(difference), counts / len(difference), size=NUM_SAMPLES)
+    means = 100 * (drawn @ values) / (len(difference) * len(ours))
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return ImageInterval(float(low), float(high))
