@@ -19,6 +19,7 @@ against = ['random', 'supervised']
 
 tasks = {
     'knn': dict(probe='knn', data=['cifar10'], labels=[1.0], seeds=[0]),
+    'knn-whitened': dict(probe='knn', data=['cifar10'], labels=[1.0], seeds=[0], options=dict(whiten=True)),
     'linear': dict(probe='linear', data=['cifar10'], labels=[0.01, 0.1, 1.0], options=dict(epochs=30)),
     'attentive': dict(probe='attentive', data=['cifar10'], labels=[0.01, 0.1]),
     'dense-linear': dict(config='demo/dense-linear_vit-micro_camvid.py', data=['camvid'], metrics={'mIoU': 'mIoU'},
