@@ -90,6 +90,7 @@ setup(
         'export': ['onnx', 'onnxruntime', 'onnxscript'],
         'openvino': ['openvino'],  # runs exported files on CPUs
         'supervision': ['supervision'],  # to_supervision of predictions
+        'lora': ['peft'],  # low-rank adapters of the backbone
         'hub': ['huggingface_hub'],  # from_pretrained and push_to_hub with repositories
         'demo': ['gradio>=6.31,<7'],  # the page of `mae-backbone demo`
         'wandb': ['wandb'],

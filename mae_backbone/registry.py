@@ -14,7 +14,7 @@ def _node(name: str, *files: str) -> mmengine_registry.Registry:
 
 MODELS = _node('MODELS', 'models.backbone', 'models.timm_vit', 'models.pyramid', 'models.preprocessor',
                'models.pretrainer', 'models.classifier', 'models.distillation')
-DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler')
+DATA_SAMPLERS = _node('DATA_SAMPLERS', 'data.sampler', 'data.repeat_factors')
 DATASETS = _node('DATASETS', 'data.unlabeled', 'data.class_folder')
 FUNCTIONS = _node('FUNCTIONS', 'data.batch')
 TRANSFORMS = _node('TRANSFORMS', 'data.readers', 'data.load_image')

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
+from mae_backbone.checkpoints.adapters import SUFFIXES
 from mae_backbone.checkpoints.channels import EMBEDDING_RULE, adapt_embedding
 from mae_backbone.checkpoints.layouts.rules import Step
 from mae_backbone.checkpoints.reading import CheckpointError
@@ -64,7 +65,7 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
     """
     report = LoadReport(str(source.path), source.layout.title, source.prefix, choice=source.choice)
     check_activation(source)
-    expected = model.state_dict()
+    expected = {name: value for name, value in model.state_dict().items() if not name.endswith(SUFFIXES)}
     steps = _steps(source, model, expected, report)
     # A large file is never in memory next to the model: its tensors are checked and dropped, then read again.
     checked = {}

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mae_backbone.checkpoints.adapters import drop_adapters, merged_weights
 from mae_backbone.checkpoints.config_text import config_text_in, parse_config
 from mae_backbone.checkpoints.reading import CheckpointError, damage_reported, existing_file, read_content
 from mae_backbone.checkpoints.safetensors_file import open_safetensors
@@ -40,8 +41,8 @@ def read_checkpoint(path: str | Path) -> object:
 def write_published(source: str | Path, target: str | Path) -> tuple[dict[str, Any], int]:
     """Writes the weights of a checkpoint and what it says about itself to safetensors, without the state of a training.
 
-    Optimizer, schedules and log history are left out. Absolute paths in the config and in the command are shortened to
-    their last part: they name the machine of the training.
+    Optimizer, schedules and log history are left out, and low-rank adapters are added to their weights. Absolute paths
+    in the config and in the command are shortened to their last part: they name the machine of the training.
 
     Args:
         source: checkpoint of `mae-backbone train` or `mae-backbone pretrain`.
@@ -63,7 +64,7 @@ def write_published(source: str | Path, target: str | Path) -> tuple[dict[str, A
         raise ValueError(f'{target} would replace the checkpoint: choose another name')
     content = read_checkpoint(source)
     meta = _public_meta(content, source)
-    weights = {name: _own_memory(value) for name, value in weights_in(content, source).items()}
+    weights = {name: _own_memory(value) for name, value in merged_weights(weights_in(content, source)).items()}
     check_finite(weights, source)
     with atomic_path(target, durable=True) as temporary:
         save_file(weights, temporary, {'format': 'pt', KEY: json.dumps(meta)})
@@ -81,6 +82,7 @@ def _public_meta(content: object, path: str | Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or not isinstance(cfg.get('model'), dict):
         raise CheckpointError(f'{path} has no config with a model: publish a checkpoint of `mae-backbone train` or '
                               '`mae-backbone pretrain`; for other weights use their own format')
+    drop_adapters(cfg['model'].get('backbone') or {})
     kept = {key: _plain(meta[key]) for key in ('epoch', 'iter', 'seed', 'time', 'experiment_name', 'dataset_meta',
                                                 'mmengine_version', KEY) if key in meta}
     described = kept.get(KEY)

@@ -6,7 +6,7 @@ import os
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mae_backbone.checkpoints.adapters import has_adapters, merged_weights
 from mae_backbone.checkpoints.decoding import History
 from mae_backbone.checkpoints.detectron2 import from_detectron2
 from mae_backbone.checkpoints.published import read_checkpoint
@@ -270,14 +271,28 @@ def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:
     return {name: shape == (3, 5) for name, shape in shapes.items()}
 
 
+def merge_adapters(checkpoint: dict, names: Iterable[str]) -> None:
+    """Adds the low-rank adapters of a checkpoint to the weights that they adapt, unless a model has adapters too.
+
+    Args:
+        checkpoint: changed in place.
+        names: of the weights of the model.
+    """
+    if not has_adapters(names):
+        checkpoint['state_dict'] = merged_weights(checkpoint['state_dict'])
+
+
 def load_model(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
     """Loads the weights of a checkpoint of a run into `model`, sharded or not.
+
+    Low-rank adapters are added to the weights that they adapt, unless the model has adapters too.
 
     Raises:
         CheckpointError: a name or a shape does not fit, or a weight is not finite. The model is not changed.
     """
-    weights = {name.removeprefix('module.'): value for name, value in checkpoint['state_dict'].items()}
     expected = model.state_dict()
+    merge_adapters(checkpoint, expected)
+    weights = {name.removeprefix('module.'): value for name, value in checkpoint['state_dict'].items()}
     problem = mismatches(weights, expected)
     if problem:
         raise CheckpointError(f'{path} does not fit the model of this config.\n{problem}'

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mae_backbone.checkpoints.adapters import merged_readers
 from mae_backbone.checkpoints.model_index import resolve
 from mae_backbone.checkpoints.reading import CheckpointError, damage_reported, existing_file, read_content
 from mae_backbone.checkpoints.safetensors_file import StoredTensor, open_safetensors
@@ -50,7 +51,8 @@ class WeightFile:
 
     Attributes:
         path: path of the file or folder.
-        weights: the selected tensors, without prefixes of training such as `module.` and `_orig_mod.`.
+        weights: the selected tensors, without prefixes of training such as `module.` and `_orig_mod.`, and with
+            low-rank adapters added to the weights that they adapt.
         content: top level of the file, or the metadata of safetensors.
         config, preprocessor: content of `config.json` and `preprocessor_config.json` next to the weights, or {}.
         key: top-level key of the selected weights, or ''.
@@ -98,14 +100,14 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
     else:
         content = read_content(file, outline=outline)
         lazy, found = False, find_weights(None, content, key, path)
-    return WeightFile(path, LazyTensors(found.readers, lazy=lazy), found.content, config, preprocessor, found.key,
-                      found.other_keys)
+    return WeightFile(path, LazyTensors(merged_readers(found.readers), lazy=lazy), found.content, config, preprocessor,
+                      found.key, found.other_keys)
 
 
 def weights_in_content(content: object, path: str | Path, key: str | None = None) -> WeightFile:
     """Finds the weights in the content of a file that was read before, as `open_weights` does."""
     found = find_weights(None, content, key, path)
-    return WeightFile(Path(path), LazyTensors(found.readers, lazy=False), found.content, key=found.key,
+    return WeightFile(Path(path), LazyTensors(merged_readers(found.readers), lazy=False), found.content, key=found.key,
                       other_keys=found.other_keys)
 
 

@@ -87,6 +87,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def frozen_blocks(text: str) -> int | str:
+    """'all', or a number of blocks."""
+    if text != 'all' and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of blocks, or 'all'")
+    return text if text == 'all' else int(text)
+
+
 def positive_float(text: str) -> float:
     """A number greater than 0."""
     try:

@@ -6,6 +6,7 @@ examples:
   mae-backbone plan scans --task segmentation --pretrained mae_vit_base
 """
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,10 +58,12 @@ def run(args: argparse.Namespace) -> 'WrittenPlan':
     machine = measure_machine(data.image_paths('train'))
     log_rank0(f'{machine.name}: {machine.cpus} CPUs, {machine.memory / 2**30:.1f} GB free, {machine.gflops:,.0f} '
               f'GFLOP/s, {machine.disk:,.0f} MB/s from disk')
-    options = PlanOptions(hours=args.hours, weights=weights)
+    options = PlanOptions(hours=args.hours, weights=weights, has_peft=find_spec('peft') is not None)
     plan = writer.measured_plan(fingerprint, machine, options, estimate=args.estimate)
-    for choice in plan.choices():
-        log_rank0(f'  {choice}')
+    for title, choices in plan.sections():
+        log_rank0(f'{title}:')
+        for choice in choices:
+            log_rank0(f'  {choice}')
     for warning in plan.warnings:
         log_rank0(f'warning: {warning}')
     written = writer.write(plan, fingerprint, machine)

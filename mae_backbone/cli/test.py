@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         raise ValueError(f'--speed measures one process: leave out --launcher {args.launcher}')
     from mmengine.registry import MODELS
 
+    from mae_backbone.checkpoints.adapters import drop_adapters
     from mae_backbone.checkpoints.model_index import resolve
     from mae_backbone.cli.config import data_lines, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         lines += match_classes(cfg, names, args.checkpoint)
     if args.tta:
         lines.append(use_tta(cfg))
+    if not is_random:  # the adapters of a checkpoint are added to its weights
+        drop_adapters(cfg.model.get('backbone') or {})
     make_folder(cfg.work_dir, '--work-dir')
     cfg.load_from = None if is_random else args.checkpoint
     runner = Runner.quietly_from_cfg(cfg)

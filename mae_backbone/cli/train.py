@@ -5,7 +5,13 @@ example:
 """
 import argparse
 
-from mae_backbone.cli.options import add_group_pattern, add_training_options, add_weights_options, positive_int
+from mae_backbone.cli.options import (
+    add_group_pattern,
+    add_training_options,
+    add_weights_options,
+    frozen_blocks,
+    positive_int,
+)
 
 RESUME_HINT = 'the same command with --resume continues'
 
@@ -15,6 +21,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = add_training_options(parser)
     add_weights_options(parser, 'start the encoder from the weights of this file or folder: of mae-backbone, the '
                                 'public MAE code, timm, Hugging Face, mmpretrain, SAM, ...')
+    part = group.add_mutually_exclusive_group()
+    part.add_argument('--freeze', type=frozen_blocks, metavar='N|all',
+                      help='train only a part of the encoder: freeze its patch embedding and the first N blocks, or '
+                           'all of it')
+    part.add_argument('--lora', type=positive_int, metavar='RANK',
+                      help='freeze the encoder, and train matrices of this rank next to its weights (LoRA, needs peft)')
     add_group_pattern(group)
     group.add_argument('--labels', type=float, metavar='FRACTION',
                        help='train on this fraction of the labeled images, such as 0.1; --seed selects them')
@@ -28,12 +40,14 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mae_backbone.cli.config import data_lines, load_config, locked_work_dir, reader_lines
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.run_plan import fit_memory, print_plan
+    from mae_backbone.cli.trained_part import set_trained_part
     from mae_backbone.cli.training import has_foreign_types, last_checkpoint, prepare_training
     from mae_backbone.engine.provenance import results
     from mae_backbone.engine.runner import Runner
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
 
     cfg = load_config(args)
+    set_trained_part(cfg, freeze=args.freeze, lora=args.lora)
     lines = reader_lines(cfg, args) + data_lines(cfg, ['train', 'val']) + prepare_training(cfg, args)
     lines += keep_best(cfg, args.patience)
     if cfg.get('resume'):

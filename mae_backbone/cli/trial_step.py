@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import psutil
@@ -18,7 +17,7 @@ from mae_backbone.compat import quiet_logs
 from mae_backbone.planning.plan import StepCost
 
 MEMORY_FRACTION = 0.85  # of the free memory that a step may take; ultralytics takes 0.6, nnDetection keeps 1.7 GB
-_WARMUP, _STEPS = 2, 3
+_WARMUP, _STEPS = 2, 5
 _NUM_CANDIDATES = 4     # batches to draw; the one with most objects is used, because it needs the most memory
 
 
@@ -109,7 +108,7 @@ class _Trial:
         self.cfg = cfg
 
     def run(self, batch: int) -> StepCost:
-        """Runs a few steps."""
+        """Runs a few steps. The fastest counts, and processor time for loading: other programs make the others slow."""
         from mae_backbone.engine.runner import Runner
         cfg = self.cfg
         cfg.train_dataloader.batch_size = batch
@@ -122,17 +121,17 @@ class _Trial:
             loader = runner.build_dataloader(cfg.train_dataloader, seed=0)
             if cfg.train_dataloader.dataset.get('cache'):
                 _batches(loader)  # decoded images are kept: only their crops are measured
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.process_time()
             batches = _batches(loader)
-            loading = (time.perf_counter() - start) / len(batches)
+            loading = min(time.perf_counter() - start, time.process_time() - start_cpu) / len(batches)
             data = max(batches, key=_num_objects)
             seconds = [self._step(runner.model.train(), wrapper, data) for _ in range(_WARMUP + _STEPS)][_WARMUP:]
         if self.device == 'cuda':
-            return StepCost(batch, max(median(seconds), loading / max(1, psutil.cpu_count() or 1)),
+            return StepCost(batch, max(min(seconds), loading / max(1, psutil.cpu_count() or 1)),
                             torch.cuda.max_memory_allocated())
         grown = max(0, process.memory_info().rss - before)
         # The workers load during the steps, but on the same processors.
-        return StepCost(batch, median(seconds) + loading, max(grown, _estimated_memory(runner, batch)))
+        return StepCost(batch, min(seconds) + loading, max(grown, _estimated_memory(runner, batch)))
 
     def _step(self, model: Any, wrapper: Any, data: Any) -> float:
         """Seconds of one step."""

@@ -8,7 +8,6 @@ from mae_backbone.detection import (  # noqa: F401
     coco,
     federated,
     lvis,
-    lvis_sampler,
     mask_head,
     preprocessor,
     tta,

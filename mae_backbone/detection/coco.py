@@ -86,7 +86,7 @@ class COCOeval(COCOeval_faster):
             self.stats[0] = precision.mean() if len(precision) else -1
 
 
-def class_table(evaluation: COCOeval) -> ClassTable:
+def class_table(evaluation: COCOeval_faster) -> ClassTable:
     """Objects, AP and AP at an IoU of 0.5 of each class in percent; NaN for a class without objects."""
     params, kind = evaluation.params, evaluation.params.iouType
     limits = list(params.maxDets)

@@ -10,7 +10,8 @@ from mmdet.datasets import CocoDataset, LVISV1Dataset
 from mmdet.evaluation import CocoMetric
 from mmengine.logging import MMLogger
 
-from mae_backbone.detection.coco import category_ids, predicted_images
+from mae_backbone.detection.coco import category_ids, class_table, predicted_images
+from mae_backbone.evaluation.class_table import ClassTable, merged
 from mae_backbone.formats.coco_file import image_file
 from mae_backbone.registry import DATASETS, METRICS
 
@@ -47,8 +48,12 @@ class LVISMetric(CocoMetric):
         metric: 'bbox', 'segm', or both.
         max_detections: number of detections per image that count, those with the highest scores; 300 in LVIS.
         options: arguments of mmdet's CocoMetric, such as `format_only` and `outfile_prefix`.
+
+    Attributes:
+        class_table: objects, AP and AP at an IoU of 0.5 of each class in percent, of the last evaluation.
     """
 
+    class_table: ClassTable
     default_prefix = 'lvis'
     cat_ids: list | None
     img_ids: list | None
@@ -60,6 +65,7 @@ class LVISMetric(CocoMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Pairs of ground truth and prediction of all images -> 'bbox_AP', 'bbox_APr', ..."""
+        self.class_table = {}
         predictions = [prediction for _, prediction in results]
         self.img_ids = predicted_images(self._coco_api.get_img_ids(), results)
         if self.cat_ids is None:
@@ -92,5 +98,6 @@ class LVISMetric(CocoMetric):
         evaluation.params.catIds = self.cat_ids
         evaluation.params.imgIds = self.img_ids
         evaluation.run()
+        self.class_table = merged(self.class_table, class_table(evaluation))
         values = evaluation.stats_as_dict
         return {f'{kind}_{name}': round(float(np.asarray(values[key])), 4) for key, name in _NAMES.items()}

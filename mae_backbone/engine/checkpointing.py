@@ -14,7 +14,7 @@ from torch import nn
 
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError
-from mae_backbone.checkpoints.run_files import load_model, read_run, write_checkpoint, write_note
+from mae_backbone.checkpoints.run_files import load_model, merge_adapters, read_run, write_checkpoint, write_note
 from mae_backbone.checkpoints.sharding import gather_on_first
 from mae_backbone.core.vit import ViT
 from mae_backbone.engine.loops import PretrainLoop
@@ -49,6 +49,7 @@ class CheckpointRunner(mmengine.runner.Runner):
             checkpoint: dict = {}
         else:
             checkpoint = read_run(filename)
+            merge_adapters(checkpoint, model.state_dict())  # before hooks read the weights, such as EMAHook
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
             load_model(model, checkpoint, filename)
         self._has_loaded = True
@@ -163,7 +164,7 @@ class CheckpointRunner(mmengine.runner.Runner):
                     time=time.strftime('%Y%m%d_%H%M%S', time.localtime()), mmengine_version=mmengine.__version__)
         dataset = self.train_dataloader.dataset
         meta['mae_backbone'] = description(self._bare_model(), dataset, self.message_hub.log_scalars,
-                                           self.message_hub.runtime_info.get('validated'))
+                                           self.message_hub.runtime_info.get('last_validation'))
         metainfo = getattr(dataset, 'metainfo', None)
         return meta if metainfo is None else meta | dict(dataset_meta=metainfo)
 

@@ -133,7 +133,7 @@ class _SeededLoop:
         Otherwise early stopping and the choice of the best checkpoint would lack it.
         """
         self._decide_current_val_interval()
-        validated = self.runner.message_hub.runtime_info.get('validated')
+        validated = self.runner.message_hub.runtime_info.get('last_validation')
         if self._iter and validated != self._iter and self._validation_is_due():
             self.runner.val_loop.run()
 

@@ -15,6 +15,7 @@ from mae_backbone.data.files import open_regular
 from mae_backbone.data.index import Stamp, kept_table
 from mae_backbone.data.jpeg_header import JpegHeader
 from mae_backbone.data.reading import Reading, read_pixels
+from mae_backbone.data.tiff_header import tiff_shape
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.utils.printable import printable
 
@@ -60,6 +61,9 @@ def read_size(path: str, reading: Reading = DEFAULT) -> StoredSize:
                              image.size)
             return StoredSize(width, height, orientation if orientation in range(1, 9) else 1)
     except UnidentifiedImageError:  # OpenCV reads a few formats that PIL does not.
+        tiff = tiff_shape(path) if path.lower().endswith(('.tif', '.tiff')) else None
+        if tiff is not None:
+            return StoredSize(tiff.width, tiff.height)
         height, width, _ = read_image(path).shape
         return StoredSize(width, height)
     except OSError:

@@ -33,7 +33,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Stores the metrics with their iteration, and saves the checkpoint if it is the best one."""
-        runner.message_hub.update_info('validated', runner.iter)
+        runner.message_hub.update_info('last_validation', runner.iter)
         store_metrics(runner.message_hub, metrics or {}, at=runner.iter)
         super().after_val_epoch(runner, metrics)
 

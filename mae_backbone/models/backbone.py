@@ -5,11 +5,13 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from mae_backbone.checkpoints.adapters import merged_weights
 from mae_backbone.checkpoints.conversion.describe import architecture_of, arguments_of, encoder_arguments
 from mae_backbone.checkpoints.conversion.model import Origin, StoredModel
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.hub import HubMixin
 from mae_backbone.core.vit import ViT
+from mae_backbone.models.lora import add_lora
 from mae_backbone.registry import MODELS
 
 Self = TypeVar('Self', bound='ViTBackbone')
@@ -24,6 +26,8 @@ class ViTBackbone(HubMixin, ViT):
         out_indices: indices of the blocks whose output is returned, one map each; -1 is the last block.
         frozen_stages: -1 trains everything; 0 freezes the embedding; k freezes the embedding and the first k blocks,
             and with all blocks the norm after them. k + 0.5 also freezes the attention of the next block.
+        lora: trains low-rank matrices next to the frozen weights of all blocks, see `add_lora`: dict(rank=8), and
+            `targets` for some of the layers. Not together with `frozen_stages`.
         init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a file or a folder of any layout, see `load_encoder`.
             It may also have `weights_key` and `heads`, the `key` and `heads` of that function. Weights for another
             number of channels than `in_channels` are adapted.
@@ -34,8 +38,8 @@ class ViTBackbone(HubMixin, ViT):
     """
 
     def __init__(self, arch: str | dict = 'base', *, out_indices: Sequence[int] = (-1,), frozen_stages: float = -1,
-                 init_cfg: dict | None = None, class_token: bool = False, final_norm: bool = False,
-                 **options: Any) -> None:
+                 lora: Mapping[str, Any] | None = None, init_cfg: dict | None = None, class_token: bool = False,
+                 final_norm: bool = False, **options: Any) -> None:
         super().__init__(arch, class_token=class_token, final_norm=final_norm, **options)
         depth = self.arch.depth
         if any(not -depth <= i < depth for i in out_indices):
@@ -52,6 +56,11 @@ class ViTBackbone(HubMixin, ViT):
         for tokens in (self.pos_embed, self.cls_token) if frozen_stages >= 0 else ():
             if tokens is not None:
                 tokens.requires_grad_(False)
+        if lora is not None:
+            if frozen_stages != -1:
+                raise ValueError(f'frozen_stages={frozen_stages} with lora, which freezes all weights of the ViT '
+                                 'already: leave one of the two out')
+            add_lora(self, **lora)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """images (B, C, H, W) -> maps (B, D, h, w), one for each block in `out_indices`."""
@@ -79,12 +88,12 @@ class ViTBackbone(HubMixin, ViT):
         return self
 
     def hub_arguments(self) -> dict[str, Any]:
-        """Arguments of `ViTBackbone`; frozen stages and checkpoints to start from are left out."""
+        """Arguments of `ViTBackbone`; frozen stages, adapters and checkpoints to start from are left out."""
         return arguments_of(self) | dict(out_indices=list(self.out_indices))
 
     def hub_model(self, origin: Origin) -> StoredModel:
-        """All weights."""
-        return StoredModel(dict(self.state_dict()), architecture_of(self), origin)
+        """All weights, with adapters added to the weights that they adapt."""
+        return StoredModel(merged_weights(self.state_dict()), architecture_of(self), origin)
 
     @classmethod
     def from_stored(cls: type[Self], model: StoredModel, path: Path, arguments: Mapping[str, Any],

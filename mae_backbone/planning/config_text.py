@@ -114,7 +114,7 @@ def _detection(stage: Stage, data: OwnData, train_images: str) -> dict[str, Any]
         data_root=data.root, **(dict(group_pattern=data.group_pattern) if data.group_pattern else {}),
         train_pipeline=config['train_pipeline'], test_pipeline=config['test_pipeline'],
         model=dict(config['model']),
-        train_dataloader=dict(batch_size=config['batch'], dataset=dict(
+        train_dataloader=dict(batch_size=config['batch'], **config['sampling'], dataset=dict(
             train, pipeline=Name('train_pipeline'), **config['train_dataset'])),
         val_dataloader=dict(dataset=dict(val, pipeline=Name('test_pipeline'))), test_dataloader=Name('val_dataloader'),
         val_evaluator=dict(ann_file=Name(f'data_root + {"/" + val["ann_file"]!r}'), **config['evaluator']),
@@ -128,7 +128,8 @@ def _segmentation(stage: Stage, data: OwnData, train_images: str) -> dict[str, A
     return dict(
         data_root=data.root, train_pipeline=config['train_pipeline'], test_pipeline=config['test_pipeline'],
         model=dict(config['model']),
-        train_dataloader=dict(batch_size=config['batch'], dataset=dict(train, pipeline=Name('train_pipeline'))),
+        train_dataloader=dict(batch_size=config['batch'], **config['sampling'],
+                              dataset=dict(train, pipeline=Name('train_pipeline'))),
         val_dataloader=dict(dataset=dict(val, pipeline=Name('test_pipeline'))), test_dataloader=Name('val_dataloader'),
         **_schedule(stage))
 
@@ -138,7 +139,7 @@ def _classification(stage: Stage, data: OwnData, train_images: str) -> dict[str,
     train, val = (dict(_paths(data.dataset(split), ('split',)), **config['dataset']) for split in ('train', 'val'))
     return dict(
         data_root=data.root, model=dict(config['model']),
-        train_dataloader=dict(batch_size=config['batch'], dataset=train),
+        train_dataloader=dict(batch_size=config['batch'], **config['sampling'], dataset=train),
         val_dataloader=dict(dataset=val), test_dataloader=Name('val_dataloader'), **_schedule(stage))
 
 

@@ -47,8 +47,10 @@ class Fingerprint:
         unreadable: number of files that cannot be read.
         classes: names of the classes in the order of the labels.
         class_counts: objects, pixels or images of each class in the training set, in the same order.
+        class_images: fraction of the labeled images that show each class, in the same order.
         width, height, short_side, long_side: percentiles over the images of training, or of pretraining.
         channels, bits: of most images.
+        reader: name of the reader of bands; '' for gray and color images.
         mixed: number of images with other channels or bits than most.
         mean, std: of each channel over a sample.
         gray: whether all channels of all sampled images are equal.
@@ -73,12 +75,14 @@ class Fingerprint:
     unreadable: int = 0
     classes: list[str] = field(default_factory=list)
     class_counts: list[int] = field(default_factory=list)
+    class_images: list[float] = field(default_factory=list)
     width: dict[str, float] = field(default_factory=dict)
     height: dict[str, float] = field(default_factory=dict)
     short_side: dict[str, float] = field(default_factory=dict)
     long_side: dict[str, float] = field(default_factory=dict)
     channels: int = 3
     bits: int = 8
+    reader: str = ''
     mixed: int = 0
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
@@ -180,6 +184,7 @@ class _Measurement:
         self.headers = headers
         content: dict[str, Any] = dict(
             root=self.data.root, task=self.data.task, unreadable=len(errors), classes=list(self.data.classes),
+            reader=str((self.data.reader or {}).get('type', '')).rpartition('.')[2],
             images={split: split_counts.get(split, 0) for split in dict.fromkeys(self.splits)})
         if labeled:
             content |= self._sizes([headers[index] for index in labeled])
@@ -270,8 +275,15 @@ class _Measurement:
             boxes = [(boxes, by_path[path]) for path, boxes in _absolute(data_format.objects()) if path in by_path]
             content['num_labeled'] = sum(len(rows) > 0 for rows, _ in boxes)
             content['objects'] = measure_objects(boxes, has_masks=data_format.has_masks)
+            showing = Counter(label for rows, _ in boxes for label in set(rows[:, 4].astype(int).tolist()))
+            content['class_images'] = [round(showing[label] / max(1, content['num_labeled']), 6)
+                                       for label in range(len(self.data.classes))]
         counts = data_format.class_counts(np.zeros(256, np.int64))
-        return content | dict(class_counts=[counts.get(name, 0) for name in self.data.classes])
+        content['class_counts'] = [counts.get(name, 0) for name in self.data.classes]
+        if self.data.task == 'classification':
+            total = max(1, sum(content['class_counts']))
+            content['class_images'] = [round(count / total, 6) for count in content['class_counts']]
+        return content
 
     def _label_maps(self, data_format: LabelMaps) -> dict[str, Any]:
         files = stamps(_evenly(data_format.label_maps(), NUM_LABEL_MAPS))
@@ -290,6 +302,7 @@ class _Measurement:
         shares = of_classes / np.maximum(of_classes.sum(axis=1, keepdims=True), 1)
         largest = int(np.argmax(class_counts)) if class_counts else 0
         return dict(class_counts=class_counts,
+                    class_images=(of_classes > 0).mean(axis=0).round(6).tolist() if len(of_classes) else [],
                     foreground=round(float(1 - np.median(shares[:, largest])), 4) if len(shares) else 0.0)
 
 

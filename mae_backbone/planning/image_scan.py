@@ -11,12 +11,14 @@ from PIL import Image
 
 from mae_backbone.data.decode import BadImageError, decode_bgr, decode_crop, image_size
 from mae_backbone.data.files import open_regular, read_file
+from mae_backbone.data.readers import TiffReader
+from mae_backbone.data.tiff_header import tiff_shape
 from mae_backbone.formats.image_headers import read_size
 from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
 # Names of the measurements, in the cache and in the progress line. The number is a version: raise it if the meaning of
 # the values changes.
-HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 1', 'pixels 1', 'thumbnails 1', 'contents 1'
+HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 2', 'pixels 2', 'thumbnails 1', 'contents 1'
 _PREFIX = 2 ** 16      # bytes at the start of a file that its digest is computed from
 _READ_SIZE = 2 ** 20
 THUMBNAIL = 16         # side of the gray thumbnails that are compared
@@ -91,7 +93,7 @@ def load_pixels(path: str) -> np.ndarray:
     """
     if path.lower().endswith('.npy'):
         return _load_array(path)
-    if path.lower().endswith(('.tif', '.tiff')):
+    if _is_tiff(path):
         array = _load_tiff(path)
         if array is not None:
             return array
@@ -122,9 +124,9 @@ def _stored(path: str) -> tuple[int, int, int, int]:
             raise BadImageError(f'{path} has the shape {array.shape}, expected (height, width) or (height, width, '
                                 'channels)')
         return width, height, channels, array.dtype.itemsize * 8
-    tiff = _tiff_shape(path) if path.lower().endswith(('.tif', '.tiff')) else None
-    if tiff is not None:
-        return tiff
+    tiff = tiff_shape(path) if _is_tiff(path) else None
+    if tiff is not None and tiff.has_bands:
+        return tiff.width, tiff.height, tiff.channels, tiff.bits
     width, height = read_size(path).upright
     try:
         with open_regular(path) as file, Image.open(file) as image:
@@ -135,24 +137,13 @@ def _stored(path: str) -> tuple[int, int, int, int]:
                 bits = max(bits, int.from_bytes(file.read(1), 'big'))
     except OSError:  # a format that only OpenCV reads
         channels, bits = 3, 8
+    if tiff is not None:  # PIL gives 8 bits of RGB with 16
+        bits = tiff.bits
     return width, height, channels, bits
 
 
-def _tiff_shape(path: str) -> tuple[int, int, int, int] | None:
-    """Returns width, height, channels and bits of a TIFF with more channels than PIL reads, or None."""
-    try:
-        import tifffile
-    except ImportError:
-        return None
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[0]
-            channels = page.samplesperpixel
-            if channels <= 4:
-                return None
-            return page.imagewidth, page.imagelength, channels, page.bitspersample
-    except (tifffile.TiffFileError, AttributeError, IndexError, KeyError):
-        return None
+def _is_tiff(path: str) -> bool:
+    return path.lower().endswith(('.tif', '.tiff'))
 
 
 def _load_array(path: str) -> np.ndarray:
@@ -164,14 +155,11 @@ def _load_array(path: str) -> np.ndarray:
 
 
 def _load_tiff(path: str) -> np.ndarray | None:
-    """Reads a TIFF with more than four channels (H, W, C). Returns None for other files."""
-    if _tiff_shape(path) is None:
+    """Channels (H, W, C) of a TIFF with other channels than those of a gray or a color image; None for others."""
+    shape = tiff_shape(path)
+    if shape is None or not shape.has_bands:
         return None
-    import tifffile
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
-        array = page.asarray()
-        return np.moveaxis(array, 0, -1) if page.planarconfig == 2 else array
+    return TiffReader(shape.channels, dtype=f'uint{shape.bits}').pixels(read_file(path))
 
 
 def _pixels(path: str) -> list:
@@ -214,7 +202,7 @@ def _border_fraction(values: np.ndarray) -> float:
 
 def _thumbnail(path: str) -> list:
     try:
-        if path.lower().endswith('.npy') or _tiff_shape_quietly(path):
+        if path.lower().endswith('.npy') or _has_bands(path):
             return []
         data = read_file(path)
         height, width = image_size(data)
@@ -225,8 +213,9 @@ def _thumbnail(path: str) -> list:
         return []
 
 
-def _tiff_shape_quietly(path: str) -> bool:
-    return path.lower().endswith(('.tif', '.tiff')) and _tiff_shape(path) is not None
+def _has_bands(path: str) -> bool:
+    shape = tiff_shape(path) if _is_tiff(path) else None
+    return shape is not None and shape.has_bands
 
 
 def _digest(path: str) -> list:

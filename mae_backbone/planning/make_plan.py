@@ -7,9 +7,10 @@ from mae_backbone.planning.rules import classification, detection, segmentation
 from mae_backbone.planning.rules.encoder import choose_encoder
 from mae_backbone.planning.rules.lengths import total_hours
 from mae_backbone.planning.rules.pretraining import plan_pretraining
+from mae_backbone.planning.rules.tuning import choose_tuning
 
 _FEW = 20          # labeled images below which no result can be trusted
-_MAX_CHANNELS = 4  # that detection, segmentation and classification read
+_MAX_CHANNELS = 16  # that the readers take
 
 
 def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions | None = None) -> Plan:
@@ -26,7 +27,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
     options = options or PlanOptions()
     _check(fingerprint)
     plan = Plan(fingerprint.root, fingerprint.task, total_hours(machine, options))
-    encoder = choose_encoder(plan, fingerprint, machine, options)
+    encoder = choose_tuning(plan, fingerprint, options, choose_encoder(plan, fingerprint, machine, options))
     stage, factor = Stage(fingerprint.task), 1.0
     if fingerprint.task == 'detection':
         size = detection.choose_input(stage, plan, fingerprint, encoder)
@@ -58,10 +59,12 @@ def _check(fingerprint: Fingerprint) -> None:
             count > 0 for count in fingerprint.class_counts) < 2:
         raise DataError(f'the training set in {root} has {sum(count > 0 for count in fingerprint.class_counts)} class, '
                         'expected two or more: label images of another class, or the background')
-    if fingerprint.task != 'pretraining' and fingerprint.channels > _MAX_CHANNELS:
-        raise DataError(f'the images in {root} have {fingerprint.channels} channels: {fingerprint.task} is planned for '
-                        f'up to {_MAX_CHANNELS}. Plan a pretraining with --task pretraining, and write the training by '
-                        'hand from configs/own')
+    if fingerprint.channels > _MAX_CHANNELS:
+        raise DataError(f'the images in {root} have {fingerprint.channels} channels, expected up to {_MAX_CHANNELS}: '
+                        'save those that matter')
+    if fingerprint.bits not in (1, 8, 16):
+        raise DataError(f'the images in {root} have {fingerprint.bits} bits, expected 8 or 16 without sign: scale '
+                        'them, and save them again')
 
 
 def _warn(plan: Plan, fingerprint: Fingerprint, machine: Machine) -> None:

@@ -22,6 +22,7 @@ from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.messages import does_not_exist
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unlabeled import UnlabeledImages
+from mae_backbone.planning.band_files import reader_of
 
 TASKS = ('pretraining', 'detection', 'segmentation', 'classification')
 _TRAIN, _VAL = ('train', 'training', 'train2017'), ('val', 'validation', 'valid', 'val2017', 'test')
@@ -45,6 +46,7 @@ class OwnData:
         written: settings of the data set of each split in a config, for data that are read through files in the cache:
             these are written where the training runs.
         group_pattern: of images that stay together in a made validation split; '' without.
+        reader: config of the reader of the images; None for gray and color images.
     """
 
     task: str
@@ -54,6 +56,7 @@ class OwnData:
     notes: list[str] = field(default_factory=list)
     written: dict[str, dict[str, Any]] = field(default_factory=dict)
     group_pattern: str = ''
+    reader: dict[str, Any] | None = None
 
     def dataset(self, split: str) -> dict[str, Any]:
         """Settings of the data set of a split in a config."""
@@ -122,6 +125,13 @@ def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:
                         'leave it out')
     if task is None and data.task == 'classification' and data.written:
         data.notes.append('the folders are taken for classes: pass --task pretraining if they are not')
+    data.reader = reader_of(data.image_paths('train'))
+    if data.reader is not None:
+        data.notes.append(f'images: {data.reader["channels"]} channels of {data.reader["dtype"]}, read by '
+                          f'{data.reader["type"]}')
+        for data_format in data.splits.values():
+            data_format.spec.cfg.reader = ConfigDict(data.reader)
+            vars(data_format).pop('reading', None)  # a cached property
     return data
 
 
@@ -272,9 +282,11 @@ def _find_class_folders(folder: Path) -> OwnData | None:
                   for names in (_TRAIN, _VAL))
     if train is None or val is None:
         return None
+    options: dict[str, Any] = dict(type='mae_backbone.ClassFolder', data_root=str(folder))
+    if not _has_images(folder / train):  # their suffix is that of the reader
+        options['reader'] = dict(type='mae_backbone.ArrayReader')
     splits: dict[str, DataFormat] = {
-        split: _format(ClassFolders, split, type='mae_backbone.ClassFolder', data_root=str(folder), split=name)
-        for split, name in (('train', train), ('val', val))}
+        split: _format(ClassFolders, split, **options, split=name) for split, name in (('train', train), ('val', val))}
     classes = splits['train'].classes().names
     for data_format in splits.values():
         data_format.set_classes(classes)
@@ -287,8 +299,9 @@ def _has_class_folders(folder: Path) -> bool:
         return False
     entries = list(islice(os.scandir(folder), _MAX_LISTED))
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-    images = any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if entry.is_file())
-    return len(folders) > 1 and not images and any(map(_has_images, folders[:3]))
+    images = any(entry.name.lower().endswith((*IMAGE_SUFFIXES, '.npy')) for entry in entries if entry.is_file())
+    return len(folders) > 1 and not images and any(
+        _has_images(inner) or next(_arrays(inner), None) is not None for inner in folders[:3])
 
 
 def _find_images(folder: Path) -> OwnData | None:

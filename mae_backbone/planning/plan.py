@@ -82,12 +82,14 @@ class PlanOptions:
         hours: for all trainings together; None for the default of the device.
         weights: pretrained weights; None if the user names none.
         pretrain_step, train_step: costs of an iteration that were measured.
+        has_peft: whether peft is installed, which LoRA needs.
     """
 
     hours: float | None = None
     weights: WeightFacts | None = None
     pretrain_step: StepCost | None = None
     train_step: StepCost | None = None
+    has_peft: bool = True
 
 
 @dataclass
@@ -162,6 +164,12 @@ class Plan:
         yield from self.decisions
         for stage in self.stages:
             yield from stage.choices
+
+    def sections(self) -> Iterator[tuple[str, list[Choice]]]:
+        """Title and choices of the run as a whole, and of each stage."""
+        yield 'encoder and pretraining', self.decisions
+        for stage in self.stages:
+            yield stage.task, stage.choices
 
     def decisions_json(self) -> dict[str, Any]:
         """The choices and warnings, as JSON has them."""

@@ -1,4 +1,5 @@
 """Builds a model for a checkpoint without touching the state of the process, and in bounded memory."""
+import copy
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mae_backbone.checkpoints.adapters import drop_adapters
 from mae_backbone.checkpoints.reading import CheckpointError
 
 # MMEngine's default scope is one variable of the process. Reentrant: a model may build another one.
@@ -83,10 +85,13 @@ def build_model(cfg: Config, weights: Mapping[str, Tensor]) -> nn.Module:
     """Builds the model of a config, for weights that are loaded into it.
 
     Random numbers, MMEngine's default scope and all other state of the process stay as they are. Parameters are zero.
+    The model has no low-rank adapters: `load_model` adds those of the checkpoint to their weights.
 
     Raises:
         CheckpointError: the model is many times larger than its weights.
     """
     limit = _PER_WEIGHT * sum(value.numel() for value in weights.values()) + _TABLES
+    model = copy.deepcopy(cfg.model)
+    drop_adapters(model.get('backbone') or {})
     with default_scope(cfg.get('default_scope')), _WithoutRandomness(limit):
-        return revert_sync_batchnorm(MODELS.build(cfg.model))
+        return revert_sync_batchnorm(MODELS.build(model))

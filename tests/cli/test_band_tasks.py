@@ -105,3 +105,26 @@ def test_check_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert 'no training image' in wrong
     assert 'ArrayRader' in refused('check', CONFIGS['detection'], '--data-root', tmp_path / 'data', '--reader',
                                    'mae_backbone.ArrayRader')
+
+
+@pytest.mark.slow  # a plan and a training for each, 4 s
+@pytest.mark.parametrize(('task', 'save', 'channels', 'dtype'), [
+    ('detection', save_tiff, 7, np.uint16), ('segmentation', save_npy, 5, np.uint8),
+    ('segmentation', save_tiff, 4, np.uint16), ('classification', save_npy, 16, np.uint16),
+    ('classification', save_tiff, 2, np.uint8), ('detection', save_npy, 1, np.uint16)])
+def test_bands_are_planned_without_naming_a_reader(task: str, save: Save, channels: int, dtype: type, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    images = write_set(task, tmp_path / 'data', save, channels=channels, dtype=dtype)
+    printed = run_command('plan', 'data', '--estimate', '--hours', '0.01', '-o', 'own.py')
+    assert f'images: {channels} channels of {np.dtype(dtype)}' in printed
+    assert Path('own.html').read_text().count('data:image/jpeg') == 4, 'samples are shown'
+    quiet = [f'{split}_dataloader.{key}' for split in ('train', 'val')
+             for key in ('num_workers=0', 'persistent_workers=False')]
+    run_command('pretrain', 'own_pretrain.py', '--iters', '1', '--work-dir', 'mae', '--cfg-options', *quiet[:2])
+    run_command('train', 'own.py', '--iters', '1', '--pretrained', 'mae/iter_1.pth', '--work-dir', 'run',
+                '--cfg-options', *quiet)
+    weights = read_run(tmp_path / 'run/iter_1.pth')['state_dict']
+    assert weights['backbone.patch_embed.proj.weight'].shape[1] == channels
+    run_command('predict', 'run/iter_1.pth', images, '-o', 'out', '--threshold', '0')

@@ -1,17 +1,13 @@
-"""LVIS: images named by URL, repeat factor sampling, and AP with classes that are not annotated exhaustively."""
-import itertools
+"""LVIS: images named by URL, and AP with classes that are not annotated exhaustively."""
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from helpers.shrink import write_coco
 from mmengine.config import Config
 
 from mae_backbone.detection.lvis import LVISDataset, LVISMetric
-from mae_backbone.detection.lvis_sampler import RepeatFactorSampler
 from mae_backbone.formats.check import check_data
 from mae_backbone.formats.dataset_spec import DataError
 
@@ -34,7 +30,10 @@ def write_truth(path: Path, *, negative: list[int], incomplete: list[int] = ()) 
 
 def evaluate(path: Path, detections: dict[int, list[tuple[int, float, list[int]]]]) -> dict[str, float]:
     """Returns the metrics of boxes (label, score, x1 y1 x2 y2) by image id."""
-    metric = LVISMetric(str(path))
+    return evaluated(LVISMetric(str(path)), detections)
+
+
+def evaluated(metric: LVISMetric, detections: dict[int, list[tuple[int, float, list[int]]]]) -> dict[str, float]:
     metric.dataset_meta = {'classes': CLASSES}
     metric.process({}, [{
         'img_id': image, 'ori_shape': (64, 64), 'pred_instances': {
@@ -63,6 +62,15 @@ def test_unmatched_detections_of_incomplete_classes_are_ignored(incomplete: list
     truth = write_truth(tmp_path / 'truth.json', negative=[], incomplete=incomplete)
     values = evaluate(truth, {7: [(0, 0.9, ELSEWHERE), (0, 0.8, RIGHT)], 8: []})
     assert values['bbox_APr'] == pytest.approx(ap, abs=0.01)
+
+
+def test_each_class_has_a_row(tmp_path: Path):
+    metric = LVISMetric(str(write_truth(tmp_path / 'truth.json', negative=[2])))
+    values = evaluated(metric, {7: [(0, 0.9, RIGHT), (1, 0.8, ELSEWHERE)], 8: [(1, 0.7, RIGHT)]})
+    assert list(metric.class_table) == ['rare', 'frequent']
+    assert [row['objects'] for row in metric.class_table.values()] == [1, 1]
+    for name, key in (('rare', 'bbox_APr'), ('frequent', 'bbox_APf')):
+        assert metric.class_table[name]['bbox AP'] == pytest.approx(100 * values[key], abs=0.01)
 
 
 def test_ap_without_detections_is_zero(tmp_path: Path):
@@ -95,51 +103,3 @@ def test_check_data_reads_lvis(tmp_path: Path):
     (tmp_path / 'train2017' / '2.jpg').unlink()
     with pytest.raises(DataError, match='1 of the 4 images'):
         check_data(lvis_config(tmp_path), splits=['train'])
-
-
-# ---- sampler
-
-class Images:
-    """Eight images: all but the last show class 0, two show class 1, one shows class 2, the last shows none."""
-
-    def __len__(self) -> int:
-        return 8
-
-    def get_cat_ids(self, i: int) -> list[int]:
-        return [[0, 0, 2, 1], [1, 0], [0], [0], [0], [0], [0], []][i]
-
-
-FACTORS = [6 ** 0.5, 3 ** 0.5, 1, 1, 1, 1, 1, 1]  # sqrt(threshold / fraction)
-
-
-def sampler(seed: int = 0) -> RepeatFactorSampler:
-    return RepeatFactorSampler(Images(), threshold=0.75, seed=seed)
-
-
-def first(indices: Sequence[int], number: int = 40) -> list[int]:
-    return [*itertools.islice(indices, number)]
-
-
-def test_images_repeat_by_the_factor_of_their_rarest_class():
-    ours = sampler()
-    np.testing.assert_allclose(ours.factors, FACTORS)
-    counts = np.array([np.bincount(ours.order(epoch), minlength=8) for epoch in range(2000)])
-    assert (np.floor(FACTORS) <= counts).all()
-    assert (counts <= np.ceil(FACTORS)).all()
-    np.testing.assert_allclose(counts.mean(0), FACTORS, atol=0.04)
-
-
-def test_epoch_depends_only_on_seed_and_number():
-    epochs = [sampler(seed).order(epoch).tolist() for seed, epoch in [(0, 0), (0, 1), (1, 0), (1, 1)]]
-    assert len({*map(tuple, epochs)}) == 4
-    assert first(sampler(), len(epochs[0] + epochs[1])) == epochs[0] + epochs[1]
-
-
-def test_processes_take_turns_and_continue_after_a_resume():
-    ranks = [sampler() for _ in range(3)]
-    for rank, rank_sampler in enumerate(ranks):
-        rank_sampler.rank, rank_sampler.world_size = rank, 3
-    dealt = [first(rank_sampler) for rank_sampler in ranks]
-    assert [*itertools.chain.from_iterable(zip(*dealt, strict=True))] == first(sampler(), 120)
-    ranks[2].skip(25)
-    assert first(ranks[2], 15) == dealt[2][25:]

@@ -120,12 +120,80 @@ def test_large_weights_without_a_gpu_are_frozen():
     assert stage.config['model']['data_preprocessor']['mean'] == [123.7, 116.3, 103.5]
 
 
+FAR = dict(mean=[20.0, 20.0, 20.0], std=[15.0, 15.0, 15.0])
+DINO = WeightFacts('dino.pth', 'small', 384, 12, title='DINO')
+
+
+@pytest.mark.parametrize(('labels', 'changes', 'machine', 'options', 'part', 'settings'), [
+    (100, {}, SMALL_GPU, {}, 'none: the encoder is frozen', dict(frozen_stages=12)),
+    (100, {}, GPU, {}, 'the last 4 of 12 blocks', dict(frozen_stages=8)),                   # weights of MAE
+    (100, FAR, SMALL_GPU, {}, 'LoRA of rank 16', dict(lora=dict(rank=16))),
+    (500, {}, GPU, {}, 'LoRA of rank 16', dict(lora=dict(rank=16))),
+    (500, {}, GPU, dict(has_peft=False), 'the last 4 of 12 blocks', dict(frozen_stages=8)),
+    (5000, {}, GPU, {}, 'all weights', {}),
+    (100, {}, LAPTOP, {}, 'all weights', {}),                                               # an own pretraining
+    (5000, {}, LAPTOP, dict(weights=DINO), 'none: the encoder is frozen', dict(frozen_stages=12)),
+])
+def test_the_trained_part_by_labels_weights_and_machine(labels, changes, machine, options, part, settings):
+    for task, more in (('segmentation', dict(class_counts=[9, 9], foreground=0.5)), ('detection', dict(
+            class_counts=[9, 9], objects=objects((640, 480), (20, 90), per_image=4)))):
+        data = fingerprint(task, **(dict(train=labels, size=(640, 480), classes=['a', 'b']) | more | changes))
+        plan = make_plan(data, machine, PlanOptions(**options))
+        assert next(c.value for c in plan.decisions if c.name == 'trained part of the encoder') == part
+        backbone = plan.training.config['model']['backbone']
+        assert {key: backbone[key] for key in ('frozen_stages', 'lora') if key in backbone} == settings
+        layer_decay = plan.training.config['optim_wrapper'].get('paramwise_cfg', {}).get('layer_decay')
+        assert (layer_decay is None) == (part.startswith(('LoRA', 'none')) or machine is LAPTOP)
+
+
 def test_fewer_labels_train_less_of_a_classifier():
-    def trained(labels: int) -> str:
+    def model(labels: int, machine=SMALL_GPU, **options) -> dict:
         data = fingerprint('classification', train=labels, size=(300, 300), classes=['a', 'b'],
                            class_counts=[labels // 2, labels // 2])
-        return make_plan(data, SMALL_GPU).training.value('trained part')
-    assert [trained(labels) for labels in (100, 500, 5000)] == ['head', '4 blocks', 'all']
+        return make_plan(data, machine, PlanOptions(**options)).training.config['model']
+    assert model(100)['probe']
+    assert model(100, GPU)['tuned_blocks'] == 4
+    assert model(500)['backbone']['lora'] == dict(rank=16)
+    assert model(500, has_peft=False)['tuned_blocks'] == 4
+    assert not {'probe', 'tuned_blocks'} & model(5000).keys()
+
+
+def test_rare_classes_are_repeated_by_the_rule_of_lvis():
+    def sampler(*shown: float, images: int = 1000, task: str = 'classification') -> dict:
+        data = fingerprint(task, train=images, size=(300, 300), classes=list('abc')[:len(shown)],
+                           class_counts=[round(images * fraction) for fraction in shown], class_images=list(shown))
+        return make_plan(data, LAPTOP).training.config['sampling'].get('sampler', {})
+    assert sampler(0.6, 0.4) == {}
+    assert sampler(0.9, 0.1) == {}, 'a tenth is not rare'
+    assert sampler(0.9, 0.05)['threshold'] == 0.09
+    assert sampler(0.9, 0.05, 0.0)['threshold'] == 0.09, 'a class without images does not count'
+    assert sampler(0.9, 0.05, images=100_000) == {}, '5,000 images are enough'
+    assert sampler(0.9, 0.0005, images=100_000)['threshold'] == 0.001, 'the threshold of LVIS'
+    assert sampler(1.0, 0.02, task='segmentation')['threshold'] == 0.1
+
+
+def test_weights_are_averaged_on_a_gpu():
+    def average(name: str, step: StepCost | None = None) -> list[dict]:
+        stage = make_plan(*USERS[name], PlanOptions(train_step=step)).training
+        return [hook for hook in stage.config['custom_hooks'] if hook['type'] == 'EMAHook']
+    assert average('cells on a laptop') == []
+    traffic = 'traffic on a GPU with 24 GB'
+    assert average(traffic, StepCost(4, 0.1)) == [dict(type='EMAHook', momentum=0.007, interval=4)]
+    assert average(traffic, StepCost(16, 0.1)) == [dict(type='EMAHook', momentum=0.007)]
+
+
+@pytest.mark.parametrize('channels', [1, 2, 5, 16])
+@pytest.mark.parametrize('task', ['detection', 'segmentation', 'classification'])
+def test_bands_are_read_by_the_reader_of_their_files(task, channels):
+    data = replace(next(data for data, _ in USERS.values() if data.task == task), channels=channels, bits=16,
+                   reader='TiffReader', mean=[900.0] * channels, std=[80.0] * channels, value_range=[1.0, 4000.0])
+    config = make_plan(data, LAPTOP).training.config
+    reader = dict(type='mae_backbone.TiffReader', channels=channels, dtype='uint16')
+    loading = config['dataset']['reader'] if task == 'classification' else config['train_pipeline'][0]['reader']
+    assert loading == reader
+    assert config['model']['backbone']['in_channels'] == channels
+    assert config['model']['data_preprocessor']['mean'] == [900.0] * channels, 'not scaled'
+    assert 'PhotoMetricDistortion' not in str(config)
 
 
 def test_accumulation_never_exceeds_an_epoch():
@@ -137,7 +205,8 @@ def test_accumulation_never_exceeds_an_epoch():
 @pytest.mark.parametrize(('changes', 'message'), [
     (dict(images={'train': 0}), 'no image of the training set in /data/own can be read'),
     (dict(objects=None), 'has no object: label some'),
-    (dict(channels=8), 'have 8 channels: detection is planned for up to 4'),
+    (dict(channels=17), 'have 17 channels, expected up to 16'),
+    (dict(bits=32), 'have 32 bits, expected 8 or 16'),
 ])
 def test_data_that_nothing_can_be_learned_from_are_refused(changes, message):
     with pytest.raises(DataError, match=message):

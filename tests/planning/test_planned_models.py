@@ -42,7 +42,9 @@ def data_of(task: str) -> OwnData:
     ('traffic on a GPU with 24 GB', GPU, None), ('traffic on a GPU with 24 GB', LARGE_GPU, LARGE),
     ('defects in large images on a GPU with 8 GB', SMALL_GPU, None),
     ('vessels on a laptop', LAPTOP, BASE), ('satellite scenes on a GPU with 80 GB', LARGE_GPU, None),
-    ('satellite scenes on a GPU with 80 GB', GPU, LARGE), ('products on a GPU with 8 GB', SMALL_GPU, OWN),
+    ('satellite scenes on a GPU with 80 GB', GPU, LARGE),
+    ('defects in large images on a GPU with 8 GB', SMALL_GPU, BASE), ('vessels on a laptop', GPU, None),
+    ('products on a GPU with 8 GB', SMALL_GPU, None), ('products on a GPU with 8 GB', SMALL_GPU, OWN),
 ])
 def test_models_are_built(tmp_path, name, machine, weights):
     fingerprint = USERS[name][0]

@@ -4,11 +4,9 @@ import os
 import re
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
-from pycocotools import mask as coco_rle
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
@@ -21,6 +19,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     LabeledObject,
     LabeledSet,
     box_of,
+    mask_object,
     polygons_of,
     round_box,
     split_in_path,
@@ -152,10 +151,4 @@ def _mask(shape: Element, label: str, place: str, size: tuple[int, int]) -> Labe
     if not inside or min(runs) < 0 or sum(runs) != width * height:
         raise DataError(f'{place} ({label}): a mask of {width}x{height} pixels at {left}, {top} with runs of '
                         f'{sum(runs):,} pixels does not fit the image of {size[0]}x{size[1]}: export the task again')
-    pixels = np.repeat(np.arange(len(runs)) % 2, runs).reshape(height, width).astype(np.uint8)
-    whole = np.zeros((size[1], size[0]), np.uint8, order='F')
-    whole[top:top + height, left:left + width] = pixels
-    rle: dict[str, Any] = coco_rle.encode(whole)
-    x, y, box_width, box_height = coco_rle.toBbox(rle).tolist()
-    return LabeledObject(label, (x, y, box_width, box_height), dict(size=[size[1], size[0]],
-                                                                    counts=rle['counts'].decode()))
+    return mask_object(label, np.repeat(np.arange(len(runs)) % 2, runs).reshape(height, width), (left, top), size)

@@ -173,6 +173,24 @@ def polygons_of(labeled: LabeledObject) -> list[list[float]]:
     return labeled.segmentation if isinstance(labeled.segmentation, list) else []
 
 
+def mask_object(name: str, pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> LabeledObject:
+    """An object with the mask of a part of an image.
+
+    Args:
+        name: of its class.
+        pixels: mask (H, W), 0 outside of the object, which lies inside of the image.
+        corner: left column and top row of the mask in the image.
+        size: (width, height) of the image.
+    """
+    (left, top), (height, width) = corner, pixels.shape
+    whole = np.zeros((size[1], size[0]), np.uint8, order='F')
+    whole[top:top + height, left:left + width] = pixels != 0
+    rle: dict[str, Any] = coco_rle.encode(whole)
+    x, y, box_width, box_height = coco_rle.toBbox(rle).tolist()
+    return LabeledObject(name, (x, y, box_width, box_height), dict(size=[size[1], size[0]],
+                                                                   counts=rle['counts'].decode()))
+
+
 def polygon_area(polygon: Sequence[float]) -> float:
     """Area of a polygon x, y, x, y, ... (shoelace formula)."""
     x, y = np.array(polygon[0::2], float), np.array(polygon[1::2], float)

@@ -1,4 +1,7 @@
 """labelme and AnyLabeling: a JSON file with shapes next to each image."""
+import base64
+import binascii
+import io
 import json
 import math
 import os
@@ -6,6 +9,9 @@ import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
@@ -17,6 +23,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     LabeledObject,
     LabeledSet,
     box_of,
+    mask_object,
     polygons_of,
     split_in_path,
     with_rectangles,
@@ -35,7 +42,7 @@ def detect(root: Path) -> bool:
 
 
 def read(root: Path) -> LabeledSet:
-    """Reads rectangles, polygons and circles; a circle becomes a polygon of 64 points.
+    """Reads rectangles, polygons, circles and masks; a circle becomes a polygon of 64 points.
 
     Polygons of the same label and `group_id` are parts of one object. Splits come from folders named train, val and
     test. A file without shapes is a background image.
@@ -67,7 +74,7 @@ def read(root: Path) -> LabeledSet:
         stated = (content.get('imageWidth') or 0, content.get('imageHeight') or 0)
         size = stated_size(sizes[image], stated if all(isinstance(side, (int, float)) for side in stated) else None,
                            str(root / file), image)
-        images.append(LabeledImage(image, size, _objects(root / file, content['shapes'], left_out, notes),
+        images.append(LabeledImage(image, size, _objects(root / file, content['shapes'], size, left_out, notes),
                                    split_in_path(image)))
     if len({image.file_name for image in images}) < len(images):
         repeated = sorted(name for name in set(image_of.values()) if list(image_of.values()).count(name) > 1)
@@ -95,7 +102,8 @@ def _image_of(index: ImageIndex, file: str, content: dict[str, Any]) -> str:
     return image or index.find_stem(stem, folders=folders, place=file)
 
 
-def _objects(path: Path, shapes: list[Any], left_out: Findings, notes: Findings) -> list[LabeledObject]:
+def _objects(path: Path, shapes: list[Any], size: tuple[int, int], left_out: Findings, notes: Findings
+             ) -> list[LabeledObject]:
     """Objects of an image; polygons of a group are joined."""
     objects: list[LabeledObject] = []
     groups: dict[tuple[str, str], list[LabeledObject]] = defaultdict(list)
@@ -103,14 +111,14 @@ def _objects(path: Path, shapes: list[Any], left_out: Findings, notes: Findings)
         place = f'{path}, shape {position}'
         if not isinstance(shape, dict) or not isinstance(shape.get('label'), str) or not shape['label'].strip():
             raise DataError(f'{place} has no label: name its class, or remove it')
-        labeled = _object(shape, place, left_out)
+        labeled = _object(shape, place, size, left_out)
         if labeled is None:
             continue
         if shape.get('difficult'):
             notes.add('shapes marked difficult, which are ignored in training and evaluation', place)
             labeled = labeled._replace(is_crowd=True)
         group = shape.get('group_id')
-        if group is None or labeled.segmentation is None:
+        if group is None or not isinstance(labeled.segmentation, list):
             objects.append(labeled)
         else:
             groups[labeled.name, json.dumps(group)].append(labeled)
@@ -122,10 +130,10 @@ def _objects(path: Path, shapes: list[Any], left_out: Findings, notes: Findings)
     return objects
 
 
-def _object(shape: dict[str, Any], place: str, left_out: Findings) -> LabeledObject | None:
+def _object(shape: dict[str, Any], place: str, size: tuple[int, int], left_out: Findings) -> LabeledObject | None:
     """Converts a shape; None if it is of a kind that is left out."""
     kind, label = str(shape.get('shape_type') or 'polygon'), shape['label'].strip()
-    if kind not in ('polygon', 'rectangle', 'rotation', 'circle'):
+    if kind not in ('polygon', 'rectangle', 'rotation', 'circle', 'mask'):
         left_out.add(f'shapes of the type {kind!s:.20}', place)
         return None
     points = shape.get('points')
@@ -133,6 +141,8 @@ def _object(shape: dict[str, Any], place: str, left_out: Findings) -> LabeledObj
                                                for point in points):
         raise DataError(f'{place} ({label}): points is {str(points)!r:.40}, expected a list of x, y')
     values = [number(value, place, f'a coordinate of {label}') for point in points for value in point]
+    if kind == 'mask':
+        return _mask(shape.get('mask'), label, values, place, size, left_out)
     if kind == 'circle' and len(values) == 4:
         x, y, radius = values[0], values[1], math.dist(values[:2], values[2:])
         values = [round(center + radius * function(2 * math.pi * step / _CIRCLE_POINTS), 3)
@@ -143,3 +153,38 @@ def _object(shape: dict[str, Any], place: str, left_out: Findings) -> LabeledObj
         raise DataError(f'{place} ({label}) is a {kind} of {len(points)} points, expected at least 3: correct or '
                         'remove it')
     return LabeledObject(label, box_of([values]), [values])
+
+
+def _mask(text: Any, label: str, corners: list[float], place: str, size: tuple[int, int], left_out: Findings
+          ) -> LabeledObject | None:
+    """Reads a mask: a PNG in base64 for the box between two corners, whose pixels both belong to it."""
+    if len(corners) != 4:
+        raise DataError(f'{place} ({label}) is a mask of {len(corners) // 2} points, expected 2 corners: correct or '
+                        'remove it')
+    left, top, right, bottom = map(int, corners)
+    width, height = right - left + 1, bottom - top + 1
+    if min(left, top, width - 1, height - 1) < 0 or right >= size[0] or bottom >= size[1]:
+        raise DataError(f'{place} ({label}): a mask from {left}, {top} to {right}, {bottom} is not inside of the image '
+                        f'of {size[0]}x{size[1]}: correct or remove it')
+    pixels = _png(text, f'{place} ({label})', (width, height))
+    if not pixels.any():
+        left_out.add('masks without a pixel', place)
+        return None
+    return mask_object(label, pixels, (left, top), size)
+
+
+def _png(text: Any, place: str, size: tuple[int, int]) -> np.ndarray:
+    """Decodes a PNG (H, W) in base64. Its size is compared before its pixels are decoded."""
+    fault = f'{place}: its mask is no PNG of {size[0]}x{size[1]} pixels in base64'
+    if not isinstance(text, str):
+        raise DataError(f'{fault}, but {text!r:.40}: save the file in labelme again')
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=['PNG']) as image:
+            if image.size != size:
+                raise DataError(f'{fault}: it has {image.size[0]}x{image.size[1]}. Save the file in labelme again')
+            pixels = np.asarray(image)
+    except DataError:
+        raise
+    except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+        raise DataError(f'{fault} ({type(error).__name__}: {error!s:.80}): save the file in labelme again') from error
+    return pixels if pixels.ndim == 2 else pixels.any(axis=2)

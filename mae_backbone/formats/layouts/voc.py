@@ -16,8 +16,10 @@ from mae_backbone.formats.layouts.labeled_set import (
     LabeledImage,
     LabeledObject,
     LabeledSet,
+    box_of,
     round_box,
     split_in_path,
+    with_rectangles,
 )
 from mae_backbone.formats.layouts.layout import Layout, first_files
 from mae_backbone.formats.messages import first_few
@@ -32,7 +34,16 @@ class _Entry(NamedTuple):
     file: str
     image: str
     stated: tuple[float, float] | None
-    objects: list[tuple[str, Box, bool]]  # class, corners, `difficult`
+    objects: list['_Object']
+
+
+class _Object(NamedTuple):
+    """Content of an element `object`."""
+
+    name: str                     # of its class
+    corners: Box | None           # xmin, ymin, xmax, ymax
+    polygons: list[list[float]]   # x, y, x, y, ...
+    is_difficult: bool
 
 
 def detect(root: Path) -> bool:
@@ -45,7 +56,8 @@ def read(root: Path) -> LabeledSet:
 
     Splits come from the lists in ImageSets/Main, otherwise from folders named train, val and test. Pixels count from 1
     and both corners belong to the box (VOC devkit), unless a box of the set starts at 0: then they are coordinates from
-    0. Objects with `difficult` become regions to ignore.
+    0. Objects with `difficult` become regions to ignore. Polygons are those of Roboflow (x1, y1, x2, ...) and LabelMe
+    (pt). Their points are centers of pixels.
 
     Raises:
         DataError: a file is damaged, an image is missing, or a box is no box.
@@ -65,7 +77,8 @@ def read(root: Path) -> LabeledSet:
                         f'({first_few(missing)}): add the images, or remove these files')
     splits = _listed_splits(root, index, {entry.file: entry.image for entry in entries}, left_out)
     sizes = index.sizes(entry.image for entry in entries)
-    from_zero = any(min(box[:2]) < 1 for entry in entries for _, box, _ in entry.objects)
+    from_zero = any(min(item.corners[:2] if item.corners else min(item.polygons, key=min)) < 1
+                    for entry in entries for item in entry.objects)
     if from_zero:
         notes.add('boxes start at 0, so that pixels are counted from 0, not from 1 as in Pascal VOC', 'all files')
     images = []
@@ -75,14 +88,13 @@ def read(root: Path) -> LabeledSet:
         if split == 'unlisted':
             left_out.add('images in no list of ImageSets/Main', image)
             continue
-        images.append(LabeledImage(image, size, [LabeledObject(name, _box(box, from_zero), is_crowd=difficult)
-                                                 for name, box, difficult in listed], split))
+        images.append(LabeledImage(image, size, [_labeled(item, from_zero) for item in listed], split))
     _check_unique(images)
     for name in sorted({*index.names} - {entry.image for entry in entries}):
         if 'Segmentation' not in name:
             left_out.add('images without an XML file', name)
     names = sorted({labeled.name for image in images for labeled in image.objects})
-    return LabeledSet(root, 'Pascal VOC', names, images, left_out, notes)
+    return LabeledSet(root, 'Pascal VOC', names, with_rectangles(images, notes), left_out, notes)
 
 
 LAYOUT = Layout('Pascal VOC', detect, read)
@@ -111,19 +123,19 @@ def _stated(element: Element) -> tuple[float, float] | None:
         return None
 
 
-def _objects(path: Path, element: Element, left_out: Findings, notes: Findings) -> list[tuple[str, Box, bool]]:
-    """Returns class, corners and `difficult` of each object."""
+def _objects(path: Path, element: Element, left_out: Findings, notes: Findings) -> list[_Object]:
     objects = []
     for position, node in enumerate(element.findall('object'), start=1):
         place = f'{path}, object {position}'
         name, box = (node.findtext('name') or '').strip(), node.find('bndbox')
         if not name:
             raise DataError(f'{place}: it has no <name>: name its class, or remove it')
-        if box is None:
+        polygons = [_polygon(polygon, place, name) for polygon in node.findall('polygon')]
+        if box is None and not polygons:
             left_out.add('objects without <bndbox>, such as rotated boxes', f'{path.name}, object {position}')
             continue
-        corners = [number(box.findtext(key), place, f'<{key}> of {name}') for key in _CORNERS]
-        if corners[0] > corners[2] or corners[1] > corners[3]:
+        corners = [] if box is None else [number(box.findtext(key), place, f'<{key}> of {name}') for key in _CORNERS]
+        if corners and (corners[0] > corners[2] or corners[1] > corners[3]):
             raise DataError(f'{place} ({name}): xmin, ymin, xmax, ymax are {corners}: the minimum is larger than the '
                             'maximum. Correct or remove the box')
         difficult = (node.findtext('difficult') or '0').strip() not in ('0', '', 'false', 'False')
@@ -131,10 +143,28 @@ def _objects(path: Path, element: Element, left_out: Findings, notes: Findings) 
             notes.add('objects marked difficult, which are ignored in training and evaluation', place)
         for _ in node.findall('part'):
             left_out.add('parts of objects', path.name)
-        if node.find('polygon') is not None:
-            left_out.add('polygons of objects: their boxes are read', path.name)
-        objects.append((name, (corners[0], corners[1], corners[2], corners[3]), difficult))
+        objects.append(_Object(name, (corners[0], corners[1], corners[2], corners[3]) if corners else None, polygons,
+                               difficult))
     return objects
+
+
+def _polygon(element: Element, place: str, name: str) -> list[float]:
+    """Reads x, y, x, y, ... of the points of a polygon. Raises DataError if it has fewer than three."""
+    points = [(point.findtext('x'), point.findtext('y')) for point in element.findall('pt')]
+    if not points:
+        count = sum(re.fullmatch(r'x\d+', child.tag) is not None for child in element)
+        points = [(element.findtext(f'x{index}'), element.findtext(f'y{index}')) for index in range(1, count + 1)]
+    if len(points) < 3:
+        raise DataError(f'{place} ({name}): its polygon has {len(points)} points, expected at least 3, as <x1>, <y1>, '
+                        '<x2>, ... or <pt><x>, <y></pt>: correct or remove it')
+    return [number(value, place, f'a coordinate of the polygon of {name}') for point in points for value in point]
+
+
+def _labeled(item: _Object, from_zero: bool) -> LabeledObject:
+    shift = 0.0 if from_zero else 0.5  # centers of pixels that count from 1
+    polygons = [[round(value - shift, 3) for value in polygon] for polygon in item.polygons]
+    return LabeledObject(item.name, _box(item.corners, from_zero) if item.corners else box_of(polygons),
+                         polygons or None, is_crowd=item.is_difficult)
 
 
 def _box(corners: Box, from_zero: bool) -> Box:

@@ -12,7 +12,14 @@ from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage
 from mae_backbone.planning.rules.encoder import Encoder, dense_backbone, dense_neck, dense_patch_size
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
 from mae_backbone.planning.rules.pixels import choose_pixels
-from mae_backbone.planning.rules.training import effective_batch, layer_decay, learning_rate, schedule, stopping
+from mae_backbone.planning.rules.training import (
+    effective_batch,
+    layer_decay,
+    learning_rate,
+    sampling,
+    schedule,
+    stopping,
+)
 
 MIN_SIDE = 8.0           # pixels that the 10th percentile of the objects should have in the input, one patch of 8
 _MIN_LONG_SIDE = 320     # pixels of the long side of an image below which nothing is reduced on a CPU
@@ -135,22 +142,22 @@ def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
     metric = 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
     roi: dict[str, Any] = dict(nms=dict(type='nms', iou_threshold=nms), max_per_img=maximum)
     model: dict[str, Any] = dict(
-        data_preprocessor=dict(mean=pixels.mean, std=pixels.std, **(
+        data_preprocessor=dict(**pixels.normalization('mae_backbone.BandDataPreprocessor'), **(
             {} if dense_patch_size(encoder) == 8 else dict(pad_size_divisor=size.crop))),
-        backbone=dense_backbone(encoder, size.crop), **anchors,
+        backbone=dense_backbone(encoder, size.crop) | pixels.in_channels, **anchors,
         test_cfg=dict(rpn=dict(nms_pre=max(1000, 2 * proposals) if encoder.tier != 'cpu' else 1000,
                                max_per_img=proposals), rcnn=roi))
     model |= dense_neck(encoder)
     evaluator: dict[str, Any] = dict(proposal_nums=(100, 300, max(maximum, 301)))
     if len(fingerprint.classes) > 1:
         evaluator['classwise'] = stage.choose('AP of each class', True, f'{len(fingerprint.classes)} classes', OURS)
-    train, test = pipelines(size, masks=masks, scaling=pixels.scaling)
+    train, test = pipelines(size, masks=masks, load=pixels.loading)
     stage.config = dict(
         model=model, train_pipeline=train, test_pipeline=test, train_dataset=_train_dataset(stage, fingerprint),
-        batch=batch, evaluator=evaluator,
+        batch=batch, sampling=sampling(stage, fingerprint), evaluator=evaluator,
         **schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
                    accumulation=accumulation, batch=batch, kind='detection', metric=metric))
-    stage.config['custom_hooks'] = stopping(stage, machine, metric)
+    stage.config['custom_hooks'] = stopping(stage, machine, metric, accumulation)
     return stage
 
 
@@ -206,9 +213,8 @@ def _train_dataset(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
     return dict(filter_cfg=dict(filter_empty_gt=kept != 'background'))
 
 
-def pipelines(size: InputSize, *, masks: bool, scaling: dict[str, Any]) -> tuple[list[dict], list[dict]]:
-    """Pipelines of training and testing."""
-    load = dict(type='mae_backbone.LoadImage', **scaling) if scaling else dict(type='LoadImageFromFile')
+def pipelines(size: InputSize, *, masks: bool, load: dict[str, Any]) -> tuple[list[dict], list[dict]]:
+    """Pipelines of training and testing, with a transform that loads images."""
     annotations: dict[str, Any] = dict(type='LoadAnnotations', with_bbox=True)
     if masks:
         annotations['with_mask'] = True

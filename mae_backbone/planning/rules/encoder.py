@@ -18,6 +18,7 @@ _MIN_SCRATCH_GPU = 100_000   # images from which a GPU pretrains from scratch
 _MIN_CONTINUED = 5_000       # images below which continued pretraining is not worth its time
 _BASE_WIDTH = {'cpu': 128, '8gb': 384, '24gb': 768, '80gb': 768}
 _BASE_DEPTH = {'cpu': 6, '8gb': 12, '24gb': 12, '80gb': 12}
+LORA_RANK = 16
 MICRO = dict(width=128, depth=6, heads=4)
 
 
@@ -33,7 +34,8 @@ class Encoder:
         patch_size: in pixels.
         pretraining: 'scratch', 'continued' or 'none'.
         weights: that training or continued pretraining starts from; None for random weights.
-        frozen: whether training leaves the encoder as it is.
+        tuned: what training changes, see `choose_tuning`: 'all' weights, 'lora' for low-rank adapters, the 'last'
+            third of the blocks, or 'none'.
     """
 
     tier: str
@@ -44,12 +46,22 @@ class Encoder:
     patch_size: int
     pretraining: str
     weights: WeightFacts | None
-    frozen: bool = False
+    tuned: str = 'all'
 
     @property
     def config_arch(self) -> Any:
         """Returns the architecture as a config writes it: by name, if the base config of the tier names one."""
         return dict(_delete_=True, **self.arch) if isinstance(self.arch, dict) and self.tier != 'cpu' else self.arch
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves the encoder as it is."""
+        return self.tuned == 'none'
+
+    @property
+    def tuned_blocks(self) -> int:
+        """Number of blocks that are trained if only the last ones are."""
+        return max(1, self.depth // 3)
 
     @property
     def block_parameters(self) -> int:
@@ -92,6 +104,8 @@ def choose_encoder(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
                                       'with 0.3 M X-rays an own MAE beat MAE on ImageNet: arXiv:2210.12843'))
         return Encoder(tier, name, weights.arch, weights.width, weights.depth, 16, 'scratch', None)
     pretraining, reason, source = _continued_or_none(fingerprint, far)
+    if tier == 'cpu' and weights.width >= 384 and fingerprint.task != 'pretraining':
+        pretraining, reason, source = 'none', f'weights of width {weights.width}, and there is no GPU', OURS
     if fingerprint.task == 'pretraining' and pretraining == 'none':
         pretraining, reason, source = 'continued', f'the data have no labels to train on; {images:,} images', OURS
     plan.decisions.append(Choice('pretraining', pretraining, reason, source))
@@ -99,12 +113,7 @@ def choose_encoder(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
         plan.decisions.append(Choice('weights', weights.path,
                                       f'{fingerprint.num_labeled:,} labeled images, and --pretrained names no weights',
                                       'public weights for few images: ultralytics docs, finetuning-guide'))
-    frozen = tier == 'cpu' and weights.width >= 384 and fingerprint.task != 'pretraining'
-    if frozen:
-        plan.decisions.append(Choice('frozen encoder', True,
-                                      f'{given and given.path} has width {weights.width}, and there is no GPU', OURS))
-    return Encoder(tier, name, weights.arch, weights.width, weights.depth, weights.patch_size,
-                   'none' if frozen else pretraining, weights, frozen)
+    return Encoder(tier, name, weights.arch, weights.width, weights.depth, weights.patch_size, pretraining, weights)
 
 
 def _name(width: int) -> str:
@@ -133,9 +142,16 @@ def dense_backbone(encoder: Encoder, image_size: int) -> dict[str, Any]:
         quarter = encoder.depth // 4
         backbone['global_blocks'] = [quarter * (number + 1) - 1 for number in range(4)] if quarter else list(
             range(encoder.depth))
-    if encoder.frozen:
-        backbone['frozen_stages'] = encoder.depth
-    return backbone
+    return backbone | trained_part(encoder)
+
+
+def trained_part(encoder: Encoder) -> dict[str, Any]:
+    """Settings of a backbone that is not trained as a whole."""
+    if encoder.tuned == 'lora':
+        return dict(lora=dict(rank=LORA_RANK))
+    if encoder.tuned == 'last':
+        return dict(frozen_stages=encoder.depth - encoder.tuned_blocks)
+    return dict(frozen_stages=encoder.depth) if encoder.frozen else {}
 
 
 def dense_neck(encoder: Encoder) -> dict[str, Any]:

@@ -13,6 +13,8 @@ _EFFICIENCY = 0.5        # of the speed of products of matrices that a training 
 # Operations of a whole iteration over those of the encoder, before a measurement: decoder, pyramid and heads.
 _HEADS = {'pretraining': 1.7, 'detection': 3.0, 'segmentation': 2.5, 'classification': 1.1}
 _MIN_ITERATIONS = 50
+# Operations for a weight and a token: 2 forward, 2 for the gradient of the token, 2 for that of the weight.
+_PASSES = {'all': 6.0, 'lora': 4.0, 'last': 2 + 4 / 3, 'none': 2.0}
 
 
 def total_hours(machine: Machine, options: PlanOptions) -> float:
@@ -33,8 +35,7 @@ def estimated_step(task: str, encoder: Encoder, machine: Machine, *, batch: int,
         visible: fraction of the patches that the encoder sees.
     """
     tokens = batch * visible * (side / encoder.patch_size) ** 2
-    passes = 2.0 if encoder.frozen else 6.0  # operations for a weight and a token: 2 forward and 4 backward
-    operations = passes * encoder.block_parameters * tokens * _HEADS[task]
+    operations = _PASSES[encoder.tuned] * encoder.block_parameters * tokens * _HEADS[task]
     return StepCost(batch, operations / (machine.gflops * 1e9 * _EFFICIENCY), measured=False)
 
 

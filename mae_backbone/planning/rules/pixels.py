@@ -2,7 +2,7 @@
 from typing import Any, NamedTuple
 
 from mae_backbone.planning.fingerprint import Fingerprint
-from mae_backbone.planning.plan import OURS, Stage
+from mae_backbone.planning.plan import Stage
 from mae_backbone.planning.rules.encoder import Encoder
 
 _VARYING = 0.3  # deviation of the medians of images over their mean from which each image is scaled by itself
@@ -15,7 +15,7 @@ class Pixels(NamedTuple):
         mean, std: for each channel, after the scaling.
         scaling: options of `ColorReader` and `LoadImage` that turn 16 bits into 8; empty for 8 bits.
         channels: of the model's input.
-        reader: config of the reader of a pretraining; None for the default.
+        reader: config of the reader; None for the default.
     """
 
     mean: list[float]
@@ -24,11 +24,37 @@ class Pixels(NamedTuple):
     channels: int
     reader: dict[str, Any] | None
 
+    @property
+    def has_bands(self) -> bool:
+        """Whether the images are other than color images of 8 bits when they are read."""
+        return self.reader is not None and (self.channels != 3 or self.reader.get('dtype') == 'uint16')
+
+    @property
+    def loading(self) -> dict[str, Any]:
+        """Transform that loads the images of a detector or segmenter."""
+        if self.reader is None:
+            return dict(type='LoadImageFromFile')
+        if self.scaling:
+            return dict(type='mae_backbone.LoadImage', **self.scaling)
+        return dict(type='mae_backbone.LoadImage', reader=dict(self.reader))
+
+    def normalization(self, preprocessor: str) -> dict[str, Any]:
+        """Settings of the preprocessor of a detector or segmenter; `preprocessor` is its type for bands."""
+        settings: dict[str, Any] = dict(mean=self.mean, std=self.std)
+        if not self.has_bands:
+            return settings
+        return (dict(type=preprocessor) if self.channels != 3 else {}) | settings | dict(bgr_to_rgb=False)
+
+    @property
+    def in_channels(self) -> dict[str, int]:
+        """Channels of the encoder, as a part of its settings; empty for the default."""
+        return dict(in_channels=self.channels) if self.channels != 3 else {}
+
 
 def choose_pixels(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> Pixels:
     """Chooses the normalization, and writes the reasons into the stage."""
-    scaling = _scaling(stage, fingerprint)
-    channels = fingerprint.channels if fingerprint.channels > 4 or _is_array(fingerprint) else 3
+    scaling = {} if fingerprint.reader else _scaling(stage, fingerprint)
+    channels = fingerprint.channels if fingerprint.reader else 3
     weights = encoder.weights
     if weights is not None and len(weights.mean) == channels:
         mean, std = ([round(value, 3) for value in values] for values in (weights.mean, weights.std))
@@ -38,16 +64,11 @@ def choose_pixels(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> P
         mean, std = _own(fingerprint, scaling, channels)
         stage.choose('mean and std', [mean, std], f'measured on {fingerprint.num_sampled} images',
                      'nnU-Net, fingerprint_extractor.py: own statistics')
-    reader = _reader(stage, fingerprint, scaling, channels)
-    return Pixels(mean, std, scaling, channels, reader)
-
-
-def _is_array(fingerprint: Fingerprint) -> bool:
-    return fingerprint.bits == 32 or fingerprint.channels == 2
+    return Pixels(mean, std, scaling, channels, _reader(stage, fingerprint, scaling))
 
 
 def _scaling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
-    if fingerprint.bits <= 8 or fingerprint.channels > 4 or len(fingerprint.value_range) != 2:
+    if fingerprint.bits <= 8 or len(fingerprint.value_range) != 2:
         return {}
     if fingerprint.exposure > _VARYING:
         return dict(percentiles=stage.choose(
@@ -73,10 +94,10 @@ def _own(fingerprint: Fingerprint, scaling: dict[str, Any], channels: int) -> tu
     return [round(value, 1) for value in mean], [round(max(value, 1.0), 1) for value in std]
 
 
-def _reader(stage: Stage, fingerprint: Fingerprint, scaling: dict[str, Any], channels: int) -> dict[str, Any] | None:
-    if channels == 3:
+def _reader(stage: Stage, fingerprint: Fingerprint, scaling: dict[str, Any]) -> dict[str, Any] | None:
+    if not fingerprint.reader:
         return dict(type='mae_backbone.ColorReader', **scaling) if scaling else None
-    dtype = 'float32' if fingerprint.bits == 32 else f'uint{fingerprint.bits}'
-    return dict(type=stage.choose('reader', 'mae_backbone.ArrayReader', f'{channels} channels of {fingerprint.bits} '
-                                  'bits: arrays of NumPy; for TIFF write mae_backbone.TiffReader', OURS),
-                channels=channels, dtype=dtype)
+    files = {'ArrayReader': 'arrays of NumPy', 'TiffReader': 'TIFF'}[fingerprint.reader]
+    kind = stage.choose('reader', f'mae_backbone.{fingerprint.reader}', f'{files} with {fingerprint.channels} channels '
+                        f'of {fingerprint.bits} bits', 'the only one for such files')
+    return dict(type=kind, channels=fingerprint.channels, dtype=f'uint{fingerprint.bits}')

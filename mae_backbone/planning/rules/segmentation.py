@@ -11,8 +11,15 @@ from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage
 from mae_backbone.planning.rules.detection import InputSize
 from mae_backbone.planning.rules.encoder import Encoder, dense_backbone, dense_neck, dense_patch_size
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
-from mae_backbone.planning.rules.pixels import choose_pixels
-from mae_backbone.planning.rules.training import effective_batch, layer_decay, learning_rate, schedule, stopping
+from mae_backbone.planning.rules.pixels import Pixels, choose_pixels
+from mae_backbone.planning.rules.training import (
+    effective_batch,
+    layer_decay,
+    learning_rate,
+    sampling,
+    schedule,
+    stopping,
+)
 
 _RARE = 0.05        # fraction of pixels that are not of the most frequent class, below which Dice is added
 _IMBALANCE = 10.0   # most frequent class over rarest one, from which classes are weighted
@@ -68,19 +75,21 @@ def plan_segmentation(plan: Plan, fingerprint: Fingerprint, machine: Machine, op
     decay = layer_decay(stage, encoder, 'segmentation')
     interval = validation_interval(stage, machine, fingerprint)
     model: dict[str, Any] = dict(
-        data_preprocessor=_padding(pixels, size, encoder), backbone=dense_backbone(encoder, size.crop),
+        data_preprocessor=_padding(pixels, size, encoder),
+        backbone=dense_backbone(encoder, size.crop) | pixels.in_channels,
         decode_head=dict(**_classes(fingerprint), loss_decode=losses),
         test_cfg=dict(mode='whole') if whole else dict(
             mode='slide', crop_size=(size.crop, size.crop), stride=(size.crop * 2 // 3,) * 2))
     if encoder.tier != 'cpu':
         model['auxiliary_head'] = _classes(fingerprint)
     model |= dense_neck(encoder)
-    train, test = pipelines(size, scaling=pixels.scaling)
+    train, test = pipelines(size, pixels)
     stage.config = dict(
         model=model, train_pipeline=train, test_pipeline=test, batch=batch,
+        sampling=sampling(stage, fingerprint),
         **schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
                    accumulation=accumulation, batch=batch, kind='segmentation', metric='mIoU'))
-    stage.config['custom_hooks'] = stopping(stage, machine, 'mIoU')
+    stage.config['custom_hooks'] = stopping(stage, machine, 'mIoU', accumulation)
     return stage
 
 
@@ -90,9 +99,9 @@ def _classes(fingerprint: Fingerprint) -> dict[str, int]:
     return dict(num_classes=count, out_channels=count) if count == 2 else dict(num_classes=count)
 
 
-def _padding(pixels: Any, size: InputSize, encoder: Encoder) -> dict[str, Any]:
+def _padding(pixels: Pixels, size: InputSize, encoder: Encoder) -> dict[str, Any]:
     """Normalization, and the size to which crops and test images are padded."""
-    settings: dict[str, Any] = dict(mean=pixels.mean, std=pixels.std)
+    settings = pixels.normalization('mae_backbone.BandSegDataPreprocessor')
     if encoder.tier != 'cpu':
         settings |= dict(size=(size.crop, size.crop), test_cfg=dict(size=(size.crop, size.crop)))
     elif dense_patch_size(encoder) != 8:
@@ -126,9 +135,10 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
     return cross_entropy
 
 
-def pipelines(size: InputSize, *, scaling: dict[str, Any]) -> tuple[list[dict], list[dict]]:
-    """Pipelines of training and testing."""
-    load = dict(type='mae_backbone.LoadImage', **scaling) if scaling else dict(type='LoadImageFromFile')
+def pipelines(size: InputSize, pixels: Pixels) -> tuple[list[dict], list[dict]]:
+    """Pipelines of training and testing. Colors are changed only in color images."""
+    load = pixels.loading
+    colors = [] if pixels.has_bands else [dict(type='PhotoMetricDistortion')]
     resize: list[dict] = []
     if size.long_side:
         resize = [dict(type='Resize', scale=(size.long_side, size.long_side), keep_ratio=True)]
@@ -136,5 +146,5 @@ def pipelines(size: InputSize, *, scaling: dict[str, Any]) -> tuple[list[dict], 
             ] if size.jitter and size.long_side else resize
     train = [load, dict(type='LoadAnnotations'), *vary, dict(type='RandomFlip', prob=0.5),
              dict(type='RandomCrop', crop_size=(size.crop, size.crop), cat_max_ratio=0.75),
-             dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]
+             *colors, dict(type='PackSegInputs')]
     return train, [load, *resize, dict(type='LoadAnnotations'), dict(type='PackSegInputs')]

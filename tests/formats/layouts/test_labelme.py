@@ -1,9 +1,13 @@
 """labelme and AnyLabeling: shapes, groups and faults."""
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers.layouts import Shape, expected, labelme_json, labelme_shape, objects_of, scene, write_labelme
+from PIL import Image
+from pycocotools import mask as coco_rle
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts import labelme
@@ -56,6 +60,54 @@ def test_polygons_of_a_group_are_one_object_and_rectangles_get_a_mask(tmp_path: 
     assert joined.box == (0, 0, 40, 20)
     assert len(joined.segmentation) == 2
     assert area(rectangle, (60, 40)) == 100
+
+
+def png(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, 'PNG')
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def mask(pixels: np.ndarray, corners: list[list[float]], **more) -> dict:
+    return dict(label='red', shape_type='mask', points=corners, mask=png(pixels)) | more
+
+
+def test_mask_is_the_picture_at_its_box(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).random((6, 9)) > 0.4
+    pixels[0], pixels[:, 0] = True, True
+    write_one(tmp_path, [mask(pixels, [[5, 7], [13, 12]]), labelme_shape(SQUARE)])
+    labeled, square = labelme.read(tmp_path).images[0].objects
+    whole = coco_rle.decode(labeled.segmentation)
+    assert whole.shape == (40, 60)
+    assert (whole[7:13, 5:14] == pixels).all()
+    assert whole.sum() == pixels.sum() == area(labeled, (60, 40))
+    assert labeled.box == (5, 7, 9, 6)
+    assert square.segmentation is not None, 'a rectangle gets a mask'
+
+
+def test_mask_in_a_group_and_an_empty_mask(tmp_path: Path) -> None:
+    full, empty = np.ones((2, 2), bool), np.zeros((2, 2), bool)
+    write_one(tmp_path, [mask(full, [[0, 0], [1, 1]], group_id=1), mask(empty, [[3, 3], [4, 4]]),
+                         labelme_shape(Shape('red', (20, 10, 10, 10), True), group_id=1)])
+    labeled = labelme.read(tmp_path)
+    assert [item.box for item in labeled.images[0].objects] == [(0, 0, 2, 2), (20, 10, 10, 10)]
+    assert any('masks without a pixel: 1' in line for line in labeled.lines())
+
+
+@pytest.mark.parametrize(('shape', 'message'), [
+    (dict(mask='@@'), r'shape 1 \(red\): its mask is no PNG of 3x2 pixels in base64 \('),
+    (dict(mask=None), 'its mask is no PNG of 3x2 pixels in base64, but None'),
+    (dict(mask=base64.b64encode(b'GIF89a' + bytes(20)).decode()), 'no PNG of 3x2'),
+    (dict(mask=png(np.ones((2, 3), bool))[:48]), 'no PNG of 3x2'),
+    (dict(mask=png(np.ones((2000, 3), bool))), 'it has 3x2000'),
+    (dict(points=[[1, 1]]), 'is a mask of 1 points, expected 2 corners'),
+    (dict(points=[[58, 1], [60, 2]]), r'from 58, 1 to 60, 2 is not inside of the image of 60x40'),
+    (dict(points=[[3, 1], [1, 2]]), 'is not inside'),
+])
+def test_faulty_mask_is_named(tmp_path: Path, shape: dict, message: str) -> None:
+    write_one(tmp_path, [mask(np.ones((2, 3), bool), [[1, 1], [3, 2]]) | shape])
+    with pytest.raises(DataError, match=message):
+        labelme.read(tmp_path)
 
 
 @pytest.mark.parametrize(('shapes', 'message'), [

@@ -8,6 +8,10 @@ from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts import voc
 from mae_backbone.formats.layouts.registry import find_layout
 
+ROBOFLOW = '<polygon><x1>5</x1><y1>7</y1><x2>24</x2><y2>7</y2><x3>24</x3><y3>21</y3></polygon>'
+LABELME = ('<polygon><username>x</username><pt><x>5</x><y>7</y></pt><pt><x>24</x><y>7</y></pt><pt><x>24</x><y>21</y>'
+           '</pt></polygon>')
+
 
 @pytest.mark.parametrize('lists', [True, False])
 def test_reads_boxes_with_lists_or_folders_of_splits(tmp_path: Path, lists: bool) -> None:
@@ -59,6 +63,10 @@ def test_file_name_of_the_xml_counts_if_no_image_has_its_name(tmp_path: Path) ->
     (lambda text: text.replace('<xmin>5</xmin>', '<xmin>five</xmin>'), r"<xmin> of red is 'five', expected a number"),
     (lambda text: text.replace('<xmin>5</xmin>', ''), r'<xmin> of red is None'),
     (lambda text: text.replace('<name>red</name>', ''), r'object 1: it has no <name>'),
+    (lambda text: text.replace('<name>red</name>', '<name>red</name><polygon><x1>2</x1><y1>3</y1></polygon>'),
+     r'object 1 \(red\): its polygon has 1 points, expected at least 3'),
+    (lambda text: text.replace('<name>red</name>', '<name>red</name>' + ROBOFLOW.replace('<y2>7', '<y2>up')),
+     "a coordinate of the polygon of red is 'up'"),
     (lambda text: text.replace('<width>61', '<width>610'), r'states 610x47 pixels, but .*a b.jpg has 61x47'),
 ])
 def test_faulty_file_is_named(tmp_path: Path, change, message: str) -> None:
@@ -66,6 +74,25 @@ def test_faulty_file_is_named(tmp_path: Path, change, message: str) -> None:
     path.write_text(change(path.read_text()))
     with pytest.raises(DataError, match=message):
         voc.read(tmp_path)
+
+
+@pytest.mark.parametrize('polygon', [ROBOFLOW, LABELME])
+def test_polygons_are_read_and_boxes_beside_them_get_a_mask(tmp_path: Path, polygon: str) -> None:
+    path = write_voc(tmp_path) / 'Annotations/a b.xml'
+    text = path.read_text()
+    path.write_text(text.replace('<name>red</name>', f'<name>red</name>{polygon}'))
+    labeled = voc.read(tmp_path)
+    assert objects_of(labeled) == expected()
+    image = next(image for image in labeled.images if 'a b' in image.file_name)
+    triangle, rectangle = image.objects
+    # Pixels count from 1, and the points are their centers.
+    assert triangle.segmentation == [[4.5, 6.5, 23.5, 6.5, 23.5, 20.5]]
+    assert rectangle.segmentation == [[30, 20, 55, 20, 55, 46, 30, 46]]
+    without_box = path.read_text()
+    start, end = without_box.index('<bndbox>'), without_box.index('</bndbox>') + len('</bndbox>')
+    path.write_text(without_box[:start] + without_box[end:])
+    image = next(image for image in voc.read(tmp_path).images if 'a b' in image.file_name)
+    assert image.objects[0].box == (4.5, 6.5, 19, 14)
 
 
 def test_missing_images_and_contradictory_lists_are_named(tmp_path: Path) -> None:

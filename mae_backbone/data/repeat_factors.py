@@ -1,7 +1,10 @@
-"""Repeat factor sampling for LVIS: images of rare classes are drawn more often."""
+"""Repeat factor sampling: images of rare classes are drawn more often."""
+import copy
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset, InfiniteSampler
@@ -19,12 +22,12 @@ class RepeatFactorSampler(InfiniteSampler):
     order, and resumed runs continue in it.
 
     Args:
-        dataset: data set that returns the classes of its images (`get_cat_ids`).
+        dataset: data set of detection, segmentation or classification, see `classes_of_images`.
         threshold: fraction of the images below which a class is rare.
         seed: random seed, the same in all processes; None: drawn by process 0.
     """
 
-    def __init__(self, dataset: BaseDataset, *, threshold: float, seed: int | None = None) -> None:
+    def __init__(self, dataset: Any, *, threshold: float, seed: int | None = None) -> None:
         super().__init__(dataset, seed=seed)
         self.factors = repeat_factors(dataset, threshold)
 
@@ -41,12 +44,40 @@ class RepeatFactorSampler(InfiniteSampler):
             yield from self.order(epoch).tolist()
 
 
-def repeat_factors(dataset: BaseDataset, threshold: float) -> np.ndarray:
+def repeat_factors(dataset: Any, threshold: float) -> np.ndarray:
     """Returns the repeat factor of each image (N,): sqrt(threshold / fraction of images with its rarest class), >= 1.
 
     Gupta et al., LVIS, CVPR 2019.
     """
-    classes = [set(dataset.get_cat_ids(i)) for i in range(len(dataset))]
+    classes = classes_of_images(dataset)
     num_images = Counter(itertools.chain.from_iterable(classes))
     rarest = [min((num_images[label] for label in labels), default=len(dataset)) for labels in classes]
     return np.sqrt(threshold * len(dataset) / np.array(rarest)).clip(min=1)
+
+
+def classes_of_images(dataset: Any) -> list[set[int]]:
+    """Returns the classes that each image shows.
+
+    Args:
+        dataset: one with `get_cat_ids`, as those of mmdet; `mae_backbone.ClassFolder`; or one of mmseg, whose label
+            maps are all read.
+
+    Raises:
+        ValueError: any other data set.
+    """
+    # MMEngine's own method, which mmseg's data sets have, only raises an error.
+    if getattr(type(dataset), 'get_cat_ids', BaseDataset.get_cat_ids) is not BaseDataset.get_cat_ids:
+        return [set(dataset.get_cat_ids(index)) for index in range(len(dataset))]
+    if hasattr(dataset, 'labels'):
+        return [{label} for label in dataset.labels.tolist()]
+    steps = [step for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ())
+             if type(step).__name__ == 'LoadAnnotations']
+    if not steps:
+        raise ValueError(f'RepeatFactorSampler does not know the classes of the images of {type(dataset).__name__}: '
+                         'expected get_cat_ids, labels, or a pipeline of mmseg with LoadAnnotations')
+
+    def shown(index: int) -> set[int]:
+        labels = steps[0](copy.deepcopy(dataset.get_data_info(index)))['gt_seg_map']
+        return set(np.flatnonzero(np.bincount(labels.ravel(), minlength=256)).tolist()) - {dataset.ignore_index}
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(shown, range(len(dataset))))

@@ -1,0 +1,62 @@
+"""Low-rank adapters (LoRA) in checkpoints: a weight W and its adapters A and B become the one weight W + B A."""
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+
+from torch import Tensor
+
+from mae_backbone.checkpoints.reading import CheckpointError
+
+# Next to a weight NAME.weight (out, in) stand NAME.lora_A.weight (rank, in) and NAME.lora_B.weight (out, rank).
+SUFFIXES = ('.lora_A.weight', '.lora_B.weight')
+_A, _B = SUFFIXES
+Reader = Callable[[], Tensor]
+
+
+def has_adapters(names: Iterable[str]) -> bool:
+    """Whether one of the names is that of an adapter."""
+    return any(name.endswith(SUFFIXES) for name in names)
+
+
+def merged_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without adapters: these are added to the weights that they adapt. Raises as `merged_readers`."""
+    if not has_adapters(weights):
+        return dict(weights)
+    return {name: read() for name, read in merged_readers({name: _constant(value)
+                                                           for name, value in weights.items()}).items()}
+
+
+def merged_readers(readers: Mapping[str, Reader]) -> dict[str, Reader]:
+    """`merged_weights` for functions that return the tensors.
+
+    Raises:
+        CheckpointError: an adapter has no weight or no second matrix, or their shapes do not fit.
+    """
+    layers = sorted({name.removesuffix(suffix) for name in readers for suffix in SUFFIXES if name.endswith(suffix)})
+    result = {name: read for name, read in readers.items() if not name.endswith(SUFFIXES)}
+    for layer in layers:
+        parts = [f'{layer}.weight', layer + _A, layer + _B]
+        missing = [name for name in parts if name not in readers]
+        if missing:
+            raise CheckpointError(f'the adapter of {layer} has no {", ".join(missing)}: the file was changed, copy it '
+                                  'again')
+        result[parts[0]] = _merging(layer, *(readers[name] for name in parts))
+    return result
+
+
+def drop_adapters(backbone: MutableMapping[str, Any]) -> bool:
+    """Removes `lora` from the config of a backbone, whose weights are then the merged ones; says whether it had it."""
+    return backbone.pop('lora', None) is not None
+
+
+def _merging(layer: str, weight: Reader, down: Reader, up: Reader) -> Reader:
+    def merge() -> Tensor:
+        W, A, B = weight(), down(), up()
+        if not W.ndim == A.ndim == B.ndim == 2 or A.shape[1] != W.shape[1] or B.shape != (len(W), len(A)):
+            raise CheckpointError(f'the adapter of {layer} has {tuple(A.shape)} and {tuple(B.shape)}, its weight '
+                                  f'{tuple(W.shape)}: the file was changed, copy it again')
+        return W + (B @ A).to(W.dtype)
+    return merge
+
+
+def _constant(value: Tensor) -> Reader:
+    return lambda: value

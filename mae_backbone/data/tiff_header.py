@@ -1,0 +1,44 @@
+"""Size, channels and bits of a TIFF, from its header."""
+from typing import NamedTuple
+
+_ALPHA = (1, 2)  # ExtraSamples of TIFF 6.0: associated and unassociated alpha
+_RGB, _CMYK = 2, 5  # PhotometricInterpretation
+
+
+class TiffShape(NamedTuple):
+    """What the header of the first image of a TIFF says."""
+
+    width: int
+    height: int
+    channels: int   # of the pixels
+    bits: int       # of a channel
+    has_alpha: bool  # whether the last channel is alpha
+
+    @property
+    def has_bands(self) -> bool:
+        """Whether the channels are other than those of a gray or a color image, with or without alpha."""
+        return self.channels - self.has_alpha not in (1, 3)
+
+
+def tiff_shape(path: str) -> TiffShape | None:
+    """Reads the header of a TIFF by tifffile; None if it is not installed, or the file is no TIFF or has CMYK."""
+    try:
+        import tifffile
+    except ImportError:
+        return None
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            channels, pages = page.samplesperpixel, len(tiff.series[0].pages)
+            if page.photometric == _CMYK:
+                return None
+            extra = tuple(getattr(page, 'extrasamples', ()) or ())
+            color = page.photometric == _RGB
+            if color and channels == 4 and not extra:  # written without the tag that says what the fourth is
+                extra = (2,)
+            if channels == 1 and 1 < pages <= 16:  # each channel is an image of its own
+                channels = pages
+            return TiffShape(page.imagewidth, page.imagelength, channels, page.bitspersample,
+                             bool(extra) and int(extra[-1]) in _ALPHA)
+    except Exception:  # tifffile raises many kinds of errors for broken files
+        return None

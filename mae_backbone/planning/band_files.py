@@ -1,0 +1,39 @@
+"""Readers for image files that are no gray or color images: arrays of NumPy, and TIFF with other channels."""
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from mae_backbone.data.tiff_header import tiff_shape
+
+_MAX_READ = 20  # files that are opened to find one that can be read
+
+
+def reader_of(paths: Sequence[str]) -> dict[str, Any] | None:
+    """The reader for the first of some files that can be read; None if it is a gray or a color image.
+
+    Returns:
+        Config of a reader, with the number of channels and the type that the file has.
+    """
+    for path in islice(paths, _MAX_READ):
+        name = path.lower()
+        if name.endswith('.npy'):
+            try:
+                array = np.load(path, mmap_mode='r', allow_pickle=False)
+            except (OSError, ValueError, EOFError):
+                continue
+            channels = array.shape[2] if array.ndim == 3 else 1
+            return _reader('ArrayReader', channels, 8 * array.dtype.itemsize)
+        shape = tiff_shape(path) if name.endswith(('.tif', '.tiff')) else None
+        if shape is None:
+            return None
+        return _reader('TiffReader', shape.channels, shape.bits) if shape.has_bands else None
+    return None
+
+
+def _reader(name: str, channels: int, bits: int) -> dict[str, Any] | None:
+    """None for what no reader takes: the planner then says what to do."""
+    if bits not in (8, 16) or not 1 <= channels <= 16:
+        return None
+    return dict(type=f'mae_backbone.{name}', channels=channels, dtype=f'uint{bits}')
