@@ -6,6 +6,7 @@ examples:
 """
 import argparse
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import add_group_pattern, positive_float
@@ -48,6 +49,7 @@ def run(args: argparse.Namespace) -> 'TrainingRun':
         log_rank0(f'{name}: {value:.4g}')
     log_rank0(f'\nreport: {steps.report}')
     assert steps.checkpoint is not None
-    log_rank0(f'next: mae-backbone predict {steps.checkpoint} IMAGE|FOLDER -o predictions' if results else
-              f'next: mae-backbone visualize {steps.checkpoint} IMAGE|FOLDER')
+    checkpoint = quote(str(steps.checkpoint))
+    log_rank0(f'next: mae-backbone predict {checkpoint} IMAGE|FOLDER -o predictions' if results else
+              f'next: mae-backbone visualize {checkpoint} IMAGE|FOLDER')
     return TrainingRun(folder, steps.checkpoint, results)

@@ -5,6 +5,7 @@ example:
   mae-backbone pretrain mae_vit-b_continue --data-root YOUR/IMAGES --pretrained mae_pretrain_vit_base_full.pth
 """
 import argparse
+from shlex import quote
 
 from mae_backbone.cli.options import add_training_options, add_weights_options
 
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
             lines.append(fit_memory(runner, args.memory))
         print_plan(runner, [*lines, runner.tune_loader()])
         runner.train()
-    checkpoint = last_checkpoint(cfg.work_dir)
+    checkpoint = quote(str(last_checkpoint(cfg.work_dir)))
     log_rank0(f'\nnext: mae-backbone visualize {checkpoint} IMAGE -o reconstruction.png\n'
               f'then: mae-backbone train CONFIG --pretrained {checkpoint}')
     return results(runner.message_hub.log_scalars)

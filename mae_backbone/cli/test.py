@@ -7,6 +7,7 @@ examples:
   mae-backbone test CONFIG CHECKPOINT --data-root coco    with a config in place of the one in the checkpoint
 """
 import argparse
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import add_config_options, add_group_pattern, add_launcher, add_work_dir, positive_int
@@ -57,8 +58,10 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         lines += match_classes(cfg, names, args.checkpoint)
     if args.tta:
         lines.append(use_tta(cfg))
-    if not is_random:  # the adapters of a checkpoint are added to its weights
-        drop_adapters(cfg.model.get('backbone') or {})
+    if not is_random:
+        drop_adapters(cfg.model.get('backbone') or {})  # those of the checkpoint are added to its weights
+    # The weights of a checkpoint are the average. The hook would want a copy of the model before it is loaded.
+    cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.get('type') != 'EMAHook']
     make_folder(cfg.work_dir, '--work-dir')
     cfg.load_from = None if is_random else args.checkpoint
     runner = Runner.quietly_from_cfg(cfg)
@@ -77,12 +80,13 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         log_rank0(f'{name}: {value:.4g}')
     if is_random:
         return metrics
-    data = f' --data-root {args.data_root}' if args.data_root else ''
+    data = f' --data-root {quote(str(args.data_root))}' if args.data_root else ''
+    checkpoint = quote(str(args.checkpoint))
     if encoder_only:
-        log_rank0(f'\nnext: mae-backbone train CONFIG --pretrained {args.checkpoint}{data}')
+        log_rank0(f'\nnext: mae-backbone train CONFIG --pretrained {checkpoint}{data}')
     else:
-        config = '' if args.config == args.checkpoint else f'{args.config} '
-        log_rank0(f'\nnext: mae-backbone predict {config}{args.checkpoint} IMAGE|FOLDER -o predictions{data}')
+        config = '' if args.config == args.checkpoint else f'{quote(str(args.config))} '
+        log_rank0(f'\nnext: mae-backbone predict {config}{checkpoint} IMAGE|FOLDER -o predictions{data}')
     return metrics
 
 

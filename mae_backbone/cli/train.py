@@ -4,6 +4,7 @@ example:
   mae-backbone train mask-rcnn_vitdet-b_100e_coco --data-root coco --pretrained MAE.pth
 """
 import argparse
+from shlex import quote
 
 from mae_backbone.cli.options import (
     add_group_pattern,
@@ -58,9 +59,9 @@ def run(args: argparse.Namespace) -> dict[str, float]:
             lines.append(fit_memory(runner, args.memory))
         print_plan(runner, lines)
         runner.train()
-    data = f' --data-root {args.data_root}' if args.data_root else ''
-    checkpoint = last_checkpoint(cfg.work_dir)
-    config = f'{args.config} ' if has_foreign_types(cfg) else ''
+    data = f' --data-root {quote(str(args.data_root))}' if args.data_root else ''
+    checkpoint = quote(str(last_checkpoint(cfg.work_dir)))
+    config = f'{quote(str(args.config))} ' if has_foreign_types(cfg) else ''
     log_rank0(f'\nnext: mae-backbone test {config}{checkpoint}{data}\n'
               f'then: mae-backbone predict {config}{checkpoint} IMAGE|FOLDER -o predictions')
     return results(runner.message_hub.log_scalars)

@@ -108,7 +108,7 @@ class _Trial:
         self.cfg = cfg
 
     def run(self, batch: int) -> StepCost:
-        """Runs a few steps. The fastest counts, and processor time for loading: other programs make the others slow."""
+        """Runs a few steps, of which the fastest counts: other programs may have slowed down the others."""
         from mae_backbone.engine.runner import Runner
         cfg = self.cfg
         cfg.train_dataloader.batch_size = batch
@@ -134,15 +134,16 @@ class _Trial:
         return StepCost(batch, min(seconds) + loading, max(grown, _estimated_memory(runner, batch)))
 
     def _step(self, model: Any, wrapper: Any, data: Any) -> float:
-        """Seconds of one step."""
+        """Seconds of one step; on a CPU at most the processor time of all threads, which others do not change."""
         if self.device == 'cuda':
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        start = time.perf_counter()
+        start, start_cpu = time.perf_counter(), time.process_time()
         model.train_step(data, wrapper)
         if self.device == 'cuda':
             torch.cuda.synchronize()
-        return time.perf_counter() - start
+            return time.perf_counter() - start
+        return min(time.perf_counter() - start, time.process_time() - start_cpu)
 
 
 def _batches(loader: Any) -> list[Any]:

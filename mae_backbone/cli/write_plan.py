@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from mae_backbone.cli.errors import log_rank0
 from mae_backbone.planning.config_text import config_text, write_list
@@ -79,10 +80,11 @@ class Writer:
         lines = []
         pretraining = plan.stage('pretraining')
         if pretraining is not None:
-            lines.append(f'mae-backbone pretrain {self._file(pretraining)}{amp}')
+            lines.append(f'mae-backbone pretrain {quote(str(self._file(pretraining)))}{amp}')
         if plan.training.task != 'pretraining':
-            best = f'work_dirs/{self.config.stem}/best_*.pth'
-            lines += [f'mae-backbone train {self.config}{amp}', f'mae-backbone test {best}',
+            best = f'{quote(f"work_dirs/{self.config.stem}")}/best_*.pth'
+            config = quote(str(self.config))  # it names the data, and how images are grouped in a made split
+            lines += [f'mae-backbone train {config}{amp}', f'mae-backbone test {config} {best}',
                       f'mae-backbone predict {best} IMAGES -o predictions']
         return [f'{word} {line}' for word, line in zip(('next:', *['then:'] * 3), lines, strict=False)]
 

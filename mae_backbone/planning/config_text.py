@@ -2,6 +2,7 @@
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from mae_backbone.planning.own_data import OwnData
@@ -62,7 +63,7 @@ def _head(plan: Plan, stage: Stage, data: OwnData, file: str) -> str:
     memory = f', {stage.cost.memory / GIGABYTE:.1f} GB' if stage.cost.memory else ''
     kind = 'measured' if stage.cost.measured else 'estimated'
     lines = [f'{_title(stage)} on {data.root}, planned by `mae-backbone plan`.', '',
-             f'Run     mae-backbone {command} {file}{amp}',
+             f'Run     mae-backbone {command} {quote(file)}{amp}',
              f'Costs   {stage.iterations:,} iterations of {stage.cost.seconds:.3g} s ({kind}): about '
              f'{_time(stage.minutes)}, without validations{memory}', '',
              'Each line: setting: value | reason | source of the rule. Change what you know better.']

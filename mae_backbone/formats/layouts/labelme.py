@@ -187,4 +187,4 @@ def _png(text: Any, place: str, size: tuple[int, int]) -> np.ndarray:
         raise
     except (binascii.Error, UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
         raise DataError(f'{fault} ({type(error).__name__}: {error!s:.80}): save the file in labelme again') from error
-    return pixels if pixels.ndim == 2 else pixels.any(axis=2)
+    return pixels if pixels.ndim == 2 else pixels.max(axis=2)

@@ -47,7 +47,8 @@ def plan_classification(plan: Plan, fingerprint: Fingerprint, machine: Machine, 
         backbone['init_cfg'] = None
     model: dict[str, Any] = dict(
         backbone=backbone, num_classes=len(fingerprint.classes),
-        data_preprocessor=dict(mean=pixels.mean, std=pixels.std))
+        data_preprocessor=(dict(_delete_=True, type='mae_backbone.PixelPreprocessor') if pixels.channels != 3 else {})
+        | dict(mean=pixels.mean, std=pixels.std))
     if probe:
         model |= dict(probe=True, label_smoothing=0.0)
     elif encoder.tuned == 'last':

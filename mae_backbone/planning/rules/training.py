@@ -19,7 +19,8 @@ _CPU_BATCH = {'detection': 4, 'segmentation': 4, 'classification': 128}
 _PROBE_RATE = 1e-2
 PATIENCE = 3  # validations
 _EMA = 0.007  # weight of a new step in the average; about 140 steps count
-_RARE_RATIO, _RARE_IMAGES = 10, 100
+_RARE_RATIO, _RARE_IMAGES = 10, 100  # see `sampling`
+_LEAST_REPEAT = 1.2  # factor by which a rare class is drawn more often, below which nothing changes
 
 
 def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, encoder: Encoder,
@@ -95,7 +96,7 @@ def sampling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
         return {}
     most, least, images = max(shown), min(shown), max(1, fingerprint.num_labeled)
     threshold = float(f'{min(most / _RARE_RATIO, _RARE_IMAGES / images):.2g}')
-    if least >= threshold:
+    if least * _LEAST_REPEAT ** 2 > threshold:
         return {}
     name = fingerprint.classes[fingerprint.class_images.index(least)]
     stage.choose('sampling of rare classes', f'images of classes below {threshold:.2%} of the images are repeated',
