@@ -25,6 +25,7 @@ from mae_backbone import registry
 from mae_backbone.utils.config_files import find_config, is_checkpoint
 
 PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'evidence', 'paper'}
+PLANNED = {'my_voc.py', 'my_voc_pretrain.py'}  # which `mae-backbone plan my_voc` writes
 FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, pip and Slurm
 PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'lint-imports', 'mkdocs', 'torchrun', 'export', 'srun',
             'scontrol', '.', '['}
@@ -46,7 +47,7 @@ def config_of(name: str) -> Config:
 def names_a_config(args: argparse.Namespace) -> bool:
     """Whether CONFIG is the name of a config, and not a placeholder or a checkpoint."""
     config = getattr(args, 'config', 'CONFIG')
-    return config not in PLACEHOLDERS and not is_checkpoint(config)
+    return config not in PLACEHOLDERS | PLANNED and not is_checkpoint(config)
 
 
 @every_page
