@@ -11,6 +11,7 @@ import simplejpeg
 
 from mae_backbone.data.files import read_file
 from mae_backbone.data.image_header import header_fault
+from mae_backbone.data.jpeg_cut import Cut, cut_jpeg
 from mae_backbone.data.jpeg_header import JpegHeader, stored_box, upright
 from mae_backbone.data.resize import resize
 
@@ -168,7 +169,8 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
     """content of an image file -> crop resized to `size`: (H, W, 3) uint8 RGB.
 
     The filter is PIL's, with antialiasing. libjpeg-turbo decodes JPEGs at a half, a quarter or an eighth of their size
-    if the crop still has enough pixels, and stops at the last row of the crop.
+    if the crop still has enough pixels, and stops at the last row of the crop. Of a JPEG with restart markers only the
+    intervals around the crop are decoded.
 
     Args:
         data: content of a complete file.
@@ -231,27 +233,28 @@ def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int
         raise BadImageError(f'{_TRUNCATED_JPEG.format(len(data))}: replace or remove it')
     top, left, height, width = stored_box(box, header)
     factor = _factor((height, width), size if header.orientation <= 4 else (size[1], size[0]))
-    rows = min(top + height + 2 * factor, header.height)  # upsampling of colors reads the row below
-    if header.one_scan and rows < header.height:
+    margin = 2 * factor  # upsampling of colors reads the pixels around the crop
+    rows = min(top + height + margin, header.height)
+    cut = cut_jpeg(data, header, (max(top - margin, 0), rows),
+                   (max(left - margin, 0), min(left + width + margin, header.width)))
+    if cut is None and header.one_scan and rows < header.height:
         # Pretend that the image ends below the crop. Most of the time goes into entropy decoding of the whole image,
         # which neither a smaller scale nor a region avoids.
         at = header.height_at
-        data = b''.join((data[:at], rows.to_bytes(2, 'big'), data[at + 2:]))
-    else:
-        rows = header.height
+        cut = Cut(b''.join((data[:at], rows.to_bytes(2, 'big'), data[at + 2:])), 0, 0, rows, header.width)
+    elif cut is None:
+        cut = Cut(data, 0, 0, header.height, header.width)
     try:
         # Not strict, because data follow the last row. The end marker was checked above.
-        least = -(-rows // factor), -(-header.width // factor)
-        pixels = simplejpeg.decode_jpeg(data, min_height=least[0], min_width=least[1], strict=False,
+        least = -(-cut.height // factor), -(-cut.width // factor)
+        pixels = simplejpeg.decode_jpeg(cut.data, min_height=least[0], min_width=least[1], strict=False,
                                         buffer=_scratch(3 * least[0] * least[1]))
     except ValueError:
         return None
-    if factor == 1:
-        return pixels, (top, left, height, width)
     # Edges are rounded to nearest, so that the crop moves by less than one pixel of the reduced image.
     bottom, right = round((top + height) / factor), round((left + width) / factor)
     top, left = round(top / factor), round(left / factor)
-    return pixels, (top, left, bottom - top, right - left)
+    return pixels, (top - cut.top // factor, left - cut.left // factor, bottom - top, right - left)
 
 
 _SCRATCH = threading.local()

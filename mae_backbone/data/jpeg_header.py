@@ -23,13 +23,16 @@ class JpegHeader(NamedTuple):
     height_at: int  # offset of the height
     scan_at: int  # offset of the first scan, behind the preview that cameras embed
     one_scan: bool  # one sequential scan with all components
+    mcu: tuple[int, int]  # height and width in pixels of a minimum coded unit of such a scan
+    restart_interval: int  # MCUs between restart markers; 0 without markers
+    coded_at: int  # offset of the coded data of the first scan
 
     @classmethod
     def of(cls, data: bytes) -> 'JpegHeader | None':
         """Parses the header. None for other files, truncated headers and rare kinds of JPEG."""
         if data[:3] != b'\xff\xd8\xff':
             return None
-        at, end, orientation, frame = 2, len(data) - 4, 0, None
+        at, end, orientation, interval, frame = 2, len(data) - 4, 0, 0, None
         while at < end and data[at] == 0xff:
             marker = data[at + 1]
             if marker == 0xff:  # fill byte, B.1.1.2
@@ -42,17 +45,23 @@ class JpegHeader(NamedTuple):
             if marker == 0xda:
                 if frame is None:
                     return None
-                height, width, height_at, sequential, components = frame
-                return cls(height, width, orientation or 1, height_at, at, sequential and data[at + 4] == components)
+                height, width, height_at, sequential, components, mcu = frame
+                return cls(height, width, orientation or 1, height_at, at, sequential and data[at + 4] == components,
+                           mcu, interval, at + 2 + length)
             if marker == 0xe1 and not orientation and data[at + 4:at + 10] == b'Exif\0\0':
                 orientation = exif_orientation(data[at + 10:at + 2 + length])
+            elif marker == 0xdd:
+                interval = data[at + 4] << 8 | data[at + 5]
             elif 0xc0 <= marker <= 0xcf and marker not in _NO_FRAMES:
-                if marker not in _FRAMES or at + 10 > len(data):
+                if marker not in _FRAMES or at + 19 > len(data):
                     return None
                 bits, height, width, components = struct.unpack_from('>BHHB', data, at + 4)
                 if bits != 8 or components not in (1, 3) or not 0 < height * width <= _MAX_PIXELS:
                     return None
-                frame = height, width, at + 5, marker != 0xc2, components
+                # A scan of one component has MCUs of one block, whatever its sampling factors say (A.2.2).
+                factors = [1 << 4 | 1] if components == 1 else [*data[at + 11:at + 20:3]]
+                mcu = 8 * max(factor & 15 for factor in factors), 8 * max(factor >> 4 for factor in factors)
+                frame = height, width, at + 5, marker != 0xc2, components, mcu
             at += 2 + length
         return None
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-import simplejpeg
+import cv2
 
 from mae_backbone.data.decode import BadImageError, decode_crop, image_size
+from mae_backbone.data.jpeg_cut import restart_interval
 from mae_backbone.data.shards import is_image, members
 from mae_backbone.data.sources import Source
 from mae_backbone.utils.atomic_write import atomic_path, write_text
@@ -120,10 +121,13 @@ def packed_image(data: bytes, packing: Packing) -> tuple[bytes, bool]:
         return data, False
     size = max(1, round(height * target / short)), max(1, round(width * target / short))
     pixels = decode_crop(data, (0, 0, height, width), size)
+    settings = (cv2.IMWRITE_JPEG_QUALITY, packing.quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+                cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420, cv2.IMWRITE_JPEG_RST_INTERVAL, restart_interval(size[1]))
     try:
-        return simplejpeg.encode_jpeg(pixels, quality=packing.quality, colorspace='RGB', colorsubsampling='420'), True
-    except ValueError as error:
-        raise BadImageError(f'cannot be encoded as JPEG at {size[0]}x{size[1]} ({error}): remove it') from error
+        encoded = cv2.imencode('.jpg', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)[1]
+    except cv2.error as error:
+        raise BadImageError(f'cannot be encoded as JPEG at {size[0]}x{size[1]} ({error.err}): remove it') from error
+    return encoded.tobytes(), True
 
 
 def class_name(source: Source, index: int) -> str:
