@@ -79,7 +79,9 @@ def time_curves(results: Sequence[CellResult], encoders: Sequence[Encoder]) -> M
                 largest[task, data, metric] = labels, models
     if not largest:
         return None
-    charts = {key: draw_time(key, models, names) for key, (_, models) in largest.items()}
+    known = {encoder.name for encoder in encoders}
+    charts = {key: draw_time(key, models, [*names, *(name for name in models if name not in known)])
+              for key, (_, models) in largest.items()}
     return _gallery(charts, 'Metric over the minutes of training, with the largest fraction of the labels: mean over '
                             'the seeds, and one standard deviation. Pretraining is not counted.')
 

@@ -61,16 +61,17 @@ class Experiment:
 
     @property
     def comparisons(self) -> list[tuple[str, str]]:
-        """Pairs of an encoder and another one that it is compared with: the references, unless its entry names others.
+        """Pairs of an encoder and another model that it is compared with.
 
-        Points of a curve are compared with none.
+        These are the references and the peers, unless its entry names others. Points of a curve are compared with none.
         """
+        peers = list(dict.fromkeys(task.peer for task in self.suite.tasks if task.peer))
         pairs: dict[tuple[str, str], None] = {}
         for encoder in self.encoders:
             stated = encoder.entry.against if encoder.entry else None
             others = () if encoder.reference else stated if stated is not None else (
-                () if encoder.is_point else self.references)
-            pairs.update(((encoder.name, other), None) for other in others if other in self.models)
+                () if encoder.is_point else [*self.references, *peers])
+            pairs.update(((encoder.name, other), None) for other in others if other in [*self.models, *peers])
         return list(pairs)
 
     def encoder(self, model: str, data: str) -> Encoder | None:
@@ -140,7 +141,13 @@ class Experiment:
         """Returns all cells, task by task. An encoder of the suite has those that its entry allows."""
         return [cell for cell in cells_of(self.suite, self.models) if self._has(cell)]
 
+    def task(self, cell: Cell) -> Task:
+        """Returns the task of a cell."""
+        return next(task for task in self.suite.tasks if task.name == cell.task)
+
     def _has(self, cell: Cell) -> bool:
+        if self.task(cell).peer:
+            return True
         encoder = self.encoder(cell.model, cell.data)
         limits = encoder.entry.limits if encoder and encoder.entry else {}
         return encoder is not None and all(
@@ -165,42 +172,42 @@ def plan(experiment: Experiment) -> list[Job]:
 
     Cells on the same frozen features form one job, so that the features are extracted once. Those jobs come first, then
     trainings seed by seed: a run that is stopped has all comparisons with its first seeds. Encoders that are evaluated
-    on some of the tasks come last. An encoder that the suite makes is made before the first job that needs it.
+    on some of the tasks come last, and so do peers. An encoder that the suite makes is made before the first job that needs it.
 
     Raises:
         ValueError: data do not exist, or a folder holds results of another experiment.
     """
-    suite, tasks = experiment.suite, {task.name: task for task in experiment.suite.tasks}
+    suite = experiment.suite
     for name in suite.data:
         if not experiment.data_folder(name).is_dir():
             raise ValueError(f'the suite {suite.name} needs the data {name} in {experiment.data_folder(name)}, which '
                              'does not exist: check --data-root')
     cells = experiment.cells()
     specs = _Specs(experiment)
-    encoder_jobs = experiment.made.jobs(dict.fromkeys(
-        encoder.key for encoder in map(specs.encoder, cells) if encoder.recipe))
+    with_encoder = [specs.encoder(cell) for cell in cells if not experiment.task(cell).peer]
+    encoder_jobs = experiment.made.jobs(dict.fromkeys(encoder.key for encoder in with_encoder if encoder.recipe))
     probes: dict[tuple[str, str, int], list[Path]] = {}
     jobs: list[tuple[tuple[bool, bool, int], str, Job]] = []  # order, key of the encoder, job
     for cell in cells:
-        task, folder = tasks[cell.task], experiment.work_dir / cell.folder
+        task, folder = experiment.task(cell), experiment.work_dir / cell.folder
         spec, where = specs.spec(cell, task)
         experiment_dir.write_spec(folder, spec, where)
         if task.probe:
             probes.setdefault((cell.data, cell.model, spec['weights_seed']), []).append(folder)
         else:
-            encoder = specs.encoder(cell)
             job = Job('-'.join(cell.folder.parts[1:]), (folder,), task.gpus)
-            jobs.append(((_is_extra(encoder), True, task.seeds.index(cell.seed)), encoder.key, job))
+            key, extra = ('', True) if task.peer else _key_and_extra(specs.encoder(cell))
+            jobs.append(((extra, True, task.seeds.index(cell.seed)), key, job))
     numbers = itertools.count(1)
     for (data, model, _), folders in probes.items():
-        encoder = specs.encoders[model, data]
         job = Job(f'features-{next(numbers)}-{data}-{model.replace("/", "__")}', tuple(folders))
-        jobs.append(((_is_extra(encoder), False, 0), encoder.key, job))
+        key, extra = _key_and_extra(specs.encoders[model, data])
+        jobs.append(((extra, False, 0), key, job))
     return _with_encoders(experiment, sorted(jobs, key=lambda entry: entry[0]), encoder_jobs)
 
 
-def _is_extra(encoder: Encoder) -> bool:
-    return encoder.entry is not None and encoder.entry.is_extra
+def _key_and_extra(encoder: Encoder) -> tuple[str, bool]:
+    return encoder.key, encoder.entry is not None and encoder.entry.is_extra
 
 
 def _with_encoders(experiment: Experiment, jobs: Sequence[tuple[Any, str, Job]], encoder_jobs: Mapping[str, Job]
@@ -250,11 +257,13 @@ class _Specs:
         self.classes: dict[tuple[str, str | None], list[str]] = {}
 
     def encoder(self, cell: Cell) -> Encoder:
-        """Returns the encoder of a cell."""
+        """Returns the encoder of a cell that has one."""
         return self.encoders[cell.model, cell.data]
 
     def spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
         """Returns the spec of a cell and the paths that it uses."""
+        if task.peer:
+            return self._peer_spec(cell, task)
         experiment, encoder = self.experiment, self.encoder(cell)
         spec: Spec = {
             'kind': 'probe' if task.probe else 'train', 'data_root': str(experiment.data_folder(cell.data).resolve()),
@@ -286,6 +295,14 @@ class _Specs:
         if classes:
             spec[experiment_dir.CLASSES] = classes
         return spec, where
+
+    def _peer_spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
+        spec: Spec = {
+            'kind': 'peer', 'peer': task.peer, 'data_root': str(self.experiment.data_folder(cell.data).resolve()),
+            'labels': cell.labels, 'seed': cell.seed, 'minutes': (task.minutes or 0) * self.experiment.length,
+            'options': task.options}
+        classes = self._classes(cell.data, None)
+        return spec | ({experiment_dir.CLASSES: classes} if classes else {}), {'name': cell.model, 'checkpoint': None}
 
     def _classes(self, data: str, config: str | None) -> list[str]:
         """Returns the sorted class names of a data set as a config reads it, or as a probe does; [] if unknown.
@@ -330,8 +347,9 @@ def cell_results(experiment: Experiment) -> list[CellResult]:
     for cell in experiment.cells():
         result = experiment_dir.read_result(experiment.work_dir / cell.folder)
         if result is not None:
-            results.append(CellResult(cell.task, cell.data, cell.labels, cell.seed, cell.model, result['values'],
-                                      result['seconds'], result.get('environment'), result.get('notes', []),
+            results.append(CellResult(experiment.task(cell).beside or cell.task, cell.data, cell.labels, cell.seed,
+                                      cell.model, result['values'], result['seconds'], result.get('environment'),
+                                      result.get('notes', []),
                                       result.get('cpu_minutes', result.get('minutes')), result.get('curves', {}),
                                       result.get('correct')))
     return results

@@ -13,21 +13,25 @@ from mae_backbone.transfer.recipe import Entry, read_entries
 from mae_backbone.utils.config_files import configs_root
 
 PROBES = ('knn', 'linear', 'attentive')
+PEERS = ('resnet18',)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A way to evaluate an encoder: a probe of its frozen features, or a training by a config.
+    """A way to evaluate an encoder, a probe of its frozen features or a training by a config; or a peer.
 
     Attributes:
         name: name of the task; the folders of its cells begin with it.
         data: names of data sets of the suite.
         probe: one of `PROBES`; None for a training.
+        peer: one of `PEERS`, another model that is trained from scratch, without any encoder; its name in the table.
+        beside: of a peer, the task in whose rows it appears.
+        minutes: of a peer, CPU minutes of its training.
         config: config of the training, relative to the folder of all configs; or one for each architecture, by its name
             in `mae_backbone.core.vit.ARCHS`.
         metrics: name of a metric in the log of the training -> its name in the table.
         scale: factor that turns logged values into percent.
-        options: arguments of the probe, or --cfg-options of the training.
+        options: arguments of the probe or the peer, or --cfg-options of the training.
         labels: fractions of the labels, in (0, 1].
         seeds: random seeds; each selects other labels, another order of the images and other new weights.
         gpus: number of GPUs of a training, with one process each.
@@ -49,6 +53,9 @@ class Task:
     amp: bool = False
     pictures: int = 4
     length: int | None = None
+    peer: str | None = None
+    beside: str | None = None
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
         name = f'task {self.name!r}'
@@ -57,7 +64,8 @@ class Task:
         if self.length is not None and (not isinstance(self.length, int) or self.length < 1 or self.probe):
             raise ValueError(f'{name} has length={self.length!r}: expected a number of epochs or iterations of a '
                              'training')
-        if (self.probe is None) == (self.config is None):
+        self._check_peer(name)
+        if self.peer is None and (self.probe is None) == (self.config is None):
             raise ValueError(f'{name} has probe={self.probe!r} and config={self.config!r}: set exactly one of them')
         if self.probe is not None and self.probe not in PROBES:
             raise ValueError(f'{name} has probe={self.probe!r}, expected one of {", ".join(PROBES)}')
@@ -65,6 +73,19 @@ class Task:
             raise ValueError(f'{name} has labels={self.labels}, expected fractions in (0, 1]')
         if not self.seeds or not self.data:
             raise ValueError(f'{name} has seeds={self.seeds} and data={self.data}: give at least one of each')
+
+    def _check_peer(self, name: str) -> None:
+        if self.peer is None:
+            if self.beside is not None or self.minutes is not None:
+                raise ValueError(f'{name} has beside={self.beside!r} and minutes={self.minutes!r}: only a peer has '
+                                 'these')
+            return
+        if self.peer not in PEERS:
+            raise ValueError(f'{name} has peer={self.peer!r}, expected one of {", ".join(PEERS)}')
+        if self.probe is not None or self.config is not None:
+            raise ValueError(f'{name} has a peer, and a probe or config too: set one of them')
+        if not isinstance(self.minutes, (int, float)) or not 0 < self.minutes < math.inf:
+            raise ValueError(f'{name} has minutes={self.minutes!r}: expected the CPU minutes of a training, above 0')
 
     def config_for(self, arch: str | None) -> str:
         """Returns the config for an encoder of the architecture `arch`, None for an unnamed one.
@@ -171,7 +192,7 @@ def cells_of(suite: Suite, models: Sequence[str]) -> Iterator[Cell]:
         for data in task.data:
             for labels in task.labels:
                 for seed in task.seeds:
-                    for model in models:
+                    for model in [task.peer] if task.peer else models:
                         yield Cell(task.name, data, labels, seed, model)
 
 
@@ -220,6 +241,10 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
 
 def _check_names(suite: Suite) -> None:
     """Raises ValueError if `against`, or the limits of an encoder, name something that the suite does not have."""
+    for task in suite.tasks:
+        if task.beside is not None and task.beside not in {other.name for other in suite.tasks if not other.peer}:
+            raise ValueError(f'task {task.name!r} appears beside {task.beside!r}: the suite has '
+                             f'{", ".join(other.name for other in suite.tasks if not other.peer)}')
     known = {'random', *suite.encoders, *(entry.name for entry in suite.encoders.values())}
     missing = [name for name in suite.against if name not in known]
     if missing:

@@ -188,13 +188,19 @@ def probe(spec: Spec, folder: Path) -> dict[str, Any]:
     return run_probe(spec)
 
 
+def peer(spec: Spec, folder: Path) -> dict[str, Any]:
+    """Trains another model from scratch."""
+    from mae_backbone.transfer.peers import train_peer
+    return train_peer(spec)
+
+
 def figures(spec: Spec, folder: Path) -> dict[str, Any]:
     """Draws figures of the report."""
     from mae_backbone.transfer.figures import draw_figures
     return draw_figures(spec, folder)
 
 
-_KINDS = {'train': train, 'encoder': encoder, 'probe': probe, 'pictures': figures}
+_KINDS = {'train': train, 'encoder': encoder, 'probe': probe, 'peer': peer, 'pictures': figures}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from mae_backbone.core.vit import ARCHS
 from mae_backbone.transfer.suite import PROBES, Cell, cells_of, load_suite
+from mae_backbone.transfer.suite_configs import SuiteConfigs
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -47,6 +48,15 @@ def test_folders_of_cells_lie_in_the_work_directory():
     ("probe='knn'", "prob='knn'", "task 'knn' has the unknown key prob"),
     ("probe='knn'", "probe='knm'", "expected one of knn, linear"),
     ("probe='knn'", "probe='knn', config='a.py'", "set exactly one of them"),
+    ("probe='knn'", "peer='yolo', minutes=1", "has peer='yolo', expected one of resnet18"),
+    ("probe='knn'", "peer='resnet18', probe='knn', minutes=1", "has a peer, and a probe or config too"),
+    ("probe='knn'", "peer='resnet18'", "has minutes=None: expected the CPU minutes"),
+    ("probe='knn'", "peer='resnet18', minutes=1, beside='x'", "appears beside 'x': the suite has tune"),
+    ("probe='knn'", "probe='knn', beside='tune'", "only a peer has these"),
+    ("probe='knn'", "probe='knn', length=3", "has length=3: expected a number of epochs or iterations of a training"),
+    ("title = 'Small'", "title = 'Small'\nagainst = ['mae']", "compares with mae: expected random or a name"),
+    ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(checkpoint='x', on=dict(labels=[0.5])))",
+     "encoder 'a' is evaluated on the labels 0.5: the suite has 0.1, 1.0"),
     ("data=['one']", "data=['three']", "uses the data three: the suite has one, two"),
     ("[0.1, 1.0]", "[0.0]", "expected fractions in"),
     ("title = 'Small'", "", "lacks title"),
@@ -123,3 +133,7 @@ def test_suites_use_configs_that_log_their_metrics(name: str):
             with pytest.raises(ValueError, match='none for the custom one'):
                 task.config_for(None)
         assert task.probe is None or task.probe in PROBES
+    configs = SuiteConfigs(name)
+    for entry in found.encoders.values():
+        if entry.recipe:
+            assert configs.architecture(entry.recipe.config, entry.recipe.options).width
