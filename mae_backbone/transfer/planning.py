@@ -172,7 +172,8 @@ def plan(experiment: Experiment) -> list[Job]:
 
     Cells on the same frozen features form one job, so that the features are extracted once. Those jobs come first, then
     trainings seed by seed: a run that is stopped has all comparisons with its first seeds. Encoders that are evaluated
-    on some of the tasks come last, and so do peers. An encoder that the suite makes is made before the first job that needs it.
+    on some of the tasks come last, and so do peers. An encoder that the suite makes is made before the first job that
+    needs it.
 
     Raises:
         ValueError: data do not exist, or a folder holds results of another experiment.
