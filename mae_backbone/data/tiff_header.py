@@ -11,7 +11,7 @@ class TiffShape(NamedTuple):
     width: int
     height: int
     channels: int   # of the pixels
-    bits: int       # of a channel
+    bits: int       # of a channel, as it is read: 16 for 12
     has_alpha: bool  # whether the last channel is alpha
 
     @property
@@ -38,7 +38,8 @@ def tiff_shape(path: str) -> TiffShape | None:
                 extra = (2,)
             if channels == 1 and 1 < pages <= 16:  # each channel is an image of its own
                 channels = pages
-            return TiffShape(page.imagewidth, page.imagelength, channels, page.bitspersample,
+            bits = 8 * page.dtype.itemsize if page.dtype is not None else page.bitspersample
+            return TiffShape(page.imagewidth, page.imagelength, channels, bits,
                              bool(extra) and int(extra[-1]) in _ALPHA)
     except Exception:  # tifffile raises many kinds of errors for broken files
         return None

@@ -62,7 +62,7 @@ def _check(fingerprint: Fingerprint) -> None:
     if fingerprint.channels > _MAX_CHANNELS:
         raise DataError(f'the images in {root} have {fingerprint.channels} channels, expected up to {_MAX_CHANNELS}: '
                         'save those that matter')
-    if fingerprint.bits not in (1, 8, 16):
+    if fingerprint.bits > 16:
         raise DataError(f'the images in {root} have {fingerprint.bits} bits, expected 8 or 16 without sign: scale '
                         'them, and save them again')
 

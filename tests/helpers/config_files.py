@@ -52,6 +52,8 @@ def scope(cfg: Config) -> object:
 def model_of(file: str) -> nn.Module:
     """The model on the meta device: shapes without memory. Configs with equal models share it."""
     cfg = read(file)
+    if (cfg.model.get('backbone') or {}).get('lora'):
+        pytest.importorskip('peft')
     key = repr((cfg.get('default_scope'), cfg.model.to_dict()))
     if key not in _MODELS:
         with scope(cfg), torch.device('meta'):

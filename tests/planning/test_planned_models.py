@@ -1,4 +1,6 @@
 """Planned configs are read and their models built, whatever the machine and the weights."""
+from importlib.util import find_spec
+
 import pytest
 import torch
 from helpers.fingerprints import GPU, LAPTOP, LARGE_GPU, SMALL_GPU, users
@@ -48,7 +50,7 @@ def data_of(task: str) -> OwnData:
 ])
 def test_models_are_built(tmp_path, name, machine, weights):
     fingerprint = USERS[name][0]
-    plan = make_plan(fingerprint, machine, PlanOptions(weights=weights))
+    plan = make_plan(fingerprint, machine, PlanOptions(weights=weights, has_peft=find_spec('peft') is not None))
     for stage in plan.stages:
         pretrained = 'first.pth' if stage is plan.training and len(plan.stages) > 1 else None
         file = tmp_path / f'{stage.task}.py'

@@ -1,0 +1,14 @@
+"""UPerNet on ViTDet-S trained by LoRA, for 200 to 1,000 labeled images of your own, for a GPU with 8 GB.
+
+Run     mae-backbone train upernet_vitdet-s-lora_8gb --data-root DIR --amp
+Weights dino_vits16, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
+        unlabeled pixels, classes.txt with one name per line
+Expect  no published figure. Ours: not measured yet.
+
+The encoder is frozen. Matrices of rank 16 next to its weights are trained, as in RF-DETR. Needs peft (extra lora).
+"""
+_base_ = ['./upernet_vitdet-s_8gb.py']
+
+model = dict(backbone=dict(lora=dict(rank=16)))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay=1.0))  # the matrices start at zero in all blocks
