@@ -13,7 +13,7 @@ from mae_backbone.planning.band_files import reader_of
     (save_npy, 3, np.uint8, dict(type='mae_backbone.ArrayReader', channels=3, dtype='uint8')),
     (save_npy, 5, np.float32, None), (save_npy, 17, np.uint8, None),
     (save_tiff, 5, np.uint8, dict(type='mae_backbone.TiffReader', channels=5, dtype='uint8')),
-    (save_tiff, 1, np.uint16, None), (save_png, 3, np.uint8, None)])
+    (save_tiff, 3, np.uint16, None), (save_png, 3, np.uint8, None)])
 def test_reader_of_a_file(save, channels: int, dtype: type, reader: dict | None, tmp_path: Path):
     save(tmp_path / 'a', np.zeros((6, 8, channels), dtype))
     assert reader_of([str(next(tmp_path.iterdir()))]) == reader
