@@ -18,9 +18,11 @@ from mae_backbone.prediction.results import save_labels
 from mae_backbone.prediction.typed_results import ClassificationResult, DetectionResult, Result, to_result
 from mae_backbone.prediction.visualization import draw_labels
 from mae_backbone.utils.atomic_write import atomic_path, write_text
+from mae_backbone.utils.image_grid import to_height
 
 LOWEST_SCORE = 0.05  # of detections that are kept for the slider; mmdet's own limit (score_thr) in its configs
 MAX_CLASSES = 12     # of a legend; the others are counted in its last line
+_LEAST_HEIGHT = 192  # pixels of the figure of a small image
 
 Color = tuple[int, int, int]
 
@@ -180,12 +182,13 @@ class ClassificationAnswer(Answer):
         self.result = result
 
     def show(self, threshold: float) -> Shown:
-        """The probabilities of the classes."""
+        """The image, and the probabilities of the classes. Nothing in the image has the colors of classes."""
         scores, result = self.result.prediction, self.result
         best = np.argsort(-scores, kind='stable')
-        rows = [Row(result.classes[i], f'{scores[i]:.1%}', float(scores[i]), result.colors[i])
+        rows = [Row(result.classes[i], f'{scores[i]:.1%}', float(scores[i]), None)
                 for i in best if scores[i] >= threshold]
-        return Shown(result.draw(self.picture), result.describe(), shortened(rows))
+        figure = to_height(self.picture, max(_LEAST_HEIGHT, self.picture.shape[0]))
+        return Shown(figure, result.describe(), shortened(rows))
 
     def write(self, folder: Path, threshold: float) -> list[Path]:
         """`scores.csv`, with all classes."""

@@ -170,7 +170,8 @@ def _neighbors(page: Page, visit: gr.State) -> Update | None:
 
 
 def _figure(label: str, name: str) -> gr.Image:
-    return gr.Image(label=label, interactive=False, buttons=['download', 'fullscreen'], elem_id=name,
+    # The label would cover a corner of the figure. The tab has the same name.
+    return gr.Image(label=label, show_label=False, interactive=False, buttons=['download', 'fullscreen'], elem_id=name,
                     elem_classes='figure')
 
 
