@@ -24,6 +24,8 @@ CSS = """
 .summary { margin: .5rem 0; color: var(--body-text-color); overflow-wrap: anywhere; }
 .legend { display: grid; grid-template-columns: 16px minmax(5rem, auto) minmax(3rem, 1fr) auto; gap: .35rem .65rem;
           align-items: center; margin: 0; color: var(--body-text-color); }
+.legend.plain { grid-template-columns: minmax(5rem, auto) minmax(3rem, 1fr) auto; }
+#image .download { display: none; }  /* of a file that is deleted once it is read */
 .legend .swatch { display: block; width: 16px; height: 16px; border-radius: 4px;
                   border: 1px solid rgba(128, 128, 128, .6); }
 .legend .name { overflow-wrap: anywhere; }
@@ -57,14 +59,16 @@ def message(text: str, *, error: bool = False) -> str:
 
 
 def legend(summary: str, rows: Sequence[Row]) -> str:
-    """A summary, and below it a line with color, name, bar and value for each row."""
-    lines = []
+    """A summary, and below it a line with color (if any row has one), name, bar and value for each row."""
+    lines, has_colors = [], any(row.color is not None for row in rows)
     for row in rows:
         swatch = '' if row.color is None else f'<span class="swatch" style="background: rgb{tuple(row.color)}"></span>'
+        swatch = f'<span>{swatch}</span>' if has_colors else ''
         bar = f'<span class="bar"><i style="width: {100 * min(max(row.fraction, 0.0), 1.0):.1f}%"></i></span>'
-        lines.append(f'<span>{swatch}</span><span class="name">{_text(row.name)}</span>'
+        lines.append(f'{swatch}<span class="name">{_text(row.name)}</span>'
                      f'{bar if row.value else "<span></span>"}<span class="value">{_text(row.value)}</span>')
-    return f'<p class="summary">{_text(summary)}</p><div class="legend">{"".join(lines)}</div>'
+    kind = 'legend' if has_colors else 'legend plain'
+    return f'<p class="summary">{_text(summary)}</p><div class="{kind}">{"".join(lines)}</div>'
 
 
 def pictures(titled: Sequence[tuple[str, np.ndarray]], summary: str) -> str:

@@ -55,7 +55,7 @@ def _input(reading: Reading) -> tuple[Any, Any]:
         suffixes = suffixes_of(reading)
         image = gr.File(file_types=list(suffixes), type='filepath', height=140, elem_id='image',
                         label=f'Image with {reading.channels} channels ({", ".join(suffixes)})')
-        preview = gr.Image(label='Image', interactive=False, height=300, elem_id='preview')
+        preview = gr.Image(label='Image', interactive=False, height=300, buttons=['fullscreen'], elem_id='preview')
     # Gradio would decode the file, without our limits. A subclass would be a component without scripts.
     image.preprocess = path_of
     return image, preview

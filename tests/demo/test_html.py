@@ -32,3 +32,9 @@ def test_bars_stay_in_their_row():
 def test_errors_are_announced():
     assert 'role="alert"' in html.message('no', error=True)
     assert html.message('') == ''
+
+
+def test_a_legend_without_colors_has_no_column_for_them():
+    rows = [Row('cat', '70%', 0.7, None), Row('dog', '30%', 0.3, None)]
+    assert html.legend('', rows).count('<span') == 2 * 3
+    assert html.legend('', [rows[0]._replace(color=(1, 2, 3)), rows[1]]).count('<span') == 2 * 4 + 1
