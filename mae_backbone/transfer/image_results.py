@@ -19,7 +19,7 @@ class ImageInterval(NamedTuple):
 
 def to_text(correct: np.ndarray) -> dict[str, str | int]:
     """Packs which images are right, (N,) bool, into a text, a bit for each."""
-    return {'images': len(correct), 'bits': base64.b64encode(np.packbits(np.asarray(correct, bool))).decode()}
+    return {'images': len(correct), 'bits': base64.b64encode(np.packbits(np.asarray(correct, bool)).tobytes()).decode()}
 
 
 def from_text(packed: Mapping[str, str | int]) -> np.ndarray:

@@ -136,8 +136,8 @@ def _bold_best(cells: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[list
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.task, row.data, row.metric, f'{row.labels * 100:.3g} %'), []).append(row)
-    best = {(*key, max(group, key=lambda row: row.summary.mean).model) for key, group in groups.items()
-            if len(group) > 1}
+    best = {(*key, row.model) for key, group in groups.items() if len(group) > 1 for row in group
+            if row.summary.mean == max(other.summary.mean for other in group)}
     return [[*line[:5], Markup('<b>{}</b>').format(line[5]) if tuple(line[:5]) in best else line[5], *line[6:]]
             for line in cells]
 
