@@ -59,7 +59,8 @@ def draw_figures(spec: Spec, folder: Path) -> dict[str, Any]:
 
 
 def _prediction_figures(spec: Spec) -> list[Figure]:
-    return [('predictions.png', 'Validation images, their labels, and predictions after training from each encoder.',
+    return [('predictions.png', 'Validation images, evenly spaced in the set and not chosen by their results; their '
+             'labels; and predictions after training from each encoder.',
              partial(_compare_predictions, spec))]
 
 

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 _TEMPLATE = '''\
 {% macro table(head, rows, wrap) -%}
-<div class="wide" tabindex="0"><table{% if wrap %} class="wrap"{% endif %}><thead><tr>
+<div class="wide" tabindex="0" role="region" aria-label="table: {{ head | join(', ') }}">
+<table{% if wrap %} class="wrap"{% endif %}><thead><tr>
 {%- for cell in head -%}<th scope="col">{{ cell }}</th>{%- endfor -%}
 </tr></thead><tbody>
 {%- for row in rows -%}
@@ -31,7 +32,7 @@ _TEMPLATE = '''\
 
 {% macro link(address, text) -%} <p><a href="{{ address }}">{{ text }}</a></p> {%- endmacro %}
 
-{% macro preformatted(text) -%} <pre>{{ text }}</pre> {%- endmacro %}
+{% macro preformatted(text) -%} <pre tabindex="0">{{ text }}</pre> {%- endmacro %}
 
 {% macro figure(source, caption) -%}
 <figure><img src="{{ source }}" alt="{{ caption }}"><figcaption>{{ caption }}</figcaption></figure>
