@@ -82,6 +82,9 @@ def test_lora_from_training_to_prediction(tmp_path: Path, monkeypatch: pytest.Mo
     for key in ('state_dict', 'ema_state_dict'):
         assert whole[key].keys() == resumed[key].keys()
         assert all(torch.equal(value, resumed[key][name]) for name, value in whole[key].items()), key
+    said = refused('train', CONFIG, '--data-root', 'data', '--resume', 'whole/iter_2.pth', '--work-dir', 'other',
+                   '--cfg-options', *SMALL)
+    assert 'parameters in' in said, 'a resumed run has the adapters of its start'
     before = torch.load(encoder)
     weights = whole['ema_state_dict']  # those that were trained: the average is in `state_dict`
     assert torch.equal(weights['module.backbone.blocks.0.attn.qkv.weight'], before['blocks.0.attn.qkv.weight'])
