@@ -33,7 +33,7 @@ MAX_OFFSET, MAX_RATIO = 1.0, 2.0
 # removes: those of the demo configs are reduced by up to 4. Our choices.
 _MAX_REDUCTION, _MAX_REDUCTION_SMALL, _SMALL = 16.0, 6.0, 128
 _MAX_ENLARGEMENT = 4.0  # beyond, a patch of 16 pixels shows fewer than 4 x 4 pixels of the image
-_MAX_CUT = 0.1          # fraction of objects that no crop can show as a whole. None of our demo sets has above 0.02
+MAX_CUT = 0.1          # fraction of objects that no crop can show as a whole. None of our demo sets has above 0.02
 # Fraction of the area of the median image that a crop shows. It is 0.21 in CamVid, 0.28 in Cityscapes, 1 in ADE20K.
 _MIN_SHOWN = 0.04
 
@@ -206,10 +206,10 @@ def _crop_warning(context: _Context) -> Iterator[str]:
         if boxes is None:
             return
         cut = float((boxes > np.array(size)).any(axis=1).mean())
-        if cut > _MAX_CUT:
+        if cut > MAX_CUT:
             side = _multiple_above(np.percentile(boxes.max(axis=1), 95))
             yield (f'{cut:.0%} of the objects are larger than the crops of {size[0]}x{size[1]} pixels in training '
-                   f'(expected at most {_MAX_CUT:.0%}; 95 % of the objects measure up to '
+                   f'(expected at most {MAX_CUT:.0%}; 95 % of the objects measure up to '
                    f'{np.percentile(boxes.max(axis=1), 95):.0f} pixels): they are never seen as a whole. Write '
                    f'--cfg-options "{key}=({side},{side})", or resize the images')
         return

@@ -4,10 +4,12 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.fingerprints import GPU, LAPTOP, LARGE_GPU, MACHINES, SMALL_GPU, fingerprint, objects, users
 
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.planning.data_settings import MAX_CUT
 from mae_backbone.planning.make_plan import make_plan
 from mae_backbone.planning.plan import PlanOptions, StepCost, WeightFacts
 
@@ -85,6 +87,16 @@ def test_smaller_objects_never_get_a_smaller_input(machine):
             'long side of images' if 'long side of images' in names else 'factor of images')
     sizes = [pixels(side) for side in (4, 8, 16, 60, 300)]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_crops_hold_as_many_objects_as_the_training_expects():
+    for ratio in (0.2, 1.0, 3.0):
+        data = fingerprint('detection', train=500, size=(900, 700), classes=['a'], class_counts=[400],
+                           objects=objects((900, 700), (10, 200), per_image=4, ratio=ratio))
+        stage = make_plan(data, LAPTOP).training
+        factor, boxes = stage.value('factor of images'), np.array(data.objects.boxes)[:, :2]
+        cut = (boxes.max(axis=1) * factor > stage.value('crop')).mean()
+        assert cut <= MAX_CUT or stage.value('crop') == 320
 
 
 def test_anchors_fit_the_boxes_that_the_input_shows():

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mae_backbone.planning.anchors import anchor_sizes, coverage, fit_anchors
+from mae_backbone.planning.data_settings import MAX_CUT
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.object_statistics import ObjectStatistics
@@ -71,10 +72,11 @@ def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatisti
     else:
         stage.choose('factor of images', factor, reason, OURS)
     largest, sides = objects.sides['95'] * factor, fingerprint.short_side['50'] * factor
-    crop = next((size for size in (192, 256) if size >= 1.5 * largest), 320)
+    crop = next((size for size in (192, 256)
+                 if size >= 1.5 * largest and _fraction_within(objects, size / factor) >= 1 - MAX_CUT), 320)
     crop = min(crop, max(64, math.ceil(sides / 64) * 64))
-    stage.choose('crop', crop, f'holds {_percent_within(objects, crop / factor)} of the objects, whose 95th percentile '
-                 f'is {largest:.0f} pixels in the input', OURS)
+    stage.choose('crop', crop, f'holds {_fraction_within(objects, crop / factor):.0%} of the objects, whose 95th '
+                 f'percentile is {largest:.0f} pixels in the input', OURS)
     return InputSize(factor, target, crop, None)
 
 
@@ -173,9 +175,9 @@ def _varies_less_in_pixels(objects: ObjectStatistics) -> bool:
     return bool(np.log(sides).std() <= np.log(sides / sizes[:, 2:].max(axis=1)).std() + 1e-9)
 
 
-def _percent_within(objects: ObjectStatistics, side: float) -> str:
+def _fraction_within(objects: ObjectStatistics, side: float) -> float:
     sizes = np.array(objects.boxes)[:, :2]
-    return f'{(sizes.max(axis=1) <= side).mean():.0%}'
+    return float((sizes.max(axis=1) <= side).mean())
 
 
 def _scaled_boxes(objects: ObjectStatistics, size: InputSize) -> np.ndarray:
