@@ -1,6 +1,6 @@
 """Encoders that a suite has made: how, how long it took, and the curve of transfer over that time."""
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.planning import Experiment
@@ -48,11 +48,17 @@ def made_encoders(experiment: Experiment) -> list[MadeEncoder]:
                  *(f'{name}={value}' for name, value in recipe.options.items())]
         if recipe.start:
             words.append(f'from {recipe.start}')
-        minutes = sum(result.get('cpu_minutes', result['seconds'] / 60) for result in finished)
+        minutes = sum(map(_minutes, finished))
         found.append(MadeEncoder(
             key, entries[key].name, entries[key].line, _data_of(key, experiment), ' '.join(words),
             f'{shape["width"]} x {shape["depth"]}', minutes, finished[-1]['values']['loss']))
     return found
+
+
+def _minutes(result: Mapping[str, Any]) -> float:
+    """Minutes of a training: on the CPU, or on the clock if there was a GPU, whose work the CPU does not see."""
+    has_gpu = 'GPUs' in result.get('environment', {}).get('hardware', {})
+    return float(result.get('minutes' if has_gpu else 'cpu_minutes', result['seconds'] / 60))
 
 
 def _data_of(key: str, experiment: Experiment) -> tuple[str, ...]:
@@ -64,7 +70,7 @@ def _data_of(key: str, experiment: Experiment) -> tuple[str, ...]:
 
 def encoder_table(encoders: Sequence[MadeEncoder]) -> tuple[list[str], list[list[str]]]:
     """Returns the head and the rows of a table of the encoders."""
-    head = ['encoder', 'made by', 'width x depth', 'CPU minutes', 'last loss']
+    head = ['encoder', 'made by', 'width x depth', 'minutes', 'last loss']
     return head, [[encoder.key, encoder.recipe, encoder.size, f'{encoder.minutes:.1f}', f'{encoder.loss:.3f}']
                   for encoder in encoders]
 

@@ -35,8 +35,8 @@ _TIME_NOTE = ('Minutes are those of the training, without start, validations and
               'other work on the machine hardly counts, or on the clock with a GPU. The time is that of the first '
               'validation that reaches the final metric of the reference with the same seed, over all minutes of the '
               'reference. Nothing is interpolated: with few validations the true time is shorter.')
-_ENCODER_NOTE = ('Minutes include those of the encoder that it starts from. An encoder is pretrained once, and serves '
-                 'all tasks and seeds of its data set.')
+_ENCODER_NOTE = ('Minutes are those on the CPU, or on the clock with a GPU. They include those of the encoder that it '
+                 'starts from. An encoder is pretrained once, and serves all tasks and seeds of its data set.')
 _CHART_NOTE = 'Bars are mean differences, lines are 95 % intervals; long intervals are cut at the edge.'
 
 

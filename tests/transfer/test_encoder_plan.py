@@ -1,4 +1,5 @@
 """Plan of encoders that a suite makes: each recipe once, before what needs it, with the architecture it will have."""
+import json
 import re
 
 import pytest
@@ -6,6 +7,7 @@ from helpers.made_encoders import MADE_SUITE, made_experiment
 
 from mae_backbone.core.vit import ViT
 from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.made_encoders import made_encoders
 from mae_backbone.transfer.planning import plan
 from mae_backbone.transfer.suite_configs import SuiteConfigs
 
@@ -112,3 +114,15 @@ def test_a_config_without_our_vit_or_without_mean_is_refused(tmp_path):
     (tmp_path / 'a.py').write_text("model = dict(encoder=dict(arch='tiny'), data_preprocessor=dict(mean='checkpoint'))")
     with pytest.raises(ValueError, match=re.escape("has mean='checkpoint' and std=None")):
         configs.architecture(str(tmp_path / 'a.py'), {})
+
+
+def test_made_encoders_are_listed_with_the_minutes_of_all_they_start_from(tmp_path):
+    made = made_experiment(tmp_path, checkpoints=('continued', 'twice'))
+    plan(made)
+    on_gpu = {'hardware': {'GPUs': 'one'}}
+    for key, environment in (('mae/one', {'hardware': {}}), ('continued', on_gpu)):
+        result = {'values': {'loss': 0.5}, 'cpu_minutes': 2.0, 'minutes': 5.0, 'seconds': 600}
+        result['environment'] = environment
+        (made.made.folder(key) / experiment_dir.RESULT).write_text(json.dumps(result))
+    assert [(encoder.key, encoder.minutes, encoder.data) for encoder in made_encoders(made)] == [
+        ('mae/one', 2.0, ()), ('continued', 7.0, ('two',))], 'twice is not made yet'
