@@ -82,7 +82,7 @@ setup(
         'submitit>=1.5',
     ],
     extras_require={
-        'test': ['pytest>=8', 'pytest-xdist>=3.6', 'ruff>=0.6', 'mypy', 'import-linter', 'codespell', 'tifffile',
+        'test': ['pytest>=8', 'pytest-xdist>=3.8', 'ruff>=0.6', 'mypy', 'import-linter', 'codespell', 'tifffile',
                  'imagecodecs', 'scikit-learn', 'supervision', 'onnx', 'onnxruntime', 'onnxscript', 'openvino'],
         # Libraries whose checkpoints are read; tests/checkpoints/interop compares features with them.
         'test-interop': ['transformers>=5', 'lightly>=1.5', 'open_clip_torch'],

@@ -27,6 +27,12 @@ def pytest_runtest_makereport() -> Iterator[None]:
     return report
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Moves files with slow tests to the front: at the end, one of them would leave the other processes idle."""
+    slow = {item.path for item in items if item.get_closest_marker('slow')}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope='module')
 def _frozen_heap() -> None:
     """Excludes what exists before a module from garbage collection.

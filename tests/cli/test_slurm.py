@@ -1,11 +1,10 @@
 """The command line under Slurm: processes that srun starts, without a cluster."""
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.driven_runs import answer
 from helpers.micro_runs import free_port, write_images
 
 from mae_backbone.checkpoints.run_files import read_run, resume_path
@@ -24,8 +23,7 @@ def environment(task: int, bin_folder: Path, port: int) -> dict[str, str]:
                  TASKS_PER_NODE='1(x2)', NTASKS_PER_NODE='1', CPUS_PER_TASK='1', PROCID=str(task), LOCALID='0',
                  NODEID=str(task), GTIDS=str(task), TASK_PID='1', LAUNCH_NODE_IPADDR='127.0.0.1')
     return plain | {f'SLURM_{name}': value for name, value in slurm.items()} | {
-        'PATH': f'{bin_folder}{os.pathsep}{plain["PATH"]}', 'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1',
-        'PYTHONPATH': os.pathsep.join([str(Path(__file__).parents[2]), plain.get('PYTHONPATH', '')])}
+        'PATH': f'{bin_folder}{os.pathsep}{plain["PATH"]}', 'MASTER_PORT': str(port), 'OMP_NUM_THREADS': '1'}
 
 
 def write_scontrol(folder: Path) -> None:
@@ -36,19 +34,17 @@ def write_scontrol(folder: Path) -> None:
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-@pytest.mark.slow  # two processes that import torch
 @pytest.mark.skipif(os.name == 'nt', reason='Slurm runs on POSIX systems')
 def test_two_tasks_train_one_model(tmp_path: Path):
     write_images(tmp_path / 'images', 24)
     write_scontrol(tmp_path / 'bin')
+    arguments = ['pretrain', 'quickstart_mae', '--launcher', 'slurm', '--iters', '4', '--data-root',
+                 str(tmp_path / 'images'), '--work-dir', str(tmp_path / 'run'), '--cfg-options', *OPTIONS]
     port = free_port()
-    tasks = [subprocess.Popen(
-        [sys.executable, '-m', 'mae_backbone', 'pretrain', 'quickstart_mae', '--launcher', 'slurm', '--iters', '4',
-         '--data-root', str(tmp_path / 'images'), '--work-dir', str(tmp_path / 'run'), '--cfg-options', *OPTIONS],
-        env=environment(task, tmp_path / 'bin', port), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True) for task in range(TASKS)]
-    first, second = (task.communicate(timeout=120)[0] for task in tasks)
-    assert [task.returncode for task in tasks] == [0, 0], first[-3000:] + second[-3000:]
+    tasks = [dict(arguments=arguments, environment=environment(task, tmp_path / 'bin', port)) for task in range(TASKS)]
+    results = answer('helpers.forked_commands', tasks)
+    first, second = (result['text'] for result in results)
+    assert [result['code'] for result in results] == [0, 0], first[-3000:] + second[-3000:]
     assert 'effective batch 8 = 4 per process x 2 processes' in first
     assert 'Iter(train) [4/4]' in first
     assert 'effective batch' not in second  # process 0 prints

@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def results(folder: Path) -> dict[str, dict]:
-    """Exit codes and losses of all runs. One driver starts them, as its imports take longer than the runs."""
+    """Exit codes and losses of all runs."""
     torch.save(ViT(**TEACHER).state_dict(), folder / 'teacher.pth')
     TAUGHT['model.teacher']['checkpoint'] = str(folder / 'teacher.pth')
     return dict(zip(RUNS, drive('ranks', folder, runs=list(RUNS.values())), strict=True))

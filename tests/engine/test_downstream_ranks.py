@@ -1,5 +1,4 @@
 """Detectors, segmenters and classifiers have the losses of one process in two, and end together."""
-import json
 import math
 import signal
 
@@ -48,9 +47,9 @@ RUNS = {(task, name): one for task in TASKS for name, one in runs_of(task).items
 
 @pytest.fixture(scope='module')
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict]:
-    """Exit codes and losses of all runs. One driver starts them, as its imports take longer than the runs."""
+    """Exit codes and losses of all runs."""
     folder = tmp_path_factory.mktemp('ranks')
-    answers = answer('rank_runs.py', str(folder), json.dumps(list(RUNS.values())))
+    answers = answer('helpers.rank_runs', str(folder), list(RUNS.values()))
     return dict(zip(RUNS, answers, strict=True))
 
 

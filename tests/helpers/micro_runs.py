@@ -1,8 +1,7 @@
 """Pretraining runs of a few milliseconds a step, and a driver that forks them, so that many can be started and killed.
 
-    python tests/helpers/micro_runs.py COMMAND FOLDER OPTIONS_AS_JSON
-
-Only the driver imports; what it forks starts to train within a tenth of a second.
+`helpers.driven_runs` runs the driver in a forked copy of a process that has imported everything. What the driver forks
+starts to train within a tenth of a second.
 """
 import json
 import os
@@ -298,6 +297,6 @@ def _newest(work_dir: Path) -> int:
     return max((int(path.name.split('_')[1].split('.')[0]) for path in work_dir.glob('iter_*')), default=0)
 
 
-if __name__ == '__main__':
-    command = {'kill': kill, 'stop': stop, 'ranks': ranks}[sys.argv[1]]
-    print(json.dumps(command(Path(sys.argv[2]), **json.loads(sys.argv[3]))))
+def answer(command: str, folder: str, options: dict) -> dict | list:
+    """Runs a command of the driver."""
+    return {'kill': kill, 'stop': stop, 'ranks': ranks}[command](Path(folder), **options)

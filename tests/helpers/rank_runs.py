@@ -1,8 +1,6 @@
 """Trainings in several processes, and in one process on the batches of all of them.
 
-    python tests/helpers/rank_runs.py FOLDER RUNS_AS_JSON
-
-As in helpers/micro_runs.py only the driver imports. A run is a dict of
+A run is a dict of
 
 - task: 'detection', 'segmentation' or 'classification';
 - name: of its folder; a run continues an earlier one of the same name;
@@ -159,8 +157,12 @@ def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ''
 
 
-def main(folder: Path, runs: list[dict]) -> list[dict]:
+def answer(folder: str, runs: list[dict]) -> list[dict]:
     """All runs, one after the other."""
+    return main(Path(folder), runs)
+
+
+def main(folder: Path, runs: list[dict]) -> list[dict]:
     answers, data = [], {}
     for run in runs:
         if run['task'] not in data:
@@ -170,7 +172,3 @@ def main(folder: Path, runs: list[dict]) -> list[dict]:
         answers.append(take(run, folder, data[run['task']]))
         print(run['name'], round(time.monotonic() - began, 1), file=sys.stderr, flush=True)
     return answers
-
-
-if __name__ == '__main__':
-    print(json.dumps(main(Path(sys.argv[1]), json.loads(sys.argv[2]))))
