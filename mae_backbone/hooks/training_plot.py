@@ -25,6 +25,9 @@ _DRAWN_ELSEWHERE = ('images_per_s', 'waiting', 'memory', 'rank', 'spread')
 _MAX_LINES = 6       # of a panel of metrics
 _LOWEST_RATE = 1e-4  # of the peak learning rate: a warm-up may begin at 1e-9 of it
 _PLOTS = 20          # of a short run, at least
+_FIRST = 10.0        # seconds from the start of a training to its first plot, at least
+# Inches around and between panels. Matplotlib's layout engines, which measure all labels, take longer than drawing.
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 0.75, 0.15, 0.65, 0.5, 0.75
 
 
 @HOOKS.register_module()
@@ -46,6 +49,10 @@ class PlotHook(Hook):
     def __init__(self, *, interval: int = 500, name: str = 'training.png') -> None:
         self.interval, self.name = interval, name
         self.next_at = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Delays the first plot: a training of a few seconds is plotted only at its end."""
+        self.next_at = time.perf_counter() + _FIRST
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
@@ -110,10 +117,15 @@ def training_picture(hub: MessageHub, iteration: int, *, title: str, epoch: int 
     panels = [panel for panel in all_panels(hub, iteration) if panel.lines]
     columns = 2 if len(panels) < 5 else 3
     rows = -(-max(len(panels), 1) // columns)
-    figure = Figure(figsize=(5.2 * columns, 0.5 + 3.0 * rows), layout='constrained')
+    width, height = 5.2 * columns, 0.5 + 3.0 * rows
+    figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    panel_width = (width - _LEFT - _RIGHT - (columns - 1) * _BETWEEN) / columns
+    panel_height = (height - _TOP - _BOTTOM - (rows - 1) * _BETWEEN) / rows
+    figure.subplots_adjust(_LEFT / width, _BOTTOM / height, 1 - _RIGHT / width, 1 - _TOP / height,
+                           _BETWEEN / panel_width, _BETWEEN / panel_height)
     progress = f'epoch {iteration / epoch:.4g}, ' if epoch else ''
-    figure.suptitle(f'{title}: {progress}iteration {iteration:,}', fontsize=11)
+    figure.suptitle(f'{title}: {progress}iteration {iteration:,}', fontsize=11, y=1 - 0.12 / height, va='top')
     for number, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, number + 1)
         draw_panel(axes, panel, scale=epoch or 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mae_backbone.quickstart.scene_files import write_scenes
-from mae_backbone.quickstart.tasks import TASKS, TRANSFER
+from mae_backbone.quickstart.tasks import TASKS, TRANSFER, Task
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.config_files import configs_root
 from mae_backbone.utils.cpu import available_cpus, threads_per_process
@@ -69,22 +69,23 @@ def quickstart(work_dir: Path, *, images: Path | None = None, length: float = 1.
     print_line('1. images: generating scenes with exact boxes, masks, segments and classes')
     write_scenes(work_dir / 'scenes', **scenes)
     source = images or work_dir / 'scenes' / 'unlabeled'
-    print_line(f'2. pretraining: a masked autoencoder (MAE) on {source}, without labels')
+    print_line(f'2. pretraining: a masked autoencoder (MAE) on {source}, without labels; the tasks from random weights')
     # The images of a user may not fit into memory.
     mae_options = options if images is None else (*options, 'train_dataloader.dataset.cache=False')
-    run_steps([_step('mae', 'pretrain', source, work_dir, mae_options, *_iterations('mae', length))])
+
+    def training(task: Task, init: str, *more: str) -> Step:
+        return _step(f'{task.name}_{init}', 'train', work_dir / 'scenes' / task.folder, work_dir, options, *more,
+                     *_iterations(task.name, length))
+    run_steps([_step('mae', 'pretrain', source, work_dir, mae_options, *_iterations('mae', length)),
+               *(training(task, 'random') for task in TASKS)])
     checkpoint = (work_dir / 'mae' / 'last_checkpoint').read_text(encoding='utf-8').strip()
-    print_line('3. frozen features: classifiers on the features of the MAE and of random weights')
-    run_steps([Step(TRANSFER, [
+    print_line('3. the tasks from the MAE, and frozen features: classifiers on those of the MAE and of random weights')
+    frozen = Step(TRANSFER, [
         'transfer', 'quick', '--labels', '1.0', '--checkpoint', checkpoint, '--against', 'random',
         '--data-root', str(work_dir / 'scenes' / 'classes'), '--work-dir', str(work_dir / TRANSFER)],
-        work_dir / TRANSFER)])
-    for number, task in enumerate(TASKS, 4):
-        print_line(f'{number}. {task.name}: training from the MAE and from random weights')
-        data, more = work_dir / 'scenes' / task.folder, _iterations(task.name, length)
-        run_steps([_step(f'{task.name}_mae', 'train', data, work_dir, options, *more, '--pretrained', checkpoint),
-                   _step(f'{task.name}_random', 'train', data, work_dir, options, *more)])
-    print_line(f'{len(TASKS) + 4}. report')
+        work_dir / TRANSFER)
+    run_steps([*(training(task, 'mae', '--pretrained', checkpoint) for task in TASKS), frozen])
+    print_line('4. report')
     from mae_backbone.quickstart.report import write_report  # imports mmdet, which takes seconds
     page = write_report(work_dir, pretrained_on=source, length=length)
     print_line(f'finished after {(time.time() - start) / 60:.1f} minutes')
@@ -120,9 +121,10 @@ def _step(name: str, command: str, data: Path, work_dir: Path, options: Sequence
 
 
 def run_steps(steps: Sequence[Step]) -> None:
-    """Runs the steps that are not finished at the same time, each with an equal share of the CPUs.
+    """Runs the steps that are not finished: two at a time if there are two CPUs, each with an equal share of the CPUs.
 
-    A step is finished if its folder holds a readable file `DONE`, with the seconds that all its attempts took.
+    Models of this size gain little from a second thread. A step is finished if its folder holds a readable file `DONE`,
+    with the seconds that all its attempts took.
 
     Raises:
         StepError: a step failed.
@@ -131,68 +133,70 @@ def run_steps(steps: Sequence[Step]) -> None:
     for step in steps:
         if step not in pending:
             print_line(f'   {step.name}: finished before')
-    # Two processes on one CPU take longer than one after the other.
-    batch = max(1, len(pending)) if available_cpus() >= len(pending) else 1
-    for first in range(0, len(pending), batch):
-        _run(pending[first:first + batch])
+    if pending:
+        _run(pending)
+
+
+class _Running(NamedTuple):
+    step: Step
+    process: 'subprocess.Popen[bytes]'
+    start: float  # seconds since the epoch
 
 
 def _run(steps: Sequence[Step]) -> None:
-    threads = str(threads_per_process(len(steps)))
-    start = time.time()
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-    end_times: dict[str, float] = {}
+    """Runs steps in their order. If one fails, those that still run are terminated."""
+    slots = max(1, min(2, available_cpus(), len(steps)))
+    waiting, running = list(steps), list[_Running]()
+    progress_line, shown = ProgressLine(), set[str]()
     try:
-        for step in steps:
-            step.folder.mkdir(parents=True, exist_ok=True)
-            with open(step.log, 'ab') as log:
-                processes[step.name] = subprocess.Popen(
-                    step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                    env=child_environment() | {'OMP_NUM_THREADS': threads})
-        end_times = _wait(steps, processes)
+        while waiting or running:
+            while waiting and len(running) < slots:
+                running.append(_start(waiting.pop(0), threads_per_process(slots)))
+            time.sleep(0.3)
+            for step, _, _ in running:
+                picture = next(step.folder.glob(step.picture), None) if step.picture else None
+                if picture is not None and step.name not in shown:
+                    shown.add(step.name)
+                    print_line(f'   first picture: {picture}')
+            for ended in [one for one in running if one.process.poll() is not None]:
+                running.remove(ended)
+                _finish(ended)
+            texts = [f'{one.step.name}: {progress(tail(one.step.log))}' for one in running]
+            progress_line.show(lambda texts=texts: '   ' + '; '.join(texts))
     finally:
-        for step in steps:
-            process = processes.get(step.name)
-            if process is not None and process.poll() is None:
-                process.terminate()
-                process.wait()
-            with open(step.folder / _SECONDS, 'a', encoding='utf-8') as file:
-                # The line before it may be incomplete.
-                file.write(f'\n{end_times.get(step.name, time.time()) - start:.1f}\n')
-    for step in steps:
-        if processes[step.name].returncode == 0:
-            seconds = _total((step.folder / _SECONDS).read_text(encoding='utf-8', errors='replace'))
-            write_text(step.folder / DONE, f'{seconds:.1f}\n')
-            print_line(f'   {step.name}: {seconds / 60:.1f} minutes')
-    for step in steps:
-        if processes[step.name].returncode:
-            last_lines = '\n'.join('   ' + line for line in tail(step.log).splitlines()[-12:])
-            raise StepError(f'the step {step.name} failed. The last lines of {step.log}:\n{last_lines}\n'
-                            'Correct the cause and run the same command again: finished steps are not repeated.')
+        for one in running:
+            one.process.terminate()
+            one.process.wait()
+            _add_seconds(one)
+
+
+def _start(step: Step, threads: int) -> _Running:
+    step.folder.mkdir(parents=True, exist_ok=True)
+    with open(step.log, 'ab') as log:
+        process = subprocess.Popen(step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                   env=child_environment() | {'OMP_NUM_THREADS': str(threads)})
+    return _Running(step, process, time.time())
+
+
+def _finish(ended: _Running) -> None:
+    """Marks a step whose process has ended as finished. Raises StepError if it failed."""
+    step = ended.step
+    _add_seconds(ended)
+    if ended.process.returncode:
+        last_lines = '\n'.join('   ' + line for line in tail(step.log).splitlines()[-12:])
+        raise StepError(f'the step {step.name} failed. The last lines of {step.log}:\n{last_lines}\n'
+                        'Correct the cause and run the same command again: finished steps are not repeated.')
+    seconds = _total((step.folder / _SECONDS).read_text(encoding='utf-8', errors='replace'))
+    write_text(step.folder / DONE, f'{seconds:.1f}\n')
+    print_line(f'   {step.name}: {seconds / 60:.1f} minutes')
+
+
+def _add_seconds(one: _Running) -> None:
+    """Records the time of an attempt."""
+    with open(one.step.folder / _SECONDS, 'a', encoding='utf-8') as file:
+        file.write(f'\n{time.time() - one.start:.1f}\n')  # the line before it may be incomplete
 
 
 def _total(text: str) -> float:
     """Sums the numbers of a text. A line that a killed process did not complete is left out."""
     return sum(float(word) for word in text.split() if re.fullmatch(r'\d+\.\d', word))
-
-
-def _wait(steps: Sequence[Step], processes: Mapping[str, 'subprocess.Popen[bytes]']) -> dict[str, float]:
-    """Waits until all processes have ended or one has failed. Shows their progress.
-
-    Returns:
-        Time at which each ended, in seconds since the epoch.
-    """
-    progress_line, shown = ProgressLine(), set()
-    end_times: dict[str, float] = {}
-    while len(end_times) < len(processes) and not any(process.returncode for process in processes.values()):
-        time.sleep(0.3)
-        for name, process in processes.items():
-            if process.poll() is not None:
-                end_times.setdefault(name, time.time())
-        for step in steps:
-            picture = next(step.folder.glob(step.picture), None) if step.picture and step.name not in shown else None
-            if picture is not None:
-                shown.add(step.name)
-                print_line(f'   first picture: {picture}')
-        progress_line.show(lambda: '   ' + '; '.join(f'{step.name}: {progress(tail(step.log))}' for step in steps))
-    return end_times

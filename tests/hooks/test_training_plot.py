@@ -88,6 +88,17 @@ def test_plotting_takes_at_most_1_percent_of_the_time(tmp_path: Path, monkeypatc
     assert len(drawn) == 3, 'the last plot is always drawn'
 
 
+def test_a_short_training_is_plotted_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    clock, drawn = [100.0], []
+    monkeypatch.setattr(training_plot.time, 'perf_counter', lambda: clock[0])
+    monkeypatch.setattr(training_plot, 'training_picture', lambda *_, **__: drawn.append(clock[0]) or b'')
+    run, hook = runner(tmp_path, [], dict(by_epoch=False, max_iters=1)), PlotHook()
+    hook.before_train(run)
+    for clock[0] in (100.0, 109.0, 110.5):
+        hook.draw(run, 1)
+    assert drawn == [110.5]
+
+
 def test_pyplot_state_is_not_touched():
     import sys
     training_picture(hub('state', train__loss=[1.0]), 1, title='run')

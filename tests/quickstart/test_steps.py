@@ -64,12 +64,27 @@ def test_a_failed_step_shows_its_last_lines_and_can_be_repeated(tmp_path):
     assert float((tmp_path / 'a' / DONE).read_text()) > first, 'all attempts count'
 
 
-def test_if_one_step_of_a_pair_fails_the_other_is_stopped(tmp_path):
+def test_if_a_step_fails_the_others_are_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(steps, 'available_cpus', lambda: 2)
     slow = step(tmp_path / 'slow', 'import time; time.sleep(60)')
     with pytest.raises(StepError, match='the step bad failed'):
-        run_steps([step(tmp_path / 'bad', 'raise SystemExit(2)'), slow])
+        run_steps([step(tmp_path / 'bad', 'raise SystemExit(2)'), slow, step(tmp_path / 'third', '')])
     assert not (slow.folder / DONE).exists()
     assert float((slow.folder / 'seconds').read_text()) < 30
+    assert not (tmp_path / 'third').exists()
+
+
+@pytest.mark.parametrize('cpus', [1, 2])
+def test_as_many_steps_run_at_a_time_as_there_are_cpus_but_two_at_most(tmp_path, monkeypatch, cpus: int):
+    monkeypatch.setattr(steps, 'available_cpus', lambda: cpus)
+    log = tmp_path / 'log'
+    code = f'import time; open(r"{log}", "a").write("+"); time.sleep(0.5); open(r"{log}", "a").write("-")'
+    run_steps([step(tmp_path / str(number), code) for number in range(3)])
+    events, running = log.read_text(), [0]
+    for event in events:
+        running.append(running[-1] + (1 if event == '+' else -1))
+    assert (len(events), max(running)) == (6, cpus)
+    assert all((tmp_path / str(number) / DONE).exists() for number in range(3))
 
 
 def test_results_for_other_images_are_refused(tmp_path):
@@ -83,10 +98,9 @@ def test_results_for_other_images_are_refused(tmp_path):
 
 def test_a_shorter_quickstart_multiplies_the_iterations_of_every_training():
     assert steps._iterations('mae', 1.0) == []
-    for name in ('mae', *(task.name for task in TASKS)):
-        config = Config.fromfile(configs_root() / 'demo' / f'quickstart_{name}.py')
-        assert steps._iterations(name, 0.05) == ['--iters', str(round(config.train_cfg.max_iters / 20))]
-        assert steps._iterations(name, 1e-9) == ['--iters', '1']
+    iterations = Config.fromfile(configs_root() / 'demo' / 'quickstart_mae.py').train_cfg.max_iters
+    assert steps._iterations('mae', 0.05) == ['--iters', str(round(iterations / 20))]
+    assert steps._iterations('classification', 1e-9) == ['--iters', '1']
 
 
 def test_the_first_picture_is_named_while_its_step_runs(tmp_path, capsys):
