@@ -4,16 +4,16 @@ import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz import run, sandbox
+from fuzz import sandbox
 from fuzz.mutations import mutate_bytes, mutate_content
 from fuzz.sandbox import Step, run_steps
+from helpers.driven_runs import answer
 
 pytestmark = pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 
@@ -59,13 +59,14 @@ def test_peak_memory_is_that_of_each_step(tmp_path: Path):
 
 @pytest.mark.slow
 def test_small_run_has_no_fault(tmp_path: Path):
-    """In a process of its own, as it forks: threads of earlier tests would not survive."""
-    done = subprocess.run([sys.executable, run.__file__, '--images', '12', '--checkpoints', '4', '--annotations', '3',
-                           '--only', 'npy', 'shard', 'pretraining content', 'class list',
-                           '--keep', str(tmp_path / 'faults'), '--json', str(tmp_path / 'run.json')],
-                          capture_output=True, text=True, check=False)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    """In another process, as it forks: threads of earlier tests would not survive."""
+    arguments = ['--images', '12', '--checkpoints', '4', '--annotations', '3', '--only', 'npy', 'shard',
+                 'pretraining content', 'class list', '--keep', str(tmp_path / 'faults'), '--json',
+                 str(tmp_path / 'run.json')]
+    (done,) = answer('helpers.forked_commands', [
+        dict(module='fuzz.run', arguments=arguments, environment=dict(os.environ))])
+    assert done['code'] == 0, done['text'][-3000:]
     rows = json.loads((tmp_path / 'run.json').read_text())['rows']
     assert rows.keys() == {'image: npy', 'image: shard', 'checkpoint: pretraining content', 'annotation: class list'}
     assert all(row['files'] == row['read'] + row['refused'] for row in rows.values())
-    assert 'image: npy | 6 |' in done.stdout
+    assert 'image: npy | 6 |' in done['text']

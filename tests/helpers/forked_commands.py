@@ -1,14 +1,22 @@
 """Commands of the command line in several processes at the same time."""
+import importlib
 import os
 import sys
 import tempfile
 from pathlib import Path
 
-from mae_backbone.cli.main import main
+import mae_backbone.cli.main  # noqa: F401  before the forks
 
 
 def answer(tasks: list[dict]) -> list[dict]:
-    """Runs a command in a process for each of `tasks`, dict(arguments, environment): dict(code, text) for each."""
+    """Runs a command in a process for each of `tasks`.
+
+    Args:
+        tasks: dict(arguments, environment), and `module` for the function `main` of another module.
+
+    Returns:
+        dict(code, text) of each: its exit code, and what it printed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         logs = [Path(folder, str(index)) for index in range(len(tasks))]
         pids = [_start(task, log) for task, log in zip(tasks, logs, strict=True)]
@@ -27,7 +35,7 @@ def _start(task: dict, log: Path) -> int:
         os.dup2(sink, 2)
         os.environ.clear()
         os.environ.update(task['environment'])
-        code = main(task['arguments'])
+        code = importlib.import_module(task.get('module', 'mae_backbone.cli.main')).main(task['arguments'])
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
