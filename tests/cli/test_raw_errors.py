@@ -114,8 +114,10 @@ def test_every_wrong_setting_ends_in_one_message_that_names_it(task: str, config
 def test_options_that_work_are_not_refused(configs: dict[str, Path], tmp_path: Path):
     for option in ('train_dataloader.batch_size=1', 'train_dataloader.persistent_workers=True', 'param_scheduler=None',
                    'default_hooks.timer=None', 'custom_hooks=None', 'visualizer=None'):
-        run_command('train', configs['classification'], '--work-dir', tmp_path / option.split('=')[0],
-                    '--cfg-options', option, 'train_dataloader.num_workers=0')
+        folder = tmp_path / option.split('=')[0]
+        run_command('train', configs['classification'], '--work-dir', folder, '--cfg-options', option,
+                    'train_dataloader.num_workers=0')
+        assert (folder / 'last_checkpoint').is_file(), option
 
 
 @pytest.mark.parametrize(('text', 'advice'), [

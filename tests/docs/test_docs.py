@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 from helpers.doc_blocks import (
@@ -30,6 +31,11 @@ FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, 
 PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'lint-imports', 'mkdocs', 'torchrun', 'export', 'srun',
             'scontrol', '.', '['}
 every_page = pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+
+
+def snippets(page: Path) -> list:
+    """Blocks of Python that need nothing."""
+    return [block for block in blocks(page) if block.language == 'python' and not block.needs]
 
 
 @lru_cache
@@ -106,14 +112,14 @@ def test_blocks_say_what_they_need_in_known_words_and_name_known_programs(page):
                 assert words[0].split('=')[0] in PROGRAMS, f'{block.place}: {words}'
 
 
-@every_page
+@pytest.mark.parametrize('page', [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
 def test_python_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, 'path', [*sys.path])
     names = {}
-    for block in blocks(page):
-        if block.language == 'python' and not block.needs:
-            exec(compile('\n' * block.line + block.text, str(block.page), 'exec'), names)  # lines as in the page
+    for block in snippets(page):
+        exec(compile('\n' * block.line + block.text, str(block.page), 'exec'), names)  # lines as in the page
+    assert names.keys() > {'__builtins__'}, 'the snippets define nothing'
 
 
 @every_page
