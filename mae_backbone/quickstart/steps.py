@@ -158,9 +158,10 @@ def _run(steps: Sequence[Step]) -> None:
                 if picture is not None and step.name not in shown:
                     shown.add(step.name)
                     print_line(f'   first picture: {picture}')
-            for ended in [one for one in running if one.process.poll() is not None]:
-                running.remove(ended)
-                _finish(ended)
+            ended = [one for one in running if one.process.poll() is not None]
+            for one in sorted(ended, key=lambda one: bool(one.process.returncode)):  # failed ones raise: last
+                running.remove(one)
+                _finish(one)
             texts = [f'{one.step.name}: {progress(tail(one.step.log))}' for one in running]
             progress_line.show(lambda texts=texts: '   ' + '; '.join(texts))
     finally:

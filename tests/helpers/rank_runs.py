@@ -159,16 +159,12 @@ def _text(path: Path) -> str:
 
 def answer(folder: str, runs: list[dict]) -> list[dict]:
     """All runs, one after the other."""
-    return main(Path(folder), runs)
-
-
-def main(folder: Path, runs: list[dict]) -> list[dict]:
-    answers, data = [], {}
+    answers, data, root = [], {}, Path(folder)
     for run in runs:
         if run['task'] not in data:
-            data[run['task']] = write_data(run['task'], folder / run['task'])
-            warm_up(config_of(dict(run, name=f'warm_{run["task"]}', world=1), folder, data[run['task']]))
+            data[run['task']] = write_data(run['task'], root / run['task'])
+            warm_up(config_of(dict(run, name=f'warm_{run["task"]}', world=1), root, data[run['task']]))
         began = time.monotonic()
-        answers.append(take(run, folder, data[run['task']]))
+        answers.append(take(run, root, data[run['task']]))
         print(run['name'], round(time.monotonic() - began, 1), file=sys.stderr, flush=True)
     return answers
