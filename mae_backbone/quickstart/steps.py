@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,13 +163,16 @@ def _run(steps: Sequence[Step]) -> None:
             for one in sorted(ended, key=lambda one: bool(one.process.returncode)):  # failed ones raise: last
                 running.remove(one)
                 _finish(one)
-            texts = [f'{one.step.name}: {progress(tail(one.step.log))}' for one in running]
-            progress_line.show(lambda texts=texts: '   ' + '; '.join(texts))
+            progress_line.show(partial(_progress, running))
     finally:
         for one in running:
             one.process.terminate()
             one.process.wait()
             _add_seconds(one)
+
+
+def _progress(running: Sequence[_Running]) -> str:
+    return '   ' + '; '.join(f'{one.step.name}: {progress(tail(one.step.log))}' for one in running)
 
 
 def _start(step: Step, threads: int) -> _Running:
