@@ -1,5 +1,6 @@
 """Benchmark of a pretraining step, on a tiny model."""
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,5 @@ def test_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch: pyt
         assert 0 < result[side]['share_of_matmul_peak'] < 1.5
     assert result['ours']['settings']['dtype'] == 'bfloat16'
     assert result['baseline']['settings']['dtype'] == 'float32'
-    ratio = result['ours']['throughput'] / result['baseline']['throughput']
-    assert result['ratio']['throughput'] == pytest.approx(ratio)
+    assert result['ratio']['throughput'] == statistics.median(result['ratios'])
     assert 0.5 < result['ours']['flops_per_image'] / result['baseline']['flops_per_image'] < 1
