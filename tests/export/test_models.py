@@ -11,6 +11,7 @@ from torch import nn
 
 import mae_backbone
 from mae_backbone.cli.main import main
+from mae_backbone.core import exported_attention
 from mae_backbone.export.build import BUILDERS, build_target
 from mae_backbone.export.encoder import EncoderOutputs
 from mae_backbone.export.options import ExportOptions
@@ -80,7 +81,9 @@ def test_an_exported_segmenter_takes_pixels_of_any_size(files, tmp_path: Path):
     dict(window_size=3, global_blocks=[1], relative_positions=True),
     dict(window_size=4, shifted_windows=True, conv_blocks=[1]),
     dict(relative_bias='block', class_token=True)], ids=['windows', 'shifted', 'bias'])
-def test_positions_and_windows_are_resized_in_the_graph(options: dict[str, Any], tmp_path: Path):
+def test_positions_and_windows_are_resized_in_the_graph(options: dict[str, Any], tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(exported_attention, 'SCORE_BYTES', 2 ** 14)  # attention in parts, which is exact
     torch.manual_seed(0)
     backbone = ViTBackbone(dict(width=16, depth=2, heads=2), image_size=32, patch_size=8, **options)
     for parameter in backbone.parameters():
