@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mae_backbone.checkpoints.run_files import remove_partial_files
-from mae_backbone.compat import config_format
+from mae_backbone.compat import config_format, manager_lock
 from mae_backbone.compat.quiet_logs import keep_record
 from mae_backbone.core.compiling import compile_model
 from mae_backbone.core.vit import Block
@@ -34,6 +34,7 @@ from mae_backbone.models.timm_vit import pixel_warning
 from mae_backbone.utils.printable import escape_record
 
 config_format.install()
+manager_lock.install()
 
 
 class Runner(CheckpointRunner):

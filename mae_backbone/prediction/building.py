@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 
 from mae_backbone.checkpoints.adapters import drop_adapters
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.compat import manager_lock
 
+manager_lock.install()
 # MMEngine's default scope is one variable of the process. Reentrant: a model may build another one.
 _LOCK = threading.RLock()
 # Ours. Elements that a model may allocate: this many per element of its weights, and tables of positions and anchors.
