@@ -110,7 +110,7 @@ def test_boxes_as_corners_are_refused_without_masks(tmp_path: Path) -> None:
 
 def test_relative_boxes_are_refused(tmp_path: Path) -> None:
     annotations = [annotation(i, [x / 40, y / 30, w / 40, h / 30]) for i, (x, y, w, h) in enumerate(BOXES, start=1)]
-    with pytest.raises(DataError, match='relative to the size of the image: write x, y, width, height in pixels'):
+    with pytest.raises(DataError, match='fractions of the image size: write x, y, width, height in pixels'):
         check(tmp_path, annotations, masks=False)
 
 
