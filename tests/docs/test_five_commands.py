@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers.commands import forget_instances
 from helpers.doc_blocks import ROOT, commands
 
 from mae_backbone.cli.main import main
@@ -43,6 +44,7 @@ def write_nuclei(root: Path, split: str) -> None:
 
 
 def test_they_lead_from_images_to_predictions(tmp_path, monkeypatch, capsys):
+    forget_instances()
     monkeypatch.chdir(tmp_path)
     for split in ('train', 'val'):
         write_nuclei(tmp_path / 'nuclei', split)

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import mmengine.runner
 import pytest
 import torch
+from helpers.commands import forget_instances
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DATASETS
@@ -346,6 +347,7 @@ def test_none_switches_off_any_hook(tmp_path: Path):
 
 def test_runners_of_mmdet_and_mmseg_show_the_report_of_loaded_weights(tmp_path: Path, capsys: pytest.CaptureFixture):
     """Their tools/train.py use MMEngine's Runner, which leaves the logger of this package alone."""
+    forget_instances()  # a run of ours in this process has given it handlers
     torch.save(ViT(**ENCODER).state_dict(), tmp_path / 'encoder.pth')
     model = dict(type='mae_backbone.ViTClassifier', num_classes=2, data_preprocessor=PREPROCESSOR,
                  backbone=ENCODER | dict(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'encoder.pth'))))

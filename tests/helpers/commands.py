@@ -11,7 +11,7 @@ from mae_backbone.cli.main import main
 
 def run_command(name: str, *arguments: object, code: int = 0) -> str:
     """Runs a command, checks its exit code, and returns what it printed."""
-    _forget_instances()
+    forget_instances()
     printed = io.StringIO()
     with redirect_stdout(printed), redirect_stderr(printed):
         result = main([name, *map(str, arguments)])
@@ -26,7 +26,7 @@ def refused(name: str, *arguments: object) -> str:
     return printed[printed.index('error: '):]
 
 
-def _forget_instances() -> None:
+def forget_instances() -> None:
     """Closes the log files of earlier runs, and removes what MMEngine keeps of them by name."""
     for logger in MMLogger._instance_dict.values():
         for handler in logger.handlers:

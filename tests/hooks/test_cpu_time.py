@@ -93,13 +93,15 @@ def test_other_content_of_a_checkpoint_is_not_taken(tmp_path, monkeypatch, store
 
 
 def test_waiting_does_not_count_and_work_of_threads_and_children_does(monkeypatch):
+    children: list[SimpleNamespace] = []
+    monkeypatch.setattr(cpu_time.psutil, 'Process', lambda: SimpleNamespace(children=lambda recursive: children))
     before = cpu_time._clocks()
     time.sleep(0.2)
     waited = cpu_time._clocks()
     assert waited[0] - before[0] < 0.15
     assert waited[1] - before[1] >= 0.2
     child = SimpleNamespace(cpu_times=lambda: SimpleNamespace(user=3.0, system=1.0))
-    monkeypatch.setattr(cpu_time.psutil, 'Process', lambda: SimpleNamespace(children=lambda recursive: [child, child]))
+    children += [child, child]
     assert cpu_time._clocks()[0] - waited[0] == pytest.approx(8.0, abs=0.2)
 
 
