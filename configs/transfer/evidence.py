@@ -1,4 +1,4 @@
-"""What pretraining brings on three small sets: labels, time, frozen features, length and size of the pretraining.
+"""Effect of pretraining on three small sets: labels, time, frozen features, length and size of the pretraining.
 
 Run     python tools/transfer.py evidence --data-root data
         one set: --data camvid; a first look: --length 0.1; the main comparison only: --checkpoint mae --against random
@@ -10,7 +10,7 @@ that is pretrained on this one for a quarter of the length. `supervised` is trai
 the same CPU time as the MAE. `mae-half`, `mae-quarter` and `mae-eighth` are shorter, `fast` has less arithmetic per
 image, and `small` has a sixth of the weights.
 """
-title = 'What pretraining brings'
+title = 'Effect of pretraining'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')
 labels = [0.05, 0.1, 0.3, 1.0]
 seeds = [0, 1, 2]

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.evaluation.robustness import Table, accuracies, as_markdown, check_names, is_imagenet
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.predictor import Predictor
+    from mae_backbone.utils.atomic_write import write_text
 
     corruptions = [] if args.corrupt is None else args.corrupt or [*CORRUPTIONS]
     cfg = load_config(args)
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
     if corruptions:
         log_rank0(f'examples of the corruptions: {_save_examples(test, corruptions, cfg.work_dir)}')
     text = as_markdown(table.rows, imagenet=is_imagenet(predictor.classes))
-    Path(cfg.work_dir, 'robustness.md').write_text(text, encoding='utf-8')
+    write_text(Path(cfg.work_dir, 'robustness.md'), text)
     log_rank0(f'\n{text}\nwritten to {cfg.work_dir}/robustness.md and robustness.json')
 
 

@@ -41,7 +41,7 @@ def write_report(work_dir: Path, *, pretrained_on: Path, length: float = 1.0) ->
         save_picture(str(work_dir / name), draw_task(task, work_dir))
         figures[name] = (f'{task.name.capitalize()} on validation images: the image, its labels, and the predictions '
                          'after both trainings.')
-    title = 'What pretraining brings'
+    title = 'Effect of pretraining'
     intro = (f'A small masked autoencoder (MAE) was pretrained on {len(list_images(pretrained_on)):,} unlabeled images '
              f'in {minutes(work_dir, "mae"):.1f} minutes. Each task was then trained twice in the same way, once from '
              'the weights of the MAE and once from random weights. All values are percent. Trainings ran once; values '

@@ -85,7 +85,7 @@ def test_lora_from_training_to_prediction(tmp_path: Path, monkeypatch: pytest.Mo
     said = refused('train', CONFIG, '--data-root', 'data', '--resume', 'whole/iter_2.pth', '--work-dir', 'other',
                    '--cfg-options', *SMALL)
     assert 'parameters in' in said, 'a resumed run has the adapters of its start'
-    before = torch.load(encoder)
+    before = torch.load(encoder, weights_only=True)
     weights = whole['ema_state_dict']  # those that were trained: the average is in `state_dict`
     assert torch.equal(weights['module.backbone.blocks.0.attn.qkv.weight'], before['blocks.0.attn.qkv.weight'])
     assert weights['module.backbone.blocks.0.attn.qkv.lora_B.weight'].abs().max() > 0

@@ -47,7 +47,7 @@ def tokens_of(path: Path, model: ViT | None = None, **options) -> Tensor:
     return model.encode(model.embed(images()))
 
 
-def compare(title: str, ours: Tensor, theirs: Tensor, limit: float = LIMIT) -> None:
+def assert_agree(title: str, ours: Tensor, theirs: Tensor, limit: float = LIMIT) -> None:
     """Prints a row of the table in docs/weights.md and checks that features agree."""
     assert ours.shape == theirs.shape
     assert theirs.std() > 0.1, 'features that are nearly constant show nothing'

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, compare, images, randomize
+from helpers.interop import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, assert_agree, images, randomize
 from torch import nn
 
 from mae_backbone.checkpoints.encoder import load_encoder
@@ -30,4 +30,4 @@ def test_backbone_of_mmseg(tmp_path: Path, kind: str, options: dict):
     with torch.no_grad():
         found, expected = ours(images()), theirs(images())
     for level, (one, other) in enumerate(zip(found, expected, strict=True)):
-        compare(f'mmseg {kind}, block {level}', one, other)
+        assert_agree(f'mmseg {kind}, block {level}', one, other)

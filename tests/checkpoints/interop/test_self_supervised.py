@@ -4,7 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import DEPTH, HEADS, PATCH, SIZE, WIDTH, backbone, compare, images, randomize, tokens_of, vit
+from helpers.interop import (
+    DEPTH,
+    HEADS,
+    PATCH,
+    SIZE,
+    WIDTH,
+    assert_agree,
+    backbone,
+    images,
+    randomize,
+    tokens_of,
+    vit,
+)
 from helpers.layout_names import mmpretrain_block, mmpretrain_decoder, mmpretrain_encoder, mmpretrain_positions, parts
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -43,7 +55,7 @@ def test_mmpretrain_with_its_exchanged_positions(tmp_path: Path):
     torch.save({'meta': dict(cfg=MMPRETRAIN_CONFIG, epoch=300), 'message_hub': {},
                 'state_dict': mmpretrain_encoder(theirs.state_dict(), DEPTH) | mmpretrain_decoder(decoder, 2)}, path)
     ours = vit()
-    compare('mmpretrain MAE', tokens_of(path, ours), theirs.forward_features(images()).detach())
+    assert_agree('mmpretrain MAE', tokens_of(path, ours), theirs.forward_features(images()).detach())
     grid = sincos_positions((4, 4), WIDTH).unflatten(1, (4, 4))
     assert torch.allclose(ours.pos_embed[:, 1:], grid.transpose(1, 2).flatten(1, 2), atol=1e-6)  # kept as stored
     found = open_source(path).decoder()
@@ -67,9 +79,9 @@ def test_dino(tmp_path: Path):
     report = load_encoder(vit(), path, heads=HEADS)
     assert report.choice == "'teacher' taken, not 'student' (--weights-key chooses)"
     assert report.layout == 'DINO v1'
-    compare('DINO v1, teacher', tokens_of(path, heads=HEADS), teacher.forward_features(images()).detach())
-    compare('DINO v1, student', tokens_of(path, heads=HEADS, key='student'),
-            student.forward_features(images()).detach())
+    assert_agree('DINO v1, teacher', tokens_of(path, heads=HEADS), teacher.forward_features(images()).detach())
+    assert_agree('DINO v1, student', tokens_of(path, heads=HEADS, key='student'),
+                 student.forward_features(images()).detach())
 
 
 def test_moco(tmp_path: Path):
@@ -80,9 +92,9 @@ def test_moco(tmp_path: Path):
     weights |= {'module.base_encoder.head.0.weight': torch.ones(8, WIDTH),
                 'module.predictor.0.weight': torch.ones(8, 8)}
     torch.save(dict(state_dict=weights, arch='vit_small', epoch=300, optimizer={}, scaler={}), path)
-    compare('MoCo v3, base encoder', tokens_of(path, heads=HEADS), base.forward_features(images()).detach())
-    compare('MoCo v3, momentum encoder', tokens_of(path, heads=HEADS, key='teacher'),
-            momentum.forward_features(images()).detach())
+    assert_agree('MoCo v3, base encoder', tokens_of(path, heads=HEADS), base.forward_features(images()).detach())
+    assert_agree('MoCo v3, momentum encoder', tokens_of(path, heads=HEADS, key='teacher'),
+                 momentum.forward_features(images()).detach())
     report = load_encoder(vit(), path, heads=HEADS)
     assert report.choice == "'base_encoder.' taken, not 'momentum_encoder.' (--weights-key chooses)"
 
@@ -92,7 +104,7 @@ def test_small_model_of_moco_has_12_heads_where_all_others_have_6(tmp_path: Path
     path = tmp_path / 'checkpoint_0299.pth.tar'
     torch.save(dict(state_dict=wrapped(small.state_dict(), 'module.base_encoder.'), arch='vit_small'), path)
     arch = dict(width=384, depth=1, heads=12)
-    compare('MoCo v3, small', tokens_of(path, vit(arch=arch)), small.forward_features(images()).detach())
+    assert_agree('MoCo v3, small', tokens_of(path, vit(arch=arch)), small.forward_features(images()).detach())
     with pytest.raises(CheckpointError, match=r"12 heads of attention \(the architecture 'vit_small' in the file"):
         load_encoder(vit(arch=arch | dict(heads=6)), path)
 
@@ -105,10 +117,10 @@ def test_ijepa(tmp_path: Path):
     report = load_encoder(vit(class_token=False), path, heads=HEADS)
     assert report.layout == 'I-JEPA'
     assert report.choice.startswith("'target_encoder' taken, not 'encoder'")
-    compare('I-JEPA, target encoder', tokens_of(path, vit(class_token=False), heads=HEADS),
-            target.forward_features(images()).detach())
-    compare('I-JEPA, encoder', tokens_of(path, vit(class_token=False), heads=HEADS, key='student'),
-            encoder.forward_features(images()).detach())
+    assert_agree('I-JEPA, target encoder', tokens_of(path, vit(class_token=False), heads=HEADS),
+                 target.forward_features(images()).detach())
+    assert_agree('I-JEPA, encoder', tokens_of(path, vit(class_token=False), heads=HEADS, key='student'),
+                 encoder.forward_features(images()).detach())
 
 
 # ---- ViTDet of mmdet's projects
@@ -139,7 +151,7 @@ def test_vitdet_of_mmdet(tmp_path: Path, names: str):
     assert report.layout.startswith('mmdet ViTDet')
     assert any('zeros after the projection' in note for note in report.notes) == (names == 'mmpretrain')
     with torch.no_grad():
-        compare(f'mmdet ViTDet, names of {names}', ours(images())[0], theirs(images())[0])
+        assert_agree(f'mmdet ViTDet, names of {names}', ours(images())[0], theirs(images())[0])
 
 
 # ---- wrappers
@@ -152,7 +164,7 @@ def test_vitdet_of_mmdet(tmp_path: Path, names: str):
 def test_wrappers_of_training_are_removed(tmp_path: Path, wrap):
     theirs = model()
     torch.save({'state_dict': {wrap(name): value for name, value in theirs.state_dict().items()}}, tmp_path / 'a.pth')
-    compare('wrapped', tokens_of(tmp_path / 'a.pth', heads=HEADS), theirs.forward_features(images()).detach())
+    assert_agree('wrapped', tokens_of(tmp_path / 'a.pth', heads=HEADS), theirs.forward_features(images()).detach())
 
 
 def test_average_of_mmengine_stands_under_state_dict(tmp_path: Path):

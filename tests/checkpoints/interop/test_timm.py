@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from helpers.interop import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, backbone, compare, images, randomize, tokens_of, vit
+from helpers.interop import (
+    ARCH,
+    DEPTH,
+    HEADS,
+    PATCH,
+    SIZE,
+    WIDTH,
+    assert_agree,
+    backbone,
+    images,
+    randomize,
+    tokens_of,
+    vit,
+)
 from timm.models import _hub
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer
@@ -29,8 +42,8 @@ def model(**options) -> VisionTransformer:
 def test_state_dict(tmp_path: Path):
     theirs = model()
     torch.save(theirs.state_dict(), tmp_path / 'vit.pth')
-    compare('timm ViT, `.pth`', tokens_of(tmp_path / 'vit.pth', heads=HEADS),
-            theirs.forward_features(images()).detach())
+    assert_agree('timm ViT, `.pth`', tokens_of(tmp_path / 'vit.pth', heads=HEADS),
+                 theirs.forward_features(images()).detach())
 
 
 def test_public_mae(tmp_path: Path):
@@ -41,8 +54,8 @@ def test_public_mae(tmp_path: Path):
     torch.save({'model': theirs.state_dict() | decoder, 'epoch': 799, 'args': Namespace(
         model='mae_vit_base_patch16', norm_pix_loss=True)}, tmp_path / 'mae.pth')
     assert read_facts(tmp_path / 'mae.pth').norm_pix
-    compare('facebookresearch/mae', tokens_of(tmp_path / 'mae.pth', heads=HEADS),
-            theirs.forward_features(images()).detach())
+    assert_agree('facebookresearch/mae', tokens_of(tmp_path / 'mae.pth', heads=HEADS),
+                 theirs.forward_features(images()).detach())
 
 
 @pytest.mark.parametrize('average', ['state_dict_ema', 'model_ema'])
@@ -58,11 +71,11 @@ def test_training_file_has_an_average_which_is_taken_and_said(tmp_path: Path, av
     report = load_encoder(vit(), path, heads=HEADS)
     assert report.choice == f"'{average}' taken, not '{key}' (--weights-key chooses)"
     assert (read_facts(path).mean, read_facts(path).std) == HALF
-    compare(f'timm training file, `{average}`', tokens_of(path, heads=HEADS),
-            averaged.forward_features(images()).detach())
+    assert_agree(f'timm training file, `{average}`', tokens_of(path, heads=HEADS),
+                 averaged.forward_features(images()).detach())
     for chosen in (key, 'student'):
-        compare(f'timm training file, --weights-key {chosen}', tokens_of(path, heads=HEADS, key=chosen),
-                trained.forward_features(images()).detach())
+        assert_agree(f'timm training file, --weights-key {chosen}', tokens_of(path, heads=HEADS, key=chosen),
+                     trained.forward_features(images()).detach())
     with pytest.raises(CheckpointError, match='no weights that --weights-key other could mean'):
         tokens_of(path, heads=HEADS, key='other')
 
@@ -76,15 +89,15 @@ def test_hub_folder(tmp_path: Path, safe: bool):
     report = load_encoder(vit(), tmp_path)
     assert 'heads: 4 (config.json)' in report.notes
     assert any('augreg, CLIP: half' in note for note in report.notes)
-    compare(f'timm hub folder ({"safetensors" if safe else "bin"})', tokens_of(tmp_path),
-            theirs.forward_features(images()).detach())
+    assert_agree(f'timm hub folder ({"safetensors" if safe else "bin"})', tokens_of(tmp_path),
+                 theirs.forward_features(images()).detach())
 
 
 def test_layer_scale_is_folded(tmp_path: Path):
     theirs = model(init_values=0.5)
     torch.save(theirs.state_dict(), tmp_path / 'vit.pth')
-    compare('timm ViT with LayerScale', tokens_of(tmp_path / 'vit.pth', heads=HEADS),
-            theirs.forward_features(images()).detach())
+    assert_agree('timm ViT with LayerScale', tokens_of(tmp_path / 'vit.pth', heads=HEADS),
+                 theirs.forward_features(images()).detach())
 
 
 def test_beit(tmp_path: Path):
@@ -95,7 +108,7 @@ def test_beit(tmp_path: Path):
     load_encoder(ours, tmp_path / 'beit.pth')
     with torch.no_grad():
         found = ours(images())[0].flatten(2).transpose(1, 2)
-    compare('timm BEiT', found, theirs.forward_features(images()).detach()[:, 1:])
+    assert_agree('timm BEiT', found, theirs.forward_features(images()).detach()[:, 1:])
     with pytest.raises(CheckpointError, match="have relative positions, the model has none: set relative_bias='block'"):
         load_encoder(vit(), tmp_path / 'beit.pth', heads=HEADS)
 
@@ -123,7 +136,7 @@ def test_sam(tmp_path: Path, layout: str):
     assert any('heads: 4 (the tables of relative positions)' in note for note in report.notes)
     with torch.no_grad():
         found = ours(images(64))[0]
-    compare(f'SAM of {layout}', found, theirs.forward_features(images(64)).detach())
+    assert_agree(f'SAM of {layout}', found, theirs.forward_features(images(64)).detach())
 
 
 def test_heads_that_no_one_states_are_asked_for(tmp_path: Path):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import DEPTH, HEADS, PATCH, SIZE, WIDTH, compare, images, randomize, tokens_of, vit
+from helpers.interop import DEPTH, HEADS, PATCH, SIZE, WIDTH, assert_agree, images, randomize, tokens_of, vit
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
@@ -24,8 +24,8 @@ def tokens_of_torchvision(model: VisionTransformer) -> Tensor:
 def test_torchvision(tmp_path: Path):
     theirs = randomize(VisionTransformer(**SIZES, num_classes=5))
     torch.save(theirs.state_dict(), tmp_path / 'vit.pth')
-    compare('torchvision VisionTransformer', tokens_of(tmp_path / 'vit.pth', heads=HEADS),
-            tokens_of_torchvision(theirs))
+    assert_agree('torchvision VisionTransformer', tokens_of(tmp_path / 'vit.pth', heads=HEADS),
+                 tokens_of_torchvision(theirs))
 
 
 def decoder_of(path: Path) -> MAEDecoder:
@@ -57,9 +57,9 @@ def test_lightly_on_timm(tmp_path: Path):
     torch.save({'state_dict': module.state_dict(), 'pytorch-lightning_version': '2.5', 'epoch': 1}, path)
     assert open_source(path).layout.name == 'lightly'
     latent = encoder.encode(images()).detach()
-    compare('lightly MaskedVisionTransformerTIMM', tokens_of(path, heads=HEADS), latent)
+    assert_agree('lightly MaskedVisionTransformerTIMM', tokens_of(path, heads=HEADS), latent)
     theirs = decoder.predict(decoder.decode(decoder.embed(latent))).detach()[:, 1:]
-    compare('lightly MAEDecoderTIMM', predicted(decoder_of(path), latent), theirs)
+    assert_agree('lightly MAEDecoderTIMM', predicted(decoder_of(path), latent), theirs)
 
 
 @pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::FutureWarning', 'ignore::UserWarning')
@@ -73,9 +73,9 @@ def test_lightly_on_torchvision(tmp_path: Path):
     path = tmp_path / 'lightning.ckpt'
     torch.save({'state_dict': module.state_dict() | {'mask_token': torch.ones(1, 1, 32)}}, path)
     latent = encoder.encode(images()).detach()
-    compare('lightly MAEBackbone', tokens_of(path, heads=HEADS), latent)
+    assert_agree('lightly MAEBackbone', tokens_of(path, heads=HEADS), latent)
     theirs = decoder.predict(decoder.decode(decoder.embed(latent))).detach()[:, 1:]
-    compare('lightly MAEDecoder', predicted(decoder_of(path), latent), theirs)
+    assert_agree('lightly MAEDecoder', predicted(decoder_of(path), latent), theirs)
 
 
 def test_open_clip_is_refused_with_advice(tmp_path: Path):

@@ -4,7 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, compare, images, randomize, tokens_of, vit
+from helpers.interop import (
+    ARCH,
+    DEPTH,
+    HEADS,
+    PATCH,
+    SIZE,
+    WIDTH,
+    assert_agree,
+    images,
+    randomize,
+    tokens_of,
+    vit,
+)
 from safetensors.torch import load_file, save_file
 
 from mae_backbone.checkpoints.encoder import load_encoder, load_source
@@ -41,7 +53,7 @@ def features_of_mae(model) -> torch.Tensor:
 def test_mae_for_pretraining(tmp_path: Path):
     model = mae()
     model.save_pretrained(tmp_path)
-    compare('Hugging Face ViTMAEForPreTraining', tokens_of(tmp_path), features_of_mae(model.vit))
+    assert_agree('Hugging Face ViTMAEForPreTraining', tokens_of(tmp_path), features_of_mae(model.vit))
 
 
 def test_prediction_of_a_whole_mae(tmp_path: Path):
@@ -56,7 +68,7 @@ def test_prediction_of_a_whole_mae(tmp_path: Path):
     with torch.no_grad():
         loss, pixels, mask = ours.eval()(images(), mask_from_noise(noise, 0.75))
     order = mask.ids_hidden[..., None].expand(-1, -1, pixels.shape[-1])
-    compare('Hugging Face ViTMAEForPreTraining, predicted pixels', pixels, theirs.logits.detach().gather(1, order))
+    assert_agree('Hugging Face ViTMAEForPreTraining, predicted pixels', pixels, theirs.logits.detach().gather(1, order))
     assert loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
     assert source.facts.decoder_heads == 4
 
@@ -64,7 +76,7 @@ def test_prediction_of_a_whole_mae(tmp_path: Path):
 def test_mae_model(tmp_path: Path):
     model = randomize(transformers.ViTMAEModel(transformers.ViTMAEConfig(**SIZES, mask_ratio=0.0)))
     model.save_pretrained(tmp_path)
-    compare('Hugging Face ViTMAEModel', tokens_of(tmp_path), features_of_mae(model))
+    assert_agree('Hugging Face ViTMAEModel', tokens_of(tmp_path), features_of_mae(model))
 
 
 @pytest.mark.parametrize('form', ['folder', 'file', 'shards', 'state_dict', 'bin'])
@@ -85,7 +97,7 @@ def test_vit_model(tmp_path: Path, form: str, capsys: pytest.CaptureFixture):
         torch.save(load_file(tmp_path / 'model.safetensors'), tmp_path / 'pytorch_model.bin')
         (tmp_path / 'model.safetensors').unlink()
     ours = tokens_of(path, **options)
-    compare(f'Hugging Face ViTModel ({form})', ours, model(images()).last_hidden_state.detach())
+    assert_agree(f'Hugging Face ViTModel ({form})', ours, model(images()).last_hidden_state.detach())
 
 
 def test_classifier_leaves_its_head_out(tmp_path: Path):
@@ -94,15 +106,15 @@ def test_classifier_leaves_its_head_out(tmp_path: Path):
     report = load_encoder(vit(), tmp_path)
     assert report.left_out == ['classifier.bias', 'classifier.weight']
     assert 'heads: 4 (config.json)' in report.notes
-    compare('Hugging Face ViTForImageClassification', tokens_of(tmp_path),
-            model.vit(images()).last_hidden_state.detach())
+    assert_agree('Hugging Face ViTForImageClassification', tokens_of(tmp_path),
+                 model.vit(images()).last_hidden_state.detach())
 
 
 def test_ijepa_has_no_class_token(tmp_path: Path):
     model = randomize(transformers.IJepaModel(transformers.IJepaConfig(**SIZES)))
     model.save_pretrained(tmp_path)
-    compare('Hugging Face IJepaModel', tokens_of(tmp_path, vit(class_token=False)),
-            model(images()).last_hidden_state.detach())
+    assert_agree('Hugging Face IJepaModel', tokens_of(tmp_path, vit(class_token=False)),
+                 model(images()).last_hidden_state.detach())
     with pytest.raises(CheckpointError, match=r'has no class token .* set class_token=False'):
         load_encoder(vit(), tmp_path)
 
@@ -119,7 +131,7 @@ def test_beit(tmp_path: Path, shared: bool):
     with torch.no_grad():
         found = ours(images())[0].flatten(2).transpose(1, 2)
     theirs = model(images()).last_hidden_state.detach()[:, 1:]
-    compare('Hugging Face BeitModel' + (' (one table)' if shared else ''), found, theirs)
+    assert_agree('Hugging Face BeitModel' + (' (one table)' if shared else ''), found, theirs)
 
 
 def test_heads_of_the_config_are_compared(tmp_path: Path):
@@ -145,8 +157,8 @@ def test_normalization_and_epsilon_are_reported(tmp_path: Path):
     assert any('epsilon 1e-12 in the file' in note for note in report.notes)
     assert any('stated by preprocessor_config.json' in note and 'half' in note for note in report.notes)
     assert read_facts(tmp_path).mean == (127.5,) * 3
-    compare('Hugging Face ViTModel, epsilon 1e-12', tokens_of(tmp_path), model(images()).last_hidden_state.detach(),
-            limit=1e-4)
+    assert_agree('Hugging Face ViTModel, epsilon 1e-12', tokens_of(tmp_path),
+                 model(images()).last_hidden_state.detach(), limit=1e-4)
 
 
 def test_half_precision(tmp_path: Path):
@@ -154,8 +166,8 @@ def test_half_precision(tmp_path: Path):
     save_file({name: value.half() for name, value in model.state_dict().items()}, tmp_path / 'half.safetensors')
     for parameter in model.parameters():
         parameter.data = parameter.data.half().float()
-    compare('Hugging Face ViTModel, float16', tokens_of(tmp_path / 'half.safetensors', heads=HEADS),
-            model(images()).last_hidden_state.detach())
+    assert_agree('Hugging Face ViTModel, float16', tokens_of(tmp_path / 'half.safetensors', heads=HEADS),
+                 model(images()).last_hidden_state.detach())
 
 
 def test_clip_is_refused_with_advice(tmp_path: Path):
