@@ -1,6 +1,6 @@
 """Run the whole path on generated images: pretraining, detection, segmentation, classification, and a report.
 
-Downloads nothing and takes about ten minutes on two CPU cores. After an interruption the same command continues.
+Downloads nothing and takes ten to fifteen minutes on two CPU cores. After an interruption the same command continues.
 
 example:
   mae-backbone quickstart
