@@ -283,7 +283,7 @@ def _find_class_folders(folder: Path) -> OwnData | None:
     if train is None or val is None:
         return None
     options: dict[str, Any] = dict(type='mae_backbone.ClassFolder', data_root=str(folder))
-    if not _has_images(folder / train):  # their suffix is that of the reader
+    if not _has_images(folder / train):  # the reader sets the suffix of the images
         options['reader'] = dict(type='mae_backbone.ArrayReader')
     splits: dict[str, DataFormat] = {
         split: _format(ClassFolders, split, **options, split=name) for split, name in (('train', train), ('val', val))}
@@ -294,7 +294,7 @@ def _find_class_folders(folder: Path) -> OwnData | None:
 
 
 def _has_class_folders(folder: Path) -> bool:
-    """Whether a folder contains two folders or more with images, and no images itself."""
+    """Returns True if a folder contains no images, but two or more folders with images."""
     if not folder.is_dir():
         return False
     entries = list(islice(os.scandir(folder), _MAX_LISTED))

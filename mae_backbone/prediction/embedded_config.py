@@ -61,7 +61,7 @@ DATA_ROOT = 'DATA_ROOT'
 
 
 def _is_timm_name(text: str) -> bool:
-    """Whether a string names a model of timm, such as 'vit_small_patch14_dinov2.lvd142m', and not a folder or a hub."""
+    """True if a string names a model of timm, such as 'vit_small_patch14_dinov2.lvd142m', and not a folder or a hub."""
     return bool(re.fullmatch(r'\w+(\.\w+)?', text)) and not Path(text).exists()
 
 
@@ -305,7 +305,7 @@ class _Checker:
 
 
 def _is_inside(text: str) -> bool:
-    """Whether a string is no address and no file with code, and does not leave the folder that it is relative to."""
+    """True if a string is neither an address nor a file with code, and stays in the folder that it is relative to."""
     if text == '.npy':  # the suffix of images, which our reader reads without unpickling
         return True
     return not ('://' in text or '..' in re.split(r'[/\\]', text) or text.lower().endswith(_CODE) or '\0' in text)

@@ -18,14 +18,14 @@ PEERS = ('resnet18',)
 
 @dataclass(frozen=True)
 class Task:
-    """A way to evaluate an encoder, a probe of its frozen features or a training by a config; or a peer.
+    """A task of a suite: a probe of frozen features, a training by a config, or a peer.
 
     Attributes:
         name: name of the task; the folders of its cells begin with it.
         data: names of data sets of the suite.
         probe: one of `PROBES`; None for a training.
         peer: one of `PEERS`, another model that is trained from scratch, without any encoder; its name in the table.
-        beside: of a peer, the task in whose rows it appears.
+        beside: task whose rows show a peer.
         minutes: of a peer, CPU minutes of its training.
         config: config of the training, relative to the folder of all configs; or one for each architecture, by its name
             in `mae_backbone.core.vit.ARCHS`.
@@ -37,7 +37,7 @@ class Task:
         gpus: number of GPUs of a training, with one process each.
         amp: train in mixed precision on a GPU.
         pictures: number of validation images that the report shows with predictions.
-        length: epochs or iterations of a training, whichever its config counts; None for those of the config.
+        length: epochs or iterations of a training, whichever its config counts; None keeps the length of the config.
     """
 
     name: str
