@@ -13,12 +13,16 @@ from mae_backbone.data.unlabeled import UnlabeledImages
 
 
 def memory(pids: list[int]) -> int:
-    """Bytes that these processes hold together, shared pages counted once (proportional set size)."""
-    total = 0
+    """Bytes that these processes hold together, pages that they share counted once (proportional set size).
+
+    Pages of files are left out: the share of a library that counts for a process grows when a foreign process ends.
+    """
+    kilobytes = 0
     for pid in pids:
         lines = Path(f'/proc/{pid}/smaps_rollup').read_text().splitlines()
-        total += 1024 * int(next(line for line in lines if line.startswith('Pss:')).split()[1])
-    return total
+        kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith(('Pss_Anon:', 'Pss_Shmem:')))
+    assert kilobytes, 'the kernel does not tell anonymous pages apart (Linux 5.10 and later do)'
+    return 1024 * kilobytes
 
 
 def bytes_after_epochs(folder: Path, persistent: bool) -> list[int]:
