@@ -15,5 +15,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup_iters, by_epoch=False),
     dict(type='CosineAnnealingLR', begin=warmup_iters, end=max_iters, T_max=max_iters - warmup_iters, by_epoch=False),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=150)
-default_hooks = dict(checkpoint=dict(interval=150))
+train_cfg = dict(max_iters=max_iters, val_interval=300)
+default_hooks = dict(checkpoint=dict(interval=300))

@@ -18,5 +18,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=warmup_iters, by_epoch=False),
     dict(type='PolyLR', power=1.0, eta_min=0.0, begin=warmup_iters, end=max_iters, by_epoch=False),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=250)
-default_hooks = dict(checkpoint=dict(interval=250))
+train_cfg = dict(max_iters=max_iters, val_interval=500)
+default_hooks = dict(checkpoint=dict(interval=500))

@@ -55,7 +55,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     group.add_argument('--memory', type=positive_float, metavar='GB',
                        help='compute as few blocks again in the backward pass as a step needs to fit into this memory')
     group.add_argument('--amp', action='store_true',
-                       help='mixed precision in bfloat16 on GPUs, and in pretraining on CPUs that support it')
+                       help='mixed precision in bfloat16 on GPUs, and on CPUs that multiply matrices in it (AMX)')
     group.add_argument('--tf32', action='store_true',
                        help='matrix products in TF32 on GPUs, for runs without --amp: inputs are rounded to 10 bits')
     return group

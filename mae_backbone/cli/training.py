@@ -13,6 +13,7 @@ from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.weights import set_weights
 from mae_backbone.formats.layout_config import write_made_split
 from mae_backbone.planning.data_settings import setting_warnings
+from mae_backbone.utils.cpu import cpu_has_bfloat16
 
 
 def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
@@ -173,41 +174,20 @@ def set_batch_and_lr(cfg: Config, *, batch_size: int | None = None, lr: float | 
 
 
 def enable_amp(cfg: Config) -> str:
-    """Enables mixed precision: on CUDA, and in pretraining on CPUs that compute in bfloat16.
+    """Enables mixed precision: on CUDA, and on CPUs that multiply matrices in bfloat16.
 
     Returns:
         A line for the plan.
     """
     wrapper, cuda = cfg.optim_wrapper, torch.cuda.is_available()
-    guarded = (wrapper.get('type') == 'mae_backbone.GuardedOptimWrapper'
-               or cfg.get('model', {}).get('type') == 'mae_backbone.MAEPretrainer')
-    if not cuda and not guarded:
-        return 'precision: float32, --amp needs a GPU'
     if not cuda and not cpu_has_bfloat16():
         return 'precision: float32, this CPU has no matrix instructions for bfloat16: --amp would be slower'
     # V100, T4 and RTX 20 only emulate bfloat16, several times slower than float16, which they have units for.
     native = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
-    dtype = 'bfloat16' if native else 'float16'
-    wrapper.dtype = dtype
-    if guarded:
-        wrapper.type = 'mae_backbone.GuardedOptimWrapper'
-    else:
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.loss_scale = 'dynamic' if dtype == 'float16' else 1.0  # bfloat16 has the range of float32
+    wrapper.type, wrapper.dtype = 'mae_backbone.GuardedOptimWrapper', 'bfloat16' if native else 'float16'
+    wrapper.pop('loss_scale', None)  # of mmengine's AmpOptimWrapper
     why = '' if native else ' with a scaled loss, this GPU has no units for bfloat16'
-    return f'precision: {dtype} (autocast)' + (why if cuda else ', which this CPU has instructions for')
-
-
-def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:
-    """True if Linux says that the CPU multiplies matrices in bfloat16. Without, bfloat16 is slower than float32."""
-    try:
-        lines = Path(cpuinfo).read_text(encoding='utf-8', errors='replace').splitlines()
-    except OSError:
-        return False
-    flags = next((line.split(':', 1)[1].split() for line in lines if line.startswith(('flags', 'Features'))), [])
-    # avx512_bf16 is not enough: on a Sapphire Rapids with its AMX hidden, matrix products took 1.7 times as long in
-    # bfloat16 as in float32, and a step of ViT-B 1.8 times (mae-backbone benchmark step --dtype bfloat16).
-    return not {'amx_bf16', 'bf16'}.isdisjoint(flags)
+    return f'precision: {wrapper.dtype} (autocast)' + (why if cuda else ', which this CPU has instructions for')
 
 
 def num_processes(launcher: str) -> int:

@@ -62,7 +62,7 @@ class EncoderPlan:
         return {'kind': 'encoder', 'command': recipe.command, 'config': recipe.config, 'config_print': read.fingerprint,
                 'options': dict(recipe.options), 'data_root': str(images), 'seed': recipe.seed,
                 'start': self.fingerprint(recipe.start) if recipe.start else None,
-                **({'length': length} if length else {})}
+                **({'length': length} if length else {}), **({'amp': True} if recipe.amp else {})}
 
     def fingerprint(self, key: str) -> str:
         """Hash of the spec of an encoder, in place of a hash of its weights, which may not exist yet."""

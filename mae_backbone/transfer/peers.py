@@ -16,6 +16,7 @@ from torchvision.models import resnet18
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.image_results import to_text
+from mae_backbone.utils.cpu import cpu_has_bfloat16
 
 NUM_VALIDATIONS = 6
 _SMALL = 64  # pixels up to which a ResNet keeps the resolution of its first layers
@@ -30,7 +31,7 @@ def train_peer(spec: Spec) -> dict[str, Any]:
     them.
 
     Args:
-        spec: of the cell, with 'peer', 'minutes' and 'options' of `train_classifier`.
+        spec: of the cell, with 'peer', 'minutes', perhaps 'amp', and 'options' of `train_classifier`.
     """
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     return _TRAIN[spec['peer']](spec, clock=clock, **spec['options'])
@@ -76,13 +77,16 @@ def train_classifier(spec: Spec, *, clock: Callable[[], float], build: Callable[
     curve: list[list[float]] = []
     correct = np.empty(0, bool)
     batches = _endless(train, min(batch_size, len(train)))
+    in_bfloat16 = spec.get('amp', False) and (device != 'cpu' or cpu_has_bfloat16())
     while used < budget:
         start = clock()
         for group in optimizer.param_groups:
             group['lr'] = lr * 0.5 * (1 + math.cos(math.pi * used / budget))
         images, labels = _normalized(next(batches), pixels, device)
         optimizer.zero_grad()
-        F.cross_entropy(model.train()(images), labels).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=in_bfloat16):
+            loss = F.cross_entropy(model.train()(images), labels)
+        loss.backward()
         optimizer.step()
         steps, used = steps + 1, used + clock() - start
         if used >= budget * (len(curve) + 1) / NUM_VALIDATIONS:

@@ -301,7 +301,7 @@ class _Specs:
         spec: Spec = {
             'kind': 'peer', 'peer': task.peer, 'data_root': str(self.experiment.data_folder(cell.data).resolve()),
             'labels': cell.labels, 'seed': cell.seed, 'minutes': (task.minutes or 0) * self.experiment.length,
-            'options': task.options}
+            'options': task.options, **({'amp': True} if task.amp else {})}
         classes = self._classes(cell.data, None)
         return spec | ({experiment_dir.CLASSES: classes} if classes else {}), {'name': cell.model, 'checkpoint': None}
 

@@ -8,7 +8,7 @@ GIVEN = ("dict(checkpoint='MAE.pth'), dict(timm='NAME', checkpoint='FILE', optio
          'for random weights with the architecture of another encoder')
 MADE = "dict(pretrain='CONFIG', data='NAME') or dict(train='CONFIG', data='NAME')"
 _COMMANDS = ('pretrain', 'train')
-_RECIPE_KEYS = {*_COMMANDS, 'data', 'folder', 'options', 'length', 'start', 'seed'}
+_RECIPE_KEYS = {*_COMMANDS, 'data', 'folder', 'options', 'length', 'start', 'seed', 'amp'}
 _COMMON_KEYS = {'on', 'line', 'against', 'training'}
 _LIMITS = ('data', 'tasks', 'labels', 'seeds')
 _ENCODER_FILE = 'encoder.pth'
@@ -27,6 +27,7 @@ class Recipe:
         length: epochs or iterations, whichever the config counts; None for those of the config.
         start: key of the encoder of the suite that it starts from; None for random weights.
         seed: random seed.
+        amp: train in mixed precision, as `--amp` does.
     """
 
     command: str
@@ -37,6 +38,7 @@ class Recipe:
     length: int | None = None
     start: str | None = None
     seed: int = 0
+    amp: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,10 +168,10 @@ def _recipe(what: str, values: dict[str, Any], data: Mapping[str, str]) -> Recip
     types: dict[str, tuple[type, str]] = {
         commands[0]: (str, "the path of a config, such as 'demo/mae_vit-micro_cifar10.py'"), 'folder': (str, 'a path'),
         'options': (dict, 'a dict of --cfg-options'), 'length': (int, 'a number of epochs or iterations'),
-        'start': (str, 'the name of an encoder'), 'seed': (int, 'an integer')}
+        'start': (str, 'the name of an encoder'), 'seed': (int, 'an integer'), 'amp': (bool, 'True or False')}
     for part, (kind, expected) in types.items():
         given = values.get(part)
-        if part in values and (not isinstance(given, kind) or isinstance(given, bool)):
+        if part in values and (not isinstance(given, kind) or (isinstance(given, bool) and kind is not bool)):
             raise ValueError(f'{what} has {part}={given!r}: expected {expected}')
     if values.get('length', 1) < 1:
         raise ValueError(f'{what} has length={values["length"]}: expected 1 or more')

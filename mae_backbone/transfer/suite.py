@@ -35,7 +35,7 @@ class Task:
         labels: fractions of the labels, in (0, 1].
         seeds: random seeds; each selects other labels, another order of the images and other new weights.
         gpus: number of GPUs of a training, with one process each.
-        amp: train in mixed precision on a GPU.
+        amp: train in mixed precision, as `--amp` does: on a GPU, or on a CPU that multiplies matrices in bfloat16.
         pictures: number of validation images that the report shows with predictions.
         length: epochs or iterations of a training, whichever its config counts; None keeps the length of the config.
     """

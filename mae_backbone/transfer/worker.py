@@ -133,6 +133,7 @@ def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
     _run(PROGRAM, [
         spec['command'], spec['where']['config'], '--work-dir', str(run), '--resume', 'auto', '--seed',
         str(spec['seed']), *spec.get('length', []), *(['--pretrained', start] if start else []),
+        *(['--amp'] if spec.get('amp') else []),
         '--data-root', spec['data_root'], *_cfg_options(options)], 1)
     checkpoint = resume_path('auto', run)
     if checkpoint is None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mae_backbone.core import attention
-from mae_backbone.core.attention import Attention, attend_with_relative_positions
+from mae_backbone.core.attention import MIN_KEYS_IN_BFLOAT16, Attention, attend_with_relative_positions, fused_attention
 from mae_backbone.core.windows import Windows
 
 # Grids and sizes of the tables: as they were made, larger (the table is stretched), smaller, not square, one line.
@@ -109,6 +109,20 @@ def test_bfloat16_under_autocast_is_close():
         assert F.mse_loss(rough.float(), exact) < 1e-3 * exact.square().mean()
 
 
+@pytest.mark.parametrize(('keys', 'in_float32'), [(16, True), (MIN_KEYS_IN_BFLOAT16, False)])
+def test_short_sequences_in_bfloat16_are_trained_in_float32_on_a_cpu(keys: int, in_float32: bool):
+    """Results are those of float32, rounded once at the end, also under autocast, and with a bias."""
+    q, k, v = (torch.randn(1, 2, keys, 8).bfloat16().requires_grad_() for _ in range(3))
+    bias = torch.randn(1, 2, keys, keys)
+    for given in (None, bias):
+        exact = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), given).bfloat16()
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            found = fused_attention(q, k, v, given)
+        assert found.dtype == torch.bfloat16
+        assert torch.equal(found, exact) == in_float32
+        torch.testing.assert_close(found, exact, atol=0.05, rtol=0.05)
+
+
 def test_heads_not_dividing_width_are_refused():
     with pytest.raises(ValueError, match='width=10 cannot be split over heads=4'):
         Attention(10, heads=4)
@@ -152,9 +166,9 @@ def test_padded_heads_equal_unpadded_ones(monkeypatch: pytest.MonkeyPatch, d: in
     inputs = tensors(grid, grid, d=d)
     seen, kernel = [], F.scaled_dot_product_attention
 
-    def spy(q: Tensor, k: Tensor, v: Tensor, **options: float) -> Tensor:
+    def spy(q: Tensor, k: Tensor, v: Tensor, *bias: Tensor | None, **options: float) -> Tensor:
         seen.append((q.shape[-1], k.shape[-1], v.shape[-1]))
-        return kernel(q, k, v, **options)
+        return kernel(q, k, v, *bias, **options)
     monkeypatch.setattr(F, 'scaled_dot_product_attention', spy)
     monkeypatch.setattr(attention, 'takes_chunks', lambda q: False)
     out = attend_with_relative_positions(*inputs, grid)

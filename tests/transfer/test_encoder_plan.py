@@ -65,6 +65,15 @@ def test_another_recipe_is_refused(tmp_path):
                              checkpoints=('twice',)))
 
 
+def test_mixed_precision_is_part_of_a_spec(tmp_path):
+    text = MADE_SUITE.replace('two = dict(one,', 'two = dict(one, amp=True,')
+    made = made_experiment(tmp_path, text.replace('length=4,\n', 'length=4, amp=True,\n'))
+    plan(made)
+    assert (made.made.spec('mae/one').get('amp'), made.made.spec('mae/two')['amp']) == (None, True)
+    assert {experiment_dir.read_spec(made.work_dir / cell.folder)['amp'] for cell in made.cells()
+            if cell.task == 'tune'} == {True}
+
+
 def test_lengths_are_multiplied_and_at_least_one(tmp_path):
     made = made_experiment(tmp_path, length=0.01)
     plan(made)

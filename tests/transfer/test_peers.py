@@ -7,7 +7,7 @@ from helpers.class_folders import write_classes
 from helpers.made_encoders import MADE_SUITE, made_experiment
 from torch import nn
 
-from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer import experiment_dir, peers
 from mae_backbone.transfer.image_results import from_text
 from mae_backbone.transfer.peers import small_resnet18, train_classifier, train_peer
 from mae_backbone.transfer.planning import cell_results, plan
@@ -39,6 +39,22 @@ def test_the_same_seed_gives_the_same_result_and_few_labels_are_enough(tmp_path)
     found = [train_classifier(spec, clock=map(float, itertools.count()).__next__, build=tiny, image_size=16)
              for _ in range(2)]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize('has', [True, False])
+def test_mixed_precision_needs_a_cpu_with_instructions_for_it(tmp_path, monkeypatch: pytest.MonkeyPatch, has: bool):
+    monkeypatch.setattr(peers, 'cpu_has_bfloat16', lambda: has)
+    seen = set()
+
+    class Watched(nn.Linear):
+        def forward(self, images):
+            logits = super().forward(images.mean((2, 3)))
+            seen.add((self.training, logits.dtype))
+            return logits
+    spec = spec_of(str(write_classes(tmp_path / 'data')), amp=True)
+    clock = map(float, itertools.count()).__next__
+    train_classifier(spec, clock=clock, build=lambda classes, _: Watched(3, classes), image_size=16)
+    assert seen == {(True, torch.bfloat16 if has else torch.float32), (False, torch.float32)}
 
 
 def test_small_images_keep_their_resolution():

@@ -151,7 +151,8 @@ def test_an_encoder_that_was_killed_is_continued_and_kept(tmp_path, stub):
     write_stub(stub, """
 import torch
 work.mkdir(parents=True, exist_ok=True)
-assert sys.argv[1] == 'pretrain' and arguments['--resume'] == 'auto' and arguments['--iters'] == '3'
+assert sys.argv[1] == 'pretrain' and '--amp' in sys.argv
+assert arguments['--resume'] == 'auto' and arguments['--iters'] == '3'
 if not (work / 'iter_2.pth').exists():
     torch.save({'state_dict': {'a': torch.ones(1)}, 'meta': {'iter': 2, 'epoch': 0}}, work / 'iter_2.pth')
     sys.exit(143)
@@ -164,7 +165,7 @@ logs.mkdir(parents=True)
     folder = tmp_path / 'encoders' / 'mae'
     experiment_dir.write_spec(folder, {
         'kind': 'encoder', 'command': 'pretrain', 'config': 'mae.py', 'options': {}, 'data_root': 'data', 'seed': 0,
-        'start': None, 'length': ['--iters', '3']}, {'config': 'mae.py', 'start': None, 'name': 'mae'})
+        'start': None, 'amp': True, 'length': ['--iters', '3']}, {'config': 'mae.py', 'start': None, 'name': 'mae'})
     with pytest.raises(SystemExit):
         worker.work([str(folder)])
     assert experiment_dir.read_result(folder) is None

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mae_backbone.utils import cpu
-from mae_backbone.utils.cpu import available_cpus, read_system_file, threads_per_process
+from mae_backbone.utils.cpu import available_cpus, cpu_has_bfloat16, read_system_file, threads_per_process
 
 
 def test_quota_below_the_affinity_limits_the_cpus(monkeypatch: pytest.MonkeyPatch):
@@ -23,6 +23,15 @@ def test_threads_of_all_processes_do_not_exceed_the_cpus(monkeypatch: pytest.Mon
         for processes in range(1, cpus + 1):
             assert 1 <= threads_per_process(processes) <= min(8, cpus // processes)
         assert threads_per_process(cpus + 1) == 1
+
+
+@pytest.mark.parametrize(('text', 'has'), [
+    ('flags\t\t: fpu avx512f avx512_bf16\n', False), ('flags\t\t: fpu amx_bf16\n', True),
+    ('Features\t: fp asimd bf16\n', True), ('flags\t\t: fpu avx2 avx512f\n', False), ('', False), (None, False)])
+def test_bfloat16_instructions_are_read_from_cpuinfo(tmp_path, text, has):
+    if text is not None:
+        (tmp_path / 'cpuinfo').write_text(text)
+    assert cpu_has_bfloat16(str(tmp_path / 'cpuinfo')) == has
 
 
 def test_missing_system_file_is_empty(tmp_path):
