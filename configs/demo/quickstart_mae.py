@@ -28,4 +28,4 @@ train_cfg = dict(max_iters=max_iters)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(by_epoch=False, interval=200),
                      health=dict(by_epoch=False, interval=200))
 log_processor = dict(by_epoch=False)
-custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=200, by_epoch=False)]
+custom_hooks = [dict(type='mae_backbone.ReconstructionHook', interval=100, by_epoch=False)]
