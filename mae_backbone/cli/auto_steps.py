@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 
 from mae_backbone.cli.errors import log_rank0
@@ -87,8 +86,7 @@ class AutoRun:
         # Weights that are read at the start must exist also when the run is resumed.
         pretrained = last_checkpoint(str(self.folder / 'pretrain')) if (
             command == 'train' and self.pretraining_config.exists()) else None
-        results = run_command(command, config, work_dir=folder, resume=True, pretrained=pretrained,
-                              amp=torch.cuda.is_available())
+        results = run_command(command, config, work_dir=folder, resume=True, pretrained=pretrained, amp=True)
         return dict(results or {})
 
     def _test(self) -> dict[str, float]:

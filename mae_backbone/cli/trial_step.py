@@ -24,8 +24,8 @@ _NUM_CANDIDATES = 4     # batches to draw; the one with most objects is used, be
 def measure_step(config: Path, *, memory: int, most: int) -> StepCost:
     """Measures an iteration of a training with real images and random weights.
 
-    On a GPU the batch is doubled from 1 on until a step does not fit, and mixed precision is used, as with --amp. On a
-    CPU the batch of the config is halved until a step fits.
+    On a GPU the batch is doubled from 1 on until a step does not fit. On a CPU the batch of the config is halved until
+    a step fits. Mixed precision is used as with --amp.
 
     Args:
         config: file of the config.
@@ -103,8 +103,7 @@ class _Trial:
         cfg.visualizer = None
         cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
         self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        if self.device == 'cuda':
-            enable_amp(cfg)
+        enable_amp(cfg)
         self.cfg = cfg
 
     def run(self, batch: int) -> StepCost:

@@ -76,15 +76,14 @@ class Writer:
 
     def commands(self, plan: Plan) -> list[str]:
         """Commands that run the plan, one after the other."""
-        amp = '' if plan.training.base.endswith('_cpu') else ' --amp'
         lines = []
         pretraining = plan.stage('pretraining')
         if pretraining is not None:
-            lines.append(f'mae-backbone pretrain {quote(str(self._file(pretraining)))}{amp}')
+            lines.append(f'mae-backbone pretrain {quote(str(self._file(pretraining)))} --amp')
         if plan.training.task != 'pretraining':
             best = f'{quote(f"work_dirs/{self.config.stem}")}/best_*.pth'
             config = quote(str(self.config))  # it names the data, and how images are grouped in a made split
-            lines += [f'mae-backbone train {config}{amp}', f'mae-backbone test {config} {best}',
+            lines += [f'mae-backbone train {config} --amp', f'mae-backbone test {config} {best}',
                       f'mae-backbone predict {best} IMAGES -o predictions']
         return [f'{word} {line}' for word, line in zip(('next:', *['then:'] * 3), lines, strict=False)]
 

@@ -59,11 +59,10 @@ def _positions(plan: Plan, stage: Stage) -> dict[str, Any]:
 
 def _head(plan: Plan, stage: Stage, data: OwnData, file: str) -> str:
     command = 'pretrain' if stage.task == 'pretraining' else 'train'
-    amp = '' if stage.base.endswith('_cpu') else ' --amp'
     memory = f', {stage.cost.memory / GIGABYTE:.1f} GB' if stage.cost.memory else ''
     kind = 'measured' if stage.cost.measured else 'estimated'
     lines = [f'{_title(stage)} on {data.root}, planned by `mae-backbone plan`.', '',
-             f'Run     mae-backbone {command} {quote(file)}{amp}',
+             f'Run     mae-backbone {command} {quote(file)} --amp',
              f'Costs   {stage.iterations:,} iterations of {stage.cost.seconds:.3g} s ({kind}): about '
              f'{_time(stage.minutes)}, without validations{memory}', '',
              'Each line: setting: value | reason | source of the rule. Change what you know better.']
