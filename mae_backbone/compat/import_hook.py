@@ -2,14 +2,13 @@
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 Execute = Callable[[ModuleType], None]
 
 
-class _Hook(MetaPathFinder):
+class _Hook:  # no subclass of importlib.abc.MetaPathFinder, whose import is slow
     """Finds one module with the other finders, and lets a function execute it. Then removes itself."""
 
     def __init__(self, name: str, run: Callable[[ModuleType, Execute], None]) -> None:
