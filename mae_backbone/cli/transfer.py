@@ -25,13 +25,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--checkpoint', nargs='+', action='extend', default=[], metavar='FILE|RUN|timm:NAME=FILE',
                        help='encoders to evaluate: checkpoints, a work directory with several of them, a model of '
                             'timm with its file, or names of encoders of the suite; timm:NAME alone downloads the '
-                            'weights (default: those of the suite)')
+                            'weights (default: the encoders of the suite)')
     group.add_argument('--against', nargs='+', action='extend', metavar='FILE|random|...',
                        help='encoders to compare with: the same, or random weights of the same architecture (default: '
-                            'those that the suite names)')
+                            'the encoders in `against` of the suite)')
     group = parser.add_argument_group('what is run')
     group.add_argument('--data-root', type=Path, default='data', metavar='DIR',
-                       help='holds the folders of the data sets, or is the only one (default: %(default)s)')
+                       help='folder that holds the data sets, or the only data set (default: %(default)s)')
     group.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks of the suite')
     group.add_argument('--data', nargs='+', metavar='NAME', help='only these data sets of the suite')
     group.add_argument('--labels', nargs='+', type=float, metavar='FRACTION', help='only these fractions of the labels')

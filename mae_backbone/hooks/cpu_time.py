@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.run_logs import CPU_TIME
 
-_INFO = 'cpu_time'  # in the message hub of a checkpoint: the seconds on the CPU and on the clock at its iteration
+_INFO = 'cpu_time'  # in the message hub of a checkpoint: CPU and wall-clock seconds at its iteration
 
 
 @HOOKS.register_module()
@@ -62,7 +62,7 @@ class CpuTimeHook(Hook):
         checkpoint['message_hub']['runtime_info'][_INFO] = list(self._seconds())
 
     def _seconds(self) -> tuple[float, float]:
-        """Seconds of training so far: on the CPU, and on the clock."""
+        """CPU seconds and wall-clock seconds of training so far."""
         if self.start is None:
             return self.before
         cpu, clock = _clocks()
@@ -94,7 +94,7 @@ def _end_last_line(path: Path) -> None:
 
 
 def _clocks() -> tuple[float, float]:
-    """Seconds on the CPU of this process, its running children and those that have ended; seconds on the clock."""
+    """CPU seconds of this process and its children, also of those that have ended, and wall-clock seconds."""
     own = os.times()
     running = sum(map(_cpu_seconds, psutil.Process().children(recursive=True)))
     return own.user + own.system + own.children_user + own.children_system + running, time.perf_counter()

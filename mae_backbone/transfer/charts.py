@@ -23,7 +23,7 @@ def difference_chart(verdict: Verdict) -> dict[str, Any]:
     """Returns a bar for each comparison of a verdict, with positions in percent of the width of the chart."""
     values = [0.0]
     for _, difference, _ in verdict.comparisons:
-        # An interval of two seeds can be ten times as long as its bar: it must not shrink all other bars.
+        # The interval of two seeds can be ten times as long as its bar: clip it to keep the other bars readable.
         limit = max(1.0, 3 * abs(difference.mean))
         edges = (difference.mean, difference.low, difference.high)
         values += [min(limit, max(-limit, value)) for value in edges if not math.isnan(value)]
@@ -69,7 +69,7 @@ def curves(rows: Sequence[Row], encoders: Sequence[Encoder]) -> Iterator[Markup]
 
 
 def time_curves(results: Sequence[CellResult], encoders: Sequence[Encoder]) -> Markup | None:
-    """Returns charts of each metric over the minutes of training, with the largest fraction of the labels; or None."""
+    """Returns charts of each metric over the minutes of training, with the largest fraction of the labels, or None."""
     names = list(dict.fromkeys(encoder.name for encoder in last_of_runs(encoders)))
     largest: dict[Group, tuple[float, dict[str, dict[int, Points]]]] = {}
     for (task, data, metric, labels), models in curves_of(results).items():
@@ -87,7 +87,7 @@ def time_curves(results: Sequence[CellResult], encoders: Sequence[Encoder]) -> M
 
 
 def minutes_curves(rows: Sequence[Row], encoders: Sequence[Encoder], made: Sequence[MadeEncoder]) -> Markup | None:
-    """Returns charts of the metrics over the minutes that encoders of a suite were trained; None without such lines."""
+    """Returns charts of the metrics over the minutes of pretraining of the suite's encoders, or None."""
     references = [encoder.name for encoder in encoders if encoder.reference]
     charts = {}
     for (task, data, metric), labels, lines in lines_over_time(rows, made):
@@ -99,7 +99,7 @@ def minutes_curves(rows: Sequence[Row], encoders: Sequence[Encoder], made: Seque
             axis.axhline(row.summary.mean, linestyle='--', color=f'C{number}', label=row.model)
         axis.set(xlabel='minutes of pretraining')
         charts[task, data, f'{metric}, {labels * 100:.3g} % of the labels'] = _svg(axis)
-    return _gallery(charts, 'Value over the minutes that the encoder was pretrained. Dashed lines are the references.'
+    return _gallery(charts, 'Value over the minutes of pretraining. Dashed lines are the references.'
                     ) if charts else None
 
 
@@ -151,7 +151,7 @@ def _gallery(charts: Mapping[Group, bytes], caption: str) -> Markup:
 
 
 def _axis(key: Group) -> Axes:
-    """Returns the axes of a new figure, as wide as a phone."""
+    """Returns the axes of a new figure that fits the width of a phone."""
     task, data, metric = key
     axis = Figure(figsize=(4, 3), layout='constrained').add_subplot()
     axis.set(title=f'{task}, {data}'.replace('$', r'\$'), ylabel=f'{metric}, %'.replace('$', r'\$'))

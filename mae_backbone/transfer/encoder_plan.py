@@ -20,7 +20,7 @@ class EncoderPlan:
         folders: folder of each data set.
         work_dir: output folder.
         configs: reads the configs.
-        factor: every training has its length times this.
+        factor: the length of every training is multiplied by this.
     """
 
     def __init__(self, entries: Mapping[str, Entry], folders: Mapping[str, Path], work_dir: Path, configs: SuiteConfigs,
@@ -30,7 +30,7 @@ class EncoderPlan:
         self._fingerprints: dict[str, str] = {}
 
     def same_as(self, key: str) -> str:
-        """Returns the first key whose encoder has the same recipe: it is made once for all of them."""
+        """Returns the first key with the same recipe. Encoders with equal recipes are trained once."""
         mine = self.fingerprint(key)
         return next(other for other, entry in self.entries.items() if entry.recipe and self.fingerprint(other) == mine)
 
@@ -45,7 +45,7 @@ class EncoderPlan:
     def recipe(self, key: str) -> Recipe:
         """Returns the training that makes an encoder."""
         recipe = self.entries[key].recipe
-        assert recipe is not None, f'{key} is given'
+        assert recipe is not None, f'{key} has no recipe'
         return recipe
 
     def architecture(self, key: str) -> dict[str, Any]:
@@ -65,17 +65,17 @@ class EncoderPlan:
                 **({'length': length} if length else {}), **({'amp': True} if recipe.amp else {})}
 
     def fingerprint(self, key: str) -> str:
-        """Hash of the spec of an encoder, in place of a hash of its weights, which may not exist yet."""
+        """Hash of the spec of an encoder. It replaces a hash of the weights, which may not exist yet."""
         if key not in self._fingerprints:
             content = json.dumps(self.spec(key), sort_keys=True)
             self._fingerprints[key] = f'made:{hashlib.sha256(content.encode()).hexdigest()}'
         return self._fingerprints[key]
 
     def jobs(self, keys: Iterable[str]) -> dict[str, Job]:
-        """Writes the specs of the encoders `keys` and of those that they start from.
+        """Writes the specs of the encoders `keys` and of the encoders that they start from.
 
         Returns:
-            Their jobs by key (`same_as`), each after the one that it starts from.
+            Jobs by key (`same_as`). The job of an encoder follows the job of the encoder that it starts from.
 
         Raises:
             ValueError: images do not exist, or a folder holds another encoder.

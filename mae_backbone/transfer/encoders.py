@@ -1,4 +1,4 @@
-"""Encoders that are compared: checkpoint files, runs, models of timm, random weights, and those that a suite makes."""
+"""Encoders to compare: checkpoint files, runs, models of timm, random weights, and encoders that a suite makes."""
 import hashlib
 import re
 from collections import Counter
@@ -24,9 +24,10 @@ class Encoder(NamedTuple):
         reference: True if other encoders are compared with it.
         step: length of the pretraining in `unit`, if the file name states it.
         unit: 'epoch', 'iter', or '' if unknown.
-        timm: arguments of `TimmViT` for a model of timm; None for our ViT. Without a checkpoint, timm has the weights.
-        key: its key in `Suite.encoders`, if it is one of the suite.
-        entry: its entry there.
+        timm: arguments of `TimmViT` for a model of timm; None for our ViT. Without a checkpoint, timm downloads the
+            weights.
+        key: key in `Suite.encoders`, '' for an encoder that is not of the suite.
+        entry: entry in `Suite.encoders`, if any.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Encoder(NamedTuple):
 
     @property
     def recipe(self) -> Recipe | None:
-        """The training that makes it; None for an encoder that is given."""
+        """Training that makes the encoder, or None if its weights are given."""
         return self.entry.recipe if self.entry else None
 
     def is_for(self, data: str) -> bool:
@@ -54,14 +55,14 @@ class Encoder(NamedTuple):
 
     @property
     def weights(self) -> str | None:
-        """Path of given weights; 'timm' for those that timm downloads; None for random ones and those of a recipe."""
+        """Path of the weights; 'timm' if timm downloads them; None for random weights and for a recipe."""
         if self.checkpoint is not None:
             return str(self.checkpoint.resolve())
         return 'timm' if self.timm else None
 
     @property
     def fingerprint(self) -> str:
-        """Hash of given weights, or their name if there is no file."""
+        """Hash of the weights, or their name if there is no file."""
         if self.checkpoint is not None:
             return weights_fingerprint(self.checkpoint, of_timm=bool(self.timm))
         return f'{TIMM}{self.timm["name"]}' if self.timm else RANDOM
@@ -79,7 +80,7 @@ class Encoder(NamedTuple):
 
 
 def last_of_runs(encoders: Sequence[Encoder]) -> list[Encoder]:
-    """Returns the encoders to show if there is no room for all: the last one of each run, then the references.
+    """Returns the last encoder of each run, then the references, for figures without room for all encoders.
 
     Encoders that a suite makes as points of a curve are left out.
     """
@@ -102,7 +103,7 @@ def runs_of(encoders: Sequence[Encoder], unit: str) -> dict[str, list[Encoder]]:
 
 
 class _Source(NamedTuple):
-    """What the command line names: a file or folder, or None; the arguments of a model of timm; a name of the suite."""
+    """Source that the command line names: a file or folder, a model of timm, or an encoder of the suite."""
 
     path: Path | None
     timm: dict[str, Any] | None = None
@@ -112,7 +113,7 @@ class _Source(NamedTuple):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """Equal for two sources of the same weights."""
+        """Key that is equal for two sources of the same weights."""
         return str(self.path and self.path.resolve()), repr(self.timm), '' if self.path or self.timm else self.key
 
 
@@ -125,7 +126,7 @@ def find_encoders(checkpoints: Sequence[str], against: Sequence[str], known: Map
             Face writes them, models of timm as 'timm:NAME=FILE', 'timm:FOLDER' (a
             local hub folder) or 'timm:NAME' (timm downloads the weights), or names or keys in `named`.
         against: the same, or 'random'. The others are compared with these.
-        known: names that resolved paths had in earlier runs. They keep them, so that their results count.
+        known: names of resolved paths in earlier runs. The paths keep their names, so that earlier results are reused.
         named: `Suite.encoders`.
 
     Raises:
@@ -173,9 +174,9 @@ def _source_of(key: str, entry: Entry) -> _Source:
 
 
 def _unique_names(sources: Sequence[_Source], known: Mapping[Path, str]) -> list[str]:
-    """Names of the suite and of models of timm; short names of files. Those that are not unique get more parts.
+    """Returns the names of models of timm and of encoders of the suite, and short names of files.
 
-    Encoders of a suite for different data sets share their name.
+    Names that are not unique get more parts. Encoders of a suite for different data sets share their name.
     """
     names = iter(_short_names([source.path and source.path.absolute() for source in sources
                                if not (source.name or source.timm)], known))

@@ -20,7 +20,7 @@ _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'on
 
 @cache
 def code_version() -> dict[str, Any]:
-    """Commit of the checkout and versions of the packages, read once: a process keeps the code that it imported."""
+    """Commit of the checkout and versions of the packages, read once: imported code does not change in a process."""
     return {'commit': git_commit(Path(mae_backbone.__file__).resolve().parents[1]), 'versions': dict(_versions())}
 
 

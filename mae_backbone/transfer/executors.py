@@ -40,10 +40,10 @@ class RunningJob(Protocol):
     """A job that was submitted."""
 
     def done(self) -> bool:
-        """True once the job has ended. Frees what it used."""
+        """Returns True once the job has ended, and frees its resources."""
 
     def failure(self) -> str | None:
-        """Why the process of a job that is done died, or None if it ended normally."""
+        """Returns the reason why the process of a finished job died, or None if it ended normally."""
 
     def cancel(self) -> None:
         """Asks the job to end. The job may save first."""
@@ -178,7 +178,7 @@ class SlurmTask:
         subprocess.run(self.command, check=True, stdin=subprocess.DEVNULL, env=child_environment())
 
     def checkpoint(self) -> 'DelayedSubmission':
-        """Called by submitit before such an end."""
+        """Called by submitit before a preemption or time limit."""
         from submitit.helpers import DelayedSubmission
         return DelayedSubmission(self)
 

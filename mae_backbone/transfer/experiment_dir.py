@@ -29,10 +29,11 @@ class BrokenResultError(ValueError):
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keeps all other processes out of `folder` until the block or this process ends.
+    """Locks `folder` for this process until the block or the process ends.
 
-    The operating system holds the lock and releases it when the process dies, however it dies. A lock file that is left
-    over locks nothing. On network file systems the lock holds between machines if they lock files (NFS 4, Lustre).
+    The operating system releases the lock when the process dies for any reason. A lock file that is left over does not
+    lock the folder. On network file systems the lock works between machines if the file system supports file locks (NFS
+    4, Lustre).
 
     Raises:
         LockedError: another living process holds the lock.
@@ -72,7 +73,7 @@ def read_spec(folder: Path) -> Spec:
     """Returns the spec that `write_spec` wrote.
 
     Raises:
-        BrokenResultError: there is none, or the file is broken.
+        BrokenResultError: the file does not exist or is broken.
     """
     spec = _load_json(folder / SPEC)
     if spec is None:
@@ -115,8 +116,8 @@ def write_spec(folder: Path, spec: Spec, where: dict[str, Any]) -> None:
 def set_aside_broken(folder: Path) -> str | None:
     """Renames broken files in the folder of a cell, so that the cell runs again.
 
-    A broken result file is renamed. If the spec is broken, nothing in the folder can be trusted to belong to the cell,
-    and the whole folder is renamed. A folder that another process works in is left as it is.
+    A broken result file is renamed. If the spec is broken, the other files may belong to another cell, and the whole
+    folder is renamed. A folder that another process works in is not changed.
 
     Returns:
         The reason and the new name, or None if nothing was broken.

@@ -1,4 +1,4 @@
-"""Figures of a report: what encoders see in each data set, and what trainings from them predict."""
+"""Plan of the figures of a report: features of the encoders on each data set, and predictions after training."""
 import hashlib
 import json
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def _prediction_figures(experiment: Experiment, task: Task, cells: Sequence[Cell
 
 
 def _job(experiment: Experiment, title: str, spec: Spec, where: dict[str, Any]) -> Job:
-    """Writes the spec into a folder whose name has the hash of the spec, so that outdated figures are never shown."""
+    """Writes the spec into a folder that is named by its hash, so that outdated figures are never shown."""
     spec = {'title': title, **spec}
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:10]
     name = f'pictures-{title.lower().replace(" ", "-")}-{digest}'

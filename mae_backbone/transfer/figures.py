@@ -35,7 +35,7 @@ NUM_PATCHES = 24  # on the shorter side of images without classes
 _VALIDATION_FOLDERS = ('val', 'val2017', 'images/validation', 'images/val')
 _LABEL_FOLDERS = ('annotations', 'segments', 'labels', 'masks')  # their images are label maps
 
-# File name, caption, and the function that draws it; it may return a longer caption too.
+# File name, caption, and the function that draws the figure. It may also return a longer caption.
 Figure = tuple[str, str, Callable[[], np.ndarray | tuple[np.ndarray, str]]]
 
 
@@ -59,8 +59,8 @@ def draw_figures(spec: Spec, folder: Path) -> dict[str, Any]:
 
 
 def _prediction_figures(spec: Spec) -> list[Figure]:
-    return [('predictions.png', 'Validation images, evenly spaced in the set and not chosen by their results; their '
-             'labels; and predictions after training from each encoder.',
+    return [('predictions.png', 'Validation images, their labels, and predictions after training from each encoder. '
+             'The images are evenly spaced in the data set and not selected by their results.',
              partial(_compare_predictions, spec))]
 
 
@@ -195,7 +195,7 @@ def _neighbors(encoder: dict[str, Any], checkpoint: str | None, spec: Spec) -> t
     titles = ['image', *(f'neighbor {i}' for i in range(1, neighbors.shape[1] + 1))]
     caption = (f'{encoder["name"]}: validation images, and their nearest neighbors in the training set. '
                f'{int(right.sum())} of {right.numel()} neighbors have the class of the image (tick), the others '
-               'another one (cross).')
+               'another class (cross).')
     return side_by_side(rows, titles, height=rows[0][0].shape[0]), caption
 
 

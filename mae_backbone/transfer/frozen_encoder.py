@@ -1,4 +1,4 @@
-"""Frozen encoders: models that return features, attention of the class token, and main directions of the features."""
+"""Frozen encoders: models that return features, attention of the class token, principal components."""
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *,
     Args:
         architecture: an `EncoderArchitecture` as dict, or the dict of `timm_architecture`.
         checkpoint: file with its weights; 'timm' for the weights that timm downloads; None draws random weights.
-        seed: random seed of random weights. The global random state is left as it is.
+        seed: random seed of random weights. The global random state does not change.
 
     Raises:
         CheckpointError: the weights do not fit.
@@ -42,10 +42,9 @@ def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *,
 
 
 def build_pretrainer(checkpoint: Path) -> MAEPretrainer:
-    """Builds the MAE, with random weights, that a pretraining checkpoint fits.
+    """Builds a MAE with random weights in the size of a pretraining checkpoint.
 
-    Only numbers are taken from the config in the checkpoint: the name of a class in a file of unknown origin could run
-    code.
+    Only numbers are taken from the config in the checkpoint. A class name in an untrusted file could run code.
 
     Raises:
         CheckpointError: the checkpoint has no decoder, or no config that states its size.

@@ -1,4 +1,4 @@
-"""Results of single images: which are right, as text, and a bootstrap over images of the difference of two encoders."""
+"""Results of single images: correct predictions as text, and bootstrap intervals of differences over images."""
 import base64
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -11,14 +11,14 @@ _SEED = 0
 
 
 class ImageInterval(NamedTuple):
-    """95 % interval of a difference in points, over images that are drawn again with the same seeds."""
+    """95 % interval of a difference in points, from a bootstrap over images with fixed seeds."""
 
     low: float
     high: float
 
 
 def to_text(correct: np.ndarray) -> dict[str, str | int]:
-    """Packs which images are right, (N,) bool, into a text, a bit for each."""
+    """Packs an array (N,) bool, True for correct predictions, into a text with one bit per image."""
     return {'images': len(correct), 'bits': base64.b64encode(np.packbits(np.asarray(correct, bool)).tobytes()).decode()}
 
 
@@ -26,7 +26,7 @@ def from_text(packed: Mapping[str, str | int]) -> np.ndarray:
     """Inverse of `to_text`.
 
     Raises:
-        ValueError: the text is no such text.
+        ValueError: the text is not from `to_text`.
     """
     bits = np.unpackbits(np.frombuffer(base64.b64decode(str(packed['bits']), validate=True), np.uint8))
     number = int(packed['images'])
@@ -38,8 +38,8 @@ def from_text(packed: Mapping[str, str | int]) -> np.ndarray:
 def bootstrap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> ImageInterval | None:
     """Returns the percentile interval of the mean difference, or None if the images differ.
 
-    Whole images are drawn, each with its results of all seeds. The seeds are fixed: the interval says how much the
-    choice of the validation images matters, not the choice of the labels and of the new weights.
+    Images are drawn with replacement, each with its results of all seeds. The seeds are fixed. The interval shows how
+    much the choice of the validation images matters, not the choice of the labels and of the new weights.
 
     Args:
         ours, theirs: (N,) bool for each seed, in the same order of seeds and of images.

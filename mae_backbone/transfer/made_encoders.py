@@ -1,4 +1,4 @@
-"""Encoders that a suite has made: how, how long it took, and the curve of transfer over that time."""
+"""Encoders that a suite has made: their recipes, minutes of training, and the transfer over these minutes."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ class MadeEncoder(NamedTuple):
     Attributes:
         key: its key in `Suite.encoders`.
         name: its name in the table.
-        line: name of its curve, if it is a point of one.
+        line: name of the curve that it is a point of, if any.
         data: names of the data sets that it is evaluated on.
-        recipe: how it was made, in words.
+        recipe: description of the training.
         size: width and depth.
-        minutes: minutes of its training, and of those that it starts from.
+        minutes: minutes of its training, including the training of the encoders that it starts from.
         loss: last logged loss.
     """
 
@@ -56,7 +56,7 @@ def made_encoders(experiment: Experiment) -> list[MadeEncoder]:
 
 
 def _minutes(result: Mapping[str, Any]) -> float:
-    """Minutes of a training: on the CPU, or on the clock if there was a GPU, whose work the CPU does not see."""
+    """Minutes of a training: CPU time, or wall-clock time if there was a GPU, whose work CPU time does not include."""
     has_gpu = 'GPUs' in result.get('environment', {}).get('hardware', {})
     return float(result.get('minutes' if has_gpu else 'cpu_minutes', result['seconds'] / 60))
 
@@ -77,9 +77,9 @@ def encoder_table(encoders: Sequence[MadeEncoder]) -> tuple[list[str], list[list
 
 def lines_over_time(rows: Sequence[Row], encoders: Sequence[MadeEncoder]
                     ) -> Iterator[tuple[tuple[str, str, str], float, Mapping[str, Mapping[float, Row]]]]:
-    """Yields task, data set and metric, the fraction of the labels, and for each line its rows by minutes.
+    """Yields (task, data set, metric), the fraction of the labels, and the rows of each line by minutes.
 
-    Lines of one point are left out, and comparisons without a line.
+    Lines with one point and comparisons without a line are left out.
     """
     groups: dict[tuple[str, str, str, float], list[Row]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Other models that people would pick, trained from scratch for a given CPU time on the same labels and seeds."""
+"""Peers: common models, trained from scratch for a given CPU time on the same labels and seeds."""
 import math
 import random
 import time
@@ -26,19 +26,19 @@ _Batch = tuple[Tensor, Tensor]
 def train_peer(spec: Spec) -> dict[str, Any]:
     """Trains a peer until it has used its minutes, and returns the result of the cell.
 
-    The minutes are CPU time of the process, without start and validations, or those on the clock with a GPU. They are
-    measured, so that the number of steps differs a little from run to run. The learning rate follows a cosine over
-    them.
+    The minutes are CPU time of the process, or wall-clock time with a GPU, without start and validations. They are
+    measured, therefore the number of steps differs slightly from run to run. The learning rate follows a cosine over
+    the minutes.
 
     Args:
-        spec: of the cell, with 'peer', 'minutes', perhaps 'amp', and 'options' of `train_classifier`.
+        spec: spec of the cell, with 'peer', 'minutes', optionally 'amp', and 'options' of `train_classifier`.
     """
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     return _TRAIN[spec['peer']](spec, clock=clock, **spec['options'])
 
 
 def small_resnet18(num_classes: int, image_size: int) -> nn.Module:
-    """ResNet-18 of torchvision. For small images with the 3x3 stem without pooling of He et al. (2016, section 4.2)."""
+    """ResNet-18 of torchvision. Small images get the 3x3 stem without pooling of He et al. (2016, section 4.2)."""
     model = resnet18(num_classes=num_classes)
     if image_size <= _SMALL:
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -53,16 +53,16 @@ def train_classifier(spec: Spec, *, clock: Callable[[], float], build: Callable[
     """Trains a classifier by SGD with momentum.
 
     Args:
-        spec: of the cell.
-        clock: seconds.
+        spec: spec of the cell.
+        clock: returns the time in seconds.
         build: (number of classes, image size) -> model of logits.
         image_size: side of the images in pixels.
-        batch_size: images of a step.
-        lr, weight_decay: of SGD. The defaults are usual for ResNets on CIFAR-10.
+        batch_size: images per step.
+        lr, weight_decay: learning rate and weight decay of SGD. The defaults are usual for ResNets on CIFAR-10.
         mean, std: normalization of the pixels, per channel. The default is CIFAR-10's.
 
     Returns:
-        'values', 'cpu_minutes' ('minutes' with a GPU) and 'curves' as of a training, 'steps', and 'correct'.
+        'values', 'cpu_minutes' ('minutes' with a GPU) and 'curves' as for a training, 'steps', and 'correct'.
     """
     random.seed(spec['seed'])
     np.random.seed(spec['seed'])
@@ -100,7 +100,7 @@ def train_classifier(spec: Spec, *, clock: Callable[[], float], build: Callable[
 
 @torch.no_grad()
 def evaluate(model: nn.Module, dataset: ClassFolder, pixels: tuple[Tensor, Tensor], device: str) -> np.ndarray:
-    """Returns which images of a data set the model has right, (N,) bool."""
+    """Returns an array (N,) bool, True for images that the model classifies correctly."""
     model.eval()
     right = []
     for batch in DataLoader(dataset, batch_size=256, collate_fn=_stack):

@@ -33,14 +33,14 @@ from mae_backbone.utils.atomic_write import write_text
 class Experiment:
     """A suite that is run for some encoders.
 
-    Every checkpoint is read and hashed once, when this is first needed.
+    Every checkpoint is read and hashed once, on first use.
 
     Attributes:
         suite: tasks to run.
         encoders: encoders to evaluate and to compare with.
         data_root: folder of the data sets.
         work_dir: output folder.
-        length: every training has its length times this. A first look at a suite of hours takes 0.1 or so.
+        length: the length of every training is multiplied by this. Use about 0.1 for a first look at a suite of hours.
     """
 
     suite: Suite
@@ -63,7 +63,8 @@ class Experiment:
     def comparisons(self) -> list[tuple[str, str]]:
         """Pairs of an encoder and another model that it is compared with.
 
-        These are the references and the peers, unless its entry names others. Points of a curve are compared with none.
+        An encoder is compared with the references and the peers, unless its entry names others. Points of a curve are
+        not compared.
         """
         peers = list(dict.fromkeys(task.peer for task in self.suite.tasks if task.peer))
         pairs: dict[tuple[str, str], None] = {}
@@ -113,7 +114,7 @@ class Experiment:
         return found
 
     def _architecture(self, encoder: Encoder) -> dict[str, Any] | None:
-        """Returns the architecture of an encoder, or None for that of the first one."""
+        """Returns the architecture of an encoder, or None if it has the architecture of the first encoder."""
         like = encoder.entry.given.get('like') if encoder.entry else None
         if encoder.recipe or like:
             key = like or encoder.key
@@ -134,11 +135,11 @@ class Experiment:
                 for data in self.suite.data if encoder.is_for(data)}
 
     def weights(self, encoder: Encoder) -> str | None:
-        """Path of the weights, also of those that are still to be made; 'timm' and None as in `Encoder.weights`."""
+        """Path of the weights, which may not exist yet; 'timm' and None as in `Encoder.weights`."""
         return str(self.made.file(encoder.key)) if encoder.recipe else encoder.weights
 
     def cells(self) -> list[Cell]:
-        """Returns all cells, task by task. An encoder of the suite has those that its entry allows."""
+        """Returns all cells, task by task. An encoder of the suite has only the cells that its entry allows."""
         return [cell for cell in cells_of(self.suite, self.models) if self._has(cell)]
 
     def task(self, cell: Cell) -> Task:
@@ -156,7 +157,7 @@ class Experiment:
 
     @cached_property
     def data_names(self) -> dict[str, str]:
-        """Names of the data sets for people: those of their folders, or of the suite if folders share a name."""
+        """Names of the data sets in reports: names of their folders, or of the suite if two folders share a name."""
         names = {name: self.data_folder(name).resolve().name for name in self.suite.data}
         return names if len(set(names.values())) == len(names) and all(names.values()) else {
             name: name for name in names}
@@ -170,10 +171,10 @@ class Experiment:
 def plan(experiment: Experiment) -> list[Job]:
     """Writes the spec of every cell into its folder and returns the jobs in the order in which they start.
 
-    Cells on the same frozen features form one job, so that the features are extracted once. Those jobs come first, then
-    trainings seed by seed: a run that is stopped has all comparisons with its first seeds. Encoders that are evaluated
-    on some of the tasks come last, and so do peers. An encoder that the suite makes is made before the first job that
-    needs it.
+    Cells on the same frozen features form one job, so that the features are extracted once. These jobs come first.
+    Trainings follow seed by seed, so that a run that is stopped has all comparisons for its first seeds. Peers, and
+    encoders that are evaluated on some of the tasks, come last. An encoder that the suite makes is made before the
+    first job that needs it.
 
     Raises:
         ValueError: data do not exist, or a folder holds results of another experiment.
@@ -241,7 +242,7 @@ def known_names(work_dir: Path) -> dict[Path, str]:
     for file in sorted(work_dir.glob(f'cells/*/*/*/*/*/{experiment_dir.SPEC}')):
         try:
             where = experiment_dir.read_spec(file.parent)['where']
-        except experiment_dir.BrokenResultError:  # set aside later
+        except experiment_dir.BrokenResultError:  # renamed later by `set_aside_broken`
             continue
         if where.get('checkpoint') not in (None, DOWNLOAD):
             names[Path(where['checkpoint'])] = where.get('name', file.parent.name)  # earlier versions wrote no name

@@ -61,10 +61,10 @@ def labeled_rows(data_root: str, fraction: float, seed: int) -> Tensor | None:
 
 def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07,
         whiten: bool = False) -> dict[str, Any]:
-    """Classifies by nearest neighbors: `k` of them for the table, and the numbers that DINO reports. `seed` is unused.
+    """Classifies by `k` nearest neighbors, and by the numbers of neighbors that DINO reports. `seed` is unused.
 
-    With `whiten` all directions of the training features have about the same variance first. Neighbors of features as
-    they are depend mostly on the directions of large variance.
+    With `whiten`, features are whitened first: all directions of the training features get about the same variance.
+    Without it, neighbors depend mostly on the directions of large variance.
     """
     if whiten:
         whitening = Whitening.of(train.values)

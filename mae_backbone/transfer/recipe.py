@@ -47,11 +47,11 @@ class Entry:
 
     Attributes:
         name: its name in the report. Encoders of different data sets may share a name.
-        recipe: the training that makes it; None for an encoder that is given.
-        given: 'checkpoint', 'timm' and 'options' of one that is given; 'like', the key of another encoder, for random
-            weights with its architecture.
+        recipe: the training that makes it; None if its weights are given.
+        given: 'checkpoint', 'timm' and 'options' of an encoder without a recipe; or 'like', the key of another encoder,
+            for random weights with its architecture.
         limits: data sets, tasks, fractions of the labels and seeds that it is evaluated on, if not all of the suite.
-        line: name of a curve over the length of the pretraining that it is a point of.
+        line: name of the curve over the length of the pretraining that it is a point of, if any.
         against: names of the encoders that it is compared with; None for those of the command.
         training: --cfg-options of the trainings that start from it, for another size than that of the suite's configs.
     """
@@ -70,7 +70,7 @@ class Entry:
 
     @property
     def is_extra(self) -> bool:
-        """True if it is evaluated on some tasks, labels or seeds only: its cells run after all others."""
+        """True if it is evaluated on some of the tasks, labels or seeds only. Its cells run after all others."""
         return bool(self.limits.keys() - {'data'})
 
 
@@ -85,7 +85,8 @@ def read_entries(encoders: Mapping[str, Any], data: Mapping[str, str]) -> dict[s
         data: data sets of the suite.
 
     Raises:
-        ValueError: an entry has an unknown key or a value of the wrong type, or starts from one that is not made.
+        ValueError: an entry has an unknown key or a value of the wrong type, or starts from an encoder that the suite
+            does not make.
     """
     entries = {}
     for name, value in encoders.items():
@@ -106,7 +107,7 @@ def read_entries(encoders: Mapping[str, Any], data: Mapping[str, str]) -> dict[s
 
 
 def with_starts(keys: Iterator[str] | list[str], entries: Mapping[str, Entry]) -> list[str]:
-    """Returns the keys of the encoders that have to be made for `keys`, each after the one that it starts from."""
+    """Returns the keys of the encoders to make for `keys`, each after the encoder that it starts from."""
     ordered: list[str] = []
     for key in keys:
         chain: list[str] = []
@@ -204,7 +205,7 @@ def _limits(what: str, value: object, data: Mapping[str, str]) -> dict[str, tupl
 
 
 def _check_start(key: str, entries: Mapping[str, Entry]) -> None:
-    """Raises ValueError if an encoder starts from one that is not made, or from itself; or is like an unknown one."""
+    """Raises ValueError if `start` is not made by the suite or leads back to `key`, or if `like` is unknown."""
     like = entries[key].given.get('like')
     if like is not None and (like not in entries or 'like' in entries[like].given):
         raise ValueError(f'encoder {key!r} has the architecture of {like!r}: the suite has {", ".join(entries)}')

@@ -1,4 +1,4 @@
-"""Report of an experiment: results.json, a table in Markdown, and one page with everything in it."""
+"""Report of an experiment: results.json, a Markdown table, and a single HTML page."""
 import dataclasses
 import datetime
 import json
@@ -23,20 +23,21 @@ from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, markdown_table, page, paragraph
 
 _TABLE_NOTE = ('Percent: mean ± standard deviation over the seeds; the best is bold. A column "vs X" has the paired '
-               'difference to X over the seeds that both have, its 95 % confidence interval (Student\'s t), and the p '
-               'value of the paired t-test after Holm\'s correction for all comparisons of the table. A difference '
-               'without an interval has one seed, or is the same for all seeds. "images" is the 95 % interval of a '
-               'bootstrap over the validation images with the seeds as they are. It says how much the choice of these '
-               'images matters, and nothing about other labels and other new weights. Claims rest on the seeds.')
-_VERDICT_NOTE = ('An encoder beats another one, or loses, if the p value after Holm\'s correction is below '
+               'difference to X over the common seeds, its 95 % confidence interval (Student\'s t), and the p value of '
+               'the paired t-test after Holm\'s correction for all comparisons of the table. A difference has no '
+               'interval if there is one seed, or if it is the same for all seeds. "images" is the 95 % interval of a '
+               'bootstrap over the validation images with fixed seeds. It shows how much the choice of these images '
+               'matters, not how much the choice of the labels and the new weights matters. Claims are based on the '
+               'seeds.')
+_VERDICT_NOTE = ('An encoder beats another one, or loses to it, if the p value after Holm\'s correction is below '
                  f'{SIGNIFICANCE}. Two are level if the whole 95 % interval is within ±{LEVEL_MARGIN:g} point. All '
                  'other comparisons need more seeds.')
-_TIME_NOTE = ('Minutes are those of the training, without start, validations and pretraining: on the CPU, so that '
-              'other work on the machine hardly counts, or on the clock with a GPU. The time is that of the first '
-              'validation that reaches the final metric of the reference with the same seed, over all minutes of the '
-              'reference. Nothing is interpolated: with few validations the true time is shorter.')
-_ENCODER_NOTE = ('Minutes are those on the CPU, or on the clock with a GPU. They include those of the encoder that it '
-                 'starts from. An encoder is pretrained once, and serves all tasks and seeds of its data set.')
+_TIME_NOTE = ('Minutes of training are CPU time, which other work on the machine hardly changes, or wall-clock time '
+              'with a GPU. They do not include start, validations and pretraining. The time to quality is the time of '
+              'the first validation that reaches the final metric of the reference with the same seed, divided by all '
+              'minutes of the reference. Nothing is interpolated: with few validations the true time is shorter.')
+_ENCODER_NOTE = ('Minutes are CPU time, or wall-clock time with a GPU. They include the minutes of the encoder that it '
+                 'starts from. An encoder is pretrained once and used for all tasks and seeds of its data set.')
 _CHART_NOTE = 'Bars are mean differences, lines are 95 % intervals; long intervals are cut at the edge.'
 
 
@@ -101,11 +102,11 @@ def _summary(experiment: Experiment, results: Sequence[CellResult]) -> str:
 
 
 def _shortened(experiment: Experiment) -> str | None:
-    """Says that trainings were shortened, if they were."""
+    """Returns a note if trainings were shortened, otherwise None."""
     if experiment.length == 1:
         return None
-    return (f'Every training has {experiment.length:g} times the length that the suite states. The results say little '
-            'about trainings of the full length.')
+    return (f'The length of every training is {experiment.length:g} times the length in the suite. The results may '
+            'differ from trainings of the full length.')
 
 
 def _failures(experiment: Experiment, failed: dict[Path, str]) -> list[str]:
@@ -132,7 +133,7 @@ def _time_table(times: Sequence[TimeToQuality]) -> tuple[Sequence[str], list[Seq
 
 
 def _bold_best(cells: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[list[str]]:
-    """Makes the value of the best encoder bold wherever there are several with the same fraction of the labels."""
+    """Makes the value of the best encoder bold if several encoders have the same fraction of the labels."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.task, row.data, row.metric, f'{row.labels * 100:.3g} %'), []).append(row)
@@ -155,7 +156,7 @@ def _reported(experiment: Experiment) -> list[dict[str, Any]]:
 def _record(experiment: Experiment, results: Sequence[CellResult], rows: Sequence[Row], judged: Sequence[Verdict],
             times: Sequence[TimeToQuality], made: Sequence[MadeEncoder], failed: dict[Path, str],
             about: dict[str, Any]) -> object:
-    """Returns everything that is known, as JSON. Cells have the index of their environment."""
+    """Returns all results for results.json. Each cell has the index of its environment."""
     environments = _environments(results)
     return _without_nan({
         'suite': experiment.suite.name, 'config': experiment.suite.text, **about,

@@ -20,10 +20,10 @@ class CellResult(NamedTuple):
         values: percent by name of the metric.
         seconds: run time.
         environment: versions and hardware, if recorded.
-        notes: what differs from the settings of the suite.
-        minutes: minutes of training, without start and validations: on the CPU, or on the clock with a GPU.
+        notes: differences from the settings of the suite.
+        minutes: minutes of training without start and validations: CPU time, or wall-clock time with a GPU.
         curves: [iteration, minutes, percent] for each validation of a training, by name of the metric.
-        correct: which validation images are right, of a classification (`image_results.to_text`).
+        correct: for classification, correct predictions of the validation images (`image_results.to_text`).
     """
 
     task: str
@@ -49,7 +49,7 @@ class Summary(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Paired difference between two encoders, over the seeds that both have.
+    """Paired difference between two encoders, over their common seeds.
 
     Attributes:
         mean: mean difference.
@@ -58,7 +58,7 @@ class Difference(NamedTuple):
         low, high: 95 % confidence interval of the mean (Student's t).
         p: p value of the two-sided paired t-test.
         p_holm: `p` after Holm's correction for all comparisons of the table.
-        images: 95 % interval of a bootstrap over the validation images (`image_results.bootstrap`), of classifications.
+        images: for classification, 95 % interval of a bootstrap over the validation images (`image_results.bootstrap`).
 
     low, high, p and p_holm are nan for fewer than two seeds, and if the difference is the same for all seeds.
     """
@@ -127,7 +127,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def make_table(results: Sequence[CellResult], references: Sequence[str],
                pairs: Sequence[tuple[str, str]] | None = None) -> list[Row]:
-    """Returns the rows of the table, in the order in which tasks, data, fractions of labels and encoders come first.
+    """Returns the rows of the table, in the order in which tasks, data, fractions of labels and encoders first appear.
 
     Args:
         results: finished cells.

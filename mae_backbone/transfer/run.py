@@ -30,21 +30,21 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
 
     Args:
         suite: name or path of the suite.
-        checkpoints: files or runs to evaluate (`find_encoders`); none for the encoders of the suite.
-        against: the same, or 'random', to compare them with; None for those that the suite names.
+        checkpoints: files or runs to evaluate (`find_encoders`). If empty, the encoders of the suite are evaluated.
+        against: files, runs or 'random' to compare them with; None for `against` of the suite.
         data_root: folder of the data sets.
         work_dir: output folder. Several processes may run the same suite in it: they share the cells.
         only: arguments of `Suite.only`.
-        length: every training has its length times this, also those of the encoders that the suite makes.
+        length: the length of every training is multiplied by this, including trainings that make encoders.
         gpus: GPUs to use, such as '0,1'.
         jobs: number of jobs at a time on CPUs.
         slurm: parameters of Slurm, such as 'slurm_partition=gpu'.
 
     Returns:
-        Folders of the cells that failed with their last lines, and the page to open.
+        Folders of the cells that failed, with the last lines of their logs, and the path of the report.
 
     Raises:
-        ValueError: an option is wrong. Nothing has run then.
+        ValueError: an option is wrong. It is raised before any cell runs.
     """
     start = time.time()
     selected = load_suite(suite).only(**only or {})
@@ -75,7 +75,7 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
 
 def select_encoders(suite: Suite, checkpoints: Sequence[str], against: Sequence[str] | None, work_dir: Path
                     ) -> tuple[Suite, list[Encoder]]:
-    """Returns the encoders to evaluate and to compare with, and the suite with the data sets that they are for.
+    """Returns the suite with the data sets of the encoders, and the encoders to evaluate and to compare with.
 
     Raises:
         ValueError: there are no encoders, or none for the data sets of the suite.
@@ -93,7 +93,8 @@ def select_encoders(suite: Suite, checkpoints: Sequence[str], against: Sequence[
     data = [name for name in suite.data
             if any(encoder.is_for(name) and not encoder.reference for encoder in encoders)]
     if not data:
-        raise ValueError(f'--checkpoint {" ".join(checkpoints)}: none is for the data {", ".join(suite.data)}')
+        raise ValueError(f'--checkpoint {" ".join(checkpoints)}: none of these encoders is for the data '
+                         f'{", ".join(suite.data)}')
     suite = suite.only(data=data)
     return suite, [encoder for encoder in encoders if any(map(encoder.is_for, suite.data))]
 

@@ -7,15 +7,15 @@ from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.executors import Executor, Job, RunningJob
 from mae_backbone.utils.run_logs import ProgressLine, print_line, progress, tail
 
-POLL_SECONDS = 0.3  # between two looks at the running jobs
+POLL_SECONDS = 0.3  # between two polls of the running jobs
 NOT_RUN = 'not run because'  # a failure that begins with this is a consequence of another one
 
 
 def run_jobs(jobs: Sequence[Job], executor: Executor) -> dict[Path, str]:
     """Runs all cells of `jobs` that are not finished. Cells that failed in an earlier run are tried again.
 
-    Cells that another process runs are waited for, and so are those in `Job.after`. If one of these fails, the cells of
-    the job are not run.
+    Waits for cells that another process runs, and for the cells in `Job.after`. If a cell in `Job.after` fails, the
+    cells of the job are not run.
 
     Returns:
         Folders of the cells that failed, with the reason and the last lines of the log.
@@ -44,7 +44,7 @@ class _Scheduler:
                 if self.running:
                     self.progress_line.show(self._describe_progress)
         finally:
-            for _, running in self.running:  # all at once: each may take its time to save
+            for _, running in self.running:  # cancel all before waiting: each may need time to save
                 running.cancel()
             for _, running in self.running:
                 running.wait()
@@ -90,8 +90,7 @@ class _Scheduler:
         return folder not in self.failed
 
     def _collect(self) -> None:
-        """Handles the jobs that have ended. A job whose process died is started again without the cell that it was at.
-        """
+        """Handles the jobs that have ended. A job whose process died restarts without the cell that it was running."""
         for job, running in [pair for pair in self.running if pair[1].done()]:
             self.running.remove((job, running))
             pending = [folder for folder in job.folders if self._is_pending(folder)]

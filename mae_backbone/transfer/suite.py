@@ -24,9 +24,9 @@ class Task:
         name: name of the task; the folders of its cells begin with it.
         data: names of data sets of the suite.
         probe: one of `PROBES`; None for a training.
-        peer: one of `PEERS`, another model that is trained from scratch, without any encoder; its name in the table.
-        beside: task whose rows show a peer.
-        minutes: of a peer, CPU minutes of its training.
+        peer: one of `PEERS`, a model that is trained from scratch, without an encoder. The table shows this name.
+        beside: for a peer, the task whose rows show it.
+        minutes: for a peer, the CPU minutes of its training.
         config: config of the training, relative to the folder of all configs; or one for each architecture, by its name
             in `mae_backbone.core.vit.ARCHS`.
         metrics: name of a metric in the log of the training -> its name in the table.
@@ -36,7 +36,7 @@ class Task:
         seeds: random seeds; each selects other labels, another order of the images and other new weights.
         gpus: number of GPUs of a training, with one process each.
         amp: train in mixed precision, as `--amp` does: on a GPU, or on a CPU that multiplies matrices in bfloat16.
-        pictures: number of validation images that the report shows with predictions.
+        pictures: number of validation images with predictions in the report.
         length: epochs or iterations of a training, whichever its config counts; None keeps the length of the config.
     """
 
@@ -115,11 +115,12 @@ class Suite:
             `mae_backbone.core.vit.ARCHS`), value, name and source.
         image_size: side of the images in pixels at which frozen features are extracted (default: image size of the
             encoder).
-        new_random_weights: in probes, `random` has other weights for each seed. One draw for all takes less time.
+        new_random_weights: draw new weights of `random` for each seed of a probe. One draw for all seeds takes less
+            time.
         encoders: names for --checkpoint and --against. In the config: name -> dict(checkpoint=PATH) of a MAE, or
             dict(timm=NAME, checkpoint=PATH, options=dict(...)) with `options` of `TimmViT` (without a checkpoint, timm
-            downloads the weights), or a recipe by which the suite makes it, dict(pretrain=CONFIG, data=NAME) or
-            dict(train=CONFIG, data=NAME) with more keys of `Recipe` and `Entry`, or a dict of those by data set.
+            downloads the weights), or a recipe with which the suite makes the encoder, dict(pretrain=CONFIG, data=NAME)
+            or dict(train=CONFIG, data=NAME) with more keys of `Recipe` and `Entry`, or a dict of these by data set.
         against: encoders that the others are compared with if --against is not given.
         folders: folders of all data sets; `data` may have been reduced by `only`.
         text: text of the config.
@@ -288,7 +289,7 @@ def _check_keys(values: dict[str, Any], cls: type[Task | Suite], what: str, requ
 
 
 def _check_reported(result: dict[str, Any], suite: Suite) -> None:
-    """Raises ValueError for a published result that no row of the table would show."""
+    """Raises ValueError for a published result that does not fit any row of the table."""
     keys = {'task', 'data', 'metric', 'arch', 'value', 'name', 'source'}
     if set(_as_dict(result, 'an entry of `reported`', f'a dict with {", ".join(sorted(keys))}')) != keys:
         raise ValueError(f'an entry of `reported` has {", ".join(result)}, expected {", ".join(sorted(keys))}')

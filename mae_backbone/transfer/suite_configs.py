@@ -39,7 +39,7 @@ class SuiteConfigs:
             ValueError: it does not exist.
         """
         if config not in self._read:
-            # The scope keeps a file of the current folder with that name from being found.
+            # The scope prevents reading a file of the same name in the current folder.
             name = config if Path(config).is_absolute() else f'mae_backbone::{config}'
             try:
                 path = find_config(name)
@@ -58,7 +58,7 @@ class SuiteConfigs:
             options: --cfg-options of the training.
 
         Raises:
-            ValueError: the config has no ViT of ours, or does not state the normalization of its pixels.
+            ValueError: the config has no ViT of this package, or does not state the normalization of its pixels.
         """
         cfg = Config(self.read(config).cfg.to_dict())
         cfg.merge_from_dict(dict(options))

@@ -1,4 +1,4 @@
-"""Time to quality: after which fraction of the time of a reference an encoder reaches the reference's final metric."""
+"""Time to quality: fraction of a reference's training time after which an encoder reaches its final metric."""
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,13 +11,13 @@ _Group = tuple[str, str, str, float]  # task, data, metric, labels
 
 
 class TimeToQuality(NamedTuple):
-    """How long an encoder trains until it is as good as a reference at the end of its training.
+    """Training time until an encoder is as good as a reference at the end of its training.
 
     Attributes:
         task, data, metric, labels: the comparison.
         model, reference: names of the encoders.
-        fractions: for each seed that both have, the minutes until then over all minutes of the reference; None if it is
-            never as good.
+        fractions: for each common seed, the minutes until then, divided by all minutes of the reference; None if the
+            encoder is never as good.
         final: mean of the final metric of the reference, in percent.
         minutes: mean minutes of the reference.
     """
@@ -60,9 +60,10 @@ def curves_of(results: Sequence[CellResult]) -> dict[_Group, dict[str, dict[int,
 
 
 def fraction_of_time(ours: Points, theirs: Points) -> float | None:
-    """Returns the minutes of the first validation that reaches the last one of a reference, over all its minutes.
+    """Returns the minutes until a validation reaches the last value of a reference, divided by the reference's minutes.
 
-    Nothing is interpolated between validations, so that the fraction is an upper bound. None: no validation reaches it.
+    Returns None if no validation reaches it. Nothing is interpolated between validations, so that the fraction is an
+    upper bound.
     """
     _, total, final = theirs[-1]
     reached = next((minutes for _, minutes, value in ours if value >= final), None)

@@ -1,4 +1,4 @@
-"""Architecture of an encoder that is a model of timm, in the form of the architecture of our ViTs."""
+"""Architecture of a timm model, in the same form as the architecture of our ViTs."""
 from typing import Any
 
 from mae_backbone.checkpoints.architecture import EncoderArchitecture
@@ -7,16 +7,16 @@ from mae_backbone.planning.timm_backbone import build_empty
 
 
 def timm_architecture(options: dict[str, Any]) -> dict[str, Any]:
-    """Returns an `EncoderArchitecture` as a dict, with what is special to a model of timm under 'timm'.
+    """Returns an `EncoderArchitecture` as a dict, with an additional key 'timm'.
 
-    'timm' has the arguments of `TimmViT` under 'options'. Under 'pooling' it has the pooling of features that the model
-    has in timm: 'class' for a class token or the pooling of the model, and 'mean' for the mean of the patches.
+    Its value has the arguments of `TimmViT` under 'options', and under 'pooling' the pooling of the model in timm:
+    'class' for a class token or an attention pooling, and 'mean' for the mean of the patches.
 
     Args:
         options: arguments of `TimmViT`, with its name.
 
     Raises:
-        ValueError: timm has no such model, or refuses an option.
+        ValueError: timm has no such model, or does not accept an option.
     """
     options = dict(options)
     vit = build_empty(options['name'], {key: value for key, value in options.items() if key != 'name'})
@@ -30,7 +30,7 @@ def timm_architecture(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def probe_size(image_size: int | None, architecture: dict[str, Any]) -> int:
-    """Side of the images of a probe: of the suite, or of the encoder; a model of timm gets whole patches."""
+    """Returns the image size of a probe: the size of the suite or of the encoder, for timm rounded to whole patches."""
     size = image_size or architecture['image_size']
     if 'timm' not in architecture:
         return size

@@ -84,7 +84,7 @@ def sentence(verdict: Verdict) -> str:
 
 
 def format_effect(difference: Difference) -> str:
-    """Formats a difference in points with its interval, or why it has none."""
+    """Formats a difference in points with its interval, or the reason why it has none."""
     if not math.isnan(difference.low):
         text = f'{difference.mean:+.1f}, 95 % interval {format_interval(difference)}'
         excludes_zero = difference.low > 0 or difference.high < 0

@@ -64,7 +64,7 @@ def run_cell(folder: Path) -> None:
 def train(spec: Spec, folder: Path) -> dict[str, Any]:
     """Runs `mae-backbone train` and reads its last metrics, and their curve over the CPU time of the training."""
     run, checkpoint = folder / 'run', spec['where']['checkpoint']
-    # At most as many processes as the job was given GPUs.
+    # At most one process per GPU of the job.
     num_processes = min(spec['gpus'], len(os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')))
     config = spec['where']['config']
     options = dict(spec['options'])
@@ -100,7 +100,7 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
 def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[str, Any]:
     """Returns the minutes of a training, and each metric over them: [iteration, minutes, percent] for each validation.
 
-    The minutes are those on the CPU, or on the clock if there is a GPU, whose work the CPU does not see.
+    The minutes are CPU time, or wall-clock time if there is a GPU, whose work CPU time does not include.
     """
     recorded = cpu_times(run)
     if not recorded:  # a stand-in for the training without the hook
@@ -113,12 +113,12 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
 
 
 def _image_results(validated: Path, metrics: dict[str, float]) -> dict[str, Any]:
-    """Returns which validation images are right, if the last validation has written it."""
+    """Returns the correct predictions of the validation images, if the last validation has written them."""
     path = validated / IMAGE_RESULTS
     if _TOP1 not in metrics or not path.is_file():
         return {}
     correct = np.array(json.loads(path.read_text(encoding='utf-8')), bool)
-    # Other images than those of the metric would be a lie: a killed run may have left an older file.
+    # The results must agree with the metric. A killed run may have left an older file.
     same = len(correct) and math.isclose(100 * float(np.mean(correct)), metrics[_TOP1], abs_tol=1e-6)
     return {'correct': to_text(correct)} if same else {}
 
@@ -167,7 +167,7 @@ def _validate(config: str, run: Path, work_dir: Path, common: Sequence[str], num
 
 
 def _run(module: str, arguments: Sequence[str], num_processes: int) -> None:
-    """Runs a module as a program: in this process, or in several that torchrun starts.
+    """Runs a module as a program: in this process, or in several processes that torchrun starts.
 
     After a signal torchrun ends with 128 + its number, as our commands do.
     """

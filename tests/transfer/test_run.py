@@ -208,7 +208,7 @@ def test_cells_of_an_encoder_that_cannot_be_made_are_reported(tmp_path, made, ca
     assert {cell['model'] for cell in record['cells']} == {'random'}, 'random weights need no encoder'
     assert sorted(record['failed']) == ['cells/knn/one/labels-1/seed-0/mae', 'encoders/mae/one']
     page = (tmp_path / 'out' / 'report.html').read_text(encoding='utf-8')
-    assert 'Every training has 0.5 times the length' in page
+    assert 'The length of every training is 0.5 times the length in the suite' in page
     assert 'not run because mae/one was not made' in page
 
 
