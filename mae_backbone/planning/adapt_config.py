@@ -1,4 +1,4 @@
-"""Adapts a config to a user's data: their folder, their classes, a fraction of their labels."""
+"""Adapts a config to a user's data: the folder, the classes, and the fraction of the labels."""
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from mae_backbone.utils.printable import printable
 # Parts of a model whose `num_classes` does not count the classes of the data: mmdet's proposals, HTC's stuff classes,
 # ImageNet's classes.
 _OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
-# Suffixes of the top-level keys under which a config says what to read. Under other keys, a string that starts with the
+# Suffixes of the top-level keys whose values name the data to read. Under other keys, a string that starts with the
 # data root may be something else: a checkpoint, or the metric 'coco/bbox_mAP' that chooses the best one.
 _DATA_KEYS = ('_dataloader', '_evaluator', '_pipeline', '_dataset', '_cfg')
 
@@ -25,9 +25,9 @@ _DATA_KEYS = ('_dataloader', '_evaluator', '_pipeline', '_dataset', '_cfg')
 def replace_data_root(cfg: Config, root: str) -> None:
     """Replaces the data root of a config in place.
 
-    Replaces every `data_root`, and every path that starts with one of them in what dataloaders and evaluators read,
-    such as `val_evaluator.ann_file` in mmdet's configs. Subfolders of the top-level `data_root` keep their names: a
-    `data_root` of data/in1k/train becomes ROOT/train if the top-level one is data/in1k.
+    Replaces every `data_root`, and every path in dataloaders and evaluators that starts with an old data root, such as
+    `val_evaluator.ann_file` in mmdet's configs. Subfolders of the top-level `data_root` keep their names: a `data_root`
+    of data/in1k/train becomes ROOT/train if the top-level one is data/in1k.
 
     Args:
         cfg: config, changed in place.
@@ -39,7 +39,7 @@ def replace_data_root(cfg: Config, root: str) -> None:
     root = os.path.expanduser(root)
     roots = [node['data_root'] for node in dicts_in(cfg._cfg_dict) if 'data_root' in node]
     if not roots:
-        raise DataError(f'--data-root {root}: the config has no data_root that it could replace')
+        raise DataError(f'--data-root {root}: the config has no data_root to replace')
     top_level = str(cfg.get('data_root')).rstrip('/')
     old_roots = sorted({str(name or '').rstrip('/') for name in roots} - {''},
                        key=lambda name: (name != top_level, -len(name)))
@@ -82,10 +82,10 @@ def _moved_path(path: str, old_roots: list[str], root: str) -> str | None:
 def adapt_classes(cfg: Config, *, complete: bool = False) -> list[str]:
     """Reads other layouts of the data, and takes the class names from the data. Returns lines for the plan.
 
-    Sets the classes of every data set of that format in `cfg`, and every `num_classes` of its model. Classes are named
-    by `categories` in COCO's format (a config may choose some of them); by `classes.txt` in the data root for label
-    maps; by the folders of `mae_backbone.ClassFolder`. The training set takes precedence over the other splits. If no
-    data are present, the config does not change.
+    Sets the classes of every data set in `cfg`, and every `num_classes` of its model. Classes are named by `categories`
+    in COCO's format (a config may choose some of them); by `classes.txt` in the data root for label maps; by the
+    folders of `mae_backbone.ClassFolder`. The training set takes precedence over the other splits. If no data are
+    present, the config does not change.
 
     Args:
         cfg: config of MMEngine's Runner, changed in place.
@@ -177,7 +177,7 @@ def subset_labels(cfg: Config, fraction: float, *, seed: int = 0) -> list[str]:
     """Restricts every training set of a config to a fraction of its labels. Returns lines for the plan.
 
     The kept images are the first of an order that `seed` fixes, so that a smaller fraction is a subset of a larger one.
-    Of class folders the fraction of each class is kept, at least one image of each.
+    For class folders, the fraction of each class is kept, with at least one image per class.
 
     Args:
         cfg: config of MMEngine's Runner, after `adapt_classes`.
@@ -185,7 +185,7 @@ def subset_labels(cfg: Config, fraction: float, *, seed: int = 0) -> list[str]:
         seed: seed of the order.
 
     Raises:
-        DataError: the fraction is out of range, or a data set has no labels or is not understood.
+        DataError: the fraction is out of range, or a data set has no labels or an unknown format.
     """
     if not 0 < fraction <= 1:
         raise DataError(f'--labels {fraction:g}: expected a fraction of the labeled images in (0, 1], such as 0.1 for '

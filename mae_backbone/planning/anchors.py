@@ -4,21 +4,21 @@ from typing import Any
 
 import numpy as np
 
-# A box fits if each of its sides is within this factor of an anchor's (YOLOv5, utils/autoanchor.py, anchor_t). YOLOv5
-# fits new anchors if fewer than 98 % of the boxes do. We warn below 90 %: in COCO, for which recipes are made, a few
-# percent of the boxes are smaller or longer than the usual anchors allow.
+# A box fits if each of its sides is within this factor of the side of an anchor (YOLOv5, utils/autoanchor.py,
+# anchor_t). YOLOv5 fits new anchors if fewer than 98 % of the boxes fit. We warn below 90 %: in COCO, for which recipes
+# are made, a few percent of the boxes are smaller or longer than the usual anchors allow.
 MAX_FACTOR = 4.0
 MIN_COVERED = 0.9
 _SCALES = [round(2.0 ** (step / 2), 1) for step in range(-2, 15)]  # 0.5 to 128 times the stride
-_MAX_BOXES = 20_000  # that are compared, evenly spaced
+_MAX_BOXES = 20_000  # number of evenly spaced boxes that are compared
 
 
 def anchor_warning(generator: dict, key: str, boxes: np.ndarray) -> str:
-    """Returns a warning if the anchors cover too few boxes, with the option that covers most; '' otherwise.
+    """Returns a warning if the anchors cover too few boxes, with the best settings as options; otherwise ''.
 
     Args:
         generator: config of mmdet's AnchorGenerator.
-        key: where it is in the config.
+        key: key of the generator in the config.
         boxes: (N, 2) height and width as the network sees them, in pixels.
     """
     strides = [stride if isinstance(stride, (int, float)) else stride[0] for stride in generator.get('strides') or []]
@@ -54,12 +54,12 @@ def anchor_sizes(strides: Iterable[float], scales: Iterable[float], ratios: Iter
 
 
 def coverage(boxes: np.ndarray, anchors: np.ndarray) -> float:
-    """Fraction of boxes (N, 2) whose sides are within `MAX_FACTOR` of an anchor's (A, 2)."""
+    """Fraction of boxes (N, 2) whose sides are within `MAX_FACTOR` of the sides of an anchor (A, 2)."""
     return float((_factors(boxes, anchors) < MAX_FACTOR).any(axis=1).mean())
 
 
 def _factors(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """(N, A) the larger of the factors between the heights and the widths."""
+    """(N, A) larger one of the ratio of the heights and the ratio of the widths."""
     ratio = np.maximum(boxes, 1e-3)[:, None] / anchors[None]  # (N, A, 2)
     return np.maximum(ratio, 1 / ratio).max(axis=2)
 
@@ -76,9 +76,10 @@ def _scales(generator: dict) -> list[float] | None:
 
 def fit_anchors(strides: list[float], ratios: list[float], boxes: np.ndarray
                 ) -> tuple[tuple[float, list[float]], float]:
-    """The scale and the ratios that cover most boxes, the closest if several do, and their coverage.
+    """Returns the scale and the ratios that cover most boxes, and their coverage.
 
-    The number of ratios stays, and with it the shape of the head. Ratios change only if they are needed.
+    If several cover equally many, the closest are returned. The number of ratios and the shape of the head do not
+    change. Ratios change only if needed.
     """
     shapes = boxes[:, 0] / np.maximum(boxes[:, 1], 1e-3)
     percentiles = (50.0,) if len(ratios) == 1 else np.linspace(5, 95, len(ratios))
@@ -88,7 +89,7 @@ def fit_anchors(strides: list[float], ratios: list[float], boxes: np.ndarray
         for scale in _SCALES:
             factors = _factors(boxes, anchor_sizes(strides, [scale], shape)).min(axis=1)
             covered = float((factors < MAX_FACTOR).mean())
-            # Beyond the threshold, keeping the ratios and being close count more than the last percent.
+            # Above the threshold, unchanged ratios and close anchors are better than the last percent of coverage.
             candidates.append((min(covered, 0.98), -change, -float(np.log(factors).mean()), covered, (scale, shape)))
     best = max(candidates, key=lambda candidate: candidate[:3])
     return best[4], best[3]

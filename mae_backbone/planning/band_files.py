@@ -1,4 +1,4 @@
-"""Readers for image files that are no gray or color images: arrays of NumPy, and TIFF with other channels."""
+"""Readers for image files other than gray and color images: NumPy arrays, and TIFF with other channels."""
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 from mae_backbone.data.tiff_header import tiff_shape
 
-_MAX_READ = 20  # files that are opened to find one that can be read
+_MAX_READ = 20  # number of files that are opened to find a readable one
 
 
 def reader_of(paths: Sequence[str]) -> dict[str, Any] | None:
-    """The reader for the first of some files that can be read; None if it is a gray or a color image.
+    """Returns the reader for the first readable file, or None if it is a gray or color image.
 
     Returns:
-        Config of a reader, with the number of channels and the type that the file has.
+        Config of a reader, with the number of channels and the type of the file.
     """
     for path in islice(paths, _MAX_READ):
         name = path.lower()
@@ -33,7 +33,7 @@ def reader_of(paths: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _reader(name: str, channels: int, bits: int) -> dict[str, Any] | None:
-    """None for what no reader takes: the planner then says what to do."""
+    """None if no reader supports the file. The planner then reports what to do."""
     if bits not in (8, 16) or not 1 <= channels <= 16:
         return None
     return dict(type=f'mae_backbone.{name}', channels=channels, dtype=f'uint{bits}')

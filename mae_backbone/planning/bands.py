@@ -31,7 +31,7 @@ _KEPT_BY_PIXELS = ('mean', 'std', 'non_blocking')  # arguments of PixelPreproces
 
 
 def use_reader(cfg: Config, reader: dict[str, Any]) -> list[str]:
-    """Reads the images of all data sets of a config by a reader, and fits the model to its channels.
+    """Sets the reader of all data sets of a config, and adapts the model to its channels.
 
     For bands, transforms that need color images are removed, the backbone gets the number of channels, and the mean and
     the deviation are measured on a sample of the training images unless the config states them for the bands.
@@ -71,7 +71,7 @@ def check_bands(cfg: Config) -> None:
     """Refuses a config whose transforms or model do not fit the bands that its readers give.
 
     Raises:
-        DataError: names the setting and what to do.
+        DataError: a setting does not fit. The message names it and the fix.
     """
     for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:
         reading = reading_in(spec.cfg)
@@ -102,7 +102,7 @@ def _build(reader: dict[str, Any]) -> Any:
         return TRANSFORMS.build(dict(reader))
     except (KeyError, TypeError) as error:
         raise ValueError(f'--reader {reader}: {str(error).splitlines()[0]}: expected mae_backbone.ArrayReader, '
-                         'TiffReader or ColorReader, or a reader of yours, and its options as KEY=VALUE') from error
+                         'TiffReader or ColorReader, or your own reader, and its options as KEY=VALUE') from error
 
 
 def _set_loading(spec: DatasetSpec, reader: dict, suffixes: tuple[str, ...]) -> None:
@@ -123,7 +123,7 @@ def _replace_loading(step: dict, reader: dict) -> None:
 
 
 def _suffix_in(folder: str, suffixes: tuple[str, ...]) -> str:
-    """The suffix of the first file of a folder that is one of `suffixes`, as it is written there."""
+    """Returns the first file suffix in a folder that is one of `suffixes`, in its original case."""
     names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     found = (os.path.splitext(name)[1] for name in names)
     return next((suffix for suffix in found if suffix.lower() in suffixes), suffixes[0])
@@ -149,7 +149,7 @@ def _needs_color(step: dict) -> bool:
     scope, _, name = str(step.get('type')).rpartition('.')
     if not name or scope not in ('', 'mmcv', 'mmdet', 'mmseg') or name in _ANY_CHANNELS or name in LOADS_IMAGE:
         return False
-    own = TRANSFORMS.module_dict.get(name)  # of the user, or of mmcv
+    own = TRANSFORMS.module_dict.get(name)  # a transform of the user, or of mmcv
     return own is None or own.__module__.startswith('mmcv.')
 
 

@@ -1,4 +1,4 @@
-"""Text of a config file: a plan's choices as comments, and what differs from the base."""
+"""Text of a config file: the choices of a plan as comments, and the differences from the base."""
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ _WIDTH = 118
 
 
 class Name(str):
-    """An expression that is written as it is, such as the name of a variable."""
+    """An expression that is written without quotes, such as the name of a variable."""
 
     __slots__ = ()
 
@@ -25,12 +25,12 @@ class Name(str):
 
 def config_text(plan: Plan, stage: Stage, data: OwnData, *, file: str, train_images: str,
                 pretrained: str | None = None) -> str:
-    """The config of a stage.
+    """Returns the config of a stage as text.
 
     Args:
-        plan: with the stage.
+        plan: plan with the stage.
         stage: a training.
-        data: that it reads.
+        data: data that it reads.
         file: name of the config file, for the command in its head.
         train_images: folder or list of the images of a pretraining.
         pretrained: checkpoint of the pretraining that the training starts from; None for the weights of the stage.
@@ -48,7 +48,7 @@ def config_text(plan: Plan, stage: Stage, data: OwnData, *, file: str, train_ima
 
 
 def _positions(plan: Plan, stage: Stage) -> dict[str, Any]:
-    """The image size for which the positions of the pretraining are stored, and its patch size; not of a classifier."""
+    """Image size of the stored positions, and patch size of the pretraining. Not used for a classifier."""
     pretraining = plan.stage('pretraining')
     if pretraining is None or stage.task == 'classification':
         return {}
@@ -153,9 +153,9 @@ def formatted(value: Any, column: int = 0, *, indent: int = 0) -> str:
     """A value as Python code, dicts as `dict(key=value)`, broken at 120 columns.
 
     Args:
-        value: of dicts with names as keys, lists, tuples, strings and numbers.
-        column: where the text begins.
-        indent: of the line in which it begins.
+        value: consists of dicts with names as keys, lists, tuples, strings and numbers.
+        column: column where the text begins.
+        indent: indentation of the line in which it begins.
     """
     single = _single_line(value)
     if column + len(single) <= 119 or not isinstance(value, (dict, list, tuple)) or not value:

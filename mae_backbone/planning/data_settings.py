@@ -1,7 +1,7 @@
 """Compares settings of a config that belong to the data with the images of the user: pixels, crops and anchors.
 
-A setting of another data set makes no run fail: it learns less. The warnings name what to write instead. They are
-computed from a sample of the images, see `image_sample`, and from all boxes.
+A setting from another data set does not make a run fail, but the model learns less. The warnings name the options to
+write instead. They are computed from a sample of the images (`image_sample`) and from all boxes.
 """
 import math
 import os
@@ -25,25 +25,25 @@ from mae_backbone.planning.pixel_normalization import FROM_CHECKPOINT
 from mae_backbone.planning.resizing import resized
 
 # Normalized with the values of another set, images have a mean of `offset` instead of 0 and a deviation of `ratio`
-# instead of 1. With ImageNet's values, photographs stay below: the darkest public set that we know of, Cityscapes, has
-# an offset of 0.87 and a ratio of 0.82, CamVid 0.33 and 1.34. Fluorescence images of nuclei have 1.5.
+# instead of 1. With ImageNet's values, photographs are below these limits: the darkest public set that we know of,
+# Cityscapes, has an offset of 0.87 and a ratio of 0.82, CamVid 0.33 and 1.34. Fluorescence images of nuclei have 1.5.
 MAX_OFFSET, MAX_RATIO = 1.0, 2.0
-# A reduction loses what is smaller than the factor. ImageNet's photographs are reduced by 1.5 and camera images by 12
-# to 224 pixels, and their objects are still recognized. Small crops show parts, whose texture a strong reduction
-# removes: those of the demo configs are reduced by up to 4. Our choices.
+# A reduction loses details that are smaller than the factor. ImageNet's photographs are reduced by 1.5 and camera
+# images by 12 to 224 pixels, and their objects are still recognized. Small crops show parts of objects, whose texture
+# a strong reduction removes. Crops of the demo configs are reduced by up to 4. These are our choices.
 _MAX_REDUCTION, _MAX_REDUCTION_SMALL, _SMALL = 16.0, 6.0, 128
-_MAX_ENLARGEMENT = 4.0  # beyond, a patch of 16 pixels shows fewer than 4 x 4 pixels of the image
-MAX_CUT = 0.1          # fraction of objects that no crop can show as a whole. None of our demo sets has above 0.02
+_MAX_ENLARGEMENT = 4.0  # above it, a patch of 16 pixels shows fewer than 4 x 4 pixels of the image
+MAX_CUT = 0.1          # fraction of objects larger than a crop; at most 0.02 in our demo sets
 # Fraction of the area of the median image that a crop shows. It is 0.21 in CamVid, 0.28 in Cityscapes, 1 in ADE20K.
 _MIN_SHOWN = 0.04
 
 
 class _Context(NamedTuple):
-    """A training set with its measurements, and where its settings are in the config."""
+    """A training set with its measurements, and the place of its settings in the config."""
 
     cfg: Config
     data_format: DataFormat
-    path: str  # of the data set in the config, such as 'train_dataloader.dataset'
+    path: str  # key of the data set in the config, such as 'train_dataloader.dataset'
     images: ImageSample
     boxes: BoxSizes | None
 
@@ -56,7 +56,7 @@ class _Context(NamedTuple):
 def setting_warnings(cfg: Config) -> list[str]:
     """Measures the training sets of a config, and returns a line for each setting that does not fit them.
 
-    Data sets in formats that are not understood, or that cannot be read, are left out: `check_data` reports these.
+    Data sets in unknown formats, and data sets that cannot be read, are left out. `check_data` reports them.
 
     Args:
         cfg: config of MMEngine's Runner, after `adapt_classes`.
@@ -83,14 +83,14 @@ def _pixel_warning(context: _Context) -> Iterator[str]:
     images, channels = context.images, len(context.images.mean)
     if not mean.size or mean.size != std.size or mean.size not in (1, channels):
         return
-    # Readers give RGB. Pipelines of mmdet and mmseg load BGR, which the preprocessor may turn around.
+    # Readers return RGB. Pipelines of mmdet and mmseg load BGR, which the preprocessor may convert.
     is_bgr = isinstance(context.data_format, (CocoFormat, LabelMaps))
     is_turned = bool(preprocessor.get('bgr_to_rgb') or preprocessor.get('rgb_to_bgr'))
     order = slice(None, None, -1) if is_bgr != is_turned and channels == 3 else slice(None)
     own_mean, own_std = images.mean[order], images.std[order]
     offset = (np.abs(own_mean - mean) / std).max()
     ratio = own_std / std
-    # Channels of a single value everywhere, such as an empty band, have no deviation to normalize.
+    # A channel with a single value, such as an empty band, has no deviation to normalize.
     spread = np.maximum(ratio, 1 / np.maximum(ratio, 1e-9))[own_std > 0]
     if offset <= MAX_OFFSET and (not spread.size or spread.max() <= MAX_RATIO):
         return
@@ -112,7 +112,7 @@ def _preprocessor(cfg: Config) -> tuple[str, dict]:
 
 
 def _belongs_to_weights(cfg: Config) -> bool:
-    """Whether the encoder starts from weights that were trained with the normalization of the config."""
+    """True if the encoder starts from weights that were trained with the normalization of the config."""
     owner = cfg.model if cfg.model.get('encoder') else cfg.model.get('backbone') or {}
     weights = owner.get('init_cfg') or {}
     path = weights.get('checkpoint')
@@ -127,13 +127,13 @@ def _belongs_to_weights(cfg: Config) -> bool:
 
 
 def _worst(difference: np.ndarray, std: np.ndarray) -> float:
-    """The element of difference / std that is furthest from 0."""
+    """Returns the element of difference / std that is furthest from 0."""
     offsets = difference / std
     return float(offsets[np.abs(offsets).argmax()])
 
 
 def _folder(data_format: DataFormat) -> str:
-    """Folder of the images, which `measure` takes; '' if they are in no single folder."""
+    """Folder of the images for `mae-backbone measure`; '' if the images are in several folders."""
     spec = data_format.spec
     if isinstance(data_format, CocoFormat):
         return spec.folder('img')
@@ -210,7 +210,7 @@ def _crop_warning(context: _Context) -> Iterator[str]:
             side = _multiple_above(np.percentile(boxes.max(axis=1), 95))
             yield (f'{cut:.0%} of the objects are larger than the crops of {size[0]}x{size[1]} pixels in training '
                    f'(expected at most {MAX_CUT:.0%}; 95 % of the objects measure up to '
-                   f'{np.percentile(boxes.max(axis=1), 95):.0f} pixels): they are never seen as a whole. Write '
+                   f'{np.percentile(boxes.max(axis=1), 95):.0f} pixels): no crop shows them as a whole. Write '
                    f'--cfg-options "{key}=({side},{side})", or resize the images')
         return
     images = resized(context.images.sizes, context.images.sizes, before)
@@ -235,7 +235,7 @@ def _crop_of(pipeline: Sequence[dict]) -> tuple[int, tuple[int, int] | None]:
 
 
 def _multiple_above(side: float, divisor: int = 64) -> int:
-    """The next multiple of the divisor, which the paddings of our configs divide."""
+    """Rounds up to the next multiple of the divisor. The paddings of our configs divide it."""
     return math.ceil(side / divisor) * divisor
 
 

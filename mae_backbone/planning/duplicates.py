@@ -1,4 +1,4 @@
-"""Images that a data set has twice: equal files, and pictures that look the same."""
+"""Duplicates in a data set: equal files, and images that look the same."""
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,10 +8,10 @@ import numpy as np
 
 # Two pictures look the same if at most 6 of the 64 signs of their gradients differ (dHash of 8 x 8), and if the
 # correlation of their thumbnails is 0.98 or more. A JPEG of another quality or size has 0 to 2 and 0.999. The second
-# condition is needed: dark pictures with few objects have few gradients. Ours.
+# condition is needed because dark images with few objects have few gradients. These are our choices.
 _MAX_DISTANCE = 6
 _MIN_CORRELATION = 0.98
-_MIN_DEVIATION = 4.0  # of a thumbnail; flatter ones are not compared
+_MIN_DEVIATION = 4.0  # deviation of a thumbnail; flatter thumbnails are not compared
 _BLOCK = 1024         # rows of the matrix of distances in memory at once
 
 
@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
 
 def equal_files(sizes: Sequence[int], digests: Sequence[str]) -> list[list[int]]:
-    """Groups of two or more files with the same size and digest, by their indices; '' is no digest."""
+    """Groups of two or more files with the same size and digest, by their indices. Skips files with the digest ''."""
     groups: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index, key in enumerate(zip(sizes, digests, strict=True)):
         if key[1]:
@@ -32,7 +32,7 @@ def equal_files(sizes: Sequence[int], digests: Sequence[str]) -> list[list[int]]
 
 
 def similar_pairs(thumbnails: np.ndarray, *, limit: int = 100_000) -> list[Pair]:
-    """Pairs of thumbnails (N, 16, 16) uint8 that look the same, at most `limit` of them, the first with the second."""
+    """Returns at most `limit` pairs of thumbnails (N, 16, 16) uint8 that look the same."""
     gray = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     centered = gray - gray.mean(axis=1, keepdims=True)
     deviation = centered.std(axis=1)
@@ -55,7 +55,7 @@ def similar_pairs(thumbnails: np.ndarray, *, limit: int = 100_000) -> list[Pair]
 
 
 def gradient_signs(thumbnails: np.ndarray) -> np.ndarray:
-    """(N, S, S) uint8 -> (N, 64) float32 of -1 and 1: whether brightness grows to the right, on a grid of 8 x 8."""
+    """(N, S, S) uint8 -> (N, 64) float32 on a grid of 8 x 8: 1 where brightness grows to the right, else -1."""
     small = np.stack([cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA) for image in thumbnails])
     signs = small[:, :, 1:].astype(np.int16) > small[:, :, :-1]
     return np.where(signs.reshape(len(thumbnails), 64), np.float32(1), np.float32(-1))
@@ -67,5 +67,5 @@ def across(pairs: Sequence[Pair], splits: Sequence[str]) -> list[Pair]:
 
 
 def pairs_in(groups: Sequence[Sequence[int]]) -> list[Pair]:
-    """The first of each group with each of the others."""
+    """Pairs of the first image of each group with each other image of the group."""
     return [Pair(group[0], other) for group in groups for other in group[1:]]

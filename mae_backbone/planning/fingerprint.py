@@ -1,4 +1,4 @@
-"""Fingerprint of a data set: what a recipe depends on, measured once and cached."""
+"""Fingerprint of a data set: the facts that a recipe depends on, measured once and cached."""
 import json
 import os
 from collections import Counter, defaultdict
@@ -38,7 +38,7 @@ _LABEL_PIXELS = 'label pixels 1'
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the recipe depends on. Sizes are in pixels of the files, as they are read (after EXIF orientation).
+    """Facts that the recipe depends on. Sizes are in pixels of the files as they are read (after EXIF orientation).
 
     Attributes:
         root: absolute path of the data.
@@ -48,24 +48,24 @@ class Fingerprint:
         classes: names of the classes in the order of the labels.
         class_counts: objects, pixels or images of each class in the training set, in the same order.
         class_images: fraction of the labeled images that show each class, in the same order.
-        width, height, short_side, long_side: percentiles over the images of training, or of pretraining.
-        channels, bits: of most images.
+        width, height, short_side, long_side: percentiles over the training or pretraining images.
+        channels, bits: most frequent number of channels and bits.
         reader: name of the reader of bands; '' for gray and color images.
-        mixed: number of images with other channels or bits than most.
-        mean, std: of each channel over a sample.
+        mixed: number of images with other channels or bits than the most frequent ones.
+        mean, std: mean and standard deviation of each channel over a sample.
         gray: whether all channels of all sampled images are equal.
         flat: fraction of patches of 8 x 8 pixels without contrast.
         border: median fraction of the area of an image outside of a border of a single value.
         exposure: deviation of the medians of the images, as a fraction of their mean.
         value_range: 0.5th and 99.5th percentile of the values, median over the sampled images.
         num_sampled: images whose pixels were measured.
-        equal_images: number of files that are copies of another one.
-        similar_images: number of images that look like another one, among `num_compared`.
+        equal_images: number of files that are copies of another file.
+        similar_images: number of images that look like another image, among `num_compared`.
         num_compared: images that were compared.
-        leaks: images of validation that are also in training, as equal files or as similar images.
-        num_labeled: images of training that have labels.
-        foreground: median fraction of an image's pixels that are not of the most frequent class; segmentation.
-        objects: sizes and numbers of the objects; detection.
+        leaks: validation images that are also in the training set, as equal files or as similar images.
+        num_labeled: training images that have labels.
+        foreground: for segmentation, median fraction of the pixels of an image that are not of the most frequent class.
+        objects: for detection, sizes and numbers of the objects.
         notes: examples and warnings, as sentences.
     """
 
@@ -108,12 +108,12 @@ class Fingerprint:
 
     @property
     def num_pretraining(self) -> int:
-        """Images that a pretraining can use: of the training set, and those without labels."""
+        """Number of images that a pretraining can use: the training set and the images without labels."""
         return self.num_train + self.images.get(UNLABELED, 0)
 
     @property
     def imbalance(self) -> float:
-        """Count of the most frequent class over that of the rarest that occurs; 1 without classes."""
+        """Count of the most frequent class divided by the count of the rarest class that occurs; 1 without classes."""
         counts = [count for count in self.class_counts if count]
         return max(counts) / min(counts) if counts else 1.0
 
@@ -134,7 +134,7 @@ class Fingerprint:
 
 def take_fingerprint(data: OwnData, *, unlabeled: str | os.PathLike | None = None, workers: int | None = None,
                      progress: Progress = no_progress) -> Fingerprint:
-    """Measures a data set. What was measured before, and has not changed, is taken from the cache.
+    """Measures a data set. Measurements of files that have not changed are taken from the cache.
 
     Reads the headers of all images, the pixels of 256, thumbnails of 20,000, and compares files of equal size.
 
@@ -142,7 +142,7 @@ def take_fingerprint(data: OwnData, *, unlabeled: str | os.PathLike | None = Non
         data: result of `find_data`.
         unlabeled: folder of further images without labels.
         workers: number of threads; None for the number of CPUs.
-        progress: called with what is measured, the number of files done and their total.
+        progress: called with the name of the measurement, the number of files done and the total number.
 
     Raises:
         DataError: labels cannot be read.
@@ -226,14 +226,14 @@ class _Measurement:
                 if self.splits[one] == 'val' and self.splits[other] == 'train':
                     leaked.setdefault(one, other)
         if exact:
-            self._name_pairs(f'{len(exact):,} files are copies of another one', exact)
+            self._name_pairs(f'{len(exact):,} files are copies of another file', exact)
         if near:
             self._name_pairs(f'{len({pair.second for pair in near}):,} of {len(compared):,} compared images look '
-                             'like another one', near)
+                             'like another image', near)
         if leaked:
             pairs = [Pair(val, train) for val, train in leaked.items()]
-            self._name_pairs(f'{len(leaked):,} images of validation are in the training set too, or look like one of '
-                             'it: results on them are too good', across(pairs, self.splits))
+            self._name_pairs(f'{len(leaked):,} validation images are also in the training set, or look like one of '
+                             'its images: results on them are too good', across(pairs, self.splits))
         return dict(equal_images=len(exact), similar_images=len({pair.second for pair in near}),
                     num_compared=len(compared), leaks=len(leaked))
 
@@ -249,7 +249,7 @@ class _Measurement:
         return [[same[index] for index in group] for group in groups]
 
     def _compared(self, kept: Sequence[int]) -> list[int]:
-        """Images to compare: all of validation first, since a leak counts most, then as many of the others."""
+        """Images to compare: first all validation images, because leaks matter most, then other images."""
         validation = [index for index in kept if self.splits[index] == 'val']
         others = [index for index in kept if self.splits[index] != 'val']
         chosen = _evenly(validation, NUM_THUMBNAILS // 2)
@@ -307,7 +307,7 @@ class _Measurement:
 
 
 def summarize_pixels(samples: Sequence[PixelSample]) -> dict[str, Any]:
-    """Statistics over the sampled images that have as many channels as most; each image has the same weight."""
+    """Statistics over the sampled images with the most frequent number of channels. Each image has the same weight."""
     if not samples:
         return dict(num_sampled=0)
     channels = Counter(len(sample.mean) for sample in samples).most_common(1)[0][0]
@@ -326,7 +326,7 @@ def summarize_pixels(samples: Sequence[PixelSample]) -> dict[str, Any]:
 
 
 def _all_pairs(groups: Sequence[Sequence[int]]) -> list[Pair]:
-    """Pairs of each file of a group with the first and the last one: a split has at least one of them in each pair."""
+    """Pairs of each file of a group with the first and the last file, so that each pair of splits is covered."""
     return [Pair(other, end) for group in groups for other in group for end in {*group[:1], *group[-1:]}
             if other != end]
 

@@ -17,8 +17,9 @@ from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.unlabeled import UnlabeledImages
 
-# Our choices. The means of single photographs deviate from the mean of their set by 0.6 of the deviation of the pixels,
-# or less: the mean of 64 is exact to a tenth. 64 photographs of 2 megapixels are decoded in a second or two.
+# Our choices. The mean of a single photograph deviates from the mean of its set by at most 0.6 of the deviation of the
+# pixels. The mean of 64 photographs is exact to a tenth. 64 photographs of 2 megapixels are decoded in one to two
+# seconds.
 NUM_SAMPLED = 64
 _MAX_SAMPLED_PIXELS = 200_000_000
 _NUM_THREADS = 8
@@ -27,7 +28,7 @@ _Load = Callable[[], np.ndarray]  # pixels (H, W, C) of an image; raises BadImag
 
 
 class ImageSample(NamedTuple):
-    """Sizes and pixel statistics of N images with C channels, in the order in which the reader gives the channels."""
+    """Sizes and pixel statistics of N images with C channels, in the channel order of the reader."""
 
     sizes: np.ndarray  # (N, 2) height and width in pixels
     mean: np.ndarray   # (C,) mean of the means of the images
@@ -46,7 +47,7 @@ def sample_images(data_format: DataFormat, *, count: int = NUM_SAMPLED, seed: in
     """Decodes up to `count` images of a data set, chosen at random by `seed`. Images that cannot be read are left out.
 
     Returns:
-        None if the format is not understood or no image can be read.
+        None if the format is unknown or no image can be read.
     """
     try:
         num_images, load_of = _loaders(data_format)
@@ -94,7 +95,7 @@ def _moments(load: _Load) -> tuple[int, int, np.ndarray, np.ndarray] | None:
 
 
 def _loaders(data_format: DataFormat) -> tuple[int, Callable[[int], _Load]]:
-    """Number of the images of a data set, and a function that gives the loader of each."""
+    """Number of images of a data set, and a function that returns the loader of an image."""
     spec = data_format.spec
     if isinstance(data_format, UnlabeledImages):
         reader = TRANSFORMS.build(dict(spec.option('reader') or dict(type='mae_backbone.ColorReader')))

@@ -19,7 +19,7 @@ from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 # Names of the measurements, in the cache and in the progress line. The number is a version: raise it if the meaning of
 # the values changes.
 HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 2', 'pixels 2', 'thumbnails 1', 'contents 1'
-_PREFIX = 2 ** 16      # bytes at the start of a file that its digest is computed from
+_PREFIX = 2 ** 16      # number of bytes at the start of a file for its digest
 _READ_SIZE = 2 ** 20
 THUMBNAIL = 16         # side of the gray thumbnails that are compared
 _PATCH = 8             # side of the patches that are tested for flatness, in pixels of the file

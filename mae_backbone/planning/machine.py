@@ -10,9 +10,9 @@ from mae_backbone.data.files import read_file
 from mae_backbone.utils.cpu import available_cpus, read_system_file
 from mae_backbone.utils.memory import available_memory
 
-_SIDE = 1024      # of the matrices that are multiplied
-_SECONDS = 1.0    # of each measurement
-_NUM_FILES = 256  # that are read at most
+_SIDE = 1024      # side of the matrices that are multiplied
+_SECONDS = 1.0    # duration of each measurement
+_NUM_FILES = 256  # largest number of files that are read
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Machine:
 
     Attributes:
         device: 'cpu', 'cuda' or 'mps'.
-        name: of the processor or GPU.
-        memory: bytes that are free, of the GPU or of the machine.
-        total_memory: bytes of the GPU; of a machine without GPU the free ones.
+        name: name of the processor or GPU.
+        memory: free bytes of the GPU, or of the machine without a GPU.
+        total_memory: all bytes of the GPU, or the free bytes of a machine without a GPU.
         cpus: number of CPUs that this process may use.
-        gflops: billions of operations in a second that products of matrices reach, in float32, or in bfloat16 on a
-            GPU that has units for it.
-        disk: megabytes that are read in a second; 0 if not measured. Files that the system keeps in memory are faster.
+        gflops: speed of matrix products in billions of operations per second, in float32, or in bfloat16 on a GPU with
+            bfloat16 units.
+        disk: megabytes read per second; 0 if not measured. Files in the page cache are faster.
     """
 
     device: str
@@ -58,7 +58,7 @@ def measure_machine(files: Sequence[str] = ()) -> Machine:
 
 
 def measure_gflops(device: str, dtype: torch.dtype, seconds: float = _SECONDS) -> float:
-    """Billions of operations in a second of products of matrices of 1,024 x 1,024."""
+    """Billions of operations per second in products of 1,024 x 1,024 matrices."""
     first, second = (torch.rand(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
     for _ in range(3):
         first @ second
@@ -73,7 +73,7 @@ def measure_gflops(device: str, dtype: torch.dtype, seconds: float = _SECONDS) -
 
 
 def measure_disk(files: Sequence[str], seconds: float = _SECONDS) -> float:
-    """Megabytes in a second that are read from evenly spaced files, one after the other; 0 without files."""
+    """Megabytes per second when evenly spaced files are read one after the other; 0 without files."""
     chosen = files[::max(1, len(files) // _NUM_FILES)][:_NUM_FILES]
     start, num_bytes = time.perf_counter(), 0
     for path in chosen:

@@ -1,4 +1,4 @@
-"""Makes a plan: a pure function of fingerprint, machine and wishes."""
+"""Makes a plan: a pure function of fingerprint, machine and options."""
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
@@ -9,20 +9,20 @@ from mae_backbone.planning.rules.lengths import total_hours
 from mae_backbone.planning.rules.pretraining import plan_pretraining
 from mae_backbone.planning.rules.tuning import choose_tuning
 
-_FEW = 20          # labeled images below which no result can be trusted
-_MAX_CHANNELS = 16  # that the readers take
+_FEW = 20          # with fewer labeled images no result can be trusted
+_MAX_CHANNELS = 16  # largest number that the readers support
 
 
 def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions | None = None) -> Plan:
     """Decides all settings.
 
     Args:
-        fingerprint: of the data.
-        machine: that trains.
-        options: wishes of the user, and costs of iterations that were measured for a first plan.
+        fingerprint: fingerprint of the data.
+        machine: machine that trains.
+        options: options of the user, and costs of iterations that were measured for a first plan.
 
     Raises:
-        DataError: the data cannot be trained on: no readable image, no object, one class only.
+        DataError: the data cannot be trained on: no readable image, no object, or only one class.
     """
     options = options or PlanOptions()
     _check(fingerprint)
@@ -48,7 +48,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
 
 
 def _check(fingerprint: Fingerprint) -> None:
-    """Refuses data that nothing can be learned from."""
+    """Raises DataError for data that cannot be trained on."""
     root = fingerprint.root
     if not fingerprint.num_train:
         raise DataError(f'no image of the training set in {root} can be read'
@@ -61,29 +61,29 @@ def _check(fingerprint: Fingerprint) -> None:
                         'expected two or more: label images of another class, or the background')
     if fingerprint.channels > _MAX_CHANNELS:
         raise DataError(f'the images in {root} have {fingerprint.channels} channels, expected up to {_MAX_CHANNELS}: '
-                        'save those that matter')
+                        'save only the channels that you need')
     if fingerprint.bits > 16:
-        raise DataError(f'the images in {root} have {fingerprint.bits} bits, expected 8 or 16 without sign: scale '
-                        'them, and save them again')
+        raise DataError(f'the images in {root} have {fingerprint.bits} bits, expected 8 or 16 unsigned bits: '
+                        'scale them and save them again')
 
 
 def _warn(plan: Plan, fingerprint: Fingerprint, machine: Machine) -> None:
-    """Adds what the user should look at, apart from single settings."""
+    """Adds warnings that do not belong to single settings."""
     if fingerprint.unreadable:
         plan.warnings.append(f'{fingerprint.unreadable:,} files cannot be read: remove or replace them')
     if fingerprint.leaks:
-        plan.warnings.append(f'{fingerprint.leaks:,} images of validation are in the training set, too, or look like '
-                             'one of it: move them, or results will be too good')
+        plan.warnings.append(f'{fingerprint.leaks:,} validation images are also in the training set, or look like '
+                             'one of its images: move them, otherwise results are too good')
     if fingerprint.equal_images > 0.01 * fingerprint.num_pretraining:
-        plan.warnings.append(f'{fingerprint.equal_images:,} files are copies of others: remove them')
+        plan.warnings.append(f'{fingerprint.equal_images:,} files are copies of other files: remove them')
     if fingerprint.mixed:
-        plan.warnings.append(f'{fingerprint.mixed:,} images have other channels or bits than most, which have '
+        plan.warnings.append(f'{fingerprint.mixed:,} images differ in channels or bits from the others, which have '
                              f'{fingerprint.channels} channels of {fingerprint.bits} bits')
     if fingerprint.border > 0.25:
         plan.warnings.append(f'{fingerprint.border:.0%} of a median image is a border of a single value: cut it off')
     if fingerprint.task != 'pretraining' and fingerprint.num_labeled < _FEW:
         plan.warnings.append(f'{fingerprint.num_labeled:,} labeled images are too few for results that can be trusted: '
-                             'label more, and repeat with other splits')
+                             'label more images, and repeat the training with other splits')
     if machine.disk and machine.device != 'cpu' and machine.disk < 50:
-        plan.warnings.append(f'the disk reads {machine.disk:.0f} MB in a second: `mae-backbone pack` makes reading '
+        plan.warnings.append(f'the disk reads {machine.disk:.0f} MB/s: `mae-backbone pack` makes reading '
                              'faster')

@@ -34,13 +34,13 @@ def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, 
                   splits: Sequence[str] = ('test',)) -> list[str]:
     """Orders the classes of the data as in a checkpoint. Returns lines for the plan.
 
-    Labels are indices: with the same names in another order, every prediction would be compared with the label of
+    Labels are indices. With the same names in another order, every prediction would be compared with the label of
     another class, and the metrics would be near 0 without an error.
 
     Args:
         cfg: config whose classes `adapt_classes` took from the data; changed in place.
         names: classes of the checkpoint, in the order of its labels; empty if they are not known.
-        checkpoint: for messages.
+        checkpoint: path for messages.
         with_labels: False if the labels of the data are not used, so that their order does not matter.
         splits: the data sets that are read.
 
@@ -49,7 +49,7 @@ def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, 
     """
     lines: list[str] = []
     if 'KNN' in str((cfg.get('test_cfg') or {}).get('type')):
-        return lines  # nearest neighbors take the encoder of any checkpoint: its classes do not matter
+        return lines  # k-NN uses only the encoder of the checkpoint, so that its classes do not matter
     for data_format in formats_in(cfg, splits):
         of_data = data_format.spec.class_names
         if not names or not of_data or of_data == list(names):
@@ -58,7 +58,7 @@ def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, 
         if sorted(of_data) != sorted(names):
             missing, unknown = (', '.join(map(printable, sorted(set(a) - set(b))[:8])) or 'none'
                                 for a, b in ((names, of_data), (of_data, names)))
-            raise DataError(f'{lists} (missing: {missing}; unknown: {unknown}): take data with the classes of the '
+            raise DataError(f'{lists} (missing: {missing}; unknown: {unknown}): use data with the classes of the '
                             'checkpoint, or pass the checkpoint that was trained on these data')
         if not with_labels:
             continue
@@ -73,7 +73,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _reorder(cfg: Config, data_format: DataFormat, of_data: list[str], names: list[str]) -> None:
-    """Makes a data set give the labels of a checkpoint."""
+    """Makes a data set return the labels of a checkpoint."""
     spec = data_format.spec
     if isinstance(data_format, CocoFormat):
         # mmdet and pycocotools number the classes in the order of `categories`, not in the order of the config.

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
-NUM_BOXES = 2000         # boxes whose sizes are kept, evenly spaced, to fit anchors to
+NUM_BOXES = 2000         # evenly spaced boxes whose sizes are kept, to fit anchors
 _MAX_PER_IMAGE = 500     # boxes of an image whose overlaps are computed
 _MAX_IMAGES = 2000       # images whose overlaps are computed, evenly spaced
-_CROWDED = 0.5           # IoU from which non-maximum suppression of COCO's detectors removes a box
+_CROWDED = 0.5           # IoU above which non-maximum suppression of COCO's detectors removes a box
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class ObjectStatistics:
         sides: percentiles (`PERCENTILES`) of the square root of the area of the boxes, in pixels of the files.
         ratios: percentiles of height / width.
         relative_sides: percentiles of the side of a box, as a fraction of the long side of its image.
-        per_image: 50th, 99th and 99.9th percentile, and the largest number of objects in an image.
+        per_image: number of objects in an image: 50th, 99th and 99.9th percentile, and maximum.
         empty_images: fraction of the images without objects.
-        crowded: fraction of the objects that overlap an object of their class by an IoU above 0.5.
+        crowded: fraction of the objects that overlap an object of the same class with an IoU above 0.5.
         boxes: height and width of boxes, height and width of their image, in pixels, at most 2,000 rows.
     """
 
@@ -43,7 +43,7 @@ def measure_objects(objects: Iterable[tuple[np.ndarray, tuple[float, float]]], *
     """Measures objects; None if there are none.
 
     Args:
-        objects: of each image, boxes (N, 5) as `DataFormat.objects` gives them, and width and height of the image.
+        objects: for each image, boxes (N, 5) from `DataFormat.objects`, and width and height of the image.
         has_masks: whether all objects have a mask.
     """
     rows, counts, per_image = [], [], []
@@ -74,7 +74,7 @@ def percentiles(values: np.ndarray, *, digits: int = 2) -> dict[str, float]:
 
 
 def crowded_fraction(per_image: list[np.ndarray]) -> float:
-    """Fraction of the objects that overlap another one of their class by an IoU above 0.5.
+    """Fraction of the objects that overlap another object of the same class with an IoU above 0.5.
 
     Args:
         per_image: boxes (N, 5) of each image, with x, y, width, height and label.

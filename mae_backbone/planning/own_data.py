@@ -1,4 +1,4 @@
-"""Finds out what a folder of data holds: its task, its splits, and how a config reads them."""
+"""Finds the task and the splits of a data folder, and the settings with which a config reads them."""
 import os
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ _IMAGES, _LABEL_MAPS = ('images', 'image', 'imgs'), ('annotations', 'labels', 'm
 _EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/, '
              'Pascal VOC or YOLO (detection), images/{training,validation} and annotations/{training,validation} with '
              'classes.txt (segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
-_MAX_LISTED = 5000  # files of a folder whose suffixes are counted
+_MAX_LISTED = 5000  # largest number of files whose suffixes are counted
 
 
 @dataclass
@@ -40,12 +40,12 @@ class OwnData:
     Attributes:
         task: one of `TASKS`.
         root: absolute path of the folder.
-        splits: the data set of each split, 'train' first; a data set for pretraining has only this one.
+        splits: data set of each split, 'train' first. Data for pretraining have only 'train'.
         classes: names of the classes in the order of the labels; empty for pretraining.
-        notes: what a user should know about how the data are read.
-        written: settings of the data set of each split in a config, for data that are read through files in the cache:
-            these are written where the training runs.
-        group_pattern: of images that stay together in a made validation split; '' without.
+        notes: messages for the user about how the data are read.
+        written: settings of the data set of each split in a config, for data that are read through files in the cache.
+            These files are written on the machine of the training.
+        group_pattern: regular expression for images that stay together if a validation split is made; '' if not given.
         reader: config of the reader of the images; None for gray and color images.
     """
 
@@ -75,14 +75,14 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
 
     Args:
         root: the folder.
-        group_pattern: regular expression: images whose names have the same match stay together if a validation split
+        group_pattern: regular expression. Images whose names have the same match stay together if a validation split
             has to be made. Only for layouts of other programs.
         task: one of `TASKS`; None takes the first of detection, segmentation, classification and pretraining that the
             folder has data for.
 
     Raises:
         DataError: the folder does not exist, or has no data for the task.
-        ValueError: an unknown task.
+        ValueError: the task is unknown.
     """
     if task is not None and task not in TASKS:
         raise ValueError(f'task {task!r}: expected one of {", ".join(TASKS)}')
@@ -96,7 +96,7 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
     refused: list[DataError] = []
     for name, finder in finders.items():
         if task is None and name == 'pretraining':
-            if refused:  # labels that are not understood, next to the images
+            if refused:  # labels in an unknown format, next to the images
                 raise refused[0]
             if unread := describe_layout(str(folder)):
                 raise DataError(unread)
@@ -119,12 +119,12 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
 
 
 def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:
-    """Refuses a pattern without effect, and says that folders were taken for classes."""
+    """Raises DataError for a pattern without effect, and adds notes about classes and the reader."""
     if group_pattern and not any(line.startswith('split:') for line in data.notes):
-        raise DataError('--group-pattern: the data have a validation split already, which a pattern does not change: '
-                        'leave it out')
+        raise DataError('--group-pattern: the data already have a validation split, which the pattern does not change: '
+                        'remove the option')
     if task is None and data.task == 'classification' and data.written:
-        data.notes.append('the folders are taken for classes: pass --task pretraining if they are not')
+        data.notes.append('the folders are used as classes: pass --task pretraining if they are not classes')
     data.reader = reader_of(data.image_paths('train'))
     if data.reader is not None:
         data.notes.append(f'images: {data.reader["channels"]} channels of {data.reader["dtype"]}, read by '
@@ -199,14 +199,14 @@ def _class_settings(split: str) -> dict[str, Any]:
     return dict(type='mae_backbone.ClassFolder', split=split)
 
 
-# The reader of other layouts, and what a config says of a split, whose files are not there.
+# Reader of other layouts, and settings of a split in a config, whose files do not exist.
 _LAYOUTS: dict[str, tuple[Any, Callable[[str], dict[str, Any]]]] = {
     'detection': (layout_boxes, _coco_settings), 'segmentation': (layout_maps, _map_settings),
     'classification': (layout_classes, _class_settings)}
 
 
 def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **options: Any) -> OwnData:
-    """Gives all splits the classes of training."""
+    """Sets the classes of the training set for all splits."""
     classes = splits['train'].classes().names
     for data_format in splits.values():
         data_format.set_classes(classes)
@@ -214,7 +214,7 @@ def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **opti
 
 
 def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
-    """The annotation file whose name contains the name of a split; `instances_*` before others."""
+    """Annotation file whose name contains the name of a split; `instances_*` takes precedence."""
     for name in names:
         pattern = re.compile(rf'(^|[^a-z]){name}($|[^a-z])')
         matches = [path for path in files if pattern.search(path.stem.lower())]
@@ -224,7 +224,7 @@ def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
 
 
 def _image_folder(folder: Path, annotations: Path) -> str:
-    """The folder, relative to the root, in which the first images of an annotation file are."""
+    """Folder of the first images of an annotation file, relative to the root."""
     names = [image.file_name for image in islice(read_coco(str(annotations), root=str(folder)).images.values(), 20)]
     split = next((name for name in (*_TRAIN, *_VAL) if name in annotations.stem.lower()), '')
     candidates = [split, *(f'{images}/{split}' for images in _IMAGES), f'{split}2017', *_IMAGES, '']
@@ -232,7 +232,7 @@ def _image_folder(folder: Path, annotations: Path) -> str:
     for candidate in candidates:
         if names and all((folder / candidate / name).is_file() for name in names):
             return candidate + '/' * bool(candidate)
-    raise DataError(f'the images of {annotations}, such as {names[0] if names else "none"}, are in no folder of '
+    raise DataError(f'the images of {annotations}, such as {names[0] if names else "none"}, are not in any folder of '
                     f'{folder}: copy them to {folder / (split or "images")}, or correct file_name')
 
 

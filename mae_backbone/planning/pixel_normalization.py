@@ -1,4 +1,4 @@
-"""Compares the normalization of the pixels with the normalization that weights were trained with."""
+"""Compares the normalization of the pixels with the normalization of pretrained weights."""
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,18 +8,18 @@ from mae_backbone.checkpoints.source import open_source, read_facts
 from mae_backbone.checkpoints.unseen import pixels_of, same_pixels
 from mae_backbone.planning.timm_backbone import build_empty
 
-FROM_CHECKPOINT = 'checkpoint'  # value of mean and std in a config that leaves them to the weights
+FROM_CHECKPOINT = 'checkpoint'  # value of mean and std in a config that takes them from the weights
 
 
 def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None,
                  compare: bool = True) -> list[str]:
-    """Sets mean and std of the data preprocessor if the config leaves them to the checkpoint, and compares them if not.
+    """Sets mean and std of the data preprocessor from the checkpoint, or compares them with the checkpoint.
 
-    A config leaves them to the checkpoint by `data_preprocessor=dict(mean='checkpoint', std='checkpoint')`.
+    They are set if the config has `data_preprocessor=dict(mean='checkpoint', std='checkpoint')`.
 
     Args:
-        cfg: changed in place.
-        path: of the weights; None if there are none.
+        cfg: config, changed in place.
+        path: path of the weights; None if there are none.
         key: as for `open_source`.
         compare: False if the config is known to belong to the weights.
 
@@ -28,7 +28,7 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the config leaves the normalization to the checkpoint, and it states none.
+        ValueError: the config takes the normalization from the checkpoint, which does not state it.
     """
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
     left = FROM_CHECKPOINT in (preprocessor.get('mean'), preprocessor.get('std'))
@@ -41,7 +41,7 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
                 'data_preprocessor follows']
     if path is None:
         if left:
-            raise ValueError("data_preprocessor.mean='checkpoint' leaves the normalization of the pixels to the "
+            raise ValueError("data_preprocessor.mean='checkpoint' takes the normalization of the pixels from the "
                              'weights, but there are none: pass --pretrained, or set mean and std')
         return []
     if not left and not compare:
@@ -49,7 +49,7 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
     facts = _facts(cfg, path, key)
     if left:
         if facts.mean is None or facts.std is None:
-            raise ValueError(f"data_preprocessor.mean='checkpoint' leaves the normalization of the pixels to the "
+            raise ValueError(f"data_preprocessor.mean='checkpoint' takes the normalization of the pixels from the "
                              f'weights, but {path} does not state it: set mean and std, on the scale of 0 to 255')
         preprocessor.update(mean=list(facts.mean), std=list(facts.std))
         return [f'{pixels_of(facts)}: data_preprocessor follows']
@@ -62,7 +62,7 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
 
 
 def _facts(cfg: Config, path: str | Path, key: str | None) -> Facts:
-    """What the weights state. For our ViT they are refused here already if they hold none that is known."""
+    """Facts that the weights state. Raises an error if our ViT cannot read the weights."""
     if str((cfg.model.get('backbone') or {}).get('type')).endswith('TimmViT'):
         return read_facts(path, key)
     return open_source(path, key, outline=True).facts

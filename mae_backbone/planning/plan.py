@@ -1,4 +1,4 @@
-"""Plan of a training: each setting with the fact of the data that led to it and the source of the rule."""
+"""Plan of a training: each setting with its reason in the data and the source of the rule."""
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,10 +15,10 @@ class Choice:
     """One setting of a plan.
 
     Attributes:
-        name: of the setting, in words.
-        value: of the setting.
-        reason: the fact of the data or of the machine that led to it.
-        source: of the rule.
+        name: name of the setting, in words.
+        value: value of the setting.
+        reason: fact about the data or the machine that led to the value.
+        source: source of the rule.
     """
 
     name: str
@@ -37,12 +37,12 @@ class WeightFacts:
     Attributes:
         path: file, or name of public weights.
         arch: name of an architecture, or dict(width=, depth=, heads=).
-        width, depth: of the ViT.
-        patch_size: in pixels.
+        width, depth: width and number of blocks of the ViT.
+        patch_size: side of a patch in pixels.
         image_size: side of the images of the pretraining in pixels.
-        mean, std: normalization of the pixels of the pretraining; empty if the file does not say.
+        mean, std: normalization of the pixels of the pretraining; empty if the file does not state it.
         has_decoder: whether the file has the decoder of a MAE.
-        title: of the layout, for messages.
+        title: title of the layout, for messages.
     """
 
     path: str
@@ -59,12 +59,12 @@ class WeightFacts:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What an iteration costs.
+    """Cost of an iteration.
 
     Attributes:
-        batch: images of an iteration.
-        seconds: of an iteration.
-        memory: bytes at its peak; 0 if unknown.
+        batch: images per iteration.
+        seconds: seconds per iteration.
+        memory: peak memory in bytes; 0 if unknown.
         measured: whether the iteration ran on this machine. If not, it is estimated from the number of operations.
     """
 
@@ -76,12 +76,12 @@ class StepCost:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """Wishes of the user, and what was measured for an earlier draft of the plan.
+    """Options of the user, and measurements for an earlier draft of the plan.
 
     Attributes:
-        hours: for all trainings together; None for the default of the device.
-        weights: pretrained weights; None if the user names none.
-        pretrain_step, train_step: costs of an iteration that were measured.
+        hours: time for all trainings together; None for the default of the device.
+        weights: pretrained weights; None if not given.
+        pretrain_step, train_step: measured costs of an iteration.
         has_peft: whether peft is installed, which LoRA needs.
     """
 
@@ -99,9 +99,9 @@ class Stage:
     Attributes:
         task: 'pretraining', 'detection', 'segmentation' or 'classification'.
         base: name of the config that it builds on.
-        choices: with their reasons, in the order in which they were taken.
-        config: what differs from the base, as the config file has it.
-        cost: of an iteration.
+        choices: settings with their reasons, in the order in which they were chosen.
+        config: differences from the base, as in the config file.
+        cost: cost of an iteration.
         iterations: number of iterations.
     """
 
@@ -118,7 +118,7 @@ class Stage:
         return value
 
     def value(self, name: str) -> Any:
-        """Value of the choice of that name. Raises KeyError if there is none."""
+        """Returns the value of the choice `name`. Raises KeyError if there is none."""
         for choice in self.choices:
             if choice.name == name:
                 return choice.value
@@ -132,15 +132,15 @@ class Stage:
 
 @dataclass
 class Plan:
-    """Everything that was decided for a data set.
+    """All decisions for a data set.
 
     Attributes:
         root: absolute path of the data.
-        task: of the data.
-        hours: that the iterations of all stages may take together.
-        decisions: about the run as a whole: pretraining and encoder.
-        stages: in the order in which they run.
-        warnings: what the user should look at.
+        task: task of the data.
+        hours: time limit for the iterations of all stages together.
+        decisions: choices for the whole run: pretraining and encoder.
+        stages: trainings in the order in which they run.
+        warnings: problems that the user should check.
     """
 
     root: str
@@ -166,13 +166,13 @@ class Plan:
             yield from stage.choices
 
     def sections(self) -> Iterator[tuple[str, list[Choice]]]:
-        """Title and choices of the run as a whole, and of each stage."""
+        """Yields the title and the choices of the whole run, then of each stage."""
         yield 'encoder and pretraining', self.decisions
         for stage in self.stages:
             yield stage.task, stage.choices
 
     def decisions_json(self) -> dict[str, Any]:
-        """The choices and warnings, as JSON has them."""
+        """Returns the choices and warnings for JSON."""
         return dict(decisions=[asdict(choice) for choice in self.decisions], warnings=list(self.warnings),
                     stages=[dict(task=stage.task, base=stage.base, iterations=stage.iterations,
                                  choices=[asdict(choice) for choice in stage.choices]) for stage in self.stages])
@@ -183,10 +183,11 @@ class WrittenPlan:
     """Files of a plan.
 
     Attributes:
-        config: of the training.
-        pretraining_config: of the pretraining before it; None if the plan has none, or nothing else.
-        report: page in HTML.
-        plan, fingerprint: what was decided, and for which data.
+        config: config of the training.
+        pretraining_config: config of the pretraining before it; None if the plan has none, or only a
+            pretraining.
+        report: HTML page.
+        plan, fingerprint: the decisions, and the data that they are for.
     """
 
     config: Path
@@ -197,7 +198,7 @@ class WrittenPlan:
 
 
 def shown(value: Any) -> str:
-    """A value in the words of a line: numbers with few digits, sequences in brackets."""
+    """Formats a value for a line: numbers with few digits, sequences in brackets."""
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Page about a plan: the data in figures and samples, the settings with their reasons, what they cost."""
+"""HTML report of a plan: the data in figures and samples, the settings with their reasons, and the costs."""
 import io
 import math
 from collections.abc import Sequence
@@ -22,17 +22,17 @@ from mae_backbone.utils.image_grid import to_height
 _NUM_SAMPLES, _HEIGHT = 8, 180
 _MAX_BARS = 30
 _COLOR = '#3b75af'
-_WIDE = 3.0  # width over height of the largest sample, the others are cut
+_WIDE = 3.0  # largest width / height of a sample; wider samples are cut
 
 
 def report_page(plan: Plan, fingerprint: Fingerprint, machine: Machine, data: OwnData, commands: Sequence[str]) -> str:
-    """The page as HTML without external resources.
+    """Returns the report as HTML without external resources.
 
     Args:
-        plan: final.
-        fingerprint, machine: that it was made for.
-        data: whose samples are drawn.
-        commands: that run the plan.
+        plan: the final plan.
+        fingerprint, machine: data and machine of the plan.
+        data: data set for the samples.
+        commands: commands that run the plan.
     """
     parts: list[str] = [paragraph(_summary(plan, fingerprint, machine)), preformatted('\n'.join(commands))]
     if plan.warnings:
@@ -44,7 +44,7 @@ def report_page(plan: Plan, fingerprint: Fingerprint, machine: Machine, data: Ow
     parts += [gallery(_figures(fingerprint, plan), 'Fingerprint of the training set')]
     samples = _samples(data)
     if samples:
-        parts.append(gallery(samples, 'Samples of the training set with their labels: look whether they lie right'))
+        parts.append(gallery(samples, 'Samples of the training set: check that the labels are in the right place'))
     parts.append(heading('Settings and reasons'))
     rows: list[Sequence[str]] = [('decisions',)]
     rows += [(choice.name, shown(choice.value), choice.reason, choice.source) for choice in plan.decisions]
@@ -59,7 +59,7 @@ def report_page(plan: Plan, fingerprint: Fingerprint, machine: Machine, data: Ow
 
 def _summary(plan: Plan, fingerprint: Fingerprint, machine: Machine) -> str:
     minutes = sum(stage.minutes for stage in plan.stages)
-    return (f'{fingerprint.task.capitalize()} on {fingerprint.num_train:,} images of training'
+    return (f'{fingerprint.task.capitalize()} on {fingerprint.num_train:,} training images'
             + (f' in {len(fingerprint.classes)} classes' if len(fingerprint.classes) > 1 else '')
             + f'. Machine: {machine.name}, {machine.cpus} CPUs, {machine.memory / GIGABYTE:.1f} GB free, '
             f'{machine.gflops:,.0f} GFLOP/s, {machine.disk:,.0f} MB/s from disk. All trainings together take about '
@@ -91,7 +91,7 @@ def _facts(f: Fingerprint) -> list[Sequence[str]]:
         ('mean, deviation', f'{shown(f.mean)}, {shown(f.std)}'),
         ('patches without contrast', f'{f.flat:.0%}'),
         ('copies', f'{f.equal_images:,} equal files; {f.similar_images:,} of {f.num_compared:,} compared images look '
-                   f'like another one; {f.leaks:,} of validation are in training'),
+                   f'like another image; {f.leaks:,} validation images are in the training set'),
     ]
     if f.objects is not None:
         o = f.objects
@@ -99,7 +99,7 @@ def _facts(f: Fingerprint) -> list[Sequence[str]]:
                   + f'; in an image {o.per_image["50"]:.0f} (median) to {o.per_image["max"]:.0f}'),
                  ('side of objects in pixels', spread(o.sides)),
                  ('height / width of objects', f'{o.ratios["5"]:.2g} to {o.ratios["95"]:.2g}'),
-                 ('objects that overlap one of their class by more than 0.5', f'{o.crowded:.1%}')]
+                 ('objects with an IoU above 0.5 with another object of their class', f'{o.crowded:.1%}')]
     if len(f.class_counts) > 1:
         rows.append(('most frequent class / rarest class', f'{f.imbalance:,.1f}'))
     return rows

@@ -1,4 +1,4 @@
-"""Survey of a data set: reads every file, counts sizes, classes and errors, and draws samples."""
+"""Survey of a data set: sizes, classes and errors of all files, and drawn samples."""
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +23,11 @@ def survey(spec: DatasetSpec, *, workers: int = 4,
 
     Args:
         spec: settings of the data set.
-        workers: number of files that are read at once.
+        workers: number of files that are read in parallel.
         progress: called after each file with the number of files read and their total.
 
     Raises:
-        DataError: the format is not understood, or the files cannot be listed.
+        DataError: the format is unknown, or the files cannot be listed.
     """
     data_format = format_of(spec)
     images, maps = data_format.images(), data_format.label_maps()
@@ -107,7 +107,7 @@ def _size_ranges(sizes: Sequence[tuple[int, int]]) -> str:
 
 
 def _size_mismatches(stated: dict[str, tuple[float, float]], sizes: dict[str, tuple[int, int]]) -> list[str]:
-    """Counts the images whose size is not the one that their annotations state."""
+    """Counts the images whose size differs from the size in their annotations."""
     wrong = [f'{os.path.basename(path)}: {stated[path][0]}x{stated[path][1]} stated, {size[0]}x{size[1]} read'
              for path, size in sizes.items() if path in stated and stated[path] != size]
     return [f'{len(wrong):,} images have another size than the annotation file states, so that boxes do not fit '

@@ -7,10 +7,10 @@ import numpy as np
 def resized(sizes: np.ndarray, images: np.ndarray, pipeline: Sequence[dict]) -> np.ndarray | None:
     """Sizes (N, 2) in images of the sizes (N, 2), all as height and width -> sizes (N, 2) after a pipeline.
 
-    Random factors count with the scale that they vary, `ratio_range` 1. Crops and flips do not change sizes.
+    Random factors (`ratio_range`) count as 1. Crops and flips do not change sizes.
 
     Returns:
-        None if the pipeline resizes in a way that is not understood.
+        None if the pipeline has an unknown resizing.
     """
     result, current = sizes.astype(float), images.astype(float)
     for step in pipeline:

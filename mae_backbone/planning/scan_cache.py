@@ -15,15 +15,15 @@ from mae_backbone.data.index import cache_folder
 Measure = Callable[[str], list]          # path -> numbers and text as JSON has them
 Progress = Callable[[str, int, int], None]  # what is measured, files done, their total
 
-_CHUNK = 256     # files that are submitted at once: the results of no more are in memory twice
-_COMMIT = 2.0    # seconds between writes, and at most as much work is lost by a kill
+_CHUNK = 256     # files that are submitted at once; limits the results that are in memory twice
+_COMMIT = 2.0    # seconds between writes; a killed process loses at most this work
 _TIMEOUT = 30.0  # seconds to wait for another process that writes to the same cache
 _TABLE = ('CREATE TABLE IF NOT EXISTS files (kind TEXT, path TEXT, size INTEGER, time INTEGER, value TEXT, '
           'PRIMARY KEY (kind, path)) WITHOUT ROWID')
 
 
 class FileStamp(NamedTuple):
-    """A file and its state, by which a change is noticed."""
+    """A file and its state, to detect changes."""
 
     path: str
     size: int  # bytes; -1 if the file does not exist
@@ -45,7 +45,7 @@ class ScanCache:
     A cache that cannot be written to, or that is damaged, is replaced by one in memory.
 
     Args:
-        key: names the data set, such as its absolute path.
+        key: name of the data set, such as its absolute path.
     """
 
     def __init__(self, key: str) -> None:
@@ -67,7 +67,7 @@ class ScanCache:
             return {}
 
     def store(self, kind: str, rows: Sequence[tuple[FileStamp, list]]) -> None:
-        """Writes measurements; what cannot be written is measured again in the next run."""
+        """Writes measurements. If writing fails, the next run measures these files again."""
         values = [(kind, stamp.path, stamp.size, stamp.time, json.dumps(value)) for stamp, value in rows]
         try:
             with self._connection:
@@ -86,8 +86,8 @@ class ScanCache:
         """Measures files in threads, except those whose measurement is cached and that have not changed.
 
         Args:
-            kind: name of the measurement; another name after its meaning has changed.
-            files: to measure.
+            kind: name of the measurement. Use another name if the meaning of the values changes.
+            files: files to measure.
             measure: called in a thread for each file. It must not raise.
             workers: number of threads.
             progress: called after each chunk of files.

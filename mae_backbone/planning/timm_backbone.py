@@ -1,4 +1,4 @@
-"""Puts a ViT of timm in the place of our ViT in a config: its backbone, and the channels of what follows it."""
+"""Replaces our ViT in a config by a ViT of timm: the backbone, and the channels of neck and heads."""
 from typing import Any
 
 import torch
@@ -9,22 +9,22 @@ from mae_backbone.models.timm_vit import TimmViT
 
 
 def build_empty(name: str, options: dict[str, Any]) -> TimmViT:
-    """Builds a `TimmViT` without memory for its weights, to ask for its sizes."""
+    """Builds a `TimmViT` without memory for its weights, to read its sizes."""
     with torch.device('meta'):
         return TimmViT(name, **options)
 
 
 def timm_overrides(cfg: Config, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What to merge into a config with a `ViTBackbone` so that it has the model `name` of timm instead.
+    """Returns settings that replace the `ViTBackbone` of a config by the model `name` of timm.
 
-    The model takes the patch size of the config, to which its patch embedding is resized on loading, so that maps keep
-    their stride. It keeps its own number of positions. Blocks whose output is used have the same relative depth. The
+    The model gets the patch size of the config, so that maps keep their stride. Its patch embedding is resized on
+    loading. Its number of positions does not change. Blocks whose output is used have the same relative depth. The
     pixels are normalized as the weights of `name` expect.
 
     Args:
         cfg: config of a detector, a segmenter or a classifier.
         name: as in `TimmViT`.
-        options: arguments of `TimmViT`, which come before those of the config.
+        options: arguments of `TimmViT`. They take precedence over the config.
 
     Raises:
         ValueError: the model is unknown, or the config has no `ViTBackbone` or parts whose channels are not known.
@@ -77,8 +77,8 @@ def _channels(model: dict[str, Any], old: int, new: int) -> dict[str, Any]:
         if isinstance(value, (list, tuple)):
             return [scaled(item) for item in value]
         if value * new % old:
-            raise ValueError(f'{value} channels of the config belong to a width of {old}, which {new} is no multiple '
-                             f'of: set the channels of neck and heads')
+            raise ValueError(f'{value} channels of the config belong to a width of {old}, and the width {new} is not a '
+                             f'multiple of it: set the channels of neck and heads')
         return value * new // old
 
     necks = model.get('neck') or []
@@ -95,7 +95,7 @@ def _channels(model: dict[str, Any], old: int, new: int) -> dict[str, Any]:
         else:
             result['neck'] = {key: new}
         if rest or first['type'] == 'mae_backbone.SimpleFeaturePyramid':
-            return result  # heads see the channels of the pyramid
+            return result  # heads get the channels of the pyramid
     for name in ('decode_head', 'auxiliary_head'):
         head = model.get(name)
         if isinstance(head, dict):

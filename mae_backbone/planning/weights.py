@@ -13,7 +13,7 @@ def read_weights(path: str | Path) -> WeightFacts:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file cannot be read, has no ViT, or does not say the number of heads.
+        CheckpointError: the file cannot be read, has no ViT, or does not state the number of heads.
     """
     source = open_source(path, outline=True)
     steps, tensors = source.plan.encoder, source.weights
@@ -24,7 +24,7 @@ def read_weights(path: str | Path) -> WeightFacts:
     width, patch_size = len(embedding), embedding.shape[-1]
     heads = source.facts.heads or usual_heads(width, depth)
     if heads is None:
-        raise CheckpointError(f'{path} does not say how many heads its attention has: convert it with '
+        raise CheckpointError(f'{path} does not state the number of attention heads: convert it with '
                               '`mae-backbone convert` and --heads first')
     image_size = 224
     if 'pos_embed' in steps:

@@ -79,7 +79,7 @@ def test_missing_parts_are_named(tmp_path):
 def test_lost_images_are_named(tmp_path):
     write_boxes(tmp_path)
     (tmp_path / 'train/0001.png').unlink()
-    with pytest.raises(DataError, match=r'are in no folder of .*: copy them to .*train'):
+    with pytest.raises(DataError, match=r'are not in any folder of .*: copy them to .*train'):
         find_data(tmp_path)
 
 

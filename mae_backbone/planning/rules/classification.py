@@ -4,21 +4,14 @@ from typing import Any
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage
+from mae_backbone.planning.rules import training
 from mae_backbone.planning.rules.encoder import Encoder, trained_part
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
 from mae_backbone.planning.rules.pixels import choose_pixels
-from mae_backbone.planning.rules.training import (
-    effective_batch,
-    layer_decay,
-    learning_rate,
-    sampling,
-    schedule,
-    stopping,
-)
 
-_FULL_PIXELS = 48             # long side of images that are not resized but by their own size
+_FULL_PIXELS = 48             # long side up to which images keep their size
 METRIC = 'accuracy/top1'
-_MIXED = 1000                 # labels from which images are mixed
+_MIXED = 1000                 # number of labels from which images are mixed
 
 
 def plan_classification(plan: Plan, fingerprint: Fingerprint, machine: Machine, options: PlanOptions,
@@ -31,14 +24,14 @@ def plan_classification(plan: Plan, fingerprint: Fingerprint, machine: Machine, 
     labels = fingerprint.num_labeled
     size, patch = _sizes(stage, fingerprint, encoder)
     probe = encoder.frozen
-    batch, accumulation = effective_batch(stage, fingerprint, machine, encoder, options.train_step,
-                                          clamp(labels // 20, 16, 256), '5 % of the images at most: nnU-Net')
+    batch, accumulation = training.effective_batch(stage, fingerprint, machine, encoder, options.train_step,
+                                                   clamp(labels // 20, 16, 256), 'at most 5 % of the images: nnU-Net')
     stage.cost = options.train_step or estimated_step('classification', encoder, machine, batch=batch, side=size)
     wanted = clamp(100 * labels / batch, 500, 100_000)
     iterations = set_length(stage, plan, encoder, wanted, '100 epochs, at least 500 iterations',
                             '100 epochs: MAE, FINETUNE.md; bounds ours')
-    lr = learning_rate(stage, encoder, 'classification', batch * accumulation, probe=probe)
-    decay = 1.0 if probe else layer_decay(stage, encoder, 'classification')
+    lr = training.learning_rate(stage, encoder, 'classification', batch * accumulation, probe=probe)
+    decay = 1.0 if probe else training.layer_decay(stage, encoder, 'classification')
     interval = validation_interval(stage, machine, fingerprint)
     backbone: dict[str, Any] = dict(arch=encoder.config_arch, image_size=size, patch_size=patch, **pixels.in_channels)
     if encoder.weights is not None:
@@ -64,27 +57,27 @@ def plan_classification(plan: Plan, fingerprint: Fingerprint, machine: Machine, 
     if pixels.reader:
         dataset['reader'] = dict(pixels.reader)
     if fingerprint.imbalance > 10:
-        plan.warnings.append(f'the most frequent class has {fingerprint.imbalance:,.0f} times the images of the rarest '
-                             'one: look at the results of each class, not only at the accuracy')
+        plan.warnings.append(f'the most frequent class has {fingerprint.imbalance:,.0f} times as many images as the '
+                             'rarest class: look at the results of each class, not only at the accuracy')
     stage.config = dict(
-        model=model, dataset=dataset, batch=batch, sampling=sampling(stage, fingerprint),
-        **schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
-                   accumulation=accumulation, batch=batch, kind='classification', metric=METRIC))
+        model=model, dataset=dataset, batch=batch, sampling=training.sampling(stage, fingerprint),
+        **training.schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
+                            accumulation=accumulation, batch=batch, kind='classification', metric=METRIC))
     stage.config['custom_hooks'] = [dict(type='mae_backbone.ConfusionHook'),
-                                    *stopping(stage, machine, METRIC, accumulation)]
+                                    *training.stopping(stage, machine, METRIC, accumulation)]
     return stage
 
 
 def _sizes(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> tuple[int, int]:
-    """Side of the images and of the patches."""
+    """Returns the side of the images and the side of the patches in pixels."""
     side = fingerprint.short_side['50']
     if encoder.name != 'micro':
         size = 224 if encoder.tier != 'cpu' or encoder.patch_size > 14 else 16 * encoder.patch_size
-        return int(stage.choose('image size', size, 'the size of the pretraining of the weights',
+        return int(stage.choose('image size', size, 'the image size of the pretrained weights',
                                 'MAE, main_finetune.py')), encoder.patch_size
     size = 32 if fingerprint.long_side['50'] <= _FULL_PIXELS else 64 if side < 160 else 96
-    stage.choose('image size', size, f'the median image has a short side of {side:.0f} pixels; on a CPU at most 96',
+    stage.choose('image size', size, f'the median image has a short side of {side:.0f} pixels; at most 96 on a CPU',
                  OURS)
-    stage.choose('patch size', encoder.patch_size, f'{(size // encoder.patch_size) ** 2} patches; that of the '
+    stage.choose('patch size', encoder.patch_size, f'{(size // encoder.patch_size) ** 2} patches; same as in the '
                  'pretraining', OURS)
     return size, encoder.patch_size

@@ -10,36 +10,29 @@ from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.object_statistics import ObjectStatistics
 from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage
+from mae_backbone.planning.rules import training
 from mae_backbone.planning.rules.encoder import Encoder, dense_backbone, dense_neck, dense_patch_size
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
 from mae_backbone.planning.rules.pixels import choose_pixels
-from mae_backbone.planning.rules.training import (
-    effective_batch,
-    layer_decay,
-    learning_rate,
-    sampling,
-    schedule,
-    stopping,
-)
 
-MIN_SIDE = 8.0           # pixels that the 10th percentile of the objects should have in the input, one patch of 8
-_MIN_LONG_SIDE = 320     # pixels of the long side of an image below which nothing is reduced on a CPU
+MIN_SIDE = 8.0           # smallest 10th percentile of the object sizes in the input, in pixels: one patch of 8
+_MIN_LONG_SIDE = 320     # long side in pixels below which images are not reduced on a CPU
 _SIZES = (512, 640, 800, 1024)
 _MAX_SIZE = {'8gb': 640, '24gb': 800, '80gb': 1024}
 _BASE_SIZE = {'8gb': 512, '24gb': 640, '80gb': 800}
-_KEPT = 0.98             # fraction of boxes that fit anchors from which these are kept
-_MANY = 5_000            # images from which large-scale jitter has the range of COCO's recipes
+_KEPT = 0.98             # fraction of boxes that fit the anchors from which the anchors are kept
+_MANY = 5_000            # number of images from which large-scale jitter has the range of COCO's recipes
 _CROWDED = 0.01          # fraction of crowded objects from which overlapping boxes are kept
 
 
 class InputSize(NamedTuple):
-    """How images are resized and cut.
+    """Resizing and cropping of the images.
 
     Attributes:
-        factor: by which a median image is resized.
-        long_side: to which the long side is resized; None if all images are resized by `factor`.
-        crop: side of the input of training in pixels.
-        jitter: range of random factors; None for none.
+        factor: factor by which a median image is resized.
+        long_side: size of the long side after resizing; None if all images are resized by `factor`.
+        crop: side of the training input in pixels.
+        jitter: range of random resize factors; None for no jitter.
     """
 
     factor: float
@@ -51,14 +44,14 @@ class InputSize(NamedTuple):
 def choose_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, encoder: Encoder) -> InputSize:
     """Chooses the magnification of the images, and the crop."""
     objects = fingerprint.objects
-    assert objects is not None, 'a detection set without objects is refused before'
+    assert objects is not None, 'a detection set without objects is refused earlier'
     if encoder.tier == 'cpu':
         return _small_input(stage, fingerprint, objects)
     return _large_input(stage, plan, fingerprint, objects, encoder)
 
 
 def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatistics) -> InputSize:
-    """On a CPU: images as small as their objects allow, and crops of them."""
+    """On a CPU: crops of images that are as small as their objects allow."""
     side, long_side = objects.sides['10'], fingerprint.long_side['50']
     factor = min(2.0, MIN_SIDE / side) if side < MIN_SIDE else min(1.0, max(MIN_SIDE / side,
                                                                             _MIN_LONG_SIDE / long_side))
@@ -68,28 +61,28 @@ def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatisti
     reason = (f'the 10th percentile of the objects is {side:.0f} pixels, and {side * factor:.0f} in the input '
               f'(at least {MIN_SIDE:.0f}); the median image has a long side of {long_side:.0f}')
     if target:
-        stage.choose('long side of images', target, reason + '; object sizes vary less relative to their image', OURS)
+        stage.choose('long side of images', target, reason + '; object sizes vary less relative to the image', OURS)
     else:
         stage.choose('factor of images', factor, reason, OURS)
     largest, sides = objects.sides['95'] * factor, fingerprint.short_side['50'] * factor
     crop = next((size for size in (192, 256)
                  if size >= 1.5 * largest and _fraction_within(objects, size / factor) >= 1 - MAX_CUT), 320)
     crop = min(crop, max(64, math.ceil(sides / 64) * 64))
-    stage.choose('crop', crop, f'holds {_fraction_within(objects, crop / factor):.0%} of the objects, whose 95th '
-                 f'percentile is {largest:.0f} pixels in the input', OURS)
+    stage.choose('crop', crop, f'contains {_fraction_within(objects, crop / factor):.0%} of the objects as a whole; '
+                 f'their 95th percentile is {largest:.0f} pixels in the input', OURS)
     return InputSize(factor, target, crop, None)
 
 
 def _large_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, objects: ObjectStatistics,
                  encoder: Encoder) -> InputSize:
-    """On a GPU: the smallest size at which small objects have 8 pixels."""
+    """On a GPU: the smallest input size at which small objects have 8 pixels."""
     base, largest, long_side = _BASE_SIZE[encoder.tier], _MAX_SIZE[encoder.tier], fingerprint.long_side['50']
     relative = objects.relative_sides['10']
     size = next((size for size in _SIZES if size >= base and relative * size >= MIN_SIDE), largest)
     size = min(size, largest)
     stage.choose('input size', size,
-                 f'the 10th percentile of the objects has {relative:.1%} of the long side: {relative * size:.0f} '
-                 f'pixels of {size}; {encoder.tier} allows {largest}', 'sizes: RF-DETR, ViTDet; 8 pixels ours')
+                 f'the 10th percentile of the objects is {relative:.1%} of the long side, {relative * size:.0f} of '
+                 f'{size} pixels; the limit for {encoder.tier} is {largest}', 'sizes: RF-DETR, ViTDet; 8 pixels ours')
     small = float(np.mean([math.sqrt(row[0] * row[1]) / max(row[2:]) * size < MIN_SIDE for row in objects.boxes]))
     if relative * size < MIN_SIDE and long_side > 2 * size:
         stage.choose('tiles', size, f'{small:.0%} of the objects are below {MIN_SIDE:.0f} pixels at {size}, and images '
@@ -116,7 +109,7 @@ def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
                          'all objects have a mask' if objects.has_masks else 'objects without a mask',
                          'Mask R-CNN, table 3: masks add 1 box AP')
     stage.base = _base(encoder, masks)
-    stage.choose('detector', 'Mask R-CNN' if masks else 'Faster R-CNN', 'the detector of ViTDet, whose recipe is known '
+    stage.choose('detector', 'Mask R-CNN' if masks else 'Faster R-CNN', 'the detector of ViTDet, with a known recipe '
                  'for few images', 'detectron2 ViTDet')
     pixels = choose_pixels(stage, fingerprint, encoder)
     generator, anchors = _anchors(stage, objects, size, encoder), {}
@@ -129,17 +122,17 @@ def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
                              f'twice the {maximum} detections', OURS)
     crowded = objects.crowded > _CROWDED
     nms = stage.choose('IoU of suppression', 0.6 if crowded else 0.5,
-                       f'{objects.crowded:.1%} of the objects overlap one of their class by more than 0.5',
+                       f'{objects.crowded:.1%} of the objects have an IoU above 0.5 with another of their class',
                        OURS if crowded else 'Faster R-CNN')
-    batch, accumulation = effective_batch(stage, fingerprint, machine, encoder, options.train_step,
-                                          16, 'RF-DETR, docs/learn/train: 16')
+    batch, accumulation = training.effective_batch(stage, fingerprint, machine, encoder, options.train_step,
+                                                   16, 'RF-DETR, docs/learn/train: 16')
     stage.cost = options.train_step or estimated_step('detection', encoder, machine, batch=batch, side=size.crop)
     least = 600 if encoder.tier == 'cpu' else 3_000 * 16 // batch  # 600: configs/demo
     wanted = clamp(100 * fingerprint.num_train / batch, least, 30_000 * 16 / batch)
     iterations = set_length(stage, plan, encoder, wanted, f'100 epochs, between {least:,} and {30_000 * 16 // batch:,}',
                             '100 epochs: ViTDet, RF-DETR; bounds ours')
-    lr = learning_rate(stage, encoder, 'detection', batch * accumulation)
-    decay = layer_decay(stage, encoder, 'detection')
+    lr = training.learning_rate(stage, encoder, 'detection', batch * accumulation)
+    decay = training.layer_decay(stage, encoder, 'detection')
     interval = validation_interval(stage, machine, fingerprint)
     metric = 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
     roi: dict[str, Any] = dict(nms=dict(type='nms', iou_threshold=nms), max_per_img=maximum)
@@ -156,10 +149,10 @@ def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
     train, test = pipelines(size, masks=masks, load=pixels.loading)
     stage.config = dict(
         model=model, train_pipeline=train, test_pipeline=test, train_dataset=_train_dataset(stage, fingerprint),
-        batch=batch, sampling=sampling(stage, fingerprint), evaluator=evaluator,
-        **schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
-                   accumulation=accumulation, batch=batch, kind='detection', metric=metric))
-    stage.config['custom_hooks'] = stopping(stage, machine, metric, accumulation)
+        batch=batch, sampling=training.sampling(stage, fingerprint), evaluator=evaluator,
+        **training.schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
+                            accumulation=accumulation, batch=batch, kind='detection', metric=metric))
+    stage.config['custom_hooks'] = training.stopping(stage, machine, metric, accumulation)
     return stage
 
 
@@ -169,7 +162,7 @@ def _base(encoder: Encoder, masks: bool) -> str:
 
 
 def _varies_less_in_pixels(objects: ObjectStatistics) -> bool:
-    """Whether object sizes vary less in pixels of the files than relative to their image."""
+    """True if object sizes vary less in pixels of the files than relative to the image size."""
     sizes = np.array(objects.boxes)
     sides = np.sqrt(np.maximum(sizes[:, 0] * sizes[:, 1], 1e-6))
     return bool(np.log(sides).std() <= np.log(sides / sizes[:, 2:].max(axis=1)).std() + 1e-9)
@@ -203,7 +196,7 @@ def _anchors(stage: Stage, objects: ObjectStatistics, size: InputSize, encoder: 
                      'other scale fits more', rule)
         return {}
     return dict(stage.choose('anchors', dict(scales=[best], ratios=shapes),
-                             f'they fit {fitted:.1%} of the boxes, those of the base {covered:.1%}', rule))
+                             f'they fit {fitted:.1%} of the boxes, the anchors of the base {covered:.1%}', rule))
 
 
 def _train_dataset(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
@@ -216,7 +209,7 @@ def _train_dataset(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def pipelines(size: InputSize, *, masks: bool, load: dict[str, Any]) -> tuple[list[dict], list[dict]]:
-    """Pipelines of training and testing, with a transform that loads images."""
+    """Returns the training and test pipelines. `load` is the transform that loads images."""
     annotations: dict[str, Any] = dict(type='LoadAnnotations', with_bbox=True)
     if masks:
         annotations['with_mask'] = True

@@ -8,14 +8,14 @@ from mae_backbone.planning.fingerprint import UNLABELED, Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.plan import OURS, Choice, Plan, PlanOptions, WeightFacts
 
-# Means and deviations of ImageNet on the scale of 0 to 255, and how far images may be from them, see `data_settings`.
+# Mean and standard deviation of ImageNet on the scale of 0 to 255, and the limits of `data_settings` for deviations.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _MAX_OFFSET, _MAX_RATIO = 1.0, 2.0
 GIGABYTE = 2 ** 30
-# Free memory from which a base is taken. A GPU of 24 GB has 22 free.
+# Free memory from which a base is used. A GPU with 24 GB has 22 GB free.
 _MEMORY = {'80gb': 60 * GIGABYTE, '24gb': 20 * GIGABYTE, '8gb': 0}
-_MIN_SCRATCH_GPU = 100_000   # images from which a GPU pretrains from scratch
-_MIN_CONTINUED = 5_000       # images below which continued pretraining is not worth its time
+_MIN_SCRATCH_GPU = 100_000   # number of images from which a GPU pretrains from scratch
+_MIN_CONTINUED = 5_000       # with fewer images, continued pretraining is not worth its time
 _BASE_WIDTH = {'cpu': 128, '8gb': 384, '24gb': 768, '80gb': 768}
 _BASE_DEPTH = {'cpu': 6, '8gb': 12, '24gb': 12, '80gb': 12}
 LORA_RANK = 16
@@ -27,15 +27,15 @@ class Encoder:
     """The encoder of a plan.
 
     Attributes:
-        tier: 'cpu', '8gb', '24gb' or '80gb': which bases of configs/own.
-        name: 'micro', 's', 'b', 'l' or 'own', as names of configs have it.
-        arch: as configs have it.
-        width, depth: of the ViT.
-        patch_size: in pixels.
+        tier: 'cpu', '8gb', '24gb' or '80gb': selects the base configs in configs/own.
+        name: 'micro', 's', 'b', 'l' or 'own', as in names of configs.
+        arch: architecture as in configs.
+        width, depth: width and number of blocks of the ViT.
+        patch_size: side of a patch in pixels.
         pretraining: 'scratch', 'continued' or 'none'.
-        weights: that training or continued pretraining starts from; None for random weights.
-        tuned: what training changes, see `choose_tuning`: 'all' weights, 'lora' for low-rank adapters, the 'last'
-            third of the blocks, or 'none'.
+        weights: weights from which training or continued pretraining starts; None for random weights.
+        tuned: trained part, see `choose_tuning`: 'all' weights, 'lora' for low-rank adapters, the 'last' third of the
+            blocks, or 'none'.
     """
 
     tier: str
@@ -55,17 +55,17 @@ class Encoder:
 
     @property
     def frozen(self) -> bool:
-        """Whether training leaves the encoder as it is."""
+        """True if training does not change the encoder."""
         return self.tuned == 'none'
 
     @property
     def tuned_blocks(self) -> int:
-        """Number of blocks that are trained if only the last ones are."""
+        """Number of trained blocks if only the last blocks are trained."""
         return max(1, self.depth // 3)
 
     @property
     def block_parameters(self) -> int:
-        """Weights of all blocks: 12 * width ** 2 in each."""
+        """Number of weights in all blocks: 12 * width ** 2 per block."""
         return 12 * self.width ** 2 * self.depth
 
 
@@ -76,7 +76,7 @@ PUBLIC = {
 
 
 def choose_encoder(plan: Plan, fingerprint: Fingerprint, machine: Machine, options: PlanOptions) -> Encoder:
-    """Chooses encoder and pretraining, and writes the reasons into the plan."""
+    """Chooses encoder and pretraining, and adds the reasons to the plan."""
     tier = choose_tier(machine)
     given, images = options.weights, fingerprint.num_pretraining
     far = distance_from_photographs(fingerprint)
@@ -98,10 +98,11 @@ def choose_encoder(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
         name = 's' if tier == '8gb' else 'b'
         weights = PUBLIC[name]
         plan.decisions.append(Choice('encoder', f'ViT-{name.upper()}', memory,
-                                      'ViTDet-B takes 10.9 GB for an image of 1,024: detectron2 ViTDet README'))
+                                      'ViTDet-B takes 10.9 GB for an image of 1,024 pixels: detectron2 ViTDet README'))
     if given is None and images >= _MIN_SCRATCH_GPU and (far or fingerprint.channels not in (1, 3)):
         plan.decisions.append(Choice('pretraining', 'from scratch', f'{images:,} images; {far}',
-                                      'with 0.3 M X-rays an own MAE beat MAE on ImageNet: arXiv:2210.12843'))
+                                      'with 0.3 M X-rays, a MAE on these data was better than MAE on ImageNet: '
+                                      'arXiv:2210.12843'))
         return Encoder(tier, name, weights.arch, weights.width, weights.depth, 16, 'scratch', None)
     pretraining, reason, source = _continued_or_none(fingerprint, far)
     if tier == 'cpu' and weights.width >= 384 and fingerprint.task != 'pretraining':
@@ -111,7 +112,7 @@ def choose_encoder(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
     plan.decisions.append(Choice('pretraining', pretraining, reason, source))
     if given is None:
         plan.decisions.append(Choice('weights', weights.path,
-                                      f'{fingerprint.num_labeled:,} labeled images, and --pretrained names no weights',
+                                      f'{fingerprint.num_labeled:,} labeled images, and --pretrained is not given',
                                       'public weights for few images: ultralytics docs, finetuning-guide'))
     return Encoder(tier, name, weights.arch, weights.width, weights.depth, weights.patch_size, pretraining, weights)
 
@@ -123,7 +124,7 @@ def _name(width: int) -> str:
 
 
 def dense_patch_size(encoder: Encoder) -> int:
-    """Patch size of detectors and segmenters: 8 for small encoders, else 16, to which weights are resized."""
+    """Patch size of detectors and segmenters: 8 for small encoders, otherwise 16. Weights are resized to it."""
     return 8 if encoder.tier == 'cpu' and encoder.patch_size <= 8 else 16
 
 
@@ -146,7 +147,7 @@ def dense_backbone(encoder: Encoder, image_size: int) -> dict[str, Any]:
 
 
 def trained_part(encoder: Encoder) -> dict[str, Any]:
-    """Settings of a backbone that is not trained as a whole."""
+    """Settings of a backbone of which only a part is trained."""
     if encoder.tuned == 'lora':
         return dict(lora=dict(rank=LORA_RANK))
     if encoder.tuned == 'last':
@@ -155,7 +156,7 @@ def trained_part(encoder: Encoder) -> dict[str, Any]:
 
 
 def dense_neck(encoder: Encoder) -> dict[str, Any]:
-    """Settings of the pyramid that differ from the base, as a part of the model; empty if none does."""
+    """Settings of the pyramid that differ from the base, as a part of the model; empty if all are equal."""
     neck: dict[str, Any] = {}
     if encoder.width != _BASE_WIDTH[encoder.tier]:
         neck['in_channels'] = encoder.width
@@ -165,14 +166,14 @@ def dense_neck(encoder: Encoder) -> dict[str, Any]:
 
 
 def choose_tier(machine: Machine) -> str:
-    """Which bases of configs/own fit the machine."""
+    """Returns the tier of the base configs in configs/own that fit the machine."""
     if machine.device == 'cpu':
         return 'cpu'
     return next(name for name, memory in _MEMORY.items() if machine.memory >= memory)
 
 
 def distance_from_photographs(fingerprint: Fingerprint) -> str:
-    """Says how images differ from photographs of ImageNet, which public weights have seen; '' if they do not."""
+    """Describes how images differ from ImageNet's photographs, the data of public weights; '' if they are similar."""
     if fingerprint.channels not in (1, 3, 4):
         return f'{fingerprint.channels} channels'
     if fingerprint.bits > 8:
@@ -193,7 +194,7 @@ def distance_from_photographs(fingerprint: Fingerprint) -> str:
 
 
 def patch_size_of_small_images(fingerprint: Fingerprint) -> int:
-    """Patch size for an encoder of the own size: 8, or 4 if images have fewer than 64 patches of 8."""
+    """Patch size of the encoder that is trained from scratch on a CPU: 8, or 4 for small images."""
     small = fingerprint.task in ('classification', 'pretraining') and fingerprint.long_side.get('50', 0) <= 48
     return 4 if small else 8
 
@@ -201,13 +202,13 @@ def patch_size_of_small_images(fingerprint: Fingerprint) -> int:
 def _continued_or_none(fingerprint: Fingerprint, far: str) -> tuple[str, str, str]:
     images, labeled = fingerprint.num_pretraining, fingerprint.num_labeled
     if not far:
-        return 'none', 'the pixels are like those of the photographs that the weights were trained on', (
+        return 'none', 'the pixels are similar to the photographs that the weights were trained on', (
             'with 6,000 medical images a continued MAE was below MAE on ImageNet: facebookresearch/mae#204')
     if images < _MIN_CONTINUED:
         return 'none', f'{images:,} images, fewer than {_MIN_CONTINUED:,} ({far})', (
             'with 6,000 medical images a continued MAE was below MAE on ImageNet: facebookresearch/mae#204')
     if labeled and images < 5 * labeled:
-        return 'none', f'{images:,} images, fewer than 5 for each of the {labeled:,} labeled ones', OURS
+        return 'none', f'{images:,} images, fewer than 5 times the {labeled:,} labeled images', OURS
     return 'continued', f'{images:,} images, {labeled:,} of them with labels; {far}', (
         'continued MAE gained 1.2 on 600,000 aerial images: arXiv:2302.04476, table 1; threshold ours')
 

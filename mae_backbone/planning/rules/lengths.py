@@ -1,4 +1,4 @@
-"""Numbers of iterations: what the data call for, within the time that the user gives."""
+"""Numbers of iterations: as many as the data need, within the time limit of the user."""
 import math
 
 from mae_backbone.planning.fingerprint import Fingerprint
@@ -8,17 +8,19 @@ from mae_backbone.planning.rules.encoder import Encoder
 
 DEFAULT_HOURS = {'cpu': 1.0, 'mps': 4.0, 'cuda': 12.0}  # 12: nnU-Net's smallest preset, resenc_presets.md; 1, 4: ours
 _PRETRAINING_SHARE = {'scratch': 0.55, 'continued': 0.4, 'none': 0.0}
-_VALIDATION_SHARE = 0.1  # of the time of a training, which validations take
-_EFFICIENCY = 0.5        # of the speed of products of matrices that a training reaches; only without a measurement
-# Operations of a whole iteration over those of the encoder, before a measurement: decoder, pyramid and heads.
+_VALIDATION_SHARE = 0.1  # fraction of the time of a training for validations
+_EFFICIENCY = 0.5        # speed of a training as a fraction of the speed of matrix products; without a measurement
+# Operations of an iteration with decoder, pyramid and heads, divided by the operations of the encoder; without a
+# measurement.
 _HEADS = {'pretraining': 1.7, 'detection': 3.0, 'segmentation': 2.5, 'classification': 1.1}
 _MIN_ITERATIONS = 50
-# Operations for a weight and a token: 2 forward, 2 for the gradient of the token, 2 for that of the weight.
+# Operations per weight and token: 2 in the forward pass, 2 for the gradient of the token, 2 for the gradient of the
+# weight.
 _PASSES = {'all': 6.0, 'lora': 4.0, 'last': 2 + 4 / 3, 'none': 2.0}
 
 
 def total_hours(machine: Machine, options: PlanOptions) -> float:
-    """Hours of all trainings: of the user, or the default of the device."""
+    """Hours for all trainings: the user's limit, or the default of the device."""
     return options.hours or DEFAULT_HOURS[machine.device]
 
 
@@ -27,11 +29,11 @@ def estimated_step(task: str, encoder: Encoder, machine: Machine, *, batch: int,
     """Cost of an iteration from the number of operations, for a plan without measurements.
 
     Args:
-        task: of the stage.
-        encoder: of the plan.
-        machine: whose speed was measured.
-        batch: images of an iteration.
-        side: of an image in pixels.
+        task: task of the stage.
+        encoder: encoder of the plan.
+        machine: machine with a measured speed.
+        batch: images per iteration.
+        side: side of an image in pixels.
         visible: fraction of the patches that the encoder sees.
     """
     tokens = batch * visible * (side / encoder.patch_size) ** 2
@@ -43,12 +45,12 @@ def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str
     """Chooses the number of iterations of a stage: as many as are wanted, if the time suffices.
 
     Args:
-        stage: whose cost is set.
-        plan: whose hours are shared by pretraining and training.
-        encoder: says whether there is a pretraining.
-        wanted: iterations that the data call for.
-        why: reason of this number.
-        source: of the rule for this number.
+        stage: stage with its cost.
+        plan: plan with the hours for pretraining and training.
+        encoder: encoder, which determines whether there is a pretraining.
+        wanted: number of iterations that the data need.
+        why: reason for this number.
+        source: source of the rule for this number.
     """
     share = _PRETRAINING_SHARE[encoder.pretraining]
     is_pretraining = stage.task == 'pretraining'
@@ -63,22 +65,22 @@ def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str
     iterations = max(_MIN_ITERATIONS, rounded(possible))
     stage.iterations = stage.choose(
         'iterations', iterations,
-        f'{hours_text(plan.hours)}, {part:.0%} of it for this training, at {speed}; {why}, would be '
+        f'{part:.0%} of {hours_text(plan.hours)}, at {speed}; {why}, would need '
         f'{wanted:,}', OURS)
     if iterations < wanted / 4:
         more = plan.hours * wanted / max(iterations, 1)
         plan.warnings.append(f'{stage.task}: {iterations:,} iterations are {iterations / wanted:.0%} of the '
-                             f'{wanted:,} that the data call for: --hours {math.ceil(more)} would allow them')
+                             f'{wanted:,} that the data need: --hours {math.ceil(more)} is enough for them')
     return iterations
 
 
 def hours_text(hours: float) -> str:
-    """Hours in words."""
+    """Formats hours."""
     return f'{hours:g} hour' + 's' * (hours != 1)
 
 
 def rounded(number: int) -> int:
-    """A number rounded down to two digits: 1,234 -> 1,200."""
+    """Rounds a number down to two digits: 1,234 -> 1,200."""
     if number < 100:
         return number
     unit = 10 ** (len(str(number)) - 2)
@@ -86,12 +88,12 @@ def rounded(number: int) -> int:
 
 
 def clamp(value: float, low: float, high: float) -> int:
-    """value between low and high, as an integer."""
+    """Limits `value` to low and high, as an integer."""
     return int(min(max(value, low), high))
 
 
 def validation_interval(stage: Stage, machine: Machine, fingerprint: Fingerprint) -> int:
-    """Iterations between validations: 10 of them, or 4 on a CPU, where they take a larger part of the time."""
+    """Number of iterations between validations, for 10 validations, or 4 on a CPU, where they take more of the time."""
     count = 4 if machine.device == 'cpu' else 10
     interval = max(1, stage.iterations // count)
     return int(stage.choose('validation interval', interval,

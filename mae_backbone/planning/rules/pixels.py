@@ -5,16 +5,16 @@ from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.plan import Stage
 from mae_backbone.planning.rules.encoder import Encoder
 
-_VARYING = 0.3  # deviation of the medians of images over their mean from which each image is scaled by itself
+_VARYING = 0.3  # relative deviation of the image medians above which each image is scaled separately
 
 
 class Pixels(NamedTuple):
-    """How images are read.
+    """Reading and normalization of images.
 
     Attributes:
-        mean, std: for each channel, after the scaling.
+        mean, std: normalization of each channel, after the scaling.
         scaling: options of `ColorReader` and `LoadImage` that turn 16 bits into 8; empty for 8 bits.
-        channels: of the model's input.
+        channels: number of channels of the model's input.
         reader: config of the reader; None for the default.
     """
 
@@ -26,7 +26,7 @@ class Pixels(NamedTuple):
 
     @property
     def has_bands(self) -> bool:
-        """Whether the images are other than color images of 8 bits when they are read."""
+        """True if the reader returns other images than color images with 8 bits."""
         return self.reader is not None and (self.channels != 3 or self.reader.get('dtype') == 'uint16')
 
     @property
@@ -52,14 +52,14 @@ class Pixels(NamedTuple):
 
 
 def choose_pixels(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> Pixels:
-    """Chooses the normalization, and writes the reasons into the stage."""
+    """Chooses the normalization, and adds the reasons to the stage."""
     scaling = {} if fingerprint.reader else _scaling(stage, fingerprint)
     channels = fingerprint.channels if fingerprint.reader else 3
     weights = encoder.weights
     if weights is not None and len(weights.mean) == channels:
         mean, std = ([round(value, 3) for value in values] for values in (weights.mean, weights.std))
-        stage.choose('mean and std', [mean, std], f'those that {weights.path} was trained with',
-                     'normalization travels with the weights: ScrollPrize/villa#1364')
+        stage.choose('mean and std', [mean, std], f'normalization of the pretraining of {weights.path}',
+                     'weights need their own normalization: ScrollPrize/villa#1364')
     else:
         mean, std = _own(fingerprint, scaling, channels)
         stage.choose('mean and std', [mean, std], f'measured on {fingerprint.num_sampled} images',
@@ -82,7 +82,7 @@ def _scaling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def _own(fingerprint: Fingerprint, scaling: dict[str, Any], channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation after the scaling; those of gray images for each of three channels."""
+    """Mean and deviation after the scaling. Values of gray images are repeated for three channels."""
     mean, std = fingerprint.mean, fingerprint.std
     if len(mean) != channels:
         mean, std = [(list(values) * channels)[:channels] if len(values) == 1 else list(values)[:channels]
@@ -99,5 +99,5 @@ def _reader(stage: Stage, fingerprint: Fingerprint, scaling: dict[str, Any]) -> 
         return dict(type='mae_backbone.ColorReader', **scaling) if scaling else None
     files = {'ArrayReader': 'arrays of NumPy', 'TiffReader': 'TIFF'}[fingerprint.reader]
     kind = stage.choose('reader', f'mae_backbone.{fingerprint.reader}', f'{files} with {fingerprint.channels} channels '
-                        f'of {fingerprint.bits} bits', 'the only one for such files')
+                        f'of {fingerprint.bits} bits', 'the only reader for such files')
     return dict(type=kind, channels=fingerprint.channels, dtype=f'uint{fingerprint.bits}')

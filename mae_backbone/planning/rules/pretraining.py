@@ -9,8 +9,8 @@ from mae_backbone.planning.rules.encoder import Encoder
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length
 from mae_backbone.planning.rules.pixels import choose_pixels
 
-_FLAT = 0.5              # fraction of flat patches from which pixels are not normalized per patch
-# Magnification of the crops of a micro pretraining over that of the images in training: 0.6 to 1.25, as in the demo
+_FLAT = 0.5              # fraction of flat patches above which pixels are not normalized per patch
+# Magnification of the crops of a micro pretraining relative to the images in training: 0.6 to 1.25, as in the demo
 # configs of nuclei and CamVid.
 _MAGNIFICATION = (0.61, 1.25)
 _EFFECTIVE = {'micro': 64, 's': 256, 'b': 256, 'l': 256, 'own': 256}
@@ -21,10 +21,10 @@ def plan_pretraining(plan: Plan, fingerprint: Fingerprint, machine: Machine, opt
     """Plans the pretraining.
 
     Args:
-        plan: gets the stage and warnings.
-        fingerprint, machine, options: facts and wishes.
-        encoder: of the plan.
-        factor: by which the training of the task resizes images.
+        plan: plan to which the stage and warnings are added.
+        fingerprint, machine, options: facts and options.
+        encoder: encoder of the plan.
+        factor: factor by which the training of the task resizes images.
     """
     stage = Stage('pretraining', _BASES[encoder.tier])
     plan.stages.append(stage)
@@ -36,7 +36,7 @@ def plan_pretraining(plan: Plan, fingerprint: Fingerprint, machine: Machine, opt
     norm_pix = stage.choose(
         'normalized pixels', fingerprint.flat <= _FLAT,
         f'{fingerprint.flat:.0%} of the patches have no contrast'
-        + ('' if fingerprint.flat <= _FLAT else ': their noise would weigh as much as the objects'),
+        + ('' if fingerprint.flat <= _FLAT else ': their noise would count as much as the objects'),
         'MAE, table 1d' if fingerprint.flat <= _FLAT else OURS)
     decoder = _decoder(stage, encoder)
     images = max(1, fingerprint.num_pretraining)
@@ -46,12 +46,12 @@ def plan_pretraining(plan: Plan, fingerprint: Fingerprint, machine: Machine, opt
                                                          visible=0.25)
     accumulation = max(1, effective // batch)
     stage.choose('batch', batch, f'largest that fits {machine.name}' if options.pretrain_step and not micro else
-                 'images of an iteration', 'ultralytics, autobatch.py' if not micro else
+                 'images per iteration', 'ultralytics, autobatch.py' if not micro else
                  'configs/demo: the small pretrainings')
     if accumulation > 1:
         stage.choose('accumulated batches', accumulation, f'{effective} images for each step of the optimizer',
                      'RF-DETR, docs/learn/train')
-    least = 3_500 if micro else 25_000  # 3,500: configs/demo, enough for tokens to tell one place from another
+    least = 3_500 if micro else 25_000  # 3,500: configs/demo, enough for tokens that differ between places
     wanted = clamp(800 * images / batch, least * accumulation, 100_000 * accumulation)
     iterations = set_length(stage, plan, encoder, wanted, f'800 epochs, between {least:,} and 100,000 steps',
                             '800 epochs: MAE, PRETRAIN.md; bounds ours')
@@ -71,11 +71,11 @@ _BASES = {'cpu': 'own/mae_vit-micro_cpu', '8gb': 'own/mae_vit-s_8gb', '24gb': 'o
 def _image_size(fingerprint: Fingerprint, encoder: Encoder) -> tuple[int, str, str]:
     side = fingerprint.long_side.get('50', 224)
     if encoder.name != 'micro':
-        return 224, 'the size of the pretraining of the weights', 'MAE, main_pretrain.py'
+        return 224, 'the image size of the pretrained weights', 'MAE, main_pretrain.py'
     if encoder.patch_size == 4:
         return 32, f'the median image has a long side of {side:.0f} pixels: 64 patches of 4', OURS
     return 64, '64 patches of 8: on a CPU, more iterations of small crops are worth more than large ones', (
-        'configs/demo/mae_vit-micro_nuclei.py: at 128 pixels all tokens came out alike')
+        'configs/demo/mae_vit-micro_nuclei.py: at 128 pixels all tokens became equal')
 
 
 def _scale(fingerprint: Fingerprint, encoder: Encoder, size: int, factor: float) -> tuple[tuple[float, float], str,
@@ -87,12 +87,12 @@ def _scale(fingerprint: Fingerprint, encoder: Encoder, size: int, factor: float)
     if encoder.name == 'micro':
         low, high = (float(f'{min(1.0, (size / magnification) ** 2 / area):.2g}')
                      for magnification in (_MAGNIFICATION[1], _MAGNIFICATION[0]))
-        return (low, high), (f'crops of the magnification at which training sees the images: {_MAGNIFICATION[0]:g} to '
-                             f'{_MAGNIFICATION[1]:g} times'), 'configs/demo, measured on nuclei and CamVid'
+        return (low, high), (f'crops have {_MAGNIFICATION[0]:g} to {_MAGNIFICATION[1]:g} times the magnification of '
+                             'the training'), 'configs/demo, measured on nuclei and CamVid'
     high = float(f'{min(1.0, (2.5 * size) ** 2 / area):.2g}')
     return (float(f'{high / 5:.2g}'), high), (
         f'median image {fingerprint.width.get("50", 0):.0f}x{fingerprint.height.get("50", 0):.0f}: crops are reduced '
-        'by 2.5 at most'), 'range of 1 to 5: MAE; factor ours'
+        'by at most 2.5'), 'range of 1 to 5: MAE; factor ours'
 
 
 def _decoder(stage: Stage, encoder: Encoder) -> dict[str, Any]:
@@ -112,14 +112,14 @@ def _decoder(stage: Stage, encoder: Encoder) -> dict[str, Any]:
 
 def _learning_rate(encoder: Encoder, batch: int) -> tuple[float, str, str]:
     if encoder.name == 'micro':
-        return 1e-3, 'an encoder of 1.2 M parameters', 'configs/demo: best of those tried for batches of 32 to 256'
+        return 1e-3, 'an encoder of 1.2 M parameters', 'configs/demo: the best that was tried for batches of 32 to 256'
     base = 0.5e-4 if encoder.pretraining == 'continued' else 1.5e-4
     return float(f'{base * batch / 256:.3g}'), f'{base:g} for 256 images, {batch} in a step', (
-        'MAE, PRETRAIN.md' if base == 1.5e-4 else 'a third of MAE: ours, no comparison is published')
+        'MAE, PRETRAIN.md' if base == 1.5e-4 else 'a third of the rate of MAE: ours, no comparison is published')
 
 
 def _fits_cache(fingerprint: Fingerprint, machine: Machine) -> bool:
-    """Whether all decoded images fit into a quarter of the memory: a process keeps them then."""
+    """True if all decoded images fit into a quarter of the memory. A process then keeps them."""
     pixels = fingerprint.width.get('50', 0) * fingerprint.height.get('50', 0) * 3
     return machine.device == 'cpu' and fingerprint.num_pretraining * pixels < machine.memory / 4
 
@@ -135,7 +135,7 @@ def _config(stage: Stage, fingerprint: Fingerprint, encoder: Encoder, pixels: An
         if not encoder.weights.has_decoder:
             model['freeze_encoder_iters'] = stage.choose(
                 'frozen encoder, iterations', max(1, s['iterations'] // 20), f'{encoder.weights.path} has no decoder: '
-                'the new one is trained alone first', OURS)
+                'only the new decoder is trained first', OURS)
     dataset: dict[str, Any] = dict(data_root='{pretraining_root}', image_size=s['size'], scale=s['scale'],
                                    cache=s['cached'])
     if pixels.reader:

@@ -8,24 +8,17 @@ from mae_backbone.formats.label_maps import class_weights
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage
+from mae_backbone.planning.rules import training
 from mae_backbone.planning.rules.detection import InputSize
 from mae_backbone.planning.rules.encoder import Encoder, dense_backbone, dense_neck, dense_patch_size
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
 from mae_backbone.planning.rules.pixels import Pixels, choose_pixels
-from mae_backbone.planning.rules.training import (
-    effective_batch,
-    layer_decay,
-    learning_rate,
-    sampling,
-    schedule,
-    stopping,
-)
 
-_RARE = 0.05        # fraction of pixels that are not of the most frequent class, below which Dice is added
-_IMBALANCE = 10.0   # most frequent class over rarest one, from which classes are weighted
-_MAX_LONG_SIDE = 512  # of an image on a CPU, which is tested as a whole
+_RARE = 0.05        # Dice is added if a smaller fraction of pixels is not of the most frequent class
+_IMBALANCE = 10.0   # ratio of the most frequent to the rarest class above which classes are weighted
+_MAX_LONG_SIDE = 512  # largest long side of an image that is tested as a whole on a CPU
 _CROPS = {'cpu': 192, '8gb': 512, '24gb': 512, '80gb': 640}
-_WHOLE = 2.0        # sides of a crop that an image may have to be tested as a whole
+_WHOLE = 2.0        # largest long side of an image that is tested as a whole, in sides of a crop
 
 
 def choose_input(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> InputSize:
@@ -47,7 +40,7 @@ def choose_input(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> In
                         'configs/demo/upernet_vit-micro_camvid.py')
     jitter = None if encoder.tier == 'cpu' else (0.5, 2.0)
     if jitter:
-        stage.choose('scale jitter', jitter, 'a GPU has the time for it', 'mmsegmentation')
+        stage.choose('scale jitter', jitter, 'a GPU is fast enough for it', 'mmsegmentation')
     return InputSize(factor, target, crop, jitter)
 
 
@@ -64,15 +57,15 @@ def plan_segmentation(plan: Plan, fingerprint: Fingerprint, machine: Machine, op
     stage.choose('test', 'whole images' if whole else f'windows of {size.crop}',
                  f'95 % of the images have a long side up to {longest:.0f} in the input, {longest / size.crop:.1f} '
                  'times the crop', 'windows with a stride of 2/3: mmsegmentation; threshold ours')
-    batch, accumulation = effective_batch(stage, fingerprint, machine, encoder, options.train_step, 16,
-                                          'mmsegmentation: 16')
+    batch, accumulation = training.effective_batch(stage, fingerprint, machine, encoder, options.train_step, 16,
+                                                   'mmsegmentation: 16')
     stage.cost = options.train_step or estimated_step('segmentation', encoder, machine, batch=batch, side=size.crop)
     least = 500 if encoder.tier == 'cpu' else 5_000 * 16 // batch  # 500: configs/demo
     wanted = clamp(100 * fingerprint.num_train / batch, least, 40_000 * 16 / batch)
     iterations = set_length(stage, plan, encoder, wanted, f'100 epochs, between {least:,} and {40_000 * 16 // batch:,}',
                             '20,000 to 160,000 steps: mmsegmentation; bounds ours')
-    lr = learning_rate(stage, encoder, 'segmentation', batch * accumulation)
-    decay = layer_decay(stage, encoder, 'segmentation')
+    lr = training.learning_rate(stage, encoder, 'segmentation', batch * accumulation)
+    decay = training.layer_decay(stage, encoder, 'segmentation')
     interval = validation_interval(stage, machine, fingerprint)
     model: dict[str, Any] = dict(
         data_preprocessor=_padding(pixels, size, encoder),
@@ -86,21 +79,21 @@ def plan_segmentation(plan: Plan, fingerprint: Fingerprint, machine: Machine, op
     train, test = pipelines(size, pixels)
     stage.config = dict(
         model=model, train_pipeline=train, test_pipeline=test, batch=batch,
-        sampling=sampling(stage, fingerprint),
-        **schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
-                   accumulation=accumulation, batch=batch, kind='segmentation', metric='mIoU'))
-    stage.config['custom_hooks'] = stopping(stage, machine, 'mIoU', accumulation)
+        sampling=training.sampling(stage, fingerprint),
+        **training.schedule(stage, encoder, lr=lr, decay=decay, iterations=iterations, interval=interval,
+                            accumulation=accumulation, batch=batch, kind='segmentation', metric='mIoU'))
+    stage.config['custom_hooks'] = training.stopping(stage, machine, 'mIoU', accumulation)
     return stage
 
 
 def _classes(fingerprint: Fingerprint) -> dict[str, int]:
-    """Number of classes of a head. With two, mmseg would warn that it prefers a single output."""
+    """Number of classes of a head. For two classes, mmseg would warn that it prefers a single output."""
     count = len(fingerprint.classes)
     return dict(num_classes=count, out_channels=count) if count == 2 else dict(num_classes=count)
 
 
 def _padding(pixels: Pixels, size: InputSize, encoder: Encoder) -> dict[str, Any]:
-    """Normalization, and the size to which crops and test images are padded."""
+    """Settings of the normalization, and the size to which crops and test images are padded."""
     settings = pixels.normalization('mae_backbone.BandSegDataPreprocessor')
     if encoder.tier != 'cpu':
         settings |= dict(size=(size.crop, size.crop), test_cfg=dict(size=(size.crop, size.crop)))
@@ -117,7 +110,7 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
     missing = [name for name, count in zip(classes, fingerprint.class_counts, strict=True) if not count]
     if missing:
         plan.warnings.append(f'{len(missing)} classes have no pixel in the training set ({", ".join(missing[:5])}): '
-                             'nothing can be learned about them')
+                             'the model cannot learn them')
     if 0 < fingerprint.foreground < _RARE:
         stage.choose('loss', 'cross-entropy and 3 times Dice',
                      f'in the median image {fingerprint.foreground:.1%} of the pixels are not of the most frequent '
@@ -128,7 +121,7 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
         weights = [round(weight, 2) for weight in class_weights(counts)]
         stage.choose('class weights', weights, f'{rarest} has {share:.2%} of the pixels, the most frequent class '
                      f'{fingerprint.imbalance:,.0f} times as many',
-                     'median frequency balancing: Eigen & Fergus, ICCV 2015; its root ours')
+                     'median frequency balancing: Eigen & Fergus, ICCV 2015; square root ours')
         return dict(cross_entropy, class_weight=weights)
     stage.choose('loss', 'cross-entropy', f'the rarest class, {rarest}, has {share:.1%} of the pixels',
                  'mmsegmentation')
@@ -136,7 +129,7 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
 
 
 def pipelines(size: InputSize, pixels: Pixels) -> tuple[list[dict], list[dict]]:
-    """Pipelines of training and testing. Colors are changed only in color images."""
+    """Returns the training and test pipelines. Colors are changed only in color images."""
     load = pixels.loading
     colors = [] if pixels.has_bands else [dict(type='PhotoMetricDistortion')]
     resize: list[dict] = []

@@ -1,4 +1,4 @@
-"""Settings that all trainings of a task share: batch, learning rate, layer decay, schedule, early stopping."""
+"""Settings that all tasks share: batch, learning rate, layer decay, schedule, early stopping."""
 from typing import Any
 
 from mae_backbone.planning.fingerprint import Fingerprint
@@ -6,7 +6,7 @@ from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.plan import OURS, Stage, StepCost
 from mae_backbone.planning.rules.encoder import GIGABYTE, Encoder
 
-# Learning rate and the batch that it is meant for, with its source; 'micro' for the encoder of a CPU.
+# Learning rate, the batch that it is for, and its source, by task and whether the training runs on a CPU.
 _RATES: dict[tuple[str, bool], tuple[float, int, str]] = {
     ('detection', True): (5e-4, 4, 'configs/_base_/schedules/micro-detection_600i.py'),
     ('segmentation', True): (5e-3, 4, 'configs/_base_/schedules/micro-segmentation_500i.py'),
@@ -18,27 +18,27 @@ _RATES: dict[tuple[str, bool], tuple[float, int, str]] = {
 _CPU_BATCH = {'detection': 4, 'segmentation': 4, 'classification': 128}
 _PROBE_RATE = 1e-2
 PATIENCE = 3  # validations
-_EMA = 0.007  # weight of a new step in the average; about 140 steps count
+_EMA = 0.007  # weight of a new step in the average, which covers about 140 steps
 _RARE_RATIO, _RARE_IMAGES = 10, 100  # see `sampling`
-_LEAST_REPEAT = 1.2  # factor by which a rare class is drawn more often, below which nothing changes
+_LEAST_REPEAT = 1.2  # a rare class is drawn more often only if the factor is at least this
 
 
 def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, encoder: Encoder,
                     step: StepCost | None, effective: int, source: str) -> tuple[int, int]:
-    """Chooses images of an iteration, and iterations that are accumulated for a step of the optimizer.
+    """Chooses the images per iteration, and the iterations that are accumulated per optimizer step.
 
     Args:
-        stage: gets the choices.
+        stage: stage to which the choices are added.
         fingerprint, machine, encoder: facts.
-        step: measured cost, whose batch is the largest that fits; None before.
-        effective: images for a step of the optimizer on a GPU.
-        source: of this number.
+        step: measured cost with the largest batch that fits; None before the measurement.
+        effective: images per optimizer step on a GPU.
+        source: source of this number.
     """
     if encoder.tier == 'cpu':
         wanted = min(_CPU_BATCH[stage.task], max(1, fingerprint.num_train // 2))
         batch = min(wanted, step.batch) if step else wanted
-        reason = (f'more does not fit {machine.memory / GIGABYTE:.1f} GB' if batch < wanted else
-                  'on a CPU many small steps are worth more than few large ones' if batch == _CPU_BATCH[stage.task] else
+        reason = (f'more does not fit into {machine.memory / GIGABYTE:.1f} GB' if batch < wanted else
+                  'on a CPU many small steps are better than few large ones' if batch == _CPU_BATCH[stage.task] else
                   f'{fingerprint.num_train:,} images')
         stage.choose('batch', batch, reason, 'configs/demo')
         return batch, 1
@@ -47,15 +47,15 @@ def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, en
     stage.choose('batch', batch, f'largest that fits {machine.name}' if step else 'before a measurement',
                  'ultralytics, autobatch.py; nnDetection: a measured step')
     accumulation = max(1, effective // batch)
-    # Beyond the batches of an epoch, steps of the optimizer would be rarer than epochs.
+    # With more than the batches of an epoch, there would be fewer optimizer steps than epochs.
     accumulation = min(accumulation, max(1, fingerprint.num_train // batch))
     stage.choose('accumulated batches', accumulation, f'{batch * accumulation} images for each step of the optimizer',
-                 f'{source}; not more than batches of an epoch: facebookresearch/mae#49')
+                 f'{source}; not more than the batches of an epoch: facebookresearch/mae#49')
     return batch, accumulation
 
 
 def learning_rate(stage: Stage, encoder: Encoder, task: str, batch: int, *, probe: bool = False) -> float:
-    """Chooses the peak learning rate for the batch of a step of the optimizer."""
+    """Chooses the peak learning rate for the batch of an optimizer step."""
     if probe:
         return float(stage.choose('learning rate', _PROBE_RATE, 'only the head is trained',
                                   'configs/demo/vit-micro_linear_cifar10.py'))
@@ -71,7 +71,7 @@ def learning_rate(stage: Stage, encoder: Encoder, task: str, batch: int, *, prob
 
 
 def layer_decay(stage: Stage, encoder: Encoder, task: str) -> float:
-    """Chooses by how much the learning rate falls from block to block."""
+    """Chooses the factor by which the learning rate falls from block to block."""
     if encoder.tuned in ('none', 'lora'):
         return float(stage.choose('layer decay', 1.0, 'the encoder is frozen' if encoder.frozen else
                                   'adapters start at zero in all blocks', OURS))
@@ -87,9 +87,9 @@ def layer_decay(stage: Stage, encoder: Encoder, task: str) -> float:
 
 
 def sampling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
-    """The sampler of the training set, as a part of its dataloader; empty if no class is rare.
+    """Settings of the sampler, as a part of the dataloader; empty if no class is rare.
 
-    A class is rare if fewer than 100 images show it, and fewer than a tenth of those that show the most frequent one.
+    A class is rare if fewer than 100 images show it, and fewer than a tenth of the images of the most frequent class.
     """
     shown = [fraction for fraction in fingerprint.class_images if fraction > 0]
     if len(shown) < 2:
@@ -100,9 +100,9 @@ def sampling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
         return {}
     name = fingerprint.classes[fingerprint.class_images.index(least)]
     stage.choose('sampling of rare classes', f'images of classes below {threshold:.2%} of the images are repeated',
-                 f'{name} is in {least:.2%} of the images, the most frequent class in {most:.0%}: its images are drawn '
-                 f'{(threshold / least) ** 0.5:.1f} times as often',
-                 'LVIS: root of threshold over frequency, 100 of 100,000 images; a tenth of the most frequent ours')
+                 f'{name} is in {least:.2%} of the images, the most frequent class in {most:.0%}: its images '
+                 f'are drawn {(threshold / least) ** 0.5:.1f} times as often',
+                 'LVIS: square root of threshold / frequency, 100 of 100,000 images; a tenth of the most frequent ours')
     return dict(sampler=dict(_delete_=True, type='mae_backbone.RepeatFactorSampler', threshold=threshold))
 
 
@@ -130,12 +130,12 @@ def schedule(stage: Stage, encoder: Encoder, *, lr: float, decay: float, iterati
 
 
 def stopping(stage: Stage, machine: Machine, metric: str, accumulation: int = 1) -> list[dict[str, Any]]:
-    """Hooks that average the weights, and stop a training whose metric does not rise any more; none on a CPU."""
-    stage.choose('best checkpoint', metric, 'the highest value on the validation set is kept', 'RF-DETR')
+    """Hooks that average the weights, and stop a training whose metric no longer rises; empty on a CPU."""
+    stage.choose('best checkpoint', metric, 'the highest value on the validation set', 'RF-DETR')
     if machine.device == 'cpu':
-        stage.choose('average of the weights', 'none', 'a short training whose learning rate falls to 0', OURS)
+        stage.choose('average of the weights', 'none', 'short training, learning rate falls to 0', OURS)
         return []
-    stage.choose('average of the weights', 1 - _EMA, 'validated, saved and predicted with', 'RF-DETR: 0.993')
+    stage.choose('average of the weights', 1 - _EMA, 'for validation, checkpoints and prediction', 'RF-DETR: 0.993')
     average = dict(type='EMAHook', momentum=_EMA, **(dict(interval=accumulation) if accumulation > 1 else {}))
     patience = stage.choose('patience', PATIENCE, f'stops after {PATIENCE} validations without a higher value',
                             'ultralytics, finetuning-guide: 10 to 20 % of the epochs; 3 of 10 ours')

@@ -1,15 +1,15 @@
-"""Which weights of the encoder a training changes: all, low-rank adapters, the last blocks, or none."""
+"""Trained part of the encoder: all weights, low-rank adapters, the last blocks, or none."""
 from dataclasses import replace
 
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.plan import OURS, Choice, Plan, PlanOptions, WeightFacts
 from mae_backbone.planning.rules.encoder import LORA_RANK, Encoder, distance_from_photographs
 
-_WIDE = 384              # width from which weights are too large for few labels, or for a CPU
-_FEW, _SOME = 200, 1000  # labeled images below which none, or only a part of the weights is trained
-_GUIDE = 'ultralytics, finetuning-guide: few images and photographs, none is trained; far from photographs, all'
+_WIDE = 384              # width from which an encoder is too large for few labels or a CPU
+_FEW, _SOME = 200, 1000  # with fewer labeled images, no weights or only a part is trained
+_GUIDE = 'ultralytics, finetuning-guide: train no weights for few photographs, all weights for other images'
 _LORA = 'rank 16: RF-DETR; on 2,160 images 1.8 points above a frozen encoder, arXiv:2603.17782; thresholds ours'
-_MAE = 'MAE, figure 9: one trained block gains 7.5 over none; fraction of the blocks ours'
+_MAE = 'MAE, figure 9: one trained block gains 7.5 points; fraction of the blocks ours'
 
 
 def choose_tuning(plan: Plan, fingerprint: Fingerprint, options: PlanOptions, encoder: Encoder) -> Encoder:
@@ -25,11 +25,11 @@ def choose_tuning(plan: Plan, fingerprint: Fingerprint, options: PlanOptions, en
 
 
 def _choose(fingerprint: Fingerprint, options: PlanOptions, encoder: Encoder) -> tuple[str, str, str]:
-    """The part, the reason, and the source of the rule."""
+    """Returns the trained part, the reason, and the source of the rule."""
     labels, weights = fingerprint.num_labeled, encoder.weights
     if weights is None or encoder.width < _WIDE:
-        return 'all', ('weights of an own pretraining' if weights is None else f'an encoder of width {encoder.width}'
-                       ), 'MAE, figure 9: tuning gains much'
+        return 'all', ('weights of a pretraining on these data' if weights is None else
+                       f'an encoder of width {encoder.width}'), 'MAE, figure 9: fine-tuning gains much'
     if encoder.tier == 'cpu':
         return 'none', f'{weights.path} has width {weights.width}, and there is no GPU', OURS
     if labels >= _SOME:
@@ -41,10 +41,10 @@ def _choose(fingerprint: Fingerprint, options: PlanOptions, encoder: Encoder) ->
             return 'lora', reason, _LORA
         return 'last', f"{reason}; LoRA needs peft: pip install mae_backbone[lora]", _MAE
     if _is_mae(weights):
-        return 'last', f'{labels:,} labeled images; without tuning, features of MAE are weak', _MAE
-    return 'none', f'{labels:,} labeled images; photographs, as the weights have seen', _GUIDE
+        return 'last', f'{labels:,} labeled images; without fine-tuning, features of MAE are weak', _MAE
+    return 'none', f'{labels:,} labeled images; photographs, like the images of the pretraining', _GUIDE
 
 
 def _is_mae(weights: WeightFacts) -> bool:
-    """Whether the weights are those of a masked autoencoder."""
+    """True if the weights are from a masked autoencoder."""
     return weights.has_decoder or 'mae' in f'{weights.path} {weights.title}'.lower()
