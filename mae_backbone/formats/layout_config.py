@@ -42,8 +42,8 @@ def read_layouts(cfg: Config, *, complete: bool = False) -> list[str]:
                 lines += kind.use(cfg, root, specs, pattern)
     # Of a checkpoint that is tested, the pattern is the one of its training.
     if pattern and cfg.get('train_dataloader') and not any(line.startswith('split:') for line in lines):
-        raise DataError('--group-pattern: the data have a validation split already, which a pattern does not change: '
-                        'leave it out')
+        raise DataError('--group-pattern: the data already have a validation split, which the pattern does not change: '
+                        'remove the option')
     return list(dict.fromkeys(lines))
 
 

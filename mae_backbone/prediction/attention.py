@@ -1,4 +1,4 @@
-"""Attention of an encoder from a point of an image: where it looks from there."""
+"""Attention weights of an encoder for a point of an image."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -19,8 +19,8 @@ class AttentionResult(Figure):
     """Attention of the patch at a point of an image.
 
     Attributes:
-        source: the image and where it comes from.
-        pixels: (H, W, 3) uint8 RGB, the image as it is shown.
+        source: the image and its origin.
+        pixels: (H, W, 3) uint8 RGB, the displayed image.
         point: (x, y) in pixels of the image.
         block: index of the block.
         weights: (heads, h, w) float32, weights of the patches.
@@ -60,16 +60,16 @@ class AttentionResult(Figure):
         row, column = self.patch
         corners = (column * W // w, row * H // h), ((column + 1) * W // w - 1, (row + 1) * H // h - 1)
         thickness = max(2, round(min(H, W) / 240))
-        cv2.rectangle(figure, *corners, (0, 0, 0), 2 * thickness)  # on a dark border it is seen on bright images, too
+        cv2.rectangle(figure, *corners, (0, 0, 0), 2 * thickness)  # the dark border makes it visible on bright images
         return cv2.rectangle(figure, *corners, (64, 224, 255), thickness)
 
     def describe(self) -> str:
-        """Number of patches that get half of the attention, and the fraction of class token and registers."""
+        """Summarizes the number of patches with half of the attention, and the fraction on prefix tokens."""
         weights = np.sort(self.weights.mean(0).ravel())[::-1]
         number = int(np.searchsorted(weights.cumsum(), weights.sum() / 2)) + 1
         prefix = float(self.prefix.mean())
         text = f'block {self.block}: half of the attention to patches is on {number} of {weights.size}'
-        return text + (f'; {prefix:.0%} of all is on the class token' if prefix else '')
+        return text + (f'; {prefix:.0%} of all attention is on the class token' if prefix else '')
 
     def __repr__(self) -> str:
         name = 'image' if self.source.path is None else self.source.path.name
@@ -77,7 +77,7 @@ class AttentionResult(Figure):
 
 
 def attention_blocks(encoder: ViT | TimmViT) -> list[int]:
-    """Indices of the blocks whose attention can be computed; blocks with windows are left out if others are there."""
+    """Indices of the blocks whose attention can be computed. Blocks with windows are left out if there are others."""
     if isinstance(encoder, TimmViT):
         return timm_attention_blocks(encoder)
     everywhere = [i for i, block in enumerate(encoder.blocks) if not block.window_size]
@@ -85,10 +85,10 @@ def attention_blocks(encoder: ViT | TimmViT) -> list[int]:
 
 
 def input_size(encoder: ViT | TimmViT, size: tuple[int, int]) -> tuple[int, int]:
-    """(H, W) that an image of `size` (H, W) is resized to for its attention.
+    """Returns the (H, W) to which an image of `size` (H, W) is resized for its attention.
 
-    About as many pixels as the encoder was built for, with about the aspect ratio of the image. A model of timm gets
-    the size that it was built for.
+    The result has about the number of pixels that the encoder was built for, and about the aspect ratio of the image. A
+    model of timm always gets the size that it was built for.
     """
     p = encoder.patch_size
     if isinstance(encoder, TimmViT):
@@ -96,7 +96,7 @@ def input_size(encoder: ViT | TimmViT, size: tuple[int, int]) -> tuple[int, int]
     else:
         height, width = encoder.image_size
         scale = sqrt(height * width / (size[0] * size[1]))
-        # Not more than 8 times longer on one side than on the other: the number of patches stays bounded.
+        # The long side is at most 8 times the short side, which limits the number of patches.
         h, w = (max(1, min(round(side * scale / p), 8 * max(height, width) // p)) for side in size)
     return h * p, w * p
 

@@ -21,8 +21,8 @@ class BasePredictor(ABC):
         task: 'detection', 'segmentation' or 'classification'.
         classes: names of the classes.
         colors: (red, green, blue) of each class.
-        class_ids: of each class in the annotations of the training, as far as the checkpoint says; else the labels.
-        decoding: how the images of the training were decoded; read yours alike.
+        class_ids: id of each class in the training annotations if the checkpoint states it, otherwise the label.
+        decoding: decoding of the training images. Decode your images in the same way.
     """
 
     task: str
@@ -33,7 +33,7 @@ class BasePredictor(ABC):
 
     @abstractmethod
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """images (H, W, 3) uint8 RGB of any sizes -> the prediction of each."""
+        """images (H, W, 3) uint8 RGB of any sizes -> a prediction for each image."""
 
     @abstractmethod
     def with_options(self: Self, *, threshold: float = 0.3, tile: int | None = None, overlap: float = 0.2,
@@ -56,8 +56,8 @@ class BasePredictor(ABC):
         """Draws a prediction on its image (H, W, 3) -> figure (H', W', 3) uint8 RGB with boxes, masks or names.
 
         Args:
-            image: of the prediction.
-            prediction: what this predictor returned for it.
+            image: image of the prediction.
+            prediction: prediction of this predictor for the image.
             legend: as in `visualization.draw_prediction`.
         """
         return draw_prediction(shown(image, self.decoding), prediction, self.classes, self.colors, legend=legend)

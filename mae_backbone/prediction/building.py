@@ -1,4 +1,4 @@
-"""Builds a model for a checkpoint without touching the state of the process, and in bounded memory."""
+"""Builds a model for a checkpoint in bounded memory, without changing the state of the process."""
 import copy
 import math
 import threading
@@ -18,11 +18,11 @@ from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.compat import manager_lock
 
 manager_lock.install()
-# MMEngine's default scope is one variable of the process. Reentrant: a model may build another one.
+# MMEngine's default scope is a global variable of the process. The lock is reentrant: a model may build another model.
 _LOCK = threading.RLock()
-# Ours. Elements that a model may allocate: this many per element of its weights, and tables of positions and anchors.
+# Our choices. Elements that a model may allocate: a multiple of its weights, and tables of positions and anchors.
 _PER_WEIGHT, _TABLES = 4, 2 ** 26
-# Functions that draw from torch's generator. The weights of the checkpoint replace what they would draw.
+# Functions that draw from torch's generator. The weights of the checkpoint replace their results.
 _IN_PLACE = {Tensor.uniform_, Tensor.normal_, Tensor.bernoulli_, Tensor.exponential_, nn.init.uniform_, nn.init.normal_,
              nn.init.trunc_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_, nn.init.kaiming_uniform_,
              nn.init.kaiming_normal_, nn.init.orthogonal_}
@@ -32,7 +32,7 @@ _RANDOM: dict[Any, Callable] = {torch.rand: torch.zeros, torch.randn: torch.zero
 
 @contextmanager
 def default_scope(scope: str | None) -> Iterator[None]:
-    """Sets MMEngine's default scope while the block runs. Other threads wait that use this function."""
+    """Sets MMEngine's default scope while the block runs. Other threads that use this function wait."""
     with _LOCK:
         before = dict(DefaultScope._instance_dict)
         try:
@@ -44,7 +44,7 @@ def default_scope(scope: str | None) -> Iterator[None]:
 
 
 class _WithoutRandomness(TorchFunctionMode):
-    """Zeros in place of random numbers, in this thread, and an end to a model that outgrows its weights.
+    """Replaces random numbers by zeros in this thread, and stops models that allocate too many elements.
 
     Args:
         limit: number of elements.
@@ -66,16 +66,16 @@ class _WithoutRandomness(TorchFunctionMode):
         function = _RANDOM.get(function, function)
         result = function(*args, **kwargs)
         for tensor in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(tensor, Tensor) and tensor.numel() > self.limit:  # also views that would be copied next
+            if isinstance(tensor, Tensor) and tensor.numel() > self.limit:  # includes views that may be copied next
                 self.count(tensor.numel())
         return result
 
     def count(self, elements: int) -> None:
-        """Adds to the elements that were allocated; raises CheckpointError beyond the limit."""
+        """Counts allocated elements. Raises CheckpointError above the limit."""
         self.allocated += elements
         if self.allocated > self.limit:
-            raise CheckpointError(f'the model of the config needs more than {self.limit:,} numbers, many times those '
-                                  'in the checkpoint: the config does not belong to it')
+            raise CheckpointError(f'the model of the config needs more than {self.limit:,} numbers, many times more '
+                                  'than the checkpoint has: the config does not belong to it')
 
 
 def _size(args: tuple, kwargs: dict) -> int:
@@ -86,8 +86,8 @@ def _size(args: tuple, kwargs: dict) -> int:
 def build_model(cfg: Config, weights: Mapping[str, Tensor]) -> nn.Module:
     """Builds the model of a config, for weights that are loaded into it.
 
-    Random numbers, MMEngine's default scope and all other state of the process stay as they are. Parameters are zero.
-    The model has no low-rank adapters: `load_model` adds those of the checkpoint to their weights.
+    The random state, MMEngine's default scope and other state of the process do not change. Parameters are zero. The
+    model has no low-rank adapters. `load_model` adds the adapters of the checkpoint to the weights.
 
     Raises:
         CheckpointError: the model is many times larger than its weights.

@@ -1,4 +1,4 @@
-"""Logits of all classes at image size, one chunk of rows at a time: as one tensor they may take gigabytes.
+"""Logits of all classes at image size, one chunk of rows at a time. A single tensor could take gigabytes.
 
 C is the number of classes. A chunk is (C, n, W); the chunks of an image follow each other from top to bottom.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mae_backbone.prediction.tiles import Tile
 
-# Ours. Numbers in a chunk: 64 MiB in float32.
+# Our choice. Numbers in a chunk: 64 MiB in float32.
 CHUNK_NUMEL = 2 ** 24
 # Bytes above which a row of tiles is kept on the CPU in half precision: 3 tiles of 512 pixels next to each other, of
 # 150 classes in float32.
@@ -22,8 +22,8 @@ def average_tiles(tiles: Sequence[Tile], width: int, logits_of: Callable[[Tile],
     """Yields the mean of the logits of overlapping tiles, in chunks. Holds one row of tiles at a time.
 
     Args:
-        tiles: of an image, as `grid` returns them.
-        width: of the image.
+        tiles: tiles of an image, as `grid` returns them.
+        width: width of the image.
         logits_of: returns the logits (C, height, width) of a tile.
     """
     total, count, begin = torch.empty(0, 0, 0), torch.empty(0, 0, 0), 0
@@ -90,7 +90,7 @@ def resize(chunks: Iterable[Tensor], old: tuple[int, int], new: tuple[int, int],
     held, begin, done = None, 0, 0
     for chunk in chunks:
         held = chunk if held is None else torch.cat([held, chunk], dim=1)
-        ready = int(torch.searchsorted(below, begin + held.shape[1]))  # new rows whose sources are there
+        ready = int(torch.searchsorted(below, begin + held.shape[1]))  # new rows whose source rows are available
         step = max(1, CHUNK_NUMEL // (held.shape[0] * max(old[1], new[1])))
         for first in range(done, ready, step):
             rows = slice(first, min(first + step, ready))
@@ -104,7 +104,7 @@ def resize(chunks: Iterable[Tensor], old: tuple[int, int], new: tuple[int, int],
 
 
 def _source_rows(old: int, new: int, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """For each of `new` rows the row above it among `old` rows, and the weight of the one below."""
+    """Returns for each of `new` rows the index of the `old` row above it, and the weight of the `old` row below it."""
     rows = torch.arange(new, dtype=torch.float64)
     at = rows * (old - 1) / max(new - 1, 1) if align_corners else ((rows + 0.5) * old / new - 0.5).clamp(min=0)
     above = at.floor().long().clamp(max=old - 1)
@@ -112,7 +112,7 @@ def _source_rows(old: int, new: int, align_corners: bool) -> tuple[Tensor, Tenso
 
 
 def predict_labels(chunks: Iterable[Tensor], *, threshold: float | None = None) -> Tensor:
-    """Returns the class (H, W) int64 of each pixel, on the CPU; for a single logit, whether its sigmoid is above."""
+    """Returns the class (H, W) int64 of each pixel, on the CPU. A single logit is compared with `threshold`."""
     return torch.cat([(chunk[0].sigmoid() > threshold).long().cpu() if len(chunk) == 1 and threshold is not None
                       else chunk.argmax(0).cpu() for chunk in chunks])
 

@@ -18,9 +18,8 @@ def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_ro
     """Draws validation images in rows: the image, its annotation, and the prediction of each model.
 
     Args:
-        models: for the title of each column the config of a training and its checkpoint. The configs are adapted to
-            the data.
-        data_root: of the validation images.
+        models: title of a column -> config of a training and its checkpoint. The configs are adapted to the data.
+        data_root: folder of the validation images.
         images: number of rows, evenly spaced in the validation set.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Config inside a checkpoint -> a config that is safe to build: literals, registered types, no files, no code.
+"""Converts the config in a checkpoint to a config that is safe to build: literals and registered types only.
 
-A checkpoint may come from anywhere. MMEngine imports any dotted name that a config has as a `type`, mmcv evaluates the
-type of `nms`, and several modules of mmdet and mmseg read files, download weights or run configs that an argument
-names. So only what a prediction needs is taken from the text, and every value in it is checked against an allow-list.
+A checkpoint may be untrusted. MMEngine imports any dotted name in the `type` of a config, mmcv evaluates the type of
+`nms`, and several modules of mmdet and mmseg read files, download weights or run configs that an argument names.
+Therefore only the parts that a prediction needs are copied, and every value is checked against an allow-list.
 """
 import importlib
 import re
@@ -21,17 +21,18 @@ from mae_backbone.formats.layout_cache import UNKNOWN_FOLDER, is_written
 from mae_backbone.planning.adapt_config import replace_data_root
 
 SCOPES = ('mae_backbone', 'mmdet', 'mmseg', 'mmengine')
-# Our parts on mmdet and mmseg, which configs import by `custom_imports`.
+# Our extensions of mmdet and mmseg, which configs import by `custom_imports`.
 _OWN_PARTS = {'mmdet': 'mae_backbone.detection', 'mmseg': 'mae_backbone.segmentation'}
-# Keys that name weights to start from or to learn from. The weights are in the checkpoint.
+# Keys of pretrained weights and teachers. They are not needed because the checkpoint has the weights.
 _DROPPED = ('init_cfg', 'pretrained', 'teacher', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay',
             'cache_dir', '_delete_')
-# Under these keys the type is no registered one: batched_nms of mmcv.ops evaluates it as Python, and RoI extractors
-# take it from mmcv.ops.
+# Types that are not registered: batched_nms of mmcv.ops evaluates its type as Python, and RoI extractors take the type
+# from mmcv.ops.
 _OPS = {'nms': ('nms', 'soft_nms'), 'nms_cfg': ('nms', 'soft_nms'), 'roi_layer': ('RoIAlign', 'RoIPool')}
-# Strings of a model are names of options: without dots, slashes, colons or brackets, they are no path, address or code.
+# Strings of a model are names of options. Without dots, slashes, colons and brackets they cannot be a path, URL or
+# code.
 _WORD = re.compile(r'[\w-]{0,100}')
-# Transforms of test pipelines that compute with the image only.
+# Transforms of test pipelines that use only the image.
 _TRANSFORMS = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadImage', 'LoadAnnotations', 'Resize', 'RandomFlip',
                'Pad', 'Normalize', 'ResizeToMultiple', 'CenterCrop', 'PackDetInputs', 'PackSegInputs', 'TestTimeAug')
 # Modules whose classes read files, download weights or run configs that their arguments name.
@@ -45,48 +46,47 @@ _REFUSED_MODULES = (
     'mmseg.models.backbones.vpd', 'mmseg.models.text_encoder', 'mmseg.models.segmentors.multimodal_encoder_decoder')
 
 _MODELS = ('MODELS', 'TASK_UTILS')
-# Registries of what reads and evaluates test data, with the types that write no files and read none but the data.
+# Registries for reading and evaluating test data, with the types that do not write files and read only the data.
 _DATA_TYPES: dict[str, tuple[str, ...] | None] = {
     'DATASETS': None, 'TRANSFORMS': (*_TRANSFORMS, 'ColorReader', 'BandReader', 'ArrayReader', 'TiffReader'),
     'METRICS': ('CocoMetric', 'LVISMetric', 'IoUMetric', 'VOCMetric', 'TopKAccuracy', 'CrossEntropy'),
     'LOOPS': ('TestLoop', 'KNNLoop'), 'DATA_SAMPLERS': ('DefaultSampler', 'PretrainSampler'),
     'FUNCTIONS': ('pseudo_collate', 'default_collate', 'as_is')}
-# Keys of storage other than folders, and of files that are written or that replace the data.
+# Keys for storage other than folders, and for files that are written or replace the data.
 _NO_DATA = ('backend_args', 'file_client_args', 'outfile_prefix', 'format_only', 'output_dir', 'proposal_file',
             'serialize_data', 'indices')
 # Files of these types can hold code.
 _CODE = ('.pkl', '.pickle', '.npy', '.npz', '.py', '.pth', '.pt')
-# Stands for the folder of the data, which the user names.
+# Placeholder for the folder of the data, which the user passes.
 DATA_ROOT = 'DATA_ROOT'
 
 
 def _is_timm_name(text: str) -> bool:
-    """True if a string names a model of timm, such as 'vit_small_patch14_dinov2.lvd142m', and not a folder or a hub."""
+    """True if a string is a timm model name, such as 'vit_small_patch14_dinov2.lvd142m', and not a path."""
     return bool(re.fullmatch(r'\w+(\.\w+)?', text)) and not Path(text).exists()
 
 
 class EmbeddedConfigError(CheckpointError):
-    """A config inside a checkpoint that is missing, or that names what must not be built."""
+    """The config in a checkpoint is missing, or has a type or value that is not allowed."""
 
 
 def safe_config(content: object, path: str | Path, *, with_data: bool = False) -> Config:
     """Returns the parts of the config in a checkpoint that a prediction needs: model, test pipeline, augmentation.
 
-    Imports mmdet or mmseg if the default scope says so. The result has no initialization (`init_cfg`), no path and no
-    address, and all its types are registered.
+    Imports mmdet or mmseg if it is the default scope. The result has no initialization (`init_cfg`), no paths and no
+    URLs, and all its types are registered.
 
     Args:
-        content: of the checkpoint, as `read_content` returns it.
-        path: of the checkpoint, for messages.
-        with_data: include what tests the model: the test data, with paths below the folder `DATA_ROOT` only, and the
-            metrics.
+        content: content of the checkpoint, as `read_content` returns it.
+        path: path of the checkpoint, for messages.
+        with_data: include the test data and the metrics. All paths of the data are inside the folder `DATA_ROOT`.
 
     Raises:
         EmbeddedConfigError: the checkpoint has no config with a model, or the config has a value that is not allowed.
     """
     cfg = config_in(content)
     if not isinstance(cfg.get('model'), dict):
-        raise EmbeddedConfigError(f'{path} has no config with a model that could be read without executing it: pass '
+        raise EmbeddedConfigError(f'{path} has no config with a model that can be read without executing it: pass '
                                   'the config of its training before the checkpoint')
     scope = cfg.get('default_scope') or 'mmengine'
     if scope not in SCOPES:
@@ -114,7 +114,7 @@ def safe_config(content: object, path: str | Path, *, with_data: bool = False) -
         safe['test_dataloader'] = dict(dataset=checker.dataset(dataset, 'test_dataloader.dataset'))
     train = cfg.get('train_dataloader')
     data = train.get('dataset') if isinstance(train, dict) else None
-    # How the images of a pretraining are decoded, and the scale of its crops.
+    # Reader of the images of a pretraining, and the scale of its crops.
     if isinstance(data, dict) and (isinstance(data.get('reader'), dict) or 'scale' in data):
         place = 'train_dataloader.dataset'
         checker.check_type(data.get('type'), place, ('DATASETS',))
@@ -130,7 +130,7 @@ def safe_config(content: object, path: str | Path, *, with_data: bool = False) -
 
 
 class _Checker:
-    """Copies parts of a config; refuses what is not allowed, with the keys that lead to it."""
+    """Copies parts of a config. Errors for values that are not allowed state their keys."""
 
     def __init__(self, path: str | Path, scope: str) -> None:
         self.path, self.scope = path, scope
@@ -146,21 +146,21 @@ class _Checker:
 
     def refuse(self, key: str, reason: str) -> EmbeddedConfigError:
         return EmbeddedConfigError(
-            f'{self.path}: its config is not used, as {key} {reason}. A config inside of a checkpoint may only name '
-            'registered types and plain options. If you trust it, pass the config of the training before the '
-            'checkpoint; for types of your own, import the module that registers them first')
+            f'{self.path}: its config is not used because {key} {reason}. The config in a checkpoint may only '
+            'contain registered types and plain options. If you trust it, pass the config of the training before the '
+            'checkpoint. If it uses your own types, import the module that registers them first')
 
     def model(self, node: Any, key: str) -> Any:
-        """A part of a model: dicts with registered types, numbers and words."""
+        """Copies a part of a model: dicts with registered types, numbers and words."""
         return self.built(node, key, _MODELS)
 
     def built(self, node: Any, key: str, families: tuple[str, ...]) -> Any:
-        """A part whose dicts with a type are built from the registries `families`."""
+        """Copies a part whose types are in the registries `families`."""
         if isinstance(node, dict):
             copied = {}
             for name, value in node.items():
                 if not isinstance(name, str):
-                    raise self.refuse(f'{key}.{name!r:.50}', 'is no name')
+                    raise self.refuse(f'{key}.{name!r:.50}', 'is not a name')
                 inner = f'{key}.{name:.50}'
                 if name in _DROPPED:
                     continue
@@ -180,7 +180,7 @@ class _Checker:
         return self.plain(node, key)
 
     def plain(self, node: Any, key: str, *, allows: Callable[[str], object] = _WORD.fullmatch) -> Any:
-        """Numbers, and strings that `allows` accepts, in any nesting."""
+        """Copies numbers, and strings that `allows` accepts, in any nesting."""
         if isinstance(node, dict):
             return {self.plain(name, key): self.plain(value, f'{key}.{name!s:.50}', allows=allows)
                     for name, value in node.items()}
@@ -193,7 +193,7 @@ class _Checker:
         raise self.refuse(key, f'is {node!r:.100}')
 
     def check_type(self, name: Any, key: str, families: tuple[str, ...]) -> None:
-        """Refuses a type that is not registered, or whose class takes paths or addresses."""
+        """Raises an error for a type that is not registered, or whose class has paths or URLs as arguments."""
         ops = _OPS.get(key.rpartition('.')[2])
         if ops is not None:
             if name not in ops:
@@ -204,10 +204,10 @@ class _Checker:
             raise self.refuse(key, f'has the type {name!r:.100}, which is not registered')
         module = getattr(cls, '__module__', '')
         if module.startswith(_REFUSED_MODULES):
-            raise self.refuse(key, f'has the type {name!r:.100}, which reads files or weights that its options name')
+            raise self.refuse(key, f'has the type {name!r:.100}, which reads files or weights named in its options')
 
     def registered(self, name: Any, families: tuple[str, ...]) -> Any:
-        """The class or function of a type, found as MMEngine does but never imported by its name; None if unknown."""
+        """Looks up the class or function of a type as MMEngine does, but never imports it. Returns None if unknown."""
         if not isinstance(name, str) or not re.fullmatch(r'(\w+\.)?\w+', name):
             return None
         scope, _, member = name.rpartition('.')
@@ -222,7 +222,7 @@ class _Checker:
         return None
 
     def pipeline(self, steps: Any, key: str) -> Any:
-        """A test pipeline of transforms that compute with the image only."""
+        """Copies a test pipeline whose transforms use only the image."""
         if isinstance(steps, (list, tuple)):
             return [self.pipeline(step, f'{key}[{i}]') for i, step in enumerate(steps)]
         if not isinstance(steps, dict) or str(steps.get('type')).rpartition('.')[2] not in _TRANSFORMS:
@@ -240,7 +240,7 @@ class _Checker:
         return {'type': steps['type'], **options}
 
     def dataset(self, node: dict, key: str) -> dict:
-        """The innermost data set without its files: type, classes, image size and pipeline."""
+        """Copies the innermost data set without its files: type, classes, image size and pipeline."""
         for name in ('dataset', 'datasets'):
             inner = node.get(name)
             inner = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
@@ -262,7 +262,7 @@ class _Checker:
         return kept
 
     def data(self, cfg: dict) -> dict[str, Any]:
-        """Parts of a config that test a model: data, metrics and loop. `check_paths` checks their paths."""
+        """Copies the test data, metrics and loop of a config. `check_paths` checks their paths."""
         keys = [key for key in ('test_dataloader', 'test_evaluator', 'test_cfg') if cfg.get(key) is not None]
         kept = {key: self.data_part(cfg[key], key) for key in keys}
         roots = [node['data_root'] for node in dicts_in(kept) if node.get('data_root')]
@@ -272,7 +272,7 @@ class _Checker:
             {'group_pattern': pattern} if isinstance(pattern, str) else {})
 
     def data_part(self, node: Any, key: str) -> Any:
-        """A part of the test data: dicts with types of `_DATA_TYPES`, numbers and strings without '..'."""
+        """Copies a part of the test data: dicts with types of `_DATA_TYPES`, numbers and strings without '..'."""
         if isinstance(node, dict):
             if 'type' in node:
                 self.check_data_type(node['type'], key)
@@ -288,14 +288,14 @@ class _Checker:
         return self.plain(node, key, allows=(lambda text: True) if in_classes else _is_inside)
 
     def check_data_type(self, name: Any, key: str) -> None:
-        """Refuses a type that is not in `_DATA_TYPES` or not registered."""
+        """Raises an error for a type that is not in `_DATA_TYPES` or not registered."""
         for family, names in _DATA_TYPES.items():
             if (names is None or str(name).rpartition('.')[2] in names) and self.registered(name, (family,)):
                 return
-        raise self.refuse(key, f'has the type {name!r:.100}, which is none of those that read and evaluate data')
+        raise self.refuse(key, f'has the type {name!r:.100}, which is not a known type for reading or evaluating data')
 
     def check_paths(self, cfg: Config) -> None:
-        """Refuses the absolute paths that remain: they are outside of the data root."""
+        """Raises an error for absolute paths, which are outside of the data root at this point."""
         for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
             for node in dicts_in(cfg.get(key)):
                 for name, value in node.items():
@@ -305,14 +305,14 @@ class _Checker:
 
 
 def _is_inside(text: str) -> bool:
-    """True if a string is neither an address nor a file with code, and stays in the folder that it is relative to."""
+    """True if a string is not a URL, not a file with code, and does not leave its folder."""
     if text == '.npy':  # the suffix of images, which our reader reads without unpickling
         return True
     return not ('://' in text or '..' in re.split(r'[/\\]', text) or text.lower().endswith(_CODE) or '\0' in text)
 
 
 def _node(family: str, scope: str) -> Any:
-    """The registry of a scope, with its modules imported; MMEngine's own one if the scope has none."""
+    """Returns the registry of a scope, with its modules imported, or MMEngine's registry if the scope has none."""
     root = getattr(mmengine.registry, family)
     if scope not in ('mmengine', root.scope):
         importlib.import_module(f'{scope}.registry')  # one of SCOPES

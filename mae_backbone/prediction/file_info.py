@@ -1,4 +1,4 @@
-"""`mae_backbone.info`: what a file is, whether a checkpoint, weights or an exported model."""
+"""`mae_backbone.info`: describes a checkpoint, weights or an exported model."""
 from pathlib import Path
 
 from mae_backbone.checkpoints.info import CheckpointInfo
@@ -7,7 +7,7 @@ from mae_backbone.prediction.onnx.file_info import SUFFIXES, ExportedInfo, expor
 
 
 def info(path: str | Path) -> CheckpointInfo | ExportedInfo:
-    """Reads a checkpoint, weights, a folder as Hugging Face and timm write it, or an exported file: says what it is.
+    """Describes a checkpoint, weights, a folder in the format of Hugging Face or timm, or an exported file.
 
     Raises:
         FileNotFoundError: the file does not exist.

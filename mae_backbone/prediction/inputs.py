@@ -1,4 +1,4 @@
-"""Images in every form that a user has them -> pixels (H, W, 3) uint8 RGB."""
+"""Conversion of images in any form to pixels (H, W, 3) uint8 RGB."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -26,7 +26,7 @@ class Source(NamedTuple):
 
     Attributes:
         image: a path, or the image itself.
-        path: of its file or video; None for an image in memory.
+        path: path of the file or video; None for an image in memory.
         frame: index in a video; None otherwise.
         seconds: time in a video; None otherwise.
     """
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
 
 def is_single(images: object) -> bool:
-    """Whether `images` is one image, and not a folder, a video, a batch or a sequence of images."""
+    """True if `images` is one image, and not a folder, a video, a batch or a sequence of images."""
     if isinstance(images, (str, Path)):
         path = Path(images)
         return not path.is_dir() and path.suffix.lower() not in VIDEO_SUFFIXES
@@ -71,9 +71,9 @@ def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike],
         else:
             yield Source(path, path)
     elif is_single(images):
-        yield Source(images)  # type: ignore[arg-type]  # one image by now
+        yield Source(images)  # type: ignore[arg-type]  # it can only be one image here
     else:
-        for image in images:  # type: ignore[union-attr]  # iterable by now
+        for image in images:  # type: ignore[union-attr]  # it can only be an iterable here
             yield Source(image, Path(image) if isinstance(image, (str, Path)) else None)
 
 
@@ -94,12 +94,12 @@ def to_pixels(image: ImageLike, reading: Reading = DEFAULT) -> np.ndarray:
 
     Args:
         image: see `ImageLike`.
-        reading: of files, and of PIL images with 16 bits. With a reader of bands other images are arrays (H, W, C) or
-            tensors (C, H, W) with the channels and the type of the reader.
+        reading: decoding of files, and of PIL images with 16 bits. With a reader of bands, other images must be arrays
+            (H, W, C) or tensors (C, H, W) with the channels and the type of the reader.
 
     Raises:
-        BadImageError, OSError: a file that cannot be read.
-        ValueError: another shape, type or range of values.
+        BadImageError, OSError: a file cannot be read.
+        ValueError: the shape, type or range of values is wrong.
     """
     if isinstance(image, (str, Path)):
         return read_pixels(image, reading)
@@ -153,7 +153,7 @@ def _tensor(image: Tensor) -> np.ndarray:
         low, high = float(image.min()), float(image.max())
         if not 0 <= low <= high <= 1:  # also for NaN
             raise ValueError(f'the tensor has values from {low:.4g} to {high:.4g}, {_TENSORS}: divide 0..255 by 255; '
-                             'do not normalize, the model does that')
+                             'do not normalize, because the model does it')
         image = (image.float() * 255).round().to(torch.uint8)
     elif image.dtype != torch.uint8:
         raise ValueError(f'the tensor has the type {image.dtype}, {_TENSORS}')
@@ -161,7 +161,7 @@ def _tensor(image: Tensor) -> np.ndarray:
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """image (H, W, C) -> (C, *size), without keeping the ratio of the sides."""
+    """image (H, W, C) -> (C, *size). The aspect ratio is not kept."""
     interpolation = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_CUBIC
     planes = [cv2.resize(image[..., start:start + 4], size[::-1], interpolation=interpolation).reshape(*size, -1)
               for start in range(0, image.shape[2], 4)]  # OpenCV's area filter takes up to four channels

@@ -1,4 +1,4 @@
-"""Instances that a detector predicts: boxes, and masks as run lengths of the region that they cover."""
+"""Instances that a detector predicts: boxes, and masks as run lengths of their regions."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class CroppedRLE(NamedTuple):
         return CroppedRLE.from_mask(both, top, left)
 
     def in_image(self, height: int, width: int) -> dict:
-        """Run lengths in an image of that size, in COCO's format of results, without building a mask of that size."""
+        """Returns run lengths in COCO's result format for an image of that size, without a mask of that size."""
         change = np.diff(np.pad(self.to_mask(), ((1, 1), (0, 0))).astype(np.int8), axis=0).T  # column by column
         begin, end = ((self.left + column) * height + self.top + row
                       for column, row in (np.nonzero(change == 1), np.nonzero(change == -1)))

@@ -28,21 +28,21 @@ from mae_backbone.prediction.model import (
 from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel, load_onnx
 from mae_backbone.prediction.predictor import DTYPES, Predictor
 
-# What the modules of a model raise for arguments that they do not take. They are not documented.
+# Undocumented errors that modules of a model raise for wrong arguments.
 _UNBUILDABLE = (TypeError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ZeroDivisionError)
 
 
 def load(path: str | Path, *, config: str | Path | Config | None = None, device: str | torch.device | None = None,
          dtype: str = 'float32') -> Any:
-    """Loads a checkpoint with the config and the classes inside of it. Nothing in the file is executed.
+    """Loads a checkpoint with the config and the classes in it. Nothing in the file is executed.
 
-    No state of the process changes: random numbers, threads, logging and MMEngine's default scope stay as they are.
+    The state of the process does not change (random numbers, threads, logging, MMEngine's default scope).
 
     Args:
         path: checkpoint of `mae-backbone train`, `pretrain` or `publish`; or public weights of a ViT, a file or a
             folder with a `config.json`; or an ONNX file of `mae-backbone export`.
-        config: config to use in place of the one in the file: a path, the name of one of our configs, or a `Config`. A
-            config file is Python and is executed.
+        config: config to use instead of the config in the file: a path, the name of one of our configs, or a `Config`.
+            A config file is Python and is executed.
         device: such as 'cpu' or 'cuda:0'; by default a GPU if there is one. For an ONNX file also 'openvino', which
             runs it with OpenVINO on the CPU.
         dtype: type to compute in: 'float32', 'bfloat16' or 'float16'. Weights stay float32.
@@ -53,8 +53,9 @@ def load(path: str | Path, *, config: str | Path | Config | None = None, device:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file cannot be read, its config names what must not be built, or weights do not fit.
-        ValueError: an unknown dtype.
+        CheckpointError: the file cannot be read, its config has a type or value that is not allowed, or weights do not
+            fit.
+        ValueError: the dtype is unknown.
     """
     if dtype not in DTYPES:
         raise ValueError(f'dtype={dtype!r}, expected one of {", ".join(DTYPES)}')
@@ -79,13 +80,13 @@ def load(path: str | Path, *, config: str | Path | Config | None = None, device:
 
 def from_config(cfg: Config, content: object, path: Path, *, device: str | torch.device | None = None,
                 dtype: str = 'float32') -> 'Detector | Segmenter | Classifier | MaskedAutoencoder | Encoder':
-    """Builds the model of a config with the weights in the content of a checkpoint; raises as `load`."""
+    """Builds the model of a config with the weights in the content of a checkpoint. Raises the errors of `load`."""
     run = run_in(content, path)
     kind = str(cfg.model.get('type')).rpartition('.')[2]
     if kind not in ('MAEPretrainer', 'ViTClassifier') or (kind == 'ViTClassifier' and cfg.model.get('num_classes')):
         predictor = Predictor(cfg, path, device=device, dtype=dtype, run=run)
         return KINDS[predictor.task](predictor, path, cfg)
-    if 'teacher' not in cfg.model:  # a safe config has none: it is only needed to train
+    if 'teacher' not in cfg.model:  # removed from safe configs: only training needs it
         run['state_dict'] = {name: value for name, value in run['state_dict'].items()
                              if not name.startswith('distillation.')}
     net = build_model(cfg, run['state_dict'])
@@ -103,8 +104,8 @@ def _exported(path: Path, config: object, device: str | torch.device | None, dty
     if path.suffix.lower() == '.pt2':
         raise ValueError(f'{path} holds a graph of torch.export: read it with torch.export.load, or export to .onnx')
     if config is not None or dtype != 'float32':
-        raise ValueError(f'{path} is exported: its config and its precision are fixed, leave config and dtype out (for '
-                         'float16 export with --half)')
+        raise ValueError(f'{path} is an exported model with a fixed config and precision: remove config and dtype (for '
+                         'float16, export with --half)')
     return load_onnx(path, device=device)
 
 

@@ -39,16 +39,16 @@ class Model:
     Several threads may use a model at once.
 
     Args:
-        path: of the checkpoint.
+        path: path of the checkpoint.
         net: module of the model, in evaluation mode on its device.
-        encoder: the ViT in it; None if the model has another backbone.
-        config: of the training; None for a file that has none.
+        encoder: ViT of the model; None if the model has another backbone.
+        config: config of the training; None for a file without a config.
         dtype: type to compute in; the weights stay float32.
         decoding: how image files are decoded.
 
     Attributes:
         task: 'detection', 'segmentation', 'classification', 'pretraining' or 'features'.
-        device: of the weights.
+        device: device of the weights.
     """
 
     task = 'features'
@@ -77,23 +77,24 @@ class Model:
                  as_tensor: bool = False) -> 'np.ndarray | Tensor':
         """Computes features of the encoder.
 
-        Images are resized and center-cropped as in evaluations of the package, and normalized as in training.
+        Images are resized and center-cropped as in the evaluations of this package, and normalized as in training.
 
         Args:
             images: an image, a sequence of images, a folder, or a video; see `predict`.
-            layer: index of the block whose output is taken; -1 is the last one. The last norm of the encoder follows.
+            layer: index of the block whose output is used; -1 is the last block. The last norm of the encoder is
+                applied.
             pool: None for maps; 'mean' for the mean of the patch tokens; 'class' for the class token of the last block.
-            size: side of the images in pixels, or (H, W), multiples of the patch size; by default the size that the
-                positions of the encoder were made for.
+            size: side of the images in pixels, or (H, W), multiples of the patch size; by default the size of the
+                stored positions of the encoder.
             batch_size: images in a forward pass.
             progress: show a progress bar on stderr.
             as_tensor: return a tensor on the device of the model instead of an array.
 
         Returns:
-            (B, D, h, w) float32, or with a pool (B, D). B is 1 for one image.
+            (B, D, h, w) float32, or (B, D) with a pool. B is 1 for one image.
 
         Raises:
-            ValueError: an option is out of its range, or an image is not understood.
+            ValueError: an option is out of range, or an image has an unknown form.
         """
         self._check_encoder('features')
         depth = self.encoder.arch.depth
@@ -102,7 +103,7 @@ class Model:
         if not -depth <= layer < depth:
             raise ValueError(f'layer={layer}, the {depth} blocks are numbered from 0, or from -1 backwards')
         if pool == 'class' and not (_has_class_token(self.encoder) and layer % depth == depth - 1):
-            raise ValueError("pool='class' is for the last layer of an encoder with a class token: take pool='mean'")
+            raise ValueError("pool='class' is for the last layer of an encoder with a class token: use pool='mean'")
         height, width = size if isinstance(size, (tuple, list)) else (size, size) if size else self._image_size()
         patch_size = self.encoder.patch_size
         if height % patch_size or width % patch_size or min(height, width) < patch_size:
@@ -119,9 +120,9 @@ class Model:
 
     def attention(self, image: ImageLike, point: tuple[float, float] | None = None, *,
                   block: int | None = None) -> AttentionResult:
-        """Computes where the encoder looks from a point of an image.
+        """Computes the attention of the encoder for a point of an image.
 
-        The image is resized to about the pixels that the encoder was built for.
+        The image is resized to about the number of pixels that the encoder was built for.
 
         Args:
             image: an image, see `predict`.
@@ -152,7 +153,7 @@ class Model:
                              'can only be computed for a ViT')
 
     def export(self, out: str | Path, **options: Any) -> Any:
-        """Writes the model to an ONNX or .pt2 file; options and result as of `mae_backbone.export`."""
+        """Writes the model to an ONNX or .pt2 file; options and result as in `mae_backbone.export`."""
         import mae_backbone
         return mae_backbone.export(self, out, **options)
 
@@ -172,11 +173,11 @@ class Model:
         preprocessor = self.net.data_preprocessor
         images = torch.stack(inputs).to(self.device)
         if getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'channel_conversion', False):
-            return (images.float() - preprocessor.mean) / preprocessor.std  # its mean is RGB; ours are RGB already
+            return (images.float() - preprocessor.mean) / preprocessor.std  # mean and images are RGB
         return preprocessor({'inputs': list(images)}, False)['inputs']
 
     def _image_size(self) -> tuple[int, int]:
-        """(H, W) in pixels that the positions of the encoder are stored for."""
+        """(H, W) in pixels for which the positions of the encoder are stored."""
         encoder = self.encoder
         h, w = encoder.grid if isinstance(encoder, ViT) else encoder.vit.patch_embed.grid_size
         return h * encoder.patch_size, w * encoder.patch_size
@@ -195,7 +196,7 @@ class TaskModel(Model, PredictsImages[ResultT]):
     Attributes:
         classes: names of the classes.
         colors: (red, green, blue) of each class.
-        class_ids: of the classes in the annotations of the training.
+        class_ids: ids of the classes in the training annotations.
     """
 
     def __init__(self, predictor: Predictor, path: Path, config: Config) -> None:
@@ -230,8 +231,8 @@ class Encoder(Model):
 
     def predict(self, *_: object, **__: object) -> None:
         """Raises ValueError: an encoder has no classes."""
-        raise ValueError(f'{self.path} holds an encoder, which predicts no classes: use .features(images), or train a '
-                         'model with it (mae-backbone train CONFIG --pretrained FILE)')
+        raise ValueError(f'{self.path} contains an encoder, which does not predict classes: use .features(images), '
+                         'or train a model with it (mae-backbone train CONFIG --pretrained FILE)')
 
 
 class MaskedAutoencoder(Model):
@@ -247,7 +248,7 @@ class MaskedAutoencoder(Model):
         Args:
             images: as in `TaskModel.predict`. They are resized to the size of the pretraining.
             mask_ratio: fraction of the patches that is hidden, in (0, 1); by default as in pretraining.
-            seed: of the masks. The mask of an image depends on its place among the images, and not on the batch size.
+            seed: random seed of the masks. The mask of an image depends on its index, not on the batch size.
             batch_size: images in a forward pass.
 
         Returns:
@@ -255,7 +256,7 @@ class MaskedAutoencoder(Model):
 
         Raises:
             BadImageError, OSError: an image cannot be read.
-            ValueError: a ratio out of its range, or an image that is not understood.
+            ValueError: the ratio is out of range, or an image has an unknown form.
         """
         if mask_ratio is not None and not 0 < mask_ratio < 1:
             raise ValueError(f'mask_ratio={mask_ratio}, expected a number between 0 and 1, such as 0.75')
@@ -274,15 +275,15 @@ class MaskedAutoencoder(Model):
                           batch_size: int = 8) -> 'ReconstructionResult | list[ReconstructionResult]':
         """Reconstructs whole images at the scale of the pretraining, with the aspect ratio of the image.
 
-        An image is resized as the crops of the pretraining are on average, and cut into windows of their size. Each
-        window is masked and reconstructed for itself.
+        An image is resized by the mean factor of the pretraining crops, and cut into windows of their size. Each window
+        is masked and reconstructed separately.
 
         Args:
             images, mask_ratio, seed: as in `reconstruct`.
             batch_size: windows in a forward pass.
 
         Raises:
-            BadImageError, OSError, ValueError: as `reconstruct`.
+            BadImageError, OSError, ValueError: as in `reconstruct`.
         """
         if mask_ratio is not None and not 0 < mask_ratio < 1:
             raise ValueError(f'mask_ratio={mask_ratio}, expected a number between 0 and 1, such as 0.75')

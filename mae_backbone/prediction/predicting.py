@@ -20,10 +20,11 @@ ResultT = TypeVar('ResultT', bound=Result)
 
 
 def batches(images: Images, batch_size: int, progress: bool, reading: Reading = DEFAULT) -> Iterator[list[Source]]:
-    """Yields batches of images, with a progress bar on stderr. Of a folder, the images that `reading` reads.
+    """Yields batches of images, with a progress bar on stderr. In a folder, only images that `reading` supports are
+    used.
 
     Raises:
-        ValueError: a batch size below 1, or an image that is not understood.
+        ValueError: the batch size is below 1, or an image has an unknown form.
     """
     if batch_size < 1:
         raise ValueError(f'batch_size={batch_size}, expected 1 or more')
@@ -53,7 +54,7 @@ class PredictsImages(Generic[ResultT]):
         predictor: the model for single images.
         classes: names of the classes.
         colors: (red, green, blue) of each class.
-        class_ids: of the classes in the annotations of the training.
+        class_ids: ids of the classes in the training annotations.
         decoding: how image files are decoded.
     """
 
@@ -72,10 +73,10 @@ class PredictsImages(Generic[ResultT]):
             images: an image, or several: a sequence or an iterator of images, a batch (B, H, W, 3) or tensor
                 (B, 3, H, W), a folder, or a video. An image is a path, an array (H, W, 3) uint8 in RGB order, a PIL
                 image, or a tensor (3, H, W) in RGB order, uint8 or float in 0..1.
-            batch_size: images in a forward pass. Images of different sizes are not padded to each other, so that
-                predictions do not depend on their neighbors.
+            batch_size: images in a forward pass. Images of different sizes are not padded to a common size, so that
+                predictions do not depend on other images.
             threshold: lowest score of an object, in [0, 1].
-            tile: side in pixels of the tiles that large images are cut into; None: images are not cut.
+            tile: side of the tiles of large images in pixels; None predicts whole images.
             overlap: overlap between tiles, as a fraction of the tile; choose more than your largest object.
             tta: test-time augmentation: flips, and the scales of the config (`tta.ratios`).
             progress: show a progress bar on stderr.
@@ -85,7 +86,7 @@ class PredictsImages(Generic[ResultT]):
 
         Raises:
             BadImageError, OSError: an image cannot be read.
-            ValueError: an image is not understood, or options contradict each other.
+            ValueError: an image has an unknown form, or options contradict each other.
         """
         results = self.stream(images, batch_size=batch_size, threshold=threshold, tile=tile, overlap=overlap, tta=tta,
                               progress=progress)

@@ -32,7 +32,7 @@ from mae_backbone.prediction.tta import use_tta
 from mae_backbone.prediction.visualization import add_title, draw_instances, draw_labels
 from mae_backbone.utils.palette import class_colors
 
-# Types that a model computes in. The weights stay float32: torch.autocast chooses the operations.
+# Types that a model computes in. The weights stay float32. torch.autocast selects the operations.
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
@@ -42,13 +42,13 @@ class Predictor(BasePredictor):
     Several threads may use a predictor at once.
 
     Args:
-        cfg: config that the checkpoint was trained with; it is not changed.
+        cfg: config of the training. It is not changed.
         checkpoint: file that `mae-backbone train` wrote.
         threshold: instances with a lower score, in [0, 1], are dropped.
-        tile: side in pixels of the tiles that images are cut into; None: images are not cut.
+        tile: side of the tiles in pixels; None predicts whole images.
         overlap: overlap between neighboring tiles, as a fraction of their side.
         tta: test-time augmentation, as `use_tta` reads it from the config.
-        device: such as 'cpu' or 'cuda:0'; None: a GPU if there is one.
+        device: such as 'cpu' or 'cuda:0'; None selects a GPU if there is one.
         dtype: type to compute in, one of `DTYPES`.
         run: content of the checkpoint from `read_run`, if it is already read.
 
@@ -56,12 +56,12 @@ class Predictor(BasePredictor):
         task: 'detection', 'segmentation' or 'classification'.
         classes: names of the classes.
         colors: (red, green, blue) of each class.
-        class_ids: of each class in the annotations of the training, as far as the checkpoint says; else the labels.
-        decoding: how the images of the training were decoded; read yours alike.
+        class_ids: id of each class in the training annotations if the checkpoint states it, otherwise the label.
+        decoding: decoding of the training images. Decode your images in the same way.
 
     Raises:
-        ValueError: the config's model predicts nothing, the checkpoint does not fit it, or options contradict each
-            other.
+        ValueError: the model of the config has no predictions, the checkpoint does not fit it, or options contradict
+            each other.
     """
 
     def __init__(self, cfg: Config, checkpoint: str | Path, *, threshold: float = 0.3, tile: int | None = None,
@@ -110,10 +110,11 @@ class Predictor(BasePredictor):
 
     @torch.inference_mode()
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """images (H, W, 3) uint8 RGB of any sizes -> the prediction of each.
+        """images (H, W, 3) uint8 RGB of any sizes -> a prediction for each image.
 
-        Images that have one size after the test pipeline are computed together. Other images, tiles, and views of
-        test-time augmentation are computed one after another: padding to a common size would change predictions.
+        Images with the same size after the test pipeline are computed together. Other images, tiles, and views of
+        test-time augmentation are computed one after another, because padding to a common size would change
+        predictions.
         """
         with self._autocast():
             if self.tile is not None or self.model is not self.net:
@@ -137,9 +138,9 @@ class Predictor(BasePredictor):
             image: (H, W, 3) uint8 RGB.
 
         Returns:
-            Labels (H, W), and their probabilities (H, W) float32. None instead of the latter if the logits of all
-            classes would take more than `chunked_logits.DEVICE_BYTES`, or if the head predicts masks of queries,
-            whose scores are no logits.
+            Labels (H, W), and their probabilities (H, W) float32. The probabilities are None if the logits of all
+            classes would take more than `chunked_logits.DEVICE_BYTES`, or if the head predicts masks of queries, whose
+            scores are not logits.
         """
         height, width = image.shape[:2]
         head = self.net.decode_head
@@ -192,7 +193,7 @@ class Predictor(BasePredictor):
 
     def _logits(self, image: np.ndarray) -> Tensor:
         """image (H, W, 3) -> logits (C, H, W) of a segmenter."""
-        from mmseg.models.segmentors import EncoderDecoder  # our own class may keep no logits
+        from mmseg.models.segmentors import EncoderDecoder  # our own class may not keep logits
         data = self.net.data_preprocessor(self._batch(image), False)
         logits = EncoderDecoder.predict(self.net, data['inputs'], data['data_samples'])[0].seg_logits.data
         return logits.logit() if len(logits) == 1 else logits  # for a single logit mmseg returns the sigmoid
@@ -220,7 +221,7 @@ def task_of(model: nn.Module) -> str:
     """Task of a model, by its modules: 'detection', 'segmentation' or 'classification'.
 
     Raises:
-        ValueError: a model of none of these tasks.
+        ValueError: the model is for another task.
     """
     task = task_name(model)
     if task not in (None, 'pretraining'):
@@ -232,14 +233,14 @@ def task_of(model: nn.Module) -> str:
 def _check_tiles(task: str, tile: int, overlap: float, tta: bool) -> None:
     square_grid((1, 1), tile, overlap)
     if task == 'classification':
-        raise ValueError('--tile is for detectors and segmenters: a classifier looks at the whole image, leave it out')
+        raise ValueError('--tile is for detectors and segmenters, and a classifier needs the whole image: remove it')
     if task == 'segmentation' and tta:
-        raise ValueError('--tile and --tta cannot be combined for a segmenter, as its views are merged for whole '
-                         'images: leave one of them out')
+        raise ValueError('--tile and --tta cannot be combined for a segmenter, because its views are merged for whole '
+                         'images: remove one of them')
 
 
 def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
-    """Names of the checkpoint's classes, else of the classes of the config's data, else 'class 0', 'class 1', ..."""
+    """Class names of the checkpoint, otherwise of the data of the config, otherwise 'class 0', 'class 1', ..."""
     names = meta.get('classes') or next((spec.class_names for spec in dataset_specs(cfg, 'test')), None)
     names = [names] if isinstance(names, str) else names
     counts = [count for path, module in model.named_modules()
@@ -251,7 +252,7 @@ def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
 
 
 def _class_ids(meta: dict, classes: Sequence[str]) -> list[int | str]:
-    """Ids that the checkpoint states for classes of these names, else 0, 1, ..."""
+    """Ids that the checkpoint states for these class names, otherwise 0, 1, ..."""
     described = meta.get(DESCRIPTION)
     stated = described.get('classes') if isinstance(described, dict) else None
     entries = [one for one in stated if isinstance(one, dict)] if isinstance(stated, (list, tuple)) else []
@@ -268,7 +269,7 @@ def _classifier_input(cfg: Config, reading: Reading) -> Callable[[np.ndarray], d
 
 
 def image_pipeline(cfg: Config, reading: Reading = DEFAULT) -> Callable[[np.ndarray], dict]:
-    """Test pipeline of a config, for an image (H, W, C) in memory as it was read, and without annotations."""
+    """Test pipeline of a config for a decoded image (H, W, C) in memory, without annotations."""
     steps = _without_annotations(dataset_specs(cfg, 'test')[0].cfg.pipeline)
     compose = Compose([{'type': 'LoadImageFromNDArray'}, *steps[1:]])
     return lambda image: compose({'img': pipeline_input(image, reading), 'img_id': 0})

@@ -1,4 +1,4 @@
-"""Files of predictions, each written completely or not at all."""
+"""Files of predictions. Each file is written completely or not at all."""
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,8 +20,8 @@ from mae_backbone.utils.image_grid import save_picture
 class JsonList:
     """File with a JSON list that is written entry by entry and never held in memory.
 
-    It is renamed into place when it is closed. After an exception, such as an interruption, it holds the entries so
-    far.
+    It is renamed into place when it is closed. After an exception, such as an interruption, it contains the entries
+    written so far.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,10 +51,10 @@ class Results:
     `areas.json`, and `labels/NAME.png` with the label of each pixel. A classifier writes `scores.json`.
 
     Args:
-        folder: exists.
-        predictor: whose predictions are written.
-        cfg: its config, if it has one. If the annotation file that it names exists and has the same classes, its ids
-            are used.
+        folder: an existing folder.
+        predictor: predictor of the predictions.
+        cfg: config of the predictor, if any. The ids of its annotation file are used if it exists and has the same
+            classes.
     """
 
     def __init__(self, folder: str | Path, predictor: BasePredictor, cfg: Config | None) -> None:
@@ -78,7 +78,7 @@ class Results:
             write_text(self.folder / 'images.json', json.dumps(content, indent=1))
 
     def summary(self) -> str:
-        """Name of the file with the predictions, and where its ids come from."""
+        """Name of the file with the predictions, and the source of its ids."""
         ids = f', with ids from {self.id_source}' if self.predictor.task == 'detection' else ''
         return f'{self.list.path.name}{ids}'
 
@@ -87,7 +87,7 @@ class Results:
         """Writes the prediction for an image.
 
         Args:
-            name: of the image, or of the video.
+            name: name of the image or the video.
             size: (H, W) of the image.
             frame, seconds: index and time of the frame of a video.
         """
@@ -118,7 +118,7 @@ class Results:
                 save_labels(path, prediction, self.predictor.colors)
 
     def _image_id(self, name: str, frame: int | None) -> int | str:
-        """Id of the image in the annotation file, or the next one that is not used there."""
+        """Id of the image in the annotation file, or the next unused id."""
         if frame is None and name in self.image_ids:
             return self.image_ids[name]
         self.next_id += 1
@@ -127,7 +127,7 @@ class Results:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
-    """`atomic_path` of a file whose folder may not exist; the temporary name keeps the suffix, which sets the format.
+    """`atomic_path` for a file whose folder may not exist. The temporary name keeps the suffix, which sets the format.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, keep_suffix=True) as temporary:
@@ -148,7 +148,7 @@ def coco_results(instances: Instances, image_id: int | str, category_ids: Sequen
 
 
 def areas(labels: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
-    """labels (H, W) -> pixels of each class that occurs, and their fraction of the image."""
+    """labels (H, W) -> number of pixels and fraction of the image for each class that occurs."""
     pixels = np.bincount(labels.ravel(), minlength=len(classes))[:len(classes)].tolist()
     counts = {name: count for name, count in zip(classes, pixels, strict=True) if count}
     return {'pixels': counts, 'share': {name: round(count / labels.size, 6) for name, count in counts.items()}}
@@ -159,13 +159,13 @@ def save_labels(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int,
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:
         values = [value for color in colors for value in color]
-        # All 256 entries: with fewer, PIL stores fewer bits and changes labels without a color, such as 255.
+        # All 256 entries. With fewer entries, PIL stores fewer bits and changes labels without a color, such as 255.
         image.putpalette(values + [0] * (768 - len(values)))
     image.save(path, optimize=False)
 
 
 def _find_ids(cfg: Config | None, classes: Sequence[str]) -> tuple[dict[str, int | str], list[int | str], str]:
-    """Ids of images by file name, ids of the classes in their order, and where they come from."""
+    """Returns the ids of images by file name, the ids of the classes in their order, and the source of the ids."""
     for data_format in formats_in(cfg, ['test']) if cfg is not None else ():
         if isinstance(data_format, CocoFormat) and Path(data_format.spec.annotations).is_file():
             file = data_format.file

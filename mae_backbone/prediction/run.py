@@ -20,8 +20,8 @@ from mae_backbone.utils.atomic_write import atomic_path
 from mae_backbone.utils.printable import printable
 
 _LOG_EVERY = 5.0   # seconds between the lines about a video
-_NAME_BYTES = 255  # of a file name, on most file systems
-_LISTED = 20       # skipped images that are named at the end
+_NAME_BYTES = 255  # longest file name on most file systems
+_LISTED = 20       # number of skipped images that are listed at the end
 
 
 def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path] | VideoReader:
@@ -29,7 +29,7 @@ def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Pat
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: a folder without images, a device or pipe, or a video that cannot be read.
+        ValueError: the folder has no images, the path is a device or pipe, or a video cannot be read.
     """
     root = Path(path)
     if not root.exists():
@@ -42,7 +42,7 @@ def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Pat
 
 
 def check_output(files: Sequence[Path] | VideoReader, path: str, out: str) -> None:
-    """Checks, before anything is written to the folder `out`, that no input file would be overwritten.
+    """Checks that writing to the folder `out` would not overwrite input files.
 
     Args:
         files: as `find_inputs(path)` returned them.
@@ -58,7 +58,7 @@ def check_output(files: Sequence[Path] | VideoReader, path: str, out: str) -> No
         files, targets = [root], [Path(f'{root.stem}.mp4')]
     else:
         targets = [name.with_name(f'{name.name}.png') for name in _figure_names(files, _root_of(root))]
-    targets += [Path('labels', target) for target in targets]  # of a segmenter
+    targets += [Path('labels', target) for target in targets]  # label maps of a segmenter
     overwritten = {file.resolve() for file in files} & {(folder / target).resolve() for target in targets}
     if overwritten:
         raise ValueError(f'-o {out}: {len(overwritten)} of the input files would be overwritten, such as '
@@ -66,7 +66,7 @@ def check_output(files: Sequence[Path] | VideoReader, path: str, out: str) -> No
 
 
 def _root_of(path: Path) -> Path:
-    """Folder that the names of the images of a path are relative to."""
+    """Folder to which the names of the images of a path are relative."""
     return path if path.is_dir() else path.parent
 
 
@@ -93,10 +93,10 @@ def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str 
     """Predicts an image, a folder or a video, and writes figures and files to the folder `out`: see `Results`.
 
     Args:
-        predictor: of the model.
-        cfg: its config, if it has one; an annotation file that it names and that exists gives the ids.
-        images: path.
-        out: folder; it is made if it does not exist.
+        predictor: predictor of the model.
+        cfg: config of the predictor, if any. The ids are taken from its annotation file if the file exists.
+        images: path of the images.
+        out: output folder. It is created if it does not exist.
         batch_size: images in a forward pass.
         log: receives lines about the progress.
 
@@ -182,7 +182,7 @@ def predict_video(reader: VideoReader, predictor: BasePredictor, results: Result
 
 
 def eta(start: float, done: int, total: int) -> str:
-    """Text about the time left at the pace since `start` (a time of `time.monotonic`), for the end of a line."""
+    """Formats the time left, from the speed since `start` (a time of `time.monotonic`)."""
     if done >= total:
         return ''
     return f', {timedelta(seconds=round((time.monotonic() - start) / done * (total - done)))} left'

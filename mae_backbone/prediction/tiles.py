@@ -7,11 +7,12 @@ import numpy as np
 
 from mae_backbone.prediction.instances import Instances
 
-# All ours. Two boxes belong to the same object from this IoU on, as in the NMS of Mask R-CNN.
+# These are our choices. Two boxes belong to the same object from this IoU, as in the NMS of Mask R-CNN.
 SAME_IOU = 0.5
-# A box that was cut belongs to a whole one if that contains at least this fraction of it.
+# A cut box belongs to a whole box that contains at least this fraction of it.
 CONTAINED = 0.5
-# A box counts as cut by the border of a tile if it is nearer to it than either of these: pixels, fraction of the tile.
+# A box counts as cut by the border of a tile if its distance to the border is below one of these: pixels, fraction of
+# the tile.
 BORDER_PIXELS, BORDER_FRACTION = 2, 0.01
 
 
@@ -46,7 +47,7 @@ def square_grid(size: tuple[int, int], side: int, overlap: float) -> list[Tile]:
     """Tiles of `side` pixels, whose neighbors overlap by at least the fraction `overlap` of their side.
 
     Raises:
-        ValueError: a side below 1 or an overlap outside [0, 1).
+        ValueError: the side is below 1, or the overlap is outside of [0, 1).
     """
     if side < 1 or not 0 <= overlap < 1:
         raise ValueError(f'tiles of {side} pixels that overlap by {overlap}: expected a side of at least 1 pixel, best '
@@ -65,10 +66,10 @@ def merge(tiles: Sequence[Tile], per_tile: Sequence[Instances], size: tuple[int,
     """Merges the instances of overlapping tiles, in coordinates of the image of `size` (H, W).
 
     Two instances of a class from different tiles are the same object if the IoU of their boxes is at least `SAME_IOU`;
-    if a tile cut the object, the other box is first clipped to that tile. Of several whole instances of an
-    object the one with the highest score is kept (NMS across tiles). A cut instance is dropped for a whole one that it
-    matches or that mostly contains it. If no tile has the whole object, its cut instances are united. Instances of one
-    tile are never merged with each other.
+    if a tile cut the object, the other box is first clipped to that tile. If an object has several whole instances, the
+    instance with the highest score is kept (NMS across tiles). A cut instance is dropped if it matches a whole instance
+    or is mostly inside it. If no tile has the whole object, its cut instances are joined. Instances of the same tile
+    are never merged.
     """
     if len(per_tile) == 1:
         return per_tile[0]
@@ -82,7 +83,7 @@ def merge(tiles: Sequence[Tile], per_tile: Sequence[Instances], size: tuple[int,
 
 
 def _is_cut(boxes: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """boxes (N, 4), each with its tile (N, 4) -> (N,) bool: ends at a border of the tile that is inside the image."""
+    """boxes (N, 4), their tiles (N, 4) -> (N,) bool, True for boxes that end at a tile border inside the image."""
     begin, sides, total = tiles[:, :2], tiles[:, 2:], np.array(size)
     near = np.maximum(BORDER_PIXELS, BORDER_FRACTION * sides)
     before, after = boxes[:, [1, 0]] - begin, begin + sides - boxes[:, [3, 2]]  # vertical, horizontal
@@ -110,8 +111,8 @@ def _match(instances: Instances, first: np.ndarray, second: np.ndarray, overlap:
            is_cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs among the instances of two tiles whose overlap is the box `overlap`, and their IoU.
 
-    An object that one tile cut can only be compared inside that tile: the other box is clipped for cut instances, and
-    not for whole ones.
+    An object that a tile cut can only be compared inside this tile. Therefore the other box is clipped for cut
+    instances, but not for whole instances.
     """
     first, second = (index[_area(_clip(instances.boxes[index], overlap)) > 0] for index in (first, second))
     boxes, others = instances.boxes[first], instances.boxes[second]
@@ -137,7 +138,7 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def _suppress(instances: Instances, is_cut: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """(N,) bool: what remains if in each pair a whole instance suppresses a cut one, and a better whole one a worse."""
+    """(N,) bool, True for kept instances: whole ones suppress cut ones, and higher scores suppress lower scores."""
     partners = defaultdict(list)
     for i, j in pairs.tolist():
         partners[i].append(j)
@@ -147,7 +148,7 @@ def _suppress(instances: Instances, is_cut: np.ndarray, pairs: np.ndarray) -> np
         if not keep[i] or is_cut[i]:
             continue
         for j in partners[i]:
-            keep[j] = False  # a better whole partner would have suppressed this instance before
+            keep[j] = False  # a whole instance with a higher score would already have suppressed it
     return keep
 
 
@@ -163,7 +164,7 @@ def _group(pairs: np.ndarray, iou: np.ndarray, tile_of: np.ndarray) -> list[list
 
 
 def _unite(instances: Instances, keep: np.ndarray, groups: list[list[int]]) -> Instances:
-    """Kept instances by score, each group as one: box around its boxes, union of its masks, highest of its scores."""
+    """Kept instances by score. A group becomes one instance with the enclosing box, joined mask and highest score."""
     boxes, scores, masks = instances.boxes.copy(), instances.scores.copy(), list(instances.masks or [])
     keep = keep.copy()
     for group in groups:

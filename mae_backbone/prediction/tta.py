@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from mae_backbone.formats.dataset_spec import dataset_specs
 
-# By the default scope of a config: the type that merges views, and the package that registers it.
+# Default scope of a config -> type that merges views, and the package that registers it.
 _MERGERS = {'mmdet': ('DetectionTTA', 'mae_backbone.detection'),
             'mmseg': ('SegmentationTTA', 'mae_backbone.segmentation')}
 
@@ -17,16 +17,16 @@ def use_tta(cfg: Config) -> str:
 
     The config sets `tta = dict(ratios=(0.75, 1.0, 1.25), flip=True)`: sizes relative to the test pipeline, and whether
     each view is also flipped horizontally. The default is ratio 1.0 with flips. A config with MMEngine's `tta_pipeline`
-    and `tta_model` is used as it is.
+    and `tta_model` is not changed.
 
     Raises:
-        ValueError: views of this model cannot be merged, or the resizing of its pipeline is not understood.
+        ValueError: views of this model cannot be merged, or the resizing of its pipeline is unknown.
     """
     if 'tta_model' not in cfg:
         scope = cfg.get('default_scope')
         if scope not in _MERGERS:
             raise ValueError('--tta is for detectors and segmenters (default_scope mmdet or mmseg); this config has '
-                             f'{scope!r}: leave --tta out')
+                             f'{scope!r}: remove --tta')
         name, package = _MERGERS[scope]
         importlib.import_module(package)
         cfg.tta_model = ConfigDict(type=f'mae_backbone.{name}')
@@ -46,14 +46,15 @@ def use_tta(cfg: Config) -> str:
 
 
 def views(pipeline: Sequence[dict], ratios: Sequence[float], flip: bool) -> list[dict]:
-    """Converts a test pipeline to one with a view for each ratio and, with `flip`, a flipped one for each.
+    """Converts a test pipeline to a pipeline with a view for each ratio and, with `flip`, a flipped view for each
+    ratio.
 
     Raises:
-        ValueError: a step resizes by something other than `scale` or `scale_factor`.
+        ValueError: a step has another option for resizing than `scale` or `scale_factor`.
     """
     steps = [copy.deepcopy(dict(step)) for step in pipeline]
     by_name = {step['type'].split('.')[-1]: step for step in steps}
-    annotations = [[by_name['LoadAnnotations']]] if 'LoadAnnotations' in by_name else []  # last: they are not resized
+    annotations = [[by_name['LoadAnnotations']]] if 'LoadAnnotations' in by_name else []  # last: not resized
     pack = steps[-1]
     if 'meta_keys' in pack:
         pack['meta_keys'] = tuple(dict.fromkeys((*pack['meta_keys'], 'flip', 'flip_direction')))
@@ -70,4 +71,4 @@ def _scale(resize: dict, ratio: float) -> dict:
     if isinstance(resize.get('scale_factor'), (int, float)):
         return resize | {'scale_factor': resize['scale_factor'] * ratio}
     raise ValueError(f'the test pipeline resizes by {resize}, --tta expects scale=(width, height) or a scale_factor: '
-                     'change it, or give the config a tta_pipeline')
+                     'change it, or add a tta_pipeline to the config')

@@ -27,7 +27,7 @@ _SUPERVISION = 'to_supervision needs the package supervision: pip install mae_ba
 
 
 class Figure(ABC):
-    """An object with a figure, which notebooks show."""
+    """An object with a figure that notebooks display."""
 
     @abstractmethod
     def draw(self) -> np.ndarray:
@@ -62,7 +62,7 @@ class Result(Figure):
         size: (H, W) of the image in pixels.
         classes: names of the classes.
         colors: (red, green, blue) of each class.
-        decoding: how the file of the image is decoded.
+        decoding: decoding of the image file.
     """
 
     source: Source
@@ -74,7 +74,7 @@ class Result(Figure):
     @property
     @abstractmethod
     def prediction(self) -> Any:
-        """What `Predictor` returns: `Instances`, labels (H, W) or scores (num_classes,)."""
+        """Result of `Predictor`: `Instances`, labels (H, W) or scores (num_classes,)."""
 
     @property
     def path(self) -> Path | None:
@@ -135,7 +135,7 @@ class DetectionResult(Result):
 
     @property
     def masks(self) -> np.ndarray | None:
-        """(N, H, W) bool, decoded at each access: N * H * W bytes. None if the model predicts no masks."""
+        """(N, H, W) bool, decoded at each access (N * H * W bytes). None if the model does not predict masks."""
         if self.instances.masks is None:
             return None
         full = np.zeros((len(self), *self.size), bool)
@@ -155,11 +155,11 @@ class DetectionResult(Result):
         return replace(self, instances=self.instances.select(np.flatnonzero(self.scores >= threshold)))
 
     def to_coco(self, *, image_id: int | str = 1, category_ids: Sequence[int | str] | None = None) -> list[dict]:
-        """Returns entries of COCO's format of results, as `predictions.json` of `mae-backbone predict` has them.
+        """Returns entries in COCO's result format, as in `predictions.json` of `mae-backbone predict`.
 
         Args:
-            image_id: of the image.
-            category_ids: of the classes, in their order; by default 1, 2, ....
+            image_id: id of the image.
+            category_ids: ids of the classes in their order; by default 1, 2, ...
         """
         ids = range(1, len(self.classes) + 1) if category_ids is None else category_ids
         return list(coco_results(self.instances, image_id, ids, self.size))
@@ -190,14 +190,14 @@ class SegmentationResult(Result):
         """Returns the pixels (H, W) bool of a class.
 
         Raises:
-            ValueError: the model has no class of that name.
+            ValueError: the model has no class with this name.
         """
         if name not in self.classes:
             raise ValueError(f'there is no class {name!r}: the model has {", ".join(self.classes)}')
         return self.labels == self.classes.index(name)
 
     def areas(self) -> dict[str, dict]:
-        """Returns pixels and fraction ('share') of each class that occurs, as `areas.json` has them."""
+        """Returns pixels and fraction ('share') of each class that occurs, as in `areas.json`."""
         return areas(self.labels, self.classes)
 
     def to_coco(self, *, image_id: int | str = 1, category_ids: Sequence[int | str] | None = None) -> list[dict]:
@@ -272,13 +272,13 @@ class ClassificationResult(Result):
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionResult(Figure):
-    """An image, the part of it that the encoder saw, and the reconstruction of a MAE.
+    """An image, its visible patches, and the reconstruction of a MAE.
 
     Attributes:
         source: the image and where it comes from.
         original, masked, reconstruction: (H, W, 3) uint8 RGB, at the size or at the scale of the pretraining.
-        hidden: (h, w) bool, True for the patches that the encoder did not see. Patches at the lower and right edges may
-            be cut off.
+        hidden: (h, w) bool, True for patches that the encoder did not get. Patches at the lower and right edges may be
+            cut.
         patch_size: side of a patch in pixels.
     """
 
@@ -294,7 +294,7 @@ class ReconstructionResult(Figure):
         return draw_reconstructions([self])
 
     def describe(self) -> str:
-        """Fraction of the patches that was hidden, and the mean error of the reconstruction in gray levels there."""
+        """Summarizes the fraction of hidden patches, and the mean error of the reconstruction there in gray levels."""
         height, width = self.original.shape[:2]
         pixels = self.hidden.repeat(self.patch_size, 0).repeat(self.patch_size, 1)[:height, :width]
         error = np.abs(self.original.astype(np.int16) - self.reconstruction)[pixels].mean()
@@ -314,7 +314,7 @@ def draw_reconstructions(results: Sequence[ReconstructionResult]) -> np.ndarray:
 
 def to_result(prediction: Any, task: str, source: Source, size: tuple[int, int], classes: tuple[str, ...],
               colors: list[tuple[int, int, int]], decoding: Reading = DEFAULT) -> Result:
-    """Wraps what `Predictor` of a task returned for an image of `size` (H, W)."""
+    """Wraps the result of the `Predictor` of a task for an image of `size` (H, W)."""
     if task == 'detection':
         return DetectionResult(source, size, classes, colors, decoding=decoding, instances=prediction)
     if task == 'segmentation':
@@ -323,7 +323,7 @@ def to_result(prediction: Any, task: str, source: Source, size: tuple[int, int],
 
 
 def _import_supervision() -> ModuleType:
-    """Raises ImportError with the command that installs it."""
+    """Raises ImportError with the installation command if supervision is not installed."""
     try:
         import supervision
     except ImportError as error:

@@ -18,8 +18,8 @@ from mae_backbone.utils.image_grid import add_legend, save_picture, side_by_side
 from mae_backbone.utils.palette import class_colors
 
 FOLDER = 'validation'  # in the work directory
-_HEIGHT = 320          # ours: of an image in the picture, in pixels
-_MAX_HEIGHT = 2000     # ours: of an image before it is drawn, so that lines stay visible in the small picture
+_HEIGHT = 320          # our choice: height of an image in the picture, in pixels
+_MAX_HEIGHT = 2000     # our choice: largest height when labels are drawn, so that lines are visible in the picture
 
 
 @HOOKS.register_module()
@@ -28,11 +28,11 @@ class ValidationPicturesHook(Hook):
 
     The images are the same at each validation. A picture has a row for each image, at its own aspect ratio: the truth
     on the left, the prediction on the right; boxes and masks, label maps with a legend, or class names. Images, boxes
-    and label maps come from the data set, so that they are shown as they are stored, not as the pipeline resizes them.
+    and label maps are read from the data set, so that they are not resized by the pipeline.
 
     Args:
         images: number of images, drawn from the validation set without replacement.
-        seed: of that choice.
+        seed: random seed of this selection.
         threshold: lowest score of an object, in [0, 1]; by default as in `mae-backbone predict`.
 
     Raises:
@@ -57,9 +57,9 @@ class ValidationPicturesHook(Hook):
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None,
                        outputs: Sequence | None = None) -> None:
-        """Draws the images of a batch that were chosen."""
+        """Draws the selected images of a batch."""
         loader = runner.val_dataloader
-        # MMEngine's DefaultSampler deals out the images to the processes in turn.
+        # MMEngine's DefaultSampler distributes the images to the processes in turn.
         first = batch_idx * (loader.batch_size or 1)
         for position, output in enumerate(outputs or (), first):
             index = position * get_world_size() + get_rank()
@@ -143,7 +143,7 @@ def _mask(segmentation: Any, size: tuple[int, int]) -> Iterator[CroppedRLE]:
 
 
 def _reduced(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every n-th pixel of a large image and its labels: the picture is small."""
+    """Every n-th pixel of a large image and its labels, because the picture is small."""
     step = max(1, len(image) // _MAX_HEIGHT)
     return image[::step, ::step], labels[::step, ::step]
 

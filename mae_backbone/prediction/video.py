@@ -19,7 +19,7 @@ class VideoReader:
 
     Attributes:
         rate: frames/s.
-        count: number of frames according to the file, which may be wrong; 0 if the file does not say.
+        count: number of frames that the file states, which may be wrong; 0 if not stated.
 
     Raises:
         BadVideoError: the file cannot be read.
@@ -28,7 +28,7 @@ class VideoReader:
     def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
             raise BadVideoError(f'{path} does not exist: pass an image, a folder of images, or a video')
-        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # quiet: errors are raised below
+        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # no log: errors are raised below
         self.path, self._capture = path, cv2.VideoCapture(str(path))
         rate, count = (self._capture.get(prop) for prop in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
@@ -52,7 +52,7 @@ class VideoWriter:
     """Video file in MPEG-4, of the size of its first frame.
 
     Args:
-        path: ends in .mp4.
+        path: path that ends in .mp4.
         rate: frames/s.
     """
 
@@ -72,8 +72,8 @@ class VideoWriter:
             self._writer = cv2.VideoWriter(str(self.path), code, self.rate, (width, height))
             if not self._writer.isOpened():
                 raise BadVideoError(f'a video of {width}x{height} pixels cannot be written to {self.path.parent}: '
-                                    'OpenCV refuses it; install opencv-python, whose builds have FFmpeg, or extract '
-                                    'the frames and pass their folder')
+                                    'OpenCV cannot encode it; install opencv-python, whose builds have FFmpeg, or '
+                                    'extract the frames and pass their folder')
         self._writer.write(cv2.cvtColor(frame[:height, :width], cv2.COLOR_RGB2BGR))
         self.count += 1
 

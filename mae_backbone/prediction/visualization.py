@@ -9,10 +9,10 @@ from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.utils.image_grid import add_legend, title_bar, to_height
 from mae_backbone.utils.palette import Color, palette
 
-MIN_SIDE = 480   # ours: small images are enlarged until the shorter side of the figure is about this many pixels
-MAX_SIDE = 4096  # ours: images are not enlarged beyond this many pixels of the longer side
+MIN_SIDE = 480   # our choice: small images are enlarged to about this many pixels on the shorter side
+MAX_SIDE = 4096  # our choice: largest longer side of enlarged images, in pixels
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_MAX_FIXED = 40  # ours: classes in the legend of a video
+_MAX_FIXED = 40  # our choice: largest number of classes in the legend of a video
 
 Legend = Literal['present', 'fixed', 'none']
 
@@ -34,9 +34,9 @@ def draw_prediction(image: np.ndarray, prediction: Instances | np.ndarray, class
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        prediction: for the image.
+        prediction: prediction for the image.
         classes: names of the classes.
-        colors: of the classes.
+        colors: colors of the classes.
         legend: names of the colors below label maps. 'present': of the classes in the image, largest first; 'fixed':
             of all classes, so that all frames of a video have one size (no legend for more than 40 classes); 'none'.
     """
@@ -68,9 +68,9 @@ def draw_instances(image: np.ndarray, instances: Instances, names: Sequence[str]
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        instances: in pixels of the image; the first ones are drawn on top.
-        names: of the classes. The name of a single class is not repeated at each instance.
-        colors: of the classes. Instances of a single class get different colors.
+        instances: instances in pixels of the image. The first ones are drawn on top.
+        names: names of the classes. The name of a single class is not written at each instance.
+        colors: colors of the classes. Instances of a single class get different colors.
         with_scores: write scores after the names.
 
     Returns:
@@ -102,7 +102,7 @@ def draw_labels(image: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) 
     scale = figure_scale(image)
     table = np.array(colors, np.uint8)
     figure = np.empty_like(image)
-    for top in range(0, len(image), 256):  # in rows: a large image would need half a gigabyte of copies at once
+    for top in range(0, len(image), 256):  # in rows, because copies of a large image need half a gigabyte
         rows = slice(top, top + 256)
         colored = labels[rows] < len(colors)
         mixed = cv2.addWeighted(image[rows], 0.5, table[np.where(colored, labels[rows], 0)], 0.5, 0)

@@ -1,23 +1,23 @@
-"""Whole images as windows of the size of a pretraining, and back."""
+"""Splits images into windows of the size of a pretraining, and joins the windows."""
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-DEFAULT_SCALE = (0.2, 1.0)  # of `UnlabeledImages`: area of a crop as a fraction of the image
+DEFAULT_SCALE = (0.2, 1.0)  # default of `UnlabeledImages`: area of a crop as a fraction of the image
 
 
 def magnification(size: tuple[int, int], window: tuple[int, int], scale: Sequence[float] = DEFAULT_SCALE) -> float:
-    """Factor by which a pretraining resizes an image of `size` (H, W) on average.
+    """Mean factor by which a pretraining resizes an image of `size` (H, W).
 
-    Its crops cover a fraction of the area of the image, drawn from the range `scale`, and are resized to `window`.
+    The crops cover a fraction of the area of the image from the range `scale`, and are resized to `window`.
     """
     area = size[0] * size[1] * (scale[0] + scale[1]) / 2
     return math.sqrt(window[0] * window[1] / area)
 
 
 def to_windows(image: np.ndarray, window: tuple[int, int]) -> np.ndarray:
-    """image (H, W, C) -> windows (N, *window, C) row by row; beyond the image its mirror image."""
+    """image (H, W, C) -> windows (N, *window, C) row by row. The image is mirrored beyond its edges."""
     rows, columns = grid_of(image.shape[:2], window)
     below, right = (count * side - length for count, side, length in zip(
         (rows, columns), window, image.shape[:2], strict=True))

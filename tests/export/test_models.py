@@ -59,7 +59,7 @@ def test_an_exported_mae_computes_features_at_other_sizes(files, tmp_path: Path)
     encoder = mae_backbone.load(tmp_path / 'encoder.onnx')
     for options in (dict(), dict(pool='mean'), dict(pool='class'), dict(size=(40, 72))):
         np.testing.assert_allclose(encoder.features(IMAGE, **options), model.features(IMAGE, **options), atol=2e-5)
-    with pytest.raises(ValueError, match='holds an encoder, which predicts no classes'):
+    with pytest.raises(ValueError, match='contains an encoder, which does not predict classes'):
         encoder.predict(IMAGE)
 
 

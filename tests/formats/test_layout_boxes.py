@@ -73,7 +73,7 @@ def test_made_split_is_the_same_each_time_and_follows_the_pattern(tmp_path: Path
 def test_pattern_without_effect_is_refused(tmp_path: Path) -> None:
     cfg = coco_config(write_voc(tmp_path))
     cfg.group_pattern = 'x'
-    with pytest.raises(DataError, match='the data have a validation split already'):
+    with pytest.raises(DataError, match='the data already have a validation split'):
         read_layouts(cfg)
 
 

@@ -72,7 +72,7 @@ def test_missing_parts_are_named(tmp_path):
     with pytest.raises(ValueError, match="task 'boxes': expected one of pretraining"):
         find_data(tmp_path, 'boxes')
     write_classes(tmp_path / 'classes')
-    with pytest.raises(DataError, match='have a validation split already'):
+    with pytest.raises(DataError, match='already have a validation split'):
         find_data(tmp_path / 'classes', group_pattern='a')
 
 

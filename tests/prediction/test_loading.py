@@ -75,7 +75,7 @@ def test_public_weights_become_an_encoder(tmp_path):
     model = mae_backbone.load(save(tmp_path / 'a.pth', prefix=''))
     assert model.task == 'features'
     assert model.features(IMAGE).shape == (1, 16, 4, 4)
-    with pytest.raises(ValueError, match='which predicts no classes'):
+    with pytest.raises(ValueError, match='which does not predict classes'):
         model.predict(IMAGE)
 
 

@@ -159,7 +159,7 @@ def test_tta_changes_the_prediction_and_keeps_masks(predict):
 
 
 def test_contradicting_options_are_refused(classifier, segmenter):
-    with pytest.raises(ValueError, match='a classifier looks at the whole image'):
+    with pytest.raises(ValueError, match='a classifier needs the whole image'):
         Predictor(*classifier, tile=64)
     with pytest.raises(ValueError, match='--tile and --tta cannot be combined'):
         Predictor(*segmenter, tile=64, tta=True)

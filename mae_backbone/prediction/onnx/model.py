@@ -104,7 +104,8 @@ class OnnxEncoder:
 
     def predict(self, *_: object, **__: object) -> None:
         """Raises ValueError: an encoder has no classes."""
-        raise ValueError(f'{self.path} holds an encoder, which predicts no classes: use .features(images)')
+        raise ValueError(f'{self.path} contains an encoder, which does not predict classes: use '
+                         '.features(images)')
 
     def __repr__(self) -> str:
         return f'OnnxEncoder({self.path.name}, outputs {", ".join(self.session.output_names)})'

@@ -91,7 +91,7 @@ class OnnxClassifierPredictor(OnnxPredictor):
     """Classifier: scores (num_classes,) of each image."""
 
     def _check_tiles(self, tile: int, overlap: float) -> None:
-        raise ValueError('--tile is for detectors and segmenters: a classifier looks at the whole image, leave it out')
+        raise ValueError('--tile is for detectors and segmenters, and a classifier needs the whole image: remove it')
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """images (H, W, C) of any sizes -> scores (num_classes,) float32 of each."""

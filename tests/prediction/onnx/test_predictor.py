@@ -94,8 +94,8 @@ def test_metadata_that_do_not_fit_the_outputs_are_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    (dict(dtype='bfloat16'), 'is exported: its config and its precision are fixed'),
-    (dict(config='x.py'), 'is exported: its config and its precision are fixed')])
+    (dict(dtype='bfloat16'), 'is an exported model with a fixed config and precision'),
+    (dict(config='x.py'), 'is an exported model with a fixed config and precision')])
 def test_options_of_checkpoints_are_refused(tmp_path: Path, options: dict, message: str):
     path = classifier(tmp_path / 'a.onnx', describe('classification').to_metadata())
     with pytest.raises(ValueError, match=message):
@@ -105,7 +105,7 @@ def test_options_of_checkpoints_are_refused(tmp_path: Path, options: dict, messa
     model = mae_backbone.load(path)
     with pytest.raises(ValueError, match='test-time augmentation is in the config'):
         model.predict(IMAGE, tta=True)
-    with pytest.raises(ValueError, match='a classifier looks at the whole image'):
+    with pytest.raises(ValueError, match='a classifier needs the whole image'):
         model.predict(IMAGE, tile=8)
 
 
