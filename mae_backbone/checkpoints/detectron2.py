@@ -31,7 +31,7 @@ _UNUSED = re.compile(r'pixel_(mean|std)|proposal_generator\.anchor_generator\..*
 
 
 def is_detectron2(weights: dict[str, Tensor]) -> bool:
-    """Whether the weights belong to a complete detector of detectron2."""
+    """True if the weights belong to a complete detector of detectron2."""
     return any(name.startswith(('proposal_generator.', 'roi_heads.')) for name in weights)
 
 

@@ -131,7 +131,7 @@ def _stored(name: str, step: Step, source: Source, expected: Mapping[str, Tensor
 
 
 def _same_memory(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether the bytes of a file can be read into a tensor."""
+    """True if the bytes of a file can be read into a tensor."""
     return tensor.dtype == dtype != torch.bool and tensor.device.type == 'cpu' and tensor.is_contiguous()
 
 
@@ -212,12 +212,12 @@ def _size(weights: Mapping[str, Tensor]) -> _Size:
 
 
 def _near(stored: int, expected: int) -> bool:
-    """Whether patches are resized, as from the 14 pixels of MAE's huge model to the 16 of ViTDet."""
+    """True if patches are resized, as from the 14 pixels of MAE's huge model to the 16 of ViTDet."""
     return expected / 2 < stored < expected * 2
 
 
 def _advice(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """What to do about names and shapes that do not fit."""
+    """Advice about names and shapes that do not fit."""
     if 'cls_token' in expected.keys() - weights.keys():
         return ('The file has no class token (I-JEPA, SAM and detectors have none): set class_token=False, as '
                 'ViTBackbone does by default, or pass weights with one.')

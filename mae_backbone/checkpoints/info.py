@@ -138,7 +138,7 @@ def _kind(content: object, path: Path) -> str:
 
 
 def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the `meta` of a run says, as arguments of `CheckpointInfo`. Values of other types are left out."""
+    """Returns the `meta` of a run as arguments of `CheckpointInfo`. Values of other types are left out."""
     meta = content.get('meta')
     if not isinstance(meta, dict):
         return {'holds': [str(key) for key in content if key in ('optimizer', 'optimizer_states', 'args')]}

@@ -9,7 +9,7 @@ _LOGGER = 'mae_backbone'
 
 @dataclass
 class LoadReport:
-    """What happened when weights were loaded.
+    """Report of loaded weights.
 
     Attributes:
         path: of the file or folder.
@@ -61,7 +61,7 @@ class LoadReport:
 
 
 def is_table(name: str) -> bool:
-    """Whether a name is a table of relative positions."""
+    """True if a name is a table of relative positions."""
     return name.endswith(('rel_pos_h', 'rel_pos_w', 'relative_position_bias_table'))
 
 

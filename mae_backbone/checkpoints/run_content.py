@@ -83,7 +83,7 @@ def _are_names(value: object) -> bool:
 
 
 def _is_scheduler(state: object) -> bool:
-    """Whether a value is the state of an MMEngine scheduler, as far as it computes with it."""
+    """True if a value is the state of an MMEngine scheduler, as far as it computes with it."""
     if not isinstance(state, dict) or not _is_plain(state):
         return False
     values = state.get('_last_value', [])
@@ -94,7 +94,7 @@ def _is_scheduler(state: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value consists of numbers, text, lists, tuples and dicts, which can be compared."""
+    """True if a value consists of numbers, text, lists, tuples and dicts, which can be compared."""
     if isinstance(value, (dict, list, tuple)):
         return all(map(_is_plain, value)) and all(map(_is_plain, value.values() if isinstance(value, dict) else ()))
     return value is None or isinstance(value, (bool, int, float, str))

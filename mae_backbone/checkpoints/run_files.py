@@ -161,7 +161,7 @@ def _age(file: Path) -> int:
 
 
 def find_corruption(path: Path) -> str | None:
-    """Why a checkpoint is damaged, by its checksums; None if it is intact."""
+    """Returns the reason why a checkpoint is damaged, from its checksums; None if it is intact."""
     try:
         with open(path, 'rb') as file:
             check_directory(file)
@@ -246,7 +246,7 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
 
 
 def is_finite_number(value: object) -> bool:
-    """Whether a value is an integer or a finite float."""
+    """True if a value is an integer or a finite float."""
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

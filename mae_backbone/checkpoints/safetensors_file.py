@@ -74,7 +74,7 @@ class StoredTensor:
             self._fill(file, view)
 
     def is_finite(self) -> bool:
-        """Whether no element is NaN or infinite, checked a chunk at a time."""
+        """True if no element is NaN or infinite, checked a chunk at a time."""
         count = math.prod(self.shape)
         chunk = torch.empty(min(count, _CHUNK), dtype=torch.uint8 if self.dtype == torch.bool else self.dtype)
         with open(self.path, 'rb', buffering=0) as file:
@@ -100,7 +100,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def is_finite(value: Tensor) -> bool:
-    """Whether a tensor has neither NaN nor infinite elements; integers never have."""
+    """True if a tensor has neither NaN nor infinite elements; integers never have."""
     if not (value.is_floating_point() or value.is_complex()):
         return True
     if value.dtype.itemsize == 1:  # float8, which isfinite does not take

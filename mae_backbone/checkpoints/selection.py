@@ -110,7 +110,7 @@ def _unwrapped(readers: Mapping[str, Callable[[], Tensor]], path: str | Path) ->
 
 
 def is_asked_for(name: str, key: str) -> bool:
-    """Whether a top-level key is what `--weights-key` asks for."""
+    """True if a top-level key is what `--weights-key` asks for."""
     return name in (key, *_SYNONYMS.get(key, ()))
 
 

@@ -74,7 +74,7 @@ def source_in(content: object, path: str | Path, key: str | None = None) -> Sour
 
 
 def read_facts(path: str | Path, key: str | None = None) -> Facts:
-    """What a file or folder states about its model, without reading its tensors.
+    """Returns the facts that a file or folder states about its model, without reading its tensors.
 
     Raises:
         FileNotFoundError: the file does not exist.

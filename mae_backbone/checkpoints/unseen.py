@@ -112,6 +112,6 @@ def pixels_of(facts: Facts) -> str:
 
 
 def same_pixels(first: tuple, second: tuple) -> bool:
-    """Whether two pairs of mean and std are equal within half a gray level."""
+    """True if two pairs of mean and std are equal within half a gray level."""
     return all(len(a) == len(b) and all(abs(x - y) < 0.5 for x, y in zip(a, b, strict=True))
                for a, b in zip(first, second, strict=True))

@@ -1,4 +1,4 @@
-"""Which checkpoint of a training is the best one, and when it stops early."""
+"""Options for the best checkpoint of a training and for early stopping."""
 from typing import Any
 
 from mmengine.config import Config

@@ -232,7 +232,7 @@ def _library_value(error: BaseException, text: str) -> str | None:
 
 
 def _raised_by_us(error: BaseException) -> bool:
-    """Whether a file of this package raises an error, so that its text is written for a user."""
+    """True if a file of this package raises an error, so that its text is written for a user."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

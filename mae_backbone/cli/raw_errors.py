@@ -96,7 +96,7 @@ def _merging(error: BaseException, frames: list[FrameType]) -> str | None:
 
 
 def _building(error: BaseException, frames: list[FrameType]) -> str | None:
-    """What was being built from a dict of the config, the hook that was called, or the method of the Runner."""
+    """Returns the object that was built from a dict of the config, the called hook, or the method of the Runner."""
     for frame in frames:
         name = frame.f_code.co_name
         if _is(frame, 'mmengine/registry/build_functions.py', 'build_from_cfg'):

@@ -197,7 +197,7 @@ def num_processes(launcher: str) -> int:
 
 
 def has_foreign_types(cfg: Config) -> bool:
-    """Whether a config imports modules of the user: types in them are not built from the config in a checkpoint."""
+    """True if a config imports modules of the user: types in them are not built from the config in a checkpoint."""
     imports = (cfg.get('custom_imports') or {}).get('imports') or []
     return any(name.split('.')[0] not in ('mae_backbone', 'mmdet', 'mmseg')
                for name in ([imports] if isinstance(imports, str) else imports))

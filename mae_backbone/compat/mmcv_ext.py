@@ -168,7 +168,7 @@ def sigmoid_focal_loss_backward(logits: Tensor, target: Tensor, weight: Tensor, 
 
 
 def _focal_terms(logits: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether a class is the target (N, C), and log p and log(1 - p) for p = sigmoid(logits)."""
+    """True if a class is the target (N, C), and log p and log(1 - p) for p = sigmoid(logits)."""
     if weight.numel():
         _refuse('sigmoid_focal_loss with class weights')
     logits = _float(logits)

@@ -285,7 +285,7 @@ def distance_terms(q: Tensor, distances: Tensor, *, axis: int, recompute: bool =
 
 
 def takes_chunks(q: Tensor) -> bool:
-    """Whether to compute attention with a bias by `chunked_attention`: on a CPU, outside of torch.compile.
+    """True if `chunked_attention` computes attention with a bias: on a CPU, outside of torch.compile.
 
     The fused kernel for CPUs takes no bias that requires a gradient. On folded heads it multiplies three times as much.
     torch.compile would unroll the loop over the chunks.

@@ -113,7 +113,7 @@ def compile_parts(model: nn.Module, **options: Any) -> int:
 
 
 def _kind(block: Block) -> tuple:
-    """What a graph depends on: blocks with equal kinds share their graphs."""
+    """Returns the key of a graph. Blocks with equal keys share their graphs."""
     parameters = tuple((name, tuple(p.shape), p.requires_grad) for name, p in block.named_parameters())
     return block.attn.heads, block.window_size, block.shift, block.training, parameters
 

@@ -3,10 +3,10 @@ import torch
 
 
 def is_exporting() -> bool:
-    """Whether torch.export, and with it the export to ONNX, or torch.jit.trace records the operations."""
+    """True if torch.export, and with it the export to ONNX, or torch.jit.trace records the operations."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def is_static(sizes: int | tuple[int, ...]) -> bool:
-    """Whether sizes are numbers. Those of dynamic axes are symbols during an export, and must not be compared."""
+    """True if sizes are numbers. Sizes of dynamic axes are symbols during an export, and must not be compared."""
     return all(isinstance(size, int) for size in (sizes if isinstance(sizes, tuple) else (sizes,)))

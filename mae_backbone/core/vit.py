@@ -323,7 +323,7 @@ class ConvBottleneck(nn.Module):
 
 
 def prefers_channels_last(maps: Tensor) -> bool:
-    """Whether convolutions on these maps are faster if channels are next to each other in memory: on CUDA."""
+    """True if convolutions on these maps are faster if channels are next to each other in memory: on CUDA."""
     return maps.is_cuda
 
 

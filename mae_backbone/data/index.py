@@ -81,7 +81,7 @@ class Stamp(NamedTuple):
         return cls(os.fspath(path), changed if time.time_ns() - changed > _TOO_YOUNG else _UNKNOWN, 0)
 
     def holds(self) -> bool:
-        """Whether the file or folder is unchanged."""
+        """True if the file or folder is unchanged."""
         try:
             status = os.stat(self.path)
         except OSError:

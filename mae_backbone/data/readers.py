@@ -74,7 +74,7 @@ class ColorReader:
 
 
 def is_unscaled(reader: Reader) -> bool:
-    """Whether a reader divides 16-bit values by 256."""
+    """True if a reader divides 16-bit values by 256."""
     return isinstance(reader, ColorReader) and reader.decoding[:2] == decode.DEFAULT[:2]
 
 
@@ -123,7 +123,7 @@ class BandReader:
 
     @property
     def is_color(self) -> bool:
-        """Whether the pixels are like those of photographs: three channels with 8 bits."""
+        """True if the pixels have the format of photographs: three channels with 8 bits."""
         return self.channels == 3 and self.dtype == np.uint8
 
     def size(self, data: bytes) -> tuple[int, int]:
@@ -286,7 +286,7 @@ class TiffReader(BandReader):
 
 
 def _pages_fault(data: bytes) -> str:
-    """Why the pages of a TIFF cannot be listed; '' if they can, or if the file is not a TIFF.
+    """Reason why the pages of a TIFF cannot be listed; '' if they can, or if the file is not a TIFF.
 
     Each page has the offset of the next one (TIFF 6.0 section 2), so that pages may form a cycle.
     """

@@ -18,7 +18,7 @@ _READER_OPTIONS = ('channels', 'dtype', 'max_pixels', 'shown', 'channels_first')
 
 
 def reading_in(config: Any) -> Reading:
-    """How the images of a part of a config are read: by the `reader` of its data set or of its `LoadImage`.
+    """Returns the decoding of the images of a part of a config, from the `reader` of its data set or `LoadImage`.
 
     Raises:
         ValueError: the options of the reader are out of range.
@@ -36,12 +36,12 @@ def reading_in(config: Any) -> Reading:
 
 
 def reading_of(reader: Any) -> Reading:
-    """How a reader reads: the options of a `ColorReader`, else the reader."""
+    """Returns the `Decoding` of a `ColorReader`, and other readers unchanged."""
     return reader.decoding if isinstance(reader, ColorReader) else reader
 
 
 def is_color(reading: Reading) -> bool:
-    """Whether the pixels are like those of photographs: three channels with 8 bits, in RGB order."""
+    """True if the pixels have the format of photographs: three channels with 8 bits, in RGB order."""
     return isinstance(reading, Decoding) or reading.is_color
 
 

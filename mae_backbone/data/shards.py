@@ -25,7 +25,7 @@ class Member(NamedTuple):
 
 
 def is_shards(folder: str | Path) -> bool:
-    """Whether a folder holds tar files, but neither images nor folders."""
+    """True if a folder holds tar files, but neither images nor folders."""
     has_tar = False
     for entry in scan(folder):
         suffix = os.path.splitext(entry.name)[1].lower()
@@ -151,6 +151,6 @@ def _index(what: str, paths: list[str], suffixes: Sequence[str]) -> tuple[dict[s
 
 
 def is_image(name: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> bool:
-    """Whether a member has the name of an image and is not hidden."""
+    """True if a member has the name of an image and is not hidden."""
     base = name.rsplit('/', 1)[-1]
     return base.lower().endswith(tuple(suffixes)) and not base.startswith('.')

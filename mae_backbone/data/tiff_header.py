@@ -6,7 +6,7 @@ _RGB, _CMYK = 2, 5  # PhotometricInterpretation
 
 
 class TiffShape(NamedTuple):
-    """What the header of the first image of a TIFF says."""
+    """Facts in the header of the first image of a TIFF."""
 
     width: int
     height: int
@@ -16,7 +16,7 @@ class TiffShape(NamedTuple):
 
     @property
     def has_bands(self) -> bool:
-        """Whether the channels are other than those of a gray or a color image, with or without alpha."""
+        """True if the image is not a gray or color image, with or without alpha."""
         return self.channels - self.has_alpha not in (1, 3)
 
 
@@ -36,7 +36,7 @@ def tiff_shape(path: str) -> TiffShape | None:
             color = page.photometric == _RGB
             if color and channels == 4 and not extra:  # written without the tag that says what the fourth is
                 extra = (2,)
-            if channels == 1 and 1 < pages <= 16:  # each channel is an image of its own
+            if channels == 1 and 1 < pages <= 16:  # each channel is a separate image
                 channels = pages
             bits = 8 * page.dtype.itemsize if page.dtype is not None else page.bitspersample
             return TiffShape(page.imagewidth, page.imagelength, channels, bits,

@@ -44,7 +44,7 @@ class Row(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What the page shows of an answer.
+    """Parts of an answer for the page.
 
     Attributes:
         figure: (H', W', 3) uint8 RGB.

@@ -46,7 +46,7 @@ def build(page: Page) -> gr.Blocks:
 
 
 def _input(reading: Reading) -> tuple[Any, Any]:
-    """What takes an image, and what shows it: the same, except for files that no browser shows."""
+    """Input and display of an image. They are the same component, except for files that browsers cannot show."""
     if isinstance(reading, Decoding) or reading.is_color:
         image: Any = gr.Image(sources=['upload', 'webcam', 'clipboard'], type='filepath', label='Image', height=300,
                               elem_id='image')

@@ -26,7 +26,7 @@ EMPTY = 'Upload an image, paste one, or take one with the camera.'
 
 @dataclass
 class Visit:
-    """What the page holds of an image, in memory, while its tab is open.
+    """State of an image in memory while its tab is open.
 
     Attributes:
         pixels: as the model takes them, (H, W, 3) uint8 RGB or (H, W, channels) of a reader of bands.
@@ -46,7 +46,7 @@ class Visit:
 
 
 class View(NamedTuple):
-    """What a part of the page shows; empty without an image.
+    """Content of a part of the page; empty without an image.
 
     Attributes:
         figure: (H', W', 3) uint8 RGB.
@@ -77,7 +77,7 @@ class Page:
 
     @property
     def empty(self) -> str:
-        """What to do without an image."""
+        """Instructions if there is no image."""
         reading = self.model.decoding
         return EMPTY if is_color(reading) else f'Upload a file ({", ".join(suffixes_of(reading))}).'
 

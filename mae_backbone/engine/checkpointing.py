@@ -175,5 +175,5 @@ def to_cpu(tree: object) -> object:
 
 
 def is_encoder_only(model: nn.Module) -> bool:
-    """Whether all weights of the model belong to its backbone."""
+    """True if all weights of the model belong to its backbone."""
     return all(name.startswith('backbone.') for name in model.state_dict())

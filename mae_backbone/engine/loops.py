@@ -138,7 +138,7 @@ class _SeededLoop:
             self.runner.val_loop.run()
 
     def _validation_is_due(self) -> bool:
-        """Whether the loop validates after the iterations so far."""
+        """True if the loop validates after the iterations so far."""
         raise NotImplementedError
 
     def _seed_iteration(self) -> None:

@@ -163,7 +163,7 @@ def fuse(optimizer: Optimizer) -> bool:
 
 
 def between_steps(wrapper: OptimWrapper) -> bool:
-    """Whether gradients are being accumulated; a checkpoint saved now would lose them."""
+    """True if gradients are being accumulated; a checkpoint saved now would lose them."""
     return not isinstance(wrapper, OptimWrapperDict) and not wrapper.should_update()
 
 

@@ -27,7 +27,7 @@ class ImageSet(NamedTuple):
 
     @property
     def is_corrupted(self) -> bool:
-        """Whether the folder is one strength of a corruption, laid out as ImageNet-C."""
+        """True if the folder is one strength of a corruption, laid out as ImageNet-C."""
         return self.folder.absolute().name in STRENGTH_FOLDERS
 
 

@@ -83,7 +83,7 @@ def check_names(names: Sequence[str]) -> None:
 
 
 def is_imagenet(classes: Sequence[str]) -> bool:
-    """Whether class names are the 1,000 WordNet ids of ImageNet."""
+    """True if class names are the 1,000 WordNet ids of ImageNet."""
     return len(classes) == 1000 and all(re.fullmatch(r'n\d{8}', name) for name in classes)
 
 

@@ -75,7 +75,7 @@ def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def is_larger(boxes: Tensor, side: float) -> Tensor:
-    """Whether both sides of boxes (..., 4) are longer than `side` pixels."""
+    """True if both sides of boxes (..., 4) are longer than `side` pixels."""
     return ((boxes[..., 2:] - boxes[..., :2]) > side).all(-1)
 
 

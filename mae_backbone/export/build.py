@@ -206,7 +206,7 @@ def pixel_statistics(net: nn.Module) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def image_reading(model: Model) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """How a file says that images are read.
+    """Decoding of images that a file states.
 
     Returns:
         `decoding` and `reader` of a description, and why image files cannot be read; '' if they can.

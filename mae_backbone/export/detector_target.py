@@ -116,7 +116,7 @@ class _Objects:
         return len(self.scores)
 
     def is_sound(self) -> bool:
-        """Whether all values are finite."""
+        """True if all values are finite."""
         return bool(np.isfinite(self.numbers).all())
 
     def difference(self, index: np.ndarray, other: '_Objects', i: int) -> np.ndarray:
@@ -124,11 +124,11 @@ class _Objects:
         return np.abs(self.numbers[index] - other.numbers[i]).max(axis=1, initial=0)
 
     def has(self, other: '_Objects', i: int) -> bool:
-        """Whether the list has about the same object as another list."""
+        """True if the list has about the same object as another list."""
         index = np.flatnonzero((self.keys == other.keys[i]).all(1))
         return bool(self.difference(index, other, i).min(initial=np.inf) <= 10 * LIMIT)
 
     def is_cut(self, i: int, other: '_Objects') -> bool:
-        """Whether an object may be missing in the other list, since its score is about the lowest one of both."""
+        """True if an object may be missing in the other list, since its score is about the lowest one of both."""
         scores = [one.scores[one.image == self.image[i]].min(initial=1.0) for one in (self, other)]
         return bool(self.scores[i] <= min(scores) + LIMIT)

@@ -35,7 +35,7 @@ class Axis(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """What is exported.
+    """Model and options of an export.
 
     Attributes:
         module: takes and returns tensors only, in evaluation mode; no parameter requires a gradient.

@@ -40,13 +40,13 @@ def check_data(cfg: Config, *, splits: Sequence[str] = SPLITS) -> list[str]:
 
 
 def _needs_masks(cfg: Config, spec: DatasetSpec) -> bool:
-    """Whether the pipeline or the evaluation of a data set needs segmentations."""
+    """True if the pipeline or the evaluation of a data set needs segmentations."""
     loads_masks = any(step.get('with_mask') for step in dicts_in(spec.cfg.get('pipeline')))
     return loads_masks or any('segm' in evaluator.get('metric', ()) for evaluator in _evaluators(cfg, spec.split))
 
 
 def _needs_labels(cfg: Config, split: str) -> bool:
-    """Whether a split needs labels: not if its predictions are only written to a file."""
+    """True if a split needs labels: not if its predictions are only written to a file."""
     evaluators = _evaluators(cfg, split)
     return not (evaluators and all(evaluator.get('format_only') for evaluator in evaluators))
 

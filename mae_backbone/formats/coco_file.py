@@ -153,7 +153,7 @@ def image_file(image: dict) -> str | None:
 
 
 def is_trained(annotation: dict, image: CocoImage) -> bool:
-    """Whether mmdet trains on an annotation (`CocoDataset.parse_data_info`)."""
+    """True if mmdet trains on an annotation (`CocoDataset.parse_data_info`)."""
     x, y, width, height = annotation['bbox']
     inside = min(x + width, image.width) - max(x, 0) > 0 and min(y + height, image.height) - max(y, 0) > 0
     return inside and not annotation.get('ignore') and annotation['area'] > 0 and width >= 1 and height >= 1

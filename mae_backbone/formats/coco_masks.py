@@ -26,12 +26,12 @@ def mask_fault(segmentation: Any, width: float, height: float) -> str:
 
 
 def is_complete(polygon: list[float]) -> bool:
-    """Whether a polygon x, y, x, y, ... has at least three points."""
+    """True if a polygon x, y, x, y, ... has at least three points."""
     return len(polygon) >= 6 and len(polygon) % 2 == 0
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value of a JSON file is a number that float32 and pycocotools can hold; NaN and infinity are not."""
+    """True if a value of a JSON file is a number that float32 and pycocotools can hold; NaN and infinity are not."""
     return isinstance(value, (int, float)) and abs(value) < 1e12
 
 
@@ -59,7 +59,7 @@ def decompress(text: str) -> list[int]:
 
 
 def _is_polygon(value: object) -> bool:
-    """Whether a value is a list of finite numbers.
+    """True if a value is a list of finite numbers.
 
     COCO has 30 million of these numbers, so the checks run in the interpreter's own loops (`map`, `sum`).
     """
@@ -67,6 +67,6 @@ def _is_polygon(value: object) -> bool:
 
 
 def _covers(counts: list | str, num_pixels: float) -> bool:
-    """Whether the run lengths of a mask, plain or compressed, are valid and add up to all pixels of the image."""
+    """True if the run lengths of a mask, plain or compressed, are valid and add up to all pixels of the image."""
     lengths = decompress(counts) if isinstance(counts, str) else counts
     return bool(lengths) and set(map(type, lengths)) == {int} and min(lengths) >= 0 and sum(lengths) == num_pixels

@@ -46,7 +46,7 @@ class DataFormat:
 
     @classmethod
     def detect(cls, spec: DatasetSpec) -> bool:
-        """Whether the class of a data set reads this format."""
+        """True if the class of a data set reads this format."""
         return any(base.__name__ in cls.dataset_types
                    and all(getattr(spec.cls, method) is getattr(base, method)
                            for method in cls.dataset_types[base.__name__])
@@ -101,7 +101,7 @@ class DataFormat:
 
     @cached_property
     def reading(self) -> Reading:
-        """How the images are read."""
+        """Decoding of the images."""
         return reading_in(self.spec.cfg)
 
     def check_root(self) -> None:
@@ -158,7 +158,7 @@ class DataFormat:
 
     @property
     def ignores_orientation(self) -> bool:
-        """Whether the pipeline reads images as they are stored, without their EXIF orientation."""
+        """True if the pipeline reads images as they are stored, without their EXIF orientation."""
         return any(str(step.get('type')).split('.')[-1] == 'LoadImageFromFile'
                    and ('ignore_orientation' in str(step.get('color_type')) or step.get('color_type') == 'unchanged')
                    for step in self.spec.transforms())
@@ -236,7 +236,7 @@ class DataFormat:
 
     @property
     def has_masks(self) -> bool:
-        """Whether every object has a usable mask; False for formats without objects."""
+        """True if every object has a usable mask; False for formats without objects."""
         return False
 
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:

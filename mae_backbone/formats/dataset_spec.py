@@ -39,7 +39,7 @@ class DatasetSpec:
 
     @property
     def is_local(self) -> bool:
-        """Whether the files are on local disks, and not behind another file backend of MMEngine."""
+        """True if the files are on local disks, and not behind another file backend of MMEngine."""
         return '://' not in self.root and not self.option('backend_args')
 
     @property

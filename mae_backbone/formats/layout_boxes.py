@@ -26,12 +26,12 @@ class CachedSet(NamedTuple):
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """Whether the config's own annotation file is not there."""
+    """True if the config's own annotation file is not there."""
     return is_written(spec.annotations) or not os.path.isfile(spec.annotations)
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """Whether the config's own files cannot be read as they are."""
+    """True if the config's own files cannot be read as they are."""
     return False
 
 
@@ -86,7 +86,7 @@ def cache(labeled: LabeledSet, *, pattern: str = '') -> CachedSet:
 
 
 def has_maps(root: str) -> bool:
-    """Whether a folder seems to have label maps."""
+    """True if a folder seems to have label maps."""
     try:
         return find_map_pairs(Path(root)) is not None
     except DataError:

@@ -18,7 +18,7 @@ _WRITTEN = re.compile(rf'(?:^|[/\\]){_FOLDER}[/\\][0-9a-f]{{16}}(?:[/\\]|$)')
 
 
 def is_written(path: str) -> bool:
-    """Whether a path of a config is in the cache of layouts."""
+    """True if a path of a config is in the cache of layouts."""
     return bool(_WRITTEN.search(path))
 
 

@@ -17,14 +17,14 @@ FORMAT = ClassFolders
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """Whether the config's own folder, list or shards of a split with a common name are not there."""
+    """True if the config's own folder, list or shards of a split with a common name are not there."""
     split = spec.option('split') or ''
     return not is_written(spec.root) and split in SPLIT_NAMES and layout(Path(spec.root), split) == 'folders' and (
         not Path(spec.root, split).is_dir())
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """Whether the config's own files cannot be read as they are."""
+    """True if the config's own files cannot be read as they are."""
     return False
 
 

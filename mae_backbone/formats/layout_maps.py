@@ -24,13 +24,13 @@ FORMAT = LabelMaps
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """Whether the config's own folders of images and label maps are not there."""
+    """True if the config's own folders of images and label maps are not there."""
     return is_written(spec.annotations) or not all(os.path.isdir(spec.folder(key))
                                                    for key in ('img_path', 'seg_map_path'))
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """Whether the config's own folder has images with another suffix than the config names."""
+    """True if the config's own folder has images with another suffix than the config names."""
     folder = spec.folder('img_path')
     if is_written(spec.annotations) or not os.path.isdir(folder):
         return False

@@ -26,7 +26,7 @@ def _entries(folder: Path, pattern: str) -> Iterator[Path]:
 
 
 def _is_supervisely(folder: Path) -> bool:
-    """Whether there is a meta.json with classes, and a folder `ann` next to a folder `img`."""
+    """True if there is a meta.json with classes, and a folder `ann` next to a folder `img`."""
     for path in itertools.islice(_entries(folder, '**/meta.json'), 5):
         try:
             content = json.loads(peek(path))

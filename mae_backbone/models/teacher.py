@@ -93,7 +93,7 @@ def block_of(encoder: 'ViT | TimmViT', index: int) -> nn.Module:
 
 
 def has_class_token(encoder: 'ViT | TimmViT') -> bool:
-    """Whether the first token of `encode_visible` is a class token."""
+    """True if the first token of `encode_visible` is a class token."""
     return encoder.cls_token is not None
 
 

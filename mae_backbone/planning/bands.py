@@ -145,7 +145,7 @@ def _remove_color_steps(spec: DatasetSpec) -> Iterator[str]:
 
 
 def _needs_color(step: dict) -> bool:
-    """Whether a transform of mmcv, mmdet or mmseg is not known to work on any number of channels."""
+    """True if a transform of mmcv, mmdet or mmseg is not known to work on any number of channels."""
     scope, _, name = str(step.get('type')).rpartition('.')
     if not name or scope not in ('', 'mmcv', 'mmdet', 'mmseg') or name in _ANY_CHANNELS or name in LOADS_IMAGE:
         return False

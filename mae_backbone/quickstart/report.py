@@ -105,7 +105,7 @@ def verdict(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _reason_of_neighbors(rows: list[dict[str, Any]]) -> str:
-    """Why the neighbors of the MAE's features are behind, from the rows with the same features used otherwise."""
+    """Explains why k-NN on the MAE's features is worse, with the rows for whitened features."""
     values = {(row['task'], row['init']): row['value'] for row in rows}
     uses = {_WHITENED: 'With all directions scaled to about the same variance (whitened), nearest neighbors give',
             _LINEAR: 'A linear classifier on the same features gives'}

@@ -88,12 +88,12 @@ class EncoderDecoder(MMSegEncoderDecoder):
         return F.pad(inputs, (0, right, 0, bottom))
 
     def _fits(self, inputs: Tensor, data_samples: list[SegDataSample]) -> bool:
-        """Whether the logits of each image need at most `logit_bytes`."""
+        """True if the logits of each image need at most `logit_bytes`."""
         pixels = max(inputs.shape[2] * inputs.shape[3],
                      *(sample.ori_shape[0] * sample.ori_shape[1] for sample in data_samples))
         return 4 * self.out_channels * pixels <= self.logit_bytes
 
 
 def _only_resizes(head: BaseDecodeHead) -> bool:
-    """Whether a head predicts the resized output of its `forward`; heads with queries do not."""
+    """True if a head predicts the resized output of its `forward`; heads with queries do not."""
     return all(getattr(type(head), name) is getattr(BaseDecodeHead, name) for name in ('predict', 'predict_by_feat'))

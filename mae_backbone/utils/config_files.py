@@ -49,7 +49,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def base_reference(name: str) -> str:
-    """What a `_base_` outside of the repository calls one of our configs.
+    """Returns the name for one of our configs in a `_base_` outside of the repository.
 
     Args:
         name: folder and name without suffix, such as 'own/vit-b_24gb'.
@@ -62,7 +62,7 @@ def base_reference(name: str) -> str:
 
 
 def is_checkpoint(name: str | Path) -> bool:
-    """Whether `name` is the name of a checkpoint and not of a config, by its suffix."""
+    """True if the suffix of `name` is a suffix of checkpoints."""
     return Path(name).suffix.lower() in _CHECKPOINTS
 
 

@@ -1,4 +1,4 @@
-"""What the CPUs of this process are: their number, threads for each process that it starts, and bfloat16."""
+"""CPUs of this process: their number, threads per started process, and support of bfloat16."""
 import os
 from pathlib import Path
 

@@ -65,7 +65,7 @@ def perform(check: Check, settings: Settings) -> Iterator[Row | End]:
 
 
 def not_installed(error: ModuleNotFoundError) -> str:
-    """What to install."""
+    """Packages to install."""
     return f'{error.name} is not installed: install mae_backbone with its dependencies'
 
 

@@ -65,7 +65,7 @@ def run_checks(checks: list[Check], settings: Settings, results: dict[str, dict]
 
 
 def conclusion(end: End, rows: dict[str, dict]) -> dict[str, str]:
-    """How a check ended: {} if all is well, otherwise `error` or `skipped` with the reason."""
+    """Result of a check: {} if it passed, otherwise `error` or `skipped` with the reason."""
     if end.outcome != 'ok':
         return {end.outcome: end.reason}
     wrong = [name for name, figures in rows.items() if figures.get('ok') is False]

@@ -62,7 +62,7 @@ def roi_align(inputs: Inputs, device: str, limit: float) -> Figures:
 
 
 def nms(inputs: Inputs, device: str, limit: float) -> Figures:
-    """Which boxes are kept, in their order."""
+    """Returns the kept boxes in their order."""
     kept = mmcv_ext.nms(inputs.boxes.to(device), inputs.scores.to(device), 0.5, 0)
     expected = mmcv_ext.nms(inputs.boxes.double(), inputs.scores.double(), 0.5, 0)
     return {'kept': float(len(kept)), 'ok': kept.tolist() == expected.tolist()}

@@ -25,7 +25,7 @@ class PlainMAE(StepPeer):
     optimizer: ClassVar[dict[str, Any]] = dict(foreach=False, fused=False)
 
     def code(self) -> str:
-        """What it is."""
+        """Describes the compared code."""
         return "plain form of this package, on timm's blocks"
 
     def build(self, args: argparse.Namespace) -> PeerMAE:
@@ -60,7 +60,7 @@ class PlainViTDet(BackbonePeer):
     title, form = 'plain form', 'N x N table'
 
     def code(self) -> str:
-        """What it is."""
+        """Describes the compared code."""
         return 'plain form of this package'
 
     def build(self, args: argparse.Namespace, size: int, weights: dict[str, Tensor]) -> nn.Module:
@@ -76,7 +76,7 @@ class PlainLoader(LoaderPeer):
     title, same_crops = 'plain form', True
 
     def code(self) -> str:
-        """What it is."""
+        """Describes the compared code."""
         return "plain form of this package, on torchvision's functions"
 
     def dataset(self, root: str, image_size: int) -> ReferenceImages:

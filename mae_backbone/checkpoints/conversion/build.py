@@ -26,7 +26,7 @@ def build_encoder(model: StoredModel) -> ViT:
 
 
 def problems_of_weights(model: StoredModel) -> str:
-    """Why the weights do not fit the architecture, one line for each kind; empty if they fit. Reads no values."""
+    """Reasons why the weights do not fit the architecture, one line for each kind. Does not read values."""
     decoder = model.architecture.decoder
     with torch.device('meta'):
         encoder = _empty_encoder(model)
@@ -75,7 +75,7 @@ def build_mae(model: StoredModel) -> MAE:
 
 @torch.no_grad()
 def our_outputs(model: StoredModel, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-    """What our implementation computes with a model.
+    """Outputs of our implementation with a model.
 
     Args:
         model: any but a detector.

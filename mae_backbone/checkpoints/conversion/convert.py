@@ -118,7 +118,7 @@ def prepared(stored: StoredModel, target: Target, *, encoder: bool = False) -> S
 
 
 def make_result(model: StoredModel, target: Target, *, half: bool = False) -> Result:
-    """What a target writes for a model, checked to be exactly reversible.
+    """Returns the files of a target for a model, and checks that the conversion is exactly reversible.
 
     Raises:
         ConversionError: a weight does not fit into float16.
@@ -136,7 +136,7 @@ def make_result(model: StoredModel, target: Target, *, half: bool = False) -> Re
 
 
 def metadata_of(model: StoredModel, verification: Verification | None = None) -> dict[str, Any]:
-    """What a result says about where it comes from."""
+    """Metadata of a result about its origin."""
     origin = model.origin
     metadata: dict[str, Any] = dict(
         version=mae_backbone.__version__, source=dict(file=origin.file, sha256=origin.sha256, layout=origin.layout),

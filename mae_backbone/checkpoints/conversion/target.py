@@ -23,7 +23,7 @@ class NotInstalledError(ImportError):
 
 
 class Result(NamedTuple):
-    """What is written.
+    """Files to write.
 
     Attributes:
         tensors: by the names of the target.
@@ -79,7 +79,7 @@ class Target(abc.ABC):
     # --- what it can hold
 
     def problems(self, model: StoredModel) -> list[str]:
-        """What the target cannot hold of a model, each with what to do; empty if it can hold all of it."""
+        """Parts of a model that the target cannot store, each with the fix; empty if it can store all parts."""
         architecture, names = model.architecture, model.weights.keys()
         problems = []
         if model.others:
@@ -153,7 +153,7 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """What the library of the target computes with the result.
+        """Outputs of the target library with the result.
 
         Args:
             model: that was converted.

@@ -30,13 +30,13 @@ class Names:
         return cls(prefix, inside, frozenset(name for name in names if not name.startswith(prefix)))
 
     def has(self, *templates: str) -> bool:
-        """Whether a name inside fits one of the templates."""
+        """True if a name inside fits one of the templates."""
         return any(match(template, name) is not None for template in templates for name in self.inside)
 
 
 @dataclass
 class Plan:
-    """How the weights of a file become ours.
+    """Conversion of the weights of a file to our names and shapes.
 
     Attributes:
         encoder: our name -> step, names of `ViT`. Names without a rule keep their own, so that loading reports them.
@@ -91,7 +91,7 @@ class Layout:
     refused: ClassVar[str] = ''
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """Whether a ViT is in this layout, given that the anchor is there. The first layout that matches wins.
+        """True if a ViT is in this layout, given that the anchor is there. The first layout that matches wins.
 
         Args:
             names: of the tensors of the file.
@@ -100,7 +100,7 @@ class Layout:
         raise NotImplementedError
 
     def plan(self, names: Names, decoder_prefix: str | None = None) -> Plan:
-        """How the weights with these names become ours; `decoder_prefix` is None if there is no decoder."""
+        """Returns the conversion of weights with these names. `decoder_prefix` is None if there is no decoder."""
         everything = [names.prefix + name for name in names.inside] + list(names.outside)
         decoder: dict[str, Step] = {}
         if decoder_prefix is not None:
@@ -150,15 +150,15 @@ def _under(rules: Rules, names: Iterable[str], prefix: str) -> dict[str, Step]:
 
 
 def is_decoder(name: str) -> bool:
-    """Whether one of our names, without prefix, belongs to the decoder."""
+    """True if one of our names, without prefix, belongs to the decoder."""
     return name.startswith('decoder_') or name == 'mask_token'
 
 
 def is_head(name: str) -> bool:
-    """Whether one of our names, without prefix, belongs to a classifier rather than to its encoder."""
+    """True if one of our names, without prefix, belongs to a classifier rather than to its encoder."""
     return name.startswith(('head.', 'fc_norm.'))
 
 
 def prefixes_of(anchor: str, names: Iterable[str]) -> list[str]:
-    """What stands before an anchor in the names of a file, for each of its occurrences."""
+    """Prefixes of an anchor in the names of a file, one for each occurrence."""
     return [name.removesuffix(anchor) for name in names if name == anchor or name.endswith('.' + anchor)]

@@ -43,7 +43,7 @@ Rules = tuple[Rule, ...]
 
 
 class Step(NamedTuple):
-    """How one of our tensors comes from the tensors of a file."""
+    """Rule that computes one of our tensors from the tensors of a file."""
 
     names: tuple[str, ...]
     join: Join | None = None

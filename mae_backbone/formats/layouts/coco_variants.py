@@ -26,7 +26,7 @@ _FIELDS = ('"file_name"', '"image_id"', '"supercategory"')
 
 
 def detect(root: Path) -> bool:
-    """Whether there is a JSON file that seems to have the lists of COCO's format."""
+    """True if there is a JSON file that seems to have the lists of COCO's format."""
     return bool(_files(root))
 
 

@@ -41,7 +41,7 @@ class Row(dict[str, str]):
 
 
 def detect(root: Path) -> bool:
-    """Whether there is a CSV file with columns of an image, four corners and a class."""
+    """True if there is a CSV file with columns of an image, four corners and a class."""
     return bool(_files(root))
 
 

@@ -30,7 +30,7 @@ from mae_backbone.formats.messages import first_few
 
 
 def detect(root: Path) -> bool:
-    """Whether there is an XML file with elements `annotations` and `image`."""
+    """True if there is an XML file with elements `annotations` and `image`."""
     return bool(_files(root))
 
 

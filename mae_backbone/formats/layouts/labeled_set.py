@@ -137,7 +137,7 @@ class LabeledSet:
 
 
 def _unique(ids: Iterable[int | None]) -> bool:
-    """Whether all ids are given and different."""
+    """True if all ids are given and different."""
     listed = list(ids)
     return None not in listed and len(set(listed)) == len(listed)
 

@@ -37,7 +37,7 @@ _KEYS = re.compile(r'"(shapes|imagePath|imageData)"')
 
 
 def detect(root: Path) -> bool:
-    """Whether there are JSON files with `shapes` and `imagePath`."""
+    """True if there are JSON files with `shapes` and `imagePath`."""
     return any(_is_labelme(peek(path)) for path in first_files(root, '**/*.json'))
 
 

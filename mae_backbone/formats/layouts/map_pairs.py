@@ -137,7 +137,7 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
 
 
 def _key(path: PurePosixPath) -> tuple[tuple[str, ...], bool]:
-    """What an image and its map have in common, and whether a path is the map."""
+    """Returns the common key of an image and its map, and whether a path is the map."""
     folders, is_map = [], False
     for folder in path.parts[:-1]:
         rest, kind = _without_word(folder.lower())
@@ -195,7 +195,7 @@ class _Encoding(NamedTuple):
 
     @property
     def is_binary(self) -> bool:
-        """Whether there is nothing but 0 and 255."""
+        """True if there is nothing but 0 and 255."""
         return (bool(self.labels) and self.labels <= {0, IGNORED} and IGNORED in self.labels) or (
             bool(self.colors) and self.colors <= {(0, 0, 0), (255, 255, 255)})
 

@@ -47,7 +47,7 @@ class _Object(NamedTuple):
 
 
 def detect(root: Path) -> bool:
-    """Whether there are XML files with an element `annotation`."""
+    """True if there are XML files with an element `annotation`."""
     return any(re.search(r'<annotation[\s>]', peek(path)) for path in first_files(root, '**/*.xml'))
 
 

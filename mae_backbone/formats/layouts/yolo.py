@@ -42,7 +42,7 @@ class _Data(NamedTuple):
 
 
 def detect(root: Path) -> bool:
-    """Whether there is a YAML file with `names` and `train`, or text files with a class and numbers in 0..1."""
+    """True if there is a YAML file with `names` and `train`, or text files with a class and numbers in 0..1."""
     if any(re.search(r'^names\s*:', peek(path), re.M) and re.search(r'^(train|val|test|nc|path)\s*:', peek(path), re.M)
            for path in _yaml_files(root)):
         return True
@@ -286,14 +286,14 @@ def _refuse_oriented(root: Path, parsed: dict[str, list[LabeledObject]], sizes: 
 
 
 def _is_rectangle(points: np.ndarray) -> bool:
-    """Whether four points (4, 2) are the corners of a rectangle, up to 2 pixels or 2 %."""
+    """True if four points (4, 2) are the corners of a rectangle, up to 2 pixels or 2 %."""
     first, second = np.linalg.norm(points[0] - points[2]), np.linalg.norm(points[1] - points[3])
     center = np.linalg.norm(points[0] + points[2] - points[1] - points[3]) / 2
     return bool(max(abs(first - second), center) <= max(2.0, 0.02 * first))
 
 
 def _is_label(line: str) -> bool:
-    """Whether a line is a class number and at least four numbers in 0..1."""
+    """True if a line is a class number and at least four numbers in 0..1."""
     try:
         label, *numbers = line.split()
         return label.isdecimal() and len(numbers) >= 4 and all(0 <= float(value) <= 1 for value in numbers)

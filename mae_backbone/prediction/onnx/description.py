@@ -110,7 +110,7 @@ class Description:
         return [one.color for one in self.classes]
 
     def reading(self) -> Reading:
-        """How image files are read.
+        """Decoding of image files.
 
         Raises:
             ValueError: the reader is not known, or needs a package that is missing.
