@@ -38,7 +38,7 @@ def growth(memory: dict[int, int]) -> list[float]:
 def measure(args: argparse.Namespace, size: int, peer: BackbonePeer) -> Report:
     """Measures both in turns in this process, and the memory of each in a separate process.
 
-    If the peer needs more memory than is free, only ours is measured.
+    If the peer needs more memory than available, only our ViT is measured.
 
     Raises:
         ValueError: their features differ.
@@ -68,7 +68,7 @@ def measure(args: argparse.Namespace, size: int, peer: BackbonePeer) -> Report:
 
 
 def settings(args: argparse.Namespace, size: int, peer: BackbonePeer | None) -> dict:
-    """Settings of a side (None is ours), for the table."""
+    """Settings of a side (None is this package), for the table."""
     return {'model': f'{args.arch}/{PATCH}, {size}x{size}', 'batch': args.batch, 'dtype': 'float32',
             'relative positions': 'no N x N matrix' if peer is None else peer.form, 'rounds': args.rounds,
             'code': f'mae_backbone {mae_backbone.__version__}' if peer is None else peer.code()}
@@ -82,7 +82,7 @@ def peer_memory(args: argparse.Namespace, size: int, peer: BackbonePeer) -> int:
 
 
 def build(args: argparse.Namespace, size: int, peer: BackbonePeer | None) -> Callable[[], Tensor]:
-    """Prepares a forward and backward pass on random images, which returns the features (B, D, h, w). None is ours."""
+    """Prepares a forward and backward pass on random images, which returns features (B, D, h, w). None is our ViT."""
     model = build_model(args, size, peer)
     images = torch.randn(args.batch, 3, size, size, device=args.device)
 

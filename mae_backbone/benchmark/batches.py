@@ -28,7 +28,7 @@ def synthetic_batch(model: nn.Module, shape: Shape) -> dict:
     for kind in type(model).__mro__:
         if kind.__name__ in MAKERS:
             return MAKERS[kind.__name__](model, shape)
-    raise ValueError(f'{type(model).__name__} is none of {", ".join(MAKERS)}, so the form of its batches is not known: '
+    raise ValueError(f'{type(model).__name__} is not one of {", ".join(MAKERS)}, the form of its batches is unknown: '
                      'choose a config of such a model')
 
 

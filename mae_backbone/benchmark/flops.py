@@ -46,7 +46,7 @@ class Recipe(NamedTuple):
 
 
 def run(args: argparse.Namespace) -> tuple[dict, str]:
-    """Counts the FLOPs of a config and of the one that it is compared with. Returns the content of the JSON, a table.
+    """Counts the FLOPs of a config and of another config. Returns the content of the JSON file, and a table.
 
     Raises:
         ValueError: a config is not one of pretraining.
@@ -106,7 +106,7 @@ def stages_of(cfg: Config, image_size: tuple[int, int]) -> list[Stage]:
 def flops_per_image(model: MAEPretrainer, size: tuple[int, int]) -> float:
     """FLOPs of the forward and backward pass of an image of (height, width) pixels."""
     device, channels = next(model.parameters()).device, model.mae.encoder.in_channels
-    # The counter does not know every fused kernel of attention.
+    # The counter does not support every fused kernel of attention.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model(torch.zeros(1, channels, *size, device=device), mode='loss')['loss'].backward()
     model.zero_grad()

@@ -24,10 +24,10 @@ EAGER = 'eager'
 RUNTIMES = (EAGER, 'compile', 'onnxruntime', 'openvino')
 # Measured if no model is named: a classifier, a segmenter and a detector on ViT-B.
 MODELS = (('vit-b_100e_in1k', 224), ('upernet_vit-b_160k_ade20k-512x512', 512), ('mask-rcnn_vitdet-b_100e_coco', 512))
-_SECONDS = 0.3   # ours: a measurement repeats a model that is faster
+_SECONDS = 0.3   # our choice: a faster model is repeated for this time
 _DIVISOR = 32    # of the padding of a detector, whose config pads to the size of its training
 _SPREAD = 2.0    # standard deviation of the class scores of random weights, so that a detector finds objects
-# Ours. Largest relative difference between the sums of the outputs of two runtimes: they must do the same work.
+# Our choice. Largest relative difference between the sums of the outputs of two runtimes: they must do the same work.
 _TOLERANCE = 0.02
 
 Outcome = tuple[float, float]  # seconds per image, sum of the outputs
@@ -105,7 +105,7 @@ def measure(spec: Spec, runtimes: list[str], *, rounds: int, warmup: int = 1) ->
 def check_same(spec: Spec, runtime: str, total: float, expected: float) -> None:
     """Raises ValueError if the sum of the outputs of a runtime is not the sum in eager PyTorch."""
     if not abs(total - expected) <= _TOLERANCE * max(abs(expected), 1.0):
-        raise ValueError(f'{spec.name}: the outputs of {runtime} have the sum {total:.4g}, those of eager PyTorch '
+        raise ValueError(f'{spec.name}: the outputs of {runtime} have the sum {total:.4g}, outputs of eager PyTorch '
                          f'{expected:.4g}: their times cannot be compared')
 
 
@@ -126,7 +126,7 @@ def table(results: dict[str, dict[str, Timing]], machine: dict) -> str:
 
 
 def import_task() -> None:
-    """Imports what any of the models needs, which is not counted."""
+    """Imports the packages of the models. Their memory is not counted."""
     import mae_backbone.prediction.model  # noqa: F401
 
 
@@ -255,7 +255,7 @@ def _finish(names: tuple[str, ...], outputs: list[np.ndarray], image: np.ndarray
 
 
 def timed(predict: Callable[[], float]) -> Callable[[], Outcome]:
-    """Work that predicts for at least `_SECONDS`; its results are the seconds per image, and what `predict` returns."""
+    """Work that predicts for at least `_SECONDS`; it returns the seconds per image, and the result of `predict`."""
     def call() -> Outcome:
         start, number = time.perf_counter(), 0
         while True:

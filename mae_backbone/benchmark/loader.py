@@ -49,8 +49,8 @@ def measure(data_root: str | Path | None = None, peer: LoaderPeer | None = None,
 
     Args:
         data_root: as in `open_source`; None: synthetic images in a temporary folder.
-        peer: what is compared with; None: the plain form.
-        baseline_root: images that the baseline reads, if data_root holds shards of them; None: it reads data_root too.
+        peer: loader to compare with; None: the plain form.
+        baseline_root: images that the baseline reads, if data_root has shards of them; None: it also reads data_root.
         generate: number of synthetic images, of 500x375 pixels.
         image_size, batch_size: of the crops.
         images: largest number of images loaded in a round.

@@ -84,7 +84,7 @@ def matmul_peak(dtype: torch.dtype, device: torch.device, *, repeats: int = 5) -
 
 
 class Worker:
-    """Work in a separate process, so that only its own memory is measured, and only its own imports are loaded.
+    """Work in a separate process, so that only its memory and its imports are measured.
 
     Args:
         prepare: `prepare(*args)` is called in the process and returns the work. Its exceptions are raised here.

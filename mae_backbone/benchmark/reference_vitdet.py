@@ -23,7 +23,7 @@ def build_vitdet(arch: str, size: int) -> ViTBackbone:
     model = ViTBackbone(arch, image_size=size, pretrain_image_size=224, patch_size=PATCH, window_size=WINDOW,
                         relative_positions=True, global_blocks=global_blocks(ARCHS[arch].depth))
     for name, parameter in model.named_parameters():
-        if 'rel_pos' in name:  # they are zero at the start of a training, and a comparison would prove nothing
+        if 'rel_pos' in name:  # zero at the start of a training, which would make the comparison useless
             nn.init.normal_(parameter, std=0.02)
     return model
 

@@ -13,7 +13,7 @@ class Side(NamedTuple):
 
     throughput: float         # images/s, of the median round
     memory: int               # peak, in bytes beyond the imports
-    settings: dict            # what it was run with
+    settings: dict            # options of the run
     parts: dict = {}          # seconds of each part of a step or an image, of the median round  # noqa: RUF012
     figures: dict = {}        # other numbers, such as model FLOPs per image  # noqa: RUF012
 
@@ -48,7 +48,7 @@ def measure_in_turns(ours: Callable[[], float], baseline: Callable[[], float], *
     """Calls both in turns, so that other load of the machine affects both.
 
     Returns:
-        What they returned, such as seconds, in the rounds after the warm-up.
+        Their return values, such as seconds, in the rounds after the warm-up.
     """
     pairs = [(ours(), baseline()) for _ in range(warmup + rounds)][warmup:]
     first, second = zip(*pairs, strict=True)

@@ -76,7 +76,7 @@ def measure(args: argparse.Namespace, peer: StepPeer) -> Report:
 
 
 def settings(args: argparse.Namespace, peer: StepPeer | None, dtype: str) -> dict:
-    """Settings of a side (None is ours), for the table."""
+    """Settings of a side (None is this package), for the table."""
     H, W = image_size(args)
     loop = 'AdamW, for loop' if peer is not None and peer.optimizer else 'AdamW'
     return {'model': f'{args.arch}/{args.patch_size}, {H}x{W}', 'batch': args.batch, 'mask_ratio': args.mask_ratio,
@@ -186,12 +186,12 @@ def laps_of(model: MAEPretrainer, wrapper: GuardedOptimWrapper, clock: Clock | N
             yield
     finally:
         pixels.remove()
-        del wrapper.backward, wrapper.step  # those of the class
+        del wrapper.backward, wrapper.step  # the methods of the class
 
 
 @contextmanager
 def lap_at(module: nn.Module, clock: Clock | None, name: str) -> Iterator[None]:
-    """Ends a part when `module` is called, if there is a clock. It is none of the parts that are compiled."""
+    """Ends a part when `module` is called, if there is a clock. `module` is not a compiled part."""
     hook = None if clock is None else module.register_forward_pre_hook(lambda *_: clock.lap(name))
     try:
         yield
@@ -212,7 +212,7 @@ def finish(clock: Clock | None, backward: Callable[[], object], update: Callable
 def flops_per_image(args: argparse.Namespace, build: Callable[[argparse.Namespace], Step]) -> float:
     """FLOPs of forward and backward pass per image: all matrix products, including attention."""
     step = build(argparse.Namespace(**{**vars(args), 'batch': 1, 'compile': 'no'}))
-    # The counter does not know every fused kernel of attention.
+    # The counter does not support every fused kernel of attention.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         step()
     return float(counter.get_total_flops())

@@ -13,7 +13,7 @@ Reader = Callable[[], Tensor]
 
 
 def has_adapters(names: Iterable[str]) -> bool:
-    """True if one of the names is that of an adapter."""
+    """True if one of the names belongs to an adapter."""
     return any(name.endswith(SUFFIXES) for name in names)
 
 

@@ -1,7 +1,7 @@
 """Adapts pretrained patch embeddings and predicted pixels to images with another number of channels.
 
-From RGB to n channels the rule is that of timm (`adapt_input_conv`). timm has no rule from n channels; there the mean
-over the channels is taken. Both keep the scale of the tokens.
+The rule from RGB to n channels is timm's `adapt_input_conv`. timm has no rule from n channels; there the mean over the
+channels is taken. Both keep the scale of the tokens.
 """
 import torch
 from torch import Tensor

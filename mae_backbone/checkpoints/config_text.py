@@ -2,7 +2,7 @@
 import ast
 from typing import Any
 
-# Ours. Characters of a config: the largest of mmdet and mmseg have 40,000.
+# Our choice. Characters of a config: the largest of mmdet and mmseg have 40,000.
 MAX_LENGTH = 4_000_000
 # A config that is printed by MMEngine holds these names for floats that have no literal.
 _FLOATS = {'inf': float('inf'), 'nan': float('nan')}

@@ -36,8 +36,8 @@ class Facts:
         pool: how a classifier pools tokens, as the file names it.
         norm_eps: epsilon of the LayerNorms.
         norm_pix: whether a MAE predicts pixels that are normalized within their patch.
-        source: what states the number of heads, for messages.
-        pixels_source: what states the normalization.
+        source: source of the number of heads, for messages.
+        pixels_source: source of the normalization.
     """
 
     heads: int | None = None

@@ -54,7 +54,7 @@ class HubMixin(nn.Module):
         Args:
             model: that the file at `path` holds.
             path: of the file or folder.
-            arguments: of the class, besides those that the file determines.
+            arguments: arguments of the class that the file does not determine.
             heads: number of heads, if the user states it.
         """
         raise NotImplementedError
@@ -74,7 +74,7 @@ class HubMixin(nn.Module):
             token: of the hub, for private repositories.
             local_files_only: do not download. A repository is then looked up in the cache.
             heads, decoder_heads: number of heads, for files that do not say it.
-            arguments: of the class; they replace those of the file.
+            arguments: arguments of the class. They replace the arguments of the file.
 
         Raises:
             FileNotFoundError: there is no such file or folder, and no repository in the cache.
@@ -100,7 +100,7 @@ class HubMixin(nn.Module):
 
         Args:
             save_directory: the folder.
-            license: of the weights, as an identifier of the hub; None for that of the file they were loaded from.
+            license: license of the weights, as an identifier of the hub; None for the license of the loaded file.
             repo_id: of the hub, that the model card names; None for the folder.
         """
         folder = Path(save_directory)
@@ -130,7 +130,7 @@ class HubMixin(nn.Module):
         Args:
             repo_id: 'user/name'.
             private: whether a new repository is private.
-            token: of the hub; None for that of `hf auth login`.
+            token: token of the hub; None for the token of `hf auth login`.
             revision: branch to commit to.
             commit_message: of the commit.
             create_pr: open a pull request instead of a commit.

@@ -25,19 +25,19 @@ class CheckpointInfo:
     Attributes:
         path: of the file or folder.
         num_bytes: size of the file, or of the files in the folder.
-        kind: what wrote it, in words.
+        kind: description of the program that wrote it.
         vits: layout of each ViT by the prefix of its names.
         parts: number of parameters by the first parts of their names.
         dtypes: number of tensors of each dtype.
         num_tensors, num_parameters: of the weights.
         not_finite: names of weights that are NaN or infinite.
-        task: of the model; '' if the file does not say.
+        task: task of the model; '' if the file does not state it.
         classes: dicts of id, name and color.
         model: settings of the model: its types, architecture and sizes.
         training: epoch, iteration, time, seed and command, as far as the file has them.
         versions: of the packages that wrote it.
         results: metrics of the last validation before the file was saved, and the training loss then.
-        results_iter: iterations that were done at that validation; None if the file does not say.
+        results_iter: iterations before this validation; None if the file does not state them.
         pixels: mean and std.
         holds: other content, such as 'optimizer'.
         config: text of the config; '' if the file has none.
@@ -100,7 +100,7 @@ class CheckpointInfo:
 
 
 def info(path: str | Path) -> CheckpointInfo:
-    """Reads a checkpoint file, or a folder as Hugging Face and timm write it, and says what it is.
+    """Describes a checkpoint file, or a folder in the format of Hugging Face or timm.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -78,7 +78,7 @@ def _heads(model: MAE, source: Source) -> str:
 
 
 def _target(model: MAE, source: Source) -> list[str]:
-    """A warning if the decoder has learned another target than that of the model."""
+    """Returns a warning if the target of the decoder in the file differs from the target of the model."""
     stated = source.facts.norm_pix
     if stated is None or stated == model.norm_pix:
         return []

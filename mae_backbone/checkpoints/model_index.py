@@ -56,7 +56,7 @@ def public_weights() -> dict[str, PublicWeights]:
 
 
 def weights_folders() -> list[Path]:
-    """Folders that are searched: those of MAE_BACKBONE_WEIGHTS, then the one that torch.hub downloads to."""
+    """Searched folders: the folders of MAE_BACKBONE_WEIGHTS, then the download folder of torch.hub."""
     own = [Path(folder).expanduser() for folder in os.environ.get(FOLDERS, '').split(os.pathsep) if folder]
     # As torch.hub.get_dir, without importing torch.
     cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'

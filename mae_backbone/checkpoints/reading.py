@@ -93,7 +93,7 @@ def check_directory(file: IO[bytes]) -> None:
     """Refuses a zip archive with millions of entries: `zipfile` makes an object of half a kilobyte for each.
 
     Raises:
-        ValueError: its directory, at its end, is larger than that of any checkpoint.
+        ValueError: its directory, at its end, is too large for a checkpoint.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(max(0, end - _MAX_ZIP_END))

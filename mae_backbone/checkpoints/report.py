@@ -1,4 +1,4 @@
-"""The report of loaded weights: what was found, mapped, resized, left out, missing and assumed."""
+"""Report of loaded weights: format, and mapped, resized, left out, missing and assumed parts."""
 import logging
 import sys
 from collections import Counter
@@ -21,7 +21,7 @@ class LoadReport:
         resized: name of a tensor -> how it was resized.
         left_out: names of the file that were not used.
         missing: names of the model that the file lacks, which keep their initial values.
-        notes: what shapes do not show: heads, normalization of the pixels, activation, pooling.
+        notes: properties that shapes do not show: heads, normalization of the pixels, activation, pooling.
         warnings: the same, if it needs attention.
     """
 
@@ -92,7 +92,7 @@ def _common_prefix(names: list[str]) -> str:
 
 
 def say(report: LoadReport) -> None:
-    """Shows a report: in the log of a run, in mmdet's and mmseg's own tools too, and otherwise on stderr.
+    """Prints a report to the log of a run, also in the tools of mmdet and mmseg, and otherwise to stderr.
 
     Our Runner gives the logger of the package its handlers. Other runners of MMEngine do not, and log by an MMLogger.
     """
@@ -102,7 +102,7 @@ def say(report: LoadReport) -> None:
         logger.log(level, '%s', report)
         return
     from mmengine.logging import MMLogger
-    if MMLogger._instance_dict:  # a run of MMEngine; `get_current_instance` alone would start a logger
+    if MMLogger._instance_dict:  # a run of MMEngine; without one, `get_current_instance` would start a logger
         MMLogger.get_current_instance().log(level, str(report))
         return
     print(report, file=sys.stderr)

@@ -75,7 +75,7 @@ def size_of(content: object) -> int:
 
 
 def remove_partial_files(folder: str | Path) -> list[Path]:
-    """Removes what a killed run was writing in its folder, checkpoints and small files alike; returns their paths."""
+    """Removes files that a killed run has not finished, checkpoints and small files. Returns their paths."""
     paths = partial_files(folder)
     for path in paths:
         path.unlink(missing_ok=True)
@@ -192,7 +192,7 @@ def run_in(content: object, path: str | Path) -> dict:
         return dict(state_dict=from_detectron2(weights_in(content, path)), meta={})
     if not isinstance(content, dict) or 'state_dict' not in content or 'meta' not in content:
         raise CheckpointError(f'{path} holds no run of `mae-backbone train` or `mae-backbone pretrain` (no '
-                              'state_dict and meta): pass one of those. Weights of other origin go to --pretrained, '
+                              'state_dict and meta): pass one of those. Pass other weights to --pretrained, '
                               'which starts a new run')
     check_run(content, path)
     for key in ('cfg', 'config'):
@@ -251,9 +251,9 @@ def is_finite_number(value: object) -> bool:
 
 
 def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:
-    """Names of what an optimizer keeps for a parameter, and whether each has its shape, found by a step on a small one.
+    """Names of the states of an optimizer per parameter, and whether each has its shape, found by a small step.
 
-    None for an optimizer that takes no such step, or that keeps tensors of other shapes.
+    None for an optimizer that cannot take this step, or that has states of other shapes.
     """
     parameter = nn.Parameter(torch.zeros(3, 5))
     parameter.grad = torch.ones_like(parameter)

@@ -25,7 +25,7 @@ class Source:
         prefix: of the ViT in it.
         plan: how its tensors become ours.
         weights: all named tensors of the file.
-        facts: what the file states besides.
+        facts: other facts that the file states.
         choice: says which of several sets of weights was taken; empty if there was one.
     """
 
@@ -58,7 +58,7 @@ def open_source(path: str | Path, key: str | None = None, *, outline: bool = Fal
     Args:
         path: as for `open_weights`.
         key: which ViT if there are several: a top-level key of the file, a part of the prefix, 'student' or 'teacher'.
-            None takes the averaged one, or the one that the code of the layout evaluates.
+            None selects the averaged weights, or the weights that the code of the layout evaluates.
         outline: leave the tensors of torch's archives on the device `meta`.
 
     Raises:

@@ -92,7 +92,7 @@ def folder_config(folder: str | Path) -> dict[str, Any]:
 
 
 def _without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Removes the prefix of the one ViT in a checkpoint, and what a MAE has besides its encoder."""
+    """Removes the prefix of the only ViT in a checkpoint, and the parts of a MAE other than the encoder."""
     prefixes = [name.removesuffix(_ANCHOR) for name in stored if name == _ANCHOR or name.endswith('.' + _ANCHOR)]
     if len(prefixes) == 1 and prefixes[0] not in _PREFIXES_OF_TIMM:
         stored = {name.removeprefix(prefixes[0]): value for name, value in stored.items()
@@ -122,7 +122,7 @@ def _convert(weights: dict[str, Tensor], vit: nn.Module, file: Path) -> dict[str
     convert = getattr(sys.modules[type(vit).__module__], 'checkpoint_filter_fn', None)
     if convert is None:
         return weights
-    # DeiT III names its LayerScale gamma_1; timm knows that of the models in its deit.py only.
+    # DeiT III names its LayerScale gamma_1. timm converts this name only for the models in its deit.py.
     options = {'adapt_layer_scale': True} if 'adapt_layer_scale' in inspect.signature(convert).parameters else {}
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # timm prints what it leaves out of a DINOv3

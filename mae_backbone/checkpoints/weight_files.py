@@ -119,7 +119,7 @@ def _stated(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def is_safetensors(path: Path) -> bool:
-    """True if the suffix or the first bytes of a file are those of safetensors."""
+    """True if the suffix or the first bytes of a file are of safetensors."""
     with open(path, 'rb') as file:
         return path.suffix == '.safetensors' or file.read(9)[8:] == b'{'
 

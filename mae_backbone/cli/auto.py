@@ -15,13 +15,13 @@ from mae_backbone.cli.plan import TASKS
 if TYPE_CHECKING:
     from mae_backbone.cli.python_api import TrainingRun
 
-RESUME_HINT = 'the same command continues: what is done is not done again'
+RESUME_HINT = 'the same command continues: finished steps are not repeated'
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('data', metavar='DATA', help='folder of the data')
-    parser.add_argument('--task', choices=TASKS, help='what to train (default: what the data have labels for)')
+    parser.add_argument('--task', choices=TASKS, help='task to train (default: the task of the labels)')
     parser.add_argument('--unlabeled', metavar='DIR', help='folder of further images, for the pretraining')
     parser.add_argument('--pretrained', metavar='PATH',
                         help='weights to start from: a file, or a name of `mae-backbone models`')

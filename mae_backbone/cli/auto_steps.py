@@ -43,7 +43,7 @@ class AutoRun:
         self.marks.setdefault('steps', {})
 
     def run(self) -> dict[str, float]:
-        """Does what is not done yet, and returns the metrics of the test."""
+        """Runs the remaining steps, and returns the metrics of the test."""
         self._step('plan', self._plan)
         only = not self.pretraining_config.exists() and _is_pretraining(self.config)
         results: dict[str, float] = {}

@@ -152,7 +152,7 @@ def _add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--minutes', type=float, default=9, metavar='N',
                         help='time limit; checks for which no time is left are skipped (default: %(default)s)')
     parser.add_argument('--tiny', action='store_true',
-                        help='small models and images: whether the checks run, not what the device does')
+                        help='small models and images, to test the checks and not the device')
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda',
                         help='default: cuda; the CPU with --tiny and no GPU')
     parser.add_argument('--shards', metavar='DIR', help='also time loading from these shards, see mae-backbone pack')

@@ -28,14 +28,14 @@ def keep_best(cfg: Config, patience: int | None = None) -> list[str]:
     if not isinstance(name, str) or name == 'auto':
         name = main_metric(cfg)
     if name is None:
-        raise ValueError('--patience: it is not known which metric of the validation to look at. Set '
+        raise ValueError('--patience: the metric of the validation is unknown. Set '
                          'default_hooks.checkpoint.save_best to its name, such as coco/bbox_mAP')
     if validations <= patience:
         length, key = _length(cfg)
         interval = max(1, length // (4 * patience))
         raise ValueError(f'--patience {patience} has no effect: the training validates {validations} times, every '
                          f'{cfg.train_cfg.get("val_interval", 1):,} of {length:,} {key}. Validate more often, such as '
-                         f'--cfg-options train_cfg.val_interval={interval}, or leave --patience out')
+                         f'--cfg-options train_cfg.val_interval={interval}, or remove --patience')
     rule = dict(rule=hook['rule']) if isinstance(hook, dict) and isinstance(hook.get('rule'), str) else {}
     cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'early_stopping': dict(
         type='mae_backbone.EarlyStopHook', monitor=name, patience=patience, **rule)}

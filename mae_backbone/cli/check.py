@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         log_rank0(f'samples: {args.out}')
     if problems:
         raise DataError('; '.join(dict.fromkeys(problems)))
-    log_rank0('nothing prevents a training')
+    log_rank0('the data can be used for training')
 
 
 def _progress_bar(split: str) -> Callable[[int, int], None]:

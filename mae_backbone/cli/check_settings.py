@@ -40,7 +40,7 @@ _SEED = _Rule('an integer in 0..2**32 - 1', lambda value: value is None or (
     _is_integer(value) and 0 <= value <= _MAX_SEED))
 _LEVEL = _Rule(f'one of {", ".join(_LEVELS[:3])}, ERROR', lambda value: value in _LEVELS)
 _DTYPE = _Rule(f'one of {", ".join(DTYPES)}', lambda value: value is None or value in DTYPES)
-# 'checkpoint' leaves the normalization to the weights, see planning/pixel_normalization.py.
+# 'checkpoint' takes the normalization from the weights, see planning/pixel_normalization.py.
 _MEAN = _Rule('a list of numbers, one for each channel', lambda value: value in (None, 'checkpoint') or (
     isinstance(value, (list, tuple)) and len(value) > 0 and all(map(_is_number, value))))
 _STD = _Rule('a list of numbers greater than 0, one for each channel', lambda value: value in (None, 'checkpoint') or (
@@ -142,7 +142,7 @@ def check_settings(cfg: Config) -> None:
     """Refuses numbers out of their range.
 
     Raises:
-        ValueError: names the key, its value and what was expected.
+        ValueError: a value is wrong. The message states the key, the value and the expected values.
     """
     for key, rule in _RULES.items():
         for value in _values(cfg, key):

@@ -125,7 +125,7 @@ def check_kept(cfg: Config, args: argparse.Namespace) -> None:
         same = (list(now) if isinstance(now, tuple) else now) == (list(value) if isinstance(value, tuple) else value)
         if last in _CLASS_KEYS and not same:
             raise ValueError(f'--cfg-options {option}={value} has no effect: it is {now} after reading the classes of '
-                             'the data. Leave it out, or change the data')
+                             'the data. Remove it, or change the data')
         if (last in _LENGTH_KEYS or (last == 'lr' and args.lr)) and not same:
             raise ValueError(f'--cfg-options {option}={value} has no effect: --epochs, --iters, --batch-size, --lr or '
                              f'--seed has set it to {now}. Pass only one of them')

@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--encoder', action='store_true', help='convert only the encoder, without decoder and heads')
     parser.add_argument('--half', action='store_true', help='store float16 instead of float32')
     parser.add_argument('--force', action='store_true', help='replace the result of an earlier conversion')
-    group = parser.add_argument_group('what the file does not show')
+    group = parser.add_argument_group('properties that the file may not state')
     group.add_argument('--heads', type=positive_int, metavar='N', help='number of attention heads of the encoder')
     group.add_argument('--decoder-heads', type=positive_int, metavar='N',
                        help='number of attention heads of the decoder')

@@ -18,7 +18,7 @@ from mae_backbone.utils.subprocesses import end_with_parent
 _LOST_PROCESS = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Connection refused',
                  'NCCL error', 'NCCL communicator was aborted', 'Timed out waiting', 'remote process has terminated',
                  'Watchdog caught')
-TRACEBACK = 'MAE_BACKBONE_TRACEBACK'  # environment variable: 1 prints tracebacks of mistakes too
+TRACEBACK = 'MAE_BACKBONE_TRACEBACK'  # environment variable: 1 prints tracebacks of user errors too
 
 
 def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same command again') -> int:
@@ -29,7 +29,7 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
 
     Args:
         command: the function to run.
-        resume_hint: what to do after an interruption.
+        resume_hint: advice after an interruption.
     """
     with _signals_end_the_run(), _lost_interrupts_end_the_run(resume_hint):
         try:
@@ -210,7 +210,7 @@ def _out_of_memory(error: BaseException, text: str) -> str | None:
 
 
 def _config_error(error: BaseException, text: str) -> str | None:
-    """MMEngine's ways to say that a config names something that does not exist."""
+    """Explains MMEngine's errors for a config with a name that does not exist."""
     if isinstance(error, KeyError) and 'registry' in text:
         return f'the config names a type that does not exist: {text.strip(chr(34))}'
     if isinstance(error, TypeError) and 'argument' in text and '__init__' in text:

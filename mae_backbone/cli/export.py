@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--half', action='store_true', help='compute in float16')
     group.add_argument('--int8', action='store_true',
                        help='quantize weights and activations to 8 bits; needs --calibration')
-    group.add_argument('--calibration', metavar='FOLDER', help='images like those of the training, for --int8')
+    group.add_argument('--calibration', metavar='FOLDER', help='images similar to the training images, for --int8')
     group.add_argument('--verify', action='store_true',
                        help='compare the file with PyTorch, and write it only if they agree')
 

@@ -1,4 +1,4 @@
-"""Print what a file is: model, task, classes, results, training, weights; of an exported file inputs and outputs.
+"""Describe a file: model, task, classes, results, training, weights; inputs and outputs of an exported file.
 
 examples:
   mae-backbone info work_dirs/RUN/iter_600.pth

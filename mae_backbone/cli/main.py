@@ -14,7 +14,7 @@ from mae_backbone.utils.config_files import is_checkpoint
 COMMANDS = {
     'quickstart': 'run the whole path on generated images: pretraining, detection, segmentation, classification',
     'auto': 'plan, pretrain, train, test and report, in one command that continues where it stopped',
-    'plan': 'look at data and machine, and write a config with the reason of each setting',
+    'plan': 'measure data and machine, and write a config with the reason for each setting',
     'check': 'check a labeled data set: read every image, count classes and objects, draw samples',
     'import': 'write a labeled data set in another layout: COCO, YOLO, Pascal VOC, label maps, class folders',
     'measure': 'measure the mean and standard deviation of the pixels of a data set',
@@ -25,7 +25,7 @@ COMMANDS = {
     'test': 'evaluate a checkpoint, or measure its speed',
     'predict': 'predict on images, folders or videos',
     'demo': 'try a model on single images in a browser',
-    'info': 'print what a checkpoint or an exported file is',
+    'info': 'describe a checkpoint or an exported file',
     'publish': 'write a checkpoint without the state of its training, with a model card',
     'transfer': 'compare how well pretrained encoders transfer to a suite of tasks',
     'export': 'export a model to an ONNX or .pt2 file',

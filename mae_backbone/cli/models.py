@@ -1,4 +1,4 @@
-"""List public weights that --pretrained takes by name, and where their files lie on this machine.
+"""List public weights that --pretrained accepts by name, and the paths of their files on this machine.
 
 examples:
   mae-backbone models

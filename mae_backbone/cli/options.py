@@ -4,11 +4,11 @@ import ast
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The config and what changes it; option names are mmdet's. Returns the group, for more options."""
+    """Adds the config and options that change it, with mmdet's names. Returns the group, for more options."""
     parser.add_argument('config', metavar='CONFIG',
                         help='name of a config, such as mask-rcnn_vitdet-b_100e_coco, or a path')
     group = parser.add_argument_group('config')
-    group.add_argument('--data-root', metavar='DIR', help='your data, laid out as the head of the config says')
+    group.add_argument('--data-root', metavar='DIR', help='your data, in the layout that the head of the config states')
     group.add_argument('--cfg-options', nargs='+', action='extend', type=key_value, metavar='KEY=VALUE',
                        help='override settings of the config, such as train_dataloader.batch_size=8')
     return group
@@ -53,7 +53,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     group.add_argument('--lr', type=positive_float, metavar='LR', help='peak learning rate, not scaled with the batch')
     group.add_argument('--seed', type=int, metavar='N', help='random seed (default: the seed of the config)')
     group.add_argument('--memory', type=positive_float, metavar='GB',
-                       help='compute as few blocks again in the backward pass as a step needs to fit into this memory')
+                       help='recompute as few blocks as needed in the backward pass to fit into this memory')
     group.add_argument('--amp', action='store_true',
                        help='mixed precision in bfloat16 on GPUs, and on CPUs that multiply matrices in it (AMX)')
     group.add_argument('--tf32', action='store_true',

@@ -1,4 +1,4 @@
-"""Look at the data and the machine, and write a config with the reason of each setting.
+"""Measure the data and the machine, and write a config with the reason for each setting.
 
 examples:
   mae-backbone plan nuclei
@@ -21,7 +21,7 @@ TASKS = ('detection', 'segmentation', 'classification', 'pretraining')
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
     parser.add_argument('data', metavar='DATA', help='folder of the data')
-    parser.add_argument('--task', choices=TASKS, help='what to train (default: what the data have labels for)')
+    parser.add_argument('--task', choices=TASKS, help='task to train (default: the task of the labels)')
     parser.add_argument('--unlabeled', metavar='DIR', help='folder of further images, for the pretraining')
     parser.add_argument('--pretrained', metavar='PATH',
                         help='weights to start from: a file, or a name of `mae-backbone models`')

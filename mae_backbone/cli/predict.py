@@ -85,7 +85,7 @@ def _run_onnx(args: argparse.Namespace) -> None:
     unused = [name for name, value in given.items() if value]
     if unused:
         raise ValueError(f'{", ".join(unused)}: an exported file has its classes and its preparation of images inside, '
-                         'and no config: leave it out')
+                         'and no config: remove it')
     model = load(args.checkpoint, device=args.device, dtype=args.dtype)
     if not isinstance(model, OnnxModel):
         raise ValueError(f'{args.checkpoint} predicts nothing for an image: it holds a backbone, export the whole '

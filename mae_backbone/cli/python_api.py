@@ -55,11 +55,11 @@ def plan(data: str | Path, *, task: str | None = None, unlabeled: str | Path | N
          pretrained: str | Path | None = None, hours: float | None = None, out: str | Path | None = None,
          overwrite: bool = False, estimate: bool = False, group_pattern: str | None = None,
          workers: int | None = None) -> WrittenPlan:
-    """Looks at data and machine, and writes a config with the reason of each setting, as `mae-backbone plan` does.
+    """Measures data and machine, and writes a config with the reason for each setting, like `mae-backbone plan`.
 
     Args:
         data: folder of the data.
-        task: 'detection', 'segmentation', 'classification' or 'pretraining'; by default what the data have labels for.
+        task: 'detection', 'segmentation', 'classification' or 'pretraining'; by default the task of the labels.
         unlabeled: folder of further images, for the pretraining.
         pretrained: weights to start from.
         hours: time for all trainings together.
@@ -89,7 +89,7 @@ def auto(data: str | Path, *, task: str | None = None, unlabeled: str | Path | N
             report is its `index.html`.
 
     Returns:
-        The last training in it. `results` are the metrics of the test; of a pretraining alone there are none.
+        The last training. `results` are the metrics of the test. They are empty if there is only a pretraining.
 
     Raises:
         ValueError: the data cannot be used, or the folder holds a run with other options.
@@ -107,7 +107,7 @@ def pretrain(images: str | Path, *, config: str | Path | None = None, work_dir: 
     """Pretrains a masked autoencoder on unlabeled images, as `mae-backbone pretrain` does.
 
     Args:
-        images: folder of images, or what the config reads.
+        images: folder of images, or another source that the config supports.
         config: name or path of a config; by default the small recipe `mae_vit-micro_nuclei`. It is Python code.
         work_dir: folder for logs, checkpoints and figures; by default work_dirs/CONFIG.
         pretrained: weights to start from, in any layout that `load_encoder` reads.
@@ -136,7 +136,7 @@ def train(data: str | Path, *, task: str | None = None, config: str | Path | Non
     """Trains a detector, a segmenter or a classifier, as `mae-backbone train` does.
 
     Args:
-        data: folder of the data, laid out as the head of the config says.
+        data: folder of the data, in the layout that the head of the config states.
         task: 'detection', 'segmentation' or 'classification': takes a small recipe of this task, see
             `DEFAULT_CONFIGS`.
         config: name or path of a config, in place of `task`. It is Python code.
@@ -206,7 +206,7 @@ def run_command(name: str, *arguments: object, **options: Any) -> Any:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises ValueError where argparse would end the process."""
+    """Raises ValueError instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f'{self.prog}: {message}')

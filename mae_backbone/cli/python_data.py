@@ -23,7 +23,7 @@ def import_data(source: str | Path, out: str | Path, *, to: str, link: bool = Fa
         group_pattern: images whose names have the same match stay together if a validation split has to be made.
 
     Returns:
-        What was read, what could not be carried over, and what to do next.
+        Lines about the data that were read, the data that could not be converted, and the next steps.
 
     Raises:
         ValueError: the data cannot be read, or cannot be written in this layout.

@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help='pretrain on the images of this folder instead of the generated ones')
     parser.add_argument('--length', type=positive_float, default=1.0, metavar='FACTOR',
                         help='multiply the iterations of all trainings; 0.05 checks an installation in a few minutes, '
-                             'with values that mean nothing')
+                             'with meaningless results')
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/quickstart'), metavar='DIR',
                         help='output folder (default: %(default)s)')
 

@@ -1,4 +1,4 @@
-"""Explains errors of torch, mmengine, mmdet and mmseg that settings of a config cause, by where they are raised.
+"""Explains errors of torch, mmengine, mmdet and mmseg that are caused by a config, from their tracebacks.
 
 These packages check few of their settings: a wrong one ends as an AssertionError, a TypeError or a mismatch of shapes
 somewhere below. The frames of the traceback tell which part of the config it belongs to: what was being built, which
@@ -58,7 +58,7 @@ def explain_raw(error: BaseException) -> str | None:
 
 
 def _frames(error: BaseException) -> Iterator[FrameType]:
-    """Frames in which an error passed, the innermost first; also those of the error that it replaced."""
+    """Frames of an error, the innermost first, including the frames of the error that it replaced."""
     seen: set[int] = set()
     chain: BaseException | None = error
     while chain is not None and id(chain) not in seen:
@@ -132,7 +132,7 @@ def _module(error: BaseException, frames: list[FrameType]) -> str | None:
         owner = frame.f_locals.get('self')
         if isinstance(owner, module_type) and not type(owner).__module__.startswith('torch.'):
             return (f'{_type_name(type(owner))}, a part of the model, fails in {frame.f_code.co_name}, check its '
-                    'settings, and those of the parts before it')
+                    'settings, and the settings of the parts before it')
     return None
 
 

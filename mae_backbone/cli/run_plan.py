@@ -124,7 +124,7 @@ def fit_memory(runner: Runner, gigabytes: float) -> str:
     from mae_backbone.engine.memory_estimate import choose_checkpointing
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     if any(hasattr(p, 'full_tensor') for p in model.parameters()):
-        raise ValueError('--memory does not know what a process of a sharded model holds: leave it out, and set '
+        raise ValueError('--memory does not support sharded models: remove it, and set '
                          'model.encoder.checkpointing (1 for all blocks, k for every k-th)')
     key = 'encoder' if hasattr(model, 'mae') else 'backbone'
     every, memory = choose_checkpointing(model, runner.optim_wrapper, _batch_size(runner), gigabytes * 2**30,

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     if args.tta:
         lines.append(use_tta(cfg))
     if not is_random:
-        drop_adapters(cfg.model.get('backbone') or {})  # those of the checkpoint are added to its weights
+        drop_adapters(cfg.model.get('backbone') or {})  # adapters of the checkpoint are added to its weights
     # The weights of a checkpoint are the average. The hook would want a copy of the model before it is loaded.
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.get('type') != 'EMAHook']
     make_folder(cfg.work_dir, '--work-dir')

@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--against', nargs='+', action='extend', metavar='FILE|random|...',
                        help='encoders to compare with: the same, or random weights of the same architecture (default: '
                             'the encoders in `against` of the suite)')
-    group = parser.add_argument_group('what is run')
+    group = parser.add_argument_group('selection')
     group.add_argument('--data-root', type=Path, default='data', metavar='DIR',
                        help='folder that holds the data sets, or the only data set (default: %(default)s)')
     group.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks of the suite')
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds')
     group.add_argument('--length', type=positive_float, default=1.0, metavar='FACTOR',
                        help='multiply the length of every training by this, such as 0.1 for a first look')
-    group = parser.add_argument_group('where it runs')
+    group = parser.add_argument_group('execution')
     group.add_argument('--work-dir', type=Path, metavar='DIR', help='output folder (default: work_dirs/transfer_SUITE)')
     group.add_argument('--gpus', metavar='0,1', help='run on these GPUs, one job on each (default: all)')
     group.add_argument('--jobs', type=positive_int, metavar='N',

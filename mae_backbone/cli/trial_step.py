@@ -91,7 +91,7 @@ class _Trial:
         cfg = Config.fromfile(config)
         drop_scope(cfg._cfg_dict)
         cfg.launcher, cfg.work_dir = 'none', folder
-        adapt_classes(cfg)  # makes a validation split, too, if there is none
+        adapt_classes(cfg)  # also makes a validation split if there is none
         for part in (cfg.model, cfg.model.get('backbone') or {}):
             part.pop('init_cfg', None)
         if cfg.model.get('freeze_encoder_iters'):
@@ -107,7 +107,7 @@ class _Trial:
         self.cfg = cfg
 
     def run(self, batch: int) -> StepCost:
-        """Runs a few steps, of which the fastest counts: other programs may have slowed down the others."""
+        """Runs a few steps and uses the fastest, because other programs may have slowed down the others."""
         from mae_backbone.engine.runner import Runner
         cfg = self.cfg
         cfg.train_dataloader.batch_size = batch

@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> None:
     cfg.load_from = resume_path('auto', args.run)
     if cfg.load_from is None:
         raise ValueError(f'{args.run} has no checkpoint to validate: the config must save one at the end')
-    cfg.merge_from_dict({'default_hooks.checkpoint': None})  # it would save the best one
+    cfg.merge_from_dict({'default_hooks.checkpoint': None})  # it would save the best checkpoint
     metrics = Runner.quietly_from_cfg(cfg).val()
     if is_main_process():
         write_text(Path(cfg.work_dir, METRICS), json.dumps(metrics, default=lambda value: value.tolist()))

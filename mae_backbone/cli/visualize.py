@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--squeeze', action='store_true',
                        help='resize each image to the input of the model, instead of windows at the scale of the '
                             'pretraining')
-    group = parser.add_argument_group('attention, of our ViTs and those of timm')
+    group = parser.add_argument_group('attention (our ViTs and ViTs of timm)')
     group.add_argument('--point', type=float, nargs=2, metavar=('X', 'Y'),
                        help='draw the attention of the patch at this point, in pixels (default: reconstructions; for '
                             'models without a decoder, the center of the image)')

@@ -9,12 +9,12 @@ from mae_backbone.planning.pixel_normalization import check_pixels
 def set_weights(cfg: Config, path: str | None, *, key: str | None = None, heads: int | None = None) -> list[str]:
     """Writes `--pretrained` into the config, and compares the normalization of the pixels; returns lines for the plan.
 
-    A detector, segmenter or classifier takes the encoder of the file. A pretraining takes its decoder too. Call this
+    A detector, segmenter or classifier takes the encoder of the file. A pretraining also uses its decoder. Call this
     after `--resume` was written into the config: a run that is resumed takes its weights from its checkpoint.
 
     Args:
         cfg: changed in place.
-        path: of `--pretrained`; None for the weights that the config names.
+        path: path of `--pretrained`; None for the weights of the config.
         key, heads: of `--weights-key` and `--weights-heads`.
 
     Raises:
@@ -31,7 +31,7 @@ def set_weights(cfg: Config, path: str | None, *, key: str | None = None, heads:
     if cfg.get('resume'):
         lines = check_pixels(cfg, cfg.load_from, compare=False)
         if pretraining and cfg.model.get('init_cfg'):
-            lines.append(f'the weights are those of {cfg.load_from}, not of {cfg.model.init_cfg.checkpoint}, which the '
+            lines.append(f'the weights are from {cfg.load_from}, not from {cfg.model.init_cfg.checkpoint}, which the '
                          'run started from')
             cfg.model.init_cfg = None
         return lines

@@ -48,7 +48,7 @@ class Writer:
 
     def measured_plan(self, fingerprint: Fingerprint, machine: Machine, options: PlanOptions, *,
                       estimate: bool) -> Plan:
-        """Makes a plan, runs iterations of its trainings, and makes the plan again with what they cost."""
+        """Makes a plan, runs iterations of its trainings, and makes the plan again with their costs."""
         draft = make_plan(fingerprint, machine, options)
         if estimate:
             return draft
@@ -103,7 +103,7 @@ class Writer:
         paths = self.data.image_paths('train')
         if self.unlabeled is None:
             folder = _common_folder(paths)
-            # A folder that holds the images of other splits, too, would let a pretraining see them.
+            # Images of other splits in the folder would be used in the pretraining.
             if set(unlabeled_images(folder)) == set(paths):
                 return folder
         else:

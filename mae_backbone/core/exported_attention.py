@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Ours. Bytes of the scores of one image that are computed at once.
+# Our choice. Bytes of the scores of one image that are computed at once.
 SCORE_BYTES = 2 ** 28
 GROWTH = 4      # more tokens than in the example, if their number is dynamic: images of twice its sides
 MAX_PARTS = 32  # nodes of a graph grow with the number of parts

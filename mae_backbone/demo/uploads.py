@@ -10,7 +10,7 @@ from mae_backbone.data.reading import Reading, read_bytes
 from mae_backbone.utils.printable import printable
 
 MEGABYTE = 2 ** 20  # as Gradio counts
-MAX_MEGABYTES = 50.0  # ours: of a file; a JPEG of 100 megapixels
+MAX_MEGABYTES = 50.0  # our choice: of a file; a JPEG of 100 megapixels
 
 
 def read_upload(path: str | Path, *, max_bytes: int = int(MAX_MEGABYTES * MEGABYTE), reading: Reading = DEFAULT

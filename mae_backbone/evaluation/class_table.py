@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Mapping
 
-MAX_ROWS = 40  # ours: of a table in the log
+MAX_ROWS = 40  # our choice: of a table in the log
 
 # Class -> column -> value: a count (int) or a score (float). All classes have the same columns.
 ClassTable = dict[str, dict[str, float]]

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mae_backbone.evaluation.feature_cache import Features
 
-# Ours, for batches of 256: 500 images do best near the third rate, 50,000 in the middle.
+# Our choice for batches of 256: the third rate is best for 500 images, the middle rates for 50,000.
 LEARNING_RATES = tuple(0.001 * 2 ** i for i in range(12))
-RIDGE = 0.01  # ours: directions whose variance is below it, with a mean variance of 1, count less
+RIDGE = 0.01  # our choice: directions whose variance is below it, with a mean variance of 1, count less
 EPOCHS, WARM_UP = 90, 10  # public MAE code, `main_linprobe.py`
 MOMENTUM = 0.9  # the same
 _CHUNK = 8192  # rows at a time

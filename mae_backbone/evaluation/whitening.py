@@ -4,8 +4,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Ours. Fraction of the mean variance that is added to each direction: without it, directions of noise count as much as
-# the others.
+# Our choice. Fraction of the mean variance that is added to each direction. Without it, directions of noise would have
+# the same weight as the others.
 SHRINKAGE = 0.1
 
 

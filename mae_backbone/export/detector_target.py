@@ -108,7 +108,8 @@ class _Objects:
         boxes, scores, labels, image, *masks = values
         self.keys = np.stack([labels, image], axis=1)
         self.scores, self.image = scores, image
-        # Ours: a mask counts a tenth. Its probabilities are crops at the found boxes, whose differences they repeat.
+        # Our choice: masks have a weight of 0.1, because their probabilities are crops at the boxes and repeat their
+        # differences.
         self.numbers = np.concatenate([boxes / scale, scores[:, None], *(
             one.reshape(len(one), -1) / 10 for one in masks)], axis=1)
 

@@ -16,7 +16,7 @@ from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.onnx.description import PREFIX
 from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel, load_onnx
 
-# Ours: more images change the ranges of activations little.
+# Our choice: with more images the ranges of activations change little.
 MAX_IMAGES, COMPARED = 64, 16
 _SIDE = 512  # pixels: a graph has the whole N x N attention, 20 GB for an image of 1,272 x 1,024 and patches of 8
 _THRESHOLD, _IOU = 0.3, 0.5  # of objects that are compared

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Ours. Largest batch and largest side in pixels of a dynamic axis.
+# Our choice. Largest batch and largest side in pixels of a dynamic axis.
 MAX_BATCH, MAX_SIDE = 4096, 16384
 # Features of a ViT differ by about this between PyTorch and onnxruntime, as a fraction (docs/prediction_and_export.md).
 # Of two scores that are as close as that, each is the higher one in about half of the trials.

@@ -6,7 +6,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from mae_backbone.registry import HOOKS
 
-MIN_LINES = 20    # ours: enough to see whether the loss falls
+MIN_LINES = 20    # our choice: enough to see whether the loss falls
 _MIN_WINDOW = 10  # MMEngine's default number of iterations that a log line is averaged over
 
 

@@ -98,7 +98,7 @@ def test_check_and_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_set('detection', tmp_path / 'data', save_npy, channels=5)
     reader = ['--reader', 'mae_backbone.ArrayReader', 'channels=5']
     printed = run_command('check', CONFIGS['detection'], '--data-root', tmp_path / 'data', *reader)
-    assert 'nothing prevents a training' in printed
+    assert 'the data can be used for training' in printed
     assert cv2.imread(str(tmp_path / 'samples.png')) is not None
     wrong = refused('train', CONFIGS['detection'], '--data-root', tmp_path / 'data', '--reader',
                     'mae_backbone.ArrayReader', 'channels=4', '--iters', '2')

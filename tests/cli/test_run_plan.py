@@ -65,7 +65,7 @@ def test_memory_option_sets_the_checkpointing_of_model_and_config(tmp_path):
     with pytest.raises(ValueError, match='with every block computed again, and --memory is 0'):
         run_plan.fit_memory(run, 1e-6)
     run.model.weight = DTensorLike(torch.zeros(1))
-    with pytest.raises(ValueError, match='does not know what a process of a sharded model holds'):
+    with pytest.raises(ValueError, match='does not support sharded models'):
         run_plan.fit_memory(run, 1.0)
 
 

@@ -15,7 +15,7 @@ from mae_backbone.core import attention
 from mae_backbone.core.attention import Attention, attend_with_bias
 from mae_backbone.core.relative_bias import bias_of, bias_table
 
-# Largest relative error of an output or a gradient: about 5 times what a CPU has in bfloat16, 100 times in float32.
+# Largest relative error of an output or a gradient: about 5 times the error of a CPU in bfloat16, 100 times in float32.
 LIMITS = {'float32': 1e-4, 'bfloat16': 5e-2, 'float16': 1e-2}
 WIDTH, HEADS = 128, 2  # heads of 64 numbers, as in ViT-B and ViT-L
 Results = dict[str, Tensor]
@@ -34,7 +34,7 @@ def precisions(settings: Settings) -> list[str]:
 
 
 def exact_widths() -> AbstractContextManager:
-    """Heads are not filled up to a width that fused kernels take, see `folded_widths`."""
+    """Disables the padding of heads to a width that fused kernels support, see `folded_widths`."""
     return mock.patch.object(attention, 'folded_widths', new=_exact_widths)
 
 
@@ -49,7 +49,7 @@ def relative_positions(settings: Settings) -> Rows:
         torch.manual_seed(0)
         reference = ReferenceAttention(WIDTH, heads=HEADS, table_size=grid)
         for name, parameter in reference.named_parameters():
-            if 'rel_pos' in name:  # zero at the start of a training, where they would prove nothing
+            if 'rel_pos' in name:  # zero at the start of a training, which would make the check useless
                 nn.init.normal_(parameter, std=0.2)
         tokens, gradient = torch.randn(2, 2, grid[0] * grid[1], WIDTH)
         expected = _of_module(reference.double().to(settings.device), tokens.double(), gradient, grid)

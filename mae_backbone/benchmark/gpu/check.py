@@ -1,4 +1,4 @@
-"""A check: what it is, how it is called, and what it reports."""
+"""A check of a device: description, arguments, and reported numbers."""
 import gc
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ class Settings(NamedTuple):
     """Settings of all checks."""
 
     device: str               # 'cuda' or 'cpu'
-    tiny: bool = False        # small models and images: that the checks run, not what the device does
+    tiny: bool = False        # small models and images, to test the checks and not the device
     shards: str | None = None  # folder of packed images, see `mae-backbone pack`
 
 
@@ -30,7 +30,7 @@ class Check(NamedTuple):
 
 
 class SkippedCheckError(Exception):
-    """A check does not apply here; the message says why."""
+    """A check does not apply here. The message states the reason."""
 
 
 class Row(NamedTuple):

@@ -25,7 +25,7 @@ def _openmmlab(name: str, batch: int, options: dict[str, Any], *, aim: int | Non
                  tiny=batch > 1)
 
 
-# The aims are ours, from a model of the arithmetic and the memory traffic; docs/benchmarks.md has the table.
+# The targets are our estimates from operations and memory traffic. docs/benchmarks.md has the table.
 CHECKS = [
     Check('machine', 90, f'{_HERE}.environment:machine'),
     Check('limits', 30, f'{_HERE}.environment:limits'),

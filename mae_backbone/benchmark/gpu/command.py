@@ -1,4 +1,4 @@
-"""The command `benchmark gpu`: runs all checks within a time limit, and writes what it has after each of them."""
+"""Command `benchmark gpu`: runs all checks within a time limit, and writes the results after each check."""
 import argparse
 import shlex
 import time
@@ -103,7 +103,7 @@ def chosen(names: list[str] | None, *, tiny: bool) -> list[Check]:
 
 
 def command_line(args: argparse.Namespace) -> str:
-    """The command that gives the result again."""
+    """Command that reproduces the result."""
     words = ['mae-backbone benchmark gpu', f'--minutes {args.minutes:g}', '--tiny' * args.tiny,
              '--device cpu' * (args.device == 'cpu'), f'--shards {shlex.quote(args.shards)}' if args.shards else '',
              f'--only {shlex.join(args.only)}' if args.only else '']

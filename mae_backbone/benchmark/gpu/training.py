@@ -59,7 +59,7 @@ def steps_of_the_runner(settings: Settings) -> Rows:
 
 
 def _precisions(settings: Settings) -> list[str]:
-    """Those that the device trains in."""
+    """Precisions in which the device trains."""
     return [name for name in PRECISIONS if settings.device == 'cuda' or name not in ('tf32', 'float16')]
 
 

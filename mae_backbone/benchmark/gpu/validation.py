@@ -18,7 +18,7 @@ def features(settings: Settings) -> Rows:
     shape, batch = shape_of('base', settings), 16 if settings.tiny else 256
     torch.manual_seed(0)
     model = ViT(shape.arch._asdict(), image_size=shape.side).to(settings.device).eval()
-    # Smooth images, such as photographs: noise alone would give all of them the same mean.
+    # Smooth images, such as photographs. With pure noise all images would have the same mean.
     coarse = torch.rand(batch, 3, 4, 4, device=settings.device)
     images = torch.nn.functional.interpolate(coarse, size=shape.side, mode='bicubic') * 2 - 1
     few = images[:16]

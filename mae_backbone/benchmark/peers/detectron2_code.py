@@ -29,7 +29,7 @@ class Detectron2(Peer):
             if self.root is not None:
                 stack.enter_context(importing_from(self.root))
             stack.enter_context(warnings.catch_warnings())
-            warnings.simplefilter('ignore')  # it uses what torch and timm have deprecated
+            warnings.simplefilter('ignore')  # it uses deprecated functions of torch and timm
             import detectron2  # noqa: F401  fails at once if it is missing
             return import_module(name)
 

@@ -94,7 +94,7 @@ class Detectron2MaskRCNN(Detectron2, TrainPeer):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hides warnings: detectron2 uses what torch and timm have deprecated."""
+    """Hides warnings, because detectron2 uses deprecated functions of torch and timm."""
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         yield

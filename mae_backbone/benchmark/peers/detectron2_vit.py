@@ -22,7 +22,7 @@ class Detectron2ViT(Detectron2, BackbonePeer):
         arch = ARCHS[args.arch]
         blocks = [i for i in range(arch.depth) if i not in global_blocks(arch.depth)]
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # it uses what timm has deprecated
+            warnings.simplefilter('ignore')  # it uses deprecated functions of timm
             model = self.module('detectron2.modeling.backbone.vit').ViT(
                 img_size=size, patch_size=PATCH, embed_dim=arch.width, depth=arch.depth, num_heads=arch.heads,
                 norm_layer=partial(nn.LayerNorm, eps=1e-6), window_size=WINDOW, window_block_indexes=blocks,

@@ -1,4 +1,4 @@
-"""Interfaces of peers, and what they have in common."""
+"""Interfaces and common functions of peers."""
 import argparse
 import sys
 from abc import ABC, abstractmethod
@@ -61,7 +61,7 @@ class StepPeer(Peer):
 
     Attributes:
         attention: 'fused' or 'eager'.
-        optimizer: options of torch.optim.AdamW. By default those of the peers' training scripts: none.
+        optimizer: options of torch.optim.AdamW. The default is empty, as in the peers' training scripts.
     """
 
     attention: ClassVar[str] = 'fused'
@@ -103,7 +103,7 @@ class LoaderPeer(Peer):
     """A data set of image files, with the crops and flips of MAE pretraining.
 
     Attributes:
-        same_crops: whether its crops are those of our data set. Otherwise it draws its own, from the same distribution.
+        same_crops: whether its crops are equal to the crops of our data set. Otherwise they have the same distribution.
     """
 
     same_crops: ClassVar[bool] = False
@@ -135,7 +135,7 @@ class TrainPeer(Peer):
         Args:
             shape: of the batch.
             device: to train on.
-            dtype: of autocast; None for float32.
+            dtype: dtype of autocast; None for float32.
         """
 
     @abstractmethod

@@ -176,7 +176,7 @@ def _with_card(target: Target, model: StoredModel, result: Result, path: Path) -
 
 
 def versions() -> dict[str, str]:
-    """Package -> version, of those that a result depends on."""
+    """Package -> version, for the packages that a result depends on."""
     packages = {'mae_backbone': mae_backbone.__version__, 'torch': torch.__version__}
     for package in ('timm', 'transformers', 'safetensors'):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -187,7 +187,7 @@ def versions() -> dict[str, str]:
 def verify_result(target: Target, model: StoredModel, result: Result, path: Path) -> Verification:
     """Runs a result in the library of its target on random images, and compares it with our implementation.
 
-    Both have the same weights, those of the result: with `half`, the rounding is not part of the difference.
+    Both use the weights of the result, so that rounding with `half` is not part of the difference.
     """
     if model.others:
         return Verification('', {}, 'only models without the parts of a detector are run')

@@ -18,7 +18,7 @@ _WEIGHTS = ('.safetensors', '.bin', '.pth', '.pt', '.pkl')
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of its weight files, joined by '+' in the order of their names."""
+    """SHA-256 of a file. For a folder, the SHA-256 of its weight files, joined by '+' in the order of their names."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS and file.is_file())
         return '+'.join(map(sha256_of, files))

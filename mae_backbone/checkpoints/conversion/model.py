@@ -15,7 +15,7 @@ _HEAD = ('attention.', 'fc_norm.', 'head_norm.', 'head.')
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything besides the weights that is needed to build a model.
+    """All settings that are needed to build a model, without the weights.
 
     Attributes:
         width, depth, heads: size of the encoder.
@@ -128,7 +128,7 @@ class StoredModel:
             `decoder_*`), and head (`attention.`, `fc_norm.`, `head_norm.`, `head.`) in one dict.
         architecture: of the model.
         origin: of the file.
-        others: weights besides these, with the names of the file, such as the heads of a detector.
+        others: other weights, with the names of the file, such as the heads of a detector.
         notes: what a user should know about the reading of the file.
         training: facts about the training for the model card, label -> value.
         results: rows of the table of `mae-backbone transfer`, see `transfer_results`.
@@ -154,7 +154,7 @@ class StoredModel:
 
     @property
     def head(self) -> dict[str, Tensor]:
-        """Weights of a classifier besides its encoder."""
+        """Weights of a classifier without its encoder."""
         return {name: value for name, value in self.weights.items() if part_of(name) == 'head'}
 
     @property

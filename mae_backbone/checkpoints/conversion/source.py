@@ -74,7 +74,7 @@ def read_model(path: str | Path, *, key: str | None = None, heads: int | None = 
 
 
 def _sorted(source: Source) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights of the ViT under our names, and those that belong to no ViT under the names of the file."""
+    """Weights of the ViT under our names, and all other weights under the names of the file."""
     plan, stored = source.plan, source.weights
     steps = {**plan.encoder, **plan.decoder, **plan.head, **_other_parts_of_head(source)}
     used = {name for step in steps.values() for name in step.names} | {source.prefix + name for name in plan.ignored}

@@ -23,7 +23,7 @@ _PREFIX = 'backbone.net.'
 class Detectron2Target(Target):
     """The backbone of ViTDet, or a whole Mask R-CNN or Cascade Mask R-CNN with it.
 
-    It has no class token and no last norm: those of an encoder are left out. The first row of `pos_embed` stays.
+    It has no class token and no last norm. They are left out. The first row of `pos_embed` stays.
     """
 
     name, title = 'detectron2', "detectron2's ViTDet"

@@ -41,7 +41,7 @@ class MAETarget(Target):
         return problems
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """The names are ours, except those of a linear probe."""
+        """Names of the public code, which are our names except for a linear probe."""
         names = _PROBE if 'head_norm.running_mean' in model.weights else {}
         return {names.get(name, name): value for name, value in model.weights.items()}
 

@@ -32,7 +32,7 @@ class MmpretrainTarget(Target):
         return problems
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """The names of a whole model, with `backbone.` before those of the encoder."""
+        """Names of a whole model, with the prefix `backbone.` for the encoder."""
         tensors = self.layout.from_ours(model.weights)
         whole = bool(model.decoder or model.head)
         return tensors if whole else {f'backbone.{name}': value for name, value in tensors.items()}

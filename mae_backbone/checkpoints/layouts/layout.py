@@ -54,7 +54,7 @@ class Plan:
 class Layout:
     """A public layout of ViT weights. A subclass is a table; it has no state.
 
-    Our names, the other side of every table, are those of the public MAE code: `patch_embed`, `blocks`, `norm`,
+    Our names, the other side of every table, are the names of the public MAE code: `patch_embed`, `blocks`, `norm`,
     `cls_token`, `pos_embed` of the encoder; `decoder_embed`, `mask_token`, `decoder_pos_embed`, `decoder_blocks`,
     `decoder_norm` and `decoder_pred` of the decoder; `fc_norm` and `head` of a classifier; all without a prefix.
 

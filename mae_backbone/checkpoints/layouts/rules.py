@@ -11,7 +11,7 @@ from torch import Tensor
 # Pattern of the text that a field of a template matches.
 _FIELDS = {'i': r'(?P<i>\d+)', 'p': r'(?P<p>weight|bias)', 'rest': r'(?P<rest>.+)'}
 
-Join = Callable[..., Tensor]             # their tensors -> ours
+Join = Callable[..., Tensor]             # their tensors -> our tensor
 Split = Callable[[Tensor], tuple[Tensor, ...]]  # our tensor -> theirs
 
 
@@ -55,7 +55,7 @@ class Step(NamedTuple):
 
 
 def inward(rules: Iterable[Rule], names: Iterable[str], prefix: str = '') -> dict[str, Step]:
-    """Plans the way from the names of a layout to ours.
+    """Plans the conversion from the names of a layout to our names.
 
     The first rule that has all of its names in the file wins. A template with `{rest}` takes only names that no rule
     has used.
@@ -123,7 +123,7 @@ def thirds(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def cat_without_key(query: Tensor, value: Tensor) -> Tensor:
-    """Biases of query and value (D,) -> (3 D,). BEiT has no bias of the key, which softmax does not see."""
+    """Biases of query and value (D,) -> (3 D,). BEiT has no bias of the key, because it does not change the softmax."""
     return torch.cat([query, torch.zeros_like(query), value])
 
 
@@ -139,7 +139,7 @@ def add_class_row(positions: Tensor) -> Tensor:
 
 
 def add_missing_class_row(positions: Tensor) -> Tensor:
-    """As `add_class_row` if the positions are those of a square grid of patches; others have the row already."""
+    """Calls `add_class_row` if the positions are for a square grid of patches. Otherwise they already have the row."""
     number = positions.shape[1]
     return add_class_row(positions) if round(number**0.5) ** 2 == number else positions
 

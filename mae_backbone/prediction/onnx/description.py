@@ -16,7 +16,7 @@ PT2_METADATA = 'mae_backbone.json'  # entry of a .pt2 file: a JSON object of the
 # A reader refuses higher numbers. 2: files with a `reader`, which older versions would take for color images.
 FORMAT = 2
 TASKS = ('detection', 'segmentation', 'classification', 'features')
-# Ours. Limits of what a file may ask for.
+# Our choice. Limits of what a file may ask for.
 MAX_TEXT, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 2 ** 22, 100_000, 16384, 1024
 
 
