@@ -303,8 +303,16 @@ class _Specs:
             'kind': 'peer', 'peer': task.peer, 'data_root': str(self.experiment.data_folder(cell.data).resolve()),
             'labels': cell.labels, 'seed': cell.seed, 'minutes': (task.minutes or 0) * self.experiment.length,
             'options': task.options, **({'amp': True} if task.amp else {})}
-        classes = self._classes(cell.data, None)
-        return spec | ({experiment_dir.CLASSES: classes} if classes else {}), {'name': cell.model, 'checkpoint': None}
+        where: dict[str, Any] = {'name': cell.model, 'checkpoint': None}
+        config, beside = None, task.data_task
+        if beside is not None:
+            config = beside.config_for(None)
+            path, fingerprint, _ = self.configs.read(config)
+            spec |= {'config': config, 'config_print': fingerprint, 'config_options': beside.options,
+                     'metrics': beside.metrics, 'scale': beside.scale}
+            where['config'] = str(path)
+        classes = self._classes(cell.data, config)
+        return spec | ({experiment_dir.CLASSES: classes} if classes else {}), where
 
     def _classes(self, data: str, config: str | None) -> list[str]:
         """Returns the sorted class names of a data set as a config reads it, or as a probe does; [] if unknown.

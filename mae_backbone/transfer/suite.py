@@ -13,7 +13,9 @@ from mae_backbone.transfer.recipe import Entry, read_entries
 from mae_backbone.utils.config_files import configs_root
 
 PROBES = ('knn', 'linear', 'attentive')
-PEERS = ('resnet18',)
+FOLDER_PEERS = ('resnet18',)  # read class folders, as probes do
+CONFIG_PEERS = ('unet', 'mask-rcnn')  # read what the config of the task beside them reads
+PEERS = (*FOLDER_PEERS, *CONFIG_PEERS)
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Task:
         data: names of data sets of the suite.
         probe: one of `PROBES`; None for a training.
         peer: one of `PEERS`, a model that is trained from scratch, without an encoder. The table shows this name.
-        beside: for a peer, the task whose rows show it.
+        beside: for a peer, the task whose rows show it. A peer of `CONFIG_PEERS` has the data and metrics of this task.
         minutes: for a peer, the CPU minutes of its training.
         config: config of the training, relative to the folder of all configs; or one for each architecture, by its name
             in `mae_backbone.core.vit.ARCHS`.
@@ -38,6 +40,7 @@ class Task:
         amp: train in mixed precision, as `--amp` does: on a GPU, or on a CPU that multiplies matrices in bfloat16.
         pictures: number of validation images with predictions in the report.
         length: epochs or iterations of a training, whichever its config counts; None keeps the length of the config.
+        data_task: of one of `CONFIG_PEERS`, the task `beside`; `load_suite` sets it.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Task:
     peer: str | None = None
     beside: str | None = None
     minutes: float | None = None
+    data_task: 'Task | None' = None
 
     def __post_init__(self) -> None:
         name = f'task {self.name!r}'
@@ -220,6 +224,7 @@ def load_suite(name: str) -> Suite:
     against = _as_tuple(content.get('against', ()), f'suite {path}: against', 'a list of names')
     encoders = read_entries(_as_dict(content.get('encoders', {}), f'suite {path}: encoders', 'dict(NAME=dict(...))'),
                             data)
+    tasks = tuple(_with_data_task(task, tasks) for task in tasks)
     suite = Suite(name=path.stem, text=path.read_text(encoding='utf-8'), **{
         **content, 'tasks': tasks, 'reported': reported, 'encoders': encoders, 'against': against, 'folders': data})
     for result in suite.reported:
@@ -238,6 +243,22 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
         raise ValueError(f'task {name!r} uses the data {", ".join(unknown)}: the suite has {", ".join(data)}')
     fields: dict[str, Any] = {**values, **lists}
     return Task(name=name, **fields)
+
+
+def _with_data_task(task: Task, tasks: Sequence[Task]) -> Task:
+    """Gives a peer that reads its data by a config the task beside it.
+
+    Raises:
+        ValueError: that task is not a training by one config.
+    """
+    if task.peer not in CONFIG_PEERS:
+        return task
+    beside = next((other for other in tasks if other.name == task.beside), None)
+    if beside is None or not isinstance(beside.config, str):
+        trainings = ', '.join(other.name for other in tasks if isinstance(other.config, str))
+        raise ValueError(f'task {task.name!r} has beside={task.beside!r}: the peer {task.peer} reads the data of a '
+                         f'training by one config, expected one of {trainings}')
+    return dataclasses.replace(task, data_task=beside)
 
 
 def _check_names(suite: Suite) -> None:
@@ -281,7 +302,7 @@ def _check_numbers(what: str, key: str, values: Sequence[object], types: tuple[t
 
 
 def _check_keys(values: dict[str, Any], cls: type[Task | Suite], what: str, required: set[str]) -> None:
-    keys = {entry.name for entry in dataclasses.fields(cls)} - {'name', 'text', 'folders'}
+    keys = {entry.name for entry in dataclasses.fields(cls)} - {'name', 'text', 'folders', 'data_task'}
     unknown, missing = sorted(set(values) - keys), sorted(required - set(values))
     if unknown or missing:
         problem = f'has the unknown key {", ".join(unknown)}' if unknown else f'lacks {", ".join(missing)}'

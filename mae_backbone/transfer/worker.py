@@ -191,7 +191,7 @@ def probe(spec: Spec, folder: Path) -> dict[str, Any]:
 
 def peer(spec: Spec, folder: Path) -> dict[str, Any]:
     """Trains another model from scratch."""
-    from mae_backbone.transfer.peers import train_peer
+    from mae_backbone.transfer.peers.registry import train_peer
     return train_peer(spec)
 
 

@@ -1,18 +1,14 @@
-"""Peers: they use the same labels and seeds, for the minutes that they are given, and stand in the same table."""
+"""The classifier: it uses the same labels and seeds, for the minutes that it is given."""
 import itertools
 
 import pytest
 import torch
 from helpers.class_folders import write_classes
-from helpers.made_encoders import MADE_SUITE, made_experiment
 from torch import nn
 
-from mae_backbone.transfer import experiment_dir, peers
 from mae_backbone.transfer.image_results import from_text
-from mae_backbone.transfer.peers import small_resnet18, train_classifier, train_peer
-from mae_backbone.transfer.planning import cell_results, plan
-from mae_backbone.transfer.suite import PEERS
-from mae_backbone.transfer.worker import run_cell
+from mae_backbone.transfer.peers import training
+from mae_backbone.transfer.peers.classifier import small_resnet18, train_classifier
 
 
 def tiny(num_classes: int, image_size: int) -> nn.Module:
@@ -43,7 +39,7 @@ def test_the_same_seed_gives_the_same_result_and_few_labels_are_enough(tmp_path)
 
 @pytest.mark.parametrize('has', [True, False])
 def test_mixed_precision_needs_a_cpu_with_instructions_for_it(tmp_path, monkeypatch: pytest.MonkeyPatch, has: bool):
-    monkeypatch.setattr(peers, 'cpu_has_bfloat16', lambda: has)
+    monkeypatch.setattr(training, 'cpu_has_bfloat16', lambda: has)
     seen = set()
 
     class Watched(nn.Linear):
@@ -63,26 +59,3 @@ def test_small_images_keep_their_resolution():
     with torch.no_grad():
         assert maps(torch.zeros(1, 3, 32, 32)).shape == (1, 512, 4, 4)
         assert small_resnet18(10, 224).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
-
-
-def test_a_peer_stands_beside_the_task_of_the_encoders(tmp_path):
-    task = "resnet18=dict(peer='resnet18', beside='tune', minutes=0.01, data=['two'], seeds=[0]),\n    tune=dict("
-    made = made_experiment(tmp_path, MADE_SUITE.replace('tune=dict(', task), length=0.01)
-    jobs = plan(made)
-    [job] = [job for job in jobs if job.name.startswith('resnet18')]
-    assert job.after == ()
-    spec = experiment_dir.read_spec(job.folders[0])
-    assert (spec['kind'], spec['minutes'], spec['classes']) == ('peer', 0.0001, ['dark', 'light'])
-    run_cell(job.folders[0])
-    [result] = cell_results(made)
-    assert (result.task, result.data, result.model) == ('tune', 'two', 'resnet18')
-    assert ('mae', 'resnet18') in made.comparisons
-    assert ('twice', 'resnet18') not in made.comparisons, 'a point of a curve'
-
-
-@pytest.mark.parametrize('peer', PEERS)
-def test_every_peer_can_be_trained(tmp_path, peer: str):
-    root = str(write_classes(tmp_path / 'data', train=3, val=1))
-    found = train_peer(spec_of(root, peer=peer, minutes=1e-6))
-    assert found['steps'] == 1
-    assert 0 <= found['values']['top-1'] <= 100

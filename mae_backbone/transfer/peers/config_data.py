@@ -1,0 +1,92 @@
+"""Data and metrics of the config of a training, for a peer that stands beside it."""
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from mae_backbone.engine.replacements import our_evaluator
+from mae_backbone.engine.runner import Runner
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root, subset_labels
+from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.utils.config_files import drop_scope
+
+
+class ConfigData:
+    """What `mae-backbone train` reads by a config: the same labels, validation images and metrics.
+
+    On a CPU the images are read in this process, so that its CPU time counts the reading.
+
+    Args:
+        spec: of the cell, with 'data_root', 'labels', 'seed', 'config_options' (--cfg-options of the training),
+            'metrics', 'scale', and the path of the config in 'where'.
+        batch_size: images of a step; None for those of the config.
+
+    Attributes:
+        cfg: the config, with the classes of the data.
+        train, val: loaders of the batches.
+        classes: names of the classes.
+
+    Raises:
+        ValueError: the data cannot be used.
+    """
+
+    def __init__(self, spec: Spec, *, batch_size: int | None = None) -> None:
+        self.cfg = Config.fromfile(spec['where']['config'])
+        drop_scope(self.cfg._cfg_dict)
+        self.cfg.merge_from_dict(spec['config_options'])
+        replace_data_root(self.cfg, spec['data_root'])
+        lines = adapt_classes(self.cfg) + subset_labels(self.cfg, spec['labels'], seed=spec['seed'])
+        print('\n'.join(lines), flush=True)
+        for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader):
+            if not torch.cuda.is_available() or loader.get('num_workers') == 'auto':
+                loader.update(num_workers=0, persistent_workers=False)
+        if batch_size is not None:
+            self.cfg.train_dataloader.batch_size = batch_size
+        self._metrics, self._scale = spec['metrics'], spec['scale']
+        with DefaultScope.overwrite_default_scope(self.cfg.get('default_scope')):
+            self.train, self.val = (Runner.build_dataloader(loader, seed=spec['seed'])
+                                    for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader))
+            self._evaluator = Evaluator(our_evaluator(self.cfg.val_evaluator))
+        self._evaluator.dataset_meta = self.val.dataset.metainfo
+        self.classes = self.train.dataset.metainfo['classes']
+
+    def batches(self) -> Iterator[dict[str, Any]]:
+        """Yields the training batches without end."""
+        for epoch in count():
+            if hasattr(self.train.sampler, 'set_epoch'):
+                self.train.sampler.set_epoch(epoch)
+            yield from self.train
+
+    def preprocessor(self, **options: Any) -> nn.Module:
+        """Builds the data preprocessor of the config with other options: it normalizes, pads and stacks images."""
+        with DefaultScope.overwrite_default_scope(self.cfg.get('default_scope')):
+            return MODELS.build({**self.cfg.model.data_preprocessor, **options}).to(get_device())
+
+    def add_predictions(self, batch: dict[str, Any], samples: list[Any]) -> None:
+        """Adds the predictions for a validation batch to the metrics."""
+        self._evaluator.process(data_samples=samples, data_batch=batch)
+
+    def metrics_without_predictions(self) -> dict[str, float]:
+        """Returns the metrics of a detector that finds nothing, which COCO's evaluation does not compute: 0."""
+        for metric in self._evaluator.metrics:
+            metric.results.clear()
+        return dict.fromkeys(self._metrics.values(), 0.0)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns percent by title of the metric, of the predictions since the last call.
+
+        Raises:
+            ValueError: the evaluator of the config does not compute a metric of the task.
+        """
+        logged = self._evaluator.evaluate(len(self.val.dataset))
+        missing = [name for name in self._metrics if name not in logged]
+        if missing:
+            raise ValueError(f'the validation has no {", ".join(missing)}, it has {", ".join(logged)}: correct '
+                             '`metrics` of the task in the suite')
+        return {title: float(logged[name]) * self._scale for name, title in self._metrics.items()}

@@ -1,0 +1,172 @@
+"""Mask R-CNN of torchvision on instances in COCO's format."""
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torchvision.models import resnet18
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+from mae_backbone.prediction.instances import CroppedRLE
+from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.transfer.peers.config_data import ConfigData
+from mae_backbone.transfer.peers.training import Learner, seed_everything, train_for_minutes
+
+_STAGES = {f'layer{stage}': str(stage - 1) for stage in (1, 2, 3, 4)}  # of a ResNet -> names in torchvision's pyramid
+_WIDTHS = [64, 128, 256, 512]  # channels of these stages in ResNet-18
+_STRIDES = (4, 8, 16, 32, 64)  # of torchvision's pyramid, with its extra level
+_POOLED = 7  # side of the features of a box, as torchvision pools them
+_Batch = dict[str, Any]
+
+
+def resnet18_mask_rcnn(cfg: Config, num_classes: int) -> nn.Module:
+    """Mask R-CNN with a pyramid on a ResNet-18, of random weights: takes RGB images in [0, 1] in their own size.
+
+    Neck, heads, anchors and numbers of proposals have the sizes of the config. With torchvision's own heads, which are
+    made for COCO, a step on a CPU takes three to five times as long.
+
+    Args:
+        cfg: config of a Mask R-CNN of mmdet.
+        num_classes: without background.
+
+    Raises:
+        ValueError: the config is not one of a Mask R-CNN.
+    """
+    model = cfg.model
+    try:
+        channels, box, mask = model.neck.out_channels, model.roi_head.bbox_head, model.roi_head.mask_head
+        anchors, sampler = model.rpn_head.anchor_generator, model.train_cfg.rcnn.sampler
+        training, testing, limit = model.train_cfg.rpn_proposal, model.test_cfg.rpn, model.test_cfg.rcnn
+        widths = [mask.conv_out_channels] * mask.num_convs
+        sizes = tuple((anchors.scales[0] * stride,) for stride in _STRIDES)
+        fc_channels = box.fc_out_channels
+    except (AttributeError, TypeError) as error:
+        raise ValueError('the peer mask-rcnn has the sizes of the Mask R-CNN of the task beside it, and '
+                         f'{cfg.filename} is not one of mmdet ({error}): choose another task') from error
+    body = BackboneWithFPN(resnet18(weights=None), _STAGES, _WIDTHS, channels)
+    built = MaskRCNN(
+        body, rpn_anchor_generator=AnchorGenerator(sizes, (tuple(anchors.ratios),) * len(sizes)),
+        rpn_pre_nms_top_n_train=training.nms_pre, rpn_post_nms_top_n_train=training.max_per_img,
+        rpn_pre_nms_top_n_test=testing.nms_pre, rpn_post_nms_top_n_test=testing.max_per_img,
+        box_batch_size_per_image=sampler.num, box_detections_per_img=limit.max_per_img,
+        box_head=TwoMLPHead(channels * _POOLED**2, fc_channels),
+        box_predictor=FastRCNNPredictor(fc_channels, 1 + num_classes),
+        mask_head=MaskRCNNHeads(channels, widths, 1),
+        mask_predictor=MaskRCNNPredictor(widths[-1], widths[-1], 1 + num_classes))
+    pixels = model.data_preprocessor
+    built.transform = _KeepSize(0, 0, [value / 255 for value in pixels.mean], [value / 255 for value in pixels.std])
+    return built
+
+
+class _KeepSize(GeneralizedRCNNTransform):
+    """Normalizes and stacks images of their own size, and leaves masks (N, 1, 28, 28) as they are predicted."""
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        return image, target
+
+    def postprocess(self, result: list[dict[str, Tensor]], image_shapes: list[tuple[int, int]],
+                    original_image_sizes: list[tuple[int, int]]) -> list[dict[str, Tensor]]:
+        return result
+
+
+def train_detector(spec: Spec, *, clock: Callable[[], float],
+                   build: Callable[[Config, int], nn.Module] = resnet18_mask_rcnn, batch_size: int | None = None,
+                   lr: float = 0.005, weight_decay: float = 1e-4, warmup: float = 0.05) -> dict[str, Any]:
+    """Trains a detector with masks by SGD with momentum, on the crops and with the augmentations of the config.
+
+    Args:
+        spec: of the cell, as for `ConfigData`.
+        clock: seconds.
+        build: (config, number of classes) -> model with the interface of torchvision's Mask R-CNN, whose masks are not
+            pasted into the images.
+        batch_size: images of a step; None for those of the config.
+        lr, weight_decay: of SGD. The defaults are those of torchvision's references/detection, 0.02 for 16 images, for
+            the 4 images of our configs.
+        warmup: fraction of the minutes in which the learning rate rises.
+
+    Returns:
+        The result of `train_for_minutes`.
+    """
+    seed_everything(spec['seed'])
+    data = ConfigData(spec, batch_size=batch_size)
+    model = build(data.cfg, len(data.classes)).to(get_device())
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=weight_decay)
+    return train_for_minutes(_Detector(model, optimizer, data, warmup), spec, clock=clock)
+
+
+class _Detector(Learner[_Batch]):
+    """A model with the interface of torchvision's detectors."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, data: ConfigData, warmup: float) -> None:
+        self.model, self.optimizer, self.data, self.warmup = model, optimizer, data, warmup
+        self.device, self.to_rgb = get_device(), data.cfg.model.data_preprocessor.get('bgr_to_rgb', False)
+
+    def batches(self) -> Iterator[_Batch]:
+        return self.data.batches()
+
+    def loss(self, batch: _Batch) -> Tensor:
+        targets = [self._target(sample.gt_instances) for sample in batch['data_samples']]
+        losses: dict[str, Tensor] = self.model.train()(self._images(batch), targets)
+        return torch.stack(list(losses.values())).sum()
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        self.model.eval()
+        num_objects = 0
+        for batch in self.data.val:
+            samples = batch['data_samples']
+            for sample, objects in zip(samples, self.model(self._images(batch)), strict=True):
+                sample.pred_instances = _instances(objects, sample.ori_shape, sample.get('scale_factor', (1.0, 1.0)))
+                num_objects += len(sample.pred_instances)
+            self.data.add_predictions(batch, samples)
+        return self.data.metrics() if num_objects else self.data.metrics_without_predictions()
+
+    def _images(self, batch: _Batch) -> list[Tensor]:
+        """Images (3, H, W) uint8 of a batch -> RGB in [0, 1] on the device."""
+        images = [image.to(self.device).float() / 255 for image in batch['inputs']]
+        return [image[[2, 1, 0]] for image in images] if self.to_rgb else images
+
+    def _target(self, objects: InstanceData) -> dict[str, Tensor]:
+        boxes = getattr(objects.bboxes, 'tensor', objects.bboxes)  # of mmdet's boxes
+        # torchvision refuses boxes without an area.
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        target = {'boxes': boxes, 'labels': objects.labels + 1, 'masks': objects.masks.to_tensor(torch.uint8, 'cpu')}
+        return {name: values[kept].to(self.device) for name, values in target.items()}
+
+
+def _instances(objects: dict[str, Tensor], shape: tuple[int, int], scale_factor: Sequence[float]) -> InstanceData:
+    """Objects that torchvision predicts -> those of mmdet, with masks as run lengths of the original image.
+
+    Args:
+        objects: boxes (N, 4), labels (N,) from 1, scores (N,), masks (N, 1, 28, 28) of probabilities inside the boxes.
+        shape: height and width of the original image.
+        scale_factor: (x, y) by which it was resized.
+    """
+    boxes = (objects['boxes'] / objects['boxes'].new_tensor([*scale_factor, *scale_factor])).cpu()
+    masks = [_run_lengths(mask, box, shape) for mask, box in zip(objects['masks'].cpu(), boxes, strict=True)]
+    return InstanceData(bboxes=boxes, scores=objects['scores'].cpu(), labels=objects['labels'].cpu() - 1, masks=masks)
+
+
+def _run_lengths(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> dict[str, Any]:
+    """Probabilities (1, 28, 28) inside a box (4,) -> run lengths in an image of a height and width, in COCO's format.
+
+    They are sampled at the centers of the pixels, as in mmdet. torchvision's pasting makes objects a pixel larger.
+    """
+    x1, y1, x2, y2 = box.tolist()
+    left, top = (min(max(0, math.floor(start)), side - 1) for start, side in ((x1, shape[1]), (y1, shape[0])))
+    right, bottom = max(left + 1, min(shape[1], math.ceil(x2))), max(top + 1, min(shape[0], math.ceil(y2)))
+    x = (torch.arange(left, right) + 0.5 - x1) / (x2 - x1) * 2 - 1
+    y = (torch.arange(top, bottom) + 0.5 - y1) / (y2 - y1) * 2 - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing='xy'), dim=-1)  # (h, w, 2)
+    pasted = F.grid_sample(mask[None].float(), grid[None], align_corners=False)[0, 0] >= 0.5
+    return CroppedRLE.from_mask(pasted.numpy(), top, left).in_image(*shape)

@@ -1,0 +1,25 @@
+"""All peers by name. To add one, write its training in its own file and list it here and in `suite.py`."""
+from collections.abc import Callable
+from typing import Any
+
+from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.transfer.peers.classifier import train_classifier
+from mae_backbone.transfer.peers.mask_rcnn import train_detector
+from mae_backbone.transfer.peers.training import training_clock
+from mae_backbone.transfer.peers.unet import train_segmenter
+
+_TRAIN: dict[str, Callable[..., dict[str, Any]]] = {
+    'resnet18': train_classifier, 'unet': train_segmenter, 'mask-rcnn': train_detector}
+
+
+def train_peer(spec: Spec) -> dict[str, Any]:
+    """Trains a peer until it has used its minutes, and returns the result of the cell.
+
+    The minutes are CPU time of the process, without start and validations, or those on the clock with a GPU. They are
+    measured, so that the number of steps differs a little from run to run. The learning rate follows a cosine over
+    them.
+
+    Args:
+        spec: of the cell, with 'peer', 'minutes', perhaps 'amp', and 'options' of the training of the peer.
+    """
+    return _TRAIN[spec['peer']](spec, clock=training_clock(), **spec['options'])

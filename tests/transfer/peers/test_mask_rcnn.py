@@ -1,0 +1,70 @@
+"""Mask R-CNN: the evaluator gives a perfect model an AP of 100, and images keep their size."""
+from functools import partial
+
+import pytest
+import torch
+from helpers.peer_data import DETECTION, SIDE, ReadingDetector, peer_spec, ticking, write_readable_boxes
+from mmengine.config import Config
+from torch.testing import assert_close
+
+from mae_backbone.transfer.peers.mask_rcnn import resnet18_mask_rcnn, train_detector
+
+
+def test_a_perfect_model_has_an_ap_of_100(tmp_path):
+    spec = peer_spec(DETECTION, write_readable_boxes(tmp_path / 'data'))
+    found = train_detector(spec, clock=ticking(), build=ReadingDetector)
+    assert (found['steps'], found['cpu_minutes']) == (6, 0.05)
+    assert found['values'] == pytest.approx({'box AP': 100.0, 'mask AP': 100.0})
+    assert [point[0] for point in found['curves']['mask AP']] == [2, 4, 6]
+
+
+def test_boxes_of_resized_images_are_those_of_the_original(tmp_path):
+    spec = peer_spec(DETECTION, write_readable_boxes(tmp_path / 'data'), config_options={
+        'val_dataloader.dataset.pipeline.1.scale_factor': 2.0})
+    found = train_detector(spec, clock=ticking(), build=ReadingDetector)
+    assert found['values']['box AP'] == pytest.approx(100.0)
+
+
+def test_a_model_that_finds_nothing_has_an_ap_of_0(tmp_path):
+    spec = peer_spec(DETECTION, write_readable_boxes(tmp_path / 'data'))
+    found = train_detector(spec, clock=ticking(), build=partial(ReadingDetector, blind=True))
+    assert found['values'] == {'box AP': 0.0, 'mask AP': 0.0}
+
+
+def test_targets_are_the_objects_of_the_crop(tmp_path):
+    model = ReadingDetector()
+    options = {'train_dataloader.dataset.filter_cfg.filter_empty_gt': False}
+    spec = peer_spec(DETECTION, write_readable_boxes(tmp_path / 'data'), minutes=0.1, config_options=options)
+    train_detector(spec, clock=ticking(), build=lambda *_: model)
+    assert {0} < {len(target['boxes']) for _, target in model.targets}
+    for image, target in model.targets:
+        assert target['masks'].dtype == torch.uint8
+        assert target['labels'].tolist() == [1] * len(target['boxes'])
+        assert_close(target['boxes'][:, 2:], target['boxes'][:, :2] + SIDE)
+        assert_close(target['masks'].sum(0).float(), (image[0] > 0.5).float())
+
+
+def test_images_keep_their_size_and_the_same_seed_gives_the_same_loss(tmp_path):
+    cfg = Config.fromfile(peer_spec(DETECTION, tmp_path)['where']['config'])
+    seen, losses = set(), []
+    images = [torch.rand(3, 64, 96), torch.rand(3, 80, 40)]
+    box, mask = torch.tensor([[4.0, 4.0, 24.0, 30.0]]), torch.zeros(1, 64, 96, dtype=torch.uint8)
+    targets = [{'boxes': box, 'labels': torch.tensor([1]), 'masks': mask},
+               {'boxes': box[:0], 'labels': torch.tensor([], dtype=torch.long), 'masks': mask[:0, :40, :40]}]
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = resnet18_mask_rcnn(cfg, 1)
+        model.backbone.register_forward_pre_hook(lambda _, inputs: seen.add(tuple(inputs[0].shape)))
+        losses.append(model(images, targets))
+    assert losses[0] == losses[1]
+    with torch.no_grad():
+        [objects] = model.eval()(images[:1])
+    assert seen == {(2, 3, 96, 96), (1, 3, 64, 96)}
+    assert objects['boxes'][:, 2].max() <= 96
+    assert objects['masks'].shape[1:] == (1, 28, 28)
+    assert model.rpn.anchor_generator.sizes == ((12,), (24,), (48,), (96,), (192,))
+
+
+def test_a_config_without_mask_rcnn_is_refused():
+    with pytest.raises(ValueError, match='the peer mask-rcnn has the sizes of the Mask R-CNN of the task beside it'):
+        resnet18_mask_rcnn(Config(dict(model=dict(type='EncoderDecoder'))), 1)

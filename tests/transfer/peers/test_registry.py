@@ -1,0 +1,91 @@
+"""Peers in a suite: each can be trained, and stands in the rows of the task beside it."""
+import sys
+from types import SimpleNamespace
+
+import pytest
+from helpers.class_folders import write_classes
+from helpers.made_encoders import MADE_SUITE, made_experiment
+from helpers.peer_data import (
+    DETECTION,
+    SEGMENTATION,
+    ReadingSegmenter,
+    peer_spec,
+    write_readable_boxes,
+    write_readable_maps,
+)
+
+from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.peers.registry import train_peer
+from mae_backbone.transfer.planning import Experiment, cell_results, plan
+from mae_backbone.transfer.suite import PEERS, load_suite
+from mae_backbone.transfer.worker import run_cell
+
+SUITE = f'''
+title = 'Peers'
+data = dict(maps='maps')
+tasks = {{
+    'segmentation': dict({SEGMENTATION!r}, data=['maps'], options={{'train_dataloader.batch_size': 2}}),
+    'unet': dict(peer='unet', beside='segmentation', minutes=1e-6, data=['maps'], labels=[0.5], amp=True)}}
+'''
+
+
+def maps_experiment(folder, **only: list) -> Experiment:
+    write_readable_maps(folder / 'data' / 'maps')
+    (folder / 'suite.py').write_text(SUITE)
+    return Experiment(load_suite(str(folder / 'suite.py')).only(**only), (), folder / 'data', folder / 'out')
+
+
+def test_a_peer_stands_beside_the_task_of_the_encoders(tmp_path):
+    task = "resnet18=dict(peer='resnet18', beside='tune', minutes=0.01, data=['two'], seeds=[0]),\n    tune=dict("
+    made = made_experiment(tmp_path, MADE_SUITE.replace('tune=dict(', task), length=0.01)
+    jobs = plan(made)
+    [job] = [job for job in jobs if job.name.startswith('resnet18')]
+    assert job.after == ()
+    spec = experiment_dir.read_spec(job.folders[0])
+    assert (spec['kind'], spec['minutes'], spec['classes']) == ('peer', 0.0001, ['dark', 'light'])
+    run_cell(job.folders[0])
+    [result] = cell_results(made)
+    assert (result.task, result.data, result.model) == ('tune', 'two', 'resnet18')
+    assert ('mae', 'resnet18') in made.comparisons
+    assert ('twice', 'resnet18') not in made.comparisons, 'a point of a curve'
+
+
+def test_a_peer_has_data_and_metrics_of_the_task_beside_it(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    experiment = maps_experiment(tmp_path, tasks=['unet'])
+    [job] = plan(experiment)
+    spec = experiment_dir.read_spec(job.folders[0])
+    assert (spec['config'], spec['metrics'], spec['amp']) == (SEGMENTATION['config'], {'mIoU': 'mIoU'}, True)
+    assert (spec['config_options'], spec['classes']) == ({'train_dataloader.batch_size': 2}, ['car', 'road', 'sky'])
+    package = SimpleNamespace(Unet=lambda *_, classes, **__: ReadingSegmenter(classes))
+    monkeypatch.setitem(sys.modules, 'segmentation_models_pytorch', package)
+    run_cell(job.folders[0])
+    [result] = cell_results(experiment)
+    assert (result.task, result.model, result.values) == ('segmentation', 'unet', {'mIoU': 100.0})
+    assert result.curves['mIoU'][-1][0] == 1
+
+
+def test_a_cell_without_its_package_fails_with_the_command(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, 'segmentation_models_pytorch', None)
+    experiment = maps_experiment(tmp_path)
+    [job] = plan(experiment)
+    run_cell(job.folders[0])
+    assert cell_results(experiment) == []
+    reason = (job.folders[0] / experiment_dir.ERROR).read_text()
+    assert 'python -m pip install segmentation-models-pytorch' in reason.splitlines()[0]
+
+
+@pytest.mark.parametrize('peer', PEERS)
+def test_every_peer_can_be_trained(tmp_path, peer: str):
+    root = tmp_path / 'data'
+    if peer == 'resnet18':
+        write_classes(root, train=3, val=1)
+        spec, metrics = {'data_root': str(root), 'labels': 1.0, 'seed': 0, 'options': {}}, {'top-1'}
+    elif peer == 'unet':
+        pytest.importorskip('segmentation_models_pytorch')
+        spec, metrics = peer_spec(SEGMENTATION, write_readable_maps(root, train=2, val=1)), {'mIoU'}
+    else:
+        spec, metrics = peer_spec(DETECTION, write_readable_boxes(root, train=3, val=1)), {'box AP', 'mask AP'}
+    found = train_peer({**spec, 'peer': peer, 'minutes': 1e-6, 'amp': True})
+    assert found['steps'] == 1
+    assert found['values'].keys() == found['curves'].keys() == metrics
+    assert all(0 <= value <= 100 for value in found['values'].values())
