@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.peer_data import DETECTION, SEGMENTATION, peer_spec, write_readable_boxes, write_readable_maps
+from mmengine.registry import DefaultScope
 
 from mae_backbone.cli import train
 from mae_backbone.cli.config import data_lines, load_config
@@ -29,8 +30,9 @@ def test_labels_and_validation_images_are_those_of_the_training(tmp_path, task: 
         cfg = load_config(args)
         data_lines(cfg, ['train', 'val'])
         prepare_training(cfg, args)
-        ours = [Runner.build_dataloader(dict(loader, num_workers=0)) for loader in (
-            cfg.train_dataloader, cfg.val_dataloader)]
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            ours = [Runner.build_dataloader(dict(loader, num_workers=0)) for loader in (
+                cfg.train_dataloader, cfg.val_dataloader)]
         assert [files(data.train), files(data.val)] == [files(loader) for loader in ours]
         assert data.train.batch_size == 2
         chosen.add(tuple(files(data.train)))
