@@ -304,7 +304,8 @@ class _Specs:
             'labels': cell.labels, 'seed': cell.seed, 'minutes': (task.minutes or 0) * self.experiment.length,
             'options': task.options, **({'amp': True} if task.amp else {})}
         where: dict[str, Any] = {'name': cell.model, 'checkpoint': None}
-        config, beside = None, task.data_task
+        config: str | None = None
+        beside = task.data_task
         if beside is not None:
             config = beside.config_for(None)
             path, fingerprint, _ = self.configs.read(config)

@@ -1,10 +1,11 @@
 """Data and metrics of the config of a training, for a peer that stands beside it."""
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.registry import MODELS, DefaultScope
@@ -53,8 +54,9 @@ class ConfigData:
             self.train, self.val = (Runner.build_dataloader(loader, seed=spec['seed'])
                                     for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader))
             self._evaluator = Evaluator(our_evaluator(self.cfg.val_evaluator))
-        self._evaluator.dataset_meta = self.val.dataset.metainfo
-        self.classes = self.train.dataset.metainfo['classes']
+        train, self._val_set = (cast(BaseDataset, loader.dataset) for loader in (self.train, self.val))
+        self._evaluator.dataset_meta = self._val_set.metainfo
+        self.classes: Sequence[str] = train.metainfo['classes']
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """Yields the training batches without end."""
@@ -84,7 +86,7 @@ class ConfigData:
         Raises:
             ValueError: the evaluator of the config does not compute a metric of the task.
         """
-        logged = self._evaluator.evaluate(len(self.val.dataset))
+        logged = self._evaluator.evaluate(len(self._val_set))
         missing = [name for name in self._metrics if name not in logged]
         if missing:
             raise ValueError(f'the validation has no {", ".join(missing)}, it has {", ".join(logged)}: correct '
