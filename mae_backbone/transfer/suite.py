@@ -40,7 +40,7 @@ class Task:
         amp: train in mixed precision, as `--amp` does: on a GPU, or on a CPU that multiplies matrices in bfloat16.
         pictures: number of validation images with predictions in the report.
         length: epochs or iterations of a training, whichever its config counts; None keeps the length of the config.
-        data_task: of one of `CONFIG_PEERS`, the task `beside`; `load_suite` sets it.
+        data_task: for a peer of `CONFIG_PEERS`, the task `beside`. `load_suite` sets it.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Peers: models that people would pick, trained from scratch for a given CPU time on the same labels and seeds."""
+"""Peers: common models, trained from scratch for a given CPU time on the same labels and seeds."""

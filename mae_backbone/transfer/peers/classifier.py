@@ -20,7 +20,7 @@ _Batch = tuple[Tensor, Tensor]
 
 
 def small_resnet18(num_classes: int, image_size: int) -> nn.Module:
-    """ResNet-18 of torchvision. For small images with the 3x3 stem without pooling of He et al. (2016, section 4.2)."""
+    """ResNet-18 of torchvision. Small images get the 3x3 stem without pooling of He et al. (2016, section 4.2)."""
     model = resnet18(num_classes=num_classes)
     if image_size <= _SMALL:
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -35,12 +35,12 @@ def train_classifier(spec: Spec, *, clock: Callable[[], float], build: Callable[
     """Trains a classifier by SGD with momentum.
 
     Args:
-        spec: of the cell.
-        clock: seconds.
+        spec: spec of the cell.
+        clock: returns the time in seconds.
         build: (number of classes, image size) -> model of logits.
         image_size: side of the images in pixels.
-        batch_size: images of a step.
-        lr, weight_decay: of SGD. The defaults are usual for ResNets on CIFAR-10.
+        batch_size: images per step.
+        lr, weight_decay: learning rate and weight decay of SGD. The defaults are usual for ResNets on CIFAR-10.
         mean, std: normalization of the pixels, per channel. The default is CIFAR-10's.
 
     Returns:

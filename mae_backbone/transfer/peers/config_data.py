@@ -24,9 +24,9 @@ class ConfigData:
     On a CPU the images are read in this process, so that its CPU time counts the reading.
 
     Args:
-        spec: of the cell, with 'data_root', 'labels', 'seed', 'config_options' (--cfg-options of the training),
+        spec: spec of the cell, with 'data_root', 'labels', 'seed', 'config_options' (--cfg-options of the training),
             'metrics', 'scale', and the path of the config in 'where'.
-        batch_size: images of a step; None for those of the config.
+        batch_size: images per step; None for the batch size of the config.
 
     Attributes:
         cfg: the config, with the classes of the data.

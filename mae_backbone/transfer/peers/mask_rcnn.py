@@ -85,13 +85,13 @@ def train_detector(spec: Spec, *, clock: Callable[[], float],
     """Trains a detector with masks by SGD with momentum, on the crops and with the augmentations of the config.
 
     Args:
-        spec: of the cell, as for `ConfigData`.
-        clock: seconds.
+        spec: spec of the cell, as for `ConfigData`.
+        clock: returns the time in seconds.
         build: (config, number of classes) -> model with the interface of torchvision's Mask R-CNN, whose masks are not
             pasted into the images.
-        batch_size: images of a step; None for those of the config.
-        lr, weight_decay: of SGD. The defaults are those of torchvision's references/detection, 0.02 for 16 images, for
-            the 4 images of our configs.
+        batch_size: images per step; None for the batch size of the config.
+        lr, weight_decay: learning rate and weight decay of SGD. The defaults follow torchvision's references/detection,
+            which has a learning rate of 0.02 for 16 images, for the 4 images per step of our configs.
         warmup: fraction of the minutes in which the learning rate rises.
 
     Returns:

@@ -15,11 +15,11 @@ _TRAIN: dict[str, Callable[..., dict[str, Any]]] = {
 def train_peer(spec: Spec) -> dict[str, Any]:
     """Trains a peer until it has used its minutes, and returns the result of the cell.
 
-    The minutes are CPU time of the process, without start and validations, or those on the clock with a GPU. They are
-    measured, so that the number of steps differs a little from run to run. The learning rate follows a cosine over
-    them.
+    The minutes are CPU time of the process, or wall-clock time with a GPU, without start and validations. They are
+    measured, therefore the number of steps differs slightly from run to run. The learning rate follows a cosine over
+    the minutes.
 
     Args:
-        spec: of the cell, with 'peer', 'minutes', perhaps 'amp', and 'options' of the training of the peer.
+        spec: spec of the cell, with 'peer', 'minutes', optionally 'amp', and 'options' of the training of the peer.
     """
     return _TRAIN[spec['peer']](spec, clock=training_clock(), **spec['options'])

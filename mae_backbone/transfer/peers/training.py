@@ -52,7 +52,7 @@ def seed_everything(seed: int) -> None:
 
 
 def training_clock() -> Callable[[], float]:
-    """Returns the clock of peers, in seconds: CPU time of this process, or time on the clock with a GPU."""
+    """Returns the clock of peers, in seconds: CPU time of this process, or wall-clock time with a GPU."""
     return time.perf_counter if torch.cuda.is_available() else time.process_time
 
 
@@ -61,9 +61,9 @@ def train_for_minutes(learner: Learner[Any], spec: Spec, *, clock: Callable[[], 
 
     Args:
         learner: what is trained.
-        spec: of the cell, with 'minutes', perhaps 'amp': mixed precision on a GPU, or on a CPU that
+        spec: spec of the cell, with 'minutes', optionally 'amp': mixed precision on a GPU, or on a CPU that
             multiplies matrices in bfloat16.
-        clock: seconds. Validations are not counted.
+        clock: returns the time in seconds. Validations are not counted.
 
     Returns:
         'values', 'cpu_minutes' ('minutes' with a GPU) and 'curves' as of a training, and 'steps'.

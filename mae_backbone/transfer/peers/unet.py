@@ -42,12 +42,12 @@ def train_segmenter(spec: Spec, *, clock: Callable[[], float], build: Callable[[
     """Trains a segmenter by AdamW, with the crops, the augmentations and the class weights of the config.
 
     Args:
-        spec: of the cell, as for `ConfigData`.
-        clock: seconds.
+        spec: spec of the cell, as for `ConfigData`.
+        clock: returns the time in seconds.
         build: number of classes -> model of logits.
-        batch_size: images of a step; None for those of the config.
-        lr, weight_decay: of AdamW. The defaults are those of torch. The example of the package on CamVid has a learning
-            rate of 2e-4, for an encoder with ImageNet's weights.
+        batch_size: images per step; None for the batch size of the config.
+        lr, weight_decay: learning rate and weight decay of AdamW. The defaults are PyTorch's. The CamVid example of
+            the package has 2e-4, for an encoder with ImageNet's weights.
 
     Returns:
         The result of `train_for_minutes`.
