@@ -162,7 +162,7 @@ def all_panels(hub: MessageHub, iteration: int) -> list[Panel]:
         Panel('validation', [Line(name, *metric_history(hub, name)) for name in main_metrics(metric_names(hub))]),
         Panel('images/s', at_intervals('images_per_s|'), zero=True,
               form=lambda value: f'{value:,.0f}' if value >= 10 else f'{value:.2g}'),
-        Panel('fraction of time waiting for images', at_intervals('waiting|'), form='{:.0%}'.format, zero=True),
+        Panel('time waiting for images, %', at_intervals('waiting|'), scale=100, zero=True),
         Panel('memory, GB', at_intervals('memory|'), zero=True, scale=1 / 1024),
         Panel('probes: accuracy, %', at_intervals(*(f'{name}|{name}' for name in probes))),
         Panel('effective rank of the features (RankMe)', at_intervals('rank|'), zero=True),
