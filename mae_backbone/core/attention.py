@@ -192,7 +192,7 @@ def attend_in_windows(qkv: Tensor, padding: Tensor, windows: Windows, heads: int
     size, down, across = windows.size, windows.groups(0), windows.groups(1)
     rows_of, columns_of = (relative(table, size).to(qkv.dtype) for table in (table_h, table_w))
     groups: list[list[Tensor]] = []
-    # Parts come from `split`, whose gradient is one copy. Those of slices would be filled with zeros and added up.
+    # Parts come from `split`, whose gradient is one copy. Gradients of slices would be filled with zeros and added up.
     bands = qkv.unflatten(1, windows.grid).split([group.last - group.first for group in down], dim=1)
     for band, (_, _, (above, below)) in zip(bands, down, strict=True):
         groups.append([])

@@ -1,4 +1,4 @@
-"""Attention weights of a single patch: where a block looks from there."""
+"""Attention weights of a single patch in a block."""
 from typing import cast
 
 import torch

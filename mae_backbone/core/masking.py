@@ -1,4 +1,4 @@
-"""Masks: which patches the encoder sees, and which are hidden.
+"""Masks: selection of visible and hidden patches.
 
 A mask is drawn by one of the classes here from uniform noise, a number for each patch: `RandomMasking` (the default),
 `BlockMasking` or `GridMasking`. The noise comes from torch's generator, or from `noise_from_seeds`.
@@ -13,7 +13,7 @@ from torch import Tensor
 class Mask(NamedTuple):
     """A split of the L patches of each image into K visible and L - K hidden ones."""
 
-    ids_visible: Tensor  # (B, K) indices of the visible patches, in the order in which the encoder sees them
+    ids_visible: Tensor  # (B, K) indices of the visible patches, in the order of the tokens of the encoder
     ids_hidden: Tensor   # (B, L - K) indices of the hidden patches
     ids_restore: Tensor  # (B, L) undoes the shuffle: cat([ids_visible, ids_hidden], 1) gathered by it is 0, ..., L - 1
     hidden: Tensor       # (B, L) bool, True at the hidden patches

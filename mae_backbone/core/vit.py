@@ -286,7 +286,7 @@ class Block(nn.Module):
 def draw_kept(drop_path: DropPath, tokens: Tensor) -> Tensor | None:
     """Draws which images keep a branch: (B, 1, 1), 0 or 1 / probability as in timm's DropPath; None if all keep it.
 
-    Drawn outside of compiled code, whose random numbers are others than those of PyTorch.
+    Drawn outside of compiled code, whose random numbers differ from those of PyTorch.
     """
     if drop_path.drop_prob == 0.0 or not drop_path.training:
         return None

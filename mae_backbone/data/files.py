@@ -82,7 +82,7 @@ class ImageWalk:
 
 
 def list_images(root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """All images under `root` in the order of `ImageWalk`. Logs those that are not regular files.
+    """All images under `root` in the order of `ImageWalk`. Logs paths that are not regular files.
 
     Raises:
         FileNotFoundError, NotADirectoryError: `root` is not a folder.

@@ -59,7 +59,7 @@ def classes_of_images(dataset: Any) -> list[set[int]]:
     """Returns the classes that each image shows.
 
     Args:
-        dataset: one with `get_cat_ids`, as those of mmdet; `mae_backbone.ClassFolder`; or one of mmseg, whose label
+        dataset: a data set of mmdet with `get_cat_ids`, `mae_backbone.ClassFolder`, or a data set of mmseg, whose label
             maps are all read.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Images of any number of channels -> red, green and blue that a person can look at."""
+"""Conversion of images with any number of channels to red, green and blue for display."""
 from collections.abc import Sequence
 
 import numpy as np

@@ -114,7 +114,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         return settings
 
     def _undecayed(self, model: nn.Module) -> set[int]:
-        """ids of the parameters that `no_weight_decay` of a module names, without those of `custom_keys`."""
+        """ids of the parameters in `no_weight_decay` of a module, without the parameters of `custom_keys`."""
         if not self.paramwise_cfg.get('no_decay_of_model'):
             return set()
         stated = {f'{name}.{parameter}' if name else parameter for name, module in model.named_modules()

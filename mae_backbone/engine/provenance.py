@@ -55,7 +55,7 @@ def task_name(model: nn.Module) -> str | None:
 def classes_of(dataset: object) -> list[dict[str, Any]]:
     """Classes of a data set in the order of the labels: id in the annotations, name, and color.
 
-    Ids are those of the annotation file of a COCO data set, and otherwise the labels.
+    Ids are from the annotation file of a COCO data set, and otherwise the labels.
     """
     meta = getattr(dataset, 'metainfo', None) or {}
     names = [str(name) for name in meta.get('classes') or ()]
@@ -79,7 +79,7 @@ def _pixels(model: nn.Module) -> dict[str, list[float]]:
 
 
 def _image_size(model: nn.Module) -> list[int]:
-    """(H, W) in pixels that the positions of the encoder were made for; [] if it has none."""
+    """(H, W) in pixels of the stored positions of the encoder; [] if it has none."""
     encoder: Any = getattr(getattr(model, 'mae', None), 'encoder', None) or getattr(model, 'backbone', None)
     grid, patch_size = getattr(encoder, 'grid', None), getattr(encoder, 'patch_size', None)
     return [side * patch_size for side in grid] if isinstance(grid, tuple) and isinstance(patch_size, int) else []

@@ -74,7 +74,7 @@ def our_log_processor(log_processor: Any) -> Any:
 
 
 def our_evaluator(evaluator: Any) -> Any:
-    """Converts the config of an evaluator: our `CocoMetric` and `IoUMetric` replace those of mmdet and mmseg."""
+    """Converts the config of an evaluator: our `CocoMetric` and `IoUMetric` replace the metrics of mmdet and mmseg."""
     if not isinstance(evaluator, (dict, list)):
         return evaluator
     return [_our_metric(metric) for metric in (evaluator if isinstance(evaluator, list) else [evaluator])]

@@ -19,7 +19,7 @@ def sync_batchnorm_on_cpus(model: nn.Module) -> int:
 
 
 class CPUSyncBatchNorm(_BatchNorm):
-    """Batch normalization whose mean and variance in training are those of the batches of all processes together."""
+    """Batch normalization with mean and variance over the batches of all processes in training."""
 
     def _check_input_dim(self, x: Tensor) -> None:
         if x.ndim < 2:
@@ -45,7 +45,7 @@ class CPUSyncBatchNorm(_BatchNorm):
         return normalized.to(x.dtype)
 
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        """Updates the running mean and variance with those of a batch, as torch.nn.BatchNorm2d does."""
+        """Updates the running mean and variance with the values of a batch, as torch.nn.BatchNorm2d does."""
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
             return
         assert self.num_batches_tracked is not None

@@ -25,7 +25,7 @@ def columns_of(table: ClassTable) -> list[str]:
 
 
 def to_csv(table: ClassTable) -> str:
-    """Comma-separated values with a line for each class; what was not measured is empty."""
+    """Comma-separated values with a line for each class. Values that were not measured are empty."""
     columns, file = columns_of(table), io.StringIO()
     writer = csv.writer(file, lineterminator='\n')
     writer.writerow(['class', *columns])

@@ -48,7 +48,7 @@ class Table:
 
     Args:
         path: of the file.
-        settings: what all rows depend on. Rows of other settings are dropped.
+        settings: settings of all rows. Rows with other settings are dropped.
     """
 
     def __init__(self, path: Path, settings: dict) -> None:
@@ -58,7 +58,7 @@ class Table:
             try:
                 kept = json.loads(path.read_text(encoding='utf-8'))
                 self.rows = dict(kept['rows']) if kept['about'] == settings else {}
-            except (ValueError, KeyError, TypeError):  # not ours: overwritten
+            except (ValueError, KeyError, TypeError):  # not written by this package: overwritten
                 pass
 
     def add(self, name: str, images: dict[str, str], measure: Callable[[], dict[str, float]]) -> dict[str, float]:

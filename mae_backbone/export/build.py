@@ -77,7 +77,7 @@ def classifier_target(model: Classifier, options: ExportOptions) -> ExportTarget
     """Target of a classifier.
 
     Raises:
-        ExportError: `argmax`, which leaves no scores.
+        ExportError: `argmax`, which removes the scores.
     """
     if options.activation == 'argmax':
         raise ExportError('--argmax is for segmenters: a classifier without scores predicts nothing, take --softmax')
@@ -98,7 +98,7 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
         model, options: of the export.
         task: as in `Description`.
         multiple, minimum: of the sides of its input.
-        dynamic: the axes that are dynamic if the options do not say.
+        dynamic: the dynamic axes if the options do not state them.
         settings, prepare: as in `Description`; by default images are resized and cropped as in evaluations.
 
     Raises:
@@ -187,7 +187,7 @@ def input_size(model: Model) -> tuple[int, int]:
         height, width = slide['crop_size']
         return height, width
     if isinstance(model.encoder, ViT):
-        return model.encoder.image_size  # positions may be stored for another size, that of the pretraining
+        return model.encoder.image_size  # positions may be stored for the size of the pretraining
     return model._image_size()
 
 
@@ -231,7 +231,7 @@ def in_channels(model: Model) -> int:
 def channel_order(model: Model) -> str:
     """Order of the channels that the network takes; '' if they are no colors.
 
-    Images of mmdet and mmseg are loaded as BGR, those of classification and pretraining as RGB.
+    mmdet and mmseg load images as BGR, classification and pretraining as RGB.
     """
     preprocessor: Any = getattr(model.net, 'data_preprocessor', None)
     if in_channels(model) != 3 or not is_color(model.decoding):

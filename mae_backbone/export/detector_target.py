@@ -1,4 +1,4 @@
-"""Detectors -> targets of an export, and what agreement of two lists of objects means."""
+"""Detectors -> targets of an export, and the comparison of two lists of objects."""
 import dataclasses
 from collections.abc import Sequence
 
@@ -57,7 +57,7 @@ def objects_error(expected: Sequence[np.ndarray], found: Sequence[np.ndarray],
 
     Args:
         expected, found: boxes, scores, labels, image, and masks if the detector has them.
-        alternatives: what the detector in PyTorch returns after changes of the size of rounding errors. Any of them may
+        alternatives: results of the detector in PyTorch after changes of the size of rounding errors. Any of them may
             have an object that `expected` lacks, and may lack an object that `expected` has.
     """
     scale = max(1.0, float(np.abs(expected[0]).max(initial=0)))
@@ -81,7 +81,7 @@ def _match(ours: '_Objects', other: '_Objects') -> tuple[float, list[int], list[
     """Pairs the objects of two lists.
 
     Returns:
-        The largest difference of a pair; the objects of the first list without a partner, and those of the second.
+        The largest difference of a pair, and the objects of the first and of the second list without a partner.
     """
     error, missing, free = 0.0, [], np.ones(len(other), bool)
     for i in range(len(ours)):

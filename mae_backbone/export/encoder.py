@@ -8,7 +8,7 @@ from mae_backbone.models.timm_vit import TimmViT
 
 
 class EncoderOutputs(nn.Module):
-    """Features of an encoder: what `Model.features` computes in PyTorch.
+    """Features of an encoder, as `Model.features` computes them in PyTorch.
 
     Args:
         encoder: a ViT of this package or of timm.

@@ -79,7 +79,7 @@ class Activation(nn.Module):
         self.kind, self.threshold = kind, threshold
 
     def forward(self, logits: Tensor) -> Tensor:
-        """logits (B, num_classes, ...) -> what `kind` names."""
+        """logits (B, num_classes, ...) -> outputs of the kind `kind`."""
         if self.kind == 'softmax':
             return logits.sigmoid() if self.threshold is not None else logits.softmax(dim=1)
         if self.kind == 'argmax':

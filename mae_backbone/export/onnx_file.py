@@ -90,7 +90,7 @@ def _name_axes(model: Any, target: ExportTarget) -> None:
 
 
 def _drop_notes(model: Any) -> None:
-    """Removes what torch notes about its own source at each node: paths of this machine, and half of a small file."""
+    """Removes the source information of torch at each node: paths of this machine, and half of a small file."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None

@@ -27,7 +27,7 @@ class ExportedFile:
 
     Attributes:
         path: of the file.
-        target: what was exported.
+        target: exported part of the model.
         verification: result of the comparison with PyTorch; None if it was not asked for.
         agreement: of predictions in float32 and int8; '' if the file is not quantized.
     """
@@ -70,7 +70,7 @@ def export(model: str | Path | Model, out: str | Path, *, part: str = 'model',
         softmax: return probabilities in place of logits.
         argmax: return the class of each pixel of a segmenter.
         verify: compare the file with PyTorch on five images, at three sizes if the size is dynamic.
-        calibration: folder of images like those of the training; the file is quantized to int8 with them, see
+        calibration: folder of images similar to the training images; the file is quantized to int8 with them, see
             `mae_backbone.export.int8`. Verification is of the file before.
         options: of `mae_backbone.load`, such as `config`.
 

@@ -1,4 +1,4 @@
-"""A part of a model that is ready to be exported: module, inputs, names, and what the file says about itself."""
+"""A part of a model that is ready for export: module, inputs, names and metadata."""
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ class ExportTarget:
         input_names, output_names: in the order of the arguments and of the results of the module.
         dynamic: for each input the axes whose size may change. All other sizes are fixed.
         output_axes: for each output names of its dynamic axes, for the reader of the file.
-        metadata: what the file says about itself, such as classes and pixel statistics.
+        metadata: metadata of the file, such as classes and pixel statistics.
         compare: error of outputs against the expected ones, for verification; None for `verify.largest_error`.
         decides: outputs depend on decisions that rounding may change, such as the order of scores. A file that differs
             is also compared with the outputs of the module with other rounding errors, see `alternatives`.

@@ -54,7 +54,7 @@ def reason(error: BaseException) -> str:
 
 
 def _check_another_size(program: ExportedProgram, target: ExportTarget) -> None:
-    """Runs a graph at another size: what torch did not prove for all sizes it checks then, and ONNX does not.
+    """Runs a graph at another size, where torch checks assumptions that it did not prove. ONNX does not check them.
 
     A size that torch treats as a special case (`Ne`, such as a single window) is no reason to refuse: only .pt2 files
     refuse it, when they run.

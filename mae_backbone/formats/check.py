@@ -1,4 +1,4 @@
-"""Check of the data of a config before a model is built: refuses what cannot be used, and counts the rest."""
+"""Check of the data of a config before a model is built: refuses faulty data, and counts the rest."""
 from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict

@@ -36,7 +36,7 @@ class Contradiction(NamedTuple):
     Attributes:
         text: what these annotations have, such as 'have ...'.
         ids: ids of the annotations.
-        advice: likely cause and what to do.
+        advice: likely cause and fix.
         is_systematic: whether so many annotations have it that the file as a whole is wrong.
         concerns_boxes: whether boxes or the number of objects are wrong, not only masks.
     """
@@ -92,7 +92,7 @@ class Consistency:
                 self.misfits.setdefault(cause, []).append(number)
 
     def close(self) -> None:
-        """Frees what only `add` needs."""
+        """Frees memory that only `add` needs."""
         self._seen = set()
 
     def contradictions(self) -> list[Contradiction]:

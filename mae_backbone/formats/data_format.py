@@ -20,7 +20,7 @@ UNDERSTOOD = ("a data set in COCO's format (CocoDataset), label maps (BaseSegDat
 
 
 class ClassNames(NamedTuple):
-    """Class names of a data set in the order of the labels, and where they come from."""
+    """Class names of a data set in the order of the labels, and their source."""
 
     names: list[str]
     origin: str

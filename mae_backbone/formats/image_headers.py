@@ -73,7 +73,7 @@ def read_size(path: str, reading: Reading = DEFAULT) -> StoredSize:
 
 
 def read_sizes(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> dict[str, StoredSize]:
-    """Reads the sizes of all images in parallel. Those of large sets are cached on disk until a file changes.
+    """Reads the sizes of all images in parallel. Sizes of large sets are cached on disk until a file changes.
 
     Raises:
         DataError: some images cannot be read.

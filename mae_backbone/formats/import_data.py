@@ -29,8 +29,8 @@ REPORT = 'import.txt'
 class Imported(NamedTuple):
     """Report of an import."""
 
-    lines: list[str]  # what was read, and what could not be carried over
-    next: list[str]   # what to do next
+    lines: list[str]  # data that were read, and data that could not be converted
+    next: list[str]   # next steps
 
 
 def import_data(source: str | Path, out: str | Path, target: str, *, link: bool = False, pattern: str = '') -> Imported:

@@ -1,4 +1,4 @@
-"""Files of data sets in other layouts: where they are in the cache."""
+"""Paths of files in the cache for data sets in other layouts."""
 import hashlib
 import json
 import os

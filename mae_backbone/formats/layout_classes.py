@@ -58,7 +58,7 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     if made:
         lines.append(f'{made.line}; lists in {write_record(folder, made.record)}')
     for spec in specs:
-        # The labeled images of nearest neighbors belong to a test, but are those of training.
+        # The labeled images of nearest neighbors belong to a test, but are training images.
         split = SPLIT_NAMES.get(spec.option('split') or '', spec.split)
         if spec.split == 'test' and split == 'val' and 'test' in texts:
             split = 'test'

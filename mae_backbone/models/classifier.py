@@ -98,7 +98,7 @@ class ViTClassifier(BaseModel):
         if isinstance(self.backbone, TimmViT):
             if self.pool == 'model':
                 return self.backbone.pooled(images)
-            if self.pool == 'mean':  # works without a class token, too
+            if self.pool == 'mean':  # also works without a class token
                 return self.backbone.feature_maps(images)[0].mean(dim=(2, 3))
         tokens = self.backbone.tokens(images)
         if self.attention is not None:

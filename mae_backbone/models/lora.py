@@ -19,8 +19,8 @@ _OURS = re.compile(r'^(.*blocks\.\d+\.(?:attn|mlp)\.(?:qkv|proj|fc1|fc2))\.(?:(l
 def add_lora(vit: ViT, *, rank: int = 8, targets: Sequence[str] = tuple(TARGETS)) -> None:
     """Freezes a ViT, and adds trained matrices A (rank, in) and B (out, rank) to its linear layers: W + B A.
 
-    B starts at zero, so that outputs are those of the frozen ViT at first. alpha equals the rank, so that B A has the
-    factor 1, and a checkpoint can be merged without its config. The state dict has the names of the ViT without
+    B starts at zero, so that the first outputs equal the outputs of the frozen ViT. alpha equals the rank, so that B A
+    has the factor 1, and a checkpoint can be merged without its config. The state dict has the names of the ViT without
     adapters, and `lora_A.weight` and `lora_B.weight` next to the weights that they adapt.
 
     Args:
@@ -42,7 +42,7 @@ def add_lora(vit: ViT, *, rank: int = 8, targets: Sequence[str] = tuple(TARGETS)
     except ImportError as error:
         raise ImportError('LoRA needs peft: pip install mae_backbone[lora]') from error
     layers = '|'.join(re.escape(TARGETS[name]) for name in dict.fromkeys(targets))
-    # A regular expression that matches whole names: 'proj' alone would also match the patch embedding.
+    # A regular expression for whole names. 'proj' would also match the patch embedding.
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=rf'blocks\.\d+\.(?:{layers})')
     inject_adapter_in_model(config, vit)
     vit.register_state_dict_post_hook(_to_stored)

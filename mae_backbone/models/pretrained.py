@@ -1,4 +1,4 @@
-"""The ViT and the MAE of the public API: those of `core`, with `from_pretrained`, `save_pretrained`, `push_to_hub`."""
+"""ViT and MAE of the public API: the classes of `core` with `from_pretrained`, `save_pretrained`, `push_to_hub`."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,7 +42,7 @@ class MAE(HubMixin, mae.MAE):
     """`mae_backbone.core.mae.MAE`, which can be saved as a folder and loaded from one or from the hub."""
 
     def hub_arguments(self) -> dict[str, Any]:
-        """The arguments of the encoder under `encoder`, and those of `MAE`; the class of the masks is left out."""
+        """Arguments of `MAE`, with the arguments of the encoder under `encoder`. The class of the masks is left out."""
         size = self._decoder_size()
         return dict(encoder=arguments_of(self.encoder), decoder_width=size.width, decoder_depth=size.depth,
                     decoder_heads=size.heads, mask_ratio=self.mask_ratio, norm_pix=self.norm_pix,

@@ -1,4 +1,4 @@
-"""Frozen encoders that see only the visible patches of a mask."""
+"""Frozen encoders of the visible patches of a mask."""
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 

@@ -25,7 +25,7 @@ FROM_FOLDER = 'folder'  # init_cfg: the weights in the folder that is named, if 
 class TimmViT(nn.Module):
     """A plain ViT of timm for dense tasks and classification: `type='mae_backbone.TimmViT'`.
 
-    The model of timm is the attribute `vit`; outputs are those of its `forward_intermediates`. Images may have any size
+    The model of timm is the attribute `vit`; outputs are from its `forward_intermediates`. Images may have any size
     whose sides are multiples of the patch size: positions are interpolated by timm (`dynamic_img_size`), and the
     relative positions of BEiT, whose size is fixed in timm, bicubically.
 

@@ -90,7 +90,7 @@ def check_size(size: int) -> None:
 
 
 class _Canvas:
-    """An image while it is painted: its pixels, and for each pixel the number of what was painted there last."""
+    """An image while it is painted: its pixels, and the number of the last painted object of each pixel."""
 
     def __init__(self, rng: Generator, size: int) -> None:
         self.rng, self.size = rng, size

@@ -147,7 +147,7 @@ class _Running(NamedTuple):
 
 
 def _run(steps: Sequence[Step]) -> None:
-    """Runs steps in their order. If one fails, those that still run are terminated."""
+    """Runs steps in their order. If a step fails, the steps that still run are terminated."""
     slots = max(1, min(2, available_cpus(), len(steps)))
     waiting, running = list(steps), list[_Running]()
     progress_line, shown = ProgressLine(), set[str]()

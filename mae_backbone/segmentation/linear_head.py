@@ -11,7 +11,7 @@ from mae_backbone.registry import MODELS
 class LinearHead(BaseDecodeHead):
     """BatchNorm without scale and shift, then a linear layer from every patch of one feature map to the classes.
 
-    The norm is the one of linear probing in the MAE paper (appendix A.1), which DINOv2's linear segmentation uses, too.
+    The norm is from linear probing in the MAE paper (appendix A.1). DINOv2's linear segmentation uses it, too.
 
     Args:
         options: arguments of mmseg's heads; `in_channels` and `channels` are both D, the width of the feature map.

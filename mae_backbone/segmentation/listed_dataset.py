@@ -17,7 +17,7 @@ class ListedSegDataset(BaseSegDataset):
     """
 
     def load_data_list(self) -> list[dict]:
-        """Returns the paths of all pairs, and what mmseg's transforms need."""
+        """Returns the paths of all pairs, with the keys that mmseg's transforms need."""
         return [dict(img_path=image, seg_map_path=path, label_map=self.label_map,
                      reduce_zero_label=self.reduce_zero_label, seg_fields=[])
                 for image, path in read_pairs(self.ann_file, self.data_root or '')]

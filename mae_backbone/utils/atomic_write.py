@@ -76,7 +76,7 @@ def _sync(path: Path) -> None:
     is_folder = path.is_dir()
     if is_folder and os.name != 'posix':
         return
-    # Windows flushes only what is open for writing.
+    # Windows flushes only files that are open for writing.
     descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Config files of the package: where they are, and how a name becomes a path."""
+"""Config files of the package: their folder, and the paths of their names."""
 import difflib
 from pathlib import Path
 

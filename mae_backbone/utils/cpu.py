@@ -20,7 +20,7 @@ def threads_per_process(processes: int) -> int:
 
 
 def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:
-    """True if Linux says that the CPU multiplies matrices in bfloat16. Without, bfloat16 is slower than float32."""
+    """True if Linux reports matrix products in bfloat16 (AMX). Without it, bfloat16 is slower than float32."""
     try:
         lines = Path(cpuinfo).read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError:

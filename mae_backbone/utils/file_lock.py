@@ -10,7 +10,7 @@ from filelock import FileLock
 def locked(path: str | Path) -> Iterator[bool]:
     """Holds the lock file `path` while the block runs; other processes wait for it.
 
-    The system releases the lock of a process that ends, however it ends. The file itself may stay.
+    The system releases the lock of a process that ends for any reason. The file may remain.
 
     Yields:
         True if the lock is held. False if it cannot be taken, for example in a folder without write permission or on a

@@ -10,7 +10,7 @@ def palette(num_colors: int) -> list[Color]:
 
 
 def class_colors(num_classes: int, own: object = None) -> list[Color]:
-    """Colors of the classes of a data set: its own palette if that has a valid color for each, else `palette`."""
+    """Colors of the classes of a data set: its palette if it has a valid color for each class, else `palette`."""
     if isinstance(own, (list, tuple)) and len(own) == num_classes and all(map(_is_color, own)):
         return [(int(color[0]), int(color[1]), int(color[2])) for color in own]
     return palette(num_classes)

@@ -53,7 +53,7 @@ def curve(folder: Path, key: str) -> list[tuple[int, float]]:
 
 
 def cpu_times(work_dir: str | Path) -> list[dict[str, Any]]:
-    """Returns what `CpuTimeHook` has written in a run, one dict for each iteration, in order.
+    """Returns the records of `CpuTimeHook` in a run, one dict for each iteration, in order.
 
     A run that was killed has repeated iterations: the last record of each counts, with the metrics of an earlier one if
     it has none.

@@ -31,7 +31,7 @@ class ClassSet:
         root: folder that the paths are relative to.
         layout: name of the layout.
         images: all images.
-        left_out: what is not read.
+        left_out: data that are not read.
     """
 
     root: Path

@@ -47,7 +47,7 @@ class LabeledImage(NamedTuple):
         file_name: path relative to the root, with '/'.
         size: (width, height) in pixels.
         objects: objects in the order of the source; none for a background image.
-        split: 'train', 'val' or 'test'; '' if the data do not say.
+        split: 'train', 'val' or 'test'; '' if the data do not state it.
         group: images with the same group belong into the same split; '' for an image on its own.
         id: number in a source that numbers its images; None otherwise.
     """
@@ -87,8 +87,8 @@ class LabeledSet:
         layout: name of the layout on disk, such as 'Pascal VOC'.
         names: class names in the order of the labels.
         images: all images.
-        left_out: what is not read.
-        notes: what is read in another way than a user may expect.
+        left_out: data that are not read.
+        notes: data that are read in another way than a user may expect.
         category_ids: ids of the classes in a source that numbers them; 1, 2, ... otherwise.
     """
 

@@ -56,8 +56,8 @@ class MapSet:
         ignored: colors of pixels of no class.
         is_binary: whether the maps hold 0 and 255 for two classes.
         pairs: all pairs.
-        left_out: what is not read.
-        notes: what is read in another way than a user may expect.
+        left_out: data that are not read.
+        notes: data that are read in another way than a user may expect.
     """
 
     root: Path

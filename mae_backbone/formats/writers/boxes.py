@@ -131,7 +131,7 @@ def _voc_xml(image: LabeledImage, name: str, to: Destination) -> str:
         SubElement(node, 'name').text = item.name
         SubElement(node, 'difficult').text = str(int(item.is_crowd))
         bounds = SubElement(node, 'bndbox')
-        # Both corners belong to the box and count from 1: the right edge at x is that of pixel x.
+        # Both corners belong to the box and count from 1: the right edge at x is the right edge of pixel x.
         left, top = round(box[0]) + 1, round(box[1]) + 1
         right, bottom = max(left, round(box[0] + box[2])), max(top, round(box[1] + box[3]))
         for key, value in zip(('xmin', 'ymin', 'xmax', 'ymax'), (left, top, right, bottom), strict=True):

@@ -18,7 +18,7 @@ class Destination:
         link: whether images become symbolic links to the source instead of copies.
 
     Attributes:
-        lost: what the format cannot hold.
+        lost: information that the format cannot store.
     """
 
     def __init__(self, folder: Path, root: Path, *, link: bool) -> None:

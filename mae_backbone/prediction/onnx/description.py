@@ -16,7 +16,7 @@ PT2_METADATA = 'mae_backbone.json'  # entry of a .pt2 file: a JSON object of the
 # A reader refuses higher numbers. 2: files with a `reader`, which older versions would take for color images.
 FORMAT = 2
 TASKS = ('detection', 'segmentation', 'classification', 'features')
-# Our choice. Limits of what a file may ask for.
+# Our choices. Limits for values in a file.
 MAX_TEXT, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 2 ** 22, 100_000, 16384, 1024
 
 
@@ -35,8 +35,8 @@ class Description:
 
     Attributes:
         task: 'detection', 'segmentation', 'classification' or 'features'.
-        part: what was exported: 'model', 'backbone' or 'pyramid'.
-        activation: what the outputs are: 'logits', 'softmax', 'argmax', or '' for features and detectors.
+        part: exported part: 'model', 'backbone' or 'pyramid'.
+        activation: kind of the outputs: 'logits', 'softmax', 'argmax', or '' for features and detectors.
         classes: in the order of the labels.
         channels: order of the channels of the input `images`: 'RGB', 'BGR', or '' if they are no colors.
         mean, std: for each channel in this order, on the scale of the pixels; () if pixels are not normalized.
@@ -46,7 +46,7 @@ class Description:
         dynamic: names of the dynamic axes: 'batch', 'size'.
         multiple: sides of the input are multiples of this number of pixels.
         minimum: smallest side of the input in pixels.
-        prepare: how an image file becomes the input, see `prediction.onnx.prepare`.
+        prepare: preprocessing of an image file, see `prediction.onnx.prepare`.
         decoding: of color images, the fields of `Decoding` that differ from its defaults.
         reader: of images with other channels, its type and options, see `reading.reader_settings`.
         settings: of the task, such as thresholds.

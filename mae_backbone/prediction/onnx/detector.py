@@ -47,7 +47,7 @@ class OnnxDetectorPredictor(OnnxPredictor):
         return Instances(boxes, scores, labels, [CroppedRLE.from_mask(*region) for region in regions])
 
     def _check_outputs(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, *masks: np.ndarray) -> None:
-        """Raises CheckpointError if the outputs are not those of a detector with these classes."""
+        """Raises CheckpointError if the outputs do not belong to a detector with these classes."""
         n = len(scores)
         fits = (scores.shape == (n,) and boxes.shape == (n, 4) and labels.shape == (n,)
                 and all(one.ndim == 3 and len(one) == n for one in masks)

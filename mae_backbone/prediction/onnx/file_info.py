@@ -31,7 +31,7 @@ class ExportedInfo:
         inputs, outputs: names, types and shapes, as text; empty for a .pt2 file.
         num_parameters: numbers in the weights; 0 for a .pt2 file.
         dtypes: number of weights of each dtype.
-        description: what the file says about itself; None if it was not exported by this package.
+        description: metadata of the file; None if it was not exported by this package.
         fault: why there is no description; '' if there is one.
         verified: error, limit, images and sizes of the verification; empty if the file was not verified.
         int8: agreement of the predictions in float32 and int8; '' if the file is not quantized.
@@ -53,7 +53,7 @@ class ExportedInfo:
 
     @property
     def task(self) -> str:
-        """Task of the model; '' if the file does not say."""
+        """Task of the model; '' if the file does not state it."""
         return self.description.task if self.description else ''
 
     @property
@@ -91,7 +91,7 @@ class ExportedInfo:
 
 
 def exported_info(path: str | Path) -> ExportedInfo:
-    """Reads an ONNX file, or the metadata of a .pt2 file, and says what it is. Nothing in the file is executed.
+    """Describes an ONNX file, or the metadata of a .pt2 file. Nothing in the file is executed.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -111,7 +111,7 @@ def _onnx_info(path: Path) -> ExportedInfo:
     weights = model.graph.initializer
     names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     numbers = sum(math.prod(tensor.dims) for tensor in weights)
-    given = {tensor.name for tensor in weights}  # an old file lists its weights as inputs, too
+    given = {tensor.name for tensor in weights}  # an old file also lists its weights as inputs
     data = path.with_name(f'{path.name}.data')
     return ExportedInfo(
         path, path.stat().st_size + (data.stat().st_size if data.is_file() else 0), f'ONNX file, opset {opset}',

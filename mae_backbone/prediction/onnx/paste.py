@@ -1,4 +1,4 @@
-"""Masks of an exported detector, on a grid over each box -> masks of the image, in NumPy alone."""
+"""Masks of an exported detector, on a grid over each box -> masks of the image, with NumPy only."""
 import numpy as np
 
 

@@ -29,7 +29,7 @@ class OnnxPredictor(BasePredictor):
         description: of the file.
 
     Raises:
-        CheckpointError: the file does not say how images are prepared for it.
+        CheckpointError: the file does not state the preprocessing of images.
     """
 
     def __init__(self, session: OnnxSession, description: Description) -> None:

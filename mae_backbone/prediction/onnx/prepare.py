@@ -76,7 +76,7 @@ def prepare_function(description: Description, reading: Reading = DEFAULT) -> Ca
         reading: of the images.
 
     Raises:
-        ValueError: the description does not say how.
+        ValueError: the description is incomplete.
     """
     settings = description.prepare
     kind = settings.get('kind')

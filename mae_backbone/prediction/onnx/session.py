@@ -22,7 +22,7 @@ class OnnxSession:
         device: 'cpu', or 'cuda' with the index of a GPU, such as 'cuda:0'.
 
     Attributes:
-        runtime: what computes.
+        runtime: name of the runtime.
         metadata: of the file.
         input_names, output_names: in the order of the file.
 
