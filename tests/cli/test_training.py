@@ -91,7 +91,7 @@ def test_pretraining_starts_from_pretrained_weights_unless_it_is_resumed(tmp_pat
     lines = training.prepare_training(cfg, args)
     assert cfg.resume
     assert cfg.model.init_cfg is None
-    assert any(f'not of {file}, which the run started from' in line for line in lines)
+    assert any(f'not from {file}, which the run started from' in line for line in lines)
     cfg.work_dir = str(tmp_path / 'other')
     with pytest.raises(FileNotFoundError, match='does not exist'):
         training.prepare_training(cfg, args)
