@@ -19,6 +19,7 @@ DROPPED_PARTS = {
 # Starts of UserWarnings -> why they are dropped.
 DROPPED_WARNINGS = {
     'The draw is False': 'the visualization hook of mmseg draws nothing unless asked',
+    'Default ``avg_non_ignore`` is False': 'the recipes keep the default of mmseg',
 }
 # Printed by pycocotools for each of several copies of an annotation file.
 COCO_PROGRESS = ('loading annotations into memory', 'Done (t=', 'creating index', 'index created',
