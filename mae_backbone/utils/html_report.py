@@ -28,7 +28,11 @@ _TEMPLATE = '''\
 
 {% macro heading(text, level) -%} <h{{ level }}>{{ text }}</h{{ level }}> {%- endmacro %}
 
-{% macro paragraph(text) -%} <p>{{ text }}</p> {%- endmacro %}
+{% macro paragraph(parts) -%}
+<p>{% for part in parts -%}
+{% if loop.index is even %}<code>{{ part }}</code>{% else %}{{ part }}{% endif %}
+{%- endfor %}</p>
+{%- endmacro %}
 
 {% macro link(address, text) -%} <p><a href="{{ address }}">{{ text }}</a></p> {%- endmacro %}
 
@@ -107,8 +111,8 @@ def heading(text: str, level: int = 2) -> Markup:
 
 
 def paragraph(text: str) -> Markup:
-    """Paragraph of text."""
-    return _MACROS.paragraph(text)  # type: ignore[attr-defined]
+    """Paragraph of text, in which `code` is in backticks as in Markdown."""
+    return _MACROS.paragraph(text.split('`') if text.count('`') % 2 == 0 else [text])  # type: ignore[attr-defined]
 
 
 def link(address: str, text: str) -> Markup:

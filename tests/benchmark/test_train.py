@@ -93,7 +93,7 @@ def test_batch_of_detection_has_matching_boxes_labels_and_masks():
 
 
 def test_models_of_unknown_kind_are_refused():
-    with pytest.raises(ValueError, match='Linear is not one of MAEPretrainer, ViTClassifier, BaseSegmentor, BaseDetector'):
+    with pytest.raises(ValueError, match='Linear is not one of MAEPretrainer, ViTClassifier, BaseSegmentor'):
         synthetic_batch(torch.nn.Linear(1, 1), SHAPE)
 
 

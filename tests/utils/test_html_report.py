@@ -18,6 +18,11 @@ def test_text_is_escaped_on_a_page():
     assert reader.values.count('2') == 1  # columns that the heading row spans
 
 
+def test_words_in_backticks_are_code():
+    assert html_report.paragraph('run `a < b` or `c`') == '<p>run <code>a &lt; b</code> or <code>c</code></p>'
+    assert html_report.paragraph('one ` alone') == '<p>one ` alone</p>'
+
+
 def test_plain_string_on_a_page_is_escaped():
     reader = Reader(html_report.page('title', ['<script>']))
     assert 'script' not in reader.tags
