@@ -17,8 +17,11 @@ from mae_backbone.evaluation.imagenet_c import CORRUPTIONS, STRENGTHS
 
 if TYPE_CHECKING:
     import numpy as np
+    from mmengine.config import Config
     from torch import Tensor
     from torch.utils.data import Dataset
+
+    from mae_backbone.prediction.predictor import Predictor
 
 RESUME_HINT = 'the same command continues'
 
@@ -50,7 +53,6 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.evaluation.imagenet_variants import SetImages, files_fingerprint, find_sets, skip_if_cropped
     from mae_backbone.evaluation.robustness import Table, accuracies, as_markdown, check_names, is_imagenet
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
-    from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.utils.atomic_write import write_text
 
     corruptions = [] if args.corrupt is None else args.corrupt or [*CORRUPTIONS]
@@ -63,9 +65,7 @@ def run(args: argparse.Namespace) -> None:
     for line in match_classes(cfg, checkpoint_classes(args.checkpoint), args.checkpoint) if with_test else []:
         log_rank0(line)
     make_folder(cfg.work_dir, '--work-dir')
-    predictor = Predictor(cfg, args.checkpoint)
-    if predictor.task != 'classification':
-        raise ValueError(f'{args.config} is a config for {predictor.task}: pass the config of a classifier')
+    predictor = _classifier(cfg, args)
     variants = [variant for folder in args.sets for variant in find_sets(folder, predictor.classes)]
     check_names(['test', *(variant.name for variant in variants)])
     size = data.get('image_size', 224)
@@ -98,6 +98,14 @@ def run(args: argparse.Namespace) -> None:
     text = as_markdown(table.rows, imagenet=is_imagenet(predictor.classes))
     write_text(Path(cfg.work_dir, 'robustness.md'), text)
     log_rank0(f'\n{text}\nwritten to {cfg.work_dir}/robustness.md and robustness.json')
+
+
+def _classifier(cfg: 'Config', args: argparse.Namespace) -> 'Predictor':
+    from mae_backbone.prediction.predictor import Predictor
+    predictor = Predictor(cfg, args.checkpoint)
+    if predictor.task != 'classification':
+        raise ValueError(f'{args.config} is a config for {predictor.task}: pass the config of a classifier')
+    return predictor
 
 
 def _save_examples(dataset: 'Dataset', names: list[str], folder: str) -> str:

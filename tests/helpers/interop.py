@@ -2,14 +2,12 @@
 from pathlib import Path
 
 import torch
+from helpers.small_vit import SIZE, vit
 from torch import Tensor, nn
 
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.core.vit import ViT
-from mae_backbone.models.backbone import ViTBackbone
 
-WIDTH, DEPTH, HEADS, PATCH, SIZE = 64, 2, 4, 8, 32
-ARCH = dict(width=WIDTH, depth=DEPTH, heads=HEADS)
 LIMIT = 1e-5  # largest difference of features of size 1, in float32
 
 
@@ -27,16 +25,6 @@ def randomize(model: nn.Module) -> nn.Module:
 def images(size: int = SIZE) -> Tensor:
     """Two random images (2, 3, H, W)."""
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(7))
-
-
-def vit(**options) -> ViT:
-    """Our ViT of the size that all tests here use."""
-    return ViT(**dict(arch=ARCH, image_size=SIZE, patch_size=PATCH) | options).eval()
-
-
-def backbone(**options) -> ViTBackbone:
-    """Our backbone without class token, of the same size."""
-    return ViTBackbone(**dict(arch=ARCH, image_size=SIZE, patch_size=PATCH) | options).eval()
 
 
 @torch.no_grad()

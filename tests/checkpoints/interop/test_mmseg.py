@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, assert_agree, images, randomize
+from helpers.interop import assert_agree, images, randomize
+from helpers.small_vit import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH
 from torch import nn
 
 from mae_backbone.checkpoints.encoder import load_encoder

@@ -4,20 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import (
-    DEPTH,
-    HEADS,
-    PATCH,
-    SIZE,
-    WIDTH,
-    assert_agree,
-    backbone,
-    images,
-    randomize,
-    tokens_of,
-    vit,
-)
+from helpers.interop import assert_agree, images, randomize, tokens_of
 from helpers.layout_names import mmpretrain_block, mmpretrain_decoder, mmpretrain_encoder, mmpretrain_positions, parts
+from helpers.small_vit import DEPTH, HEADS, PATCH, SIZE, WIDTH, backbone, vit
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 

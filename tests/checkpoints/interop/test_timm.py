@@ -6,20 +6,8 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from helpers.interop import (
-    ARCH,
-    DEPTH,
-    HEADS,
-    PATCH,
-    SIZE,
-    WIDTH,
-    assert_agree,
-    backbone,
-    images,
-    randomize,
-    tokens_of,
-    vit,
-)
+from helpers.interop import assert_agree, images, randomize, tokens_of
+from helpers.small_vit import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, backbone, vit
 from timm.models import _hub
 from timm.models.beit import Beit
 from timm.models.vision_transformer import VisionTransformer

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import DEPTH, HEADS, PATCH, SIZE, WIDTH, assert_agree, images, randomize, tokens_of, vit
+from helpers.interop import assert_agree, images, randomize, tokens_of
+from helpers.small_vit import DEPTH, HEADS, PATCH, SIZE, WIDTH, vit
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer

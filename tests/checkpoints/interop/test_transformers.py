@@ -4,19 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.interop import (
-    ARCH,
-    DEPTH,
-    HEADS,
-    PATCH,
-    SIZE,
-    WIDTH,
-    assert_agree,
-    images,
-    randomize,
-    tokens_of,
-    vit,
-)
+from helpers.interop import assert_agree, images, randomize, tokens_of
+from helpers.small_vit import ARCH, DEPTH, HEADS, PATCH, SIZE, WIDTH, vit
 from safetensors.torch import load_file, save_file
 
 from mae_backbone.checkpoints.encoder import load_encoder, load_source
