@@ -74,6 +74,8 @@ class LabelMaps(DataFormat):
             # Without classes.txt, the config chooses some of the classes of the type: mmseg maps their labels.
             if spec.default_class_names and class_file:
                 lines.append(self._take_any_classes())
+        elif metainfo.get('classes') and not metainfo.get('palette'):
+            spec.cfg.metainfo = ConfigDict(metainfo, palette=palette(len(names)))
         if class_file and class_file.colors:
             lines.append(self._read_by_colors(class_file))
         return lines

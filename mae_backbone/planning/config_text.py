@@ -125,13 +125,15 @@ def _segmentation(stage: Stage, data: OwnData, train_images: str) -> dict[str, A
     config = stage.config
     keys = ('data_prefix', 'img_suffix', 'seg_map_suffix')
     train, val = (_paths(data.dataset(split), keys) for split in ('train', 'val'))
+    # Class weights are kept only for the classes that the config names.
+    classes = dict(metainfo=Name('metainfo'))
     return dict(
-        data_root=data.root, train_pipeline=config['train_pipeline'], test_pipeline=config['test_pipeline'],
-        model=dict(config['model']),
+        data_root=data.root, metainfo=dict(_delete_=True, classes=tuple(data.classes)),
+        train_pipeline=config['train_pipeline'], test_pipeline=config['test_pipeline'], model=dict(config['model']),
         train_dataloader=dict(batch_size=config['batch'], **config['sampling'],
-                              dataset=dict(train, pipeline=Name('train_pipeline'))),
-        val_dataloader=dict(dataset=dict(val, pipeline=Name('test_pipeline'))), test_dataloader=Name('val_dataloader'),
-        **_schedule(stage))
+                              dataset=dict(train, **classes, pipeline=Name('train_pipeline'))),
+        val_dataloader=dict(dataset=dict(val, **classes, pipeline=Name('test_pipeline'))),
+        test_dataloader=Name('val_dataloader'), **_schedule(stage))
 
 
 def _classification(stage: Stage, data: OwnData, train_images: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mmengine.config import Config
 import mae_backbone
 from mae_backbone.cli.main import main
 from mae_backbone.cli.python_api import unchanged_process
-from mae_backbone.planning.adapt_config import adapt_classes
+from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +74,23 @@ def test_masks_measured_planned_and_trained(folder, encoder, capsys):
 def test_label_maps(folder, encoder):
     write_maps(folder / 'data', train=6, val=2, rare=0.03)
     assert run('plan', 'data', '--hours', '0.01', '-o', 'own.py', '--estimate') == 0
-    assert Config.fromfile('own.py').model.decode_head.loss_decode.class_weight[2] > 1
     train_from(encoder)
+
+
+@pytest.mark.parametrize('moved', [False, True])
+def test_class_weights_of_a_plan_are_those_of_the_training(folder, moved):
+    write_maps(folder / 'data', train=6, val=2, rare=0.03)
+    Path('data/classes.txt').write_text('air\nwater\nbuoy\n', encoding='utf-8')  # other names than in the base
+    assert run('plan', 'data', '-o', 'own.py', '--estimate') == 0
+    cfg = Config.fromfile('own.py')
+    planned = cfg.model.decode_head.loss_decode.class_weight
+    assert planned[2] > 1
+    with unchanged_process():
+        if moved:
+            replace_data_root(cfg, 'data')
+        adapt_classes(cfg)
+    assert cfg.model.decode_head.loss_decode.class_weight == planned
+    assert len(cfg.val_dataloader.dataset.metainfo.palette) == 3
 
 
 @pytest.mark.slow
