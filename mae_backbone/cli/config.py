@@ -13,7 +13,6 @@ from mmengine.config import Config, DictAction
 from mae_backbone.cli.check_settings import check_settings
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.options import reader_config
-from mae_backbone.compat import quiet_logs
 from mae_backbone.utils.config_files import drop_scope, find_config, is_checkpoint
 
 # Seconds to wait for the lock of a work directory. The data loading processes of a killed run hold it until they
@@ -57,7 +56,6 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
             has no data_root.
     """
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
-    quiet_logs.install()
     if is_checkpoint(args.config):
         from mae_backbone.checkpoints.published import read_checkpoint
         from mae_backbone.prediction.embedded_config import safe_config

@@ -38,14 +38,12 @@ def run(args: argparse.Namespace) -> None:
     from pathlib import Path
 
     from mae_backbone.cli.errors import log_rank0
-    from mae_backbone.compat import quiet_logs
     from mae_backbone.demo.feature_bank import build_bank, check_suffix, load_bank
     from mae_backbone.demo.server import check_installed, serve
     from mae_backbone.prediction.loading import load
     from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel
 
     check_installed()
-    quiet_logs.install()
     is_folder = args.bank is not None and Path(args.bank).is_dir()
     if args.save_bank is not None:
         if not is_folder:

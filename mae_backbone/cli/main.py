@@ -7,6 +7,7 @@ from importlib import import_module
 
 from mae_backbone import __version__
 from mae_backbone.cli.errors import exit_process, is_rank0, run_cli
+from mae_backbone.compat import quiet_logs
 from mae_backbone.compat.install_check import newer_than_tested
 from mae_backbone.utils.config_files import is_checkpoint
 
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     def run() -> None:
         args = _parser(name).parse_args(with_config(name, options))
         set_rank(getattr(args, 'launcher', 'none'))
+        quiet_logs.install()
         for line in newer_than_tested() if is_rank0() else ():
             print(f'note: {line}', file=sys.stderr)
         command.run(args)

@@ -13,7 +13,6 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mae_backbone.compat import quiet_logs
 from mae_backbone.planning.plan import StepCost
 
 MEMORY_FRACTION = 0.85  # of the free memory that a step may take; ultralytics takes 0.6, nnDetection keeps 1.7 GB
@@ -180,7 +179,6 @@ def _quietly() -> Iterator[None]:
     from mae_backbone.cli.python_api import unchanged_process
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    quiet_logs.install()
     try:
         with unchanged_process(), redirect_stdout(io.StringIO()):  # pycocotools prints
             yield

@@ -1,8 +1,12 @@
 """Named filters for messages of OpenMMLab and pycocotools that do not help users, each with its reason."""
 import builtins
 import logging
+import sys
 import warnings
 from collections.abc import Callable
+from types import ModuleType
+
+from mae_backbone.compat.import_hook import Execute, on_import
 
 # Starts of messages -> why they are dropped.
 DROPPED = {
@@ -39,21 +43,39 @@ def keep_record(record: logging.LogRecord) -> bool:
 
 
 def install() -> None:
-    """Installs the filters that do not belong to a logger. Imports MMEngine. A second call does nothing."""
-    import mmengine.logging
-    import pycocotools.coco
-    import pycocotools.cocoeval
-    from mmengine.model import BaseModule
-
-    # mmdet and mmseg take this function from mmengine.logging when they are imported.
-    if not hasattr(mmengine.logging.print_log, 'filtered'):
-        mmengine.logging.print_log = _filtered(mmengine.logging.print_log)
-    for module in (pycocotools.coco, pycocotools.cocoeval):
-        vars(module)['print'] = _print_results
-    # Writes two lines for each tensor of a model into the log file, most of them "the value is the same".
-    BaseModule._dump_init_info = lambda self: None
+    """Installs the filters that do not belong to a logger, now or when their module is imported."""
+    for name, change in _CHANGES.items():
+        if name in sys.modules:
+            change(sys.modules[name])
+        else:
+            on_import(name, _execute_and_change)
     for message in DROPPED_WARNINGS:
         warnings.filterwarnings('ignore', message, UserWarning)
+
+
+def _execute_and_change(module: ModuleType, execute: Execute) -> None:
+    execute(module)
+    _CHANGES[module.__name__](module)
+
+
+def _filter_print_log(logging_module: ModuleType) -> None:
+    # mmdet and mmseg take this function from mmengine.logging when they are imported.
+    if not hasattr(logging_module.print_log, 'filtered'):
+        vars(logging_module)['print_log'] = _filtered(logging_module.print_log)
+
+
+def _drop_progress(coco_module: ModuleType) -> None:
+    vars(coco_module)['print'] = _print_results
+
+
+def _drop_init_info(module: ModuleType) -> None:
+    # Writes two lines for each tensor of a model into the log file, most of them "the value is the same".
+    module.BaseModule._dump_init_info = lambda self: None
+
+
+_CHANGES: dict[str, Callable[[ModuleType], None]] = {
+    'mmengine.logging': _filter_print_log, 'mmengine.model.base_module': _drop_init_info,
+    'pycocotools.coco': _drop_progress, 'pycocotools.cocoeval': _drop_progress}
 
 
 def _filtered(print_log: Callable[..., None]) -> Callable[..., None]:

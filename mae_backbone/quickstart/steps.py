@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from mae_backbone.compat import quiet_logs
 from mae_backbone.quickstart.scene_files import write_scenes
 from mae_backbone.quickstart.tasks import TASKS, TRANSFER, Task
 from mae_backbone.utils.atomic_write import write_text
@@ -88,7 +87,6 @@ def quickstart(work_dir: Path, *, images: Path | None = None, length: float = 1.
         work_dir / TRANSFER)
     run_steps([*(training(task, 'mae', '--pretrained', checkpoint) for task in TASKS), frozen])
     print_line('4. report')
-    quiet_logs.install()
     from mae_backbone.quickstart.report import write_report  # imports mmdet, which takes seconds
     page = write_report(work_dir, pretrained_on=source, length=length)
     print_line(f'finished after {(time.time() - start) / 60:.1f} minutes')

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from mae_backbone.compat import quiet_logs
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Executor, Job, LocalExecutor, SlurmExecutor
@@ -48,7 +47,6 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
         ValueError: an option is wrong. It is raised before any cell runs.
     """
     start = time.time()
-    quiet_logs.install()
     selected = load_suite(suite).only(**only or {})
     selected, encoders = select_encoders(selected, checkpoints, against, work_dir)
     experiment = Experiment(selected, tuple(encoders), data_root, work_dir, length)

@@ -1,5 +1,7 @@
 """Messages that tell a user nothing are dropped by name; everything else is kept."""
 import logging
+import subprocess
+import sys
 import warnings
 
 import mmengine.logging
@@ -34,6 +36,14 @@ def test_progress_of_pycocotools_is_dropped_and_its_results_kept(capsys):
     pycocotools.coco.COCO().createIndex()
     vars(pycocotools.coco)['print'](' Average Precision  (AP) = 0.500')
     assert capsys.readouterr().out == ' Average Precision  (AP) = 0.500\n'
+
+
+def test_modules_that_are_imported_later_are_filtered_too():
+    code = ('import sys; from mae_backbone.compat import quiet_logs; quiet_logs.install(); '
+            'assert not {"mmengine", "pycocotools"} & set(sys.modules); '
+            'import pycocotools.coco; pycocotools.coco.COCO().createIndex(); print("end")')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == 'end\n'
 
 
 def test_a_second_call_wraps_nothing_twice():
