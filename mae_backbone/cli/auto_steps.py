@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from mae_backbone.cli.errors import log_rank0
 from mae_backbone.cli.training import last_checkpoint
+from mae_backbone.evaluation.metrics import metric_text
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, link, page, paragraph
 
@@ -101,7 +102,7 @@ class AutoRun:
         parts = [paragraph(f'Data: {os.path.abspath(self.data)}. Checkpoint: {self.checkpoint}.')]
         if steps.get('test'):
             parts += [heading('Results on the validation set'), html_table(
-                ['metric', 'value'], [(name, f'{value:.4g}') for name, value in steps['test']['metrics'].items()])]
+                ['metric', 'value'], [(name, metric_text(value)) for name, value in steps['test']['metrics'].items()])]
         parts += [heading('Time'), html_table(['step', 'minutes'], [
             (name, f'{step["seconds"] / 60:.1f}') for name, step in steps.items()])]
         parts.append(link('plan.html', 'The plan: data, settings and reasons'))

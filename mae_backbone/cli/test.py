@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mae_backbone.cli.run_plan import print_plan
     from mae_backbone.engine.checkpointing import is_encoder_only
     from mae_backbone.engine.runner import Runner
+    from mae_backbone.evaluation.metrics import metric_text
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
     from mae_backbone.prediction.tta import use_tta
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         return {}
     metrics = {name: float(value) for name, value in runner.test().items()}
     for name, value in metrics.items():
-        log_rank0(f'{name}: {value:.4g}')
+        log_rank0(f'{name}: {metric_text(value)}')
     if is_random:
         return metrics
     data = f' --data-root {quote(str(args.data_root))}' if args.data_root else ''

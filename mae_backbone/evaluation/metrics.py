@@ -12,6 +12,11 @@ from mae_backbone.evaluation.class_table import ClassTable
 from mae_backbone.registry import METRICS
 
 
+def metric_text(value: float) -> str:
+    """Writes the value of a metric with 4 digits. COCO's metrics are -1 if no object has their size."""
+    return 'no such objects' if value == -1 else f'{value:.4g}'
+
+
 @METRICS.register_module()
 class TopKAccuracy(BaseMetric):
     """Top-k accuracy in percent: `top1`, `top5`, ...

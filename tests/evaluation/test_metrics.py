@@ -9,7 +9,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import BaseDataElement
 
-from mae_backbone.evaluation.metrics import CrossEntropy, TopKAccuracy, label_ranks
+from mae_backbone.evaluation.metrics import CrossEntropy, TopKAccuracy, label_ranks, metric_text
 
 
 def predictions(scores: np.ndarray, labels: np.ndarray) -> list[dict]:
@@ -129,3 +129,7 @@ def test_evaluation_without_images_raises():
         CrossEntropy().evaluate(0)
     with pytest.raises(ValueError, match='no image was evaluated'):
         TopKAccuracy().evaluate(0)
+
+
+def test_metrics_of_objects_that_a_set_does_not_have_are_no_numbers():
+    assert [metric_text(value) for value in (0.68149, 1.0, -1.0)] == ['0.6815', '1', 'no such objects']

@@ -109,8 +109,9 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
     cross_entropy: dict[str, Any] = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
     missing = [name for name, count in zip(classes, fingerprint.class_counts, strict=True) if not count]
     if missing:
-        plan.warnings.append(f'{len(missing)} classes have no pixel in the training set ({", ".join(missing[:5])}): '
-                             'the model cannot learn them')
+        plan.warnings.append(f'no pixel of the training set is labeled as {", ".join(missing[:5])}'
+                             + (f' and {len(missing) - 5} other classes' if len(missing) > 5 else '')
+                             + ': label some, otherwise the model cannot find them')
     if 0 < fingerprint.foreground < _RARE:
         stage.choose('loss', 'cross-entropy and 3 times Dice',
                      f'in the median image {fingerprint.foreground:.1%} of the pixels are not of the most frequent '
