@@ -1,17 +1,23 @@
-"""Effect of pretraining on three small sets: labels, time, frozen features, length and size of the pretraining.
+"""Effect of pretraining on three small data sets: fewer labels, training time, frozen features, length, model size.
 
 Run     python tools/transfer.py evidence --data-root data
-        one set: --data camvid; a first look: --length 0.1; the main comparison only: --checkpoint mae --against random
-Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
-Expect  docs/benchmarks.md. Days of a CPU core in all
+        one data set: --data camvid
+        quick preview with trainings of a tenth of the length: --length 0.1
+        only the comparison of MAE with random weights: --checkpoint mae --against random
+Data    data/cifar10, data/nuclei, data/camvid, with the folders that the docstrings of the configs describe
+Expect  results as in docs/benchmarks.md. The whole suite takes days on one CPU core.
 
-The suite makes its encoders itself. `mae` is pretrained on the images of the set. `continued` is the MAE of another set
-that is pretrained on this one for a quarter of the length. `supervised` is trained on all labels of CIFAR-10 for about
-the same CPU time as the MAE. `mae-half`, `mae-quarter` and `mae-eighth` are shorter, `fast` has less arithmetic per
-image, and `small` has a sixth of the weights.
+The suite trains its encoders itself:
+- `mae` is pretrained on the images of the data set.
+- `continued` starts from the MAE of another data set and is pretrained on this one for a quarter of the length.
+- `supervised` is trained on all labels of CIFAR-10 for about the same CPU time as the MAE.
+- `mae-half`, `mae-quarter` and `mae-eighth` are pretrained for a half, a quarter and about an eighth of the length.
+- `fast` is pretrained with a config that needs less computation per image, and `fast-quarter` for a quarter of its
+  length.
+- `small` has a sixth of the weights. `random-small` is its baseline: the same architecture with random weights.
 
-Trainings are in bfloat16 on GPUs and on CPUs with AMX, which takes half of the time. Mask R-CNN of this size gains
-nothing from it and stays in float32.
+Trainings use bfloat16 on GPUs and on CPUs with AMX, where it halves the time. Mask R-CNN uses float32, because bfloat16
+does not make a model of this size faster.
 """
 title = 'Effect of pretraining'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')
@@ -34,7 +40,7 @@ tasks = {
         metrics={'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}),
     'fine-tuning': dict(config='demo/vit-micro_finetune-900i_cifar10.py', data=['cifar10'], amp=True,
                         labels=[0.01, 0.05, 0.1, 0.3, 1.0]),
-    # Common models, trained from scratch for about the CPU time of our training.
+    # Peers: common models, trained from scratch for about the CPU time of the task that `beside` names.
     'resnet18': dict(peer='resnet18', beside='fine-tuning', minutes=18, amp=True, data=['cifar10'], labels=[0.1, 1.0]),
     'unet': dict(peer='unet', beside='segmentation', minutes=18, amp=True, data=['camvid'], labels=[0.1, 1.0]),
     'mask-rcnn': dict(peer='mask-rcnn', beside='detection', minutes=15, amp=True, data=['nuclei'], labels=[0.1, 1.0]),
@@ -55,8 +61,9 @@ encoders = {
     'continued': dict(
         nuclei=dict(**nuclei, length=3500, start='mae/camvid', on=some),
         camvid=dict(**camvid, length=3500, start='mae/nuclei', on=some)),
-    # Epochs of supervised training take about four times as long as those of a MAE, whose encoder sees a quarter of the
-    # patches. The 64 pixels of the second one are those of the MAEs of nuclei and CamVid.
+    # An epoch of supervised training takes about four times as long as an epoch of MAE pretraining, because the encoder
+    # of a MAE processes only a quarter of the patches. Images of 64 pixels are used for nuclei and CamVid because the
+    # MAEs of these data sets use this size.
     'supervised': dict(
         cifar10=dict(supervised, train='demo/vit-micro_supervised_cifar10.py', length=12, on=some),
         nuclei=dict(supervised, train='demo/vit-micro_supervised-64px_cifar10.py', length=8, on=some),

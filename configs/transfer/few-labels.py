@@ -1,12 +1,14 @@
 """1, 10 and 100 % of the labels, three seeds: frozen features and trainings of small models on three small sets.
 
 Run     python tools/transfer.py few-labels --checkpoint MAE.pth --against random --data cifar10 --data-root data
-        with the MAE of each set (docs/benchmarks.md) and --data cifar10, nuclei or camvid: its models fit that MAE
-Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
-Expect  docs/benchmarks.md
+        Run it once for each data set, with --data cifar10, nuclei or camvid and the MAE that was pretrained on it
+        (docs/benchmarks.md). The models have the size of this MAE.
+Data    data/cifar10, data/nuclei, data/camvid, with the folders that the docstrings of the configs describe
+Expect  results as in docs/benchmarks.md
 
-Trainings have as many iterations with few labels as with all, so that only the labels differ. The attentive probe with
-all labels takes hours on a CPU and is left out: add 1.0 to its `labels` to run it.
+Trainings with few labels have the same number of iterations as trainings with all labels, so that only the labels
+differ. The attentive probe with all labels is not included, because it takes hours on a CPU. Add 1.0 to its `labels` to
+run it.
 """
 title = 'Transfer with few labels'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')

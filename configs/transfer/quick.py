@@ -4,9 +4,9 @@ Run     python tools/transfer.py quick --checkpoint MAE.pth --against random --d
 Data    {train,val}/CLASS/*.jpg
 Expect  docs/benchmarks.md
 
-Neighbors of features as they are depend mostly on the directions of large variance. `knn_whitened` gives all directions
-about the same variance first. The linear probe trains for 30 epochs instead of the usual 90. Its learning rate is
-searched as usual.
+`knn` uses the features without scaling, so that the neighbors depend mostly on the directions of large variance.
+`knn_whitened` first scales the features to about the same variance in all directions. The linear probe trains for 30
+epochs instead of the default 90. Its learning rate is selected by the default search.
 """
 title = 'Frozen features'
 data = dict(images='.')

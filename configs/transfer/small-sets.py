@@ -1,12 +1,14 @@
-"""10, 30 and 100 % of the labels of three small sets, three seeds: docs/benchmarks.md, on two cores.
+"""10, 30 and 100 % of the labels of three small data sets, three seeds, in short trainings for two CPU cores.
 
 Run     python tools/transfer.py small-sets --data nuclei --checkpoint MAE.pth --against random SUPERVISED.pth
         --data-root data
-        with the MAE of each set (docs/benchmarks.md) and --data cifar10, nuclei or camvid
-Data    data/cifar10, data/nuclei, data/camvid, laid out as the heads of the configs say
-Expect  docs/benchmarks.md for nuclei and camvid. Fine-tuning on cifar10: not measured yet
+        Run it once for each data set, with --data cifar10, nuclei or camvid and the MAE that was pretrained on it
+        (docs/benchmarks.md).
+Data    data/cifar10, data/nuclei, data/camvid, with the folders that the docstrings of the configs describe
+Expect  results as in docs/benchmarks.md for nuclei and camvid. Fine-tuning on cifar10: not measured yet
 
-Trainings are short, and as long with few labels as with all, so that only the labels differ.
+Trainings with few labels have the same number of iterations as trainings with all labels, so that only the labels
+differ.
 """
 title = 'Three small sets'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')

@@ -20,7 +20,10 @@ Group = tuple[str, str, str]  # task, data, metric
 
 
 def difference_chart(verdict: Verdict) -> dict[str, Any]:
-    """Returns a bar for each comparison of a verdict, with positions in percent of the width of the chart."""
+    """Returns the values for the bar chart of a verdict in `report.html.j2`.
+
+    The chart has one bar for each comparison. Positions and widths are in percent of the width of the chart.
+    """
     values = [0.0]
     for _, difference, _ in verdict.comparisons:
         # The interval of two seeds can be ten times as long as its bar: clip it to keep the other bars readable.
@@ -47,7 +50,11 @@ def difference_chart(verdict: Verdict) -> dict[str, Any]:
 
 
 def curves(rows: Sequence[Row], encoders: Sequence[Encoder]) -> Iterator[Markup]:
-    """Yields curves over the fraction of the labels and over the length of the pretraining, if there are several."""
+    """Yields headings and charts for the report.
+
+    The charts show results over the fraction of the labels, if there are several fractions, and over the length of the
+    pretraining, if a run has several checkpoints.
+    """
     groups: dict[Group, list[Row]] = {}
     for row in rows:
         groups.setdefault((row.task, row.data, row.metric), []).append(row)
@@ -69,7 +76,10 @@ def curves(rows: Sequence[Row], encoders: Sequence[Encoder]) -> Iterator[Markup]
 
 
 def time_curves(results: Sequence[CellResult], encoders: Sequence[Encoder]) -> Markup | None:
-    """Returns charts of each metric over the minutes of training, with the largest fraction of the labels, or None."""
+    """Returns charts of each metric over the minutes of training, for the largest fraction of the labels.
+
+    Returns None if no training has several validations.
+    """
     names = list(dict.fromkeys(encoder.name for encoder in last_of_runs(encoders)))
     largest: dict[Group, tuple[float, dict[str, dict[int, Points]]]] = {}
     for (task, data, metric, labels), models in curves_of(results).items():
@@ -87,7 +97,10 @@ def time_curves(results: Sequence[CellResult], encoders: Sequence[Encoder]) -> M
 
 
 def minutes_curves(rows: Sequence[Row], encoders: Sequence[Encoder], made: Sequence[MadeEncoder]) -> Markup | None:
-    """Returns charts of the metrics over the minutes of pretraining of the suite's encoders, or None."""
+    """Returns charts of the metrics over the minutes of pretraining of the encoders that the suite trains.
+
+    Returns None if no curve has several points.
+    """
     references = [encoder.name for encoder in encoders if encoder.reference]
     charts = {}
     for (task, data, metric), labels, lines in lines_over_time(rows, made):
@@ -104,12 +117,12 @@ def minutes_curves(rows: Sequence[Row], encoders: Sequence[Encoder], made: Seque
 
 
 def draw_time(key: Group, models: Mapping[str, Mapping[int, Points]], names: Sequence[str]) -> bytes:
-    """Draws the curves of a task, data set and metric over the minutes of training, as SVG.
+    """Draws a metric over the minutes of training. Returns an SVG file.
 
     Args:
         key: task, data set and metric.
         models: curves by encoder and seed.
-        names: encoders to draw.
+        names: names of the encoders and peers to draw.
     """
     axis = _axis(key)
     for name in names:
@@ -121,7 +134,7 @@ def draw_time(key: Group, models: Mapping[str, Mapping[int, Points]], names: Seq
 
 
 def draw_labels(key: Group, group: Sequence[Row], names: Sequence[str]) -> bytes:
-    """Draws the rows of a task, data set and metric over the fraction of the labels, as SVG."""
+    """Draws the rows of a task, data set and metric over the fraction of the labels. Returns an SVG file."""
     axis = _axis(key)
     for name in names:
         _line(axis, {row.labels * 100: row for row in group if row.model == name}, name)
@@ -134,7 +147,7 @@ def draw_labels(key: Group, group: Sequence[Row], names: Sequence[str]) -> bytes
 
 def draw_pretraining(key: Group, group: Sequence[Row], runs: Mapping[str, Sequence[Encoder]],
                      references: Sequence[str], unit: str) -> bytes:
-    """Draws the rows with the largest fraction of the labels over the length of the pretraining, as SVG."""
+    """Draws the rows with the largest fraction of the labels over the length of pretraining. Returns an SVG file."""
     axis = _axis(key)
     group = [row for row in group if row.labels == max(other.labels for other in group)]
     for name, encoders in runs.items():
@@ -151,7 +164,7 @@ def _gallery(charts: Mapping[Group, bytes], caption: str) -> Markup:
 
 
 def _axis(key: Group) -> Axes:
-    """Returns the axes of a new figure that fits the width of a phone."""
+    """Returns the axes of a new figure that is narrow enough for the screen of a phone."""
     task, data, metric = key
     axis = Figure(figsize=(4, 3), layout='constrained').add_subplot()
     axis.set(title=f'{task}, {data}'.replace('$', r'\$'), ylabel=f'{metric}, %'.replace('$', r'\$'))
@@ -160,7 +173,7 @@ def _axis(key: Group) -> Axes:
 
 
 def _line(axis: Axes, rows: Mapping[float, Row], name: str) -> None:
-    """Draws means with their standard deviations."""
+    """Draws a curve of the means of `rows` over their positions, with standard deviations as error bars."""
     points = sorted((position, row.summary.mean, row.summary.std) for position, row in rows.items())
     if points:
         positions, means, deviations = zip(*points, strict=True)

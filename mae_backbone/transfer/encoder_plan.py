@@ -1,4 +1,4 @@
-"""Plan of the encoders that a suite makes: the spec of each, and the job that makes it."""
+"""Plan of the encoders that a suite trains itself: the spec and the job of each encoder."""
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -13,14 +13,16 @@ from mae_backbone.transfer.suite_configs import SuiteConfigs
 
 
 class EncoderPlan:
-    """Specs, folders and jobs of the encoders that a suite makes.
+    """Specs, folders and jobs of the encoders that a suite trains itself.
+
+    Methods take the key of an encoder in `Suite.encoders`.
 
     Args:
         entries: `Suite.encoders`.
         folders: folder of each data set.
         work_dir: output folder.
-        configs: reads the configs.
-        factor: the length of every training is multiplied by this.
+        configs: reader of the configs.
+        factor: factor by which the length of every training is multiplied.
     """
 
     def __init__(self, entries: Mapping[str, Entry], folders: Mapping[str, Path], work_dir: Path, configs: SuiteConfigs,
@@ -35,15 +37,15 @@ class EncoderPlan:
         return next(other for other, entry in self.entries.items() if entry.recipe and self.fingerprint(other) == mine)
 
     def file(self, key: str) -> Path:
-        """Path of the weights of an encoder, once it is made."""
+        """Path of the weights of an encoder. The file exists only after the training of the encoder."""
         return encoder_file(self.folder(key))
 
     def folder(self, key: str) -> Path:
-        """Folder in which an encoder is made."""
+        """Folder of the training of an encoder. Encoders with equal recipes share it."""
         return (self.work_dir / encoder_folder(self.same_as(key))).resolve()
 
     def recipe(self, key: str) -> Recipe:
-        """Returns the training that makes an encoder."""
+        """Returns the recipe of an encoder."""
         recipe = self.entries[key].recipe
         assert recipe is not None, f'{key} has no recipe'
         return recipe
@@ -54,7 +56,7 @@ class EncoderPlan:
         return self.configs.architecture(recipe.config, recipe.options)._asdict()
 
     def spec(self, key: str) -> Spec:
-        """Returns everything that determines the weights of an encoder."""
+        """Returns the spec of an encoder: all settings that determine its weights."""
         recipe = self.recipe(key)
         read = self.configs.read(recipe.config)
         length = self.configs.length(recipe.config, recipe.length, self.factor)
@@ -65,7 +67,7 @@ class EncoderPlan:
                 **({'length': length} if length else {}), **({'amp': True} if recipe.amp else {})}
 
     def fingerprint(self, key: str) -> str:
-        """Hash of the spec of an encoder. It replaces a hash of the weights, which may not exist yet."""
+        """Hash of the spec of an encoder. It is used instead of a hash of the weights, which may not exist yet."""
         if key not in self._fingerprints:
             content = json.dumps(self.spec(key), sort_keys=True)
             self._fingerprints[key] = f'made:{hashlib.sha256(content.encode()).hexdigest()}'
@@ -75,10 +77,11 @@ class EncoderPlan:
         """Writes the specs of the encoders `keys` and of the encoders that they start from.
 
         Returns:
-            Jobs by key (`same_as`). The job of an encoder follows the job of the encoder that it starts from.
+            Job of each encoder by `same_as(key)`. The job of an encoder comes after the job of the encoder that it
+            starts from.
 
         Raises:
-            ValueError: images do not exist, or a folder holds another encoder.
+            ValueError: a folder of images does not exist, or a folder contains an encoder with another spec.
         """
         jobs = {}
         for key in dict.fromkeys(map(self.same_as, with_starts(list(keys), self.entries))):

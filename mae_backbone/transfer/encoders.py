@@ -1,4 +1,4 @@
-"""Encoders to compare: checkpoint files, runs, models of timm, random weights, and encoders that a suite makes."""
+"""Encoders to compare: checkpoint files, pretraining runs, timm models, random weights, and encoders of a suite."""
 import hashlib
 import re
 from collections import Counter
@@ -19,15 +19,16 @@ class Encoder(NamedTuple):
     """An encoder to evaluate.
 
     Attributes:
-        name: short name, unique in the experiment.
-        checkpoint: file with its weights; None for random weights.
+        name: short name, unique among the encoders of a data set.
+        checkpoint: file with its weights; None for random weights, for weights that timm downloads, and for an encoder
+            that the suite trains.
         reference: True if other encoders are compared with it.
         step: length of the pretraining in `unit`, if the file name states it.
         unit: 'epoch', 'iter', or '' if unknown.
         timm: arguments of `TimmViT` for a model of timm; None for our ViT. Without a checkpoint, timm downloads the
             weights.
-        key: key in `Suite.encoders`, '' for an encoder that is not of the suite.
-        entry: entry in `Suite.encoders`, if any.
+        key: key in `Suite.encoders`; '' for an encoder that is not in the suite.
+        entry: entry in `Suite.encoders`; None for an encoder that is not in the suite.
     """
 
     name: str
@@ -41,16 +42,16 @@ class Encoder(NamedTuple):
 
     @property
     def recipe(self) -> Recipe | None:
-        """Training that makes the encoder, or None if its weights are given."""
+        """Training by which the suite makes the encoder, or None if the encoder is not trained by the suite."""
         return self.entry.recipe if self.entry else None
 
     def is_for(self, data: str) -> bool:
-        """True if it is evaluated on a data set."""
+        """True if the encoder is evaluated on the data set `data`."""
         return self.entry is None or self.entry.is_for(data)
 
     @property
     def is_point(self) -> bool:
-        """True if it is a point of a curve of the suite and not the encoder that the curve is named after."""
+        """True if the encoder is a point of a curve (`Entry.line`) that has the name of another encoder."""
         return self.entry is not None and self.entry.line not in (None, self.name)
 
     @property
@@ -69,7 +70,10 @@ class Encoder(NamedTuple):
 
     @property
     def run(self) -> tuple[Path | None, str]:
-        """Key of the pretraining run: the folder of the checkpoint. A file without a step is a separate run."""
+        """Key of the pretraining run, and `unit`. Checkpoints in the same folder belong to the same run.
+
+        A file whose name does not state its step is a separate run.
+        """
         if self.key and not (self.checkpoint or self.timm):
             return Path('suite', self.key), self.unit
         if self.timm:
@@ -80,9 +84,9 @@ class Encoder(NamedTuple):
 
 
 def last_of_runs(encoders: Sequence[Encoder]) -> list[Encoder]:
-    """Returns the last encoder of each run, then the references, for figures without room for all encoders.
+    """Returns the last encoder of each run, followed by the references, for figures that cannot show all encoders.
 
-    Encoders that a suite makes as points of a curve are left out.
+    Encoders that are only points of a curve (`Encoder.is_point`) are excluded.
     """
     candidates = [encoder for encoder in encoders if not encoder.reference and not encoder.is_point]
     last = {encoder.run: encoder for encoder in sorted(candidates, key=lambda encoder: encoder.step or 0)}
@@ -91,9 +95,9 @@ def last_of_runs(encoders: Sequence[Encoder]) -> list[Encoder]:
 
 
 def runs_of(encoders: Sequence[Encoder], unit: str) -> dict[str, list[Encoder]]:
-    """Returns the encoders whose length of pretraining in `unit` is known, by the short name of their run.
+    """Returns the encoders whose length of pretraining is known in `unit`, grouped by the short name of their run.
 
-    References are left out.
+    References are excluded.
     """
     runs: dict[Path | None, list[Encoder]] = {}
     for encoder in encoders:
@@ -103,7 +107,7 @@ def runs_of(encoders: Sequence[Encoder], unit: str) -> dict[str, list[Encoder]]:
 
 
 class _Source(NamedTuple):
-    """Source that the command line names: a file or folder, a model of timm, or an encoder of the suite."""
+    """An encoder as given on the command line: a file or folder, a model of timm, or an encoder of the suite."""
 
     path: Path | None
     timm: dict[str, Any] | None = None
@@ -119,18 +123,19 @@ class _Source(NamedTuple):
 
 def find_encoders(checkpoints: Sequence[str], against: Sequence[str], known: Mapping[Path, str] | None = None,
                   named: Mapping[str, Entry] | None = None) -> list[Encoder]:
-    """Returns the encoders that --checkpoint and --against name.
+    """Returns the encoders that are given as --checkpoint and --against.
 
     Args:
         checkpoints: files, folders with the checkpoints of a run, folders with a `config.json` and weights as Hugging
-            Face writes them, models of timm as 'timm:NAME=FILE', 'timm:FOLDER' (a
-            local hub folder) or 'timm:NAME' (timm downloads the weights), or names or keys in `named`.
-        against: the same, or 'random'. The others are compared with these.
-        known: names of resolved paths in earlier runs. The paths keep their names, so that earlier results are reused.
+            Face writes them, models of timm as 'timm:NAME=FILE', 'timm:FOLDER' (a local hub folder) or 'timm:NAME'
+            (timm downloads the weights), or names or keys in `named`.
+        against: the references, in the same forms, or 'random'.
+        known: names that checkpoints had in earlier runs, by resolved path. They keep these names, so that earlier
+            results are reused.
         named: `Suite.encoders`.
 
     Raises:
-        ValueError: a path has no checkpoint, or a checkpoint is given twice.
+        ValueError: a path has no checkpoint, a checkpoint is given twice, or two encoders have the same name.
     """
     sources = [(source, reference) for reference, names in ((False, checkpoints), (True, against)) for name in names
                for source in _sources(name, named or {}, allow_random=reference)]
@@ -174,9 +179,13 @@ def _source_of(key: str, entry: Entry) -> _Source:
 
 
 def _unique_names(sources: Sequence[_Source], known: Mapping[Path, str]) -> list[str]:
-    """Returns the names of models of timm and of encoders of the suite, and short names of files.
+    """Returns a name for each source: of a timm model or an encoder of the suite its name, of a file a short name.
 
-    Names that are not unique get more parts. Encoders of a suite for different data sets share their name.
+    Short names that are not unique get parent folders as a prefix. Encoders of a suite for different data sets may have
+    the same name.
+
+    Raises:
+        ValueError: encoders that are not of the same entry of a suite have the same name.
     """
     names = iter(_short_names([source.path and source.path.absolute() for source in sources
                                if not (source.name or source.timm)], known))
@@ -232,7 +241,12 @@ def _step(path: Path | None) -> tuple[int | None, str]:
 
 
 def weights_fingerprint(path: Path, *, of_timm: bool = False) -> str:
-    """Returns a hash of the weights in a file, or in all files of a folder with its config."""
+    """Returns the SHA-256 of a file of weights. For a folder it includes all weight files and the `config.json`.
+
+    Args:
+        path: file or folder of the weights.
+        of_timm: True for a model of timm, whose folder contains a single file of weights.
+    """
     if of_timm or not path.is_dir():
         return file_fingerprint(weights_file(path))
     return hashlib.sha256(''.join(map(file_fingerprint, files_of(path))).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Code version, package versions and hardware that a cell ran with."""
+"""Version of the code, versions of the packages, and hardware on which a cell was run."""
 import platform
 import re
 import subprocess
@@ -20,19 +20,25 @@ _PACKAGES = ('torch', 'torchvision', 'timm', 'onedl-mmengine', 'onedl-mmcv', 'on
 
 @cache
 def code_version() -> dict[str, Any]:
-    """Commit of the checkout and versions of the packages, read once: imported code does not change in a process."""
+    """Commit of the checkout and versions of the packages.
+
+    They are read once per process, because a process keeps the code that it has imported.
+    """
     return {'commit': git_commit(Path(mae_backbone.__file__).resolve().parents[1]), 'versions': dict(_versions())}
 
 
 def format_environment(environment: dict[str, Any]) -> str:
-    """Formats `code_version` and `hardware` as a line for people."""
+    """Formats `code_version` and `hardware` as a readable line."""
     machine = '; '.join(f'{key}: {value}' for key, value in environment.get('hardware', {}).items())
     versions = ', '.join(f'{name} {number}' for name, number in environment.get('versions', {}).items())
     return f'commit {environment.get("commit") or "unknown"}. {machine}. {versions}.'
 
 
 def hardware() -> dict[str, str]:
-    """CPU, memory, and the GPUs if torch is already imported. Does not import torch, which takes seconds."""
+    """Names of the CPU and GPUs, and the size of the memory.
+
+    GPUs are included only if torch is already imported, because its import takes seconds.
+    """
     names = re.findall(r'^model name\s*: (.+)', read_system_file('/proc/cpuinfo'), re.MULTILINE)
     found = {'processor': f'{available_cpus()} x {names[0] if names else platform.machine()}',
              'memory': f'{psutil.virtual_memory().total / 2**30:.0f} GB'}

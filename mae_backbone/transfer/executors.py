@@ -22,7 +22,7 @@ class Job(NamedTuple):
         name: name of the log file.
         folders: folders of the cells.
         gpus: number of GPUs that the job uses if the machine has them.
-        after: folders of cells of other jobs whose results it needs.
+        after: folders of cells of other jobs. The job starts after they are finished, because it needs their results.
     """
 
     name: str
@@ -43,7 +43,7 @@ class RunningJob(Protocol):
         """Returns True once the job has ended, and frees its resources."""
 
     def failure(self) -> str | None:
-        """Returns the reason why the process of a finished job died, or None if it ended normally."""
+        """Returns the reason why the process of an ended job failed, or None if it ended with exit code 0."""
 
     def cancel(self) -> None:
         """Asks the job to end. The job may save first."""
@@ -69,12 +69,13 @@ class Executor(Protocol):
 class LocalExecutor:
     """Runs each job as a process of this machine.
 
-    submitit's LocalExecutor is not used. It accepts integer GPU ids only, while CUDA_VISIBLE_DEVICES may hold UUIDs and
-    MIG names. It needs SIGUSR2, which Windows does not have. Its jobs outlive a killed parent by design, and a canceled
-    one is killed after a second, before a training can save.
+    submitit's LocalExecutor is not used, for four reasons. It accepts only integer GPU ids, but CUDA_VISIBLE_DEVICES
+    may contain UUIDs and MIG names. It needs SIGUSR2, which Windows does not have. Its jobs continue when the parent
+    process is killed. It kills a canceled job after one second, before a training can save its state.
 
     Args:
-        slots: one entry for each job that may run at the same time: the name of its GPU, or '' for a share of the CPUs.
+        slots: one entry for each job that may run at the same time: the name of its GPU, or '' for a job on CPUs. Jobs
+            on CPUs get equal numbers of threads.
         logs: folder of the log files.
     """
 
@@ -90,7 +91,7 @@ class LocalExecutor:
         return len(self.free_slots) >= self._num_slots(job)
 
     def submit(self, job: Job) -> 'LocalJob':
-        """Starts a job on as many GPUs as it asks for, or on all if it asks for more. On CPUs it takes one slot."""
+        """Starts a job on `job.gpus` GPUs, or on all GPUs if there are fewer. A job on CPUs uses one slot."""
         number = self._num_slots(job)
         slots, self.free_slots = self.free_slots[:number], self.free_slots[number:]
         return LocalJob(job, slots, self)
@@ -100,7 +101,7 @@ class LocalExecutor:
 
 
 class LocalJob:
-    """A process of this machine. It ends when this process is killed (`end_with_parent`)."""
+    """A job that runs as a child process. It ends when this process is killed (`end_with_parent`)."""
 
     def __init__(self, job: Job, slots: list[str], executor: LocalExecutor) -> None:
         self.slots, self.executor, self.log = slots, executor, executor.logs / f'{job.name}.log'
@@ -137,8 +138,8 @@ class SlurmExecutor:
 
     Args:
         options: parameters of `submitit.AutoExecutor.update_parameters`, such as slurm_partition, timeout_min and
-            gpus_per_node; and `cluster`, 'slurm' by default ('local' runs the same jobs on this machine).
-        logs: folder of submitit's files.
+            gpus_per_node, and additionally `cluster`, 'slurm' by default ('local' runs the same jobs on this machine).
+        logs: folder for the files of submitit.
 
     Raises:
         ValueError: submitit is not installed, this machine has no Slurm, or an option does not exist.
@@ -169,7 +170,7 @@ class SlurmExecutor:
 
 
 class SlurmTask:
-    """Function that a Slurm job runs. A job that is preempted or reaches its time limit is submitted again."""
+    """Function that a Slurm job runs. submitit submits it again after a preemption or a time limit."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = list(command)
@@ -178,7 +179,7 @@ class SlurmTask:
         subprocess.run(self.command, check=True, stdin=subprocess.DEVNULL, env=child_environment())
 
     def checkpoint(self) -> 'DelayedSubmission':
-        """Called by submitit before a preemption or time limit."""
+        """Returns the task to submit again. submitit calls this before a preemption or the time limit."""
         from submitit.helpers import DelayedSubmission
         return DelayedSubmission(self)
 

@@ -1,4 +1,4 @@
-"""Folder of a cell: its spec, its lock, its log, and its result or error."""
+"""Files in the folder of a cell: its settings ("spec"), lock, log, and result or error."""
 import json
 import traceback
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from mae_backbone.utils.run_logs import tail
 
 SPEC, RESULT, ERROR, LOG, LOCK = 'cell.json', 'result.json', 'error.txt', 'output.log', 'cell.lock'
 CLASSES = 'classes'  # key of a spec: sorted names of the classes of the data
-NUM_LOG_LINES = 12  # last lines of the log that are reported with a failure
+NUM_LOG_LINES = 12  # number of last lines of the log in the report of a failure
 
 Spec = dict[str, Any]
 
 
 class LockedError(Exception):
-    """Another living process works in the folder."""
+    """Another running process has locked the folder."""
 
 
 class BrokenResultError(ValueError):
@@ -29,14 +29,14 @@ class BrokenResultError(ValueError):
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Locks `folder` for this process until the block or the process ends.
+    """Locks `folder` for this process until the end of the `with` block or of the process.
 
-    The operating system releases the lock when the process dies for any reason. A lock file that is left over does not
-    lock the folder. On network file systems the lock works between machines if the file system supports file locks (NFS
-    4, Lustre).
+    The operating system releases the lock when the process ends for any reason. A lock file without a running process
+    does not lock the folder. On network file systems the lock works between machines if the file system supports file
+    locks (NFS 4, Lustre).
 
     Raises:
-        LockedError: another living process holds the lock.
+        LockedError: another running process has locked the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -47,7 +47,7 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """True if a living process works in `folder`. Takes the lock for a moment to find out."""
+    """True if a running process has locked `folder`. To test this, the function locks the folder for a moment."""
     try:
         with lock(folder):
             return False
@@ -88,17 +88,17 @@ def write_spec(folder: Path, spec: Spec, where: dict[str, Any]) -> None:
 
     Args:
         folder: folder of the cell.
-        spec: everything that determines the result.
-        where: paths of the files that it uses. They may change between runs.
+        spec: all settings that determine the result.
+        where: paths of the files that the cell reads. They may change between runs.
 
     Raises:
-        ValueError: the folder holds results of another spec.
+        ValueError: the folder contains results for another spec.
     """
     spec = json.loads(json.dumps(spec))
     before = read_spec(folder) if (folder / SPEC).is_file() else None
     if before is not None:
         old = {key: value for key, value in before.items() if key != 'where'}
-        if CLASSES not in old or CLASSES not in spec:  # not recorded by earlier versions, or not known
+        if CLASSES not in old or CLASSES not in spec:  # written by an earlier version, or the classes are unknown
             old.pop(CLASSES, None)
         changed = sorted(key for key in old.keys() | spec.keys() if key != CLASSES and old.get(key) != spec.get(key))
         if not changed and old.get(CLASSES, spec.get(CLASSES)) != spec.get(CLASSES):
@@ -116,16 +116,16 @@ def write_spec(folder: Path, spec: Spec, where: dict[str, Any]) -> None:
 def set_aside_broken(folder: Path) -> str | None:
     """Renames broken files in the folder of a cell, so that the cell runs again.
 
-    A broken result file is renamed. If the spec is broken, the other files may belong to another cell, and the whole
-    folder is renamed. A folder that another process works in is not changed.
+    If the result file is broken, only this file is renamed. If the spec is broken, the whole folder is renamed, because
+    its other files may belong to another cell. A folder that another process has locked is not changed.
 
     Returns:
-        The reason and the new name, or None if nothing was broken.
+        A message with the reason and the new name, or None if no file was broken.
     """
     error = _find_broken(folder)
     if error is None or is_locked(folder):
         return None
-    error = _find_broken(folder)  # another process may have replaced the file in between
+    error = _find_broken(folder)  # another process may have replaced the file since the first check
     if error is None:
         return None
     path, reason = error
@@ -133,7 +133,7 @@ def set_aside_broken(folder: Path) -> str | None:
 
 
 def write_error(folder: Path, reason: str) -> None:
-    """Records that a cell failed: the reason, and the last lines of its log that do not repeat the reason."""
+    """Writes the error file of a cell: the reason, and the last lines of its log without lines of the reason."""
     lines = [line for line in tail(folder / LOG).splitlines() if line.strip() and line.strip() not in reason]
     write_text(folder / ERROR, '\n'.join([reason, *lines[-NUM_LOG_LINES:]]) + '\n')
 

@@ -1,4 +1,4 @@
-"""Plan of the figures of a report: features of the encoders on each data set, and predictions after training."""
+"""Jobs that draw the figures of a report: features of the encoders on each data set, and predictions after training."""
 import hashlib
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mae_backbone.transfer.suite import Cell, Task
 
 
 def plan_figures(experiment: Experiment) -> list[Job]:
-    """Returns the jobs that draw: one for each data set, and one for each training with a finished cell."""
+    """Returns the jobs that draw figures: one for each data set, and one for each training with a finished cell."""
     encoders = [encoder for encoder in last_of_runs(experiment.encoders) if not encoder.recipe
                 or experiment_dir.read_result(experiment.made.folder(encoder.key)) is not None]
     jobs = [_job(experiment, f'Encoders on {experiment.data_names[data]}', *_encoder_figures(experiment, here, data))
@@ -41,7 +41,7 @@ def _encoder_figures(experiment: Experiment, encoders: Sequence[Encoder], data: 
 
 
 def _finished_cells(experiment: Experiment, encoders: Sequence[Encoder], task: Task, data: str) -> list[Cell]:
-    """Returns the finished cells of a training, with the largest fraction of the labels and the first seed."""
+    """Returns the finished cells of a task with the largest fraction of the labels and the first seed."""
     cells = [Cell(task.name, data, max(task.labels), task.seeds[0], encoder.name) for encoder in encoders
              if encoder.is_for(data)]
     return [cell for cell in cells if experiment_dir.read_result(experiment.work_dir / cell.folder) is not None]
@@ -51,7 +51,7 @@ def _prediction_figures(experiment: Experiment, task: Task, cells: Sequence[Cell
     folders = [experiment.work_dir / cell.folder for cell in cells]
     specs = [experiment_dir.read_spec(folder) for folder in folders]
     common = {key: specs[0][key] for key in ('data_root', 'labels', 'seed')}
-    own = ('weights', 'config', 'config_print', 'options')  # another architecture has another config
+    own = ('weights', 'config', 'config_print', 'options')  # encoders of different architectures have different configs
     spec = {'kind': 'pictures', 'of': 'predictions', **common, 'images': task.pictures,
             'encoders': [{'name': cell.model, **{key: spec[key] for key in own}}
                          for cell, spec in zip(cells, specs, strict=True)]}
@@ -60,7 +60,10 @@ def _prediction_figures(experiment: Experiment, task: Task, cells: Sequence[Cell
 
 
 def _job(experiment: Experiment, title: str, spec: Spec, where: dict[str, Any]) -> Job:
-    """Writes the spec into a folder that is named by its hash, so that outdated figures are never shown."""
+    """Writes the spec of figures and returns their job.
+
+    The name of the folder contains a hash of the spec, so that the report never shows outdated figures.
+    """
     spec = {'title': title, **spec}
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:10]
     name = f'pictures-{title.lower().replace(" ", "-")}-{digest}'

@@ -30,8 +30,8 @@ from mae_backbone.transfer.timm_encoder import probe_size
 from mae_backbone.utils.image_grid import labeled, save_picture, side_by_side
 
 NUM_IMAGES, NUM_NEIGHBORS = 4, 5
-_THUMBNAIL = 96  # height in pixels of an image among its neighbors
-NUM_PATCHES = 24  # on the shorter side of images without classes
+_THUMBNAIL = 96  # height in pixels of the images in the figure of neighbors
+NUM_PATCHES = 24  # number of patches on the shorter side of images of data sets without class folders
 _VALIDATION_FOLDERS = ('val', 'val2017', 'images/validation', 'images/val')
 _LABEL_FOLDERS = ('annotations', 'segments', 'labels', 'masks')  # their images are label maps
 
@@ -139,7 +139,10 @@ def _maps(encoders: Sequence[tuple[dict[str, Any], str | None]], images: Sequenc
 
 
 def _prepare(image: np.ndarray, architecture: dict[str, Any], spec: Spec) -> Tensor:
-    """image (H, W, 3) -> (3, H', W') uint8: as in the probes, or with `NUM_PATCHES` patches on the shorter side."""
+    """Resizes an image for an encoder: (H, W, 3) -> (3, H', W') uint8.
+
+    Images of class folders get the size of the probes, other images `NUM_PATCHES` patches on the shorter side.
+    """
     if spec['classes']:
         return evaluation_transform(probe_size(spec['image_size'], architecture))(image)
     patch = architecture['patch_size']
@@ -150,7 +153,7 @@ def _prepare(image: np.ndarray, architecture: dict[str, Any], spec: Spec) -> Ten
 
 
 def _attention(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
-    """images (3, H, W) uint8 -> figures (H, W, 3), bright at patches that the class token attends to."""
+    """Draws attention maps: images (3, H, W) uint8 -> (H, W, 3), bright at patches that the class token attends to."""
     maps = []
     for image in images:
         assert isinstance(model.backbone, ViTBackbone), 'models of timm are left out'
@@ -162,7 +165,7 @@ def _attention(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
 
 
 def _principal(model: ViTClassifier, images: list[Tensor]) -> list[np.ndarray]:
-    """images (3, H, W) uint8 -> figures (H, W, 3) of their patch features."""
+    """Draws the principal components of the patch features: images (3, H, W) uint8 -> (H, W, 3)."""
     maps = principal_maps(model.backbone, [normalized(model, [image])[0] for image in images])
     return [_enlarge((255 * colors.cpu().numpy()).astype(np.uint8), image)
             for colors, image in zip(maps, images, strict=True)]
@@ -174,7 +177,7 @@ def _enlarge(colors: np.ndarray, image: Tensor) -> np.ndarray:
 
 
 def _neighbors(encoder: dict[str, Any], checkpoint: str | None, spec: Spec) -> tuple[np.ndarray, str]:
-    """Draws validation images and their neighbors, with classes. Returns the picture and its caption."""
+    """Draws validation images and their nearest neighbors, with their classes. Returns the figure and its caption."""
     from mae_backbone.transfer.probes import class_features
     architecture = encoder['architecture']
     size = probe_size(spec['image_size'], architecture)
@@ -210,9 +213,14 @@ def _pixels(dataset: ClassFolder, index: int) -> np.ndarray:
 
 
 def reconstructions(checkpoint: str, images: Sequence[np.ndarray]) -> np.ndarray:
-    """Draws the image, its visible patches and the reconstruction by a pretraining checkpoint.
+    """Draws each image, its visible patches, and its reconstruction by a MAE.
 
-    images (H, W, 3) uint8 -> figure (H', W', 3).
+    Args:
+        checkpoint: path of a pretraining checkpoint.
+        images: images (H, W, 3) uint8.
+
+    Returns:
+        Figure (H', W', 3) uint8.
 
     Raises:
         CheckpointError: the checkpoint has no decoder, or no config that states its size.

@@ -1,4 +1,4 @@
-"""Frozen encoders: models that return features, attention of the class token, principal components."""
+"""Frozen encoders, and the attention maps and principal components of their features."""
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +17,15 @@ from mae_backbone.models.timm_vit import TimmViT
 
 
 def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *, seed: int = 0) -> ViTClassifier:
-    """Builds an encoder as a model of features, on the GPU if there is one.
+    """Builds an encoder that returns features, in evaluation mode, on the GPU if there is one.
 
     Args:
-        architecture: an `EncoderArchitecture` as dict, or the dict of `timm_architecture`.
-        checkpoint: file with its weights; 'timm' for the weights that timm downloads; None draws random weights.
-        seed: random seed of random weights. The global random state does not change.
+        architecture: an `EncoderArchitecture` as a dict, or the result of `timm_architecture`.
+        checkpoint: file with the weights; 'timm' for the weights that timm downloads; None for random weights.
+        seed: seed of random weights. The global random state does not change.
 
     Raises:
-        CheckpointError: the weights do not fit.
+        CheckpointError: the weights do not fit the architecture.
     """
     if 'timm' in architecture:
         backbone = {'type': 'mae_backbone.TimmViT', **architecture['timm']['options']}
@@ -42,9 +42,9 @@ def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *,
 
 
 def build_pretrainer(checkpoint: Path) -> MAEPretrainer:
-    """Builds a MAE with random weights in the size of a pretraining checkpoint.
+    """Builds a MAE of the size of a pretraining checkpoint, with random weights.
 
-    Only numbers are taken from the config in the checkpoint. A class name in an untrusted file could run code.
+    Only numbers are read from the config in the checkpoint, because class names in an untrusted file could run code.
 
     Raises:
         CheckpointError: the checkpoint has no decoder, or no config that states its size.
@@ -64,7 +64,7 @@ def build_pretrainer(checkpoint: Path) -> MAEPretrainer:
 
 
 def normalized(model: ViTClassifier, images: Sequence[Tensor]) -> Tensor:
-    """images (C, H, W) uint8 of one size -> (B, C, H, W) normalized as the model expects."""
+    """Normalizes images as the model expects: B images (C, H, W) uint8 of the same size -> (B, C, H, W)."""
     return model.data_preprocessor({'inputs': list(images)})['inputs']
 
 
@@ -72,8 +72,8 @@ def normalized(model: ViTClassifier, images: Sequence[Tensor]) -> Tensor:
 def class_attention(vit: ViT, images: Tensor) -> Tensor:
     """Attention of the class token to each patch in the last block, averaged over heads.
 
-    images (B, C, H, W) -> (B, h, w). The weights of an image sum to less than 1: the rest is the attention of the class
-    token to itself.
+    images (B, C, H, W) -> (B, h, w). The weights of an image sum to less than 1, because the attention of the class
+    token to itself is not included.
     """
     weights: list[Tensor] = []
 
@@ -95,10 +95,11 @@ def class_attention(vit: ViT, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def principal_maps(vit: ViT | TimmViT, images: Sequence[Tensor]) -> list[Tensor]:
-    """First three principal components of the patch features of all images, as colors.
+    """First three principal components of the patch features of all images, as RGB colors.
 
-    images (C, H, W) of any sizes -> for each (h, w, 3) in [0, 1]. Each component is scaled so that its 2nd percentile
-    is 0 and its 98th is 1. The sign of a component has no meaning; it is set so that most of the patches are bright.
+    Images (C, H, W), which may have different sizes -> for each image (h, w, 3) in [0, 1]. Each component is scaled so
+    that its 2nd percentile is 0 and its 98th is 1. The sign of a component is arbitrary. It is chosen so that most
+    patches are bright.
     """
     maps = [vit.feature_maps(image[None])[0][0].permute(1, 2, 0).float() for image in images]  # each (h, w, D)
     patches = torch.cat([features.flatten(0, 1) for features in maps])

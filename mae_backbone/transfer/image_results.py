@@ -1,4 +1,4 @@
-"""Results of single images: correct predictions as text, and bootstrap intervals of differences over images."""
+"""Results of single images: correct predictions packed as text, and bootstrap intervals over images."""
 import base64
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -18,7 +18,7 @@ class ImageInterval(NamedTuple):
 
 
 def to_text(correct: np.ndarray) -> dict[str, str | int]:
-    """Packs an array (N,) bool, True for correct predictions, into a text with one bit per image."""
+    """Packs an array (N,) bool, True for correct predictions, into a base64 text with one bit per image."""
     return {'images': len(correct), 'bits': base64.b64encode(np.packbits(np.asarray(correct, bool)).tobytes()).decode()}
 
 
@@ -36,13 +36,14 @@ def from_text(packed: Mapping[str, str | int]) -> np.ndarray:
 
 
 def bootstrap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> ImageInterval | None:
-    """Returns the percentile interval of the mean difference, or None if the images differ.
+    """Returns the 95 % percentile interval of the mean difference in points, or None if the inputs do not match.
 
-    Images are drawn with replacement, each with its results of all seeds. The seeds are fixed. The interval shows how
-    much the choice of the validation images matters, not the choice of the labels and of the new weights.
+    The bootstrap draws images with replacement. An image is drawn together with its results for all seeds. The interval
+    shows how much the result depends on the choice of the validation images. It does not show how much the result
+    depends on the seed, which determines the labels and the initial weights.
 
     Args:
-        ours, theirs: (N,) bool for each seed, in the same order of seeds and of images.
+        ours, theirs: correct predictions (N,) bool for each seed, with the same order of seeds and of images.
     """
     if len(ours) != len(theirs) or not ours or len({len(right) for right in [*ours, *theirs]}) != 1:
         return None

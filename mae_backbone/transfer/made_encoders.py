@@ -1,4 +1,4 @@
-"""Encoders that a suite has made: their recipes, minutes of training, and the transfer over these minutes."""
+"""Encoders that a suite has trained: their recipes, minutes of training, and results over these minutes."""
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,16 +9,16 @@ from mae_backbone.transfer.results import Row
 
 
 class MadeEncoder(NamedTuple):
-    """An encoder that a suite has made.
+    """An encoder that a suite has trained.
 
     Attributes:
-        key: its key in `Suite.encoders`.
-        name: its name in the table.
-        line: name of the curve that it is a point of, if any.
-        data: names of the data sets that it is evaluated on.
+        key: key of the encoder in `Suite.encoders`.
+        name: name of the encoder in the table.
+        line: name of the curve that the encoder is a point of; None if it is not in a curve.
+        data: names of the data sets on which it is evaluated.
         recipe: description of the training.
-        size: width and depth.
-        minutes: minutes of its training, including the training of the encoders that it starts from.
+        size: width and depth, such as '128 x 6'.
+        minutes: minutes of training, including the training of the encoders that it starts from.
         loss: last logged loss.
     """
 
@@ -33,7 +33,7 @@ class MadeEncoder(NamedTuple):
 
 
 def made_encoders(experiment: Experiment) -> list[MadeEncoder]:
-    """Returns the encoders of the experiment that the suite has made so far."""
+    """Returns the encoders of the experiment whose training by the suite is finished."""
     entries = experiment.suite.encoders
     wanted = [encoder.key for encoder in experiment.encoders if encoder.recipe]
     found = []
@@ -56,20 +56,20 @@ def made_encoders(experiment: Experiment) -> list[MadeEncoder]:
 
 
 def _minutes(result: Mapping[str, Any]) -> float:
-    """Minutes of a training: CPU time, or wall-clock time if there was a GPU, whose work CPU time does not include."""
+    """Minutes of a training: CPU time, or wall-clock time with a GPU, because CPU time does not include its work."""
     has_gpu = 'GPUs' in result.get('environment', {}).get('hardware', {})
     return float(result.get('minutes' if has_gpu else 'cpu_minutes', result['seconds'] / 60))
 
 
 def _data_of(key: str, experiment: Experiment) -> tuple[str, ...]:
-    """Data sets that the encoder of a recipe is evaluated on, under all its keys."""
+    """Data sets on which an encoder is evaluated. Includes those of other keys with the same recipe."""
     return tuple(data for encoder in experiment.encoders
                  if encoder.recipe and experiment.made.same_as(encoder.key) == key
                  for data in experiment.suite.data if encoder.is_for(data))
 
 
 def encoder_table(encoders: Sequence[MadeEncoder]) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the rows of a table of the encoders."""
+    """Returns the column titles and the rows of a table of the encoders."""
     head = ['encoder', 'made by', 'width x depth', 'minutes', 'last loss']
     return head, [[encoder.key, encoder.recipe, encoder.size, f'{encoder.minutes:.1f}', f'{encoder.loss:.3f}']
                   for encoder in encoders]
@@ -77,9 +77,10 @@ def encoder_table(encoders: Sequence[MadeEncoder]) -> tuple[list[str], list[list
 
 def lines_over_time(rows: Sequence[Row], encoders: Sequence[MadeEncoder]
                     ) -> Iterator[tuple[tuple[str, str, str], float, Mapping[str, Mapping[float, Row]]]]:
-    """Yields (task, data set, metric), the fraction of the labels, and the rows of each line by minutes.
+    """Yields the curves of results over the minutes of pretraining.
 
-    Lines with one point and comparisons without a line are left out.
+    Each item is (task, data set, metric), the fraction of the labels, and the curves by name (`Entry.line`), each a
+    dict from minutes to a row of the table. Curves with a single point are excluded.
     """
     groups: dict[tuple[str, str, str, float], list[Row]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Plan of an experiment: the spec of every cell, and the jobs that run the cells."""
+"""Plan of an experiment: the settings ("spec") of every cell, and the jobs that run the cells."""
 import copy
 import hashlib
 import itertools
@@ -31,16 +31,17 @@ from mae_backbone.utils.atomic_write import write_text
 
 @dataclass(frozen=True)
 class Experiment:
-    """A suite that is run for some encoders.
+    """A suite with the encoders that it evaluates.
 
-    Every checkpoint is read and hashed once, on first use.
+    Every checkpoint is read and hashed once, when it is first needed.
 
     Attributes:
         suite: tasks to run.
-        encoders: encoders to evaluate and to compare with.
+        encoders: encoders to evaluate, and the references that they are compared with.
         data_root: folder of the data sets.
         work_dir: output folder.
-        length: the length of every training is multiplied by this. Use about 0.1 for a first look at a suite of hours.
+        length: factor by which the length of every training is multiplied. About 0.1 gives a quick preview of a long
+            suite.
     """
 
     suite: Suite
@@ -61,10 +62,10 @@ class Experiment:
 
     @property
     def comparisons(self) -> list[tuple[str, str]]:
-        """Pairs of an encoder and another model that it is compared with.
+        """Pairs of names: an encoder, and a reference or peer that it is compared with.
 
-        An encoder is compared with the references and the peers, unless its entry names others. Points of a curve are
-        not compared.
+        An encoder is compared with all references and peers, unless `against` of its entry names others. Encoders that
+        are only points of a curve (`Encoder.is_point`) are not compared.
         """
         peers = list(dict.fromkeys(task.peer for task in self.suite.tasks if task.peer))
         pairs: dict[tuple[str, str], None] = {}
@@ -76,7 +77,7 @@ class Experiment:
         return list(pairs)
 
     def encoder(self, model: str, data: str) -> Encoder | None:
-        """Returns the encoder of a name that is evaluated on a data set, if there is one."""
+        """Returns the encoder with the name `model` that is evaluated on the data set `data`; None if there is none."""
         return next((encoder for encoder in self.encoders if encoder.name == model and encoder.is_for(data)), None)
 
     @cached_property
@@ -86,18 +87,20 @@ class Experiment:
 
     @cached_property
     def made(self) -> EncoderPlan:
-        """Plan of the encoders that the suite makes."""
+        """Plan of the encoders that the suite trains itself."""
         folders = {name: self.data_folder(name) for name in self.suite.folders or self.suite.data}
         return EncoderPlan(self.suite.encoders, folders, self.work_dir, self.configs, self.length)
 
     @cached_property
     def architectures(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Architecture by name of the encoder and data set: an `EncoderArchitecture` as a dict, with 'timm' for timm.
+        """Architecture of each encoder by (name of the encoder, data set).
 
-        Random weights have the architecture of the first encoder of the data set that has one.
+        An architecture is an `EncoderArchitecture` as a dict. For a model of timm it has the additional key 'timm'
+        (`timm_architecture`). The encoder `random` has the architecture of the first encoder of the data set whose
+        architecture is known.
 
         Raises:
-            ValueError: a data set has random weights and no encoder with an architecture.
+            ValueError: a data set has the encoder `random`, but no encoder whose architecture is known.
         """
         known = {index: architecture for index, encoder in enumerate(self.encoders)
                  if (architecture := self._architecture(encoder)) is not None}
@@ -114,7 +117,7 @@ class Experiment:
         return found
 
     def _architecture(self, encoder: Encoder) -> dict[str, Any] | None:
-        """Returns the architecture of an encoder, or None if it has the architecture of the first encoder."""
+        """Returns the architecture of an encoder; None for `random`, which takes the architecture of another one."""
         like = encoder.entry.given.get('like') if encoder.entry else None
         if encoder.recipe or like:
             key = like or encoder.key
@@ -128,18 +131,21 @@ class Experiment:
 
     @cached_property
     def fingerprints(self) -> dict[tuple[str, str], str]:
-        """Hash of the weights by name of the encoder and data set."""
+        """Hash of the weights of each encoder by (name of the encoder, data set)."""
         hashes = [self.made.fingerprint(encoder.key) if encoder.recipe else encoder.fingerprint
                   for encoder in self.encoders]
         return {(encoder.name, data): value for encoder, value in zip(self.encoders, hashes, strict=True)
                 for data in self.suite.data if encoder.is_for(data)}
 
     def weights(self, encoder: Encoder) -> str | None:
-        """Path of the weights, which may not exist yet; 'timm' and None as in `Encoder.weights`."""
+        """Returns the path of the weights, or 'timm' or None as in `Encoder.weights`.
+
+        If the suite trains the encoder, the file may not exist yet.
+        """
         return str(self.made.file(encoder.key)) if encoder.recipe else encoder.weights
 
     def cells(self) -> list[Cell]:
-        """Returns all cells, task by task. An encoder of the suite has only the cells that its entry allows."""
+        """Returns all cells in the order of the tasks. `Entry.limits` restricts the cells of an encoder."""
         return [cell for cell in cells_of(self.suite, self.models) if self._has(cell)]
 
     def task(self, cell: Cell) -> Task:
@@ -157,13 +163,16 @@ class Experiment:
 
     @cached_property
     def data_names(self) -> dict[str, str]:
-        """Names of the data sets in reports: names of their folders, or of the suite if two folders share a name."""
+        """Name of each data set in reports: the name of its folder, or its name in the suite if folder names repeat."""
         names = {name: self.data_folder(name).resolve().name for name in self.suite.data}
         return names if len(set(names.values())) == len(names) and all(names.values()) else {
             name: name for name in names}
 
     def data_folder(self, name: str) -> Path:
-        """Returns the folder of a data set: --data-root itself if it is the only data set and has no such folder."""
+        """Returns the folder of a data set in --data-root.
+
+        If the suite has only this data set and the folder does not exist, returns --data-root itself.
+        """
         inside = self.data_root / (self.suite.folders or self.suite.data)[name]
         return self.data_root if list(self.suite.data) == [name] and not inside.is_dir() else inside
 
@@ -171,13 +180,13 @@ class Experiment:
 def plan(experiment: Experiment) -> list[Job]:
     """Writes the spec of every cell into its folder and returns the jobs in the order in which they start.
 
-    Cells on the same frozen features form one job, so that the features are extracted once. These jobs come first.
-    Trainings follow seed by seed, so that a run that is stopped has all comparisons for its first seeds. Peers, and
-    encoders that are evaluated on some of the tasks, come last. An encoder that the suite makes is made before the
-    first job that needs it.
+    Probes that use the same frozen features form one job, so that the features are extracted once. These jobs start
+    first. Trainings are ordered by seed: if the run is stopped, all comparisons of the first seeds are complete. Peers,
+    and encoders that are evaluated on only some of the tasks, labels or seeds, are last. An encoder that the suite
+    trains is trained before the first job that needs it.
 
     Raises:
-        ValueError: data do not exist, or a folder holds results of another experiment.
+        ValueError: a data set does not exist, or a folder contains results of another experiment.
     """
     suite = experiment.suite
     for name in suite.data:
@@ -214,7 +223,7 @@ def _key_and_extra(encoder: Encoder) -> tuple[str, bool]:
 
 def _with_encoders(experiment: Experiment, jobs: Sequence[tuple[Any, str, Job]], encoder_jobs: Mapping[str, Job]
                    ) -> list[Job]:
-    """Puts the jobs that make encoders before the first jobs that need them."""
+    """Inserts each job that trains an encoder before the first job that needs the encoder."""
     planned: list[Job] = []
     for _, key, job in jobs:
         if key and experiment.suite.encoders[key].recipe:
@@ -228,7 +237,7 @@ def _with_encoders(experiment: Experiment, jobs: Sequence[tuple[Any, str, Job]],
 
 
 def set_aside_broken(experiment: Experiment) -> list[str]:
-    """Renames broken files in the folders of cells, made encoders and figures. Returns a line for each."""
+    """Renames broken files in the folders of cells, trained encoders and figures. Returns a message for each."""
     folders = [experiment.work_dir / cell.folder for cell in experiment.cells()]
     folders += sorted(file.parent for file in experiment.work_dir.glob(f'encoders/**/{experiment_dir.SPEC}'))
     folders += sorted(file.parent for file in experiment.work_dir.glob(f'cells/pictures-*/{experiment_dir.SPEC}'))
@@ -237,7 +246,7 @@ def set_aside_broken(experiment: Experiment) -> list[str]:
 
 
 def known_names(work_dir: Path) -> dict[Path, str]:
-    """Returns the names that checkpoints have in the cells of earlier runs, by path."""
+    """Returns the names that checkpoints had in earlier runs in `work_dir`, by the path of the checkpoint."""
     names = {}
     for file in sorted(work_dir.glob(f'cells/*/*/*/*/*/{experiment_dir.SPEC}')):
         try:
@@ -245,7 +254,8 @@ def known_names(work_dir: Path) -> dict[Path, str]:
         except experiment_dir.BrokenResultError:  # renamed later by `set_aside_broken`
             continue
         if where.get('checkpoint') not in (None, DOWNLOAD):
-            names[Path(where['checkpoint'])] = where.get('name', file.parent.name)  # earlier versions wrote no name
+            # Earlier versions of this package did not write the name.
+            names[Path(where['checkpoint'])] = where.get('name', file.parent.name)
     return names
 
 
@@ -259,11 +269,11 @@ class _Specs:
         self.classes: dict[tuple[str, str | None], list[str]] = {}
 
     def encoder(self, cell: Cell) -> Encoder:
-        """Returns the encoder of a cell that has one."""
+        """Returns the encoder of a cell, which must not be a cell of a peer."""
         return self.encoders[cell.model, cell.data]
 
     def spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
-        """Returns the spec of a cell and the paths that it uses."""
+        """Returns the spec of a cell, and the paths of its files (arguments `spec` and `where` of `write_spec`)."""
         if task.peer:
             return self._peer_spec(cell, task)
         experiment, encoder = self.experiment, self.encoder(cell)
@@ -316,22 +326,26 @@ class _Specs:
         return spec | ({experiment_dir.CLASSES: classes} if classes else {}), where
 
     def _classes(self, data: str, config: str | None) -> list[str]:
-        """Returns the sorted class names of a data set as a config reads it, or as a probe does; [] if unknown.
+        """Returns the sorted class names of a data set; [] if they are unknown.
 
-        They are part of the spec: results for other classes must not end up in the same table.
+        They are part of the spec, so that results for other classes never appear in the same table.
+
+        Args:
+            data: name of the data set.
+            config: config that reads the data set; None for the class folders that probes read.
         """
         if (data, config) not in self.classes:
             folder = str(self.experiment.data_folder(data))
             try:
                 names = _config_classes(self.configs.read(config).cfg, folder) if config else \
                     ClassFolder(folder, 'train', train=False).classes
-            except (ValueError, OSError):  # the cell fails and reports it
+            except (ValueError, OSError):  # the cell will fail and report this error
                 names = []
             self.classes[data, config] = sorted(map(str, names))
         return self.classes[data, config]
 
     def _timm_config(self, config: str, model: str, options: dict[str, Any]) -> tuple[Path, str]:
-        """Writes a config that inherits `config`, with a model of timm as backbone. Returns its path and a hash."""
+        """Writes a config that inherits `config` and has a timm model as backbone. Returns its path and its hash."""
         path, base, cfg = self.configs.read(config)
         options = dict(options)
         overrides = timm_overrides(cfg, options.pop('name'), options)

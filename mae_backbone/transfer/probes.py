@@ -21,12 +21,12 @@ from mae_backbone.utils.cpu import threads_per_process
 
 
 def run_probe(spec: Spec) -> dict[str, Any]:
-    """Runs the probe of a cell. Returns its values in percent, and the settings that it selected."""
+    """Runs the probe of a cell. Returns its metrics in percent ('values'), and the settings that it selected."""
     options, pooling = dict(spec['options']), 'tokens'
     if spec['probe'] == 'attentive':
         options.setdefault('heads', spec['architecture']['heads'])
     else:
-        own = spec['architecture'].get('timm', {}).get('pooling', 'mean')  # as a model of timm was trained
+        own = spec['architecture'].get('timm', {}).get('pooling', 'mean')  # timm states the pooling of its models
         pooling = options.pop('pooling', own)
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'], seed=spec['weights_seed'])
     train, test = (class_features(model, spec['data_root'], split, spec['image_size'], spec['where']['features'],
@@ -39,17 +39,26 @@ def run_probe(spec: Spec) -> dict[str, Any]:
 
 def class_features(model: ViTClassifier, data_root: str, split: str, image_size: int, folder: str, *,
                    pooling: str = 'mean') -> Features:
-    """Returns features of all images of a split, cached in `folder`. On a GPU all threads of the job decode images."""
+    """Returns the features of all images of a split of class folders.
+
+    Args:
+        model: frozen encoder.
+        data_root: folder of the data set.
+        split: 'train' or 'val'.
+        image_size: height and width in pixels to which images are resized and cropped.
+        folder: folder of the cache. Features that are already in it are not computed again.
+        pooling: pooling of the patch features to the features of an image.
+    """
     dataset = ClassFolder(data_root, split, train=False, image_size=image_size)
-    # torch.get_num_threads() is the share of the CPUs of this job.
+    # On a GPU, all CPUs of this job decode images. torch.get_num_threads() is their number.
     workers = min(threads_per_process(1), torch.get_num_threads()) if get_device() == 'cuda' else 1
     return cached_features(model, dataset, folder, pooling=pooling, workers=workers)
 
 
 def labeled_rows(data_root: str, fraction: float, seed: int) -> Tensor | None:
-    """Returns the rows of the training features whose labels may be used, or None for all.
+    """Returns the indices (N,) of the training images whose labels are used, or None for all images.
 
-    They are the images that a training with `--labels FRACTION --seed SEED` uses.
+    They are the same images as in a training with `--labels FRACTION --seed SEED`.
     """
     if fraction == 1:
         return None
@@ -61,10 +70,15 @@ def labeled_rows(data_root: str, fraction: float, seed: int) -> Tensor | None:
 
 def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature: float = 0.07,
         whiten: bool = False) -> dict[str, Any]:
-    """Classifies by `k` nearest neighbors, and by the numbers of neighbors that DINO reports. `seed` is unused.
+    """Classifies by `k` nearest neighbors, and additionally by the numbers of neighbors that DINO reports.
 
-    With `whiten`, features are whitened first: all directions of the training features get about the same variance.
-    Without it, neighbors depend mostly on the directions of large variance.
+    Args:
+        train, test: features of the training and validation images.
+        seed: not used, because k-NN has no random numbers.
+        k: number of neighbors.
+        temperature: temperature of the weights of the neighbors.
+        whiten: whiten the features first, so that all directions of the training features have about the same variance.
+            Otherwise neighbors depend mostly on the directions of large variance.
     """
     if whiten:
         whitening = Whitening.of(train.values)
@@ -81,7 +95,7 @@ def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature:
 
 
 def trained(probe: Callable[..., Any], train: Features, test: Features, *, seed: int, **options: Any) -> dict[str, Any]:
-    """Trains a probe. Its learning rate is selected on a held-out part of the training images."""
+    """Trains a probe. Its learning rate is selected on training images that are held out for this purpose."""
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     result = probe(train, test, seed=seed, num_classes=num_classes, device=get_device(), **options)
     return {'values': {'top-1': result.accuracy}, 'chosen': result.chosen._asdict(),

@@ -1,4 +1,4 @@
-"""Entries of `encoders` in a suite: given encoders, and recipes of encoders that the suite makes itself."""
+"""Entries of `encoders` in a suite: existing encoders, and recipes of encoders that the suite trains itself."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,18 +16,18 @@ _ENCODER_FILE = 'encoder.pth'
 
 @dataclass(frozen=True)
 class Recipe:
-    """Training that makes an encoder.
+    """Training by which a suite makes an encoder.
 
     Attributes:
-        command: 'pretrain', or 'train' for a supervised start.
-        config: config of the training, relative to the folder of all configs.
+        command: 'pretrain' for a MAE, or 'train' for supervised training.
+        config: config of the training, as a path relative to `configs/`.
         data: name of a data set of the suite.
-        folder: folder of the images inside the data set.
+        folder: folder of the training images, relative to the folder of the data set.
         options: --cfg-options of the training.
-        length: epochs or iterations, whichever the config counts; None for those of the config.
-        start: key of the encoder of the suite that it starts from; None for random weights.
+        length: length in epochs or iterations, the unit that the config uses; None for the length of the config.
+        start: key in `Suite.encoders` of the encoder that the training starts from; None for random weights.
         seed: random seed.
-        amp: train in mixed precision, as `--amp` does.
+        amp: train in mixed precision, like `--amp`.
     """
 
     command: str
@@ -46,14 +46,17 @@ class Entry:
     """An encoder of a suite.
 
     Attributes:
-        name: its name in the report. Encoders of different data sets may share a name.
-        recipe: the training that makes it; None if its weights are given.
-        given: 'checkpoint', 'timm' and 'options' of an encoder without a recipe; or 'like', the key of another encoder,
-            for random weights with its architecture.
-        limits: data sets, tasks, fractions of the labels and seeds that it is evaluated on, if not all of the suite.
-        line: name of the curve over the length of the pretraining that it is a point of, if any.
-        against: names of the encoders that it is compared with; None for those of the command.
-        training: --cfg-options of the trainings that start from it, for another size than that of the suite's configs.
+        name: name in the report. Encoders of different data sets may have the same name.
+        recipe: training by which the suite makes the encoder; None for an existing encoder or random weights.
+        given: for an existing encoder, its 'checkpoint', 'timm' and 'options'. For random weights, 'like': the key of
+            the encoder whose architecture they have.
+        limits: restricts the evaluation. Lists of names or values by the keys 'data', 'tasks', 'labels' and 'seeds'. A
+            missing key means no restriction.
+        line: name of the curve over the length of pretraining that the encoder is a point of; None if it is not in a
+            curve.
+        against: names of the encoders that it is compared with; None for the encoders of --against.
+        training: --cfg-options of the trainings that start from it, needed if its size differs from the size in the
+            configs of the tasks.
     """
 
     name: str
@@ -65,24 +68,24 @@ class Entry:
     training: Mapping[str, object] = field(default_factory=dict)
 
     def is_for(self, data: str) -> bool:
-        """True if it is evaluated on a data set."""
+        """True if the encoder is evaluated on the data set `data`."""
         return data in self.limits.get('data', (data,))
 
     @property
     def is_extra(self) -> bool:
-        """True if it is evaluated on some of the tasks, labels or seeds only. Its cells run after all others."""
+        """True if the encoder is evaluated on only some tasks, labels or seeds. Its cells run after all others."""
         return bool(self.limits.keys() - {'data'})
 
 
 def read_entries(encoders: Mapping[str, Any], data: Mapping[str, str]) -> dict[str, Entry]:
     """Returns the encoders of a suite by their keys.
 
-    The key of an encoder is its name. If a name has an encoder for each of several data sets,
+    The key of an encoder is its name. If the value of a name is a dict with an encoder for each data set,
     `NAME=dict(DATA=dict(...))`, the keys are NAME/DATA.
 
     Args:
         encoders: `encoders` of the config.
-        data: data sets of the suite.
+        data: `data` of the config, the folders by name of the data set.
 
     Raises:
         ValueError: an entry has an unknown key or a value of the wrong type, or starts from an encoder that the suite
@@ -107,7 +110,10 @@ def read_entries(encoders: Mapping[str, Any], data: Mapping[str, str]) -> dict[s
 
 
 def with_starts(keys: Iterator[str] | list[str], entries: Mapping[str, Entry]) -> list[str]:
-    """Returns the keys of the encoders to make for `keys`, each after the encoder that it starts from."""
+    """Returns the keys of the encoders that must be trained to get the encoders `keys`, in the order of training.
+
+    These are the encoders `keys` with a recipe, and the encoders that they start from.
+    """
     ordered: list[str] = []
     for key in keys:
         chain: list[str] = []
@@ -121,13 +127,13 @@ def with_starts(keys: Iterator[str] | list[str], entries: Mapping[str, Entry]) -
 
 
 def encoder_folder(key: str) -> Path:
-    """Folder in which an encoder is made, relative to the work directory."""
+    """Folder of the training of an encoder, relative to the work directory."""
     name, slash, data = key.rpartition('/')
     return Path('encoders', *(part.replace('/', '__') for part in ((name, data) if slash else (key,))))
 
 
 def encoder_file(folder: Path) -> Path:
-    """Weights of an encoder, once it is made."""
+    """Path of the weights of an encoder that was trained in `folder`."""
     return folder / _ENCODER_FILE
 
 
@@ -205,7 +211,7 @@ def _limits(what: str, value: object, data: Mapping[str, str]) -> dict[str, tupl
 
 
 def _check_start(key: str, entries: Mapping[str, Entry]) -> None:
-    """Raises ValueError if `start` is not made by the suite or leads back to `key`, or if `like` is unknown."""
+    """Raises ValueError if `start` is not an encoder that the suite trains, is circular, or if `like` is unknown."""
     like = entries[key].given.get('like')
     if like is not None and (like not in entries or 'like' in entries[like].given):
         raise ValueError(f'encoder {key!r} has the architecture of {like!r}: the suite has {", ".join(entries)}')

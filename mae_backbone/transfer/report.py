@@ -47,11 +47,11 @@ def write_report(experiment: Experiment, *, failed: dict[Path, str], figures: Se
 
     Args:
         experiment: suite and encoders, with the finished cells in its folder.
-        failed: folders of the cells that failed, with their last lines.
-        figures: folders of the finished figure cells.
-        seconds: run time of this command.
-        command: the command line.
-        only: selected tasks, data, labels and seeds; None for all.
+        failed: error of each failed cell, by its folder.
+        figures: folders of the finished figures.
+        seconds: run time of this command in seconds.
+        command: command line, for the report.
+        only: arguments of `Suite.only`: selected tasks, data, labels and seeds; None for all.
     """
     results = cell_results(experiment)
     names = experiment.data_names
@@ -110,7 +110,7 @@ def _shortened(experiment: Experiment) -> str | None:
 
 
 def _failures(experiment: Experiment, failed: dict[Path, str]) -> list[str]:
-    """Returns a text for each reason, with the cells that failed for it."""
+    """Returns a text for each distinct error, with the names of the cells that failed with it."""
     reasons: dict[str, list[str]] = {}
     for folder, text in failed.items():
         reasons.setdefault(text.strip(), []).append(_relative(folder, experiment))
@@ -133,7 +133,7 @@ def _time_table(times: Sequence[TimeToQuality]) -> tuple[Sequence[str], list[Seq
 
 
 def _bold_best(cells: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[list[str]]:
-    """Makes the value of the best encoder bold if several encoders have the same fraction of the labels."""
+    """Makes the value of the best encoder of each comparison bold. Comparisons with one encoder are not changed."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.task, row.data, row.metric, f'{row.labels * 100:.3g} %'), []).append(row)
@@ -144,7 +144,7 @@ def _bold_best(cells: Sequence[Sequence[str]], rows: Sequence[Row]) -> list[list
 
 
 def _reported(experiment: Experiment) -> list[dict[str, Any]]:
-    """Returns the published results for the tasks that are run and the architectures that are evaluated."""
+    """Returns the published results for the tasks, data sets and architectures of this experiment."""
     if not experiment.suite.reported:
         return []
     archs = {architecture['name'] for architecture in experiment.architectures.values()}
@@ -156,7 +156,7 @@ def _reported(experiment: Experiment) -> list[dict[str, Any]]:
 def _record(experiment: Experiment, results: Sequence[CellResult], rows: Sequence[Row], judged: Sequence[Verdict],
             times: Sequence[TimeToQuality], made: Sequence[MadeEncoder], failed: dict[Path, str],
             about: dict[str, Any]) -> object:
-    """Returns all results for results.json. Each cell has the index of its environment."""
+    """Returns the content of results.json. The environment of a cell is an index into 'environments'."""
     environments = _environments(results)
     return _without_nan({
         'suite': experiment.suite.name, 'config': experiment.suite.text, **about,
@@ -187,7 +187,7 @@ def _environments(results: Sequence[CellResult]) -> list[dict[str, Any]]:
 
 
 def _without_nan(value: object) -> object:
-    """Replaces nan, which JSON does not have, by null."""
+    """Replaces nan and infinity, which JSON does not have, with None."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -198,7 +198,7 @@ def _without_nan(value: object) -> object:
 def _figures(folders: Sequence[Path]) -> Iterator[Markup]:
     for folder in folders:
         result = experiment_dir.read_result(folder)
-        if result is None:  # removed since it was drawn
+        if result is None:  # the folder was removed after the figure was drawn
             continue
         yield heading(experiment_dir.read_spec(folder)['title'])
         for name, caption in result['pictures'].items():
@@ -208,7 +208,7 @@ def _figures(folders: Sequence[Path]) -> Iterator[Markup]:
 
 
 def _circumstances(results: Sequence[CellResult], about: dict[str, Any]) -> Iterator[str]:
-    """Describes this command, and the environments of the cells, which other commands may have run."""
+    """Yields lines about this command and about the environments of all cells, which other commands may have run."""
     yield f'{about["finished"]}, {about["seconds"] / 60:.1f} minutes in this run: {about["command"]}'
     for environment in _environments(results):
         number = sum(result.environment == environment for result in results)

@@ -1,4 +1,4 @@
-"""Statistics over cells: means, deviations, paired differences with intervals and p values."""
+"""Statistics over cells: means, standard deviations, and paired differences with intervals and p values."""
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,14 +16,14 @@ class CellResult(NamedTuple):
     """Result of a cell.
 
     Attributes:
-        task, data, labels, seed, model: the cell.
-        values: percent by name of the metric.
+        task, data, labels, seed, model: as in `Cell`. For a peer, `task` is the task in whose rows it appears.
+        values: metrics in percent by name.
         seconds: run time.
-        environment: versions and hardware, if recorded.
-        notes: differences from the settings of the suite.
+        environment: versions and hardware; None if an earlier version of this package did not record them.
+        notes: notes about settings that differ from the suite.
         minutes: minutes of training without start and validations: CPU time, or wall-clock time with a GPU.
         curves: [iteration, minutes, percent] for each validation of a training, by name of the metric.
-        correct: for classification, correct predictions of the validation images (`image_results.to_text`).
+        correct: for classification, which validation images were classified correctly (`image_results.to_text`).
     """
 
     task: str
@@ -60,7 +60,7 @@ class Difference(NamedTuple):
         p_holm: `p` after Holm's correction for all comparisons of the table.
         images: for classification, 95 % interval of a bootstrap over the validation images (`image_results.bootstrap`).
 
-    low, high, p and p_holm are nan for fewer than two seeds, and if the difference is the same for all seeds.
+    low, high, p and p_holm are nan if there are fewer than two seeds, or if the difference is the same for all seeds.
     """
 
     mean: float
@@ -74,7 +74,7 @@ class Difference(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Row of the table: an encoder in a task, with its differences to the references by their names."""
+    """Row of the table: the results of an encoder in a task, with its difference to each reference by name."""
 
     task: str
     data: str
@@ -98,16 +98,16 @@ def summarize(values: Iterable[float]) -> Summary:
 
 
 def compare(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
-    """Compares values by seed. Returns None if there is no common seed.
+    """Compares two encoders by their values for each seed. Returns None if they have no seed in common.
 
-    The same seed selects the same labels for both, therefore the test is paired.
+    The test is paired, because both encoders are trained on the same labels for the same seed.
     """
     seeds = sorted(ours.keys() & theirs.keys())
     if not seeds:
         return None
     differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
     mean, std, number = summarize(differences)
-    # Rounding errors are not variation. Without this limit they would make any difference significant.
+    # A standard deviation this small is a rounding error, which would make any difference significant.
     if number < 2 or not std > 1e-9 * max(1.0, abs(mean)):
         return Difference(mean, std, number)
     test = stats.ttest_1samp(differences, 0.0)
@@ -116,7 +116,7 @@ def compare(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Differenc
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusts p values for multiple comparisons (Holm 1979). nan values are left out and stay nan."""
+    """Adjusts p values for multiple comparisons (Holm 1979). nan values stay nan and are not counted."""
     order = sorted((index for index, p in enumerate(p_values) if not math.isnan(p)), key=lambda index: p_values[index])
     adjusted, largest = [math.nan] * len(p_values), 0.0
     for rank, index in enumerate(order):
@@ -131,8 +131,9 @@ def make_table(results: Sequence[CellResult], references: Sequence[str],
 
     Args:
         results: finished cells.
-        references: encoders that the others are compared with.
-        pairs: an encoder and another one that it is compared with; None for all encoders with all references.
+        references: names of the encoders that the others are compared with.
+        pairs: pairs of names, an encoder and the one that it is compared with; None for all encoders with all
+            references.
     """
     values: dict[_Group, dict[str, dict[int, float]]] = {}
     correct: dict[_Group, dict[str, dict[int, np.ndarray]]] = {}
@@ -161,7 +162,12 @@ def make_table(results: Sequence[CellResult], references: Sequence[str],
 
 def _over_images(ours: Mapping[int, np.ndarray], theirs: Mapping[int, np.ndarray], number: int
                  ) -> ImageInterval | None:
-    """Returns the interval over images, or None if the results of images are not known for all `number` seeds."""
+    """Returns the bootstrap interval over images, or None if results of images are missing for one of the seeds.
+
+    Args:
+        ours, theirs: correct predictions (N,) bool by seed.
+        number: number of common seeds of the two encoders.
+    """
     seeds = sorted(ours.keys() & theirs.keys())
     if len(seeds) < number:
         return None
@@ -192,7 +198,13 @@ def format_interval(difference: Difference) -> str:
 
 def table_cells(rows: Sequence[Row], references: Sequence[str], reported: Sequence[dict[str, Any]] = ()
                 ) -> tuple[list[str], list[list[str]]]:
-    """Returns the head and the cells of the table for people. Published results follow the rows of their task."""
+    """Returns the column titles and the formatted rows of the table.
+
+    Args:
+        rows: results.
+        references: encoders with a column 'vs NAME'.
+        reported: published results. They follow our rows of the same task, data set and metric.
+    """
     head = ['task', 'data', 'metric', 'labels', 'encoder', 'value', 'seeds', *(f'vs {name}' for name in references)]
     groups: dict[tuple[str, str, str], list[list[str]]] = {}
     for row in rows:
@@ -208,7 +220,13 @@ def table_cells(rows: Sequence[Row], references: Sequence[str], reported: Sequen
 
 
 def grouped(head: Sequence[str], cells: Sequence[Sequence[str]]) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Replaces the columns task, data, metric and labels by headlines, rows of one cell, for narrow pages."""
+    """Makes a table narrower: moves the columns task, data, metric and labels into headlines.
+
+    A headline is a row with a single cell, before the rows with the same values of these columns.
+
+    Returns:
+        Column titles and rows without the first four columns.
+    """
     rows: list[Sequence[str]] = []
     last: Sequence[str] = ()
     for line in cells:

@@ -1,4 +1,4 @@
-"""Runs a suite for some encoders, from the options of the command line to the report."""
+"""Runs `mae-backbone transfer`: selects encoders and jobs by the options, runs the jobs, and writes the report."""
 import os
 import shlex
 import sys
@@ -30,21 +30,22 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
 
     Args:
         suite: name or path of the suite.
-        checkpoints: files or runs to evaluate (`find_encoders`). If empty, the encoders of the suite are evaluated.
-        against: files, runs or 'random' to compare them with; None for `against` of the suite.
+        checkpoints: encoders to evaluate, in the forms of `find_encoders`. If empty, the encoders of the suite are
+            evaluated.
+        against: references, in the same forms, or 'random'; None for `against` of the suite.
         data_root: folder of the data sets.
-        work_dir: output folder. Several processes may run the same suite in it: they share the cells.
+        work_dir: output folder. If several processes run the same suite in it, each runs a part of the cells.
         only: arguments of `Suite.only`.
-        length: the length of every training is multiplied by this, including trainings that make encoders.
+        length: factor by which the length of every training is multiplied, including trainings of encoders.
         gpus: GPUs to use, such as '0,1'.
         jobs: number of jobs at a time on CPUs.
-        slurm: parameters of Slurm, such as 'slurm_partition=gpu'.
+        slurm: parameters of Slurm, such as ['slurm_partition=gpu'].
 
     Returns:
-        Folders of the cells that failed, with the last lines of their logs, and the path of the report.
+        Error of each failed cell by its folder, and the path of the report.
 
     Raises:
-        ValueError: an option is wrong. It is raised before any cell runs.
+        ValueError: an option is wrong. The error is raised before any cell runs.
     """
     start = time.time()
     selected = load_suite(suite).only(**only or {})
@@ -75,10 +76,10 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
 
 def select_encoders(suite: Suite, checkpoints: Sequence[str], against: Sequence[str] | None, work_dir: Path
                     ) -> tuple[Suite, list[Encoder]]:
-    """Returns the suite with the data sets of the encoders, and the encoders to evaluate and to compare with.
+    """Returns the suite with only the data sets that the encoders are for, and the encoders with the references.
 
     Raises:
-        ValueError: there are no encoders, or none for the data sets of the suite.
+        ValueError: there are no encoders, or none of them is for a data set of the suite.
     """
     against = suite.against if against is None else against
     named = {entry.name for entry in suite.encoders.values() if any(map(entry.is_for, suite.data))}
@@ -101,10 +102,10 @@ def select_encoders(suite: Suite, checkpoints: Sequence[str], against: Sequence[
 
 def select_executor(jobs: Sequence[Job], work_dir: Path, gpus: str | None, num_jobs: int | None,
                     slurm: Sequence[str] | None) -> Executor:
-    """Returns the executor that the options select: by default all GPUs, or the CPUs if there are no GPUs.
+    """Returns the executor that the options select. The default is all GPUs, or the CPUs if there are no GPUs.
 
     Raises:
-        ValueError: options exclude each other, or have a wrong value.
+        ValueError: two options exclude each other, or an option has a wrong value.
     """
     given = [name for name, value in (('--gpus', gpus), ('--jobs', num_jobs), ('--slurm', slurm)) if value is not None]
     if len(given) > 1:
@@ -126,7 +127,7 @@ def select_executor(jobs: Sequence[Job], work_dir: Path, gpus: str | None, num_j
 
 
 def visible_gpus() -> list[str]:
-    """Returns the GPUs of this process, by the names that CUDA_VISIBLE_DEVICES of a child process accepts."""
+    """Returns names of the GPUs of this process that can be used in CUDA_VISIBLE_DEVICES of a child process."""
     if not torch.cuda.is_available():
         return []
     names = [name.strip() for name in os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',') if name.strip()]

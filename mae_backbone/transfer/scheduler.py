@@ -1,4 +1,4 @@
-"""Runs the cells of a benchmark, each once, and keeps running the others if one fails."""
+"""Scheduler that runs each cell of an experiment once, and continues with the other cells if one fails."""
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +8,17 @@ from mae_backbone.transfer.executors import Executor, Job, RunningJob
 from mae_backbone.utils.run_logs import ProgressLine, print_line, progress, tail
 
 POLL_SECONDS = 0.3  # between two polls of the running jobs
-NOT_RUN = 'not run because'  # a failure that begins with this is a consequence of another one
+NOT_RUN = 'not run because'  # first words of the error of a cell that was not run because another cell failed
 
 
 def run_jobs(jobs: Sequence[Job], executor: Executor) -> dict[Path, str]:
-    """Runs all cells of `jobs` that are not finished. Cells that failed in an earlier run are tried again.
+    """Runs all cells of `jobs` that are not finished. Cells that failed in an earlier run are run again.
 
     Waits for cells that another process runs, and for the cells in `Job.after`. If a cell in `Job.after` fails, the
     cells of the job are not run.
 
     Returns:
-        Folders of the cells that failed, with the reason and the last lines of the log.
+        Error of each failed cell by its folder: the reason and the last lines of the log.
     """
     for job in jobs:
         for folder in job.folders:
@@ -44,16 +44,16 @@ class _Scheduler:
                 if self.running:
                     self.progress_line.show(self._describe_progress)
         finally:
-            for _, running in self.running:  # cancel all before waiting: each may need time to save
+            for _, running in self.running:  # all jobs are canceled before waiting, so that they save in parallel
                 running.cancel()
             for _, running in self.running:
                 running.wait()
         return self.failed
 
     def _start(self) -> None:
-        """Starts the jobs that the executor has room for, except those with cells that another process runs.
+        """Starts as many jobs as the executor can start, except jobs with cells that another process runs.
 
-        Jobs whose cells are all finished or failed are dropped.
+        Jobs whose cells are all finished or failed are removed from the queue.
         """
         waiting, self.waiting = self.waiting, []
         for job in waiting:
@@ -63,14 +63,14 @@ class _Scheduler:
             if not all(experiment_dir.read_result(folder) is not None for folder in job.after):
                 self.waiting.append(pending)
                 continue
-            # `is_locked` comes second: it takes the lock for a moment and keeps other processes out.
+            # `is_locked` is called last because it locks the folder for a moment, in which no other process can start.
             if not self.executor.can_start(pending) or any(map(experiment_dir.is_locked, pending.folders)):
                 self.waiting.append(pending)
             else:
                 self.running.append((pending, self.executor.submit(pending)))
 
     def _lacks_encoder(self, job: Job) -> bool:
-        """True if a cell that the job needs has failed. Records why the cells of the job are not run."""
+        """True if a cell in `Job.after` has failed. In this case, records an error for all cells of the job."""
         for needed in job.after:
             if needed in self.failed and experiment_dir.read_result(needed) is None:
                 reason = self.failed[needed].splitlines()[0]
@@ -81,7 +81,7 @@ class _Scheduler:
         return False
 
     def _is_pending(self, folder: Path) -> bool:
-        """True if a cell has to be run. Records a cell that failed, here or in another process."""
+        """True if a cell is neither finished nor failed. Records the error of a cell that failed in any process."""
         if experiment_dir.read_result(folder) is not None:
             return False
         error = experiment_dir.read_error(folder)
@@ -90,7 +90,10 @@ class _Scheduler:
         return folder not in self.failed
 
     def _collect(self) -> None:
-        """Handles the jobs that have ended. A job whose process died restarts without the cell that it was running."""
+        """Handles the jobs that have ended.
+
+        If the process of a job was killed, the cell that it was running has failed, and its other cells run again.
+        """
         for job, running in [pair for pair in self.running if pair[1].done()]:
             self.running.remove((job, running))
             pending = [folder for folder in job.folders if self._is_pending(folder)]

@@ -1,4 +1,4 @@
-"""Suites: tasks x data sets x fractions of the labels x seeds, as a config lists them."""
+"""Suites of transfer benchmarks: a config that lists tasks, data sets, fractions of the labels and seeds."""
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
@@ -13,34 +13,43 @@ from mae_backbone.transfer.recipe import Entry, read_entries
 from mae_backbone.utils.config_files import configs_root
 
 PROBES = ('knn', 'linear', 'attentive')
+# Peers are models that are trained from scratch for comparison.
 FOLDER_PEERS = ('resnet18',)  # read class folders, as probes do
-CONFIG_PEERS = ('unet', 'mask-rcnn')  # read what the config of the task beside them reads
+CONFIG_PEERS = ('unet', 'mask-rcnn')  # read the data set of the config of another task, `Task.beside`
 PEERS = (*FOLDER_PEERS, *CONFIG_PEERS)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task of a suite: a probe of frozen features, a training by a config, or a peer.
+    """A task of a suite: a probe of frozen features, a training with a config, or a peer.
+
+    Exactly one of `probe`, `config` and `peer` is set.
 
     Attributes:
-        name: name of the task; the folders of its cells begin with it.
+        name: name of the task. Results of the task are in the folder `cells/NAME` of the work directory.
         data: names of data sets of the suite.
-        probe: one of `PROBES`; None for a training.
-        peer: one of `PEERS`, a model that is trained from scratch, without an encoder. The table shows this name.
-        beside: for a peer, the task whose rows show it. A peer of `CONFIG_PEERS` has the data and metrics of this task.
-        minutes: for a peer, the CPU minutes of its training.
-        config: config of the training, relative to the folder of all configs; or one for each architecture, by its name
-            in `mae_backbone.core.vit.ARCHS`.
-        metrics: name of a metric in the log of the training -> its name in the table.
-        scale: factor that turns logged values into percent.
+        probe: one of `PROBES`.
+        peer: one of `PEERS`: a common model that is trained from scratch, without an encoder, for comparison. The table
+            shows this name in the column of the encoder.
+        beside: for a peer, the name of the task whose rows of the table include its results. A peer in `CONFIG_PEERS`
+            uses the data set and the metrics of this task.
+        minutes: for a peer, the CPU minutes of its training (wall-clock minutes with a GPU).
+        config: config of the training, as a path relative to `configs/`, or a dict with a config for each architecture
+            by its name in `mae_backbone.core.vit.ARCHS`.
+        metrics: dict from the name of a metric in the log of the training to its name in the table.
+        scale: factor by which logged values are multiplied to get percent.
         options: arguments of the probe or the peer, or --cfg-options of the training.
         labels: fractions of the labels, in (0, 1].
-        seeds: random seeds; each selects other labels, another order of the images and other new weights.
-        gpus: number of GPUs of a training, with one process each.
-        amp: train in mixed precision, as `--amp` does: on a GPU, or on a CPU that multiplies matrices in bfloat16.
+        seeds: random seeds. A seed determines the selected labels, the order of the images and the initial weights.
+        gpus: number of GPUs of a training. Each GPU has one process.
+        amp: train in mixed precision, like `--amp`: on a GPU, or on a CPU with hardware for matrices in bfloat16.
         pictures: number of validation images with predictions in the report.
-        length: epochs or iterations of a training, whichever its config counts; None keeps the length of the config.
-        data_task: for a peer of `CONFIG_PEERS`, the task `beside`. `load_suite` sets it.
+        length: length of a training in epochs or iterations, the unit that its config uses. None keeps the length of
+            the config.
+        data_task: for a peer in `CONFIG_PEERS`, the task named by `beside`. `load_suite` sets it.
+
+    Raises:
+        ValueError: an attribute has a wrong type or value, or the attributes contradict each other.
     """
 
     name: str
@@ -92,10 +101,13 @@ class Task:
             raise ValueError(f'{name} has minutes={self.minutes!r}: expected the CPU minutes of a training, above 0')
 
     def config_for(self, arch: str | None) -> str:
-        """Returns the config for an encoder of the architecture `arch`, None for an unnamed one.
+        """Returns the path of the config for an encoder.
+
+        Args:
+            arch: name of the architecture in `mae_backbone.core.vit.ARCHS`; None for an architecture without a name.
 
         Raises:
-            ValueError: the suite has no config for it.
+            ValueError: the task has no config for this architecture.
         """
         if isinstance(self.config, str):
             return self.config
@@ -112,22 +124,23 @@ class Suite:
 
     Attributes:
         name: name of the suite.
-        title: headline of the report.
-        data: name of a data set -> its folder in --data-root.
+        title: title of the report.
+        data: folder of each data set, relative to --data-root, by the name of the data set.
         tasks: tasks in the order of the report.
-        reported: published results to show next to ours: dicts with task, data, metric, arch (in
-            `mae_backbone.core.vit.ARCHS`), value, name and source.
-        image_size: side of the images in pixels at which frozen features are extracted (default: image size of the
-            encoder).
-        new_random_weights: draw new weights of `random` for each seed of a probe. One draw for all seeds takes less
-            time.
-        encoders: names for --checkpoint and --against. In the config: name -> dict(checkpoint=PATH) of a MAE, or
-            dict(timm=NAME, checkpoint=PATH, options=dict(...)) with `options` of `TimmViT` (without a checkpoint, timm
-            downloads the weights), or a recipe with which the suite makes the encoder, dict(pretrain=CONFIG, data=NAME)
-            or dict(train=CONFIG, data=NAME) with more keys of `Recipe` and `Entry`, or a dict of these by data set.
-        against: encoders that the others are compared with if --against is not given.
-        folders: folders of all data sets; `data` may have been reduced by `only`.
-        text: text of the config.
+        reported: published results that the table shows next to our results. Each is a dict with the keys task, data,
+            metric, arch (a name in `mae_backbone.core.vit.ARCHS`), value (percent), name and source.
+        image_size: height and width in pixels of the images from which frozen features are extracted (default: image
+            size of the encoder).
+        new_random_weights: if True, the encoder `random` has different weights for each seed of a probe. If False, all
+            seeds of a probe use the same random weights, and the features are extracted only once.
+        encoders: encoders that --checkpoint and --against may name. In the config, the value of a name is one of:
+            dict(checkpoint=PATH), a MAE; dict(timm=NAME, checkpoint=PATH, options=dict(...)), a model of timm with
+            `options` of `TimmViT` (without a checkpoint, timm downloads the weights); dict(pretrain=CONFIG, data=NAME)
+            or dict(train=CONFIG, data=NAME), an encoder that the suite trains, with more keys of `Recipe` and `Entry`;
+            or a dict with one of these for each data set.
+        against: names of the encoders that the others are compared with if --against is not given.
+        folders: folders of all data sets of the config. `only` removes entries from `data`, but not from `folders`.
+        text: source text of the config.
     """
 
     name: str
@@ -144,7 +157,7 @@ class Suite:
 
     def only(self, *, tasks: Sequence[str] | None = None, data: Sequence[str] | None = None,
              labels: Sequence[float] | None = None, seeds: Sequence[int] | None = None) -> 'Suite':
-        """Returns the suite with these tasks, data sets, fractions of the labels and seeds only. None keeps all.
+        """Returns a suite with only these tasks, data sets, fractions of the labels and seeds. None keeps all.
 
         Raises:
             ValueError: the suite has no such tasks, data sets, fractions or seeds.
@@ -192,7 +205,7 @@ class Cell:
 
 
 def cells_of(suite: Suite, models: Sequence[str]) -> Iterator[Cell]:
-    """Yields all cells of a suite for these encoders, task by task."""
+    """Yields all cells of a suite for the encoders named `models`, in the order of the tasks. A peer has no encoder."""
     for task in suite.tasks:
         for data in task.data:
             for labels in task.labels:
@@ -202,7 +215,10 @@ def cells_of(suite: Suite, models: Sequence[str]) -> Iterator[Cell]:
 
 
 def load_suite(name: str) -> Suite:
-    """Loads a suite of `configs/transfer` by its name, or any suite by the path of its config.
+    """Loads a suite.
+
+    Args:
+        name: name of a config in `configs/transfer`, such as 'quick', or the path of a config, which ends with '.py'.
 
     Raises:
         ValueError: the suite does not exist, or its config has a key that is unknown or a value of the wrong type.
@@ -246,23 +262,23 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
 
 
 def _with_data_task(task: Task, tasks: Sequence[Task]) -> Task:
-    """Gives a peer that reads its data by a config the task beside it.
+    """Sets `data_task` of a peer in `CONFIG_PEERS`. Returns other tasks unchanged.
 
     Raises:
-        ValueError: that task is not a training by one config.
+        ValueError: the task that `beside` names is not a training with a single config.
     """
     if task.peer not in CONFIG_PEERS:
         return task
     beside = next((other for other in tasks if other.name == task.beside), None)
     if beside is None or not isinstance(beside.config, str):
         trainings = ', '.join(other.name for other in tasks if isinstance(other.config, str))
-        raise ValueError(f'task {task.name!r} has beside={task.beside!r}: the peer {task.peer} reads the data of a '
-                         f'training by one config, expected one of {trainings}')
+        raise ValueError(f'task {task.name!r} has beside={task.beside!r}: the peer {task.peer} uses the data set of '
+                         f'another task, which must have a single config: expected one of {trainings}')
     return dataclasses.replace(task, data_task=beside)
 
 
 def _check_names(suite: Suite) -> None:
-    """Raises ValueError if `against`, or the limits of an encoder, name something that the suite does not have."""
+    """Raises ValueError if `beside`, `against` or `on` of an encoder has a name or value that is not in the suite."""
     for task in suite.tasks:
         if task.beside is not None and task.beside not in {other.name for other in suite.tasks if not other.peer}:
             raise ValueError(f'task {task.name!r} appears beside {task.beside!r}: the suite has '

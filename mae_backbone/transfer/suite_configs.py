@@ -1,4 +1,4 @@
-"""Configs that a suite names: where they are, their hash, their length, and the encoder that they build."""
+"""Configs that a suite uses: their paths, hashes, lengths, and the architectures of their encoders."""
 import hashlib
 import json
 import math
@@ -14,7 +14,7 @@ from mae_backbone.utils.config_files import find_config
 
 
 class SuiteConfig(NamedTuple):
-    """A config: its path, a hash of its content including its bases, and the content."""
+    """A config: its path, a hash of its content including inherited configs, and its content."""
 
     path: Path
     fingerprint: str
@@ -22,7 +22,7 @@ class SuiteConfig(NamedTuple):
 
 
 class SuiteConfigs:
-    """Reads the configs of a suite, each once.
+    """Reader of the configs of a suite. Each config is read once.
 
     Args:
         suite: name of the suite, for messages.
@@ -33,13 +33,16 @@ class SuiteConfigs:
         self._read: dict[str, SuiteConfig] = {}
 
     def read(self, config: str) -> SuiteConfig:
-        """Reads a config; its name is relative to the folder of all configs.
+        """Reads a config.
+
+        Args:
+            config: path of the config, absolute or relative to `configs/`.
 
         Raises:
-            ValueError: it does not exist.
+            ValueError: the config does not exist.
         """
         if config not in self._read:
-            # The scope prevents reading a file of the same name in the current folder.
+            # With the scope `mae_backbone::`, a file with the same name in the current folder is not read.
             name = config if Path(config).is_absolute() else f'mae_backbone::{config}'
             try:
                 path = find_config(name)
@@ -51,7 +54,7 @@ class SuiteConfigs:
         return self._read[config]
 
     def architecture(self, config: str, options: Mapping[str, object]) -> EncoderArchitecture:
-        """Returns the architecture of the encoder that a training by a config saves.
+        """Returns the architecture of the encoder that a training with a config produces.
 
         Args:
             config: as for `read`.
@@ -82,12 +85,12 @@ class SuiteConfigs:
             mean=tuple(map(float, mean)), std=tuple(map(float, std)))
 
     def length(self, config: str, length: int | None, factor: float) -> list[str] | None:
-        """Returns the option of `mae-backbone train` and `pretrain` for a length, or None for the length of the config.
+        """Returns the command-line option for a length, such as ['--iters', '200']; None for the length of the config.
 
         Args:
             config: as for `read`.
-            length: epochs or iterations, whichever the config counts; None for those of the config.
-            factor: the length is multiplied by this. It is at least 1.
+            length: epochs or iterations, the unit that the config uses; None for the length of the config.
+            factor: factor by which the length is multiplied. The product is rounded, to at least 1.
         """
         loop = self.read(config).cfg.train_cfg
         unit = 'epochs' if loop.get('max_epochs') else 'iters'

@@ -11,13 +11,13 @@ _Group = tuple[str, str, str, float]  # task, data, metric, labels
 
 
 class TimeToQuality(NamedTuple):
-    """Training time until an encoder is as good as a reference at the end of its training.
+    """Training time after which an encoder reaches the final metric of a reference.
 
     Attributes:
         task, data, metric, labels: the comparison.
         model, reference: names of the encoders.
-        fractions: for each common seed, the minutes until then, divided by all minutes of the reference; None if the
-            encoder is never as good.
+        fractions: for each common seed, the minutes after which the encoder reaches the metric, divided by the minutes
+            of the whole training of the reference; None if the encoder never reaches it.
         final: mean of the final metric of the reference, in percent.
         minutes: mean minutes of the reference.
     """
@@ -34,7 +34,7 @@ class TimeToQuality(NamedTuple):
 
 
 def times_to_quality(results: Sequence[CellResult], pairs: Sequence[tuple[str, str]]) -> list[TimeToQuality]:
-    """Returns the time to quality of every training with several validations, for pairs of encoder and reference."""
+    """Returns the time to quality for each pair (encoder, reference) and each training with several validations."""
     found = []
     for key, models in curves_of(results).items():
         for model, reference in pairs:
@@ -60,10 +60,11 @@ def curves_of(results: Sequence[CellResult]) -> dict[_Group, dict[str, dict[int,
 
 
 def fraction_of_time(ours: Points, theirs: Points) -> float | None:
-    """Returns the minutes until a validation reaches the last value of a reference, divided by the reference's minutes.
+    """Returns the time to quality as a fraction of the training time of the reference.
 
-    Returns None if no validation reaches it. Nothing is interpolated between validations, so that the fraction is an
-    upper bound.
+    It is the time of the first validation of `ours` that reaches the last value of `theirs`, divided by the time of the
+    last validation of `theirs`. Values between validations are not interpolated, so that the fraction is an upper
+    bound. Returns None if no validation reaches the value.
     """
     _, total, final = theirs[-1]
     reached = next((minutes for _, minutes, value in ours if value >= final), None)
@@ -71,7 +72,12 @@ def fraction_of_time(ours: Points, theirs: Points) -> float | None:
 
 
 def mean_curve(by_seed: Mapping[int, Points]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns mean minutes, mean metric and its standard deviation (0 for one seed), for validations of all seeds."""
+    """Averages curves over seeds.
+
+    Returns:
+        Mean minutes, mean metric, and standard deviation of the metric (0 for one seed), each of shape (N,). N is the
+        number of validations that all seeds have.
+    """
     length = min(map(len, by_seed.values()))
     stacked = np.array([points[:length] for points in by_seed.values()], dtype=float)  # (seeds, validations, 3)
     deviation = stacked[..., 2].std(axis=0, ddof=1) if len(stacked) > 1 else np.zeros(length)

@@ -7,16 +7,16 @@ from mae_backbone.planning.timm_backbone import build_empty
 
 
 def timm_architecture(options: dict[str, Any]) -> dict[str, Any]:
-    """Returns an `EncoderArchitecture` as a dict, with an additional key 'timm'.
+    """Returns the architecture of a timm model: an `EncoderArchitecture` as a dict, with the additional key 'timm'.
 
-    Its value has the arguments of `TimmViT` under 'options', and under 'pooling' the pooling of the model in timm:
-    'class' for a class token or an attention pooling, and 'mean' for the mean of the patches.
+    The value of 'timm' is a dict with 'options', the arguments of `TimmViT`, and 'pooling', the pooling that the model
+    has in timm: 'class' for the class token or attention pooling, and 'mean' for the mean of the patches.
 
     Args:
-        options: arguments of `TimmViT`, with its name.
+        options: arguments of `TimmViT`, including 'name'.
 
     Raises:
-        ValueError: timm has no such model, or does not accept an option.
+        ValueError: timm has no model of this name, or the model does not accept an option.
     """
     options = dict(options)
     vit = build_empty(options['name'], {key: value for key, value in options.items() if key != 'name'})
@@ -30,7 +30,13 @@ def timm_architecture(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def probe_size(image_size: int | None, architecture: dict[str, Any]) -> int:
-    """Returns the image size of a probe: the size of the suite or of the encoder, for timm rounded to whole patches."""
+    """Returns the height and width in pixels of the images of a probe.
+
+    Args:
+        image_size: `Suite.image_size`; None for the image size of the encoder.
+        architecture: architecture of the encoder. For a timm model, the size is rounded to a multiple of the patch
+            size.
+    """
     size = image_size or architecture['image_size']
     if 'timm' not in architecture:
         return size

@@ -1,4 +1,4 @@
-"""Verdict in words: in which comparisons an encoder is better or worse than a reference, and which are undecided."""
+"""Verdicts: sentences that say in which comparisons an encoder is better than, worse than or level with another."""
 import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -6,15 +6,15 @@ from typing import Literal, NamedTuple
 from mae_backbone.transfer.encoders import RANDOM, Encoder, last_of_runs
 from mae_backbone.transfer.results import Difference, Row, format_interval
 
-SIGNIFICANCE = 0.05  # of the p value after Holm's correction
-LEVEL_MARGIN = 1.0  # in points: two encoders are level if the whole interval is closer to 0
-NUM_EXAMPLES = 4  # comparisons that a sentence names
+SIGNIFICANCE = 0.05  # a difference is significant if its p value after Holm's correction is below this
+LEVEL_MARGIN = 1.0  # in points: two encoders are level if the whole 95 % interval is within ± this margin
+NUM_EXAMPLES = 4  # largest number of comparisons that a sentence lists
 
 Outcome = Literal['better', 'worse', 'level', 'undecided']
 
 
 class Comparison(NamedTuple):
-    """Difference between an encoder and a reference in one task, with a name that is unique in its verdict."""
+    """Difference between an encoder and a reference in a row of the table, with a name that is unique in a verdict."""
 
     name: str
     difference: Difference
@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
 
 
 def outcome_of(difference: Difference) -> Outcome:
-    """Returns the result of a comparison, given all the comparisons of its table."""
+    """Returns the result of a comparison. `difference.p_holm` must be set (`make_table` does this)."""
     if math.isnan(difference.p_holm):
         return 'undecided'
     if difference.p_holm < SIGNIFICANCE:
@@ -43,7 +43,7 @@ def outcome_of(difference: Difference) -> Outcome:
 
 
 def verdicts(rows: Sequence[Row], encoders: Sequence[Encoder]) -> list[Verdict]:
-    """Returns a verdict for the last encoder of each run against each encoder that the table compares it with."""
+    """Returns a verdict for each pair of the last encoder of a run and a reference that the table compares it with."""
     found = []
     for name in dict.fromkeys(encoder.name for encoder in last_of_runs(encoders)):
         for reference in dict.fromkeys(other for row in rows if row.model == name for other in row.differences):
@@ -102,7 +102,7 @@ def _examples(comparisons: Sequence[Comparison]) -> str:
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    """Returns a name for each row, with only what differs between the rows."""
+    """Returns a short unique name for each row. Columns that are equal in all rows are omitted."""
     def varies(values: Sequence[object]) -> bool:
         return len(set(values)) > 1
     with_data, with_labels = varies([row.data for row in rows]), varies([row.labels for row in rows])

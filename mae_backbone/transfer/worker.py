@@ -23,9 +23,9 @@ from mae_backbone.utils.atomic_write import atomic_path, write_text
 from mae_backbone.utils.run_logs import IMAGE_RESULTS, cpu_times, curve
 from mae_backbone.utils.subprocesses import end_with_parent
 
-METRICS = 'metrics.json'  # written by cli.validate_run into its work directory
+METRICS = 'metrics.json'  # file that cli.validate_run writes into its work directory
 _TOP1 = 'accuracy/top1'
-PROGRAM, VALIDATION = 'mae_backbone', 'mae_backbone.cli.validate_run'  # modules that are run
+PROGRAM, VALIDATION = 'mae_backbone', 'mae_backbone.cli.validate_run'  # modules that cells run as programs
 
 
 def work(folders: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ def work(folders: Sequence[str]) -> None:
 
 
 def run_cell(folder: Path) -> None:
-    """Runs a cell whose lock this process holds, and writes its `result.json` or `error.txt`."""
+    """Runs a cell and writes its `result.json` or `error.txt`. This process must have locked the folder."""
     spec = experiment_dir.read_spec(folder)
     (folder / experiment_dir.ERROR).unlink(missing_ok=True)
     start, reason, environment = time.time(), None, code_version()
@@ -49,7 +49,7 @@ def run_cell(folder: Path) -> None:
             result = _KINDS[spec['kind']](spec, folder)
         except SystemExit as end:
             if isinstance(end.code, int) and (end.code == 130 or 128 <= end.code < 160):
-                raise  # ended by a signal: not a failure of the cell
+                raise  # a signal ended the process, which is not a failure of the cell
             reason = f'ended with exit code {end.code}'
         except Exception as error:
             traceback.print_exc()
@@ -62,14 +62,14 @@ def run_cell(folder: Path) -> None:
 
 
 def train(spec: Spec, folder: Path) -> dict[str, Any]:
-    """Runs `mae-backbone train` and reads its last metrics, and their curve over the CPU time of the training."""
+    """Runs `mae-backbone train`. Returns its last metrics, and their curves over the CPU time of the training."""
     run, checkpoint = folder / 'run', spec['where']['checkpoint']
-    # At most one process per GPU of the job.
+    # The job may have fewer GPUs than the suite asks for.
     num_processes = min(spec['gpus'], len(os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')))
     config = spec['where']['config']
     options = dict(spec['options'])
     if not checkpoint:
-        options['model.backbone.init_cfg'] = None  # a config may have one
+        options['model.backbone.init_cfg'] = None  # the config may load pretrained weights
     common = ['--data-root', spec['data_root']]
     if num_processes > 1:
         common += ['--launcher', 'pytorch']
@@ -79,7 +79,7 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     before = _curves(run, spec['metrics'])
     _run(PROGRAM, [
         'train', config, '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
-        '--labels', str(spec['labels']),  # also for 1.0: the config may set another fraction
+        '--labels', str(spec['labels']),  # also for 1.0, because the config may set another fraction
         *spec.get('length', []), *(['--pretrained', checkpoint] if checkpoint else []),
         *(['--amp'] if spec['amp'] else []), *common], num_processes)
     curves = _curves(run, spec['metrics'])
@@ -98,12 +98,12 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
 
 
 def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[str, Any]:
-    """Returns the minutes of a training, and each metric over them: [iteration, minutes, percent] for each validation.
+    """Returns the minutes of a training, and the curve of each metric: [iteration, minutes, percent] per validation.
 
-    The minutes are CPU time, or wall-clock time if there is a GPU, whose work CPU time does not include.
+    The minutes are CPU time, or wall-clock time with a GPU, because CPU time does not include the work of a GPU.
     """
     recorded = cpu_times(run)
-    if not recorded:  # a stand-in for the training without the hook
+    if not recorded:  # tests replace the training by one without `CpuTimeHook`
         return {}
     clock = 'minutes' if os.environ.get('CUDA_VISIBLE_DEVICES') else 'cpu_minutes'
     recorded[-1]['metrics'] = recorded[-1]['metrics'] or metrics
@@ -113,23 +113,23 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
 
 
 def _image_results(validated: Path, metrics: dict[str, float]) -> dict[str, Any]:
-    """Returns the correct predictions of the validation images, if the last validation has written them."""
+    """Returns the result of each validation image under 'correct', if the last validation has written these results."""
     path = validated / IMAGE_RESULTS
     if _TOP1 not in metrics or not path.is_file():
         return {}
     correct = np.array(json.loads(path.read_text(encoding='utf-8')), bool)
-    # The results must agree with the metric. A killed run may have left an older file.
+    # If a run was killed, the file may be from an older validation. In this case it does not agree with the metric.
     same = len(correct) and math.isclose(100 * float(np.mean(correct)), metrics[_TOP1], abs_tol=1e-6)
     return {'correct': to_text(correct)} if same else {}
 
 
 def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
-    """Makes an encoder by `mae-backbone pretrain` or `train`, and copies its last checkpoint to a fixed place."""
+    """Trains an encoder by `mae-backbone pretrain` or `train`, and copies its last checkpoint to `encoder_file`."""
     from mae_backbone.checkpoints.run_files import resume_path
     run, start = folder / 'run', spec['where']['start']
     options = dict(spec['options'])
     if not start and spec['command'] == 'train':
-        options['model.backbone.init_cfg'] = None  # a config may have one
+        options['model.backbone.init_cfg'] = None  # the config may load pretrained weights
     _run(PROGRAM, [
         spec['command'], spec['where']['config'], '--work-dir', str(run), '--resume', 'auto', '--seed',
         str(spec['seed']), *spec.get('length', []), *(['--pretrained', start] if start else []),
@@ -146,22 +146,22 @@ def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
 
 
 def _cfg_options(options: dict[str, Any]) -> list[str]:
-    """Returns --cfg-options, with the hook that measures the time of the training."""
+    """Returns the arguments for --cfg-options, and adds the hook that measures the time of the training."""
     options = {'default_hooks.cpu_time.type': 'mae_backbone.CpuTimeHook', **options}
     return ['--cfg-options', *(f'{key}={value}' for key, value in options.items())]
 
 
 def _curves(run: Path, keys: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
-    """Returns the values that a training has logged so far."""
+    """Returns the values [(iteration, value)] that a training has logged so far, by name of the metric."""
     curves = {}
     for key in keys:
-        with suppress(ValueError):  # nothing yet
+        with suppress(ValueError):  # the metric is not logged yet
             curves[key] = curve(run, key)
     return curves
 
 
 def _validate(config: str, run: Path, work_dir: Path, common: Sequence[str], num_processes: int) -> dict[str, float]:
-    """Returns the metrics of the last checkpoint of a training that logged none at its end."""
+    """Validates the last checkpoint of a training that was already complete. Returns its metrics."""
     _run(VALIDATION, [config, str(run), '--work-dir', str(work_dir), *common], num_processes)
     return json.loads((work_dir / METRICS).read_text(encoding='utf-8'))
 
@@ -169,7 +169,7 @@ def _validate(config: str, run: Path, work_dir: Path, common: Sequence[str], num
 def _run(module: str, arguments: Sequence[str], num_processes: int) -> None:
     """Runs a module as a program: in this process, or in several processes that torchrun starts.
 
-    After a signal torchrun ends with 128 + its number, as our commands do.
+    If a signal ends torchrun, this process exits with 128 + the number of the signal, as our commands do.
     """
     if num_processes == 1:
         sys.argv = [module, *arguments]
@@ -184,13 +184,13 @@ def _run(module: str, arguments: Sequence[str], num_processes: int) -> None:
 
 
 def probe(spec: Spec, folder: Path) -> dict[str, Any]:
-    """Evaluates frozen features."""
+    """Evaluates frozen features by a probe."""
     from mae_backbone.transfer.probes import run_probe
     return run_probe(spec)
 
 
 def peer(spec: Spec, folder: Path) -> dict[str, Any]:
-    """Trains another model from scratch."""
+    """Trains a peer, a model for comparison, from scratch."""
     from mae_backbone.transfer.peers.registry import train_peer
     return train_peer(spec)
 
@@ -209,7 +209,7 @@ def redirect_output(path: Path) -> Iterator[None]:
     """Appends everything that this process and its children print to the file `path`."""
     sys.stdout.flush()
     sys.stderr.flush()
-    path.touch()  # the log that was written last belongs to the cell that is running
+    path.touch()  # the scheduler takes the cell whose log was written last as the running one
     before = os.dup(1), os.dup(2)
     with open(path, 'ab') as file:
         os.dup2(file.fileno(), 1)

@@ -49,7 +49,7 @@ def test_folders_of_cells_lie_in_the_work_directory():
     ("probe='knn'", "probe='knm'", "expected one of knn, linear"),
     ("probe='knn'", "probe='knn', config='a.py'", "set exactly one of them"),
     ("probe='knn'", "peer='yolo', minutes=1", "has peer='yolo', expected one of resnet18, unet, "),
-    ("probe='knn'", "peer='unet', minutes=1, beside='x'", "the peer unet reads the data of a training by one config"),
+    ("probe='knn'", "peer='unet', minutes=1, beside='x'", "the peer unet uses the data set of another task"),
     ("probe='knn'", "peer='resnet18', probe='knn', minutes=1", "has a peer, and a probe or config too"),
     ("probe='knn'", "peer='resnet18'", "has minutes=None: expected the CPU minutes"),
     ("probe='knn'", "peer='resnet18', minutes=1, beside='x'", "appears beside 'x': the suite has tune"),

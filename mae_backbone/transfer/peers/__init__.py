@@ -1,1 +1,1 @@
-"""Peers: common models, trained from scratch for a given CPU time on the same labels and seeds."""
+"""Peers: common models for comparison, trained from scratch for a given CPU time on the same labels and seeds."""

@@ -37,14 +37,15 @@ def train_classifier(spec: Spec, *, clock: Callable[[], float], build: Callable[
     Args:
         spec: spec of the cell.
         clock: returns the time in seconds.
-        build: (number of classes, image size) -> model of logits.
+        build: function (number of classes, image size) -> model that maps images (B, 3, H, W) to logits (B, classes).
         image_size: side of the images in pixels.
         batch_size: images per step.
         lr, weight_decay: learning rate and weight decay of SGD. The defaults are usual for ResNets on CIFAR-10.
-        mean, std: normalization of the pixels, per channel. The default is CIFAR-10's.
+        mean, std: mean and standard deviation of the pixels (0 to 255) for each channel. The defaults are those of
+            CIFAR-10.
 
     Returns:
-        The result of `train_for_minutes`, and 'correct'.
+        The result of `train_for_minutes`, with the additional key 'correct' (`image_results.to_text`).
     """
     seed_everything(spec['seed'])
     root, device = spec['data_root'], get_device()
@@ -62,7 +63,7 @@ class _Classifier(Learner[_Batch]):
     """A classifier of images.
 
     Attributes:
-        correct: (N,) bool, which validation images the last validation had right.
+        correct: (N,) bool, True for the validation images that were classified correctly in the last validation.
     """
 
     num_validations = 6

@@ -1,4 +1,4 @@
-"""Data and metrics of the config of a training, for a peer that stands beside it."""
+"""Data and metrics from the config of a task (`Task.beside`), for training a peer on the same data."""
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, cast
@@ -19,9 +19,9 @@ from mae_backbone.utils.config_files import drop_scope
 
 
 class ConfigData:
-    """What `mae-backbone train` reads by a config: the same labels, validation images and metrics.
+    """Training batches, validation batches and metrics as `mae-backbone train` builds them from a config.
 
-    On a CPU the images are read in this process, so that its CPU time counts the reading.
+    On a CPU the images are read in this process, so that its CPU time includes the reading.
 
     Args:
         spec: spec of the cell, with 'data_root', 'labels', 'seed', 'config_options' (--cfg-options of the training),
@@ -66,7 +66,11 @@ class ConfigData:
             yield from self.train
 
     def preprocessor(self, **options: Any) -> nn.Module:
-        """Builds the data preprocessor of the config with other options: it normalizes, pads and stacks images."""
+        """Builds the data preprocessor of the config, which normalizes, pads and stacks images.
+
+        Args:
+            options: values that replace options of the config.
+        """
         with DefaultScope.overwrite_default_scope(self.cfg.get('default_scope')):
             return MODELS.build({**self.cfg.model.data_preprocessor, **options}).to(get_device())
 
@@ -75,13 +79,13 @@ class ConfigData:
         self._evaluator.process(data_samples=samples, data_batch=batch)
 
     def metrics_without_predictions(self) -> dict[str, float]:
-        """Returns the metrics of a detector that finds nothing, which COCO's evaluation does not compute: 0."""
+        """Returns 0 for each metric: the result of a detector without predictions, which COCO's evaluation rejects."""
         for metric in self._evaluator.metrics:
             metric.results.clear()
         return dict.fromkeys(self._metrics.values(), 0.0)
 
     def metrics(self) -> dict[str, float]:
-        """Returns percent by title of the metric, of the predictions since the last call.
+        """Returns the metrics of the predictions since the last call, in percent by name in the table.
 
         Raises:
             ValueError: the evaluator of the config does not compute a metric of the task.

@@ -30,14 +30,15 @@ _Batch = dict[str, Any]
 
 
 def resnet18_mask_rcnn(cfg: Config, num_classes: int) -> nn.Module:
-    """Mask R-CNN with a pyramid on a ResNet-18, of random weights: takes RGB images in [0, 1] in their own size.
+    """Mask R-CNN with a feature pyramid on a ResNet-18, with random weights.
 
-    Neck, heads, anchors and numbers of proposals have the sizes of the config. With torchvision's own heads, which are
-    made for COCO, a step on a CPU takes three to five times as long.
+    It takes RGB images with values in [0, 1] and does not resize them. The sizes of neck, heads and anchors and the
+    numbers of proposals are taken from the config. torchvision's default heads are designed for COCO. With them, a step
+    on a CPU takes three to five times as long.
 
     Args:
         cfg: config of a Mask R-CNN of mmdet.
-        num_classes: without background.
+        num_classes: number of classes without background.
 
     Raises:
         ValueError: the config is not one of a Mask R-CNN.
@@ -51,8 +52,8 @@ def resnet18_mask_rcnn(cfg: Config, num_classes: int) -> nn.Module:
         sizes = tuple((anchors.scales[0] * stride,) for stride in _STRIDES)
         fc_channels = box.fc_out_channels
     except (AttributeError, TypeError) as error:
-        raise ValueError('the peer mask-rcnn has the sizes of the Mask R-CNN of the task beside it, and '
-                         f'{cfg.filename} is not one of mmdet ({error}): choose another task') from error
+        raise ValueError(f'{cfg.filename} is not the config of a Mask R-CNN of mmdet ({error}), from which the peer '
+                         'mask-rcnn takes its sizes: choose another task in `beside`') from error
     body = BackboneWithFPN(resnet18(weights=None), _STAGES, _WIDTHS, channels)
     built = MaskRCNN(
         body, rpn_anchor_generator=AnchorGenerator(sizes, (tuple(anchors.ratios),) * len(sizes)),
@@ -69,7 +70,7 @@ def resnet18_mask_rcnn(cfg: Config, num_classes: int) -> nn.Module:
 
 
 class _KeepSize(GeneralizedRCNNTransform):
-    """Normalizes and stacks images of their own size, and leaves masks (N, 1, 28, 28) as they are predicted."""
+    """Normalizes and stacks images without resizing them, and returns masks (N, 1, 28, 28) as they are predicted."""
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         return image, target
@@ -90,8 +91,8 @@ def train_detector(spec: Spec, *, clock: Callable[[], float],
         build: (config, number of classes) -> model with the interface of torchvision's Mask R-CNN, whose masks are not
             pasted into the images.
         batch_size: images per step; None for the batch size of the config.
-        lr, weight_decay: learning rate and weight decay of SGD. The defaults follow torchvision's references/detection,
-            which has a learning rate of 0.02 for 16 images, for the 4 images per step of our configs.
+        lr, weight_decay: learning rate and weight decay of SGD. torchvision's references/detection uses a learning rate
+            of 0.02 for 16 images per step. The default is this value scaled to the 4 images per step of our configs.
         warmup: fraction of the minutes in which the learning rate rises.
 
     Returns:
@@ -105,7 +106,7 @@ def train_detector(spec: Spec, *, clock: Callable[[], float],
 
 
 class _Detector(Learner[_Batch]):
-    """A model with the interface of torchvision's detectors."""
+    """Training of a model with the interface of torchvision's detectors."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, data: ConfigData, warmup: float) -> None:
         self.model, self.optimizer, self.data, self.warmup = model, optimizer, data, warmup
@@ -145,12 +146,12 @@ class _Detector(Learner[_Batch]):
 
 
 def _instances(objects: dict[str, Tensor], shape: tuple[int, int], scale_factor: Sequence[float]) -> InstanceData:
-    """Objects that torchvision predicts -> those of mmdet, with masks as run lengths of the original image.
+    """Converts predictions of torchvision to mmdet's `InstanceData`, with masks as run lengths in the original image.
 
     Args:
         objects: boxes (N, 4), labels (N,) from 1, scores (N,), masks (N, 1, 28, 28) of probabilities inside the boxes.
         shape: height and width of the original image.
-        scale_factor: (x, y) by which it was resized.
+        scale_factor: factors (x, y) by which the image was resized.
     """
     boxes = (objects['boxes'] / objects['boxes'].new_tensor([*scale_factor, *scale_factor])).cpu()
     masks = [_run_lengths(mask, box, shape) for mask, box in zip(objects['masks'].cpu(), boxes, strict=True)]
@@ -158,9 +159,15 @@ def _instances(objects: dict[str, Tensor], shape: tuple[int, int], scale_factor:
 
 
 def _run_lengths(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> dict[str, Any]:
-    """Probabilities (1, 28, 28) inside a box (4,) -> run lengths in an image of a height and width, in COCO's format.
+    """Converts a mask of probabilities (1, 28, 28) inside a box (4,) to run lengths in COCO's format.
 
-    They are sampled at the centers of the pixels, as in mmdet. torchvision's pasting makes objects a pixel larger.
+    The probabilities are sampled at the centers of the pixels, as in mmdet. torchvision's own function makes objects
+    one pixel larger.
+
+    Args:
+        mask: probabilities (1, 28, 28).
+        box: x1, y1, x2, y2 in pixels.
+        shape: height and width of the image.
     """
     x1, y1, x2, y2 = box.tolist()
     left, top = (min(max(0, math.floor(start)), side - 1) for start, side in ((x1, shape[1]), (y1, shape[0])))

@@ -1,4 +1,7 @@
-"""All peers by name. To add one, write its training in its own file and list it here and in `suite.py`."""
+"""Training function of each peer by its name.
+
+To add a peer, write its training function in its own file and add its name here and in `suite.py`.
+"""
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +23,7 @@ def train_peer(spec: Spec) -> dict[str, Any]:
     the minutes.
 
     Args:
-        spec: spec of the cell, with 'peer', 'minutes', optionally 'amp', and 'options' of the training of the peer.
+        spec: spec of the cell, with 'peer', 'minutes', optionally 'amp', and in 'options' keyword arguments of the
+            training function of the peer.
     """
     return _TRAIN[spec['peer']](spec, clock=training_clock(), **spec['options'])

@@ -1,4 +1,4 @@
-"""Training of a peer until it has used its minutes, with validations that are free."""
+"""Training loop of a peer: trains for given minutes of CPU time, in which validations are not counted."""
 import math
 import random
 import time
@@ -22,8 +22,8 @@ class Learner(ABC, Generic[_Batch]):
     """A model in training: its batches, its loss, and its validation.
 
     Attributes:
-        optimizer: of the model.
-        num_validations: points of the curve, at equal distances. The last one is at the end of the training.
+        optimizer: optimizer of the model.
+        num_validations: number of validations, at equal distances in time. The last one is at the end of the training.
         warmup: fraction of the minutes in which the learning rate rises linearly.
     """
 
@@ -37,11 +37,11 @@ class Learner(ABC, Generic[_Batch]):
 
     @abstractmethod
     def loss(self, batch: _Batch) -> Tensor:
-        """Returns the loss () of a batch, of the model in training mode."""
+        """Returns the loss () of a batch, with the model in training mode."""
 
     @abstractmethod
     def evaluate(self) -> dict[str, float]:
-        """Returns percent by name of the metric, on all validation images."""
+        """Returns the metrics on all validation images, in percent by name in the table."""
 
 
 def seed_everything(seed: int) -> None:
@@ -60,13 +60,14 @@ def train_for_minutes(learner: Learner[Any], spec: Spec, *, clock: Callable[[], 
     """Trains until the minutes are used. The learning rate follows a cosine over them.
 
     Args:
-        learner: what is trained.
-        spec: spec of the cell, with 'minutes', optionally 'amp': mixed precision on a GPU, or on a CPU that
-            multiplies matrices in bfloat16.
+        learner: model to train, with its data.
+        spec: spec of the cell, with 'minutes' and optionally 'amp': mixed precision on a GPU, or on a CPU with hardware
+            for matrices in bfloat16.
         clock: returns the time in seconds. Validations are not counted.
 
     Returns:
-        'values', 'cpu_minutes' ('minutes' with a GPU) and 'curves' as of a training, and 'steps'.
+        Dict with 'values', 'cpu_minutes' ('minutes' with a GPU) and 'curves', as in `CellResult`, and 'steps', the
+        number of steps.
 
     Raises:
         ValueError: the loss is not finite.

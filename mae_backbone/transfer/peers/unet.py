@@ -14,7 +14,7 @@ from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.peers.config_data import ConfigData
 from mae_backbone.transfer.peers.training import Learner, seed_everything, train_for_minutes
 
-_STRIDE = 32  # of the last layer: the sides of images are multiples of it
+_STRIDE = 32  # stride of the last layer of the encoder. Images are padded to multiples of it
 _UNLABELED = 255
 _Batch = dict[str, Any]
 
@@ -24,7 +24,7 @@ class MissingPackageError(ValueError):
 
 
 def resnet18_unet(num_classes: int) -> nn.Module:
-    """U-Net with a ResNet-18 as encoder, of random weights: images (B, 3, H, W) -> logits (B, classes, H, W).
+    """U-Net with a ResNet-18 as encoder and random weights: images (B, 3, H, W) -> logits (B, classes, H, W).
 
     Raises:
         MissingPackageError: segmentation_models_pytorch is not installed.
@@ -44,10 +44,10 @@ def train_segmenter(spec: Spec, *, clock: Callable[[], float], build: Callable[[
     Args:
         spec: spec of the cell, as for `ConfigData`.
         clock: returns the time in seconds.
-        build: number of classes -> model of logits.
+        build: function (number of classes) -> model that maps images (B, 3, H, W) to logits (B, classes, H, W).
         batch_size: images per step; None for the batch size of the config.
-        lr, weight_decay: learning rate and weight decay of AdamW. The defaults are PyTorch's. The CamVid example of
-            the package has 2e-4, for an encoder with ImageNet's weights.
+        lr, weight_decay: learning rate and weight decay of AdamW. The defaults are the defaults of PyTorch. The CamVid
+            example of segmentation_models_pytorch uses a learning rate of 2e-4, for an encoder pretrained on ImageNet.
 
     Returns:
         The result of `train_for_minutes`.
@@ -60,7 +60,10 @@ def train_segmenter(spec: Spec, *, clock: Callable[[], float], build: Callable[[
 
 
 class _Segmenter(Learner[_Batch]):
-    """A model of logits, with cross-entropy weighted as in the config, averaged over all pixels as in mmseg."""
+    """Training of a segmenter by cross-entropy with the class weights of the config.
+
+    The loss is averaged over all pixels, including unlabeled ones, as in mmseg.
+    """
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, data: ConfigData) -> None:
         self.model, self.optimizer, self.data = model, optimizer, data
@@ -76,7 +79,7 @@ class _Segmenter(Learner[_Batch]):
         prepared = self.preprocessor(batch, training=True)
         labels = torch.cat([sample.gt_sem_seg.data for sample in prepared['data_samples']]).long()  # (B, H, W)
         logits = self.model.train()(prepared['inputs']).float()
-        # Not averaged by cross_entropy, which divides by zero for a batch without labeled pixels.
+        # `reduction='mean'` would divide by zero for a batch without labeled pixels.
         return F.cross_entropy(logits, labels, self.class_weight, ignore_index=_UNLABELED, reduction='none').mean()
 
     @torch.no_grad()

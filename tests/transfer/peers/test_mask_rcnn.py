@@ -66,5 +66,5 @@ def test_images_keep_their_size_and_the_same_seed_gives_the_same_loss(tmp_path):
 
 
 def test_a_config_without_mask_rcnn_is_refused():
-    with pytest.raises(ValueError, match='the peer mask-rcnn has the sizes of the Mask R-CNN of the task beside it'):
+    with pytest.raises(ValueError, match='is not the config of a Mask R-CNN of mmdet'):
         resnet18_mask_rcnn(Config(dict(model=dict(type='EncoderDecoder'))), 1)
