@@ -12,11 +12,12 @@ from mae_backbone.formats.layout_config import read_layouts
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.utils.printable import printable
 
-# Parts of a model whose `num_classes` does not count the classes of the data: mmdet's proposals, HTC's stuff classes,
-# ImageNet's classes.
+# Parts of a model whose `num_classes` is not the number of classes of the data: the proposals of mmdet, the stuff
+# classes of HTC, and the ImageNet classes of backbones.
 _OTHER_CLASSES = ('rpn_head', 'semantic_head', 'backbone')
-# Suffixes of the top-level keys whose values name the data to read. Under other keys, a string that starts with the
-# data root may be something else: a checkpoint, or the metric 'coco/bbox_mAP' that chooses the best one.
+# Suffixes of the top-level keys whose strings may be paths of data. Under other keys, a string that starts with the
+# data root may have another meaning, such as a checkpoint, or the metric 'coco/bbox_mAP' that selects the best
+# checkpoint.
 _DATA_KEYS = ('_dataloader', '_evaluator', '_pipeline', '_dataset', '_cfg')
 
 
@@ -52,10 +53,10 @@ def _with_root(node: Any, old_roots: list[str], root: str, *, paths: bool, key: 
 
     Args:
         node: part of the config.
-        old_roots: folders to replace, in the order of their precedence.
+        old_roots: folders to replace. The first one that contains a path is used.
         root: new folder.
-        paths: whether strings under other keys than `data_root` may be paths of data.
-        key: key of this part.
+        paths: True if strings under keys other than `data_root` may be paths of data.
+        key: key of `node` in its parent.
     """
     if isinstance(node, dict):
         return type(node)({key: _with_root(value, old_roots, root, paths=paths, key=key)
@@ -80,16 +81,16 @@ def _moved_path(path: str, old_roots: list[str], root: str) -> str | None:
 # ---- classes
 
 def adapt_classes(cfg: Config, *, complete: bool = False) -> list[str]:
-    """Reads other layouts of the data, and takes the class names from the data. Returns lines for the plan.
+    """Adapts a config to the layout and the classes of the data. Returns lines for the plan.
 
-    Sets the classes of every data set in `cfg`, and every `num_classes` of its model. Classes are named by `categories`
-    in COCO's format (a config may choose some of them); by `classes.txt` in the data root for label maps; by the
-    folders of `mae_backbone.ClassFolder`. The training set takes precedence over the other splits. If no data are
-    present, the config does not change.
+    Sets the classes of every data set in `cfg`, and every `num_classes` of its model. The names of the classes are
+    `categories` in COCO's format (a config may select some of them), `classes.txt` in the data root for label maps, and
+    the names of the folders for `mae_backbone.ClassFolder`. The training set takes precedence over the other splits. If
+    there are no data on this machine, the config does not change.
 
     Args:
         cfg: config of MMEngine's Runner, changed in place.
-        complete: whether a missing validation split is made also if the data have the layout that the config expects.
+        complete: True to make a missing validation split also if the data have the layout that the config expects.
 
     Raises:
         DataError: the file with the class names is damaged.
@@ -115,7 +116,7 @@ def adapt_classes(cfg: Config, *, complete: bool = False) -> list[str]:
 
 
 def take_classes(cfg: Config, names: Sequence[str]) -> None:
-    """Sets the classes of a config to the classes of a checkpoint, regardless of the data that the config names.
+    """Sets the classes of a config to the classes of a checkpoint, regardless of the classes of the data.
 
     Args:
         cfg: config, changed in place.
@@ -131,7 +132,10 @@ def take_classes(cfg: Config, names: Sequence[str]) -> None:
 
 
 def _prepare_evaluators(cfg: Config) -> None:
-    """Replaces annotation files of evaluators that start with a byte-order mark. The data sets report these files."""
+    """Replaces annotation files of evaluators that start with a byte-order mark by copies without it.
+
+    Adds no line to the plan, because the data sets already report these files.
+    """
     for split in SPLITS:
         for evaluator in dicts_in(cfg.get(f'{split}_evaluator')):
             path = evaluator.get('ann_file')
@@ -140,7 +144,7 @@ def _prepare_evaluators(cfg: Config) -> None:
 
 
 def _set_num_classes(model: Any, num_classes: int) -> None:
-    """Sets every `num_classes` of a model's heads; 0, a model without a head, does not change."""
+    """Sets every `num_classes` of the heads of a model. The value 0 is kept, because such a model has no head."""
     for part in model if isinstance(model, (list, tuple)) else [model]:
         if not isinstance(part, dict):
             continue
@@ -152,10 +156,10 @@ def _set_num_classes(model: Any, num_classes: int) -> None:
 
 
 def _adapt_class_weights(model: Any, num_classes: int) -> list[str]:
-    """Removes class weights that belong to other classes from the losses. Returns a line if there were any.
+    """Removes class weights of the losses, because they belong to other classes. Returns a line if any are removed.
 
-    Equal weights are kept for the new number of classes. So are weights after the weights of the classes, such as the
-    weight of "no object" in mask classification.
+    If all classes have the same weight, the weights are kept and repeated for the new number of classes, followed by
+    additional weights such as the weight of "no object" in mask classification.
     """
     lines = []
     for head in dicts_in(model):
@@ -176,13 +180,14 @@ def _adapt_class_weights(model: Any, num_classes: int) -> list[str]:
 def subset_labels(cfg: Config, fraction: float, *, seed: int = 0) -> list[str]:
     """Restricts every training set of a config to a fraction of its labels. Returns lines for the plan.
 
-    The kept images are the first of an order that `seed` fixes, so that a smaller fraction is a subset of a larger one.
-    For class folders, the fraction of each class is kept, with at least one image per class.
+    The images are put into a random order that depends only on `seed`, and the first ones are kept. A smaller fraction
+    is therefore a subset of a larger one. For class folders this is done for each class, and at least one image per
+    class is kept.
 
     Args:
         cfg: config of MMEngine's Runner, after `adapt_classes`.
-        fraction: in (0, 1].
-        seed: seed of the order.
+        fraction: fraction of the labeled images, in (0, 1].
+        seed: random seed of the order.
 
     Raises:
         DataError: the fraction is out of range, or a data set has no labels or an unknown format.

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-# A box fits if each of its sides is within this factor of the side of an anchor (YOLOv5, utils/autoanchor.py,
-# anchor_t). YOLOv5 fits new anchors if fewer than 98 % of the boxes fit. We warn below 90 %: in COCO, for which recipes
-# are made, a few percent of the boxes are smaller or longer than the usual anchors allow.
+# A box fits an anchor if height and width differ by less than this factor (YOLOv5, utils/autoanchor.py, anchor_t).
+# YOLOv5 fits new anchors if fewer than 98 % of the boxes fit. We warn below 90 %, because a few percent of the boxes of
+# COCO, for which the usual anchors are designed, do not fit either.
 MAX_FACTOR = 4.0
 MIN_COVERED = 0.9
 _SCALES = [round(2.0 ** (step / 2), 1) for step in range(-2, 15)]  # 0.5 to 128 times the stride
@@ -19,7 +19,7 @@ def anchor_warning(generator: dict, key: str, boxes: np.ndarray) -> str:
     Args:
         generator: config of mmdet's AnchorGenerator.
         key: key of the generator in the config.
-        boxes: (N, 2) height and width as the network sees them, in pixels.
+        boxes: (N, 2) height and width of the boxes in the resized images, in pixels.
     """
     strides = [stride if isinstance(stride, (int, float)) else stride[0] for stride in generator.get('strides') or []]
     scales = _scales(generator)
@@ -48,7 +48,7 @@ def anchor_warning(generator: dict, key: str, boxes: np.ndarray) -> str:
 
 
 def anchor_sizes(strides: Iterable[float], scales: Iterable[float], ratios: Iterable[float]) -> np.ndarray:
-    """(strides * scales * ratios, 2) height and width of anchors, as mmdet's AnchorGenerator makes them."""
+    """Returns height and width of all anchors, (strides * scales * ratios, 2), as in mmdet's AnchorGenerator."""
     return np.array([(stride * scale * ratio ** 0.5, stride * scale / ratio ** 0.5)
                      for stride in strides for scale in scales for ratio in ratios])
 
@@ -59,7 +59,7 @@ def coverage(boxes: np.ndarray, anchors: np.ndarray) -> float:
 
 
 def _factors(boxes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """(N, A) larger one of the ratio of the heights and the ratio of the widths."""
+    """Returns the larger one of the ratio of heights and the ratio of widths of each box and anchor, (N, A), >= 1."""
     ratio = np.maximum(boxes, 1e-3)[:, None] / anchors[None]  # (N, A, 2)
     return np.maximum(ratio, 1 / ratio).max(axis=2)
 
@@ -76,10 +76,10 @@ def _scales(generator: dict) -> list[float] | None:
 
 def fit_anchors(strides: list[float], ratios: list[float], boxes: np.ndarray
                 ) -> tuple[tuple[float, list[float]], float]:
-    """Returns the scale and the ratios that cover most boxes, and their coverage.
+    """Returns the scale and the ratios of anchors that cover most boxes, and the covered fraction of the boxes.
 
-    If several cover equally many, the closest are returned. The number of ratios and the shape of the head do not
-    change. Ratios change only if needed.
+    The number of ratios does not change, so that the shape of the head does not change. New ratios are used only if
+    they cover more boxes. Among settings that cover equally many boxes, the one closest to the boxes is returned.
     """
     shapes = boxes[:, 0] / np.maximum(boxes[:, 1], 1e-3)
     percentiles = (50.0,) if len(ratios) == 1 else np.linspace(5, 95, len(ratios))
@@ -89,7 +89,7 @@ def fit_anchors(strides: list[float], ratios: list[float], boxes: np.ndarray
         for scale in _SCALES:
             factors = _factors(boxes, anchor_sizes(strides, [scale], shape)).min(axis=1)
             covered = float((factors < MAX_FACTOR).mean())
-            # Above the threshold, unchanged ratios and close anchors are better than the last percent of coverage.
+            # Above 98 % coverage, unchanged ratios and close anchors count more than a higher coverage.
             candidates.append((min(covered, 0.98), -change, -float(np.log(factors).mean()), covered, (scale, shape)))
     best = max(candidates, key=lambda candidate: candidate[:3])
     return best[4], best[3]

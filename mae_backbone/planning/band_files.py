@@ -1,4 +1,4 @@
-"""Readers for image files other than gray and color images: NumPy arrays, and TIFF with other channels."""
+"""Selects the reader for image files that are not gray or color images: NumPy arrays, and TIFF with other channels."""
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -11,10 +11,10 @@ _MAX_READ = 20  # number of files that are opened to find a readable one
 
 
 def reader_of(paths: Sequence[str]) -> dict[str, Any] | None:
-    """Returns the reader for the first readable file, or None if it is a gray or color image.
+    """Returns the config of a reader for the first readable file; None if the file is a gray or color image.
 
-    Returns:
-        Config of a reader, with the number of channels and the type of the file.
+    The config has the number of channels and the data type of the file. Returns None also if no reader supports the
+    file.
     """
     for path in islice(paths, _MAX_READ):
         name = path.lower()
@@ -33,7 +33,7 @@ def reader_of(paths: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _reader(name: str, channels: int, bits: int) -> dict[str, Any] | None:
-    """None if no reader supports the file. The planner then reports what to do."""
+    """Returns the config of a reader, or None if no reader supports the file. `make_plan` then raises an error."""
     if bits not in (8, 16) or not 1 <= channels <= 16:
         return None
     return dict(type=f'mae_backbone.{name}', channels=channels, dtype=f'uint{bits}')

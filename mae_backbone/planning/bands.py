@@ -1,6 +1,7 @@
-"""Puts a reader of images into a config: loading, channels and normalization of the model, and augmentations.
+"""Adapts a config to a reader of images: loading, augmentations, and channels and normalization of the model.
 
-Images with other than three channels of 8 bits (bands) are read by `ArrayReader`, `TiffReader` or a reader of the user.
+"Bands" are channels of images that are not color images of 8 bits. They are read by `ArrayReader`, `TiffReader` or a
+reader of the user.
 """
 import os
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, da
 from mae_backbone.formats.registry import format_of
 from mae_backbone.planning.image_sample import sample_images
 
-# Transforms of mmcv, mmdet and mmseg that work on any number of channels of 8 bits or float32. The others change
-# colors, fill with three values, or call functions of OpenCV for up to four channels.
+# Transforms of mmcv, mmdet and mmseg that accept any number of channels of 8 bits or float32. The other transforms
+# change colors, fill with three values, or call functions of OpenCV that accept at most four channels.
 _ANY_CHANNELS = {
     'LoadImage', 'LoadAnnotations', 'Resize', 'RandomResize', 'RandomChoiceResize', 'ResizeShortestEdge',
     'ResizeToMultiple', 'FixScaleResize', 'RandomFlip', 'RandomCrop', 'CenterCrop', 'MinIoURandomCrop', 'RandomChoice',
@@ -33,8 +34,8 @@ _KEPT_BY_PIXELS = ('mean', 'std', 'non_blocking')  # arguments of PixelPreproces
 def use_reader(cfg: Config, reader: dict[str, Any]) -> list[str]:
     """Sets the reader of all data sets of a config, and adapts the model to its channels.
 
-    For bands, transforms that need color images are removed, the backbone gets the number of channels, and the mean and
-    the deviation are measured on a sample of the training images unless the config states them for the bands.
+    For bands, transforms that need color images are removed, and the number of channels of the backbone is set. Mean
+    and standard deviation are measured on a sample of the training images, unless the config has them for all bands.
 
     Args:
         cfg: config of MMEngine's Runner with the folder of the data, changed in place.
@@ -68,10 +69,10 @@ def use_reader(cfg: Config, reader: dict[str, Any]) -> list[str]:
 
 
 def check_bands(cfg: Config) -> None:
-    """Refuses a config whose transforms or model do not fit the bands that its readers give.
+    """Checks that the transforms and the model of a config accept the bands that its readers return.
 
     Raises:
-        DataError: a setting does not fit. The message names it and the fix.
+        DataError: a setting does not fit. The message names the setting and says how to correct it.
     """
     for spec in [spec for split in SPLITS for spec in dataset_specs(cfg, split)]:
         reading = reading_in(spec.cfg)
@@ -130,7 +131,7 @@ def _suffix_in(folder: str, suffixes: tuple[str, ...]) -> str:
 
 
 def _remove_color_steps(spec: DatasetSpec) -> Iterator[str]:
-    """Removes transforms and augmentations that need color images; yields their names."""
+    """Removes transforms and augmentations that need color images from a data set. Yields their names."""
     if spec.type_name.rpartition('.')[2] == 'ClassFolder':
         augment = spec.cfg.get('augment') or {}
         dropped = [key for key in augment if key not in (*TRAIN_OPTIONS, 'crop_pct')]
@@ -145,7 +146,10 @@ def _remove_color_steps(spec: DatasetSpec) -> Iterator[str]:
 
 
 def _needs_color(step: dict) -> bool:
-    """True if a transform of mmcv, mmdet or mmseg is not known to work on any number of channels."""
+    """True if a transform of mmcv, mmdet or mmseg is not known to accept any number of channels.
+
+    False for transforms of the user and of this package.
+    """
     scope, _, name = str(step.get('type')).rpartition('.')
     if not name or scope not in ('', 'mmcv', 'mmdet', 'mmseg') or name in _ANY_CHANNELS or name in LOADS_IMAGE:
         return False
@@ -154,7 +158,7 @@ def _needs_color(step: dict) -> bool:
 
 
 def _embedding(cfg: Config) -> tuple[str, dict]:
-    """Key of the number of channels of the model, and the part of the config that it belongs to."""
+    """Returns the key of the number of input channels in the config, and the dict (encoder or backbone) that has it."""
     owner = 'encoder' if cfg.model.get('encoder') else 'backbone'
     part = cfg.model.get(owner) or {}
     name = 'in_chans' if str(part.get('type')).endswith('TimmViT') else 'in_channels'

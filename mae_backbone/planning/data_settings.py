@@ -1,7 +1,7 @@
-"""Compares settings of a config that belong to the data with the images of the user: pixels, crops and anchors.
+"""Warns about settings of a config that do not fit the images of the user: normalization, crops and anchors.
 
-A setting from another data set does not make a run fail, but the model learns less. The warnings name the options to
-write instead. They are computed from a sample of the images (`image_sample`) and from all boxes.
+A setting that was made for another data set does not make a run fail, but the results are worse. Each warning names the
+options to use instead. The warnings are computed from a sample of the images (`image_sample`) and from all boxes.
 """
 import math
 import os
@@ -24,22 +24,25 @@ from mae_backbone.planning.image_sample import BoxSizes, ImageSample, box_sizes,
 from mae_backbone.planning.pixel_normalization import FROM_CHECKPOINT
 from mae_backbone.planning.resizing import resized
 
-# Normalized with the values of another set, images have a mean of `offset` instead of 0 and a deviation of `ratio`
-# instead of 1. With ImageNet's values, photographs are below these limits: the darkest public set that we know of,
-# Cityscapes, has an offset of 0.87 and a ratio of 0.82, CamVid 0.33 and 1.34. Fluorescence images of nuclei have 1.5.
+# Limits for the mean (offset) and the standard deviation (ratio) of images after normalization with the values of the
+# config. They are 0 and 1 if the values fit. With the values of ImageNet, photographs are within these limits: the
+# darkest public data set that we know, Cityscapes, has an offset of 0.87 and a ratio of 0.82, and CamVid has 0.33 and
+# 1.34. Fluorescence images of nuclei have an offset of 1.5.
 MAX_OFFSET, MAX_RATIO = 1.0, 2.0
-# A reduction loses details that are smaller than the factor. ImageNet's photographs are reduced by 1.5 and camera
-# images by 12 to 224 pixels, and their objects are still recognized. Small crops show parts of objects, whose texture
-# a strong reduction removes. Crops of the demo configs are reduced by up to 4. These are our choices.
+# Largest factors by which images are reduced, in general and for inputs of less than _SMALL pixels. A reduction removes
+# details that are smaller than the factor. To get 224 pixels, photographs of ImageNet are reduced by 1.5 and images of
+# cameras by 12, and their objects are still recognized. Small inputs show parts of objects, whose texture a strong
+# reduction removes. Crops of the demo configs are reduced by up to 4. The limits are our choices.
 _MAX_REDUCTION, _MAX_REDUCTION_SMALL, _SMALL = 16.0, 6.0, 128
-_MAX_ENLARGEMENT = 4.0  # above it, a patch of 16 pixels shows fewer than 4 x 4 pixels of the image
-MAX_CUT = 0.1          # fraction of objects larger than a crop; at most 0.02 in our demo sets
-# Fraction of the area of the median image that a crop shows. It is 0.21 in CamVid, 0.28 in Cityscapes, 1 in ADE20K.
+_MAX_ENLARGEMENT = 4.0  # above this factor, a patch of 16 pixels shows fewer than 4 x 4 pixels of the image
+MAX_CUT = 0.1          # largest fraction of objects that are larger than a crop. It is at most 0.02 in our demo sets
+# Smallest fraction of the area of the median image that a crop shows. It is 0.21 for CamVid, 0.28 for Cityscapes and 1
+# for ADE20K.
 _MIN_SHOWN = 0.04
 
 
 class _Context(NamedTuple):
-    """A training set with its measurements, and the place of its settings in the config."""
+    """A training set with its measurements, and the key of its settings in the config."""
 
     cfg: Config
     data_format: DataFormat
@@ -54,9 +57,9 @@ class _Context(NamedTuple):
 
 
 def setting_warnings(cfg: Config) -> list[str]:
-    """Measures the training sets of a config, and returns a line for each setting that does not fit them.
+    """Measures the training sets of a config, and returns a warning for each setting that does not fit them.
 
-    Data sets in unknown formats, and data sets that cannot be read, are left out. `check_data` reports them.
+    Data sets that cannot be read or have an unknown format are skipped. `check_data` reports them.
 
     Args:
         cfg: config of MMEngine's Runner, after `adapt_classes`.
@@ -90,7 +93,7 @@ def _pixel_warning(context: _Context) -> Iterator[str]:
     own_mean, own_std = images.mean[order], images.std[order]
     offset = (np.abs(own_mean - mean) / std).max()
     ratio = own_std / std
-    # A channel with a single value, such as an empty band, has no deviation to normalize.
+    # A channel with a single value, such as an empty band, has a standard deviation of 0 and is not compared.
     spread = np.maximum(ratio, 1 / np.maximum(ratio, 1e-9))[own_std > 0]
     if offset <= MAX_OFFSET and (not spread.size or spread.max() <= MAX_RATIO):
         return
@@ -106,7 +109,7 @@ def _pixel_warning(context: _Context) -> Iterator[str]:
 
 
 def _preprocessor(cfg: Config) -> tuple[str, dict]:
-    """Key and settings of the data preprocessor."""
+    """Returns the key and the settings of the data preprocessor."""
     own = (cfg.get('model') or {}).get('data_preprocessor')
     return ('model.data_preprocessor', own) if own else ('data_preprocessor', cfg.get('data_preprocessor') or {})
 
@@ -120,7 +123,7 @@ def _belongs_to_weights(cfg: Config) -> bool:
         return False
     try:
         facts, preprocessor = read_facts(path, weights.get('weights_key')), _preprocessor(cfg)[1]
-    except (ValueError, OSError):  # the training refuses them
+    except (ValueError, OSError):  # the training will report this error
         return False
     return bool(facts.mean is not None and facts.std is not None and preprocessor.get('mean') and same_pixels(
         (facts.mean, facts.std), (preprocessor['mean'], preprocessor['std'])))
@@ -133,7 +136,7 @@ def _worst(difference: np.ndarray, std: np.ndarray) -> float:
 
 
 def _folder(data_format: DataFormat) -> str:
-    """Folder of the images for `mae-backbone measure`; '' if the images are in several folders."""
+    """Returns the folder of the images, for `mae-backbone measure`; '' if the images are not in a single folder."""
     spec = data_format.spec
     if isinstance(data_format, CocoFormat):
         return spec.folder('img')
@@ -148,14 +151,14 @@ def _folder(data_format: DataFormat) -> str:
 # ---- size of the model's input
 
 def _size_warning(context: _Context) -> Iterator[str]:
-    """Compares the magnification of crops in pretraining, and of whole images in classification."""
+    """Warns if crops of a pretraining, or images of a classification, are reduced or enlarged too much."""
     data_format = context.data_format
     if not isinstance(data_format, (UnlabeledImages, ClassFolders)):
         return
     is_pretraining = isinstance(data_format, UnlabeledImages)
     size, scale = data_format.spec.option('image_size'), data_format.spec.option('scale') if is_pretraining else (1, 1)
     if not _are_positive(size) or not _are_positive(scale) or not isinstance(scale, (list, tuple)) or len(scale) != 2:
-        return  # the data set refuses them
+        return  # the data set will report this error
     side = math.sqrt(math.prod(size)) if isinstance(size, (list, tuple)) else float(size)
     area = float(np.median(context.images.sizes.prod(axis=1)))
     low, high = scale
@@ -183,7 +186,7 @@ def _are_positive(values: Any) -> bool:
 
 
 def _image_size_options(context: _Context, side: float) -> str:
-    """Options that set the side of the input of all data sets and of the model to about `side` pixels."""
+    """Returns --cfg-options that set height and width of the input to `side` pixels, rounded up to whole patches."""
     model = context.cfg.model
     name = 'encoder' if 'encoder' in model else 'backbone'
     patch = (model.get(name) or {}).get('patch_size') or 16
@@ -225,7 +228,7 @@ def _crop_warning(context: _Context) -> Iterator[str]:
 
 
 def _crop_of(pipeline: Sequence[dict]) -> tuple[int, tuple[int, int] | None]:
-    """Index and (height, width) of the random crop of a pipeline; None if it has none in pixels."""
+    """Returns the index and (height, width) in pixels of the random crop of a pipeline; 0 and None without a crop."""
     for index, step in enumerate(pipeline):
         size = step.get('crop_size')
         if str(step.get('type')).split('.')[-1] == 'RandomCrop' and not str(step.get('crop_type')).startswith('rel'):
@@ -235,7 +238,7 @@ def _crop_of(pipeline: Sequence[dict]) -> tuple[int, tuple[int, int] | None]:
 
 
 def _multiple_above(side: float, divisor: int = 64) -> int:
-    """Rounds up to the next multiple of the divisor. The paddings of our configs divide it."""
+    """Rounds up to a multiple of `divisor`. The default is a multiple of the padding in all our configs."""
     return math.ceil(side / divisor) * divisor
 
 
@@ -259,7 +262,7 @@ def _anchor_warning(context: _Context) -> Iterator[str]:
 # ---- words
 
 def _path_of(cfg: Config, dataset: dict) -> str:
-    """Where a data set of training is in the config."""
+    """Returns the key of a training set in the config, such as 'train_dataloader.dataset.dataset'."""
     def search(node: Any, path: str) -> str | None:
         if node is dataset:
             return path

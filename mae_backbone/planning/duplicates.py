@@ -1,4 +1,4 @@
-"""Duplicates in a data set: equal files, and images that look the same."""
+"""Finds duplicates in a data set: equal files, and images that look the same."""
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,12 +6,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-# Two pictures look the same if at most 6 of the 64 signs of their gradients differ (dHash of 8 x 8), and if the
-# correlation of their thumbnails is 0.98 or more. A JPEG of another quality or size has 0 to 2 and 0.999. The second
-# condition is needed because dark images with few objects have few gradients. These are our choices.
+# Two images look the same if at most 6 of the 64 signs of their gradients differ (dHash of 8 x 8), and if the
+# correlation of their thumbnails is 0.98 or more. If an image is saved as a JPEG of another quality or size, 0 to 2
+# signs differ and the correlation is 0.999. The second condition is needed because dark images with few objects have
+# few gradients. The limits are our choices.
 _MAX_DISTANCE = 6
 _MIN_CORRELATION = 0.98
-_MIN_DEVIATION = 4.0  # deviation of a thumbnail; flatter thumbnails are not compared
+_MIN_DEVIATION = 4.0  # thumbnails with a smaller standard deviation (0 to 255) are not compared
 _BLOCK = 1024         # rows of the matrix of distances in memory at once
 
 
@@ -23,7 +24,12 @@ class Pair(NamedTuple):
 
 
 def equal_files(sizes: Sequence[int], digests: Sequence[str]) -> list[list[int]]:
-    """Groups of two or more files with the same size and digest, by their indices. Skips files with the digest ''."""
+    """Returns groups of indices of two or more files with equal size and digest. Skips files with the digest ''.
+
+    Args:
+        sizes: size of each file in bytes.
+        digests: hash of the content of each file; '' for files that cannot be read.
+    """
     groups: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index, key in enumerate(zip(sizes, digests, strict=True)):
         if key[1]:
@@ -55,17 +61,25 @@ def similar_pairs(thumbnails: np.ndarray, *, limit: int = 100_000) -> list[Pair]
 
 
 def gradient_signs(thumbnails: np.ndarray) -> np.ndarray:
-    """(N, S, S) uint8 -> (N, 64) float32 on a grid of 8 x 8: 1 where brightness grows to the right, else -1."""
+    """Signs of the horizontal gradient of thumbnails on a grid of 8 x 8: (N, S, S) uint8 -> (N, 64) float32, 1 or -1.
+
+    The sign is 1 if the brightness increases to the right, otherwise -1.
+    """
     small = np.stack([cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA) for image in thumbnails])
     signs = small[:, :, 1:].astype(np.int16) > small[:, :, :-1]
     return np.where(signs.reshape(len(thumbnails), 64), np.float32(1), np.float32(-1))
 
 
 def across(pairs: Sequence[Pair], splits: Sequence[str]) -> list[Pair]:
-    """The pairs whose images are in different splits."""
+    """Returns the pairs whose images are in different splits.
+
+    Args:
+        pairs: pairs of indices.
+        splits: name of the split of each image.
+    """
     return [pair for pair in pairs if splits[pair.first] != splits[pair.second]]
 
 
 def pairs_in(groups: Sequence[Sequence[int]]) -> list[Pair]:
-    """Pairs of the first image of each group with each other image of the group."""
+    """Returns, for each group, the pairs of its first image with each of its other images."""
     return [Pair(group[0], other) for group in groups for other in group[1:]]

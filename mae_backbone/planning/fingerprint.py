@@ -1,4 +1,4 @@
-"""Fingerprint of a data set: the facts that a recipe depends on, measured once and cached."""
+"""Fingerprint of a data set: the facts on which a plan depends, measured once and cached."""
 import json
 import os
 from collections import Counter, defaultdict
@@ -28,43 +28,49 @@ from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.cpu import available_cpus
 from mae_backbone.utils.printable import printable
 
-NUM_PIXELS = 256          # images whose pixels are measured, evenly spaced; their means deviate by 0.6 / sqrt(256)
-NUM_THUMBNAILS = 20_000   # images that are compared with each other, evenly spaced over each split
-NUM_LABEL_MAPS = 500      # label maps that are read, evenly spaced
+# Number of evenly spaced images whose pixels are measured. The mean of one photograph differs from the mean of its data
+# set by about 0.6 standard deviations, the mean of 256 by 0.6 / sqrt(256).
+NUM_PIXELS = 256
+NUM_THUMBNAILS = 20_000   # number of images that are compared with each other, evenly spaced in each split
+NUM_LABEL_MAPS = 500      # number of label maps that are read, evenly spaced
 _NUM_EXAMPLES = 5
 UNLABELED = 'unlabeled'   # name of the split of images without labels
-_LABEL_PIXELS = 'label pixels 1'
+_LABEL_PIXELS = 'label pixels 1'  # name and version of the measurement in the cache, see `image_scan`
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Facts that the recipe depends on. Sizes are in pixels of the files as they are read (after EXIF orientation).
+    """Facts about a data set on which a plan depends.
+
+    Sizes are in pixels of the images as they are read, after EXIF orientation.
 
     Attributes:
         root: absolute path of the data.
         task: 'pretraining', 'detection', 'segmentation' or 'classification'.
-        images: number of readable images of each split; 'unlabeled' for those without labels.
+        images: number of readable images by split. The split 'unlabeled' has the images without labels.
         unreadable: number of files that cannot be read.
         classes: names of the classes in the order of the labels.
-        class_counts: objects, pixels or images of each class in the training set, in the same order.
-        class_images: fraction of the labeled images that show each class, in the same order.
-        width, height, short_side, long_side: percentiles over the training or pretraining images.
-        channels, bits: most frequent number of channels and bits.
-        reader: name of the reader of bands; '' for gray and color images.
-        mixed: number of images with other channels or bits than the most frequent ones.
-        mean, std: mean and standard deviation of each channel over a sample.
-        gray: whether all channels of all sampled images are equal.
+        class_counts: for each class, number of objects (detection), pixels (segmentation) or images (classification) in
+            the training set, in the order of `classes`.
+        class_images: for each class, fraction of the labeled images that show it, in the order of `classes`.
+        width, height, short_side, long_side: percentiles over the images of the training set.
+        channels, bits: most frequent number of channels, and of bits per channel.
+        reader: name of the reader of bands (`planning.bands`); '' for gray and color images.
+        mixed: number of images whose channels or bits differ from the most frequent ones.
+        mean, std: mean and standard deviation of each channel over the sampled images.
+        gray: True if all channels of each sampled image are equal.
         flat: fraction of patches of 8 x 8 pixels without contrast.
-        border: median fraction of the area of an image outside of a border of a single value.
-        exposure: deviation of the medians of the images, as a fraction of their mean.
+        border: fraction of the area of an image that is a border of a single value, median over the sampled images.
+        exposure: standard deviation of the medians of the sampled images, divided by their mean.
         value_range: 0.5th and 99.5th percentile of the values, median over the sampled images.
-        num_sampled: images whose pixels were measured.
+        num_sampled: number of images whose pixels were measured.
         equal_images: number of files that are copies of another file.
-        similar_images: number of images that look like another image, among `num_compared`.
-        num_compared: images that were compared.
-        leaks: validation images that are also in the training set, as equal files or as similar images.
-        num_labeled: training images that have labels.
-        foreground: for segmentation, median fraction of the pixels of an image that are not of the most frequent class.
+        similar_images: number of images among `num_compared` that look like another image.
+        num_compared: number of images that were compared with each other.
+        leaks: number of validation images that are also in the training set, as equal files or as similar images.
+        num_labeled: number of training images that have labels.
+        foreground: for segmentation, fraction of the pixels of an image that are not of the most frequent class, median
+            over the label maps that were read.
         objects: for detection, sizes and numbers of the objects.
         notes: examples and warnings, as sentences.
     """
@@ -103,12 +109,12 @@ class Fingerprint:
 
     @property
     def num_train(self) -> int:
-        """Readable images of the training set."""
+        """Number of readable images of the training set."""
         return self.images.get('train', 0)
 
     @property
     def num_pretraining(self) -> int:
-        """Number of images that a pretraining can use: the training set and the images without labels."""
+        """Number of images for pretraining: the training set and the images without labels."""
         return self.num_train + self.images.get(UNLABELED, 0)
 
     @property
@@ -118,12 +124,16 @@ class Fingerprint:
         return max(counts) / min(counts) if counts else 1.0
 
     def to_json(self) -> str:
-        """JSON that `from_json` reads."""
+        """Returns the fingerprint as JSON, for `from_json`."""
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> 'Fingerprint':
-        """Reads `to_json`. Raises ValueError if it is not such JSON."""
+        """Returns the fingerprint in the JSON that `to_json` returned.
+
+        Raises:
+            ValueError: the text is not JSON, or not the JSON of a fingerprint.
+        """
         content = json.loads(text)
         names = {entry.name for entry in fields(cls)}
         if not isinstance(content, dict) or not content.keys() <= names:
@@ -136,7 +146,8 @@ def take_fingerprint(data: OwnData, *, unlabeled: str | os.PathLike | None = Non
                      progress: Progress = no_progress) -> Fingerprint:
     """Measures a data set. Measurements of files that have not changed are taken from the cache.
 
-    Reads the headers of all images, the pixels of 256, thumbnails of 20,000, and compares files of equal size.
+    Reads the headers of all images, the pixels of `NUM_PIXELS` images and the thumbnails of `NUM_THUMBNAILS` images,
+    and compares the content of files of equal size.
 
     Args:
         data: result of `find_data`.
@@ -238,7 +249,7 @@ class _Measurement:
                     num_compared=len(compared), leaks=len(leaked))
 
     def _equal_files(self, kept: Sequence[int]) -> list[list[int]]:
-        """Groups of equal files. Only files with the same size and the same beginning are read completely."""
+        """Returns groups of indices of equal files. Only files with equal size and first bytes are read completely."""
         candidates: dict[tuple[int, str], list[int]] = defaultdict(list)
         for index in kept:
             header = self.headers[index]
@@ -249,7 +260,11 @@ class _Measurement:
         return [[same[index] for index in group] for group in groups]
 
     def _compared(self, kept: Sequence[int]) -> list[int]:
-        """Images to compare: first all validation images, because leaks matter most, then other images."""
+        """Returns the indices of the images to compare, at most `NUM_THUMBNAILS`.
+
+        Validation images are chosen first (up to half of the number), because copies of training images among them make
+        results too good.
+        """
         validation = [index for index in kept if self.splits[index] == 'val']
         others = [index for index in kept if self.splits[index] != 'val']
         chosen = _evenly(validation, NUM_THUMBNAILS // 2)
@@ -307,7 +322,10 @@ class _Measurement:
 
 
 def summarize_pixels(samples: Sequence[PixelSample]) -> dict[str, Any]:
-    """Statistics over the sampled images with the most frequent number of channels. Each image has the same weight."""
+    """Returns statistics over the sampled images as arguments of `Fingerprint`. Each image has the same weight.
+
+    Only images with the most frequent number of channels are used.
+    """
     if not samples:
         return dict(num_sampled=0)
     channels = Counter(len(sample.mean) for sample in samples).most_common(1)[0][0]
@@ -326,7 +344,11 @@ def summarize_pixels(samples: Sequence[PixelSample]) -> dict[str, Any]:
 
 
 def _all_pairs(groups: Sequence[Sequence[int]]) -> list[Pair]:
-    """Pairs of each file of a group with the first and the last file, so that each pair of splits is covered."""
+    """Returns pairs of each file of a group with the first and the last file of the group.
+
+    Files are sorted by split. Therefore these pairs connect each validation file with a training file, if the group has
+    one.
+    """
     return [Pair(other, end) for group in groups for other in group for end in {*group[:1], *group[-1:]}
             if other != end]
 

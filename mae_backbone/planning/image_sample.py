@@ -17,8 +17,8 @@ from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.unlabeled import UnlabeledImages
 
-# Our choices. The mean of a single photograph deviates from the mean of its set by at most 0.6 of the deviation of the
-# pixels. The mean of 64 photographs is exact to a tenth. 64 photographs of 2 megapixels are decoded in one to two
+# Our choices. The mean of a single photograph differs from the mean of its data set by at most 0.6 standard deviations
+# of the pixels, and the mean of 64 photographs by about 0.1. 64 photographs of 2 megapixels are decoded in one to two
 # seconds.
 NUM_SAMPLED = 64
 _MAX_SAMPLED_PIXELS = 200_000_000
@@ -33,7 +33,7 @@ class ImageSample(NamedTuple):
     sizes: np.ndarray  # (N, 2) height and width in pixels
     mean: np.ndarray   # (C,) mean of the means of the images
     std: np.ndarray    # (C,) standard deviation of the pixels of all images, each with the same weight
-    num_images: int    # of the data set
+    num_images: int    # number of images in the data set
 
 
 class BoxSizes(NamedTuple):
@@ -44,7 +44,12 @@ class BoxSizes(NamedTuple):
 
 
 def sample_images(data_format: DataFormat, *, count: int = NUM_SAMPLED, seed: int = 0) -> ImageSample | None:
-    """Decodes up to `count` images of a data set, chosen at random by `seed`. Images that cannot be read are left out.
+    """Decodes up to `count` random images of a data set and measures them. Images that cannot be read are skipped.
+
+    Args:
+        data_format: data set.
+        count: largest number of images. Fewer are decoded if they have more than 200 million pixels in total.
+        seed: random seed of the selection.
 
     Returns:
         None if the format is unknown or no image can be read.
@@ -74,7 +79,7 @@ def sample_images(data_format: DataFormat, *, count: int = NUM_SAMPLED, seed: in
 
 
 def box_sizes(data_format: DataFormat) -> BoxSizes | None:
-    """Returns the sizes of all boxes that are trained on; None if the data set has no boxes."""
+    """Returns the sizes of all boxes that are used in training; None if the data set has no boxes."""
     if not isinstance(data_format, CocoFormat) or not os.path.isfile(data_format.spec.annotations):
         return None
     sizes = np.array(data_format.file.box_sizes, np.float32).reshape(-1, 4)
@@ -82,20 +87,20 @@ def box_sizes(data_format: DataFormat) -> BoxSizes | None:
 
 
 def _moments(load: _Load) -> tuple[int, int, np.ndarray, np.ndarray] | None:
-    """Height, width, and mean and mean square of each channel; None if the image cannot be read."""
+    """Returns height, width, mean (C,) and mean square (C,) of an image; None if the image cannot be read."""
     try:
         pixels = load()
     except (BadImageError, OSError):
         return None
     values = pixels.reshape(-1, pixels.shape[2])
-    # In float32 the sum of 10**8 squares would lose digits; a copy in float64 would need 8 bytes a value.
+    # A sum of 10**8 squares in float32 is inexact, and a copy of the pixels in float64 would need 8 bytes per value.
     mean = values.mean(axis=0, dtype=np.float64)
     square = np.einsum('pc,pc->c', values, values, dtype=np.float64, casting='unsafe') / len(values)
     return *pixels.shape[:2], mean, square
 
 
 def _loaders(data_format: DataFormat) -> tuple[int, Callable[[int], _Load]]:
-    """Number of images of a data set, and a function that returns the loader of an image."""
+    """Returns the number of images of a data set, and a function that returns the loader of an image by its index."""
     spec = data_format.spec
     if isinstance(data_format, UnlabeledImages):
         reader = TRANSFORMS.build(dict(spec.option('reader') or dict(type='mae_backbone.ColorReader')))

@@ -16,44 +16,45 @@ from mae_backbone.data.tiff_header import tiff_shape
 from mae_backbone.formats.image_headers import read_size
 from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
-# Names of the measurements, in the cache and in the progress line. The number is a version: raise it if the meaning of
-# the values changes.
+# Names of the measurements in the cache and in the progress line. The number is a version. Increase it if the values of
+# a measurement change.
 HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 2', 'pixels 2', 'thumbnails 1', 'contents 1'
-_PREFIX = 2 ** 16      # number of bytes at the start of a file for its digest
-_READ_SIZE = 2 ** 20
-THUMBNAIL = 16         # side of the gray thumbnails that are compared
-_PATCH = 8             # side of the patches that are tested for flatness, in pixels of the file
-_FLAT = 0.02           # deviation of a flat patch, as a fraction of the range of the values; ours
-_MAX_MEASURED = 2048   # largest side of the crop at the center that is measured, in pixels
+_PREFIX = 2 ** 16      # number of bytes at the start of a file from which its digest is computed
+_READ_SIZE = 2 ** 20   # bytes that are read at a time
+THUMBNAIL = 16         # height and width in pixels of the gray thumbnails that are compared
+_PATCH = 8             # height and width in pixels of the patches that are tested for contrast
+_FLAT = 0.02           # a patch is flat if its standard deviation is below this fraction of the value range; our choice
+_MAX_MEASURED = 2048   # largest height and width in pixels of the center crop that is measured
+# Number of channels and bits per channel by mode of PIL.
 _MODES = {'1': (1, 1), 'L': (1, 8), 'P': (3, 8), 'LA': (2, 8), 'PA': (3, 8), 'RGB': (3, 8), 'RGBA': (4, 8),
           'CMYK': (4, 8), 'YCbCr': (3, 8), 'LAB': (3, 8), 'HSV': (3, 8), 'I;16': (1, 16), 'I;16B': (1, 16),
           'I;16L': (1, 16), 'I': (1, 16), 'F': (1, 32)}
 
 
 class ImageHeader(NamedTuple):
-    """Content of the header of an image file, and a digest of its first bytes."""
+    """Header of an image file, and a digest of its first bytes."""
 
     path: str
-    width: int     # in pixels, as the image is read
+    width: int     # in pixels, after EXIF orientation
     height: int
     channels: int
-    bits: int      # of a channel
+    bits: int      # bits per channel
     bytes: int     # size of the file
-    digest: str    # of the first 64 kB
+    digest: str    # hash of the first 64 kB
     error: str     # reason why the file cannot be read, or ''
 
 
 class PixelSample(NamedTuple):
-    """Pixels of one image."""
+    """Statistics of the pixels of an image with C channels."""
 
-    mean: np.ndarray        # (C,) of each channel
-    square: np.ndarray      # (C,) mean of the squares
-    median: float           # of all values
-    low: float              # 0.5th percentile
-    high: float             # 99.5th percentile
-    flat: float             # fraction of patches of 8 x 8 pixels whose deviation is below 2 % of the range
-    gray: bool              # whether all channels are equal
-    border: float           # fraction of the area in rows and columns at the edges with a single value
+    mean: np.ndarray        # (C,) mean of each channel
+    square: np.ndarray      # (C,) mean square of each channel
+    median: float           # median of all values
+    low: float              # 0.5th percentile of all values
+    high: float             # 99.5th percentile of all values
+    flat: float             # fraction of patches of 8 x 8 pixels whose standard deviation is below 2 % of the range
+    gray: bool              # True if all channels are equal
+    border: float           # fraction of the area in rows and columns at the edges that have a single value
 
 
 def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
@@ -66,7 +67,7 @@ def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, 
 
 def read_pixels(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
                 ) -> list[PixelSample]:
-    """Measures the pixels of image files. Files that cannot be decoded are left out."""
+    """Measures the pixels of image files. Files that cannot be decoded are skipped."""
     rows = cache.measure(PIXELS, files, _pixels, workers=workers, progress=progress)
     return [PixelSample(np.array(row[0]), np.array(row[1]), row[2], row[3], row[4], row[5], bool(row[6]), row[7])
             for row in rows if row]
@@ -137,7 +138,7 @@ def _stored(path: str) -> tuple[int, int, int, int]:
                 bits = max(bits, int.from_bytes(file.read(1), 'big'))
     except OSError:  # a format that only OpenCV reads
         channels, bits = 3, 8
-    if tiff is not None:  # PIL gives 8 bits of RGB with 16
+    if tiff is not None:  # PIL reports 8 bits for color TIFF files of 16 bits
         bits = tiff.bits
     return width, height, channels, bits
 
@@ -155,7 +156,7 @@ def _load_array(path: str) -> np.ndarray:
 
 
 def _load_tiff(path: str) -> np.ndarray | None:
-    """Channels (H, W, C) of a TIFF with other channels than those of a gray or a color image; None for others."""
+    """Returns the channels (H, W, C) of a TIFF with bands; None for gray and color images of 8 bits."""
     shape = tiff_shape(path)
     if shape is None or not shape.has_bands:
         return None
@@ -180,7 +181,12 @@ def _pixels(path: str) -> list:
 
 
 def _flat_fraction(values: np.ndarray, high: float) -> float:
-    """Returns the fraction of flat patches of values (H, W, C)."""
+    """Returns the fraction of patches without contrast.
+
+    Args:
+        values: pixels (H, W, C).
+        high: largest value (99.5th percentile), used as the value range of images with more than 8 bits.
+    """
     height, width = (side // _PATCH * _PATCH for side in values.shape[:2])
     if not height or not width:
         return 0.0
@@ -191,7 +197,7 @@ def _flat_fraction(values: np.ndarray, high: float) -> float:
 
 
 def _border_fraction(values: np.ndarray) -> float:
-    """Returns the fraction of the area in rows and columns at the edges with a single value."""
+    """Returns the fraction of the area of an image (H, W, C) in rows and columns at the edges with a single value."""
     gray = values[..., 0]
     inside = [np.flatnonzero(gray.max(axis=axis) > gray.min(axis=axis)) for axis in (1, 0)]
     if not all(map(len, inside)):

@@ -1,4 +1,4 @@
-"""Describes the machine and measures its arithmetic and its disk: processors, memory, GFLOP/s, MB/s."""
+"""Describes the machine (CPUs, GPU, memory), and measures its speed in GFLOP/s and of its disk in MB/s."""
 import platform
 import time
 from collections.abc import Sequence
@@ -10,24 +10,24 @@ from mae_backbone.data.files import read_file
 from mae_backbone.utils.cpu import available_cpus, read_system_file
 from mae_backbone.utils.memory import available_memory
 
-_SIDE = 1024      # side of the matrices that are multiplied
-_SECONDS = 1.0    # duration of each measurement
+_SIDE = 1024      # rows and columns of the matrices that are multiplied
+_SECONDS = 1.0    # duration of each measurement in seconds
 _NUM_FILES = 256  # largest number of files that are read
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine with one device that trains.
+    """A machine and the device on which it trains.
 
     Attributes:
         device: 'cpu', 'cuda' or 'mps'.
-        name: name of the processor or GPU.
-        memory: free bytes of the GPU, or of the machine without a GPU.
-        total_memory: all bytes of the GPU, or the free bytes of a machine without a GPU.
+        name: name of the CPU or GPU.
+        memory: free memory in bytes of the GPU, or of the machine if it has no GPU.
+        total_memory: total memory in bytes of the GPU, or the free memory of a machine without a GPU.
         cpus: number of CPUs that this process may use.
-        gflops: speed of matrix products in billions of operations per second, in float32, or in bfloat16 on a GPU with
-            bfloat16 units.
-        disk: megabytes read per second; 0 if not measured. Files in the page cache are faster.
+        gflops: speed of matrix products in billions of operations per second. On a CPU in float32, on a CUDA GPU in
+            bfloat16, or in float16 if it has no bfloat16 units.
+        disk: reading speed in MB/s; 0 if not measured. Files in the page cache are read faster than from disk.
     """
 
     device: str
@@ -43,7 +43,7 @@ def measure_machine(files: Sequence[str] = ()) -> Machine:
     """Measures this machine, for about two seconds.
 
     Args:
-        files: image files that are read to measure the disk.
+        files: paths of image files. Some of them are read to measure the disk.
     """
     device = 'cuda' if torch.cuda.is_available() else 'mps' if torch.backends.mps.is_available() else 'cpu'
     if device == 'cuda':
@@ -58,7 +58,7 @@ def measure_machine(files: Sequence[str] = ()) -> Machine:
 
 
 def measure_gflops(device: str, dtype: torch.dtype, seconds: float = _SECONDS) -> float:
-    """Billions of operations per second in products of 1,024 x 1,024 matrices."""
+    """Measures products of 1,024 x 1,024 matrices, in billions of operations per second."""
     first, second = (torch.rand(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
     for _ in range(3):
         first @ second
@@ -73,7 +73,7 @@ def measure_gflops(device: str, dtype: torch.dtype, seconds: float = _SECONDS) -
 
 
 def measure_disk(files: Sequence[str], seconds: float = _SECONDS) -> float:
-    """Megabytes per second when evenly spaced files are read one after the other; 0 without files."""
+    """Measures the speed of reading evenly spaced files one after the other, in MB/s; 0 without files."""
     chosen = files[::max(1, len(files) // _NUM_FILES)][:_NUM_FILES]
     start, num_bytes = time.perf_counter(), 0
     for path in chosen:

@@ -1,4 +1,4 @@
-"""Makes a plan: a pure function of fingerprint, machine and options."""
+"""Makes a plan from fingerprint, machine and options. Equal arguments give an equal plan."""
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
@@ -9,20 +9,21 @@ from mae_backbone.planning.rules.lengths import total_hours
 from mae_backbone.planning.rules.pretraining import plan_pretraining
 from mae_backbone.planning.rules.tuning import choose_tuning
 
-_FEW = 20          # with fewer labeled images no result can be trusted
+_FEW = 20          # smallest number of labeled images without a warning that results are unreliable
 _MAX_CHANNELS = 16  # largest number that the readers support
 
 
 def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions | None = None) -> Plan:
-    """Decides all settings.
+    """Chooses all settings of the trainings.
 
     Args:
         fingerprint: fingerprint of the data.
-        machine: machine that trains.
-        options: options of the user, and costs of iterations that were measured for a first plan.
+        machine: machine that runs the trainings.
+        options: options of the user, and the costs of iterations that were measured with a first plan.
 
     Raises:
-        DataError: the data cannot be trained on: no readable image, no object, or only one class.
+        DataError: the data cannot be used for training: no readable image, no object, only one class, or too many
+            channels or bits.
     """
     options = options or PlanOptions()
     _check(fingerprint)
@@ -48,7 +49,7 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, options: PlanOptions |
 
 
 def _check(fingerprint: Fingerprint) -> None:
-    """Raises DataError for data that cannot be trained on."""
+    """Raises DataError if the data cannot be used for training."""
     root = fingerprint.root
     if not fingerprint.num_train:
         raise DataError(f'no image of the training set in {root} can be read'
@@ -68,7 +69,7 @@ def _check(fingerprint: Fingerprint) -> None:
 
 
 def _warn(plan: Plan, fingerprint: Fingerprint, machine: Machine) -> None:
-    """Adds warnings that do not belong to single settings."""
+    """Adds warnings about the data and the machine that do not belong to a single setting."""
     if fingerprint.unreadable:
         plan.warnings.append(f'{fingerprint.unreadable:,} files cannot be read: remove or replace them')
     if fingerprint.leaks:

@@ -1,4 +1,4 @@
-"""Compares the classes of a checkpoint with the classes of the data that it is tested on."""
+"""Compares the classes of a checkpoint with the classes of the data, and puts them into the same order."""
 import hashlib
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from mae_backbone.utils.printable import printable
 
 
 def checkpoint_classes(path: str | Path) -> list[str]:
-    """Names of the classes in a checkpoint of `mae-backbone train`; empty if it has none, such as an encoder."""
+    """Returns the names of the classes in a checkpoint of `mae-backbone train`; empty if it has none."""
     if Path(path).is_dir():  # weights as Hugging Face and timm write them
         return []
     content = read_checkpoint(path)
@@ -32,24 +32,24 @@ def checkpoint_classes(path: str | Path) -> list[str]:
 
 def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, with_labels: bool = True,
                   splits: Sequence[str] = ('test',)) -> list[str]:
-    """Orders the classes of the data as in a checkpoint. Returns lines for the plan.
+    """Puts the classes of the data into the order of a checkpoint. Returns lines for the plan.
 
-    Labels are indices. With the same names in another order, every prediction would be compared with the label of
-    another class, and the metrics would be near 0 without an error.
+    Labels are indices. If the data have the same names in another order, predictions are compared with the labels of
+    other classes, and the metrics are near 0 without an error.
 
     Args:
-        cfg: config whose classes `adapt_classes` took from the data; changed in place.
-        names: classes of the checkpoint, in the order of its labels; empty if they are not known.
-        checkpoint: path for messages.
-        with_labels: False if the labels of the data are not used, so that their order does not matter.
-        splits: the data sets that are read.
+        cfg: config after `adapt_classes`, changed in place.
+        names: classes of the checkpoint, in the order of its labels; empty if they are unknown.
+        checkpoint: path of the checkpoint, for messages.
+        with_labels: False if the labels of the data are not used. The order is then not changed.
+        splits: splits of the data that are compared.
 
     Raises:
         DataError: the data have other classes.
     """
     lines: list[str] = []
     if 'KNN' in str((cfg.get('test_cfg') or {}).get('type')):
-        return lines  # k-NN uses only the encoder of the checkpoint, so that its classes do not matter
+        return lines  # k-NN uses only the encoder of the checkpoint, not its classes
     for data_format in formats_in(cfg, splits):
         of_data = data_format.spec.class_names
         if not names or not of_data or of_data == list(names):
@@ -73,7 +73,14 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _reorder(cfg: Config, data_format: DataFormat, of_data: list[str], names: list[str]) -> None:
-    """Makes a data set return the labels of a checkpoint."""
+    """Changes the settings of a data set, so that its labels are the indices of `names`.
+
+    Args:
+        cfg: config, changed in place.
+        data_format: data set.
+        of_data: names of the classes in the order of the data.
+        names: names of the classes in the order of the checkpoint.
+    """
     spec = data_format.spec
     if isinstance(data_format, CocoFormat):
         # mmdet and pycocotools number the classes in the order of `categories`, not in the order of the config.
@@ -82,7 +89,7 @@ def _reorder(cfg: Config, data_format: DataFormat, of_data: list[str], names: li
             if node.get('ann_file') and spec.path(node['ann_file']) == before:
                 node['ann_file'] = ordered
     elif isinstance(data_format, LabelMaps) and not spec.default_class_names:
-        # mmseg maps the labels of a data set that it makes for certain classes, but not of others.
+        # mmseg maps labels only for data sets with predefined classes (`METAINFO`).
         import_module('mae_backbone.segmentation')  # registers mae_backbone.LoadAnnotations
         for step in dicts_in(spec.option('pipeline')):
             if str(step.get('type')).endswith('LoadAnnotations'):

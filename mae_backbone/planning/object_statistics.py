@@ -1,14 +1,14 @@
-"""Sizes, shapes, numbers and overlaps of the objects of a detection set."""
+"""Sizes, shapes, numbers and overlaps of the objects of a detection data set."""
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
-NUM_BOXES = 2000         # evenly spaced boxes whose sizes are kept, to fit anchors
-_MAX_PER_IMAGE = 500     # boxes of an image whose overlaps are computed
-_MAX_IMAGES = 2000       # images whose overlaps are computed, evenly spaced
-_CROWDED = 0.5           # IoU above which non-maximum suppression of COCO's detectors removes a box
+NUM_BOXES = 2000         # largest number of boxes whose sizes are kept to fit anchors, evenly spaced
+_MAX_PER_IMAGE = 500     # largest number of boxes of an image whose overlaps are computed
+_MAX_IMAGES = 2000       # largest number of images whose overlaps are computed, evenly spaced
+_CROWDED = 0.5           # IoU above which the usual non-maximum suppression removes a box (COCO configs of mmdet)
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,14 @@ class ObjectStatistics:
 
     Attributes:
         count: number of objects.
-        has_masks: whether all of them have a mask.
+        has_masks: True if all objects have a mask.
         sides: percentiles (`PERCENTILES`) of the square root of the area of the boxes, in pixels of the files.
-        ratios: percentiles of height / width.
-        relative_sides: percentiles of the side of a box, as a fraction of the long side of its image.
+        ratios: percentiles of height / width of the boxes.
+        relative_sides: percentiles of the square root of the area divided by the long side of the image.
         per_image: number of objects in an image: 50th, 99th and 99.9th percentile, and maximum.
         empty_images: fraction of the images without objects.
-        crowded: fraction of the objects that overlap an object of the same class with an IoU above 0.5.
-        boxes: height and width of boxes, height and width of their image, in pixels, at most 2,000 rows.
+        crowded: fraction of the objects that overlap another object of the same class with an IoU above 0.5.
+        boxes: for up to 2,000 boxes: height and width of the box, height and width of its image, in pixels.
     """
 
     count: int
@@ -68,7 +68,7 @@ def measure_objects(objects: Iterable[tuple[np.ndarray, tuple[float, float]]], *
 
 
 def percentiles(values: np.ndarray, *, digits: int = 2) -> dict[str, float]:
-    """The percentiles of `PERCENTILES` by their names, rounded."""
+    """Returns the `PERCENTILES` of values (N,), rounded to `digits`, by their rank as a string such as '50'."""
     return {str(rank): round(float(value), digits)
             for rank, value in zip(PERCENTILES, np.percentile(values, PERCENTILES), strict=True)}
 
@@ -89,7 +89,7 @@ def crowded_fraction(per_image: list[np.ndarray]) -> float:
 
 
 def largest_overlaps(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (N, 5) with x, y, width, height and label -> (N,) largest IoU with another box of the same label."""
+    """Largest IoU of each box with another box of the same label: (N, 5) with x, y, width, height, label -> (N,)."""
     if len(boxes) < 2:
         return np.zeros(len(boxes))
     low, high, labels = boxes[:, :2], boxes[:, :2] + boxes[:, 2:4], boxes[:, 4]

@@ -1,4 +1,4 @@
-"""Finds the task and the splits of a data folder, and the settings with which a config reads them."""
+"""Finds the task and splits of a data folder, and the settings of its data sets in a config."""
 import os
 import re
 from collections import Counter
@@ -35,18 +35,20 @@ _MAX_LISTED = 5000  # largest number of files whose suffixes are counted
 
 @dataclass
 class OwnData:
-    """A data set on disk.
+    """A data folder of a user.
 
     Attributes:
         task: one of `TASKS`.
         root: absolute path of the folder.
-        splits: data set of each split, 'train' first. Data for pretraining have only 'train'.
+        splits: format of each split by its name, 'train' first. Data for pretraining have only 'train'.
         classes: names of the classes in the order of the labels; empty for pretraining.
         notes: messages for the user about how the data are read.
-        written: settings of the data set of each split in a config, for data that are read through files in the cache.
-            These files are written on the machine of the training.
-        group_pattern: regular expression for images that stay together if a validation split is made; '' if not given.
-        reader: config of the reader of the images; None for gray and color images.
+        written: settings for a config by split, for data in a layout that is converted to annotation files in the
+            cache. They name the user's folder, not the cache: the converted files are written again on the machine of
+            the training.
+        group_pattern: regular expression. Images whose names have the same match are put into the same split if a
+            validation split is made. '' if not given.
+        reader: config of the reader of images with other channels or bits; None for gray and color images of 8 bits.
     """
 
     task: str
@@ -59,11 +61,11 @@ class OwnData:
     reader: dict[str, Any] | None = None
 
     def dataset(self, split: str) -> dict[str, Any]:
-        """Settings of the data set of a split in a config."""
+        """Returns the settings of the data set of a split for a config."""
         return self.written.get(split) or self.splits[split].spec.cfg.to_dict()
 
     def image_paths(self, split: str) -> list[str]:
-        """Absolute paths of the images of a split."""
+        """Returns the absolute paths of the images of a split."""
         data_format = self.splits[split]
         if isinstance(data_format, UnlabeledImages):
             return unlabeled_images(data_format.spec.root)
@@ -71,14 +73,14 @@ class OwnData:
 
 
 def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern: str = '') -> OwnData:
-    """Finds the layout of a folder.
+    """Finds the task, splits and classes of a data folder.
 
     Args:
-        root: the folder.
-        group_pattern: regular expression. Images whose names have the same match stay together if a validation split
-            has to be made. Only for layouts of other programs.
-        task: one of `TASKS`; None takes the first of detection, segmentation, classification and pretraining that the
-            folder has data for.
+        root: data folder.
+        task: one of `TASKS`. None tries detection, segmentation, classification and pretraining, in this order, and
+            takes the first one that the folder has data for.
+        group_pattern: regular expression. Images whose names have the same match are put into the same split. Only for
+            data without a validation split.
 
     Raises:
         DataError: the folder does not exist, or has no data for the task.
@@ -96,7 +98,7 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
     refused: list[DataError] = []
     for name, finder in finders.items():
         if task is None and name == 'pretraining':
-            if refused:  # labels in an unknown format, next to the images
+            if refused:  # the folder has labels that cannot be read: do not ignore them
                 raise refused[0]
             if unread := describe_layout(str(folder)):
                 raise DataError(unread)
@@ -106,7 +108,7 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         if data is None and name in _LAYOUTS:
             try:
                 data = _find_layout(name, folder, group_pattern)
-            except DataError as error:  # such as labels that are read for another task
+            except DataError as error:  # for example labels of another task
                 if task is not None:
                     raise
                 refused.append(error)
@@ -119,7 +121,11 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
 
 
 def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:
-    """Raises DataError for a pattern without effect, and adds notes about classes and the reader."""
+    """Adds notes about the classes and the reader, and sets the reader.
+
+    Raises:
+        DataError: `group_pattern` is given, but the data already have a validation split.
+    """
     if group_pattern and not any(line.startswith('split:') for line in data.notes):
         raise DataError('--group-pattern: the data already have a validation split, which the pattern does not change: '
                         'remove the option')
@@ -136,7 +142,10 @@ def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:
 
 
 def unlabeled_images(root: str | os.PathLike) -> list[str]:
-    """Absolute paths of the image files under a folder, or of its NumPy arrays if it has no images."""
+    """Returns the absolute paths of the image files in a folder and its subfolders.
+
+    If there are no image files, returns the paths of NumPy arrays (.npy).
+    """
     folder = Path(os.path.abspath(root))
     arrays = sorted(map(str, folder.rglob('*.npy'))) if not _has_images(folder) else []
     return arrays or [os.path.abspath(path) for path in list_images(folder)]
@@ -168,7 +177,10 @@ def _find_coco(folder: Path) -> OwnData | None:
 
 
 def _find_layout(task: str, folder: Path, group_pattern: str) -> OwnData | None:
-    """Data in another layout, or without a validation split, which are read through files in the cache."""
+    """Reads data in the layout of another program, or without a validation split.
+
+    The annotations are converted to files in the cache. Returns None if the folder has no data for the task.
+    """
     kind, settings = _LAYOUTS[task]
     cfg = Config({f'{split}_dataloader': dict(dataset=dict(settings(split), data_root=str(folder)))
                   for split in ('train', 'val')})
@@ -199,14 +211,15 @@ def _class_settings(split: str) -> dict[str, Any]:
     return dict(type='mae_backbone.ClassFolder', split=split)
 
 
-# Reader of other layouts, and settings of a split in a config, whose files do not exist.
+# For each task: module that reads layouts of other programs, and a function that returns the settings of a split in a
+# config. `_find_layout` passes these settings to the module, which replaces their paths.
 _LAYOUTS: dict[str, tuple[Any, Callable[[str], dict[str, Any]]]] = {
     'detection': (layout_boxes, _coco_settings), 'segmentation': (layout_maps, _map_settings),
     'classification': (layout_classes, _class_settings)}
 
 
 def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **options: Any) -> OwnData:
-    """Sets the classes of the training set for all splits."""
+    """Returns the data set, with the classes of the training split set in all splits."""
     classes = splits['train'].classes().names
     for data_format in splits.values():
         data_format.set_classes(classes)
@@ -214,7 +227,7 @@ def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **opti
 
 
 def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
-    """Annotation file whose name contains the name of a split; `instances_*` takes precedence."""
+    """Returns the annotation file whose name contains the name of a split. Files `instances_*` take precedence."""
     for name in names:
         pattern = re.compile(rf'(^|[^a-z]){name}($|[^a-z])')
         matches = [path for path in files if pattern.search(path.stem.lower())]
@@ -224,7 +237,13 @@ def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
 
 
 def _image_folder(folder: Path, annotations: Path) -> str:
-    """Folder of the first images of an annotation file, relative to the root."""
+    """Returns the folder of the images of an annotation file, relative to the root, such as 'images/train/'.
+
+    It is the first of the usual folders that contains the first 20 images of the annotation file.
+
+    Raises:
+        DataError: no folder contains the images.
+    """
     names = [image.file_name for image in islice(read_coco(str(annotations), root=str(folder)).images.values(), 20)]
     split = next((name for name in (*_TRAIN, *_VAL) if name in annotations.stem.lower()), '')
     candidates = [split, *(f'{images}/{split}' for images in _IMAGES), f'{split}2017', *_IMAGES, '']
@@ -269,7 +288,7 @@ def _label_maps(folder: Path, images: str, maps: str, train: str, val: str) -> O
 
 
 def _suffix(folder: Path) -> str:
-    """The most frequent suffix of the files below a folder."""
+    """Returns the most frequent suffix of the files in a folder and its subfolders; '' if there are no files."""
     names = (name for _, _, names in os.walk(folder) for name in names if not name.startswith('.'))
     counts = Counter(os.path.splitext(name)[1] for name in islice(names, _MAX_LISTED))
     return counts.most_common(1)[0][0] if counts else ''
@@ -294,7 +313,7 @@ def _find_class_folders(folder: Path) -> OwnData | None:
 
 
 def _has_class_folders(folder: Path) -> bool:
-    """Returns True if a folder contains no images, but two or more folders with images."""
+    """True if a folder contains no images, but two or more folders with images."""
     if not folder.is_dir():
         return False
     entries = list(islice(os.scandir(folder), _MAX_LISTED))

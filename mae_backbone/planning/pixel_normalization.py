@@ -1,4 +1,4 @@
-"""Compares the normalization of the pixels with the normalization of pretrained weights."""
+"""Compares the normalization of the pixels in a config with the normalization of pretrained weights."""
 from pathlib import Path
 
 from mmengine.config import Config
@@ -8,26 +8,27 @@ from mae_backbone.checkpoints.source import open_source, read_facts
 from mae_backbone.checkpoints.unseen import pixels_of, same_pixels
 from mae_backbone.planning.timm_backbone import build_empty
 
-FROM_CHECKPOINT = 'checkpoint'  # value of mean and std in a config that takes them from the weights
+FROM_CHECKPOINT = 'checkpoint'  # value of mean and std in a config: the values are read from the weights
 
 
 def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None,
                  compare: bool = True) -> list[str]:
     """Sets mean and std of the data preprocessor from the checkpoint, or compares them with the checkpoint.
 
-    They are set if the config has `data_preprocessor=dict(mean='checkpoint', std='checkpoint')`.
+    They are set if the config has `data_preprocessor=dict(mean='checkpoint', std='checkpoint')`. Otherwise they are
+    compared, and a difference gives a warning.
 
     Args:
         cfg: config, changed in place.
         path: path of the weights; None if there are none.
-        key: as for `open_source`.
-        compare: False if the config is known to belong to the weights.
+        key: key of the weights in the file, as for `open_source`.
+        compare: False to skip the comparison, if the config is known to belong to the weights.
 
     Returns:
         Lines for the plan.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: `path` does not exist.
         ValueError: the config takes the normalization from the checkpoint, which does not state it.
     """
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
@@ -62,7 +63,7 @@ def check_pixels(cfg: Config, path: str | Path | None, *, key: str | None = None
 
 
 def _facts(cfg: Config, path: str | Path, key: str | None) -> Facts:
-    """Facts that the weights state. Raises an error if our ViT cannot read the weights."""
+    """Returns the facts that the weights state. For our ViT, raises an error if it cannot load the weights."""
     if str((cfg.model.get('backbone') or {}).get('type')).endswith('TimmViT'):
         return read_facts(path, key)
     return open_source(path, key, outline=True).facts

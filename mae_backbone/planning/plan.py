@@ -15,7 +15,7 @@ class Choice:
     """One setting of a plan.
 
     Attributes:
-        name: name of the setting, in words.
+        name: name of the setting in plain English, such as 'learning rate'.
         value: value of the setting.
         reason: fact about the data or the machine that led to the value.
         source: source of the rule.
@@ -42,7 +42,7 @@ class WeightFacts:
         image_size: side of the images of the pretraining in pixels.
         mean, std: normalization of the pixels of the pretraining; empty if the file does not state it.
         has_decoder: whether the file has the decoder of a MAE.
-        title: title of the layout, for messages.
+        title: name of the layout of the file, for messages.
     """
 
     path: str
@@ -65,7 +65,8 @@ class StepCost:
         batch: images per iteration.
         seconds: seconds per iteration.
         memory: peak memory in bytes; 0 if unknown.
-        measured: whether the iteration ran on this machine. If not, it is estimated from the number of operations.
+        measured: True if the iteration was run on this machine. False if the cost is estimated from the number of
+            operations.
     """
 
     batch: int
@@ -79,10 +80,11 @@ class PlanOptions:
     """Options of the user, and measurements for an earlier draft of the plan.
 
     Attributes:
-        hours: time for all trainings together; None for the default of the device.
+        hours: time limit in hours for all trainings together; None for the default of the device.
         weights: pretrained weights; None if not given.
-        pretrain_step, train_step: measured costs of an iteration.
-        has_peft: whether peft is installed, which LoRA needs.
+        pretrain_step, train_step: measured cost of an iteration of pretraining and training; None before the
+            measurement.
+        has_peft: True if the package peft is installed, which LoRA needs.
     """
 
     hours: float | None = None
@@ -98,7 +100,7 @@ class Stage:
 
     Attributes:
         task: 'pretraining', 'detection', 'segmentation' or 'classification'.
-        base: name of the config that it builds on.
+        base: name of the config that it inherits.
         choices: settings with their reasons, in the order in which they were chosen.
         config: differences from the base, as in the config file.
         cost: cost of an iteration.
@@ -151,7 +153,7 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
 
     def stage(self, task: str) -> Stage | None:
-        """The stage of a task, if there is one."""
+        """Returns the stage of a task; None if there is none."""
         return next((stage for stage in self.stages if stage.task == task), None)
 
     @property
@@ -160,7 +162,7 @@ class Plan:
         return self.stages[-1]
 
     def choices(self) -> Iterator[Choice]:
-        """All choices."""
+        """Yields the choices of the whole run and of all stages."""
         yield from self.decisions
         for stage in self.stages:
             yield from stage.choices
@@ -184,10 +186,11 @@ class WrittenPlan:
 
     Attributes:
         config: config of the training.
-        pretraining_config: config of the pretraining before it; None if the plan has none, or only a
-            pretraining.
-        report: HTML page.
-        plan, fingerprint: the decisions, and the data that they are for.
+        pretraining_config: config of the pretraining that runs first; None if there is none, or if pretraining is the
+            only training (`config`).
+        report: HTML report.
+        plan: all decisions.
+        fingerprint: fingerprint of the data.
     """
 
     config: Path
@@ -198,7 +201,7 @@ class WrittenPlan:
 
 
 def shown(value: Any) -> str:
-    """Formats a value for a line: numbers with few digits, sequences in brackets."""
+    """Formats a value of a choice as text: numbers with at most four digits, sequences in brackets."""
     if isinstance(value, bool):
         return 'yes' if value else 'no'
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""HTML report of a plan: the data in figures and samples, the settings with their reasons, and the costs."""
+"""HTML report of a plan: costs, charts and samples of the data, and the settings with their reasons."""
 import io
 import math
 from collections.abc import Sequence
@@ -22,17 +22,18 @@ from mae_backbone.utils.image_grid import to_height
 _NUM_SAMPLES, _HEIGHT = 8, 180
 _MAX_BARS = 30
 _COLOR = '#3b75af'
-_WIDE = 3.0  # largest width / height of a sample; wider samples are cut
+_WIDE = 3.0  # largest width / height of a sample. Wider samples are cropped
 
 
 def report_page(plan: Plan, fingerprint: Fingerprint, machine: Machine, data: OwnData, commands: Sequence[str]) -> str:
     """Returns the report as HTML without external resources.
 
     Args:
-        plan: the final plan.
-        fingerprint, machine: data and machine of the plan.
-        data: data set for the samples.
-        commands: commands that run the plan.
+        plan: final plan.
+        fingerprint: fingerprint of the data.
+        machine: machine of the plan.
+        data: data set from which samples are drawn.
+        commands: command lines that run the plan.
     """
     parts: list[str] = [paragraph(_summary(plan, fingerprint, machine)), preformatted('\n'.join(commands))]
     if plan.warnings:
@@ -133,7 +134,7 @@ def _svg(draw: Any, title: str) -> str:
 
 
 def _size_bars(axes: Any, fingerprint: Fingerprint) -> None:
-    """Percentiles of width and height."""
+    """Draws the percentiles of width and height of the images."""
     for values, name, color in ((fingerprint.width, 'width', _COLOR), (fingerprint.height, 'height', '#c0504d')):
         axes.plot([float(rank) for rank in values], list(values.values()), marker='o', markersize=3, label=name,
                   color=color)

@@ -1,4 +1,4 @@
-"""Survey of a data set: sizes, classes and errors of all files, and drawn samples."""
+"""Survey of a data set: sizes, classes and errors of all files, and images with drawn labels."""
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,15 +58,15 @@ def survey(spec: DatasetSpec, *, workers: int = 4,
 
 
 def samples(spec: DatasetSpec, count: int = 8, *, height: int = 256) -> list[np.ndarray]:
-    """Draws the labels of some evenly spaced images. Images that cannot be read are left out.
+    """Draws the labels of some evenly spaced images. Images that cannot be read are skipped.
 
     Args:
         spec: settings of the data set.
         count: number of images.
-        height: height of the pictures in pixels, without their title.
+        height: height in pixels to which images are resized.
 
     Returns:
-        Pictures (height + 24, W, 3) uint8 RGB.
+        Images (height + 24, W, 3) uint8 RGB with labels, and a title of 24 pixels.
     """
     data_format = format_of(spec)
     pictures = []
@@ -79,7 +79,8 @@ def samples(spec: DatasetSpec, count: int = 8, *, height: int = 256) -> list[np.
     return pictures
 
 
-# Files are read ahead of the loops that consume the results, so results must be small: sizes and counts, not pixels.
+# The threads read all files without waiting for the loops that use the results. Therefore these functions return only
+# sizes and counts: pixels of all images would not fit into memory.
 
 def _size_or_error(reading: Reading, path: str) -> tuple[int, int] | Exception:
     """Decodes a whole image. Returns its (width, height), or the error that it raises."""
@@ -91,7 +92,7 @@ def _size_or_error(reading: Reading, path: str) -> tuple[int, int] | Exception:
 
 
 def _counts_or_error(data_format: DataFormat, path: str) -> np.ndarray | Exception:
-    """Returns the pixels of each label of a label map (256,), or the error that it raises."""
+    """Returns the number of pixels (256,) of each label of a label map, or the error that reading it raises."""
     try:
         return data_format.count_pixels(path)
     except (BadImageError, OSError) as error:

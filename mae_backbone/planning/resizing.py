@@ -5,12 +5,17 @@ import numpy as np
 
 
 def resized(sizes: np.ndarray, images: np.ndarray, pipeline: Sequence[dict]) -> np.ndarray | None:
-    """Sizes (N, 2) in images of the sizes (N, 2), all as height and width -> sizes (N, 2) after a pipeline.
+    """Returns the sizes of boxes or images after a pipeline.
 
-    Random factors (`ratio_range`) count as 1. Crops and flips do not change sizes.
+    Random factors (`ratio_range`) are taken as 1. Crops and flips do not change sizes.
+
+    Args:
+        sizes: (N, 2) height and width of the boxes or images in pixels.
+        images: (N, 2) height and width of the image of each box.
+        pipeline: transforms of mmdet or mmseg.
 
     Returns:
-        None if the pipeline has an unknown resizing.
+        (N, 2) height and width in pixels. None if the pipeline resizes in a way that is not supported.
     """
     result, current = sizes.astype(float), images.astype(float)
     for step in pipeline:
@@ -42,7 +47,7 @@ def _factors(step: dict, images: np.ndarray) -> np.ndarray | None:
         return None
     if not step.get('keep_ratio', True):
         return np.array([scale[1], scale[0]], float) / images  # scale is (width, height)
-    # As mmcv.imrescale: the long side is at most the larger number, the short one at most the smaller.
+    # As in mmcv.imrescale: the long side is at most max(scale), and the short side at most min(scale).
     longest = max(scale) / images.max(axis=1)
     shortest = min(scale) / images.min(axis=1)
     return np.minimum(longest, shortest)[:, None]

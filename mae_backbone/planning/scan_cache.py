@@ -12,26 +12,26 @@ from typing import Any, NamedTuple
 
 from mae_backbone.data.index import cache_folder
 
-Measure = Callable[[str], list]          # path -> numbers and text as JSON has them
-Progress = Callable[[str, int, int], None]  # what is measured, files done, their total
+Measure = Callable[[str], list]          # path of a file -> values that JSON can represent
+Progress = Callable[[str, int, int], None]  # arguments: name of the measurement, files done, total number of files
 
-_CHUNK = 256     # files that are submitted at once; limits the results that are in memory twice
-_COMMIT = 2.0    # seconds between writes; a killed process loses at most this work
-_TIMEOUT = 30.0  # seconds to wait for another process that writes to the same cache
+_CHUNK = 256     # number of files that are submitted to the threads at once, which limits the results in memory
+_COMMIT = 2.0    # seconds between writes. If the process is killed, the work since the last write is lost
+_TIMEOUT = 30.0  # seconds to wait while another process writes to the same cache
 _TABLE = ('CREATE TABLE IF NOT EXISTS files (kind TEXT, path TEXT, size INTEGER, time INTEGER, value TEXT, '
           'PRIMARY KEY (kind, path)) WITHOUT ROWID')
 
 
 class FileStamp(NamedTuple):
-    """A file and its state, to detect changes."""
+    """Path, size and modification time of a file, to detect changes."""
 
     path: str
-    size: int  # bytes; -1 if the file does not exist
-    time: int  # of the last change, in ns
+    size: int  # in bytes; -1 if the file does not exist
+    time: int  # time of the last modification in ns
 
     @classmethod
     def of(cls, path: str) -> 'FileStamp':
-        """The current state of a file."""
+        """Returns the current size and modification time of a file."""
         try:
             status = os.stat(path)
         except OSError:
@@ -42,10 +42,10 @@ class FileStamp(NamedTuple):
 class ScanCache:
     """Measurements of the files of a data set, in an SQLite file of the cache folder.
 
-    A cache that cannot be written to, or that is damaged, is replaced by one in memory.
+    A damaged file is replaced by a new one. If no file can be written, the measurements are kept only in memory.
 
     Args:
-        key: name of the data set, such as its absolute path.
+        key: string that identifies the data set, such as its absolute path.
     """
 
     def __init__(self, key: str) -> None:
@@ -58,7 +58,7 @@ class ScanCache:
         self._connection.close()
 
     def stored(self, kind: str) -> dict[str, tuple[int, int, str]]:
-        """Size, time and value (JSON) of each file that was measured."""
+        """Returns the cached measurements of a kind: size, time and value (JSON) by path of the file."""
         try:
             rows = self._connection.execute('SELECT path, size, time, value FROM files WHERE kind = ?', (kind,))
             return {path: (size, changed, value) for path, size, changed, value in rows}
@@ -83,14 +83,14 @@ class ScanCache:
 
     def measure(self, kind: str, files: Sequence[FileStamp], measure: Measure, *, workers: int,
                 progress: Progress) -> list[list]:
-        """Measures files in threads, except those whose measurement is cached and that have not changed.
+        """Measures files in threads. Files that have not changed since a cached measurement are not measured again.
 
         Args:
-            kind: name of the measurement. Use another name if the meaning of the values changes.
+            kind: name and version of the measurement. Change it if the values of the measurement change.
             files: files to measure.
-            measure: called in a thread for each file. It must not raise.
+            measure: called in a thread with the path of each file. It must not raise an error.
             workers: number of threads.
-            progress: called after each chunk of files.
+            progress: called every two seconds and at the end.
 
         Returns:
             The measurements in the order of the files.
@@ -143,7 +143,7 @@ def _open(path: Path) -> sqlite3.Connection:
             connection = sqlite3.connect(target, timeout=_TIMEOUT)
             connection.execute(_TABLE)
             return connection
-        except sqlite3.DatabaseError:  # damaged, or another file of that name
+        except sqlite3.DatabaseError:  # the file is damaged or not a database: remove it and try again
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
         except OSError:
@@ -152,4 +152,4 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def no_progress(what: str, done: int, total: int) -> Any:
-    """Ignores the progress."""
+    """Does nothing. Default of arguments of the type `Progress`."""

@@ -1,4 +1,4 @@
-"""Replaces our ViT in a config by a ViT of timm: the backbone, and the channels of neck and heads."""
+"""Replaces our ViT in a config by a ViT of timm, and adapts the channels of neck and heads."""
 from typing import Any
 
 import torch
@@ -9,25 +9,29 @@ from mae_backbone.models.timm_vit import TimmViT
 
 
 def build_empty(name: str, options: dict[str, Any]) -> TimmViT:
-    """Builds a `TimmViT` without memory for its weights, to read its sizes."""
+    """Builds a `TimmViT` on the meta device, which needs no memory for weights, to read its sizes."""
     with torch.device('meta'):
         return TimmViT(name, **options)
 
 
 def timm_overrides(cfg: Config, name: str, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Returns settings that replace the `ViTBackbone` of a config by the model `name` of timm.
+    """Returns settings that replace the `ViTBackbone` of a config by a timm model.
 
-    The model gets the patch size of the config, so that maps keep their stride. Its patch embedding is resized on
-    loading. Its number of positions does not change. Blocks whose output is used have the same relative depth. The
-    pixels are normalized as the weights of `name` expect.
+    The model gets the patch size of the config, so that feature maps keep their stride. The weights of its patch
+    embedding are resized when they are loaded. Its number of patches does not change. `out_indices` and `frozen_stages`
+    select blocks at the same relative depth. The normalization of the pixels is set to the values of the timm model.
 
     Args:
         cfg: config of a detector, a segmenter or a classifier.
-        name: as in `TimmViT`.
+        name: name of the timm model or path of a local hub folder, as in `TimmViT`.
         options: arguments of `TimmViT`. They take precedence over the config.
 
+    Returns:
+        Settings by top-level key of the config.
+
     Raises:
-        ValueError: the model is unknown, or the config has no `ViTBackbone` or parts whose channels are not known.
+        ValueError: the model is unknown, the config has no `ViTBackbone`, or the channels of a neck or head cannot be
+            adapted.
     """
     model, options = cfg.model.to_dict(), options or {}
     old: dict[str, Any] = model.get('backbone') or {}
@@ -58,7 +62,16 @@ def timm_overrides(cfg: Config, name: str, options: dict[str, Any] | None = None
 
 
 def _same_blocks(old: dict[str, Any], depth: int, new_depth: int) -> dict[str, Any]:
-    """frozen_stages and out_indices at the same relative depth."""
+    """Returns `frozen_stages` and `out_indices` for a model of another depth, at the same relative depth.
+
+    Args:
+        old: settings of the backbone in the config.
+        depth: number of blocks of this backbone.
+        new_depth: number of blocks of the timm model.
+
+    Raises:
+        ValueError: the config freezes some of the blocks, and the depths differ.
+    """
     result: dict[str, Any] = {}
     if 'frozen_stages' in old:
         stages = old['frozen_stages']
@@ -72,7 +85,16 @@ def _same_blocks(old: dict[str, Any], depth: int, new_depth: int) -> dict[str, A
 
 
 def _channels(model: dict[str, Any], old: int, new: int) -> dict[str, Any]:
-    """Neck and heads of a model for maps of another number of channels."""
+    """Returns settings of neck and heads for feature maps with another number of channels.
+
+    Args:
+        model: settings of the model in the config.
+        old: number of channels of the backbone in the config.
+        new: number of channels of the timm model.
+
+    Raises:
+        ValueError: the channels of a neck or head cannot be adapted.
+    """
     def scaled(value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return [scaled(item) for item in value]
@@ -95,11 +117,11 @@ def _channels(model: dict[str, Any], old: int, new: int) -> dict[str, Any]:
         else:
             result['neck'] = {key: new}
         if rest or first['type'] == 'mae_backbone.SimpleFeaturePyramid':
-            return result  # heads get the channels of the pyramid
+            return result  # the input channels of the heads are those of the neck, which do not change
     for name in ('decode_head', 'auxiliary_head'):
         head = model.get(name)
         if isinstance(head, dict):
             result[name] = {'in_channels': scaled(head['in_channels'])}
             if head['type'] == 'mae_backbone.LinearHead' or head.get('num_convs') == 0:
-                result[name]['channels'] = new  # a linear layer on the map
+                result[name]['channels'] = new  # such a head is a linear layer on the feature map
     return result

@@ -1,4 +1,4 @@
-"""Facts about pretrained weights that a plan depends on."""
+"""Reads the facts about pretrained weights on which a plan depends."""
 from pathlib import Path
 
 from mae_backbone.checkpoints.reading import CheckpointError
@@ -9,7 +9,7 @@ from mae_backbone.planning.plan import WeightFacts
 
 
 def read_weights(path: str | Path) -> WeightFacts:
-    """Reads the architecture of a ViT in a file of any layout, and the normalization that it was trained with.
+    """Reads the architecture of a ViT and its pixel normalization from a file in any supported layout.
 
     Raises:
         FileNotFoundError: the file does not exist.

@@ -1,1 +1,1 @@
-"""Rules from a fingerprint to settings: one module for the encoder, the lengths, the pixels, and each task."""
+"""Rules that choose the settings of a plan from a fingerprint, with one module for each topic and task."""

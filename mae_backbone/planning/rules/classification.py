@@ -1,4 +1,4 @@
-"""Settings of a classifier: probe, partial or full tuning by the number of labels, size of the images, schedule."""
+"""Settings of a classifier: size of the images, batch, schedule, and augmentations."""
 from typing import Any
 
 from mae_backbone.planning.fingerprint import Fingerprint
@@ -9,9 +9,9 @@ from mae_backbone.planning.rules.encoder import Encoder, trained_part
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
 from mae_backbone.planning.rules.pixels import choose_pixels
 
-_FULL_PIXELS = 48             # long side up to which images keep their size
+_FULL_PIXELS = 48             # if the median long side is at most this, in pixels, the input has 32 pixels
 METRIC = 'accuracy/top1'
-_MIXED = 1000                 # number of labels from which images are mixed
+_MIXED = 1000                 # smallest number of labeled images for Mixup, CutMix and random erasing
 
 
 def plan_classification(plan: Plan, fingerprint: Fingerprint, machine: Machine, options: PlanOptions,

@@ -20,9 +20,9 @@ _MIN_LONG_SIDE = 320     # long side in pixels below which images are not reduce
 _SIZES = (512, 640, 800, 1024)
 _MAX_SIZE = {'8gb': 640, '24gb': 800, '80gb': 1024}
 _BASE_SIZE = {'8gb': 512, '24gb': 640, '80gb': 800}
-_KEPT = 0.98             # fraction of boxes that fit the anchors from which the anchors are kept
-_MANY = 5_000            # number of images from which large-scale jitter has the range of COCO's recipes
-_CROWDED = 0.01          # fraction of crowded objects from which overlapping boxes are kept
+_KEPT = 0.98             # smallest fraction of boxes that fit the anchors of the base config without a change
+_MANY = 5_000            # with more images, large-scale jitter has the range of the COCO recipes
+_CROWDED = 0.01          # with a larger fraction of crowded objects, non-maximum suppression keeps more boxes
 
 
 class InputSize(NamedTuple):
@@ -42,7 +42,7 @@ class InputSize(NamedTuple):
 
 
 def choose_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, encoder: Encoder) -> InputSize:
-    """Chooses the magnification of the images, and the crop."""
+    """Chooses how images are resized and cropped, and adds the choices to the stage."""
     objects = fingerprint.objects
     assert objects is not None, 'a detection set without objects is refused earlier'
     if encoder.tier == 'cpu':
@@ -51,7 +51,7 @@ def choose_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, encoder: En
 
 
 def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatistics) -> InputSize:
-    """On a CPU: crops of images that are as small as their objects allow."""
+    """Chooses the input on a CPU: images are resized until small objects have 8 pixels, and then cropped."""
     side, long_side = objects.sides['10'], fingerprint.long_side['50']
     factor = min(2.0, MIN_SIDE / side) if side < MIN_SIDE else min(1.0, max(MIN_SIDE / side,
                                                                             _MIN_LONG_SIDE / long_side))
@@ -75,7 +75,7 @@ def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatisti
 
 def _large_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, objects: ObjectStatistics,
                  encoder: Encoder) -> InputSize:
-    """On a GPU: the smallest input size at which small objects have 8 pixels."""
+    """Chooses the input on a GPU: the smallest of the usual sizes at which small objects have 8 pixels."""
     base, largest, long_side = _BASE_SIZE[encoder.tier], _MAX_SIZE[encoder.tier], fingerprint.long_side['50']
     relative = objects.relative_sides['10']
     size = next((size for size in _SIZES if size >= base and relative * size >= MIN_SIDE), largest)
@@ -101,7 +101,7 @@ def _large_input(stage: Stage, plan: Plan, fingerprint: Fingerprint, objects: Ob
 
 def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, options: PlanOptions, encoder: Encoder,
                    stage: Stage, size: InputSize) -> Stage:
-    """Plans the training of a detector; `stage` has the choices of `choose_input`."""
+    """Plans the training of a detector. `stage` has the choices of `choose_input`, which returned `size`."""
     objects = fingerprint.objects
     assert objects is not None
     plan.stages.append(stage)
@@ -162,7 +162,10 @@ def _base(encoder: Encoder, masks: bool) -> str:
 
 
 def _varies_less_in_pixels(objects: ObjectStatistics) -> bool:
-    """True if object sizes vary less in pixels of the files than relative to the image size."""
+    """True if object sizes vary less in pixels of the files than as fractions of the image size.
+
+    In this case all images are resized by the same factor, otherwise to the same long side.
+    """
     sizes = np.array(objects.boxes)
     sides = np.sqrt(np.maximum(sizes[:, 0] * sizes[:, 1], 1e-6))
     return bool(np.log(sides).std() <= np.log(sides / sizes[:, 2:].max(axis=1)).std() + 1e-9)
@@ -174,14 +177,14 @@ def _fraction_within(objects: ObjectStatistics, side: float) -> float:
 
 
 def _scaled_boxes(objects: ObjectStatistics, size: InputSize) -> np.ndarray:
-    """Height and width of the boxes in the input."""
+    """Returns height and width (N, 2) of the boxes in the resized images, in pixels."""
     boxes = np.array(objects.boxes)
     factors = size.long_side / boxes[:, 2:].max(axis=1) if size.long_side else np.full(len(boxes), size.factor)
     return boxes[:, :2] * factors[:, None]
 
 
 def _anchors(stage: Stage, objects: ObjectStatistics, size: InputSize, encoder: Encoder) -> dict[str, Any]:
-    """Settings of the anchors that differ from the base; empty if its anchors fit."""
+    """Returns settings of the anchors for the config; empty if the anchors of the base config fit."""
     strides, scale = ([4.0, 8.0, 16.0, 32.0], 3.0) if encoder.tier == 'cpu' else ([4.0, 8.0, 16.0, 32.0, 64.0], 8.0)
     ratios = [0.5, 1.0, 2.0]
     boxes = _scaled_boxes(objects, size)

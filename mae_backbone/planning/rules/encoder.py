@@ -1,4 +1,4 @@
-"""Encoder and pretraining: size by memory and data, from scratch, continued, or from public weights."""
+"""Chooses the encoder by the memory, and its start: pretraining from scratch, continued, or public weights."""
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,14 +8,14 @@ from mae_backbone.planning.fingerprint import UNLABELED, Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.plan import OURS, Choice, Plan, PlanOptions, WeightFacts
 
-# Mean and standard deviation of ImageNet on the scale of 0 to 255, and the limits of `data_settings` for deviations.
+# Mean and standard deviation of ImageNet (0 to 255), and the limits `MAX_OFFSET` and `MAX_RATIO` of `data_settings`.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _MAX_OFFSET, _MAX_RATIO = 1.0, 2.0
 GIGABYTE = 2 ** 30
-# Free memory from which a base is used. A GPU with 24 GB has 22 GB free.
+# Smallest free memory of the GPU for each tier of base configs. A GPU with 24 GB has 22 GB free.
 _MEMORY = {'80gb': 60 * GIGABYTE, '24gb': 20 * GIGABYTE, '8gb': 0}
-_MIN_SCRATCH_GPU = 100_000   # number of images from which a GPU pretrains from scratch
-_MIN_CONTINUED = 5_000       # with fewer images, continued pretraining is not worth its time
+_MIN_SCRATCH_GPU = 100_000   # smallest number of images for pretraining from scratch on a GPU
+_MIN_CONTINUED = 5_000       # smallest number of images for continued pretraining. With fewer it gains too little
 _BASE_WIDTH = {'cpu': 128, '8gb': 384, '24gb': 768, '80gb': 768}
 _BASE_DEPTH = {'cpu': 6, '8gb': 12, '24gb': 12, '80gb': 12}
 LORA_RANK = 16
@@ -27,15 +27,15 @@ class Encoder:
     """The encoder of a plan.
 
     Attributes:
-        tier: 'cpu', '8gb', '24gb' or '80gb': selects the base configs in configs/own.
-        name: 'micro', 's', 'b', 'l' or 'own', as in names of configs.
-        arch: architecture as in configs.
+        tier: 'cpu', '8gb', '24gb' or '80gb', the last part of the names of the base configs in configs/own.
+        name: 'micro', 's', 'b' or 'l' as in names of configs; 'own' for other sizes.
+        arch: name of an architecture, or dict(width=, depth=, heads=), as in configs.
         width, depth: width and number of blocks of the ViT.
         patch_size: side of a patch in pixels.
         pretraining: 'scratch', 'continued' or 'none'.
         weights: weights from which training or continued pretraining starts; None for random weights.
-        tuned: trained part, see `choose_tuning`: 'all' weights, 'lora' for low-rank adapters, the 'last' third of the
-            blocks, or 'none'.
+        tuned: part of the encoder that the task trains (`choose_tuning`): 'all' weights, 'lora' (low-rank adapters),
+            'last' (the last third of the blocks), or 'none'.
     """
 
     tier: str
@@ -50,7 +50,10 @@ class Encoder:
 
     @property
     def config_arch(self) -> Any:
-        """Returns the architecture as a config writes it: by name, if the base config of the tier names one."""
+        """Architecture for a config that inherits a base config of the tier.
+
+        A dict replaces the name of an architecture in the base config, instead of being merged with it.
+        """
         return dict(_delete_=True, **self.arch) if isinstance(self.arch, dict) and self.tier != 'cpu' else self.arch
 
     @property
@@ -129,10 +132,10 @@ def dense_patch_size(encoder: Encoder) -> int:
 
 
 def dense_backbone(encoder: Encoder, image_size: int) -> dict[str, Any]:
-    """Settings of the backbone of a detector or segmenter that differ from the base."""
+    """Returns settings of the backbone of a detector or segmenter that differ from the base config."""
     backbone: dict[str, Any] = dict(image_size=image_size)
     weights, patch = encoder.weights, dense_patch_size(encoder)
-    if weights is None and encoder.tier != 'cpu':  # from scratch, without the weights of the base
+    if weights is None and encoder.tier != 'cpu':  # trained from scratch: remove the weights of the base config
         return dict(backbone, init_cfg=None)
     if weights is None:
         return backbone
@@ -147,7 +150,7 @@ def dense_backbone(encoder: Encoder, image_size: int) -> dict[str, Any]:
 
 
 def trained_part(encoder: Encoder) -> dict[str, Any]:
-    """Settings of a backbone of which only a part is trained."""
+    """Returns settings of the backbone for the trained part of the encoder; empty if all weights are trained."""
     if encoder.tuned == 'lora':
         return dict(lora=dict(rank=LORA_RANK))
     if encoder.tuned == 'last':
@@ -156,7 +159,7 @@ def trained_part(encoder: Encoder) -> dict[str, Any]:
 
 
 def dense_neck(encoder: Encoder) -> dict[str, Any]:
-    """Settings of the pyramid that differ from the base, as a part of the model; empty if all are equal."""
+    """Returns settings of the feature pyramid that differ from the base config, as dict(neck=...); empty if none do."""
     neck: dict[str, Any] = {}
     if encoder.width != _BASE_WIDTH[encoder.tier]:
         neck['in_channels'] = encoder.width
@@ -173,7 +176,10 @@ def choose_tier(machine: Machine) -> str:
 
 
 def distance_from_photographs(fingerprint: Fingerprint) -> str:
-    """Describes how images differ from ImageNet's photographs, the data of public weights; '' if they are similar."""
+    """Describes how the images differ from the photographs of ImageNet, on which public weights were trained.
+
+    Returns '' if the images are similar to photographs.
+    """
     if fingerprint.channels not in (1, 3, 4):
         return f'{fingerprint.channels} channels'
     if fingerprint.bits > 8:

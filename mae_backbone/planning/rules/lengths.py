@@ -1,4 +1,4 @@
-"""Numbers of iterations: as many as the data need, within the time limit of the user."""
+"""Chooses numbers of iterations: as many as the amount of data needs, within the time limit of the user."""
 import math
 
 from mae_backbone.planning.fingerprint import Fingerprint
@@ -8,33 +8,33 @@ from mae_backbone.planning.rules.encoder import Encoder
 
 DEFAULT_HOURS = {'cpu': 1.0, 'mps': 4.0, 'cuda': 12.0}  # 12: nnU-Net's smallest preset, resenc_presets.md; 1, 4: ours
 _PRETRAINING_SHARE = {'scratch': 0.55, 'continued': 0.4, 'none': 0.0}
-_VALIDATION_SHARE = 0.1  # fraction of the time of a training for validations
-_EFFICIENCY = 0.5        # speed of a training as a fraction of the speed of matrix products; without a measurement
-# Operations of an iteration with decoder, pyramid and heads, divided by the operations of the encoder; without a
-# measurement.
+_VALIDATION_SHARE = 0.1  # fraction of the time of a training that validations take
+# For costs that are not measured: operations per second of a training, divided by those of matrix products.
+_EFFICIENCY = 0.5
+# For costs that are not measured: operations of an iteration of the whole model, divided by those of the encoder.
 _HEADS = {'pretraining': 1.7, 'detection': 3.0, 'segmentation': 2.5, 'classification': 1.1}
 _MIN_ITERATIONS = 50
-# Operations per weight and token: 2 in the forward pass, 2 for the gradient of the token, 2 for the gradient of the
-# weight.
+# Operations per weight and token, by the trained part of the encoder: 2 in the forward pass, 2 for the gradient of the
+# token, and 2 for the gradient of the weight.
 _PASSES = {'all': 6.0, 'lora': 4.0, 'last': 2 + 4 / 3, 'none': 2.0}
 
 
 def total_hours(machine: Machine, options: PlanOptions) -> float:
-    """Hours for all trainings: the user's limit, or the default of the device."""
+    """Returns the hours for all trainings: the limit of the user, or the default of the device."""
     return options.hours or DEFAULT_HOURS[machine.device]
 
 
 def estimated_step(task: str, encoder: Encoder, machine: Machine, *, batch: int, side: int,
                    visible: float = 1.0) -> StepCost:
-    """Cost of an iteration from the number of operations, for a plan without measurements.
+    """Estimates the cost of an iteration from the number of operations, for a plan without measurements.
 
     Args:
         task: task of the stage.
         encoder: encoder of the plan.
         machine: machine with a measured speed.
         batch: images per iteration.
-        side: side of an image in pixels.
-        visible: fraction of the patches that the encoder sees.
+        side: height and width of an image in pixels.
+        visible: fraction of the patches that the encoder processes.
     """
     tokens = batch * visible * (side / encoder.patch_size) ** 2
     operations = _PASSES[encoder.tuned] * encoder.block_parameters * tokens * _HEADS[task]
@@ -42,14 +42,14 @@ def estimated_step(task: str, encoder: Encoder, machine: Machine, *, batch: int,
 
 
 def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str, source: str) -> int:
-    """Chooses the number of iterations of a stage: as many as are wanted, if the time suffices.
+    """Chooses the number of iterations of a stage: `wanted`, or fewer if the time limit does not allow it.
 
     Args:
-        stage: stage with its cost.
-        plan: plan with the hours for pretraining and training.
-        encoder: encoder, which determines whether there is a pretraining.
-        wanted: number of iterations that the data need.
-        why: reason for this number.
+        stage: stage whose cost of an iteration is set. The choice is added to it.
+        plan: plan with the time limit. A warning is added if the time limit is far too small.
+        encoder: encoder of the plan. It determines whether a pretraining needs a part of the time.
+        wanted: number of iterations that the amount of data needs.
+        why: reason for this number, for the report.
         source: source of the rule for this number.
     """
     share = _PRETRAINING_SHARE[encoder.pretraining]
@@ -75,7 +75,7 @@ def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str
 
 
 def hours_text(hours: float) -> str:
-    """Formats hours."""
+    """Formats hours as text, such as '1 hour' or '2.5 hours'."""
     return f'{hours:g} hour' + 's' * (hours != 1)
 
 
@@ -88,12 +88,15 @@ def rounded(number: int) -> int:
 
 
 def clamp(value: float, low: float, high: float) -> int:
-    """Limits `value` to low and high, as an integer."""
+    """Returns `value` limited to the range from `low` to `high`, as an integer."""
     return int(min(max(value, low), high))
 
 
 def validation_interval(stage: Stage, machine: Machine, fingerprint: Fingerprint) -> int:
-    """Number of iterations between validations, for 10 validations, or 4 on a CPU, where they take more of the time."""
+    """Chooses the number of iterations between validations.
+
+    There are 10 validations in a training, or 4 on a CPU, where they take a larger part of the time.
+    """
     count = 4 if machine.device == 'cpu' else 10
     interval = max(1, stage.iterations // count)
     return int(stage.choose('validation interval', interval,

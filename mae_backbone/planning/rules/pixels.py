@@ -1,20 +1,20 @@
-"""Normalization of the pixels, and readers for 16 bits and more than three channels."""
+"""Chooses the normalization of the pixels, and readers for images with 16 bits or more than three channels."""
 from typing import Any, NamedTuple
 
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.plan import Stage
 from mae_backbone.planning.rules.encoder import Encoder
 
-_VARYING = 0.3  # relative deviation of the image medians above which each image is scaled separately
+_VARYING = 0.3  # if `Fingerprint.exposure` is above this, each image of 16 bits is scaled by its own percentiles
 
 
 class Pixels(NamedTuple):
     """Reading and normalization of images.
 
     Attributes:
-        mean, std: normalization of each channel, after the scaling.
-        scaling: options of `ColorReader` and `LoadImage` that turn 16 bits into 8; empty for 8 bits.
-        channels: number of channels of the model's input.
+        mean, std: mean and standard deviation of each channel after the scaling.
+        scaling: options of `ColorReader` and `LoadImage` that scale 16 bits to 8; empty for images of 8 bits.
+        channels: number of input channels of the model.
         reader: config of the reader; None for the default.
     """
 
@@ -26,7 +26,7 @@ class Pixels(NamedTuple):
 
     @property
     def has_bands(self) -> bool:
-        """True if the reader returns other images than color images with 8 bits."""
+        """True if the reader returns images that are not color images of 8 bits."""
         return self.reader is not None and (self.channels != 3 or self.reader.get('dtype') == 'uint16')
 
     @property
@@ -39,7 +39,11 @@ class Pixels(NamedTuple):
         return dict(type='mae_backbone.LoadImage', reader=dict(self.reader))
 
     def normalization(self, preprocessor: str) -> dict[str, Any]:
-        """Settings of the preprocessor of a detector or segmenter; `preprocessor` is its type for bands."""
+        """Returns settings of the data preprocessor of a detector or segmenter.
+
+        Args:
+            preprocessor: type of the data preprocessor for images that do not have three channels.
+        """
         settings: dict[str, Any] = dict(mean=self.mean, std=self.std)
         if not self.has_bands:
             return settings
@@ -47,7 +51,7 @@ class Pixels(NamedTuple):
 
     @property
     def in_channels(self) -> dict[str, int]:
-        """Channels of the encoder, as a part of its settings; empty for the default."""
+        """Setting of the encoder for the number of channels; empty for three channels, the default."""
         return dict(in_channels=self.channels) if self.channels != 3 else {}
 
 
@@ -82,7 +86,7 @@ def _scaling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
 
 
 def _own(fingerprint: Fingerprint, scaling: dict[str, Any], channels: int) -> tuple[list[float], list[float]]:
-    """Mean and deviation after the scaling. Values of gray images are repeated for three channels."""
+    """Returns the measured mean and standard deviation after the scaling. Values of gray images are repeated."""
     mean, std = fingerprint.mean, fingerprint.std
     if len(mean) != channels:
         mean, std = [(list(values) * channels)[:channels] if len(values) == 1 else list(values)[:channels]

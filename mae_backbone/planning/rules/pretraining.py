@@ -9,9 +9,9 @@ from mae_backbone.planning.rules.encoder import Encoder
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length
 from mae_backbone.planning.rules.pixels import choose_pixels
 
-_FLAT = 0.5              # fraction of flat patches above which pixels are not normalized per patch
-# Magnification of the crops of a micro pretraining relative to the images in training: 0.6 to 1.25, as in the demo
-# configs of nuclei and CamVid.
+_FLAT = 0.5              # with a larger fraction of patches without contrast, pixels are not normalized per patch
+# Range of the magnification of crops in the pretraining of ViT-micro, relative to the images in the training of the
+# task: 0.6 to 1.25, as in the demo configs of nuclei and CamVid.
 _MAGNIFICATION = (0.61, 1.25)
 _EFFECTIVE = {'micro': 64, 's': 256, 'b': 256, 'l': 256, 'own': 256}
 
@@ -22,9 +22,11 @@ def plan_pretraining(plan: Plan, fingerprint: Fingerprint, machine: Machine, opt
 
     Args:
         plan: plan to which the stage and warnings are added.
-        fingerprint, machine, options: facts and options.
+        fingerprint: fingerprint of the data.
+        machine: machine that runs the pretraining.
+        options: options of the user, with the measured cost of an iteration.
         encoder: encoder of the plan.
-        factor: factor by which the training of the task resizes images.
+        factor: factor by which the training of the task resizes a median image.
     """
     stage = Stage('pretraining', _BASES[encoder.tier])
     plan.stages.append(stage)
@@ -119,7 +121,7 @@ def _learning_rate(encoder: Encoder, batch: int) -> tuple[float, str, str]:
 
 
 def _fits_cache(fingerprint: Fingerprint, machine: Machine) -> bool:
-    """True if all decoded images fit into a quarter of the memory. A process then keeps them."""
+    """True if all decoded images fit into a quarter of the memory, so that the loader can keep them in memory."""
     pixels = fingerprint.width.get('50', 0) * fingerprint.height.get('50', 0) * 3
     return machine.device == 'cpu' and fingerprint.num_pretraining * pixels < machine.memory / 4
 

@@ -1,4 +1,4 @@
-"""Settings of a segmenter: magnification, crop, losses, windows or whole images, schedule."""
+"""Settings of a segmenter: resizing, crop, losses, test in windows or on whole images, schedule."""
 import math
 from typing import Any
 
@@ -14,15 +14,15 @@ from mae_backbone.planning.rules.encoder import Encoder, dense_backbone, dense_n
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
 from mae_backbone.planning.rules.pixels import Pixels, choose_pixels
 
-_RARE = 0.05        # Dice is added if a smaller fraction of pixels is not of the most frequent class
-_IMBALANCE = 10.0   # ratio of the most frequent to the rarest class above which classes are weighted
-_MAX_LONG_SIDE = 512  # largest long side of an image that is tested as a whole on a CPU
-_CROPS = {'cpu': 192, '8gb': 512, '24gb': 512, '80gb': 640}
-_WHOLE = 2.0        # largest long side of an image that is tested as a whole, in sides of a crop
+_RARE = 0.05        # Dice loss is added if a smaller fraction of the pixels is not of the most frequent class
+_IMBALANCE = 10.0   # classes are weighted if the most frequent one has more times the pixels of the rarest one
+_MAX_LONG_SIDE = 512  # on a CPU, long side in pixels to which larger images are reduced
+_CROPS = {'cpu': 192, '8gb': 512, '24gb': 512, '80gb': 640}  # side of the crop in pixels
+_WHOLE = 2.0        # images are tested as a whole if their long side is at most this multiple of the crop
 
 
 def choose_input(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> InputSize:
-    """Chooses the magnification of the images, and the crop."""
+    """Chooses how images are resized and cropped, and adds the choices to the stage."""
     long_side, short = fingerprint.long_side['50'], fingerprint.short_side['10']
     crop, multiple = _CROPS[encoder.tier], 64 if encoder.tier == 'cpu' else dense_patch_size(encoder)
     factor = 1.0
@@ -46,7 +46,7 @@ def choose_input(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> In
 
 def plan_segmentation(plan: Plan, fingerprint: Fingerprint, machine: Machine, options: PlanOptions, encoder: Encoder,
                       stage: Stage, size: InputSize) -> Stage:
-    """Plans the training of a segmenter; `stage` has the choices of `choose_input`."""
+    """Plans the training of a segmenter. `stage` has the choices of `choose_input`, which returned `size`."""
     plan.stages.append(stage)
     name = {'cpu': 'vit-micro', '8gb': 'vitdet-s', '24gb': 'vitdet-b', '80gb': 'vitdet-b'}[encoder.tier]
     stage.base = f'own/upernet_{name}_{encoder.tier}'
@@ -87,13 +87,13 @@ def plan_segmentation(plan: Plan, fingerprint: Fingerprint, machine: Machine, op
 
 
 def _classes(fingerprint: Fingerprint) -> dict[str, int]:
-    """Number of classes of a head. For two classes, mmseg would warn that it prefers a single output."""
+    """Returns the number of classes of a head. For two classes, `out_channels` avoids a warning of mmseg."""
     count = len(fingerprint.classes)
     return dict(num_classes=count, out_channels=count) if count == 2 else dict(num_classes=count)
 
 
 def _padding(pixels: Pixels, size: InputSize, encoder: Encoder) -> dict[str, Any]:
-    """Settings of the normalization, and the size to which crops and test images are padded."""
+    """Returns settings of the data preprocessor: normalization, and padding of crops and test images."""
     settings = pixels.normalization('mae_backbone.BandSegDataPreprocessor')
     if encoder.tier != 'cpu':
         settings |= dict(size=(size.crop, size.crop), test_cfg=dict(size=(size.crop, size.crop)))
@@ -130,7 +130,7 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
 
 
 def pipelines(size: InputSize, pixels: Pixels) -> tuple[list[dict], list[dict]]:
-    """Returns the training and test pipelines. Colors are changed only in color images."""
+    """Returns the training and test pipelines. Color augmentation is used only for color images."""
     load = pixels.loading
     colors = [] if pixels.has_bands else [dict(type='PhotoMetricDistortion')]
     resize: list[dict] = []

@@ -6,7 +6,7 @@ from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.plan import OURS, Stage, StepCost
 from mae_backbone.planning.rules.encoder import GIGABYTE, Encoder
 
-# Learning rate, the batch that it is for, and its source, by task and whether the training runs on a CPU.
+# By task and whether the training runs on a CPU: learning rate, the batch size for which it was published, and source.
 _RATES: dict[tuple[str, bool], tuple[float, int, str]] = {
     ('detection', True): (5e-4, 4, 'configs/_base_/schedules/micro-detection_600i.py'),
     ('segmentation', True): (5e-3, 4, 'configs/_base_/schedules/micro-segmentation_500i.py'),
@@ -17,22 +17,27 @@ _RATES: dict[tuple[str, bool], tuple[float, int, str]] = {
 }
 _CPU_BATCH = {'detection': 4, 'segmentation': 4, 'classification': 128}
 _PROBE_RATE = 1e-2
-PATIENCE = 3  # validations
-_EMA = 0.007  # weight of a new step in the average, which covers about 140 steps
-_RARE_RATIO, _RARE_IMAGES = 10, 100  # see `sampling`
-_LEAST_REPEAT = 1.2  # a rare class is drawn more often only if the factor is at least this
+PATIENCE = 3  # number of validations without a higher metric after which a training stops
+_EMA = 0.007  # weight of a new step in the moving average of the weights, which covers about 1 / 0.007 = 140 steps
+_RARE_RATIO, _RARE_IMAGES = 10, 100  # limits of a rare class, see `sampling`
+_LEAST_REPEAT = 1.2  # smallest factor by which images of a rare class are drawn more often
 
 
 def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, encoder: Encoder,
                     step: StepCost | None, effective: int, source: str) -> tuple[int, int]:
-    """Chooses the images per iteration, and the iterations that are accumulated per optimizer step.
+    """Chooses the number of images per iteration, and the number of iterations per optimizer step.
 
     Args:
         stage: stage to which the choices are added.
-        fingerprint, machine, encoder: facts.
-        step: measured cost with the largest batch that fits; None before the measurement.
-        effective: images per optimizer step on a GPU.
+        fingerprint: fingerprint of the data.
+        machine: machine that runs the training.
+        encoder: encoder of the plan.
+        step: measured cost of an iteration with the largest batch that fits; None before the measurement.
+        effective: number of images per optimizer step on a GPU.
         source: source of this number.
+
+    Returns:
+        Images per iteration, and iterations per optimizer step (`accumulative_counts`).
     """
     if encoder.tier == 'cpu':
         wanted = min(_CPU_BATCH[stage.task], max(1, fingerprint.num_train // 2))
@@ -47,7 +52,7 @@ def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, en
     stage.choose('batch', batch, f'largest that fits {machine.name}' if step else 'before a measurement',
                  'ultralytics, autobatch.py; nnDetection: a measured step')
     accumulation = max(1, effective // batch)
-    # With more than the batches of an epoch, there would be fewer optimizer steps than epochs.
+    # An optimizer step never uses more batches than an epoch has. Otherwise there would be fewer steps than epochs.
     accumulation = min(accumulation, max(1, fingerprint.num_train // batch))
     stage.choose('accumulated batches', accumulation, f'{batch * accumulation} images for each step of the optimizer',
                  f'{source}; not more than the batches of an epoch: facebookresearch/mae#49')
@@ -55,7 +60,7 @@ def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, en
 
 
 def learning_rate(stage: Stage, encoder: Encoder, task: str, batch: int, *, probe: bool = False) -> float:
-    """Chooses the peak learning rate for the batch of an optimizer step."""
+    """Chooses the highest learning rate of the schedule, scaled to `batch`, the images per optimizer step."""
     if probe:
         return float(stage.choose('learning rate', _PROBE_RATE, 'only the head is trained',
                                   'configs/demo/vit-micro_linear_cifar10.py'))
@@ -71,7 +76,7 @@ def learning_rate(stage: Stage, encoder: Encoder, task: str, batch: int, *, prob
 
 
 def layer_decay(stage: Stage, encoder: Encoder, task: str) -> float:
-    """Chooses the factor by which the learning rate falls from block to block."""
+    """Chooses the factor by which the learning rate decreases from each block to the block before it."""
     if encoder.tuned in ('none', 'lora'):
         return float(stage.choose('layer decay', 1.0, 'the encoder is frozen' if encoder.frozen else
                                   'adapters start at zero in all blocks', OURS))
@@ -87,9 +92,10 @@ def layer_decay(stage: Stage, encoder: Encoder, task: str) -> float:
 
 
 def sampling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
-    """Settings of the sampler, as a part of the dataloader; empty if no class is rare.
+    """Returns settings of the dataloader that draw images of rare classes more often; empty if no class is rare.
 
-    A class is rare if fewer than 100 images show it, and fewer than a tenth of the images of the most frequent class.
+    A class is rare if fewer than 100 images show it, and if these are fewer than a tenth of the images that show the
+    most frequent class.
     """
     shown = [fraction for fraction in fingerprint.class_images if fraction > 0]
     if len(shown) < 2:
@@ -108,7 +114,7 @@ def sampling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
 
 def schedule(stage: Stage, encoder: Encoder, *, lr: float, decay: float, iterations: int, interval: int,
              accumulation: int, batch: int, kind: str, metric: str) -> dict[str, Any]:
-    """Settings of optimizer, schedule, loop and checkpoints."""
+    """Returns settings of optimizer, learning rate schedule, training loop and checkpoints for the config."""
     warmup = stage.choose('warm-up', max(2, min(iterations // 12, 250 * accumulation)),
                           'a twelfth of the iterations, at most 250 steps', 'ViTDet: 250 steps; fraction ours')
     poly = kind == 'segmentation'
@@ -130,7 +136,7 @@ def schedule(stage: Stage, encoder: Encoder, *, lr: float, decay: float, iterati
 
 
 def stopping(stage: Stage, machine: Machine, metric: str, accumulation: int = 1) -> list[dict[str, Any]]:
-    """Hooks that average the weights, and stop a training whose metric no longer rises; empty on a CPU."""
+    """Returns hooks that average the weights, and stop a training whose metric no longer increases; none on a CPU."""
     stage.choose('best checkpoint', metric, 'the highest value on the validation set', 'RF-DETR')
     if machine.device == 'cpu':
         stage.choose('average of the weights', 'none', 'short training, learning rate falls to 0', OURS)

@@ -1,12 +1,12 @@
-"""Trained part of the encoder: all weights, low-rank adapters, the last blocks, or none."""
+"""Chooses the part of the encoder that is trained: all weights, low-rank adapters, the last blocks, or none."""
 from dataclasses import replace
 
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.plan import OURS, Choice, Plan, PlanOptions, WeightFacts
 from mae_backbone.planning.rules.encoder import LORA_RANK, Encoder, distance_from_photographs
 
-_WIDE = 384              # width from which an encoder is too large for few labels or a CPU
-_FEW, _SOME = 200, 1000  # with fewer labeled images, no weights or only a part is trained
+_WIDE = 384              # smallest width of encoders of which few labels, or a CPU, allow to train only a part
+_FEW, _SOME = 200, 1000  # numbers of labeled images below which no weights, or only some of the weights, are trained
 _GUIDE = 'ultralytics, finetuning-guide: train no weights for few photographs, all weights for other images'
 _LORA = 'rank 16: RF-DETR; on 2,160 images 1.8 points above a frozen encoder, arXiv:2603.17782; thresholds ours'
 _MAE = 'MAE, figure 9: one trained block gains 7.5 points; fraction of the blocks ours'
