@@ -16,15 +16,15 @@ from mae_backbone.prediction.visualization import figure_scale
 
 @dataclass(frozen=True, eq=False)
 class AttentionResult(Figure):
-    """Attention of the patch at a point of an image.
+    """Attention of the patch at a point of an image, in one block of an encoder.
 
     Attributes:
-        source: the image and its origin.
+        source: the image and its path.
         pixels: (H, W, 3) uint8 RGB, the displayed image.
         point: (x, y) in pixels of the image.
         block: index of the block.
-        weights: (heads, h, w) float32, weights of the patches.
-        prefix: (heads,) float32, weights of the class token and registers; 0 if there are none.
+        weights: (heads, h, w) float32, attention of the patch to each patch.
+        prefix: (heads,) float32, attention of the patch to the class token and registers; 0 if there are none.
     """
 
     source: Source
@@ -36,11 +36,11 @@ class AttentionResult(Figure):
 
     @property
     def patch(self) -> tuple[int, int]:
-        """(row, column) of the patch at the point."""
+        """(row, column) of the patch at `point`."""
         return patch_at(self.point, self.pixels.shape[:2], self.weights.shape[1:])
 
     def draw(self, head: int | None = None) -> np.ndarray:
-        """Draws the weights over the image, from dark (none) to bright (most), and the patch of the point.
+        """Draws the weights over the image, from dark (low) to bright (high), and a frame around the patch at `point`.
 
         Args:
             head: index of a head; None for the mean over the heads.
@@ -60,7 +60,7 @@ class AttentionResult(Figure):
         row, column = self.patch
         corners = (column * W // w, row * H // h), ((column + 1) * W // w - 1, (row + 1) * H // h - 1)
         thickness = max(2, round(min(H, W) / 240))
-        cv2.rectangle(figure, *corners, (0, 0, 0), 2 * thickness)  # the dark border makes it visible on bright images
+        cv2.rectangle(figure, *corners, (0, 0, 0), 2 * thickness)  # a dark border is visible on bright images
         return cv2.rectangle(figure, *corners, (64, 224, 255), thickness)
 
     def describe(self) -> str:
@@ -77,7 +77,10 @@ class AttentionResult(Figure):
 
 
 def attention_blocks(encoder: ViT | TimmViT) -> list[int]:
-    """Indices of the blocks whose attention can be computed. Blocks with windows are left out if there are others."""
+    """Returns the indices of the blocks whose attention can be computed.
+
+    Blocks with window attention are included only if all blocks have windows.
+    """
     if isinstance(encoder, TimmViT):
         return timm_attention_blocks(encoder)
     everywhere = [i for i, block in enumerate(encoder.blocks) if not block.window_size]
@@ -87,8 +90,8 @@ def attention_blocks(encoder: ViT | TimmViT) -> list[int]:
 def input_size(encoder: ViT | TimmViT, size: tuple[int, int]) -> tuple[int, int]:
     """Returns the (H, W) to which an image of `size` (H, W) is resized for its attention.
 
-    The result has about the number of pixels that the encoder was built for, and about the aspect ratio of the image. A
-    model of timm always gets the size that it was built for.
+    The result has about as many pixels as `encoder.image_size`, and about the aspect ratio of the image. For a timm
+    model it is always the size for which the model was built.
     """
     p = encoder.patch_size
     if isinstance(encoder, TimmViT):
@@ -102,7 +105,12 @@ def input_size(encoder: ViT | TimmViT, size: tuple[int, int]) -> tuple[int, int]
 
 
 def patch_at(point: tuple[float, float], size: Sequence[int], grid: Sequence[int]) -> tuple[int, int]:
-    """(row, column) on a grid (h, w) of the point (x, y) in an image of `size` (H, W).
+    """Returns (row, column) of the patch at a point of an image.
+
+    Args:
+        point: (x, y) in pixels of the image.
+        size: (H, W) of the image in pixels.
+        grid: (h, w), numbers of rows and columns of patches.
 
     Raises:
         ValueError: the point is outside of the image.

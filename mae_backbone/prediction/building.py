@@ -1,4 +1,4 @@
-"""Builds a model for a checkpoint in bounded memory, without changing the state of the process."""
+"""Builds the model of a checkpoint with a memory limit, without changing the state of the process."""
 import copy
 import math
 import threading
@@ -18,11 +18,13 @@ from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.compat import manager_lock
 
 manager_lock.install()
-# MMEngine's default scope is a global variable of the process. The lock is reentrant: a model may build another model.
+# Lock for MMEngine's default scope, which is a global variable of the process. It is reentrant, because a model may
+# build another model.
 _LOCK = threading.RLock()
-# Our choices. Elements that a model may allocate: a multiple of its weights, and tables of positions and anchors.
+# Our choices. A model may allocate `_PER_WEIGHT` elements for each of its weights, and `_TABLES` elements for tables of
+# positions and anchors.
 _PER_WEIGHT, _TABLES = 4, 2 ** 26
-# Functions that draw from torch's generator. The weights of the checkpoint replace their results.
+# Functions that draw random numbers. They are replaced, because the weights of the checkpoint overwrite their results.
 _IN_PLACE = {Tensor.uniform_, Tensor.normal_, Tensor.bernoulli_, Tensor.exponential_, nn.init.uniform_, nn.init.normal_,
              nn.init.trunc_normal_, nn.init.xavier_uniform_, nn.init.xavier_normal_, nn.init.kaiming_uniform_,
              nn.init.kaiming_normal_, nn.init.orthogonal_}
@@ -32,22 +34,25 @@ _RANDOM: dict[Any, Callable] = {torch.rand: torch.zeros, torch.randn: torch.zero
 
 @contextmanager
 def default_scope(scope: str | None) -> Iterator[None]:
-    """Sets MMEngine's default scope while the block runs. Other threads that use this function wait."""
+    """Sets MMEngine's default scope inside the `with` block. Other threads that use this function wait."""
     with _LOCK:
         before = dict(DefaultScope._instance_dict)
         try:
             with DefaultScope.overwrite_default_scope(scope or 'mmengine'):
                 yield
         finally:
-            DefaultScope._instance_dict.clear()  # MMEngine leaves a copy with copies of the instances
+            DefaultScope._instance_dict.clear()  # MMEngine does not restore the original instances, but copies of them
             DefaultScope._instance_dict.update(before)
 
 
 class _WithoutRandomness(TorchFunctionMode):
-    """Replaces random numbers by zeros in this thread, and stops models that allocate too many elements.
+    """Replaces random numbers by zeros in this thread, and limits the number of elements that a model allocates.
 
     Args:
-        limit: number of elements.
+        limit: largest number of elements.
+
+    Raises:
+        CheckpointError: the model allocates more elements.
     """
 
     def __init__(self, limit: int) -> None:
@@ -66,7 +71,8 @@ class _WithoutRandomness(TorchFunctionMode):
         function = _RANDOM.get(function, function)
         result = function(*args, **kwargs)
         for tensor in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(tensor, Tensor) and tensor.numel() > self.limit:  # includes views that may be copied next
+            # Views are counted too, because a later operation may copy them.
+            if isinstance(tensor, Tensor) and tensor.numel() > self.limit:
                 self.count(tensor.numel())
         return result
 
@@ -84,10 +90,14 @@ def _size(args: tuple, kwargs: dict) -> int:
 
 
 def build_model(cfg: Config, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Builds the model of a config, for weights that are loaded into it.
+    """Builds the model of a config. Its parameters are zero until weights are loaded.
 
-    The random state, MMEngine's default scope and other state of the process do not change. Parameters are zero. The
-    model has no low-rank adapters. `load_model` adds the adapters of the checkpoint to the weights.
+    The random state, MMEngine's default scope and other state of the process do not change. The model has no low-rank
+    adapters. `load_model` merges the adapters of a checkpoint into the weights.
+
+    Args:
+        cfg: config with the model.
+        weights: weights that will be loaded. Their size determines the memory limit.
 
     Raises:
         CheckpointError: the model is many times larger than its weights.

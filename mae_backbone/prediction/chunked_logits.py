@@ -1,6 +1,7 @@
-"""Logits of all classes at image size, one chunk of rows at a time. A single tensor could take gigabytes.
+"""Logits of all classes at image size, in chunks of rows, because a single tensor could take gigabytes.
 
-C is the number of classes. A chunk is (C, n, W); the chunks of an image follow each other from top to bottom.
+C is the number of classes. A chunk is a tensor (C, n, W) of n rows. The chunks of an image are in order from top to
+bottom.
 """
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
@@ -11,20 +12,20 @@ from torch import Tensor
 
 from mae_backbone.prediction.tiles import Tile
 
-# Our choice. Numbers in a chunk: 64 MiB in float32.
+# Our choice. Number of elements of a chunk: 64 MiB in float32.
 CHUNK_NUMEL = 2 ** 24
-# Bytes above which a row of tiles is kept on the CPU in half precision: 3 tiles of 512 pixels next to each other, of
-# 150 classes in float32.
+# If a row of tiles needs more bytes in float32, it is kept on the CPU in float16. The limit corresponds to 3 tiles of
+# 512 pixels with 150 classes.
 DEVICE_BYTES = 2 ** 29
 
 
 def average_tiles(tiles: Sequence[Tile], width: int, logits_of: Callable[[Tile], Tensor]) -> Iterator[Tensor]:
-    """Yields the mean of the logits of overlapping tiles, in chunks. Holds one row of tiles at a time.
+    """Yields the mean of the logits of overlapping tiles, in chunks. Only one row of tiles is in memory at a time.
 
     Args:
         tiles: tiles of an image, as `grid` returns them.
-        width: width of the image.
-        logits_of: returns the logits (C, height, width) of a tile.
+        width: width of the image in pixels.
+        logits_of: function that returns the logits (C, height, width) of a tile.
     """
     total, count, begin = torch.empty(0, 0, 0), torch.empty(0, 0, 0), 0
     for top, row in groupby(tiles, key=lambda tile: tile.top):
@@ -44,7 +45,12 @@ def average_tiles(tiles: Sequence[Tile], width: int, logits_of: Callable[[Tile],
 
 
 def _buffer(logits: Tensor, width: int) -> Tensor:
-    """logits (C, h, w) of a tile -> an empty tensor (C, 0, width) on the device and of the type to keep a row of."""
+    """Returns an empty tensor (C, 0, width) to which a row of tiles is added, with the device and dtype for its size.
+
+    Args:
+        logits: logits (C, h, w) of the first tile.
+        width: width of the image in pixels.
+    """
     keep = 4 * logits.shape[0] * logits.shape[1] * width <= DEVICE_BYTES
     return logits.new_empty(logits.shape[0], 0, width, dtype=torch.float32 if keep else torch.float16,
                             device=logits.device if keep else 'cpu')
@@ -70,7 +76,7 @@ def _rows_per_chunk(logits: Tensor) -> int:
 
 
 def crop(chunks: Iterable[Tensor], top: int, left: int, height: int, width: int) -> Iterator[Tensor]:
-    """Crops logits that come in chunks to a box."""
+    """Crops the logits of an image, given in chunks, to a box in pixels."""
     begin = 0
     for chunk in chunks:
         first, last = max(top - begin, 0), min(top + height - begin, chunk.shape[1])
@@ -81,7 +87,14 @@ def crop(chunks: Iterable[Tensor], top: int, left: int, height: int, width: int)
 
 def resize(chunks: Iterable[Tensor], old: tuple[int, int], new: tuple[int, int], *,
            align_corners: bool = False) -> Iterator[Tensor]:
-    """Resizes logits of size `old` (H, W) to size `new`, bilinearly, as `torch.nn.functional.interpolate` does."""
+    """Resizes the logits of an image, given in chunks, like bilinear `torch.nn.functional.interpolate`.
+
+    Args:
+        chunks: chunks of the logits.
+        old: (H, W) of the logits.
+        new: (H, W) of the result.
+        align_corners: as in `interpolate`.
+    """
     if old == new:
         yield from chunks
         return
@@ -112,7 +125,12 @@ def _source_rows(old: int, new: int, align_corners: bool) -> tuple[Tensor, Tenso
 
 
 def predict_labels(chunks: Iterable[Tensor], *, threshold: float | None = None) -> Tensor:
-    """Returns the class (H, W) int64 of each pixel, on the CPU. A single logit is compared with `threshold`."""
+    """Returns the label (H, W) int64 of each pixel, on the CPU.
+
+    Args:
+        chunks: chunks of the logits.
+        threshold: for a model with a single logit, the probability above which a pixel has the label 1.
+    """
     return torch.cat([(chunk[0].sigmoid() > threshold).long().cpu() if len(chunk) == 1 and threshold is not None
                       else chunk.argmax(0).cpu() for chunk in chunks])
 

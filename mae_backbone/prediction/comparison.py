@@ -18,7 +18,8 @@ def draw_predictions(models: Mapping[str, tuple[Config, str | Path]], *, data_ro
     """Draws validation images in rows: the image, its annotation, and the prediction of each model.
 
     Args:
-        models: title of a column -> config of a training and its checkpoint. The configs are adapted to the data.
+        models: config of a training and its checkpoint, by the title of the column. The configs are changed in place
+            and adapted to the data.
         data_root: folder of the validation images.
         images: number of rows, evenly spaced in the validation set.
 

@@ -1,8 +1,9 @@
-"""Converts the config in a checkpoint to a config that is safe to build: literals and registered types only.
+"""Reads the config in a checkpoint in a safe way: the result has only plain values and registered types.
 
-A checkpoint may be untrusted. MMEngine imports any dotted name in the `type` of a config, mmcv evaluates the type of
-`nms`, and several modules of mmdet and mmseg read files, download weights or run configs that an argument names.
-Therefore only the parts that a prediction needs are copied, and every value is checked against an allow-list.
+A checkpoint may be untrusted, and building its config could execute code or read files. MMEngine imports any dotted
+name in a `type`. mmcv evaluates the type of `nms` as Python. Several modules of mmdet and mmseg read files, download
+weights or run configs that are named in an argument. Therefore only the parts that a prediction needs are copied, and
+every value must be in an allow-list.
 """
 import importlib
 import re
@@ -21,21 +22,21 @@ from mae_backbone.formats.layout_cache import UNKNOWN_FOLDER, is_written
 from mae_backbone.planning.adapt_config import replace_data_root
 
 SCOPES = ('mae_backbone', 'mmdet', 'mmseg', 'mmengine')
-# Our extensions of mmdet and mmseg, which configs import by `custom_imports`.
+# Packages with our extensions of mmdet and mmseg. Configs list them in `custom_imports`.
 _OWN_PARTS = {'mmdet': 'mae_backbone.detection', 'mmseg': 'mae_backbone.segmentation'}
-# Keys of pretrained weights and teachers. They are not needed because the checkpoint has the weights.
+# Keys that are not copied: pretrained weights and teachers. The checkpoint already has the weights.
 _DROPPED = ('init_cfg', 'pretrained', 'teacher', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay',
             'cache_dir', '_delete_')
-# Types that are not registered: batched_nms of mmcv.ops evaluates its type as Python, and RoI extractors take the type
-# from mmcv.ops.
+# Allowed types by key, for types that are not in a registry: batched_nms of mmcv.ops evaluates the type as Python, and
+# RoI extractors look it up in mmcv.ops.
 _OPS = {'nms': ('nms', 'soft_nms'), 'nms_cfg': ('nms', 'soft_nms'), 'roi_layer': ('RoIAlign', 'RoIPool')}
-# Strings of a model are names of options. Without dots, slashes, colons and brackets they cannot be a path, URL or
-# code.
+# Pattern of the strings of a model, which are names of options. Strings without dots, slashes, colons and brackets
+# cannot be a path, a URL or code.
 _WORD = re.compile(r'[\w-]{0,100}')
-# Transforms of test pipelines that use only the image.
+# Transforms that are allowed in test pipelines. They read and change only the image.
 _TRANSFORMS = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadImage', 'LoadAnnotations', 'Resize', 'RandomFlip',
                'Pad', 'Normalize', 'ResizeToMultiple', 'CenterCrop', 'PackDetInputs', 'PackSegInputs', 'TestTimeAug')
-# Modules whose classes read files, download weights or run configs that their arguments name.
+# Modules with classes that are refused, because they read files, download weights or run configs named in an argument.
 _REFUSED_MODULES = (
     'mmdet.models.language_models', 'mmdet.models.mot', 'mmdet.models.reid', 'mmdet.models.trackers',
     'mmdet.models.vis', 'mmdet.models.task_modules.tracking', 'mmdet.models.detectors.d2_wrapper',
@@ -46,18 +47,20 @@ _REFUSED_MODULES = (
     'mmseg.models.backbones.vpd', 'mmseg.models.text_encoder', 'mmseg.models.segmentors.multimodal_encoder_decoder')
 
 _MODELS = ('MODELS', 'TASK_UTILS')
-# Registries for reading and evaluating test data, with the types that do not write files and read only the data.
+# Registries for test data and metrics, with their allowed types (None: all types). These types read only the data and
+# write no files.
 _DATA_TYPES: dict[str, tuple[str, ...] | None] = {
     'DATASETS': None, 'TRANSFORMS': (*_TRANSFORMS, 'ColorReader', 'BandReader', 'ArrayReader', 'TiffReader'),
     'METRICS': ('CocoMetric', 'LVISMetric', 'IoUMetric', 'VOCMetric', 'TopKAccuracy', 'CrossEntropy'),
     'LOOPS': ('TestLoop', 'KNNLoop'), 'DATA_SAMPLERS': ('DefaultSampler', 'PretrainSampler'),
     'FUNCTIONS': ('pseudo_collate', 'default_collate', 'as_is')}
-# Keys for storage other than folders, and for files that are written or replace the data.
+# Keys of test data and metrics that are not copied: other storage than folders, files that are written, and files that
+# replace the data.
 _NO_DATA = ('backend_args', 'file_client_args', 'outfile_prefix', 'format_only', 'output_dir', 'proposal_file',
             'serialize_data', 'indices')
-# Files of these types can hold code.
+# Suffixes of files that can contain code.
 _CODE = ('.pkl', '.pickle', '.npy', '.npz', '.py', '.pth', '.pt')
-# Placeholder for the folder of the data, which the user passes.
+# Placeholder for the folder of the data. The folder itself is passed by the user.
 DATA_ROOT = 'DATA_ROOT'
 
 
@@ -71,15 +74,15 @@ class EmbeddedConfigError(CheckpointError):
 
 
 def safe_config(content: object, path: str | Path, *, with_data: bool = False) -> Config:
-    """Returns the parts of the config in a checkpoint that a prediction needs: model, test pipeline, augmentation.
+    """Returns the parts of the config in a checkpoint that a prediction needs.
 
-    Imports mmdet or mmseg if it is the default scope. The result has no initialization (`init_cfg`), no paths and no
-    URLs, and all its types are registered.
+    These are the model, the test pipeline, and the settings of test-time augmentation. mmdet or mmseg is imported if it
+    is the default scope. The result has no `init_cfg`, no paths and no URLs, and all its types are registered.
 
     Args:
         content: content of the checkpoint, as `read_content` returns it.
         path: path of the checkpoint, for messages.
-        with_data: include the test data and the metrics. All paths of the data are inside the folder `DATA_ROOT`.
+        with_data: True to include the test data and the metrics. The paths of the data then start with `DATA_ROOT`.
 
     Raises:
         EmbeddedConfigError: the checkpoint has no config with a model, or the config has a value that is not allowed.
@@ -114,7 +117,7 @@ def safe_config(content: object, path: str | Path, *, with_data: bool = False) -
         safe['test_dataloader'] = dict(dataset=checker.dataset(dataset, 'test_dataloader.dataset'))
     train = cfg.get('train_dataloader')
     data = train.get('dataset') if isinstance(train, dict) else None
-    # Reader of the images of a pretraining, and the scale of its crops.
+    # A pretraining has no test data. Copy the reader of its training images and the scale of its crops.
     if isinstance(data, dict) and (isinstance(data.get('reader'), dict) or 'scale' in data):
         place = 'train_dataloader.dataset'
         checker.check_type(data.get('type'), place, ('DATASETS',))
@@ -130,13 +133,21 @@ def safe_config(content: object, path: str | Path, *, with_data: bool = False) -
 
 
 class _Checker:
-    """Copies parts of a config. Errors for values that are not allowed state their keys."""
+    """Copies parts of a config and checks their values.
+
+    Methods take a value and its key in the config, which is part of error messages. They raise EmbeddedConfigError for
+    a value that is not allowed.
+
+    Args:
+        path: path of the checkpoint, for messages.
+        scope: default scope of the config.
+    """
 
     def __init__(self, path: str | Path, scope: str) -> None:
         self.path, self.scope = path, scope
 
     def import_parts(self, cfg: dict) -> None:
-        """Imports `detection` or `segmentation` if the config does, or if its default scope is mmdet or mmseg."""
+        """Imports our extensions of mmdet or mmseg if they are in `custom_imports` or belong to the default scope."""
         imports = cfg.get('custom_imports')
         names = imports.get('imports') if isinstance(imports, dict) else None
         names = names if isinstance(names, (list, tuple)) else [names]
@@ -145,17 +156,18 @@ class _Checker:
                 importlib.import_module(part)
 
     def refuse(self, key: str, reason: str) -> EmbeddedConfigError:
+        """Returns the error for a value that is not allowed."""
         return EmbeddedConfigError(
             f'{self.path}: its config is not used because {key} {reason}. The config in a checkpoint may only '
             'contain registered types and plain options. If you trust it, pass the config of the training before the '
             'checkpoint. If it uses your own types, import the module that registers them first')
 
     def model(self, node: Any, key: str) -> Any:
-        """Copies a part of a model: dicts with registered types, numbers and words."""
+        """Copies a part of a model: dicts with registered types, numbers, and strings that match `_WORD`."""
         return self.built(node, key, _MODELS)
 
     def built(self, node: Any, key: str, families: tuple[str, ...]) -> Any:
-        """Copies a part whose types are in the registries `families`."""
+        """Copies a value whose types must be in one of the registries `families`, such as 'MODELS'."""
         if isinstance(node, dict):
             copied = {}
             for name, value in node.items():
@@ -180,7 +192,7 @@ class _Checker:
         return self.plain(node, key)
 
     def plain(self, node: Any, key: str, *, allows: Callable[[str], object] = _WORD.fullmatch) -> Any:
-        """Copies numbers, and strings that `allows` accepts, in any nesting."""
+        """Copies numbers, None, and strings for which `allows` returns true, in nested dicts and lists."""
         if isinstance(node, dict):
             return {self.plain(name, key): self.plain(value, f'{key}.{name!s:.50}', allows=allows)
                     for name, value in node.items()}
@@ -193,7 +205,7 @@ class _Checker:
         raise self.refuse(key, f'is {node!r:.100}')
 
     def check_type(self, name: Any, key: str, families: tuple[str, ...]) -> None:
-        """Raises an error for a type that is not registered, or whose class has paths or URLs as arguments."""
+        """Raises an error for a type that is not registered or is in `_REFUSED_MODULES`."""
         ops = _OPS.get(key.rpartition('.')[2])
         if ops is not None:
             if name not in ops:
@@ -207,7 +219,10 @@ class _Checker:
             raise self.refuse(key, f'has the type {name!r:.100}, which reads files or weights named in its options')
 
     def registered(self, name: Any, families: tuple[str, ...]) -> Any:
-        """Looks up the class or function of a type as MMEngine does, but never imports it. Returns None if unknown."""
+        """Returns the class or function of a type, or None if it is not registered.
+
+        It is looked up in the same registries as in MMEngine, but a dotted name is never imported.
+        """
         if not isinstance(name, str) or not re.fullmatch(r'(\w+\.)?\w+', name):
             return None
         scope, _, member = name.rpartition('.')
@@ -222,7 +237,7 @@ class _Checker:
         return None
 
     def pipeline(self, steps: Any, key: str) -> Any:
-        """Copies a test pipeline whose transforms use only the image."""
+        """Copies a test pipeline. Its transforms must be in `_TRANSFORMS`."""
         if isinstance(steps, (list, tuple)):
             return [self.pipeline(step, f'{key}[{i}]') for i, step in enumerate(steps)]
         if not isinstance(steps, dict) or str(steps.get('type')).rpartition('.')[2] not in _TRANSFORMS:
@@ -240,7 +255,7 @@ class _Checker:
         return {'type': steps['type'], **options}
 
     def dataset(self, node: dict, key: str) -> dict:
-        """Copies the innermost data set without its files: type, classes, image size and pipeline."""
+        """Copies type, classes, image size, reader and pipeline of the innermost data set, but no paths."""
         for name in ('dataset', 'datasets'):
             inner = node.get(name)
             inner = inner[0] if isinstance(inner, (list, tuple)) and inner else inner
@@ -262,7 +277,7 @@ class _Checker:
         return kept
 
     def data(self, cfg: dict) -> dict[str, Any]:
-        """Copies the test data, metrics and loop of a config. `check_paths` checks their paths."""
+        """Copies the test data, the metrics and the test loop of a config. Call `check_paths` for their paths."""
         keys = [key for key in ('test_dataloader', 'test_evaluator', 'test_cfg') if cfg.get(key) is not None]
         kept = {key: self.data_part(cfg[key], key) for key in keys}
         roots = [node['data_root'] for node in dicts_in(kept) if node.get('data_root')]
@@ -272,7 +287,7 @@ class _Checker:
             {'group_pattern': pattern} if isinstance(pattern, str) else {})
 
     def data_part(self, node: Any, key: str) -> Any:
-        """Copies a part of the test data: dicts with types of `_DATA_TYPES`, numbers and strings without '..'."""
+        """Copies a part of the test data: dicts with types in `_DATA_TYPES`, numbers, and strings (`_is_inside`)."""
         if isinstance(node, dict):
             if 'type' in node:
                 self.check_data_type(node['type'], key)
@@ -283,7 +298,7 @@ class _Checker:
         if isinstance(node, (list, tuple)):
             return type(node)(self.data_part(value, f'{key}[{i}]') for i, value in enumerate(node))
         if isinstance(node, str) and is_written(node):
-            return f'{UNKNOWN_FOLDER}/{Path(node).name}'  # written again from the data
+            return f'{UNKNOWN_FOLDER}/{Path(node).name}'  # a converted file in the cache, which is written again
         in_classes = re.search(r'\.classes\[\d+\]$', key)
         return self.plain(node, key, allows=(lambda text: True) if in_classes else _is_inside)
 
@@ -295,7 +310,7 @@ class _Checker:
         raise self.refuse(key, f'has the type {name!r:.100}, which is not a known type for reading or evaluating data')
 
     def check_paths(self, cfg: Config) -> None:
-        """Raises an error for absolute paths, which are outside of the data root at this point."""
+        """Raises an error for absolute paths. Paths inside the data root already start with `DATA_ROOT`."""
         for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
             for node in dicts_in(cfg.get(key)):
                 for name, value in node.items():
@@ -305,8 +320,8 @@ class _Checker:
 
 
 def _is_inside(text: str) -> bool:
-    """True if a string is not a URL, not a file with code, and does not leave its folder."""
-    if text == '.npy':  # the suffix of images, which our reader reads without unpickling
+    """True if a string is not a URL, not a file that can contain code, and has no '..'."""
+    if text == '.npy':  # suffix of image files, which our reader reads without unpickling
         return True
     return not ('://' in text or '..' in re.split(r'[/\\]', text) or text.lower().endswith(_CODE) or '\0' in text)
 

@@ -12,6 +12,6 @@ def info(path: str | Path) -> CheckpointInfo | ExportedInfo:
     Raises:
         FileNotFoundError: the file does not exist.
         ImportError: onnx is not installed, for an ONNX file.
-        CheckpointError: the file cannot be read, or holds no weights.
+        CheckpointError: the file cannot be read, or has no weights.
     """
     return exported_info(path) if Path(path).suffix.lower() in SUFFIXES else checkpoint_info(path)

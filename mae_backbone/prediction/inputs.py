@@ -1,4 +1,4 @@
-"""Conversion of images in any form to pixels (H, W, 3) uint8 RGB."""
+"""Reads images from paths, folders, videos, arrays and tensors as pixels (H, W, 3) uint8 RGB."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -53,11 +53,15 @@ def is_single(images: object) -> bool:
 
 def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike],
             suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Iterator[Source]:
-    """Yields the images of a path, folder (those that end in `suffixes`), video, batch or sequence.
+    """Yields the images of a path, folder, video, batch or sequence.
+
+    Args:
+        images: see `ImageLike`.
+        suffixes: suffixes of the files that are images of a folder.
 
     Raises:
         FileNotFoundError: a path does not exist.
-        ValueError: a folder without images, or a video that cannot be read.
+        ValueError: a folder has no images, or a video cannot be read.
     """
     if isinstance(images, (str, Path)):
         path = Path(images)
@@ -71,14 +75,14 @@ def sources(images: ImageLike | Sequence[ImageLike] | Iterator[ImageLike],
         else:
             yield Source(path, path)
     elif is_single(images):
-        yield Source(images)  # type: ignore[arg-type]  # it can only be one image here
+        yield Source(images)  # type: ignore[arg-type]  # `images` is a single image
     else:
-        for image in images:  # type: ignore[union-attr]  # it can only be an iterable here
+        for image in images:  # type: ignore[union-attr]  # `images` is iterable
             yield Source(image, Path(image) if isinstance(image, (str, Path)) else None)
 
 
 def count(images: object, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> int | None:
-    """Number of images of `sources(images)`; None if it is not known before they are read."""
+    """Returns the number of images of `sources(images)`; None if it is not known before they are read."""
     if isinstance(images, (str, Path)) and Path(images).is_dir():
         return len(list_images(images, suffixes))
     if is_single(images):
@@ -87,10 +91,10 @@ def count(images: object, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> int | Non
 
 
 def to_pixels(image: ImageLike, reading: Reading = DEFAULT) -> np.ndarray:
-    """An image in any form -> (H, W, 3) uint8 RGB, or (H, W, channels) of a reader of bands.
+    """Converts an image in any form to pixels (H, W, 3) uint8 RGB, or (H, W, channels) for a reader of bands.
 
-    Arrays are RGB (OpenCV's are BGR: reverse their last axis). Floats of tensors are in 0..1 and are rounded to 8 bits.
-    The EXIF orientation of files and PIL images is applied.
+    Arrays must be RGB. OpenCV returns BGR: reverse the last axis of its arrays. Tensors of floats must be in 0..1, and
+    are rounded to 8 bits. The EXIF orientation of files and PIL images is applied.
 
     Args:
         image: see `ImageLike`.
@@ -134,7 +138,7 @@ def _array(image: np.ndarray) -> np.ndarray:
 
 
 def _bands(image: object, reader: BandReader) -> np.ndarray:
-    """An image in memory for a reader of bands -> (H, W, channels)."""
+    """Checks an image in memory for a model with bands, and returns it as (H, W, channels)."""
     pixels = image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, Tensor) and image.ndim == 3 else \
         np.asarray(image)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -161,8 +165,8 @@ def _tensor(image: Tensor) -> np.ndarray:
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """image (H, W, C) -> (C, *size). The aspect ratio is not kept."""
+    """Resizes an image (H, W, C) to a tensor (C, *size). The aspect ratio is not kept."""
     interpolation = cv2.INTER_AREA if image.shape[0] > size[0] else cv2.INTER_CUBIC
     planes = [cv2.resize(image[..., start:start + 4], size[::-1], interpolation=interpolation).reshape(*size, -1)
-              for start in range(0, image.shape[2], 4)]  # OpenCV's area filter takes up to four channels
+              for start in range(0, image.shape[2], 4)]  # cv2.INTER_AREA accepts at most four channels
     return torch.from_numpy(np.concatenate(planes, axis=2)).permute(2, 0, 1)

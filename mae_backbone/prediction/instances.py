@@ -10,15 +10,15 @@ from pycocotools import mask as coco_rle
 
 
 class CroppedRLE(NamedTuple):
-    """Mask of an instance: run lengths of a region of the image, and the position of that region."""
+    """Mask of an instance, stored as run lengths of the region that contains it."""
 
-    top: int
-    left: int
-    rle: dict  # of pycocotools
+    top: int   # row of the upper left pixel of the region in the image
+    left: int  # column of this pixel
+    rle: dict  # run lengths of the region, as pycocotools encodes them
 
     @classmethod
     def from_mask(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> 'CroppedRLE':
-        """Encodes a mask (H, W) bool. Its upper left pixel is at (top, left) of the image."""
+        """Encodes a mask (H, W) bool. Its upper left pixel is at row `top` and column `left` of the image."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
             return cls(top, left, coco_rle.encode(np.zeros((1, 1), np.uint8, order='F')))
@@ -26,7 +26,7 @@ class CroppedRLE(NamedTuple):
         return cls(top + int(rows[0]), left + int(columns[0]), coco_rle.encode(np.asfortranarray(inner, np.uint8)))
 
     def to_mask(self) -> np.ndarray:
-        """Decodes the covered region: (h, w) bool, at (top, left) of the image."""
+        """Decodes the region (h, w) bool. Its upper left pixel is at row `top` and column `left` of the image."""
         return coco_rle.decode(self.rle).astype(bool)
 
     def shift(self, top: int, left: int) -> 'CroppedRLE':
@@ -46,11 +46,14 @@ class CroppedRLE(NamedTuple):
         return CroppedRLE.from_mask(both, top, left)
 
     def in_image(self, height: int, width: int) -> dict:
-        """Returns run lengths in COCO's result format for an image of that size, without a mask of that size."""
+        """Returns run lengths of the whole image in COCO's result format.
+
+        The mask of the whole image is never in memory.
+        """
         change = np.diff(np.pad(self.to_mask(), ((1, 1), (0, 0))).astype(np.int8), axis=0).T  # column by column
         begin, end = ((self.left + column) * height + self.top + row
                       for column, row in (np.nonzero(change == 1), np.nonzero(change == -1)))
-        separate = begin[1:] != end[:-1]  # a run at the bottom of a column may continue at the top of the next
+        separate = begin[1:] != end[:-1]  # a run at the end of a column may continue at the start of the next column
         edges = np.stack([begin[np.r_[True, separate]], end[np.r_[separate, True]]], 1).ravel() if len(begin) else begin
         counts = np.diff(np.concatenate([[0], edges, [height * width]]))
         counts = counts if counts[-1] or len(counts) == 1 else counts[:-1]
@@ -82,15 +85,16 @@ class Instances:
         """Converts predictions or annotations of mmdet (`pred_instances`, `gt_instances`).
 
         Args:
-            data: annotations, which have no scores, get the score 1.
-            threshold: instances with a lower score are dropped.
+            data: predictions, or annotations, which have no scores and get the score 1.
+            threshold: instances with a lower score are removed.
         """
-        boxes = getattr(data.bboxes, 'tensor', data.bboxes)  # annotations hold a box structure
+        boxes = getattr(data.bboxes, 'tensor', data.bboxes)  # annotations have a box structure instead of a tensor
         scores = data.scores if 'scores' in data else torch.ones(len(boxes))
         keep = scores >= threshold
         masks = None
         if 'masks' in data:
-            pixels = data.masks.to_ndarray() if hasattr(data.masks, 'to_ndarray') else data.masks  # annotations
+            # Annotations have a mask structure instead of a tensor.
+            pixels = data.masks.to_ndarray() if hasattr(data.masks, 'to_ndarray') else data.masks
             pixels = torch.as_tensor(pixels, dtype=torch.bool)
             masks = [CroppedRLE.from_mask(mask.cpu().numpy()) for mask in pixels[keep.to(pixels.device)]]
         return cls(boxes[keep].float().cpu().numpy(), scores[keep].float().cpu().numpy(),
@@ -108,7 +112,7 @@ class Instances:
 
     @staticmethod
     def concatenate(groups: Sequence['Instances']) -> 'Instances':
-        """Returns the instances of all groups, which all have masks or all have none."""
+        """Returns the instances of all groups. Either all groups have masks, or none has."""
         masks = None if groups[0].masks is None else [mask for group in groups for mask in group.masks or ()]
         return Instances(np.concatenate([group.boxes for group in groups]),
                          np.concatenate([group.scores for group in groups]),

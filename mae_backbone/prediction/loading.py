@@ -1,4 +1,4 @@
-"""`mae_backbone.load`: a checkpoint file of any kind -> a model."""
+"""`mae_backbone.load`: loads a model from a checkpoint, public weights or an ONNX file."""
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mae_backbone.prediction.model import (
 from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel, load_onnx
 from mae_backbone.prediction.predictor import DTYPES, Predictor
 
-# Undocumented errors that modules of a model raise for wrong arguments.
+# Errors that modules of a model raise for wrong arguments.
 _UNBUILDABLE = (TypeError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ZeroDivisionError)
 
 
@@ -42,14 +42,14 @@ def load(path: str | Path, *, config: str | Path | Config | None = None, device:
         path: checkpoint of `mae-backbone train`, `pretrain` or `publish`; or public weights of a ViT, a file or a
             folder with a `config.json`; or an ONNX file of `mae-backbone export`.
         config: config to use instead of the config in the file: a path, the name of one of our configs, or a `Config`.
-            A config file is Python and is executed.
-        device: such as 'cpu' or 'cuda:0'; by default a GPU if there is one. For an ONNX file also 'openvino', which
-            runs it with OpenVINO on the CPU.
-        dtype: type to compute in: 'float32', 'bfloat16' or 'float16'. Weights stay float32.
+            A config file is Python code and is executed.
+        device: device of the model, such as 'cpu' or 'cuda:0'; by default a GPU if there is one. For an ONNX file also
+            'openvino': OpenVINO on the CPU.
+        dtype: dtype of the computation: 'float32', 'bfloat16' or 'float16'. Weights stay float32.
 
     Returns:
-        A model of the task that the file was trained for: `Detector`, `Segmenter`, `Classifier` or
-        `MaskedAutoencoder`. Public weights become an `Encoder`, an ONNX file an `OnnxModel` or `OnnxEncoder`.
+        A `Detector`, `Segmenter`, `Classifier` or `MaskedAutoencoder`, depending on the task of the training. For
+        public weights, an `Encoder`. For an ONNX file, an `OnnxModel` or `OnnxEncoder`.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -86,7 +86,8 @@ def from_config(cfg: Config, content: object, path: Path, *, device: str | torch
     if kind not in ('MAEPretrainer', 'ViTClassifier') or (kind == 'ViTClassifier' and cfg.model.get('num_classes')):
         predictor = Predictor(cfg, path, device=device, dtype=dtype, run=run)
         return KINDS[predictor.task](predictor, path, cfg)
-    if 'teacher' not in cfg.model:  # removed from safe configs: only training needs it
+    # `safe_config` removes the teacher of a distillation, because only training needs it. Remove its weights too.
+    if 'teacher' not in cfg.model:
         run['state_dict'] = {name: value for name, value in run['state_dict'].items()
                              if not name.startswith('distillation.')}
     net = build_model(cfg, run['state_dict'])

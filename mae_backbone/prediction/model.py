@@ -43,8 +43,8 @@ class Model:
         net: module of the model, in evaluation mode on its device.
         encoder: ViT of the model; None if the model has another backbone.
         config: config of the training; None for a file without a config.
-        dtype: type to compute in; the weights stay float32.
-        decoding: how image files are decoded.
+        dtype: dtype of the computation; the weights stay float32.
+        decoding: settings with which image files are decoded.
 
     Attributes:
         task: 'detection', 'segmentation', 'classification', 'pretraining' or 'features'.
@@ -83,15 +83,16 @@ class Model:
             images: an image, a sequence of images, a folder, or a video; see `predict`.
             layer: index of the block whose output is used; -1 is the last block. The last norm of the encoder is
                 applied.
-            pool: None for maps; 'mean' for the mean of the patch tokens; 'class' for the class token of the last block.
-            size: side of the images in pixels, or (H, W), multiples of the patch size; by default the size of the
-                stored positions of the encoder.
-            batch_size: images in a forward pass.
+            pool: None for feature maps; 'mean' for the mean of the patch tokens; 'class' for the class token of the
+                last block.
+            size: height and width of the input in pixels as an integer or (H, W), multiples of the patch size; by
+                default the size for which the position embeddings of the encoder are stored.
+            batch_size: number of images in a forward pass.
             progress: show a progress bar on stderr.
             as_tensor: return a tensor on the device of the model instead of an array.
 
         Returns:
-            (B, D, h, w) float32, or (B, D) with a pool. B is 1 for one image.
+            Features (B, D, h, w) float32, or (B, D) if `pool` is set. B is 1 for one image.
 
         Raises:
             ValueError: an option is out of range, or an image has an unknown form.
@@ -122,7 +123,7 @@ class Model:
                   block: int | None = None) -> AttentionResult:
         """Computes the attention of the encoder for a point of an image.
 
-        The image is resized to about the number of pixels that the encoder was built for.
+        The image is resized to about the number of pixels for which the encoder was built.
 
         Args:
             image: an image, see `predict`.
@@ -153,13 +154,13 @@ class Model:
                              'can only be computed for a ViT')
 
     def export(self, out: str | Path, **options: Any) -> Any:
-        """Writes the model to an ONNX or .pt2 file; options and result as in `mae_backbone.export`."""
+        """Exports the model to an ONNX or .pt2 file. Options and result are those of `mae_backbone.export`."""
         import mae_backbone
         return mae_backbone.export(self, out, **options)
 
     @torch.no_grad()
     def _encode(self, inputs: Tensor, layer: int, pool: str | None) -> Tensor:
-        """inputs (B, C, H, W), normalized -> maps (B, D, h, w) or pooled (B, D), float32."""
+        """Normalized images (B, C, H, W) -> feature maps (B, D, h, w), or (B, D) if `pool` is set, float32."""
         with self._autocast():
             if pool == 'class':
                 encoder = self.encoder
@@ -177,7 +178,7 @@ class Model:
         return preprocessor({'inputs': list(images)}, False)['inputs']
 
     def _image_size(self) -> tuple[int, int]:
-        """(H, W) in pixels for which the positions of the encoder are stored."""
+        """Returns the image size (H, W) in pixels for which the position embeddings of the encoder are stored."""
         encoder = self.encoder
         h, w = encoder.grid if isinstance(encoder, ViT) else encoder.vit.patch_embed.grid_size
         return h * encoder.patch_size, w * encoder.patch_size
@@ -247,9 +248,9 @@ class MaskedAutoencoder(Model):
 
         Args:
             images: as in `TaskModel.predict`. They are resized to the size of the pretraining.
-            mask_ratio: fraction of the patches that is hidden, in (0, 1); by default as in pretraining.
+            mask_ratio: fraction of the patches that are hidden, in (0, 1); by default the ratio of the pretraining.
             seed: random seed of the masks. The mask of an image depends on its index, not on the batch size.
-            batch_size: images in a forward pass.
+            batch_size: number of images in a forward pass.
 
         Returns:
             A result for one image, else a list of results.
@@ -273,14 +274,14 @@ class MaskedAutoencoder(Model):
 
     def reconstruct_whole(self, images: Images, *, mask_ratio: float | None = None, seed: int = 0,
                           batch_size: int = 8) -> 'ReconstructionResult | list[ReconstructionResult]':
-        """Reconstructs whole images at the scale of the pretraining, with the aspect ratio of the image.
+        """Reconstructs whole images at the scale of the pretraining, and keeps their aspect ratio.
 
-        An image is resized by the mean factor of the pretraining crops, and cut into windows of their size. Each window
-        is masked and reconstructed separately.
+        An image is resized by the mean factor by which the pretraining resizes its crops. It is then split into windows
+        of the size of these crops. Each window is masked and reconstructed separately.
 
         Args:
             images, mask_ratio, seed: as in `reconstruct`.
-            batch_size: windows in a forward pass.
+            batch_size: number of windows in a forward pass.
 
         Raises:
             BadImageError, OSError, ValueError: as in `reconstruct`.
@@ -313,11 +314,11 @@ class MaskedAutoencoder(Model):
                                     from_windows(np.stack(hidden), grid), patch)
 
     def _shown(self) -> tuple[int, ...] | None:
-        """Channels that are shown as red, green and blue; None for the first ones."""
+        """Returns the indices of the channels that are shown as red, green and blue; None for the first three."""
         return None if isinstance(self.decoding, Decoding) else self.decoding.shown
 
     def _scale(self) -> tuple[float, float]:
-        """Range of the area of the crops of the pretraining, as a fraction of the image."""
+        """Returns the range of the area of crops in the pretraining, as a fraction of the area of the image."""
         loader = (self.config or {}).get('train_dataloader') or {}
         scale = (loader.get('dataset') or {}).get('scale') or DEFAULT_SCALE
         return float(scale[0]), float(scale[1])

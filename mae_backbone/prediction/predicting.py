@@ -1,4 +1,4 @@
-"""Models that predict images: one, several, a folder or a video, as objects or as files."""
+"""Base class of models that predict one image, several images, a folder or a video, as objects or as files."""
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -20,8 +20,13 @@ ResultT = TypeVar('ResultT', bound=Result)
 
 
 def batches(images: Images, batch_size: int, progress: bool, reading: Reading = DEFAULT) -> Iterator[list[Source]]:
-    """Yields batches of images, with a progress bar on stderr. In a folder, only images that `reading` supports are
-    used.
+    """Yields batches of images.
+
+    Args:
+        images: as in `PredictsImages.predict`.
+        batch_size: number of images in a batch. The last batch may be smaller.
+        progress: show a progress bar on stderr.
+        reading: decoding of image files. Of a folder, only files that it supports are used.
 
     Raises:
         ValueError: the batch size is below 1, or an image has an unknown form.
@@ -55,7 +60,7 @@ class PredictsImages(Generic[ResultT]):
         classes: names of the classes.
         colors: (red, green, blue) of each class.
         class_ids: ids of the classes in the training annotations.
-        decoding: how image files are decoded.
+        decoding: settings with which image files are decoded.
     """
 
     task: str
@@ -70,13 +75,13 @@ class PredictsImages(Generic[ResultT]):
         """Predicts one or several images.
 
         Args:
-            images: an image, or several: a sequence or an iterator of images, a batch (B, H, W, 3) or tensor
+            images: an image, or several images: a sequence or an iterator of images, an array (B, H, W, 3), a tensor
                 (B, 3, H, W), a folder, or a video. An image is a path, an array (H, W, 3) uint8 in RGB order, a PIL
                 image, or a tensor (3, H, W) in RGB order, uint8 or float in 0..1.
-            batch_size: images in a forward pass. Images of different sizes are not padded to a common size, so that
-                predictions do not depend on other images.
-            threshold: lowest score of an object, in [0, 1].
-            tile: side of the tiles of large images in pixels; None predicts whole images.
+            batch_size: number of images in a forward pass. Images of different sizes are not padded to a common size,
+                so that predictions do not depend on other images.
+            threshold: objects with a lower score are removed, in [0, 1].
+            tile: height and width in pixels of the tiles of large images; None predicts whole images.
             overlap: overlap between tiles, as a fraction of the tile; choose more than your largest object.
             tta: test-time augmentation: flips, and the scales of the config (`tta.ratios`).
             progress: show a progress bar on stderr.
@@ -94,7 +99,7 @@ class PredictsImages(Generic[ResultT]):
 
     def stream(self, images: Images, *, batch_size: int = 1, threshold: float = 0.3, tile: int | None = None,
                overlap: float = 0.2, tta: bool = False, progress: bool = False) -> Iterator[ResultT]:
-        """Yields the results of `predict` one after another, for more images than fit into memory."""
+        """Yields the results of `predict` one by one. Use it for more images than fit into memory."""
         predictor = self.predictor.with_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
         for batch in batches(images, batch_size, progress, self.decoding):
             pixels = [source.read(self.decoding) for source in batch]

@@ -1,4 +1,4 @@
-"""Trained model of any task: image -> prediction -> figure."""
+"""Predictor: a detector, segmenter or classifier that predicts images and draws the predictions."""
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -32,7 +32,7 @@ from mae_backbone.prediction.tta import use_tta
 from mae_backbone.prediction.visualization import add_title, draw_instances, draw_labels
 from mae_backbone.utils.palette import class_colors
 
-# Types that a model computes in. The weights stay float32. torch.autocast selects the operations.
+# Dtypes of the computation. The weights stay float32, and torch.autocast selects the operations in the other dtypes.
 DTYPES = ('float32', 'bfloat16', 'float16')
 
 
@@ -44,12 +44,12 @@ class Predictor(BasePredictor):
     Args:
         cfg: config of the training. It is not changed.
         checkpoint: file that `mae-backbone train` wrote.
-        threshold: instances with a lower score, in [0, 1], are dropped.
-        tile: side of the tiles in pixels; None predicts whole images.
-        overlap: overlap between neighboring tiles, as a fraction of their side.
-        tta: test-time augmentation, as `use_tta` reads it from the config.
-        device: such as 'cpu' or 'cuda:0'; None selects a GPU if there is one.
-        dtype: type to compute in, one of `DTYPES`.
+        threshold: instances with a lower score are removed, in [0, 1].
+        tile: height and width of the tiles in pixels; None predicts whole images.
+        overlap: overlap between neighboring tiles, as a fraction of the tile.
+        tta: use test-time augmentation with the settings of the config (`use_tta`).
+        device: device of the model, such as 'cpu' or 'cuda:0'; None selects a GPU if there is one.
+        dtype: dtype of the computation, one of `DTYPES`.
         run: content of the checkpoint from `read_run`, if it is already read.
 
     Attributes:
@@ -132,7 +132,7 @@ class Predictor(BasePredictor):
 
     @torch.inference_mode()
     def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Labels of a segmenter with the probability of each.
+        """Predicts the labels of a segmenter and their probabilities.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -174,7 +174,7 @@ class Predictor(BasePredictor):
         return self._to_prediction(self.model.test_step(self._batch(image))[0])
 
     def _to_prediction(self, output: Any) -> Prediction:
-        """The output of a model for one image -> its prediction."""
+        """Converts the output of a model for one image to a prediction."""
         if self.task == 'classification':
             return output['scores'].cpu().numpy()
         if self.task == 'segmentation':
@@ -187,13 +187,13 @@ class Predictor(BasePredictor):
         return prediction
 
     def _batch(self, image: np.ndarray) -> dict[str, list]:
-        """image (H, W, 3) -> a batch of one; with test-time augmentation, a batch of one for each view."""
+        """Image (H, W, 3) -> a batch with one image; with test-time augmentation, a batch with one image per view."""
         data = self.prepare(image)
         return {key: [value] if self.model is self.net else [[view] for view in value] for key, value in data.items()}
 
     def _logits(self, image: np.ndarray) -> Tensor:
         """image (H, W, 3) -> logits (C, H, W) of a segmenter."""
-        from mmseg.models.segmentors import EncoderDecoder  # our own class may not keep logits
+        from mmseg.models.segmentors import EncoderDecoder  # our subclass does not always return logits
         data = self.net.data_preprocessor(self._batch(image), False)
         logits = EncoderDecoder.predict(self.net, data['inputs'], data['data_samples'])[0].seg_logits.data
         return logits.logit() if len(logits) == 1 else logits  # for a single logit mmseg returns the sigmoid
@@ -202,7 +202,7 @@ class Predictor(BasePredictor):
         return labels_array(labels.cpu().numpy(), len(self.classes))
 
     def draw_truth(self, dataset: Dataset, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """An image (H, W, 3) of a data set of this model's task, and a figure of its annotation."""
+        """Returns an image (H, W, 3) of a data set for the task of this model, and a figure of its annotation."""
         sample = dataset[index]
         if self.task == 'classification':
             image = sample['inputs'].permute(1, 2, 0).numpy()
@@ -218,7 +218,7 @@ class Predictor(BasePredictor):
 
 
 def task_of(model: nn.Module) -> str:
-    """Task of a model, by its modules: 'detection', 'segmentation' or 'classification'.
+    """Returns the task of a model, determined from its modules: 'detection', 'segmentation' or 'classification'.
 
     Raises:
         ValueError: the model is for another task.
@@ -240,7 +240,7 @@ def _check_tiles(task: str, tile: int, overlap: float, tta: bool) -> None:
 
 
 def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
-    """Class names of the checkpoint, otherwise of the data of the config, otherwise 'class 0', 'class 1', ..."""
+    """Returns the class names in the checkpoint; if it has none, in the config; otherwise 'class 0', 'class 1', ..."""
     names = meta.get('classes') or next((spec.class_names for spec in dataset_specs(cfg, 'test')), None)
     names = [names] if isinstance(names, str) else names
     counts = [count for path, module in model.named_modules()
@@ -252,7 +252,7 @@ def _class_names(cfg: Config, model: nn.Module, meta: dict) -> tuple[str, ...]:
 
 
 def _class_ids(meta: dict, classes: Sequence[str]) -> list[int | str]:
-    """Ids that the checkpoint states for these class names, otherwise 0, 1, ..."""
+    """Returns the ids that the checkpoint has for these class names; 0, 1, ... if it has none."""
     described = meta.get(DESCRIPTION)
     stated = described.get('classes') if isinstance(described, dict) else None
     entries = [one for one in stated if isinstance(one, dict)] if isinstance(stated, (list, tuple)) else []
@@ -269,7 +269,7 @@ def _classifier_input(cfg: Config, reading: Reading) -> Callable[[np.ndarray], d
 
 
 def image_pipeline(cfg: Config, reading: Reading = DEFAULT) -> Callable[[np.ndarray], dict]:
-    """Test pipeline of a config for a decoded image (H, W, C) in memory, without annotations."""
+    """Returns the test pipeline of a config as a function of a decoded image (H, W, C), without annotations."""
     steps = _without_annotations(dataset_specs(cfg, 'test')[0].cfg.pipeline)
     compose = Compose([{'type': 'LoadImageFromNDArray'}, *steps[1:]])
     return lambda image: compose({'img': pipeline_input(image, reading), 'img_id': 0})

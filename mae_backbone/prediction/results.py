@@ -1,4 +1,4 @@
-"""Files of predictions. Each file is written completely or not at all."""
+"""Writes predictions to files. Each file is renamed into place when it is complete."""
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,10 +18,10 @@ from mae_backbone.utils.image_grid import save_picture
 
 
 class JsonList:
-    """File with a JSON list that is written entry by entry and never held in memory.
+    """File with a JSON list whose entries are written one by one and are not kept in memory.
 
-    It is renamed into place when it is closed. After an exception, such as an interruption, it contains the entries
-    written so far.
+    The file is renamed into place when the `with` block ends. If an exception such as an interruption ends the block,
+    the file contains the entries that were added before.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,20 +39,20 @@ class JsonList:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._stack:  # without the exception: the added entries are kept
+        with self._stack:  # the exception is not passed on, so that the file is renamed into place
             self._file.write(']\n')
 
 
 class Results:
-    """Files of a run of `mae-backbone predict`, in one folder.
+    """Files that `mae-backbone predict` writes into a folder.
 
-    Figures are `NAME.png`. A detector also writes `predictions.json` in COCO's format of results (pycocotools'
-    `loadRes` reads it) and `images.json`, whose `images` and `categories` list the ids in it. A segmenter writes
-    `areas.json`, and `labels/NAME.png` with the label of each pixel. A classifier writes `scores.json`.
+    Figures are `NAME.png`. A detector also writes `predictions.json` in COCO's result format, which `loadRes` of
+    pycocotools reads, and `images.json` with the ids of the images and categories. A segmenter also writes
+    `areas.json`, and `labels/NAME.png` with the label of each pixel. A classifier also writes `scores.json`.
 
     Args:
-        folder: an existing folder.
-        predictor: predictor of the predictions.
+        folder: output folder. It must exist.
+        predictor: predictor that computes the predictions.
         cfg: config of the predictor, if any. The ids of its annotation file are used if it exists and has the same
             classes.
     """
@@ -78,7 +78,7 @@ class Results:
             write_text(self.folder / 'images.json', json.dumps(content, indent=1))
 
     def summary(self) -> str:
-        """Name of the file with the predictions, and the source of its ids."""
+        """Returns the name of the file with the predictions, and for a detector the source of its ids."""
         ids = f', with ids from {self.id_source}' if self.predictor.task == 'detection' else ''
         return f'{self.list.path.name}{ids}'
 
@@ -87,9 +87,10 @@ class Results:
         """Writes the prediction for an image.
 
         Args:
+            prediction: prediction for the image.
             name: name of the image or the video.
-            size: (H, W) of the image.
-            frame, seconds: index and time of the frame of a video.
+            size: (H, W) of the image in pixels.
+            frame, seconds: index and time of a frame of a video; None for an image.
         """
         height, width = size
         entry: dict = {'file_name': name, 'width': width, 'height': height}
@@ -127,8 +128,7 @@ class Results:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[Path]:
-    """`atomic_path` for a file whose folder may not exist. The temporary name keeps the suffix, which sets the format.
-    """
+    """Like `atomic_path`, but makes the folder of the file, and keeps the suffix, which determines the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path, keep_suffix=True) as temporary:
         yield temporary
@@ -148,14 +148,14 @@ def coco_results(instances: Instances, image_id: int | str, category_ids: Sequen
 
 
 def areas(labels: np.ndarray, classes: Sequence[str]) -> dict[str, dict]:
-    """labels (H, W) -> number of pixels and fraction of the image for each class that occurs."""
+    """Returns the area of each class that occurs in labels (H, W): 'pixels' and 'share', the fraction of the image."""
     pixels = np.bincount(labels.ravel(), minlength=len(classes))[:len(classes)].tolist()
     counts = {name: count for name, count in zip(classes, pixels, strict=True) if count}
     return {'pixels': counts, 'share': {name: round(count / labels.size, 6) for name, count in counts.items()}}
 
 
 def save_labels(path: Path, labels: np.ndarray, colors: Sequence[tuple[int, int, int]]) -> None:
-    """Writes labels (H, W) to a PNG: uint8 with a palette of the colors; uint16 as gray, without a palette."""
+    """Writes labels (H, W) to a PNG file: uint8 with the colors of the classes as palette, uint16 as a gray image."""
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:
         values = [value for color in colors for value in color]

@@ -1,4 +1,4 @@
-"""Prediction of files: images one after another, or the frames of a video."""
+"""Predicts files: images one by one, or the frames of a video, and writes the results."""
 import hashlib
 import os
 import time
@@ -19,13 +19,13 @@ from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader, VideoWrit
 from mae_backbone.utils.atomic_write import atomic_path
 from mae_backbone.utils.printable import printable
 
-_LOG_EVERY = 5.0   # seconds between the lines about a video
-_NAME_BYTES = 255  # longest file name on most file systems
+_LOG_EVERY = 5.0   # seconds between two progress lines of a video
+_NAME_BYTES = 255  # length in bytes of the longest file name that most file systems allow
 _LISTED = 20       # number of skipped images that are listed at the end
 
 
 def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path] | VideoReader:
-    """Returns the images of a path that end in `suffixes`, sorted, or the video.
+    """Returns the image at a path, the sorted images (files that end in `suffixes`) of a folder, or a video.
 
     Raises:
         FileNotFoundError: the path does not exist.
@@ -42,10 +42,12 @@ def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Pat
 
 
 def check_output(files: Sequence[Path] | VideoReader, path: str, out: str) -> None:
-    """Checks that writing to the folder `out` would not overwrite input files.
+    """Checks that writing to the folder `out` does not overwrite input files.
 
     Args:
-        files: as `find_inputs(path)` returned them.
+        files: result of `find_inputs(path)`.
+        path: path of the images.
+        out: output folder.
 
     Raises:
         ValueError: `out` is inside the folder of images, where the next run would read the figures as images, or a
@@ -66,12 +68,16 @@ def check_output(files: Sequence[Path] | VideoReader, path: str, out: str) -> No
 
 
 def _root_of(path: Path) -> Path:
-    """Folder to which the names of the images of a path are relative."""
+    """Returns the folder to which the names of the images in the results are relative."""
     return path if path.is_dir() else path.parent
 
 
 def _figure_names(files: Sequence[Path], root: Path) -> list[Path]:
-    """Names of the figures, without suffix. The figures of a.jpg and a.png are a.jpg.png and a.png.png."""
+    """Returns the names of the figures without the suffix .png.
+
+    It is the name of the image without its suffix, such as 'a' for a.jpg. If there are both a.jpg and a.png, the suffix
+    is kept: the figures are a.jpg.png and a.png.png.
+    """
     stems = Counter(file.with_suffix('') for file in files)
     names = [file.relative_to(root) for file in files]
     return [_shorten(name if stems[file.with_suffix('')] > 1 else name.with_suffix(''))
@@ -79,7 +85,7 @@ def _figure_names(files: Sequence[Path], root: Path) -> list[Path]:
 
 
 def _shorten(name: Path) -> Path:
-    """Shortens a name that is too long for a file once `.png` is added; a hash keeps it unique."""
+    """Shortens a name that would be too long for a file name with `.png`. A hash makes the short name unique."""
     if len(os.fsencode(name.name)) + len('.png') <= _NAME_BYTES:
         return name
     digest, text = hashlib.sha256(os.fsencode(name.name)).hexdigest()[:16], name.name
@@ -90,11 +96,12 @@ def _shorten(name: Path) -> Path:
 
 def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str | Path, out: str | Path, *,
                       batch_size: int = 1, log: Callable[[str], None]) -> None:
-    """Predicts an image, a folder or a video, and writes figures and files to the folder `out`: see `Results`.
+    """Predicts an image, a folder or a video, and writes figures and files (`Results`) to the folder `out`.
 
     Args:
-        predictor: predictor of the model.
-        cfg: config of the predictor, if any. The ids are taken from its annotation file if the file exists.
+        predictor: predictor that computes the predictions.
+        cfg: config of the predictor; None if it has none. Ids of images and classes are read from its annotation file,
+            if the file exists.
         images: path of the images.
         out: output folder. It is created if it does not exist.
         batch_size: images in a forward pass.
@@ -154,7 +161,7 @@ def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, r
 
 def predict_video(reader: VideoReader, predictor: BasePredictor, results: Results, *,
                   log: Callable[[str], None]) -> None:
-    """Predicts each frame, and writes a video of the same name with the predictions drawn (MPEG-4, no sound).
+    """Predicts each frame, and writes the frames with drawn predictions to NAME.mp4 (MPEG-4, without sound).
 
     Raises:
         BadVideoError: the video cannot be written.
@@ -182,7 +189,13 @@ def predict_video(reader: VideoReader, predictor: BasePredictor, results: Result
 
 
 def eta(start: float, done: int, total: int) -> str:
-    """Formats the time left, from the speed since `start` (a time of `time.monotonic`)."""
+    """Formats the expected remaining time.
+
+    Args:
+        start: start of the work, a result of `time.monotonic`.
+        done: number of items that are done.
+        total: number of all items.
+    """
     if done >= total:
         return ''
     return f', {timedelta(seconds=round((time.monotonic() - start) / done * (total - done)))} left'

@@ -1,4 +1,4 @@
-"""Tiles of large images, and the merging of instances that were predicted tile by tile."""
+"""Splits large images into tiles, and merges the instances that were predicted in each tile."""
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,12 +7,12 @@ import numpy as np
 
 from mae_backbone.prediction.instances import Instances
 
-# These are our choices. Two boxes belong to the same object from this IoU, as in the NMS of Mask R-CNN.
+# These are our choices. Two boxes with at least this IoU are the same object, as in the NMS of Mask R-CNN.
 SAME_IOU = 0.5
-# A cut box belongs to a whole box that contains at least this fraction of it.
+# A cut box and a whole box are the same object if the whole box contains at least this fraction of the cut box.
 CONTAINED = 0.5
-# A box counts as cut by the border of a tile if its distance to the border is below one of these: pixels, fraction of
-# the tile.
+# A box is cut by the border of a tile if its distance to the border is below one of these limits: in pixels, and as a
+# fraction of the tile.
 BORDER_PIXELS, BORDER_FRACTION = 2, 0.01
 
 
@@ -31,20 +31,34 @@ class Tile(NamedTuple):
 
 
 def starts(length: int, side: int, stride: int) -> list[int]:
-    """First pixels of windows of `side` pixels along `length` pixels, `stride` apart; the last one ends at `length`."""
+    """Returns the first pixels of windows of `side` pixels that cover `length` pixels.
+
+    Windows are `stride` pixels apart, except the last one, which ends at `length`.
+    """
     count = max(length - side + stride - 1, 0) // stride + 1
     return [max(min(i * stride, length - side), 0) for i in range(count)]
 
 
 def grid(size: tuple[int, int], side: tuple[int, int], stride: tuple[int, int]) -> list[Tile]:
-    """Tiles that cover an image of `size` (H, W), row by row, as in mmseg's `slide_inference`."""
+    """Returns the tiles that cover an image, row by row, as in `slide_inference` of mmseg.
+
+    Args:
+        size: (H, W) of the image.
+        side: (height, width) of a tile.
+        stride: vertical and horizontal distance between the starts of neighboring tiles.
+    """
     height, width = min(side[0], size[0]), min(side[1], size[1])
     return [Tile(top, left, height, width) for top in starts(size[0], side[0], stride[0])
             for left in starts(size[1], side[1], stride[1])]
 
 
 def square_grid(size: tuple[int, int], side: int, overlap: float) -> list[Tile]:
-    """Tiles of `side` pixels, whose neighbors overlap by at least the fraction `overlap` of their side.
+    """Returns square tiles that cover an image of `size` (H, W).
+
+    Args:
+        size: (H, W) of the image.
+        side: height and width of a tile in pixels.
+        overlap: smallest overlap of neighboring tiles, as a fraction of `side`.
 
     Raises:
         ValueError: the side is below 1, or the overlap is outside of [0, 1).
@@ -65,11 +79,16 @@ def predict_tiles(image: np.ndarray, tiles: Sequence[Tile], predict: Callable[[n
 def merge(tiles: Sequence[Tile], per_tile: Sequence[Instances], size: tuple[int, int]) -> Instances:
     """Merges the instances of overlapping tiles, in coordinates of the image of `size` (H, W).
 
-    Two instances of a class from different tiles are the same object if the IoU of their boxes is at least `SAME_IOU`;
-    if a tile cut the object, the other box is first clipped to that tile. If an object has several whole instances, the
-    instance with the highest score is kept (NMS across tiles). A cut instance is dropped if it matches a whole instance
-    or is mostly inside it. If no tile has the whole object, its cut instances are joined. Instances of the same tile
-    are never merged.
+    Two instances of the same class from different tiles are the same object if the IoU of their boxes is at least
+    `SAME_IOU`. If a tile cuts one of the two, the other box is first clipped to this tile. If an object has several
+    instances that are not cut ("whole"), the instance with the highest score is kept (NMS across tiles). A cut instance
+    is removed if it matches a whole instance or is mostly inside it. If no tile contains the whole object, its cut
+    instances are joined. Instances of the same tile are never merged.
+
+    Args:
+        tiles: tiles of the image.
+        per_tile: instances of each tile, in coordinates of the image.
+        size: (H, W) of the image.
     """
     if len(per_tile) == 1:
         return per_tile[0]
@@ -83,7 +102,7 @@ def merge(tiles: Sequence[Tile], per_tile: Sequence[Instances], size: tuple[int,
 
 
 def _is_cut(boxes: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """boxes (N, 4), their tiles (N, 4) -> (N,) bool, True for boxes that end at a tile border inside the image."""
+    """Boxes (N, 4) and their tiles (N, 4) -> (N,) bool, True for boxes that a tile border inside the image cuts."""
     begin, sides, total = tiles[:, :2], tiles[:, 2:], np.array(size)
     near = np.maximum(BORDER_PIXELS, BORDER_FRACTION * sides)
     before, after = boxes[:, [1, 0]] - begin, begin + sides - boxes[:, [3, 2]]  # vertical, horizontal
@@ -92,7 +111,7 @@ def _is_cut(boxes: np.ndarray, tiles: np.ndarray, size: tuple[int, int]) -> np.n
 
 def _find_pairs(tiles: Sequence[Tile], instances: Instances, tile_of: np.ndarray,
                 is_cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (M, 2) of instances from different tiles that are the same object, and their IoU (M,)."""
+    """Returns pairs (M, 2) of instances from different tiles that are the same object, and their IoU (M,)."""
     boxes = np.array([(left, top, left + width, top + height) for top, left, height, width in tiles], np.float32)
     members = np.split(np.arange(len(tile_of)), np.searchsorted(tile_of, np.arange(1, len(tiles))))
     pairs, ious = [np.empty((0, 2), int)], [np.empty(0)]
@@ -109,10 +128,16 @@ def _find_pairs(tiles: Sequence[Tile], instances: Instances, tile_of: np.ndarray
 
 def _match(instances: Instances, first: np.ndarray, second: np.ndarray, overlap: np.ndarray,
            is_cut: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs among the instances of two tiles whose overlap is the box `overlap`, and their IoU.
+    """Returns pairs of instances of two tiles that are the same object, and their IoU.
 
-    An object that a tile cut can only be compared inside this tile. Therefore the other box is clipped for cut
-    instances, but not for whole instances.
+    A cut instance shows only the part of the object inside its tile. Therefore, to compare it, the other box is clipped
+    to the overlap of the tiles. For a whole instance the other box is not clipped.
+
+    Args:
+        instances: all instances.
+        first, second: indices of the instances of each of the two tiles.
+        overlap: box in which the tiles overlap.
+        is_cut: (N,) bool, True for cut instances.
     """
     first, second = (index[_area(_clip(instances.boxes[index], overlap)) > 0] for index in (first, second))
     boxes, others = instances.boxes[first], instances.boxes[second]
@@ -138,7 +163,11 @@ def _area(boxes: np.ndarray) -> np.ndarray:
 
 
 def _suppress(instances: Instances, is_cut: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """(N,) bool, True for kept instances: whole ones suppress cut ones, and higher scores suppress lower scores."""
+    """Returns (N,) bool, True for instances to keep.
+
+    Of a pair, a whole instance suppresses a cut one. Of two whole instances, the one with the higher score suppresses
+    the other.
+    """
     partners = defaultdict(list)
     for i, j in pairs.tolist():
         partners[i].append(j)
@@ -148,12 +177,15 @@ def _suppress(instances: Instances, is_cut: np.ndarray, pairs: np.ndarray) -> np
         if not keep[i] or is_cut[i]:
             continue
         for j in partners[i]:
-            keep[j] = False  # a whole instance with a higher score would already have suppressed it
+            keep[j] = False  # j is cut or has a lower score: otherwise it would already have suppressed i
     return keep
 
 
 def _group(pairs: np.ndarray, iou: np.ndarray, tile_of: np.ndarray) -> list[list[int]]:
-    """Groups of instances of the same object, at most one from each tile; pairs with the highest IoU come first."""
+    """Returns groups of instances that are the same object, at most one from each tile.
+
+    Pairs are added in the order of their IoU, highest first.
+    """
     group = {i: [i] for i in np.unique(pairs).tolist()}
     for i, j in pairs[np.argsort(-iou, kind='stable')].tolist():
         mine, other = group[i], group[j]
@@ -164,7 +196,10 @@ def _group(pairs: np.ndarray, iou: np.ndarray, tile_of: np.ndarray) -> list[list
 
 
 def _unite(instances: Instances, keep: np.ndarray, groups: list[list[int]]) -> Instances:
-    """Kept instances by score. A group becomes one instance with the enclosing box, joined mask and highest score."""
+    """Returns the kept instances, sorted by score.
+
+    The instances of a group are replaced by one with the enclosing box, the union of the masks and the highest score.
+    """
     boxes, scores, masks = instances.boxes.copy(), instances.scores.copy(), list(instances.masks or [])
     keep = keep.copy()
     for group in groups:

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from mae_backbone.formats.dataset_spec import dataset_specs
 
-# Default scope of a config -> type that merges views, and the package that registers it.
+# For each default scope: type of the model that merges the views, and the package that registers it.
 _MERGERS = {'mmdet': ('DetectionTTA', 'mae_backbone.detection'),
             'mmseg': ('SegmentationTTA', 'mae_backbone.segmentation')}
 
@@ -15,12 +15,12 @@ _MERGERS = {'mmdet': ('DetectionTTA', 'mae_backbone.detection'),
 def use_tta(cfg: Config) -> str:
     """Adds test-time augmentation to the model and the test pipeline of a config. Returns a line for the plan.
 
-    The config sets `tta = dict(ratios=(0.75, 1.0, 1.25), flip=True)`: sizes relative to the test pipeline, and whether
-    each view is also flipped horizontally. The default is ratio 1.0 with flips. A config with MMEngine's `tta_pipeline`
-    and `tta_model` is not changed.
+    The config may have `tta = dict(ratios=(0.75, 1.0, 1.25), flip=True)`. `ratios` are image sizes relative to the test
+    pipeline. With `flip`, each view is also flipped horizontally. The default is ratio 1.0 with flips. If the config
+    has `tta_pipeline` and `tta_model` of MMEngine, these are used instead.
 
     Raises:
-        ValueError: views of this model cannot be merged, or the resizing of its pipeline is unknown.
+        ValueError: views of this model cannot be merged, or the resizing of its pipeline is not supported.
     """
     if 'tta_model' not in cfg:
         scope = cfg.get('default_scope')
@@ -46,15 +46,20 @@ def use_tta(cfg: Config) -> str:
 
 
 def views(pipeline: Sequence[dict], ratios: Sequence[float], flip: bool) -> list[dict]:
-    """Converts a test pipeline to a pipeline with a view for each ratio and, with `flip`, a flipped view for each
-    ratio.
+    """Converts a test pipeline to a pipeline with several views of an image.
+
+    Args:
+        pipeline: test pipeline.
+        ratios: one view for each of these image sizes, relative to the test pipeline.
+        flip: add a horizontally flipped view for each ratio.
 
     Raises:
-        ValueError: a step has another option for resizing than `scale` or `scale_factor`.
+        ValueError: the step that resizes images has neither `scale` nor `scale_factor`.
     """
     steps = [copy.deepcopy(dict(step)) for step in pipeline]
     by_name = {step['type'].split('.')[-1]: step for step in steps}
-    annotations = [[by_name['LoadAnnotations']]] if 'LoadAnnotations' in by_name else []  # last: not resized
+    # Annotations are loaded after resizing, so that they are not resized.
+    annotations = [[by_name['LoadAnnotations']]] if 'LoadAnnotations' in by_name else []
     pack = steps[-1]
     if 'meta_keys' in pack:
         pack['meta_keys'] = tuple(dict.fromkeys((*pack['meta_keys'], 'flip', 'flip_direction')))

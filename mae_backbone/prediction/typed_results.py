@@ -1,4 +1,4 @@
-"""Predictions of one image as objects: numbers, figure, and the formats of other programs."""
+"""Classes of results: the prediction of one image, with its figure and conversions to formats of other programs."""
 import base64
 import html
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ _SUPERVISION = 'to_supervision needs the package supervision: pip install mae_ba
 
 
 class Figure(ABC):
-    """An object with a figure that notebooks display."""
+    """Base class of results with a figure, which notebooks display."""
 
     @abstractmethod
     def draw(self) -> np.ndarray:
@@ -74,7 +74,7 @@ class Result(Figure):
     @property
     @abstractmethod
     def prediction(self) -> Any:
-        """Result of `Predictor`: `Instances`, labels (H, W) or scores (num_classes,)."""
+        """Prediction as `Predictor` returns it: `Instances`, labels (H, W) or scores (num_classes,)."""
 
     @property
     def path(self) -> Path | None:
@@ -82,11 +82,11 @@ class Result(Figure):
         return self.source.path
 
     def image(self) -> np.ndarray:
-        """Returns the image (H, W, 3) uint8 RGB, or (H, W, channels) of bands. A file is read again."""
+        """Returns the image (H, W, 3) uint8 RGB, or (H, W, channels) for bands. An image file is read again."""
         return self.source.read(self.decoding)
 
     def draw(self, image: np.ndarray | None = None) -> np.ndarray:
-        """Draws the prediction on the image, or on another image (H, W, 3) -> figure (H', W', 3) uint8 RGB."""
+        """Draws the prediction on the image, or on another image (H, W, 3). Returns a figure (H', W', 3) uint8 RGB."""
         pixels = self.image() if image is None else image
         return draw_prediction(shown(pixels, self.decoding), self.prediction, self.classes, self.colors)
 
@@ -130,12 +130,12 @@ class DetectionResult(Result):
 
     @property
     def names(self) -> list[str]:
-        """N names of classes."""
+        """Name of the class of each object."""
         return [self.classes[label] for label in self.labels]
 
     @property
     def masks(self) -> np.ndarray | None:
-        """(N, H, W) bool, decoded at each access (N * H * W bytes). None if the model does not predict masks."""
+        """(N, H, W) bool; None if the model does not predict masks. Each access decodes them (N * H * W bytes)."""
         if self.instances.masks is None:
             return None
         full = np.zeros((len(self), *self.size), bool)
@@ -201,7 +201,7 @@ class SegmentationResult(Result):
         return areas(self.labels, self.classes)
 
     def to_coco(self, *, image_id: int | str = 1, category_ids: Sequence[int | str] | None = None) -> list[dict]:
-        """Returns an entry of COCO's format of stuff results for each class that occurs: run lengths of its pixels."""
+        """Returns an entry in COCO's stuff result format, the run lengths of its pixels, for each class that occurs."""
         from pycocotools import mask as coco_rle
         ids = range(1, len(self.classes) + 1) if category_ids is None else category_ids
         entries = []
@@ -276,10 +276,11 @@ class ReconstructionResult(Figure):
 
     Attributes:
         source: the image and where it comes from.
-        original, masked, reconstruction: (H, W, 3) uint8 RGB, at the size or at the scale of the pretraining.
-        hidden: (h, w) bool, True for patches that the encoder did not get. Patches at the lower and right edges may be
-            cut.
-        patch_size: side of a patch in pixels.
+        original, masked, reconstruction: (H, W, 3) uint8 RGB, resized to the image size (`reconstruct`) or to the scale
+            (`reconstruct_whole`) of the pretraining.
+        hidden: (h, w) bool, True for patches that the encoder did not get. Patches at the lower and right edges may
+            extend beyond the image.
+        patch_size: height and width of a patch in pixels.
     """
 
     source: Source
@@ -290,11 +291,11 @@ class ReconstructionResult(Figure):
     patch_size: int
 
     def draw(self) -> np.ndarray:
-        """Draws original | masked | reconstruction (H', W', 3) uint8 RGB."""
+        """Draws original, masked image and reconstruction next to each other: (H', W', 3) uint8 RGB."""
         return draw_reconstructions([self])
 
     def describe(self) -> str:
-        """Summarizes the fraction of hidden patches, and the mean error of the reconstruction there in gray levels."""
+        """Returns a text with the fraction of hidden patches, and the mean absolute error on them (0 to 255)."""
         height, width = self.original.shape[:2]
         pixels = self.hidden.repeat(self.patch_size, 0).repeat(self.patch_size, 1)[:height, :width]
         error = np.abs(self.original.astype(np.int16) - self.reconstruction)[pixels].mean()
@@ -323,7 +324,7 @@ def to_result(prediction: Any, task: str, source: Source, size: tuple[int, int],
 
 
 def _import_supervision() -> ModuleType:
-    """Raises ImportError with the installation command if supervision is not installed."""
+    """Returns the package supervision. Raises ImportError with the pip command if it is not installed."""
     try:
         import supervision
     except ImportError as error:

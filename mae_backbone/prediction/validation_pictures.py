@@ -1,4 +1,4 @@
-"""Draws validation images during a training: labels next to predictions."""
+"""Hook that draws labels and predictions of validation images during a training."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,23 @@ from mae_backbone.registry import HOOKS
 from mae_backbone.utils.image_grid import add_legend, save_picture, side_by_side
 from mae_backbone.utils.palette import class_colors
 
-FOLDER = 'validation'  # in the work directory
-_HEIGHT = 320          # our choice: height of an image in the picture, in pixels
-_MAX_HEIGHT = 2000     # our choice: largest height when labels are drawn, so that lines are visible in the picture
+FOLDER = 'validation'  # folder in the work directory
+_HEIGHT = 320          # our choice: height in pixels of an image in the figure
+_MAX_HEIGHT = 2000     # our choice: larger images are reduced to about this height before labels are drawn
 
 
 @HOOKS.register_module()
 class ValidationPicturesHook(Hook):
-    """Draws truth and prediction of a few validation images into `validation/` of the work directory.
+    """Writes a figure with truth and prediction of a few validation images to `validation/` of the work directory.
 
-    The images are the same at each validation. A picture has a row for each image, at its own aspect ratio: the truth
-    on the left, the prediction on the right; boxes and masks, label maps with a legend, or class names. Images, boxes
-    and label maps are read from the data set, so that they are not resized by the pipeline.
+    The images are the same in each validation. A figure has a row for each image, with the truth on the left and the
+    prediction on the right: boxes and masks, label maps with a legend, or class names. Images and annotations are read
+    from the data set, because the pipeline may resize them.
 
     Args:
-        images: number of images, drawn from the validation set without replacement.
-        seed: random seed of this selection.
-        threshold: lowest score of an object, in [0, 1]; by default as in `mae-backbone predict`.
+        images: number of random images of the validation set.
+        seed: random seed of their selection.
+        threshold: objects with a lower score are not drawn, in [0, 1]. The default is that of `mae-backbone predict`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -50,7 +50,7 @@ class ValidationPicturesHook(Hook):
         self.present: set[int] = set()  # classes in the label maps
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Chooses the images."""
+        """Selects the images."""
         number = len(runner.val_dataloader.dataset)
         order = np.random.default_rng(self.seed).permutation(number)
         self.chosen, self.rows, self.present = set(order[:self.images].tolist()), {}, set()
@@ -68,7 +68,7 @@ class ValidationPicturesHook(Hook):
                 self.rows |= {} if row is None else {index: row}
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Writes the picture."""
+        """Writes the figure."""
         parts = all_gather_object((self.rows, self.present))
         if not is_main_process():
             return
@@ -90,7 +90,7 @@ class ValidationPicturesHook(Hook):
         runner.logger.info(f'truth and prediction of {len(rows)} images: {folder / name}')
 
     def _row(self, dataset: Any, index: int, output: Any) -> list[np.ndarray] | None:
-        """Truth and prediction of an image, drawn; None for a model of another task."""
+        """Returns figures of the truth and the prediction of an image; None for other tasks."""
         names, colors = _classes(dataset)
         if isinstance(output, dict) and output.get('label') is not None:
             image, scores = shown(dataset.pixels(index), dataset.reading), output['scores'].cpu().numpy()
@@ -116,7 +116,7 @@ class ValidationPicturesHook(Hook):
 
 
 def stored_image(dataset: Any, path: str) -> np.ndarray:
-    """The image of a path as (H, W, 3) uint8 RGB, read by the first transform of the pipeline of a data set."""
+    """Reads an image with the first transform of the pipeline of a data set. Returns (H, W, 3) uint8 RGB."""
     while not hasattr(dataset, 'pipeline') and hasattr(dataset, 'dataset'):
         dataset = dataset.dataset
     load = dataset.pipeline.transforms[0]
@@ -125,7 +125,12 @@ def stored_image(dataset: Any, path: str) -> np.ndarray:
 
 
 def true_instances(objects: Sequence[dict], size: tuple[int, int]) -> Instances:
-    """Annotations of mmdet (`instances` of a data set), image of `size` (H, W) -> instances without crowds."""
+    """Converts annotations of mmdet to instances. Crowds are excluded.
+
+    Args:
+        objects: `instances` of `get_data_info` of a data set.
+        size: (H, W) of the image.
+    """
     kept = [entry for entry in objects if not entry.get('ignore_flag')]
     masks = [mask for entry in kept for mask in _mask(entry.get('mask'), size)]
     return Instances(
@@ -143,13 +148,13 @@ def _mask(segmentation: Any, size: tuple[int, int]) -> Iterator[CroppedRLE]:
 
 
 def _reduced(image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every n-th pixel of a large image and its labels, because the picture is small."""
+    """Returns every n-th pixel of a large image and of its labels, which is enough for the small figure."""
     step = max(1, len(image) // _MAX_HEIGHT)
     return image[::step, ::step], labels[::step, ::step]
 
 
 def _classes(dataset: Any) -> tuple[list[str], list[tuple[int, int, int]]]:
-    """Names and colors of the classes of a data set."""
+    """Returns names and colors of the classes of a data set."""
     meta = getattr(dataset, 'metainfo', None) or {}
     names = [str(name) for name in meta.get('classes') or ()]
     return names, class_colors(len(names), meta.get('palette'))

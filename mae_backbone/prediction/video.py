@@ -1,4 +1,4 @@
-"""Videos, read and written frame by frame with OpenCV."""
+"""Reads and writes videos frame by frame with OpenCV."""
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +11,16 @@ _DEFAULT_RATE = 25.0  # frames/s of a file that does not state its rate
 
 
 class BadVideoError(ValueError):
-    """A file that cannot be read or written as a video."""
+    """A video file cannot be read or written."""
 
 
 class VideoReader:
-    """Frames of a video file, upright.
+    """Reads the frames of a video file, rotated as the file states.
 
     Attributes:
-        rate: frames/s.
-        count: number of frames that the file states, which may be wrong; 0 if not stated.
+        path: path of the file.
+        rate: frames per second.
+        count: number of frames that the header of the file states, which may be wrong; 0 if it states none.
 
     Raises:
         BadVideoError: the file cannot be read.
@@ -28,7 +29,7 @@ class VideoReader:
     def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
             raise BadVideoError(f'{path} does not exist: pass an image, a folder of images, or a video')
-        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # no log: errors are raised below
+        os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # FFmpeg prints nothing; errors are raised below
         self.path, self._capture = path, cv2.VideoCapture(str(path))
         rate, count = (self._capture.get(prop) for prop in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
@@ -40,7 +41,7 @@ class VideoReader:
                                 'with H.264')
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields frames (H, W, 3) uint8 RGB, once."""
+        """Yields the frames (H, W, 3) uint8 RGB. A reader can be iterated over only once."""
         frame, is_readable = self._first, True
         while is_readable:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -49,11 +50,11 @@ class VideoReader:
 
 
 class VideoWriter:
-    """Video file in MPEG-4, of the size of its first frame.
+    """Writes a video file in MPEG-4. All frames must have the size of the first frame.
 
     Args:
         path: path that ends in .mp4.
-        rate: frames/s.
+        rate: frames per second.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -61,7 +62,9 @@ class VideoWriter:
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: np.ndarray) -> None:
-        """Appends a frame (H, W, 3) uint8 RGB. An odd last row or column, which the format cannot hold, is dropped.
+        """Appends a frame (H, W, 3) uint8 RGB.
+
+        The format needs even numbers of rows and columns. If a number is odd, the last row or column is removed.
 
         Raises:
             BadVideoError: this OpenCV has no encoder for the format.
@@ -78,7 +81,7 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Closes the file, and checks that all frames were written: OpenCV reports no errors.
+        """Closes the file, and checks that it contains all frames, because OpenCV does not report errors.
 
         Raises:
             BadVideoError: frames are missing.

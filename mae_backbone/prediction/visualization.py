@@ -1,4 +1,4 @@
-"""Predictions drawn on images: boxes, masks and class names of instances, or colors of label maps."""
+"""Draws predictions on images: boxes, masks and class names of instances, or colors of label maps."""
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,8 +9,8 @@ from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.utils.image_grid import add_legend, title_bar, to_height
 from mae_backbone.utils.palette import Color, palette
 
-MIN_SIDE = 480   # our choice: small images are enlarged to about this many pixels on the shorter side
-MAX_SIDE = 4096  # our choice: largest longer side of enlarged images, in pixels
+MIN_SIDE = 480   # our choice: short side in pixels to which small images are enlarged
+MAX_SIDE = 4096  # our choice: largest long side in pixels of enlarged images
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _MAX_FIXED = 40  # our choice: largest number of classes in the legend of a video
 
@@ -37,8 +37,9 @@ def draw_prediction(image: np.ndarray, prediction: Instances | np.ndarray, class
         prediction: prediction for the image.
         classes: names of the classes.
         colors: colors of the classes.
-        legend: names of the colors below label maps. 'present': of the classes in the image, largest first; 'fixed':
-            of all classes, so that all frames of a video have one size (no legend for more than 40 classes); 'none'.
+        legend: legend with names of classes and colors below a label map. 'present': classes in the image, largest
+            first. 'fixed': all classes, so that all frames of a video have the same size; no legend for more than 40
+            classes. 'none': no legend.
     """
     if isinstance(prediction, Instances):
         return draw_instances(image, prediction, classes, colors)
@@ -51,7 +52,7 @@ def draw_prediction(image: np.ndarray, prediction: Instances | np.ndarray, class
 
 
 def present_classes(labels: np.ndarray, num_classes: int) -> list[int]:
-    """The classes that labels (H, W) contain, largest first."""
+    """Returns the classes that labels (H, W) contain, in the order of their area, largest first."""
     pixels = np.bincount(labels.ravel(), minlength=num_classes)[:num_classes]
     return [int(label) for label in np.argsort(-pixels, kind='stable') if pixels[label]]
 
@@ -64,14 +65,14 @@ def add_title(image: np.ndarray, title: str) -> np.ndarray:
 
 def draw_instances(image: np.ndarray, instances: Instances, names: Sequence[str], colors: Sequence[Color], *,
                    with_scores: bool = True) -> np.ndarray:
-    """Draws boxes, masks, and names where they fit.
+    """Draws boxes and masks, and the names of the classes if the boxes are large enough.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        instances: instances in pixels of the image. The first ones are drawn on top.
-        names: names of the classes. The name of a single class is not written at each instance.
-        colors: colors of the classes. Instances of a single class get different colors.
-        with_scores: write scores after the names.
+        instances: instances in pixels of the image. The first instance is drawn on top.
+        names: names of the classes. If there is only one class, its name is not drawn.
+        colors: colors of the classes. If there is only one class, each instance gets another color.
+        with_scores: draw the scores after the names.
 
     Returns:
         Figure (scale * H, scale * W, 3), see `figure_scale`.
@@ -79,7 +80,7 @@ def draw_instances(image: np.ndarray, instances: Instances, names: Sequence[str]
     scale = figure_scale(image)
     figure = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     sides = scale * (instances.boxes[:, 2:] - instances.boxes[:, :2]).min(1, initial=np.inf)
-    # Lines are visible in the whole figure, but do not cover small instances.
+    # Lines are thick enough to be visible in a large figure, but thin enough not to cover small instances.
     thickness = [max(1, round(min(min(figure.shape[:2]) / 600, side / 20))) for side in sides.tolist()]
     color = palette(len(instances)) if len(names) < 2 else [colors[label] for label in instances.labels]
     for i in range(len(instances) - 1, -1, -1):
@@ -102,7 +103,7 @@ def draw_labels(image: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) 
     scale = figure_scale(image)
     table = np.array(colors, np.uint8)
     figure = np.empty_like(image)
-    for top in range(0, len(image), 256):  # in rows, because copies of a large image need half a gigabyte
+    for top in range(0, len(image), 256):  # in parts, because copies of a large image need half a gigabyte
         rows = slice(top, top + 256)
         colored = labels[rows] < len(colors)
         mixed = cv2.addWeighted(image[rows], 0.5, table[np.where(colored, labels[rows], 0)], 0.5, 0)
@@ -111,7 +112,7 @@ def draw_labels(image: np.ndarray, labels: np.ndarray, colors: Sequence[Color]) 
 
 
 def figure_scale(image: np.ndarray) -> int:
-    """Factor by which an image (H, W, 3) is enlarged in its figure."""
+    """Returns the factor by which an image (H, W, 3) is enlarged in its figure."""
     short, long = sorted(image.shape[:2])
     return max(1, min(round(MIN_SIDE / short), MAX_SIDE // long))
 
@@ -128,7 +129,7 @@ def _fill(figure: np.ndarray, mask: CroppedRLE, scale: int, color: Color, thickn
 
 
 def _write(figure: np.ndarray, text: str, x: int, y: int, box_width: int, color: Color) -> None:
-    """Writes text on its color at the upper left corner of a box, unless it is much longer than the box is wide."""
+    """Draws text at the upper left corner of a box, on a background of `color`. Omits text much wider than the box."""
     size = max(0.4, min(figure.shape[:2]) / 1500)
     (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
     if width > 1.5 * box_width:

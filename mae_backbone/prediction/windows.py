@@ -1,4 +1,4 @@
-"""Splits images into windows of the size of a pretraining, and joins the windows."""
+"""Splits images into windows of the image size of a pretraining, and joins the windows again."""
 import math
 from collections.abc import Sequence
 
@@ -8,9 +8,12 @@ DEFAULT_SCALE = (0.2, 1.0)  # default of `UnlabeledImages`: area of a crop as a 
 
 
 def magnification(size: tuple[int, int], window: tuple[int, int], scale: Sequence[float] = DEFAULT_SCALE) -> float:
-    """Mean factor by which a pretraining resizes an image of `size` (H, W).
+    """Returns the mean factor by which a pretraining resizes an image.
 
-    The crops cover a fraction of the area of the image from the range `scale`, and are resized to `window`.
+    Args:
+        size: (H, W) of the image.
+        window: (H, W) to which crops are resized.
+        scale: range of the area of crops, as a fraction of the area of the image.
     """
     area = size[0] * size[1] * (scale[0] + scale[1]) / 2
     return math.sqrt(window[0] * window[1] / area)
@@ -27,7 +30,7 @@ def to_windows(image: np.ndarray, window: tuple[int, int]) -> np.ndarray:
 
 
 def from_windows(windows: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """windows (N, h, w, ...) of `to_windows` -> (H, W, ...) of `size`."""
+    """Inverse of `to_windows`: windows (N, h, w, ...) -> (H, W, ...) of `size` (H, W), without the mirrored pixels."""
     window = windows.shape[1], windows.shape[2]
     rows, columns = grid_of(size, window)
     cells = windows.reshape(rows, columns, *windows.shape[1:]).swapaxes(1, 2)

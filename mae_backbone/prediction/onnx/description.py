@@ -1,6 +1,6 @@
-"""Metadata of an exported file: task, classes, pixels and sizes, as strings.
+"""Metadata of an exported file: task, classes, normalization and image sizes, stored as strings.
 
-Metadata of a file are untrusted: values of another type, or out of their range, raise ValueError.
+The metadata of a file are untrusted. A value of a wrong type or out of its range raises ValueError.
 """
 import json
 import math
@@ -11,9 +11,10 @@ from typing import Any
 from mae_backbone.data.decode import Decoding
 from mae_backbone.data.reading import Reading, build_reader
 
-PREFIX = 'mae_backbone.'  # of the keys; other programs may add their own
-PT2_METADATA = 'mae_backbone.json'  # entry of a .pt2 file: a JSON object of the same strings
-# A reader refuses higher numbers. 2: files with a `reader`, which older versions would take for color images.
+PREFIX = 'mae_backbone.'  # prefix of our keys, because other programs may add keys to the metadata
+PT2_METADATA = 'mae_backbone.json'  # entry of a .pt2 file: a JSON object with the same strings
+# Highest version of the metadata that this code reads. Version 2 is for files with a `reader`: code that reads only
+# version 1 would treat their images as color images.
 FORMAT = 2
 TASKS = ('detection', 'segmentation', 'classification', 'features')
 # Our choices. Limits for values in a file.
@@ -22,7 +23,7 @@ MAX_TEXT, MAX_CLASSES, MAX_SIDE, MAX_CHANNELS = 2 ** 22, 100_000, 16384, 1024
 
 @dataclass(frozen=True)
 class ClassInfo:
-    """A class: id in the annotations of the training, name, and color (red, green, blue)."""
+    """A class: its id in the annotations of the training, its name, and its color (red, green, blue)."""
 
     id: int | str
     name: str
@@ -37,20 +38,21 @@ class Description:
         task: 'detection', 'segmentation', 'classification' or 'features'.
         part: exported part: 'model', 'backbone' or 'pyramid'.
         activation: kind of the outputs: 'logits', 'softmax', 'argmax', or '' for features and detectors.
-        classes: in the order of the labels.
-        channels: order of the channels of the input `images`: 'RGB', 'BGR', or '' if they are no colors.
-        mean, std: for each channel in this order, on the scale of the pixels; () if pixels are not normalized.
-        preprocessing: the model takes pixels (0 to 255, RGB) and normalizes them itself. Otherwise the caller does,
-            with `mean` and `std`.
-        image_size: (H, W) in pixels of the input, or if it is dynamic the size of the training.
+        classes: classes in the order of the labels.
+        channels: order of the channels of the input `images`: 'RGB', 'BGR', or '' if the channels are not colors.
+        mean, std: mean and standard deviation of each channel in this order, in the unit of the pixels (0 to 255 for 8
+            bits); () if pixels are not normalized.
+        preprocessing: True if the exported model normalizes its input itself. Its input are then pixels (0 to 255,
+            RGB). False if the caller must normalize them with `mean` and `std`.
+        image_size: (H, W) of the input in pixels. If the size is dynamic, the image size of the training.
         dynamic: names of the dynamic axes: 'batch', 'size'.
-        multiple: sides of the input are multiples of this number of pixels.
-        minimum: smallest side of the input in pixels.
+        multiple: height and width of the input must be multiples of this number of pixels.
+        minimum: smallest height and width of the input in pixels.
         prepare: preprocessing of an image file, see `prediction.onnx.prepare`.
-        decoding: of color images, the fields of `Decoding` that differ from its defaults.
-        reader: of images with other channels, its type and options, see `reading.reader_settings`.
-        settings: of the task, such as thresholds.
-        source: versions, commit and results, for readers.
+        decoding: for color images, the fields of `Decoding` that differ from the defaults.
+        reader: for images with other channels, type and options of their reader, see `reading.reader_settings`.
+        settings: settings of the task, such as thresholds.
+        source: versions, commit and results of the training, for information.
     """
 
     task: str
@@ -72,7 +74,7 @@ class Description:
     source: dict[str, Any] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
-        """Strings for the metadata of a file."""
+        """Returns the description as strings for the metadata of a file."""
         values = {f'{PREFIX}{name}': value if isinstance(value, str) else json.dumps(value)
                   for name, value in asdict(self).items()}
         return {f'{PREFIX}format': str(FORMAT if self.reader else 1), **values}
@@ -82,7 +84,8 @@ class Description:
         """Reads the metadata of a file.
 
         Raises:
-            ValueError: the file was not exported by this package, by a newer version, or its metadata are damaged.
+            ValueError: the file was not exported by this package, was exported by a newer version, or its metadata are
+                damaged.
         """
         entries = {key.removeprefix(PREFIX): value for key, value in metadata.items() if key.startswith(PREFIX)}
         if not entries:
@@ -110,10 +113,10 @@ class Description:
         return [one.color for one in self.classes]
 
     def reading(self) -> Reading:
-        """Decoding of image files.
+        """Returns the settings with which image files are decoded.
 
         Raises:
-            ValueError: the reader is not known, or needs a package that is missing.
+            ValueError: the reader is unknown, or needs a package that is not installed.
         """
         return build_reader(self.reader) if self.reader else self._decoding()
 

@@ -14,7 +14,7 @@ OUTPUTS = ('boxes', 'scores', 'labels', 'image')
 
 
 class OnnxDetectorPredictor(OnnxPredictor):
-    """Detector: instances of each image, one image at a time."""
+    """Predictor of an exported detector. Images are computed one by one."""
 
     def __init__(self, session: OnnxSession, description: Description) -> None:
         super().__init__(session, description)
@@ -24,7 +24,7 @@ class OnnxDetectorPredictor(OnnxPredictor):
         self.mask_threshold = float(description.settings.get('mask_threshold', 0.5))
 
     def predict_one(self, image: np.ndarray) -> Prediction:
-        """image (H, W, C) -> its instances."""
+        """Image (H, W, C) -> its instances."""
         if self.tile is None:
             return self._instances(image)
         tiles = square_grid((image.shape[0], image.shape[1]), self.tile, self.overlap)

@@ -15,27 +15,27 @@ from mae_backbone.prediction.onnx.session import check_file
 from mae_backbone.utils.printable import printable
 
 SUFFIXES = ('.onnx', '.pt2')
-_LISTED = 20    # classes that are listed
-_WIDTH = 4000   # characters of a line: metadata of unknown origin may be long
+_LISTED = 20    # largest number of classes that are listed
+_WIDTH = 4000   # largest number of characters of a line, because untrusted metadata may be long
 _ACTIVATIONS = {'logits': 'logits', 'softmax': 'probabilities', 'argmax': 'classes'}
 
 
 @dataclass(frozen=True)
 class ExportedInfo:
-    """Facts about an exported file. `str(info)` is a page of text.
+    """Facts about an exported file. `str(info)` is a summary as text.
 
     Attributes:
-        path: of the file.
-        num_bytes: size of the file, with the file of its weights if there is one.
-        kind: the format, in words.
-        inputs, outputs: names, types and shapes, as text; empty for a .pt2 file.
-        num_parameters: numbers in the weights; 0 for a .pt2 file.
-        dtypes: number of weights of each dtype.
-        description: metadata of the file; None if it was not exported by this package.
-        fault: why there is no description; '' if there is one.
+        path: path of the file.
+        num_bytes: size in bytes of the file, including a separate file with its weights.
+        kind: name of the format.
+        inputs, outputs: name, type and shape of each input and output, as text; empty for a .pt2 file.
+        num_parameters: number of elements of all weights; 0 for a .pt2 file.
+        dtypes: number of weight tensors of each dtype.
+        description: metadata of the file; None if they cannot be read, such as for files of other programs.
+        fault: reason why `description` is None; otherwise ''.
         verified: error, limit, images and sizes of the verification; empty if the file was not verified.
         int8: agreement of the predictions in float32 and int8; '' if the file is not quantized.
-        config: always '': the file has no config.
+        config: always '', because the file has no config.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class ExportedInfo:
 
     @property
     def classes(self) -> list[dict]:
-        """Dicts of id, name and color."""
+        """Id, name and color of each class, as dicts."""
         return [asdict(one) for one in self.description.classes] if self.description else []
 
     def __str__(self) -> str:
@@ -111,7 +111,7 @@ def _onnx_info(path: Path) -> ExportedInfo:
     weights = model.graph.initializer
     names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     numbers = sum(math.prod(tensor.dims) for tensor in weights)
-    given = {tensor.name for tensor in weights}  # an old file also lists its weights as inputs
+    given = {tensor.name for tensor in weights}  # old ONNX files list their weights as inputs too
     data = path.with_name(f'{path.name}.data')
     return ExportedInfo(
         path, path.stat().st_size + (data.stat().st_size if data.is_file() else 0), f'ONNX file, opset {opset}',
@@ -122,7 +122,7 @@ def _onnx_info(path: Path) -> ExportedInfo:
 
 
 def _value(value: Any, names: Mapping[int, str]) -> str:
-    """An input or output of a graph -> `images float (batch, 3, height, width)`."""
+    """Formats an input or output of a graph as text, such as 'images float (batch, 3, height, width)'."""
     tensor = value.type.tensor_type
     sides = [one.dim_param or (str(one.dim_value) if one.HasField('dim_value') else '?') for one in tensor.shape.dim]
     return f'{value.name} {names.get(tensor.elem_type, "?")} ({", ".join(sides)})'
@@ -146,7 +146,7 @@ def _pt2_info(path: Path) -> ExportedInfo:
 
 
 def _described(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The metadata of a file as arguments of `ExportedInfo`."""
+    """Returns arguments of `ExportedInfo` with the content of the metadata of a file."""
     try:
         description = Description.from_metadata(metadata)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Exported ONNX files as Python objects: predict and compute features, as with a checkpoint."""
+"""Models from exported ONNX files, with the methods of models from checkpoints."""
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,13 @@ PREDICTORS: dict[str, Callable[[OnnxSession, Description], OnnxPredictor]] = {
 class OnnxModel(PredictsImages[Result]):
     """An exported detector, segmenter or classifier. `mae_backbone.load` builds one.
 
-    Its predictions are the typed results of the model in PyTorch. Several threads may use it at once.
+    Its predictions have the same types as those of the model in PyTorch. Several threads may use it at once.
 
     Attributes:
         task: 'detection', 'segmentation' or 'classification'.
-        classes, colors, class_ids: of the classes.
-        description: what the file says about itself.
-        path: of the file.
+        classes, colors, class_ids: name, color and id of each class.
+        description: metadata of the file.
+        path: path of the file.
     """
 
     def __init__(self, session: OnnxSession, description: Description) -> None:
@@ -53,11 +53,11 @@ class OnnxModel(PredictsImages[Result]):
 
 
 class OnnxEncoder:
-    """An exported backbone or pyramid: it computes features.
+    """An exported backbone or feature pyramid, which computes features.
 
     Attributes:
-        description: what the file says about itself.
-        path: of the file.
+        description: metadata of the file.
+        path: path of the file.
     """
 
     task = 'features'
@@ -68,14 +68,14 @@ class OnnxEncoder:
 
     def features(self, images: Images, *, pool: str | None = None, size: int | tuple[int, int] | None = None,
                  batch_size: int = 8, progress: bool = False, as_tensor: bool = False) -> 'np.ndarray | torch.Tensor':
-        """Computes features as `Model.features` does, of the last block.
+        """Computes features of the last block, like `Model.features`.
 
         Args:
-            images, size, batch_size, progress, as_tensor: as there.
-            pool: None for maps, 'mean', or 'class' for the class token.
+            images, size, batch_size, progress, as_tensor: as in `Model.features`.
+            pool: None for feature maps; 'mean' for the mean of the patch tokens; 'class' for the class token.
 
         Raises:
-            ValueError: an option is out of its range, or the file has several outputs that are no features.
+            ValueError: an option is out of its range, or the file does not have the output for `pool`.
         """
         names = self.session.output_names
         wanted = {None: 'features', 'mean': 'features', 'class': 'class_token'}
@@ -112,10 +112,10 @@ class OnnxEncoder:
 
 
 def load_onnx(path: str | Path, *, device: Any = None) -> OnnxModel | OnnxEncoder:
-    """Loads an exported file for onnxruntime.
+    """Loads an exported ONNX file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         device: 'cpu' (default) or 'cuda:0' for onnxruntime; 'openvino' for OpenVINO on the CPU.
 
     Raises:

@@ -1,4 +1,4 @@
-"""ONNX files on OpenVINO, for CPUs of Intel and ARM."""
+"""Runs ONNX files with OpenVINO on CPUs of Intel and ARM."""
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +13,17 @@ from mae_backbone.utils.cpu import available_cpus
 
 
 class OpenvinoSession:
-    """An ONNX file, checked and compiled by OpenVINO for the CPU. Use it as an `OnnxSession`.
+    """An ONNX file that OpenVINO runs on the CPU. It has the interface of `OnnxSession`.
 
-    Several threads may use a session at once; images are computed one after another.
+    Several threads may use a session at once. Their inputs are computed one after another.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ImportError: onnx or openvino is not installed.
-        CheckpointError: the file is no ONNX file, is damaged, or OpenVINO cannot compile it.
+        CheckpointError: the file is not an ONNX file, is damaged, or cannot be compiled by OpenVINO.
     """
 
     runtime = 'OpenVINO'
@@ -35,7 +35,7 @@ class OpenvinoSession:
         import openvino
         try:
             core = openvino.Core()
-            # Float32 as PyTorch computes; by default OpenVINO takes bfloat16 where the processor has it.
+            # Compute in float32 like PyTorch. The default of OpenVINO is bfloat16 on CPUs that support it.
             self._model: Any = core.compile_model(str(self.path), 'CPU', {
                 'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32',
                 'INFERENCE_NUM_THREADS': available_cpus()})
@@ -63,6 +63,6 @@ class OpenvinoSession:
 
 
 def _last_line(error: BaseException) -> str:
-    """OpenVINO writes the places in its source first, and what happened last."""
+    """Returns the last line of an error of OpenVINO. It has the reason; the lines before it are places in the source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:200]

@@ -1,4 +1,4 @@
-"""Optional packages of ONNX."""
+"""Checks that the optional packages for ONNX files are installed."""
 import importlib.util
 
 

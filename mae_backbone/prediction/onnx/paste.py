@@ -1,16 +1,16 @@
-"""Masks of an exported detector, on a grid over each box -> masks of the image, with NumPy only."""
+"""Resizes the masks of an exported detector from a grid over each box to the pixels of the image, with NumPy only."""
 import numpy as np
 
 
 def paste_mask(mask: np.ndarray, box: np.ndarray, size: tuple[int, int], *, threshold: float = 0.5,
                ) -> tuple[np.ndarray, int, int]:
-    """Resizes a mask to its box, bilinearly between the centers of its cells, as mmdet and detectron2 do.
+    """Resizes a mask to its box, bilinearly between the centers of its cells, as in mmdet and detectron2.
 
-    Outside of the grid the probability falls to 0 within half a cell, so that pixels around the box may belong to the
-    object.
+    Beyond the centers of the outer cells the probability decreases linearly to 0, so that pixels just outside of the
+    box may belong to the object.
 
     Args:
-        mask: (m, m) float, probabilities.
+        mask: (m, m) float, probabilities in the cells of a grid over the box.
         box: (4,), x1, y1, x2, y2 in pixels.
         size: (H, W) of the image.
         threshold: pixels with this probability or more belong to the object.
@@ -24,13 +24,15 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, size: tuple[int, int], *, thre
 
 
 def _weights(cells: int, begin: float, end: float, side: int) -> tuple[np.ndarray, int]:
-    """Weights (pixels, cells) float32 of each cell along an axis, for the pixels from one before the box to one after.
+    """Returns the weight of each cell for each pixel along an axis.
+
+    The pixels are those of the box, and one more on each side.
 
     Returns:
-        The weights, and the first of these pixels.
+        Weights (pixels, cells) float32, and the index of the first pixel.
     """
     first, last = max(int(np.floor(begin)) - 1, 0), min(int(np.ceil(end)) + 1, side)
     pixels = np.arange(first, last, dtype=np.float32) + 0.5
-    # A box without extent has no cells at any pixel.
+    # If the box has no extent, all weights are 0.
     place = (pixels - begin) / (end - begin) * cells - 0.5 if end > begin else np.full_like(pixels, -2.0)
     return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(cells))).astype(np.float32), first

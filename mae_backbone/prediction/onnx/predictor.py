@@ -1,4 +1,4 @@
-"""Predictors that run exported files on onnxruntime: a classifier and a segmenter."""
+"""Predictors of exported files: base class, classifier and segmenter."""
 import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -20,16 +20,17 @@ Self = TypeVar('Self', bound='OnnxPredictor')
 
 
 class OnnxPredictor(BasePredictor):
-    """Predictor of an exported file. Images are (H, W, 3) uint8 RGB, or (H, W, C) as the reader of the file reads them.
+    """Base class of predictors of exported files.
 
-    Several threads may use a predictor at once.
+    Images are (H, W, 3) uint8 RGB, or (H, W, C) for a file with a reader of bands. Several threads may use a predictor
+    at once.
 
     Args:
-        session: of the file.
-        description: of the file.
+        session: session that runs the file.
+        description: metadata of the file.
 
     Raises:
-        CheckpointError: the file does not state the preprocessing of images.
+        CheckpointError: the file has no class names, or does not state how images are prepared.
     """
 
     def __init__(self, session: OnnxSession, description: Description) -> None:
@@ -52,7 +53,7 @@ class OnnxPredictor(BasePredictor):
         """Returns a predictor with the same session and other options.
 
         Raises:
-            ValueError: test-time augmentation, which an exported file does not have, or tiles out of range.
+            ValueError: `tta` is True, which exported files do not support, or an option of tiles is out of range.
         """
         if tta:
             raise ValueError('test-time augmentation is in the config of the training, not in an exported file: leave '
@@ -67,19 +68,19 @@ class OnnxPredictor(BasePredictor):
         square_grid((1, 1), tile, overlap)
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """images (H, W, C) of any sizes -> the prediction of each."""
+        """Images (H, W, C) of any sizes -> a prediction for each image."""
         return [self.predict_one(image) for image in images]
 
     @abstractmethod
     def predict_one(self, image: np.ndarray) -> Prediction:
-        """image (H, W, C) -> its prediction."""
+        """Image (H, W, C) -> its prediction."""
 
     def normalize(self, pixels: np.ndarray) -> np.ndarray:
-        """pixels (H, W, C) -> (C, H, W) as the file takes them: float32, or pixels."""
+        """Pixels (H, W, C) -> input (C, H, W) of the file, see the function `normalize`."""
         return normalize(self.description, pixels)
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """inputs (C, H, W) -> for each its outputs, without the axis of the batch. Equal sizes are computed together.
+        """Inputs (C, H, W) -> for each input its outputs, without the batch axis, see `run_batches`.
 
         Raises:
             CheckpointError: the size of an input does not fit the file.
@@ -88,13 +89,13 @@ class OnnxPredictor(BasePredictor):
 
 
 class OnnxClassifierPredictor(OnnxPredictor):
-    """Classifier: scores (num_classes,) of each image."""
+    """Predictor of an exported classifier: scores (num_classes,) for each image."""
 
     def _check_tiles(self, tile: int, overlap: float) -> None:
         raise ValueError('--tile is for detectors and segmenters, and a classifier needs the whole image: remove it')
 
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """images (H, W, C) of any sizes -> scores (num_classes,) float32 of each."""
+        """Images (H, W, C) of any sizes -> scores (num_classes,) float32 for each image."""
         outputs = self.run([self.normalize(self.prepare(image)) for image in images])
         return [self._scores(first) for first, *_ in outputs]
 
@@ -109,10 +110,10 @@ class OnnxClassifierPredictor(OnnxPredictor):
 
 
 class OnnxSegmenterPredictor(OnnxPredictor):
-    """Segmenter: labels (H, W) of each image.
+    """Predictor of an exported segmenter: labels (H, W) for each image.
 
-    Logits are averaged and resized outside of the file where PyTorch's prediction does so: in windows of the test mode
-    'slide', in tiles, and if the test pipeline resizes images.
+    The file computes logits. This class averages them over windows (test mode 'slide') and tiles, and resizes them to
+    the size of the image, as the prediction in PyTorch does.
     """
 
     def __init__(self, session: OnnxSession, description: Description) -> None:
@@ -132,9 +133,9 @@ class OnnxSegmenterPredictor(OnnxPredictor):
         return labels_array(labels, len(self.classes))
 
     def labels_and_confidence(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """image (H, W, C) -> labels (H, W), and the probability of each (H, W) float32.
+        """Image (H, W, C) -> labels (H, W), and their probabilities (H, W) float32.
 
-        The latter is None if the file returns classes.
+        The probabilities are None if the file returns classes instead of logits (`--argmax`).
         """
         if self.description.activation == 'argmax':
             return labels_array(self._classes(image), len(self.classes)), None
@@ -142,7 +143,7 @@ class OnnxSegmenterPredictor(OnnxPredictor):
         return labels_array(labels.numpy(), len(self.classes)), confidence.numpy()
 
     def _chunks(self, image: np.ndarray) -> Iterator[Tensor]:
-        """image (H, W, C) -> logits (num_classes, n, W) of its rows, from top to bottom."""
+        """Image (H, W, C) -> logits in chunks (num_classes, n, W) of n rows, from top to bottom."""
         if self.tile is None:
             logits = self._logits(image)
             return chunked_logits.resize(chunked_logits.split_rows(logits), (logits.shape[1], logits.shape[2]),
@@ -159,7 +160,7 @@ class OnnxSegmenterPredictor(OnnxPredictor):
             align_corners=self.align_corners)), dim=1)
 
     def _classes(self, image: np.ndarray) -> np.ndarray:
-        """image (H, W, C) -> classes (H, W) that the file itself returns."""
+        """Image (H, W, C) -> labels (H, W), for a file that returns classes instead of logits."""
         prepared = self.prepare(image)
         if self.tile is not None or self.slide is not None or prepared.shape != image.shape:
             raise ValueError(f'{self.session.path} returns classes, but its logits would have to be averaged or '
@@ -184,7 +185,7 @@ class OnnxSegmenterPredictor(OnnxPredictor):
         return logits[:, :height, :width]
 
     def _padded(self, prepared: np.ndarray) -> np.ndarray:
-        """prepared (H, W, C) -> input (C, H', W') of the file, padded as the preprocessor of the training does."""
+        """Prepared image (H, W, C) -> input (C, H', W') of the file, padded as in the training."""
         height, width = prepared.shape[:2]
         bottom, right = padding(self.description, height, width)
         value = (self.description.prepare.get('pad') or {}).get('value', 0)
@@ -205,7 +206,7 @@ class OnnxSegmenterPredictor(OnnxPredictor):
     def _pad(self, inputs: np.ndarray, bottom: int, right: int, value: float) -> np.ndarray:
         if not bottom and not right:
             return inputs
-        if self.description.preprocessing:  # what is padded is normalized already in the training
+        if self.description.preprocessing:  # in the training, images are padded after they are normalized
             height, width = inputs.shape[1:]
             raise ValueError(f'an image of {height}x{width} pixels would have to be padded to {height + bottom}x'
                              f'{width + right} after it is normalized, but {self.session.path} normalizes it inside: '
@@ -214,7 +215,7 @@ class OnnxSegmenterPredictor(OnnxPredictor):
 
 
 def normalize(description: Description, pixels: np.ndarray) -> np.ndarray:
-    """pixels (H, W, C) -> (C, H, W) as the file takes them: float32, or pixels."""
+    """Pixels (H, W, C) -> input (C, H, W) of a file: normalized float32, or pixels if the file normalizes them."""
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     if description.preprocessing:
         wide = description.reader.get('dtype') == 'uint16'
@@ -228,7 +229,9 @@ def normalize(description: Description, pixels: np.ndarray) -> np.ndarray:
 
 def run_batches(session: OnnxSession, description: Description,
                 inputs: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-    """inputs (C, H, W) -> for each the outputs of a file, without the axis of the batch.
+    """Inputs (C, H, W) -> for each input the outputs of the file, without the batch axis.
+
+    Inputs of equal size are computed together if the batch size of the file is dynamic.
 
     Raises:
         CheckpointError: the size of an input does not fit the file.

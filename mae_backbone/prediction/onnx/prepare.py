@@ -1,9 +1,9 @@
-"""Image files -> inputs of an exported model, with NumPy and OpenCV, as the test pipeline of the training does it.
+"""Prepares images for an exported model with NumPy and OpenCV, in the same way as the test pipeline of the training.
 
 `prepare` in the description of a file is one of
 
-    {'kind': 'evaluation', 'image_size': [H, W], 'augment': {...}}     of classification, see `evaluation_transform`
-    {'kind': 'pipeline', 'steps': [...], 'pad': {...}}                 of mmdet and mmseg, see `pipeline_settings`
+    {'kind': 'evaluation', 'image_size': [H, W], 'augment': {...}}     classification, see `evaluation_transform`
+    {'kind': 'pipeline', 'steps': [...], 'pad': {...}}                 mmdet and mmseg, see `pipeline_settings`
     {'kind': 'unknown', 'reason': '...'}                               images must be prepared by the user
 """
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from mae_backbone.data.reading import Reading
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.prediction.onnx.description import MAX_SIDE, Description
 
-# Steps of a test pipeline without an effect on the pixels of a single image.
+# Transforms of a test pipeline that do not change the pixels.
 _NO_EFFECT = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadImage', 'LoadAnnotations', 'PackDetInputs',
               'PackSegInputs')
 
@@ -28,8 +28,8 @@ def pipeline_settings(cfg: Config | None, preprocessor: Any) -> dict[str, Any]:
     """Describes how a config of mmdet or mmseg prepares images for a test.
 
     Args:
-        cfg: of the model.
-        preprocessor: of the model, which pads images.
+        cfg: config of the model; None if there is none.
+        preprocessor: data preprocessor of the model, which pads images.
 
     Returns:
         `prepare` of a description. Steps are {'scale': [width, height], 'keep_ratio': bool} or
@@ -47,7 +47,7 @@ def pipeline_settings(cfg: Config | None, preprocessor: Any) -> dict[str, Any]:
         elif name not in _NO_EFFECT:
             return {'kind': 'unknown', 'reason': f'the test pipeline has the step {name}'}
     padding: dict[str, Any] = {'size_divisor': getattr(preprocessor, 'pad_size_divisor', 1)}
-    if hasattr(preprocessor, 'test_cfg'):  # of mmseg, which pads in tests only as this says
+    if hasattr(preprocessor, 'test_cfg'):  # a data preprocessor of mmseg pads test images by `test_cfg`
         padding = preprocessor.test_cfg or {}
     size = padding.get('size')
     return {'kind': 'pipeline', 'steps': steps, 'pad': {
@@ -67,13 +67,13 @@ def _resize_step(step: Any) -> dict[str, Any]:
 
 
 def prepare_function(description: Description, reading: Reading = DEFAULT) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function that an image (H, W, C) goes through before it is normalized: (H', W', C).
+    """Returns a function that resizes an image (H, W, C) to (H', W', C) before it is normalized.
 
-    Color images are uint8 RGB before and after it. Images of 16 bits become float32.
+    Color images are uint8 RGB before and after. Images of 16 bits are converted to float32.
 
     Args:
-        description: of the file.
-        reading: of the images.
+        description: metadata of the file.
+        reading: decoding of image files.
 
     Raises:
         ValueError: the description is incomplete.
@@ -104,9 +104,14 @@ def resize(image: np.ndarray, *, scale: tuple[float, float] | None = None, facto
     """Resizes an image (H, W, C) as mmcv's `Resize` does.
 
     Args:
-        scale: (width, height) in pixels; with `keep_ratio` the image fits into them, the longer side into the longer.
-        factor: of width and height, in place of `scale`.
-        keep_ratio: keep the ratio of the sides.
+        image: image (H, W, C).
+        scale: (width, height) in pixels. With `keep_ratio`, the long side of the image is at most the larger one, and
+            the short side at most the smaller one.
+        factor: factors of width and height, instead of `scale`.
+        keep_ratio: keep the aspect ratio.
+
+    Raises:
+        ValueError: the result would have a side of 0 or more than `MAX_SIDE` pixels.
     """
     height, width = image.shape[:2]
     if factor is not None:
@@ -123,7 +128,7 @@ def resize(image: np.ndarray, *, scale: tuple[float, float] | None = None, facto
 
 
 def padding(description: Description, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of zeros that an image of height x width pixels gets at the bottom and on the right."""
+    """Returns the numbers of rows at the bottom and columns on the right by which an image is padded."""
     pad = description.prepare.get('pad') or {}
     size, divisor = pad.get('size'), pad.get('divisor', 1)
     bottom, right = 0, 0
@@ -135,7 +140,7 @@ def padding(description: Description, height: int, width: int) -> tuple[int, int
 
 
 def _checked(step: Any) -> dict[str, Any]:
-    """The arguments of `resize` of a step; raises ValueError if they are others."""
+    """Returns a step of `prepare` as arguments of `resize`. Raises ValueError if it is not valid."""
     if not isinstance(step, dict) or not set(step) <= {'scale', 'factor', 'keep_ratio'} or len(
             set(step) & {'scale', 'factor'}) != 1:
         raise ValueError(f'a step of its preparation is {str(step)[:60]}')

@@ -1,4 +1,4 @@
-"""ONNX files on onnxruntime. Files are untrusted: they are checked before they are run."""
+"""Runs ONNX files with onnxruntime. Files are untrusted and are checked before they are run."""
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,27 +9,27 @@ from mae_backbone.checkpoints.reading import CheckpointError, existing_file
 from mae_backbone.prediction.onnx.packages import require
 from mae_backbone.utils.cpu import available_cpus
 
-MAX_BYTES = 2 ** 31  # of an ONNX file: the limit of protobuf
+MAX_BYTES = 2 ** 31  # size limit of an ONNX file, set by protobuf
 
 
 class OnnxSession:
-    """An ONNX file, checked and loaded.
+    """An ONNX file that onnxruntime runs. The file is checked before it is loaded.
 
     Several threads may use a session at once.
 
     Args:
-        path: of the file.
+        path: path of the file.
         device: 'cpu', or 'cuda' with the index of a GPU, such as 'cuda:0'.
 
     Attributes:
         runtime: name of the runtime.
-        metadata: of the file.
-        input_names, output_names: in the order of the file.
+        metadata: metadata of the file.
+        input_names, output_names: names of inputs and outputs in the order of the file.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ImportError: onnx or onnxruntime is not installed.
-        CheckpointError: the file is no ONNX file, is damaged, or reads files outside of its folder.
+        CheckpointError: the file is not an ONNX file, is damaged, or refers to files outside of its folder.
         ValueError: onnxruntime does not have the device.
     """
 
@@ -74,8 +74,8 @@ def check_file(path: Path) -> None:
     """Checks an ONNX file before onnxruntime reads it.
 
     Raises:
-        CheckpointError: the file is too large, is no ONNX file, or has weights that are missing, cut off or outside of
-            its folder.
+        CheckpointError: the file is too large, is not an ONNX file, or has weights that are missing, cut off or outside
+            of its folder.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -93,13 +93,13 @@ def check_file(path: Path) -> None:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Metadata of an ONNX file that `check_file` has accepted."""
+    """Returns the metadata of an ONNX file, which `check_file` must have checked before."""
     import onnx
     return {entry.key: entry.value for entry in onnx.load_model_from_string(path.read_bytes()).metadata_props}
 
 
 def _tensors(model: Any) -> Iterator[Any]:
-    """All tensors of a model: weights, and constants in attributes, also of subgraphs and functions."""
+    """Yields all tensors of a model: weights, and constants in attributes, including subgraphs and functions."""
     graphs: list[Any] = [model.graph]
     nodes = [node for function in model.functions for node in function.node]
     while graphs or nodes:
@@ -119,7 +119,7 @@ def _tensors(model: Any) -> Iterator[Any]:
 
 
 def _check_tensor(tensor: Any, folder: Path) -> None:
-    """Raises ValueError if a tensor is outside of the folder, or has not the bytes that its shape needs."""
+    """Raises ValueError if the data of a tensor are in a file outside of the folder, or extend beyond this file."""
     import onnx
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return
@@ -147,7 +147,7 @@ def _providers(device: str, onnxruntime: Any) -> list[Any]:
 
 
 def _damaged() -> tuple[type[BaseException], ...]:
-    """Errors that onnxruntime raises."""
+    """Returns the types of errors that onnxruntime raises for damaged files and wrong inputs."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
     return (state.Fail, state.InvalidGraph, state.InvalidArgument, state.InvalidProtobuf, state.NotImplemented,
             state.NoSuchFile, state.NoModel, state.RuntimeException, state.EPFail, ValueError, RuntimeError)
