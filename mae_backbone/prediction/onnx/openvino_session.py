@@ -63,6 +63,6 @@ class OpenvinoSession:
 
 
 def _last_line(error: BaseException) -> str:
-    """Returns the last line of an error of OpenVINO. It has the reason; the lines before it are places in the source."""
+    """Returns the last line of an error of OpenVINO, which states the reason. Earlier lines are places in its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:200]
