@@ -1,1 +1,1 @@
-"""Weights in and out of files."""
+"""Reading, writing and conversion of checkpoints and weight files."""

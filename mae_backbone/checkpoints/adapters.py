@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA) in checkpoints: a weight W and its adapters A and B become the one weight W + B A."""
+"""Merges low-rank adapters (LoRA) in checkpoints: a weight W with the adapter matrices A and B becomes W + B A."""
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.reading import CheckpointError
 
-# Next to a weight NAME.weight (out, in) stand NAME.lora_A.weight (rank, in) and NAME.lora_B.weight (out, rank).
+# The adapter of a weight NAME.weight (out, in) is NAME.lora_A.weight (rank, in) and NAME.lora_B.weight (out, rank).
 SUFFIXES = ('.lora_A.weight', '.lora_B.weight')
 _A, _B = SUFFIXES
 Reader = Callable[[], Tensor]
@@ -18,7 +18,11 @@ def has_adapters(names: Iterable[str]) -> bool:
 
 
 def merged_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights without adapters: these are added to the weights that they adapt. Raises as `merged_readers`."""
+    """Returns the weights with their adapters merged into them.
+
+    Raises:
+        CheckpointError: as in `merged_readers`.
+    """
     if not has_adapters(weights):
         return dict(weights)
     return {name: read() for name, read in merged_readers({name: _constant(value)
@@ -26,10 +30,10 @@ def merged_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def merged_readers(readers: Mapping[str, Reader]) -> dict[str, Reader]:
-    """`merged_weights` for functions that return the tensors.
+    """Like `merged_weights`, for functions that return the tensors instead of tensors.
 
     Raises:
-        CheckpointError: an adapter has no weight or no second matrix, or their shapes do not fit.
+        CheckpointError: the weight or a matrix of an adapter is missing, or their shapes do not fit.
     """
     layers = sorted({name.removesuffix(suffix) for name in readers for suffix in SUFFIXES if name.endswith(suffix)})
     result = {name: read for name, read in readers.items() if not name.endswith(SUFFIXES)}
@@ -44,7 +48,7 @@ def merged_readers(readers: Mapping[str, Reader]) -> dict[str, Reader]:
 
 
 def drop_adapters(backbone: MutableMapping[str, Any]) -> bool:
-    """Removes `lora` from the config of a backbone, whose weights are then the merged ones; says whether it had it."""
+    """Removes `lora` from the config of a backbone, for merged weights. Returns True if the config had `lora`."""
     return backbone.pop('lora', None) is not None
 
 

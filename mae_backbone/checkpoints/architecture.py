@@ -1,4 +1,4 @@
-"""Architecture of the ViT in a checkpoint, from its weights and what the file states next to them."""
+"""Determines the architecture of the ViT in a checkpoint from its weights and the metadata of the file."""
 import logging
 import math
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ _LOG = logging.getLogger(__name__)
 
 
 class EncoderArchitecture(NamedTuple):
-    """Everything that is needed to build an encoder.
+    """Sizes of an encoder, and the normalization of its input.
 
     Attributes:
-        name: its name in `mae_backbone.core.vit.ARCHS`, if it has one.
-        width, depth, heads: size of the transformer.
-        patch_size: side of a patch in pixels.
-        image_size: side in pixels of the images that `pos_embed` was made for.
+        name: name of the architecture in `mae_backbone.core.vit.ARCHS`; None if it has none.
+        width, depth, heads: width, number of blocks and number of attention heads of the transformer.
+        patch_size: height and width of a patch in pixels.
+        image_size: height and width in pixels of the images for which `pos_embed` is stored.
         in_channels: number of channels of the images.
-        mean, std: normalization of the pixels, per channel.
+        mean, std: normalization of the pixels for each channel, on the scale of 0 to 255.
     """
 
     name: str | None
@@ -48,23 +48,24 @@ class EncoderArchitecture(NamedTuple):
 def read_architecture(path: str | Path) -> EncoderArchitecture:
     """Returns the architecture of the ViT in a file or folder of any layout, without reading its tensors.
 
-    Weights do not show the number of heads. If the file does not state it, the number is taken from the named
-    architecture of the same width and depth, or one head per 64 channels (ViT paper, table 1), which is logged.
+    The number of heads cannot be determined from the shapes of the weights. If the file does not state it, it is taken
+    from the architecture in `ARCHS` with the same width and depth. If there is none, one head per 64 channels is
+    assumed (ViT paper, table 1), and a warning is logged.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: it is not a checkpoint, or holds no ViT.
+        CheckpointError: the file is not a checkpoint, or has no ViT.
     """
     return architecture_of(open_source(path, outline=True))
 
 
 def architecture_in(content: object, path: str | Path) -> EncoderArchitecture:
-    """Returns the architecture of the ViT in the content of the file at `path`; raises as `read_architecture`."""
+    """Returns the architecture of the ViT in the content of the file at `path`. Errors as in `read_architecture`."""
     return architecture_of(source_in(content, path))
 
 
 def architecture_of(source: Source) -> EncoderArchitecture:
-    """Returns the architecture of a ViT that was found; raises CheckpointError if it is not complete."""
+    """Returns the architecture of the ViT of a `Source`. Raises CheckpointError if it has no `pos_embed` or blocks."""
     weights = source.encoder(check=False)
     patch, positions = weights.get('patch_embed.proj.weight'), weights.get('pos_embed')
     depth = len({name.split('.')[1] for name in weights if name.startswith('blocks.')})
@@ -81,7 +82,7 @@ def architecture_of(source: Source) -> EncoderArchitecture:
 
 
 def _grid_side(positions: Tensor) -> int:
-    """pos_embed (1, 1 + h*w, D) -> side of its square grid, or of the square with about as many patches."""
+    """Returns the side of the grid of pos_embed (1, 1 + h*w, D) in patches: the rounded square root of h * w."""
     return round(math.sqrt(positions.shape[1] - 1))
 
 

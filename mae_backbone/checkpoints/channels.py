@@ -1,7 +1,7 @@
-"""Adapts pretrained patch embeddings and predicted pixels to images with another number of channels.
+"""Adapts pretrained patch embeddings, and the predicted pixels of MAE decoders, to another number of channels.
 
-The rule from RGB to n channels is timm's `adapt_input_conv`. timm has no rule from n channels; there the mean over the
-channels is taken. Both keep the scale of the tokens.
+From RGB to n channels, `adapt_input_conv` of timm is used. For other numbers of channels, which timm does not support,
+the mean over the channels is used. Both keep the scale of the tokens.
 """
 import torch
 from torch import Tensor
@@ -11,10 +11,11 @@ _RGB = 3
 
 
 def adapt_embedding(weight: Tensor, channels: int) -> Tensor:
-    """weight (D, C, p, p) of the patch embedding -> (D, channels, p, p).
+    """Adapts the weight of a patch embedding: (D, C, p, p) -> (D, channels, p, p).
 
-    RGB to 1 channel: the sum over RGB. RGB to n: RGB repeated and cut to n, times 3 / n. Any C to n: the mean over C in
-    each of the n, times C / n, so that an image with equal channels gives the tokens that it gave before.
+    From RGB to 1 channel: the sum over RGB. From RGB to n channels: the weights of RGB are repeated until there are n,
+    and multiplied by 3 / n. From C to n channels: each of the n gets the mean over C, multiplied by C / n. An image
+    whose channels are all equal then has the same tokens as before.
     """
     C = weight.shape[1]
     if C == channels:
@@ -26,9 +27,9 @@ def adapt_embedding(weight: Tensor, channels: int) -> Tensor:
 
 
 def adapt_pixels(values: Tensor, patch_size: int, channels: int) -> Tensor:
-    """values (p * p * C, ...) of the predicted pixels of a patch -> (p * p * channels, ...).
+    """Adapts the predicted pixels of a patch: (p * p * C, ...) -> (p * p * channels, ...).
 
-    RGB to n: pixel j is pixel j % 3. Any other C to n: each of the n is the mean over C.
+    From RGB to n channels: channel j is a copy of channel j % 3. From C to n channels: all are the mean over C.
     """
     pixels = values.unflatten(0, (patch_size**2, -1))                                   # (p * p, C, ...)
     C = pixels.shape[1]

@@ -1,20 +1,20 @@
-"""Reads the config in a checkpoint as literals. Nothing in it is executed."""
+"""Parses the text of the config in a checkpoint without executing it. Only literals are read."""
 import ast
 from typing import Any
 
-# Our choice. Characters of a config: the largest of mmdet and mmseg have 40,000.
+# Our choice. Largest number of characters of a config. The largest configs of mmdet and mmseg have 40,000.
 MAX_LENGTH = 4_000_000
-# A config that is printed by MMEngine holds these names for floats that have no literal.
+# Names that MMEngine prints for floats that have no literal in Python.
 _FLOATS = {'inf': float('inf'), 'nan': float('nan')}
 
 
 def config_in(content: object) -> dict[str, Any]:
-    """Returns the config in the content of a checkpoint, or {}."""
+    """Returns the config in the content of a checkpoint; {} if it has none."""
     return parse_config(config_text_in(content))
 
 
 def config_text_in(content: object) -> str:
-    """Returns the text of the config in the content of a checkpoint: `meta.cfg`, which MMEngine writes; '' if none."""
+    """Returns the text of the config in the content of a checkpoint (`meta.cfg`, as MMEngine writes); '' if none."""
     meta = content.get('meta') if isinstance(content, dict) else None
     text = meta.get('cfg') if isinstance(meta, dict) else None
     return text if isinstance(text, str) else ''
@@ -23,7 +23,7 @@ def config_text_in(content: object) -> str:
 def parse_config(text: str) -> dict[str, Any]:
     """Returns the top-level values of a config in text style.
 
-    Values other than literals and dict(...) are left out, and so is a config of more than `MAX_LENGTH` characters.
+    Values other than literals and dict(...) are skipped. Returns {} for a text of more than `MAX_LENGTH` characters.
     """
     if len(text) > MAX_LENGTH:
         return {}

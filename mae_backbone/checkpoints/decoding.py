@@ -1,7 +1,7 @@
-"""Turns the inert tree of a pickle into plain values, tensors and log histories.
+"""Converts the tree that `safe_pickle.load` returns to plain values, tensors and log histories.
 
-Only the names in `_DECODERS` and `_DTYPES` are known. Any other name is refused, whether or not it is called. Shapes
-and dtypes are checked against the bytes that are there before a tensor is made.
+Only the names in `_DECODERS` and `_DTYPES` are allowed. Any other name is refused, even if it is not called. Shapes and
+dtypes are compared with the number of bytes in the file before a tensor is created.
 """
 import argparse
 import math
@@ -16,13 +16,15 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.safe_pickle import Call, Name, PersistentId, UnsafePickleError
 
-# A tensor may show elements of its storage more than once (`expand`). Beyond this many elements, a few bytes in a file
-# would become gigabytes in the first operation on it.
+# Largest number of elements of a tensor that repeats elements of its storage (`expand`). Without this limit, the first
+# operation on such a tensor could turn a few bytes of a file into gigabytes.
 _MAX_EXPANDED = 2**24
-# All tensors of a file together may repeat its data a few times: weights that are tied, or stored under two names.
+# The bytes of all tensors may be this multiple of the bytes in the file, because weights may be tied or stored under
+# two names.
 _MAX_REPEATS = 4
-_MAX_REPEATED = 2**27  # bytes that are always allowed
-# Values after every shared list, tuple and dict is counted as often as it occurs: `repr` and the like visit all.
+_MAX_REPEATED = 2**27  # number of bytes of tensors that is always allowed
+# Largest number of values. A list, tuple or dict that occurs several times is counted each time, because functions such
+# as `repr` visit it each time.
 _MAX_VALUES = 2**22
 _FLOATS = ('float16', 'float32', 'float64', 'bfloat16', 'float8_e4m3fn', 'float8_e5m2', 'float8_e4m3fnuz',
            'float8_e5m2fnuz', 'complex64', 'complex128')
@@ -34,25 +36,25 @@ _STORAGES = {f'torch.{kind}Storage': dtype for kind, dtype in (
     ('Bool', torch.bool), ('ComplexFloat', torch.complex64), ('ComplexDouble', torch.complex128))}
 _STORAGES |= {'torch.storage.UntypedStorage': torch.uint8, 'torch.UntypedStorage': torch.uint8}
 
-Load = Callable[[str], Tensor]  # key of a storage -> its bytes, a tensor (n,) of uint8
+Load = Callable[[str], Tensor]  # key of a storage -> tensor (n,) uint8 with its bytes
 
 
 class History(NamedTuple):
-    """Content of an MMEngine HistoryBuffer: n values, the number of steps of each value, and the largest n."""
+    """Content of a HistoryBuffer of MMEngine with n logged values."""
 
-    values: np.ndarray  # (n,)
-    counts: np.ndarray  # (n,)
-    max_length: int
+    values: np.ndarray  # (n,) logged values
+    counts: np.ndarray  # (n,) number of steps of each value
+    max_length: int     # largest n
 
 
 class _Array(NamedTuple):
-    """The dtype of a NumPy array, such as 'f4', and the order of its bytes: '<', '>', '=' or '|'."""
+    """Dtype of a NumPy array, such as 'f4', and its byte order: '<', '>', '=' or '|'."""
 
     name: str
     order: str
 
     def read(self, content: object, shape: object, order: str = 'C') -> np.ndarray:
-        """The array of a shape in `content`, in the byte order of this machine."""
+        """Returns the array with this shape in the bytes `content`, in the byte order of this machine."""
         if not isinstance(content, (bytes, bytearray, str)) or not isinstance(shape, tuple):
             raise TypeError('an array without content or shape')
         data = content.encode('latin1') if isinstance(content, str) else bytes(content)  # text in pickles of Python 2
@@ -65,15 +67,15 @@ class _Array(NamedTuple):
 
 
 def decode(tree: object, load: Load | None = None) -> object:
-    """Decodes what `safe_pickle.load` returns; NumPy arrays become tensors, NumPy scalars Python numbers.
+    """Decodes the result of `safe_pickle.load`. NumPy arrays become tensors, and NumPy scalars become Python numbers.
 
     Args:
         tree: plain values with `Name`, `Call` and `PersistentId`.
-        load: reads the storage of a tensor by its key; None if the file has none.
+        load: function that reads the storage of a tensor by its key; None if the file has no storages.
 
     Raises:
-        UnsafePickleError: a name that is not known to be data.
-        Exception: any other, if the tree is not what torch, NumPy or MMEngine write.
+        UnsafePickleError: the tree has a name that is not allowed.
+        Exception: any other error, if the tree is not as torch, NumPy or MMEngine write it.
     """
     content = _Decoder(load).decode(tree)
     if _num_values(content, {}) > _MAX_VALUES:
@@ -82,7 +84,7 @@ def decode(tree: object, load: Load | None = None) -> object:
 
 
 def _num_values(node: object, known: dict[int, int]) -> int:
-    """Number of values in nested containers, with shared ones counted as often as they occur."""
+    """Returns the number of values in nested containers. Shared containers are counted each time they occur."""
     if not isinstance(node, (dict, list, tuple, argparse.Namespace)):
         return 1
     if id(node) not in known:
@@ -93,14 +95,14 @@ def _num_values(node: object, known: dict[int, int]) -> int:
 
 
 class _Decoder:
-    """Decodes each object once, so that shared objects stay shared.
+    """Decodes each object once, so that shared objects remain shared.
 
     Args:
-        load: see `decode`.
+        load: as in `decode`.
 
     Attributes:
-        sources: bytes of each storage or array in the file.
-        made: bytes of all tensors and arrays that were made from them.
+        sources: number of bytes of each storage or array in the file.
+        made: number of bytes of all tensors and arrays that were created from them.
     """
 
     def __init__(self, load: Load | None) -> None:
@@ -108,7 +110,8 @@ class _Decoder:
         self.sources: dict[object, int] = {}
         self.storages: dict[tuple[str, torch.dtype], Tensor] = {}
         self.made = 0
-        self.decoded: dict[int, tuple[object, object]] = {}  # id -> (object, result): the id is taken while it lives
+        # id of an object -> (object, result). Keeping the object prevents that its id is used for another object.
+        self.decoded: dict[int, tuple[object, object]] = {}
         self.pending: set[int] = set()
 
     def decode(self, node: object) -> object:
@@ -141,21 +144,30 @@ class _Decoder:
         raise UnsafePickleError(name_of(node))
 
     def count(self, source: object, size: int, made: int) -> None:
-        """Counts the bytes of a tensor or array, made from a source of `size` bytes. Refuses too many repetitions."""
+        """Counts the bytes of a tensor or array.
+
+        Args:
+            source: key of the storage or array in the file.
+            size: number of bytes of the source.
+            made: number of bytes of the tensor or array that is created from it.
+
+        Raises:
+            ValueError: the tensors repeat the data of the file too often.
+        """
         self.sources[source] = size
         self.made += made
         if self.made > max(_MAX_REPEATED, _MAX_REPEATS * sum(self.sources.values())):
             raise ValueError(f'tensors of {self.made:,} bytes that repeat {sum(self.sources.values()):,} bytes of data')
 
     def arguments(self, call: Call, count: int) -> list:
-        """The first `count` arguments of a call, decoded."""
+        """Returns the first `count` arguments of a call, decoded."""
         if len(call.arguments) < count:
             raise TypeError(f'{name_of(call)} with {len(call.arguments)} arguments')
         return [self.decode(argument) for argument in call.arguments[:count]]
 
 
 def name_of(node: object) -> str:
-    """The name of a node under today's name of its module, for a message and as a key of `_DECODERS`."""
+    """Returns the name of a node, for messages and as a key of `_DECODERS`. Renamed modules have a single name."""
     if isinstance(node, Call):
         return name_of(node.function)
     if isinstance(node, Name):
@@ -171,7 +183,7 @@ def _is_size(value: object) -> bool:
 # --- tensors
 
 def _tensor(decoder: _Decoder, call: Call) -> Tensor:
-    """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, ...), and the v3 of it."""
+    """Decodes torch._utils._rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks, ...), or v3."""
     if len(call.arguments) < 4:
         raise TypeError('a tensor without shape')
     offset, size, stride = (decoder.decode(argument) for argument in call.arguments[1:4])
@@ -194,7 +206,7 @@ def _tensor(decoder: _Decoder, call: Call) -> Tensor:
 
 
 def _storage(decoder: _Decoder, node: object) -> Tensor:
-    """Elements (n,) of the storage that a PersistentId refers to."""
+    """Returns the elements (n,) of the storage to which a PersistentId refers."""
     if decoder.load is None or not isinstance(node, PersistentId):
         raise ValueError('a tensor without storage')
     key, dtype, count = _reference(node)
@@ -202,13 +214,13 @@ def _storage(decoder: _Decoder, node: object) -> Tensor:
         data = decoder.load(key)
         if len(data) != count * dtype.itemsize:
             raise ValueError(f'storage {key} has {len(data)} bytes, not {count} elements')
-        # A bool is stored as 0 or 1; other bytes are invalid.
+        # A bool is stored as the byte 0 or 1. Other bytes would be invalid.
         decoder.storages[key, dtype] = data != 0 if dtype == torch.bool else data.view(dtype)
     return decoder.storages[key, dtype]
 
 
 def element_size(reference: PersistentId) -> tuple[str, int]:
-    """The key of a storage, and the bytes of each of its elements."""
+    """Returns the key of a storage, and the number of bytes of an element."""
     key, dtype, _ = _reference(reference)
     return key, dtype.itemsize
 
@@ -228,7 +240,7 @@ def _reference(reference: PersistentId) -> tuple[str, torch.dtype, int]:
 
 
 def _first_argument(decoder: _Decoder, call: Call) -> object:
-    """Tensor that a parameter or a subclass of Tensor wraps."""
+    """Returns the tensor in a parameter or in a subclass of Tensor."""
     value = decoder.arguments(call, 1)[0]
     if not isinstance(value, Tensor):
         raise TypeError('a parameter without tensor')
@@ -307,7 +319,7 @@ def _encoded(_: object, call: Call) -> bytes:
 def _ordered_dict(decoder: _Decoder, call: Call) -> OrderedDict:
     pairs = decoder.arguments(call, 1)[0] if call.arguments else []
     items: OrderedDict = OrderedDict(pairs)
-    # Its state, such as `_metadata` of a state_dict, is not needed.
+    # The state of the dict, such as `_metadata` of a state_dict, is not needed.
     items.update((key, decoder.decode(value)) for key, value in call.items.items())
     return items
 
@@ -341,7 +353,7 @@ def _slice(decoder: _Decoder, call: Call) -> slice:
 
 
 def _history(decoder: _Decoder, call: Call) -> History:
-    """A HistoryBuffer of MMEngine. The methods that it names are ignored: its class has them."""
+    """Decodes a HistoryBuffer of MMEngine. The names of methods in its state are ignored."""
     if call.arguments or not isinstance(call.state, dict):
         raise TypeError('a HistoryBuffer without state')
     values, counts, max_length = (decoder.decode(call.state.get(key))

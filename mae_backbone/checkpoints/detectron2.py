@@ -5,7 +5,8 @@ from functools import cache
 
 from torch import Tensor
 
-# detectron2 (projects/ViTDet), and here. `{number}` counts layers from 1 there, and from 0 here.
+# Names in detectron2 (projects/ViTDet), and in our models. `{number}` counts layers from 1 in detectron2, and from 0 in
+# our models.
 _NAMES = (
     ('backbone.net.{rest}', 'backbone.{rest}'),
     ('backbone.simfp_{rest}', 'neck.simfp_{rest}'),
@@ -26,7 +27,7 @@ _NAMES = (
 # Pattern of the text that a field of a template matches. `stage` is the index of the box head in a cascade.
 _FIELDS = {'rest': r'(?P<rest>.+)', 'p': r'(?P<p>weight|bias)', 'layer': r'(?P<layer>\d+)',
            'number': r'(?P<number>\d+)', 'stage': r'(?P<stage>\d+\.)?'}
-# Buffers that are set by the config here: means and deviations of pixels, shapes of anchors.
+# Buffers that are not loaded, because our configs set their values: normalization of pixels, and shapes of anchors.
 _UNUSED = re.compile(r'pixel_(mean|std)|proposal_generator\.anchor_generator\..*')
 
 
@@ -38,15 +39,16 @@ def is_detectron2(weights: dict[str, Tensor]) -> bool:
 def from_detectron2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Renames the weights of a ViTDet of detectron2.
 
-    Unknown names are not changed, so that loading them reports them. Classes, boxes and masks have the same order in
-    both: background last, and four numbers of a box for each class in turn.
+    Unknown names are not changed, so that they are reported when the weights are loaded. The order of the outputs is
+    equal in detectron2 and mmdet: background is the last class, and the four numbers of a box are stored class by
+    class.
     """
     return {_renamed(name, _NAMES, shift=-1): tensor for name, tensor in weights.items()
             if not _UNUSED.fullmatch(name)}
 
 
 def to_detectron2(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Renames the weights of a detector of mmdet with our backbone: the inverse of `from_detectron2`.
+    """Renames the weights of a detector of mmdet with our backbone. It is the inverse of `from_detectron2`.
 
     Unknown names are not changed.
     """
@@ -66,5 +68,5 @@ def _renamed(name: str, names: Iterable[tuple[str, str]], *, shift: int) -> str:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    pieces = re.split(r'\{(\w+)\}', template)  # text and names of fields in turn
+    pieces = re.split(r'\{(\w+)\}', template)  # text and names of fields, alternately
     return re.compile(''.join(_FIELDS[piece] if i % 2 else re.escape(piece) for i, piece in enumerate(pieces)))

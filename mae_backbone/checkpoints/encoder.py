@@ -1,4 +1,4 @@
-"""Loads pretrained weights of any public layout into a ViT; refuses weights that do not fit, and reports the rest."""
+"""Loads pretrained weights of any public layout into a ViT. Refuses weights that do not fit, and logs a report."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,9 +20,9 @@ from mae_backbone.checkpoints.unseen import check_activation, check_heads, notes
 from mae_backbone.core.relative_bias import EXTRA, resized
 from mae_backbone.core.vit import ViT
 
-# Names that start at zero if a checkpoint lacks them: there are no relative positions in pretraining,
+# Parameters that a checkpoint may lack. Pretrained weights have no relative positions, whose tables start at zero.
 _NEW_TABLES = ('.rel_pos_h', '.rel_pos_w', '.relative_position_bias_table')
-# and no convolutions at the end of blocks, which start as the identity.
+# They have no residual convolutions at the end of blocks either, which start as the identity.
 _NEW_CONVOLUTION = tuple(f'.residual.{name}' for i in (1, 2, 3) for name in (
     f'conv{i}.weight', f'norm{i}.weight', f'norm{i}.bias'))
 _PATCHES = 'patch_embed.proj.weight'
@@ -32,17 +32,17 @@ def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads:
                  adapt_channels: bool = False) -> LoadReport:
     """Loads the encoder in a file or a folder into `model`.
 
-    Reads every layout of `checkpoints.layouts`: what `mae-backbone pretrain` and `mae-backbone train` write, the public
-    MAE code, timm, Hugging Face, mmpretrain, mmseg, mmdet, detectron2, SAM, torchvision, lightly, DINO, MoCo v3 and
-    I-JEPA; as `.pth`, `.bin`, `.pkl` or `.safetensors`, or a folder with a `config.json`. Positions that were stored
-    for another grid, and patches of another size, are resized. A report of all this is logged.
+    Reads every layout of `checkpoints.layouts`: checkpoints of `mae-backbone pretrain` and `mae-backbone train`, of the
+    public MAE code, timm, Hugging Face, mmpretrain, mmseg, mmdet, detectron2, SAM, torchvision, lightly, DINO, MoCo v3
+    and I-JEPA. The format is `.pth`, `.bin`, `.pkl` or `.safetensors`, or a folder with a `config.json`. Position
+    embeddings for another grid, and patch embeddings for another patch size, are resized. A report is logged.
 
     Args:
-        model: changed in place, tensor by tensor. It stays as it is if an error is raised.
-        path: of the file or folder.
-        key: which weights to take if there are several: a top-level key of the file, 'student' or 'teacher'. None: the
-            averaged ones if there are such.
-        heads: number of heads of attention of the weights, if the file does not state it.
+        model: model, changed in place. It is not changed if an error is raised.
+        path: path of the file or folder.
+        key: selects the weights if the file has several: a top-level key of the file, 'student' or 'teacher'. None
+            selects the averaged weights if there are any.
+        heads: number of attention heads of the weights, if the file does not state it.
         adapt_channels: adapt a patch embedding for another number of channels (`channels`) instead of refusing it.
 
     Returns:
@@ -50,7 +50,7 @@ def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file cannot be read, holds no ViT or several ones, or one of another architecture, or
+        CheckpointError: the file cannot be read, has no ViT or several ViTs, or has weights of another architecture or
             weights that are not finite. The model is not changed.
     """
     report = load_source(model, open_source(path, key), heads=heads, adapt_channels=adapt_channels)
@@ -59,15 +59,13 @@ def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads:
 
 
 def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_channels: bool = False) -> LoadReport:
-    """Loads a ViT that `open_source` found, without logging the report; see `load_encoder`.
-
-    With `adapt_channels` a patch embedding for another number of channels is adapted (`channels`), not refused.
-    """
+    """Loads the ViT of a `Source` like `load_encoder`, but does not log the report."""
     report = LoadReport(str(source.path), source.layout.title, source.prefix, choice=source.choice)
     check_activation(source)
     expected = {name: value for name, value in model.state_dict().items() if not name.endswith(SUFFIXES)}
     steps = _steps(source, model, expected, report)
-    # A large file is never in memory next to the model: its tensors are checked and dropped, then read again.
+    # Tensors of a large file are checked one by one without keeping them, and read again when they are copied into the
+    # model. Therefore the file is never in memory as a whole.
     checked = {}
     bad = []
     for name in steps:
@@ -109,7 +107,7 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
 
 
 def _steps(source: Source, model: ViT, expected: Mapping[str, Tensor], report: LoadReport) -> dict[str, Step]:
-    """The steps for the tensors that the model has a use for."""
+    """Returns the steps for the tensors that the model needs."""
     steps = {name: step for name, step in source.plan.encoder.items() if not _is_unused(name, model)}
     norm = {f'norm.{part}': source.plan.head[f'fc_norm.{part}'] for part in ('weight', 'bias')
             if f'norm.{part}' in expected.keys() - steps.keys() and f'fc_norm.{part}' in source.plan.head}
@@ -125,21 +123,21 @@ def _is_unused(name: str, model: ViT) -> bool:
 
 
 def _stored(name: str, step: Step, source: Source, expected: Mapping[str, Tensor]) -> StoredTensor | None:
-    """The tensor of a step in its file, if it needs no change for the model."""
+    """Returns the tensor of a step in the file if it fits the model without a change, otherwise None."""
     stored = source.weights.stored(step.names[0]) if step.join is None else None
     return stored if stored is not None and name in expected and stored.shape == expected[name].shape else None
 
 
 def _same_memory(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """True if the bytes of a file can be read into a tensor."""
+    """True if bytes of a file with elements of `dtype` can be read directly into the memory of a tensor."""
     return tensor.dtype == dtype != torch.bool and tensor.device.type == 'cpu' and tensor.is_contiguous()
 
 
 def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor], model: ViT,
             adapt_channels: bool) -> tuple[Tensor, str]:
-    """The tensor of a step in the size of the model, and how it was resized, or ''.
+    """Returns the tensor of a step, resized to the size in the model, and a text about the change ('' if none).
 
-    What cannot be resized is returned as it is: its shape is then reported with all others.
+    A tensor that cannot be resized is returned unchanged. Its shape is then reported as an error.
     """
     stored = step(source.weights)
     if name not in expected or stored.shape == expected[name].shape or not stored.numel() or (
@@ -155,7 +153,7 @@ def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor
 
 
 def _resized(name: str, stored: Tensor, expected: Tensor, model: ViT) -> tuple[Tensor, str]:
-    """Resizes position embeddings, tables and patch embeddings to the size of the model."""
+    """Resizes position embeddings, tables of relative positions and patch embeddings to their size in the model."""
     if name == 'pos_embed' and stored.ndim == 3 and stored.shape[2] == expected.shape[2]:
         side = round((stored.shape[1] - 1) ** 0.5)
         if side == 0 or side * side + 1 != stored.shape[1]:
@@ -182,7 +180,7 @@ def _resized(name: str, stored: Tensor, expected: Tensor, model: ViT) -> tuple[T
 
 
 class _Size(NamedTuple):
-    """Size of a ViT in the words of a config."""
+    """Sizes of a ViT that a config sets."""
 
     width: int
     blocks: int
@@ -191,9 +189,9 @@ class _Size(NamedTuple):
 
 
 def _check_architecture(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: Source) -> None:
-    """Raises CheckpointError for another architecture, in the terms of the config instead of a list of shapes."""
+    """Raises CheckpointError if the weights have another architecture. The message names settings of the config."""
     if _PATCHES not in weights or weights[_PATCHES].ndim != 4:
-        return  # the names and shapes are reported
+        return  # `mismatches` reports names and shapes
     stored, wanted = _size(weights), _size(expected)
     if _near(stored.patch_size, wanted.patch_size):
         stored = stored._replace(patch_size=wanted.patch_size)
@@ -212,12 +210,12 @@ def _size(weights: Mapping[str, Tensor]) -> _Size:
 
 
 def _near(stored: int, expected: int) -> bool:
-    """True if patches are resized, as from the 14 pixels of MAE's huge model to the 16 of ViTDet."""
+    """True if a patch size is similar enough to be resized, such as 14 pixels (ViT-H of MAE) to 16 pixels (ViTDet)."""
     return expected / 2 < stored < expected * 2
 
 
 def _advice(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """Advice about names and shapes that do not fit."""
+    """Returns advice for an error about names and shapes that do not fit."""
     if 'cls_token' in expected.keys() - weights.keys():
         return ('The file has no class token (I-JEPA, SAM and detectors have none): set class_token=False, as '
                 'ViTBackbone does by default, or pass weights with one.')

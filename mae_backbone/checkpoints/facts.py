@@ -1,4 +1,4 @@
-"""Facts that a file states about its model: heads, pixel normalization, activation, pooling."""
+"""Reads the facts that a file states about its model: number of heads, pixel normalization, activation, pooling."""
 import json
 import re
 from argparse import Namespace
@@ -9,35 +9,36 @@ from typing import Any
 from mae_backbone.checkpoints.config_text import config_in
 from mae_backbone.core.vit import ARCHS
 
-# Heads of the sizes that names of architectures contain: DeiT (tiny, small), ViT (base, large, huge), as timm, DINO,
-# I-JEPA and the public MAE code have them.
+# Number of heads by the size in the name of an architecture: tiny and small as in DeiT, base, large and huge as in the
+# ViT paper. timm, DINO, I-JEPA and the public MAE code use these sizes.
 _HEADS = {name: arch.heads for name, arch in ARCHS.items()}
-# facebookresearch/moco-v3, `vits.py`: its small model has 12 heads.
+# The small model of MoCo v3 has 12 heads (facebookresearch/moco-v3, `vits.py`).
 _HEADS_OF_MOCO = _HEADS | {'small': 12}
-# mmpretrain, `VisionTransformer.arch_zoo` and `MAEViT`.
+# Number of heads in mmpretrain (`VisionTransformer.arch_zoo` and `MAEViT`).
 _HEADS_OF_MMPRETRAIN = {'s': 8, 'small': 8, 'b': 12, 'base': 12, 'l': 16, 'large': 16, 'h': 16, 'huge': 16,
                         'deit-t': 3, 'deit-tiny': 3, 'deit-s': 6, 'deit-small': 6, 'deit-b': 12, 'deit-base': 12,
                         'mae_vit-b': 12, 'mae_vit-l': 16}
 # Key of the metadata of conversions in `config.json`, in the header of safetensors, and in a `.pth`.
 CONVERSION_KEY = 'mae_backbone_conversion'
-# Mean and standard deviation of torchvision, and of timm's augreg weights and ViT of Hugging Face.
+# Mean and standard deviation (0 to 255) of ImageNet as in torchvision, and of the augreg weights of timm and the ViT of
+# Hugging Face.
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 HALF = ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Properties that shapes do not show. None if the file does not state them.
+    """Properties of a model that shapes of weights do not show. A property is None if the file does not state it.
 
     Attributes:
-        heads, decoder_heads: number of heads of attention in the encoder, and in the decoder of a MAE.
-        mean, std: normalization of the pixels, for each channel, on the scale of 0 to 255.
-        activation: of the MLPs, as the file names it, such as 'gelu' or 'quick_gelu'.
-        pool: how a classifier pools tokens, as the file names it.
+        heads, decoder_heads: number of attention heads in the encoder, and in the decoder of a MAE.
+        mean, std: normalization of the pixels for each channel, on the scale of 0 to 255.
+        activation: activation of the MLPs, with its name in the file, such as 'gelu' or 'quick_gelu'.
+        pool: pooling of the tokens in a classifier, with its name in the file.
         norm_eps: epsilon of the LayerNorms.
-        norm_pix: whether a MAE predicts pixels that are normalized within their patch.
-        source: source of the number of heads, for messages.
-        pixels_source: source of the normalization.
+        norm_pix: True if a MAE predicts pixels that are normalized in each patch.
+        source: where the file states the number of heads, for messages.
+        pixels_source: where the file states the normalization, for messages.
     """
 
     heads: int | None = None
@@ -54,13 +55,13 @@ class Facts:
 
 def facts_of(content: Mapping[str, Any], config: Mapping[str, Any] | None = None,
              preprocessor: Mapping[str, Any] | None = None, *, layout: str = '', width: int | None = None) -> Facts:
-    """Facts of a checkpoint.
+    """Returns the facts that a checkpoint states.
 
     Args:
-        content: the top level of the file.
-        config, preprocessor: `config.json` and `preprocessor_config.json` next to it.
-        layout: name of the layout, for architectures that are named alike in several.
-        width: of the ViT. The name of an architecture of another width is ignored.
+        content: top level of the file.
+        config, preprocessor: content of `config.json` and `preprocessor_config.json` in the folder of the file.
+        layout: name of the layout, because the same name of an architecture has different sizes in different layouts.
+        width: width of the ViT. A name of an architecture with another width is ignored.
     """
     facts: dict[str, Any] = {}
     for found in (_of_huggingface(config or {}, preprocessor or {}), _of_timm(config or {}, width), _of_run(content),
@@ -70,7 +71,7 @@ def facts_of(content: Mapping[str, Any], config: Mapping[str, Any] | None = None
 
 
 def _of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> dict[str, Any]:
-    """`config.json` and `preprocessor_config.json` of transformers."""
+    """Reads `config.json` and `preprocessor_config.json` of transformers."""
     facts: dict[str, Any] = {}
     if 'num_attention_heads' in config:
         facts |= dict(heads=_int(config['num_attention_heads']), source='config.json',
@@ -84,7 +85,7 @@ def _of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) 
 
 
 def _of_timm(config: Mapping[str, Any], width: int | None) -> dict[str, Any]:
-    """`config.json` of timm."""
+    """Reads `config.json` of timm."""
     name = _text(config.get('architecture'))
     if name is None:
         return {}
@@ -99,7 +100,7 @@ def _of_timm(config: Mapping[str, Any], width: int | None) -> dict[str, Any]:
 
 
 def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The config in a checkpoint of MMEngine: of this package, of mmpretrain or of mmseg."""
+    """Reads the config in a checkpoint of MMEngine, written by this package, mmpretrain or mmseg."""
     model = _dict(config_in(content).get('model'))
     encoder = _dict(model.get('encoder')) or _dict(model.get('backbone'))
     if not encoder:
@@ -124,7 +125,7 @@ def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_conversion(content: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata that `mae-backbone convert` and `save_pretrained` write."""
+    """Reads the metadata that `mae-backbone convert` and `save_pretrained` write."""
     metadata = content.get(CONVERSION_KEY) or config.get(CONVERSION_KEY)
     if isinstance(metadata, str):  # in the header of safetensors
         try:
@@ -146,7 +147,7 @@ def _of_conversion(content: Mapping[str, Any], config: Mapping[str, Any]) -> dic
 
 
 def _of_arguments(content: Mapping[str, Any], layout: str, width: int | None) -> dict[str, Any]:
-    """The name of the architecture in training files: `arch`, or the arguments of the command."""
+    """Reads the name of the architecture in training checkpoints: `arch`, or the arguments of the command."""
     arguments = content.get('args')
     stated = vars(arguments) if isinstance(arguments, Namespace) else _dict(arguments)
     name = next((value for value in (content.get('arch'), stated.get('arch'), stated.get('model'))
@@ -172,7 +173,7 @@ def _heads_of_name(name: str, heads: Mapping[str, int], width: int | None) -> in
 
 
 def _scaled(values: Sequence[float]) -> tuple[float, ...]:
-    """From the scale 0 to 1 to 0 to 255."""
+    """Converts values from the scale of 0 to 1 to the scale of 0 to 255."""
     return tuple(round(255 * value, 4) for value in values)
 
 

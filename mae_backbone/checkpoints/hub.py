@@ -1,7 +1,7 @@
-"""`from_pretrained`, `save_pretrained` and `push_to_hub`, with the arguments of huggingface_hub's `ModelHubMixin`.
+"""`from_pretrained`, `save_pretrained` and `push_to_hub`, with the arguments of `ModelHubMixin` of huggingface_hub.
 
-A class that inherits huggingface_hub's mixin needs the package to be imported. Here it is imported when a model goes to
-the hub or comes from it; folders and files need nothing. Nothing is downloaded unless `local_files_only=False`.
+`ModelHubMixin` itself is not used, because it needs huggingface_hub at import time. Here the package is imported only
+for repositories of the hub, and not for folders and files. Nothing is downloaded unless `local_files_only=False`.
 """
 import json
 import tempfile
@@ -29,21 +29,25 @@ Self = TypeVar('Self', bound='HubMixin')
 
 
 class HubMixin(nn.Module):
-    """Adds the three methods to a model; a subclass says how it is described and built.
+    """Base class that adds the three methods to a model. A subclass implements the first three methods below.
 
     Attributes:
-        stored: what the model was loaded from, without its weights; None if it was not. A saved model keeps origin and
-            license.
+        stored: description of the file from which the model was loaded, without weights; None if it was not loaded.
+            Origin and license are kept when the model is saved.
     """
 
     stored: StoredModel | None = None
 
     def hub_arguments(self) -> dict[str, Any]:
-        """Arguments, as JSON has them, that build this model."""
+        """Returns the arguments that build this model, as values of JSON."""
         raise NotImplementedError
 
     def hub_model(self, origin: Origin) -> StoredModel:
-        """The weights and the architecture of this model."""
+        """Returns the weights and the architecture of this model.
+
+        Args:
+            origin: origin of the weights.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -52,10 +56,10 @@ class HubMixin(nn.Module):
         """Builds a model and loads the weights at `path` into it.
 
         Args:
-            model: that the file at `path` holds.
-            path: of the file or folder.
+            model: model in the file at `path`.
+            path: path of the file or folder.
             arguments: arguments of the class that the file does not determine.
-            heads: number of heads, if the user states it.
+            heads: number of attention heads; None if the user does not state it.
         """
         raise NotImplementedError
 
@@ -70,16 +74,16 @@ class HubMixin(nn.Module):
             pretrained_model_name_or_path: a folder that `save_pretrained` wrote; a file or folder of any layout that
                 `load_encoder` reads; or the name of a repository, such as 'user/model'.
             revision: branch, tag or commit of a repository.
-            cache_dir: where the hub keeps its files.
-            token: of the hub, for private repositories.
-            local_files_only: do not download. A repository is then looked up in the cache.
-            heads, decoder_heads: number of heads, for files that do not say it.
+            cache_dir: cache folder of the hub.
+            token: token of the hub, for private repositories.
+            local_files_only: do not download anything. A repository is then read from the cache.
+            heads, decoder_heads: numbers of attention heads, for files that do not state them.
             arguments: arguments of the class. They replace the arguments of the file.
 
         Raises:
-            FileNotFoundError: there is no such file or folder, and no repository in the cache.
+            FileNotFoundError: there is no file or folder of this name, and no repository in the cache.
             CheckpointError: the file cannot be read, or does not fit the class.
-            ImportError: huggingface_hub is needed and not installed.
+            ImportError: huggingface_hub is needed, but not installed.
         """
         path = Path(pretrained_model_name_or_path)
         if not path.exists():
@@ -94,14 +98,14 @@ class HubMixin(nn.Module):
 
     def save_pretrained(self, save_directory: str | Path, *, license: str | None = None,
                         repo_id: str | None = None) -> Path:
-        """Writes `model.safetensors`, `config.json` and a model card into a folder, which is made if it is missing.
+        """Writes `model.safetensors`, `config.json` and a model card into a folder. Returns the folder.
 
-        Files of these names are replaced, except a model card (README.md) that is there already.
+        Existing files of these names are replaced, except a model card (README.md).
 
         Args:
-            save_directory: the folder.
+            save_directory: folder. It is created if it does not exist.
             license: license of the weights, as an identifier of the hub; None for the license of the loaded file.
-            repo_id: of the hub, that the model card names; None for the folder.
+            repo_id: name of the repository in the model card; None for the name of the folder.
         """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,21 +127,21 @@ class HubMixin(nn.Module):
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None,
                     revision: str | None = None, commit_message: str = 'Upload model', create_pr: bool = False,
                     license: str | None = None) -> str:
-        """Uploads the model to a repository of the Hugging Face hub, which is made if it is missing.
+        """Uploads the model to a repository of the Hugging Face hub.
 
-        A model card in the repository stays as it is.
+        The repository is created if it does not exist. An existing model card is not changed.
 
         Args:
-            repo_id: 'user/name'.
-            private: whether a new repository is private.
+            repo_id: name of the repository, 'user/name'.
+            private: True if a new repository is private.
             token: token of the hub; None for the token of `hf auth login`.
             revision: branch to commit to.
-            commit_message: of the commit.
+            commit_message: message of the commit.
             create_pr: open a pull request instead of a commit.
             license: as in `save_pretrained`.
 
         Returns:
-            The address of the commit.
+            URL of the commit.
 
         Raises:
             ImportError: huggingface_hub is not installed.
@@ -165,7 +169,7 @@ class HubMixin(nn.Module):
 
 def _download(name: str, *, revision: str | None, cache_dir: str | Path | None, token: str | bool | None,
               local_files_only: bool) -> Path:
-    """The folder of a repository of the hub, in the cache or downloaded to it."""
+    """Returns the folder of a repository of the hub in the cache. Downloads it if `local_files_only` is False."""
     if name.count('/') > 1 or name.startswith(('.', '/', '~')):
         raise FileNotFoundError(f'{name} does not exist: check the path')
     hub = _library()

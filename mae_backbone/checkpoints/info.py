@@ -1,4 +1,4 @@
-"""Summary of a checkpoint file on one page: layout, model, training, classes, results, and parts of the weights."""
+"""Summary of a checkpoint file: layout, model, training, classes, results, and parts of the weights."""
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,31 +15,31 @@ from mae_backbone.checkpoints.state_dicts import is_finite
 from mae_backbone.checkpoints.weight_files import open_weights
 from mae_backbone.utils.printable import printable
 
-_LISTED = 20  # classes and parts that are listed
+_LISTED = 20  # largest number of classes and of parts that are listed
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """Facts about a checkpoint file. `str(info)` is a page of text.
+    """Facts about a checkpoint file. `str(info)` is a summary as text.
 
     Attributes:
-        path: of the file or folder.
-        num_bytes: size of the file, or of the files in the folder.
-        kind: description of the program that wrote it.
+        path: path of the file or folder.
+        num_bytes: size in bytes of the file, or of all files in the folder.
+        kind: text about the program that wrote the file.
         vits: layout of each ViT by the prefix of its names.
         parts: number of parameters by the first parts of their names.
         dtypes: number of tensors of each dtype.
-        num_tensors, num_parameters: of the weights.
+        num_tensors, num_parameters: number of tensors, and of their elements.
         not_finite: names of weights that are NaN or infinite.
         task: task of the model; '' if the file does not state it.
-        classes: dicts of id, name and color.
+        classes: id, name and color of each class, as dicts.
         model: settings of the model: its types, architecture and sizes.
-        training: epoch, iteration, time, seed and command, as far as the file has them.
-        versions: of the packages that wrote it.
-        results: metrics of the last validation before the file was saved, and the training loss then.
-        results_iter: iterations before this validation; None if the file does not state them.
-        pixels: mean and std.
-        holds: other content, such as 'optimizer'.
+        training: epoch, iteration, time, seed and command, if the file states them.
+        versions: versions of the packages that wrote the file, by name.
+        results: metrics of the last validation before the file was saved, and the training loss at this time.
+        results_iter: number of iterations before this validation; None if the file does not state it.
+        pixels: normalization of the pixels: 'mean' and 'std'.
+        holds: other content of the file, such as 'optimizer'.
         config: text of the config; '' if the file has none.
     """
 
@@ -104,7 +104,7 @@ def info(path: str | Path) -> CheckpointInfo:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file cannot be read, or holds no weights.
+        CheckpointError: the file cannot be read, or has no weights.
     """
     path = Path(path)
     content = {} if path.is_dir() else read_checkpoint(path)
@@ -138,7 +138,7 @@ def _kind(content: object, path: Path) -> str:
 
 
 def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `meta` of a run as arguments of `CheckpointInfo`. Values of other types are left out."""
+    """Returns the `meta` of a run as arguments of `CheckpointInfo`. Values of an unexpected type are skipped."""
     meta = content.get('meta')
     if not isinstance(meta, dict):
         return {'holds': [str(key) for key in content if key in ('optimizer', 'optimizer_states', 'args')]}
@@ -165,7 +165,7 @@ def _stated(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _model(cfg: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, str]:
-    """Lines about the model of a config."""
+    """Returns texts about the model of a config, by title."""
     model = _dict(cfg.get('model'))
     lines = {'model': str(model['type'])} if 'type' in model else {}
     vit = _dict(model.get('encoder')) or _dict(model.get('backbone'))
@@ -184,7 +184,7 @@ def _model(cfg: Mapping[str, Any], described: Mapping[str, Any]) -> dict[str, st
 
 
 def _parts(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Parameters by the first parts of their names; the blocks of a ViT and the levels of lists are one part."""
+    """Counts parameters by the first parts of their names. Numbered blocks and list elements are counted together."""
     parts: Counter[str] = Counter()
     for name, value in weights.items():
         words = name.split('.')[:-1] or [name]

@@ -1,4 +1,4 @@
-"""Loads a whole MAE: the encoder of a file, and its decoder if there is one that fits."""
+"""Loads a MAE from a file: the encoder, and the decoder if the file has one that fits."""
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,20 +19,21 @@ _ADVICE = 'model.freeze_encoder_iters=N trains only the decoder in the first N i
 def load_mae(model: MAE, path: str | Path, *, key: str | None = None, heads: int | None = None) -> bool:
     """Loads the encoder in a file or a folder into `model`, and the decoder if there is one that fits.
 
-    A decoder that is missing or of another size keeps its random weights, which the report says with the reason.
-    Positions are interpolated to the image size of the model, and channels are adapted (`channels`).
+    If the file has no decoder, or a decoder of another size, the decoder of the model keeps its random weights, and the
+    report states the reason. Position embeddings are interpolated to the image size of the model, and channels are
+    adapted (`channels`).
 
     Args:
-        model: changed in place. It stays as it is if an error is raised.
+        model: model, changed in place. It is not changed if an error is raised.
         path, key, heads: as in `load_encoder`.
 
     Returns:
-        Whether the decoder was loaded.
+        True if the decoder was loaded.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: as in `load_encoder`; or the decoder of the file has another number of heads. The model is not
-            changed.
+        CheckpointError: as in `load_encoder`, or the decoder in the file has another number of attention heads. The
+            model is not changed.
     """
     source = open_source(path, key)
     resized: dict[str, str] = {}
@@ -51,9 +52,14 @@ def load_mae(model: MAE, path: str | Path, *, key: str | None = None, heads: int
 
 
 def _decoder(model: MAE, source: Source, resized: dict[str, str]) -> tuple[dict[str, Tensor], list[str], list[str]]:
-    """The decoder of the file as the model needs it, empty if it has none that fits; notes and warnings.
+    """Returns the weights of the decoder in the file, resized for the model, with notes and warnings for the report.
 
-    `resized` receives how tensors were resized.
+    The weights are empty if the file has no decoder, or none that fits.
+
+    Args:
+        model: model.
+        source: ViT that was found in the file.
+        resized: receives texts about resized tensors, by name of the tensor.
     """
     stored, expected = source.decoder(), model.decoder.state_dict()
     if not stored:
@@ -68,7 +74,11 @@ def _decoder(model: MAE, source: Source, resized: dict[str, str]) -> tuple[dict[
 
 
 def _heads(model: MAE, source: Source) -> str:
-    """A note on the heads of the decoder, which shapes do not show. Raises CheckpointError for another number."""
+    """Returns a note about the number of heads of the decoder, which cannot be determined from shapes.
+
+    Raises:
+        CheckpointError: the file states another number than the model has.
+    """
     heads, stated = model.decoder.decoder_blocks[0].get_submodule('attn').heads, source.facts.decoder_heads
     if stated is not None and stated != heads:
         raise CheckpointError(f'{source.path} has {stated} heads of attention in its decoder, the model has {heads}. '
@@ -87,9 +97,9 @@ def _target(model: MAE, source: Source) -> list[str]:
 
 
 def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MAE, resized: dict[str, str]) -> Tensor:
-    """Interpolates positions to the grid of the model, and adapts predicted pixels to its channels.
+    """Interpolates position embeddings to the grid of the model, and adapts predicted pixels to its channels.
 
-    What cannot be resized is returned as it is: its shape is then reported.
+    A tensor that cannot be resized is returned unchanged. Its shape is then reported.
     """
     if name not in expected or stored.shape == expected[name].shape or not stored.is_floating_point():
         return stored
@@ -108,7 +118,7 @@ def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MA
 
 
 def _size(weights: Mapping[str, Tensor]) -> str:
-    """Width, number of blocks and predicted pixels of a decoder, for a message."""
+    """Returns width, number of blocks and number of predicted pixels of a decoder, for a message."""
     blocks = {name.split('.')[1] for name in weights if name.startswith('decoder_blocks.')}
     width, pixels = (len(weights[name]) if name in weights else 'unknown'
                      for name in ('decoder_embed.weight', 'decoder_pred.weight'))

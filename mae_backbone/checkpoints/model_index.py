@@ -1,4 +1,4 @@
-"""Public weights by name: where they come from, their license and checksum, and where they lie on this machine."""
+"""Index of public weights by name: URL, license, checksum, and their files on this machine."""
 import difflib
 import hashlib
 import json
@@ -10,23 +10,23 @@ from typing import NamedTuple
 
 from mae_backbone.checkpoints.reading import CheckpointError
 
-FOLDERS = 'MAE_BACKBONE_WEIGHTS'  # environment variable: folders of weights, separated as in PATH
+FOLDERS = 'MAE_BACKBONE_WEIGHTS'  # environment variable with folders of weights, separated as in PATH
 
 
 class PublicWeights(NamedTuple):
     """An entry of `model_index.json`.
 
     Attributes:
-        name: what `--pretrained` takes.
-        url: of the file. Nothing is downloaded by this package.
-        page: that describes the weights.
-        license: of the weights; None if the page states none for them.
-        arch: a name in `mae_backbone.core.vit.ARCHS`.
-        patch_size, image_size: in pixels, of the training.
-        layout: of the file.
-        pretraining: method and data.
-        timm: name of the model in timm for `TimmViT`; None if timm has none.
-        md5, sha256: digits that the checksum begins with, as the publisher states them; None if it does not.
+        name: name for `--pretrained`.
+        url: URL of the file. This package never downloads it.
+        page: URL of the page that describes the weights.
+        license: license of the weights; None if the page does not state one.
+        arch: name of the architecture in `mae_backbone.core.vit.ARCHS`.
+        patch_size, image_size: patch size and image size of the training in pixels.
+        layout: layout of the file.
+        pretraining: method and data of the pretraining.
+        timm: name of the model in timm for `TimmViT`; None if timm does not have it.
+        md5, sha256: first digits of the checksum, as the publisher states them; None if the publisher does not.
     """
 
     name: str
@@ -50,31 +50,34 @@ class PublicWeights(NamedTuple):
 
 @lru_cache
 def public_weights() -> dict[str, PublicWeights]:
-    """All entries by name."""
+    """Returns all entries of the index by name."""
     text = files('mae_backbone.checkpoints').joinpath('model_index.json').read_text(encoding='utf-8')
     return {entry['name']: PublicWeights(**entry) for entry in json.loads(text)}
 
 
 def weights_folders() -> list[Path]:
-    """Searched folders: the folders of MAE_BACKBONE_WEIGHTS, then the download folder of torch.hub."""
+    """Returns the folders that are searched: those of MAE_BACKBONE_WEIGHTS, then the download folder of torch.hub."""
     own = [Path(folder).expanduser() for folder in os.environ.get(FOLDERS, '').split(os.pathsep) if folder]
-    # As torch.hub.get_dir, without importing torch.
+    # Same folder as torch.hub.get_dir, without importing torch.
     cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
     home = os.environ.get('TORCH_HOME') or os.path.join(cache, 'torch')
     return [*own, Path(home).expanduser() / 'hub' / 'checkpoints']
 
 
 def find_file(entry: PublicWeights) -> Path | None:
-    """The file of public weights in one of the folders; None if it is in none."""
+    """Returns the file of public weights in one of the folders; None if no folder has it."""
     return next((folder / entry.file for folder in weights_folders() if (folder / entry.file).is_file()), None)
 
 
 def resolve(path: str | Path) -> Path:
-    """A path as it is, or the file of the public weights that it names. A file or folder of that name comes first.
+    """Returns the file of public weights if `path` is their name, otherwise `path`.
+
+    An existing file or folder of this name takes precedence over public weights.
 
     Raises:
-        FileNotFoundError: the weights are known and not on this machine, or a word is neither a file nor a known name.
-        CheckpointError: the file has not the checksum that its publisher states.
+        FileNotFoundError: the public weights are not on this machine, or a name without suffix is neither a file nor
+            the name of public weights.
+        CheckpointError: the file does not have the checksum that its publisher states.
     """
     path, name = Path(path), str(path)
     if path.exists() or path.suffix or path.name != name:
@@ -97,7 +100,7 @@ def resolve(path: str | Path) -> Path:
 
 
 def check_sum(file: Path, entry: PublicWeights) -> None:
-    """Raises CheckpointError if a file has not the checksum of its entry; does nothing if the entry has none."""
+    """Raises CheckpointError if a file does not have the checksum of its entry. Entries may have no checksum."""
     for kind, stated in (('md5', entry.md5), ('sha256', entry.sha256)):
         if stated is None:
             continue
@@ -109,7 +112,7 @@ def check_sum(file: Path, entry: PublicWeights) -> None:
 
 
 def _digest(file: Path, kind: str) -> str:
-    digest = hashlib.new(kind, usedforsecurity=False)  # md5 is not available otherwise where FIPS is on
+    digest = hashlib.new(kind, usedforsecurity=False)  # in FIPS mode, md5 is only available with this argument
     with open(file, 'rb') as content:
         while block := content.read(1 << 22):
             digest.update(block)

@@ -1,4 +1,4 @@
-"""Publishes a checkpoint: weights and metadata in safetensors, and a model card next to them."""
+"""Publishes a checkpoint: writes weights and metadata to a safetensors file, and a model card next to it."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ _COMMANDS = {'pretraining': 'visualize', 'features': 'info'}
 
 
 def publish(source: str | Path, target: str | Path) -> Path:
-    """Writes a checkpoint with `write_published`, and a model card next to it; returns the path of the card.
+    """Writes a checkpoint with `write_published`, and a model card next to it. Returns the path of the card.
 
     Raises:
-        FileNotFoundError, CheckpointError, ValueError: as `write_published`.
+        FileNotFoundError, CheckpointError, ValueError: as in `write_published`.
     """
     target = Path(target)
     meta, num_parameters = write_published(source, target)
@@ -28,13 +28,13 @@ def publish(source: str | Path, target: str | Path) -> Path:
 
 
 def card_of(meta: Mapping[str, Any], *, name: str, num_parameters: int, license: License) -> ModelCard:
-    """The model card of a checkpoint.
+    """Returns the model card of a checkpoint.
 
     Args:
-        meta: of the checkpoint, as `write_published` returns it.
-        name: of the file.
-        num_parameters: of the model.
-        license: of the weights.
+        meta: `meta` of the checkpoint, as `write_published` returns it.
+        name: name of the file.
+        num_parameters: number of parameters of the model.
+        license: license of the weights.
     """
     described: dict[str, Any] = meta[KEY] if isinstance(meta.get(KEY), dict) else {}
     task = str(described.get('task') or 'features')

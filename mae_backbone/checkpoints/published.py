@@ -1,4 +1,4 @@
-"""Published checkpoints: safetensors whose metadata hold the config, the classes and the rest of `meta`."""
+"""Published checkpoints: safetensors files whose metadata contain `meta` of the checkpoint, with config and classes."""
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -14,12 +14,12 @@ from mae_backbone.checkpoints.state_dicts import check_finite, weights_in
 from mae_backbone.checkpoints.weight_files import is_safetensors
 from mae_backbone.utils.atomic_write import atomic_path
 
-# Key in the metadata of safetensors: a JSON object, the `meta` of a checkpoint.
+# Key in the metadata of a safetensors file. Its value is `meta` of the checkpoint as a JSON object.
 KEY = 'mae_backbone'
 
 
 def read_checkpoint(path: str | Path) -> object:
-    """Reads a checkpoint as `read_content`; a published one as dict(state_dict=..., meta=...), as a run writes it.
+    """Reads a checkpoint like `read_content`. A published checkpoint is returned as dict(state_dict=..., meta=...).
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -39,14 +39,14 @@ def read_checkpoint(path: str | Path) -> object:
 
 
 def write_published(source: str | Path, target: str | Path) -> tuple[dict[str, Any], int]:
-    """Writes the weights of a checkpoint and what it says about itself to safetensors, without the state of a training.
+    """Writes the weights and the metadata of a checkpoint to a safetensors file, without the state of the training.
 
-    Optimizer, schedules and log history are left out, and low-rank adapters are added to their weights. Absolute paths
-    in the config and in the command are shortened to their last part: they name the machine of the training.
+    Optimizer, schedules and log history are not written, and low-rank adapters are merged into the weights. Absolute
+    paths in the config and in the command are shortened to the file name, because they reveal folders of the machine.
 
     Args:
         source: checkpoint of `mae-backbone train` or `mae-backbone pretrain`.
-        target: file that ends in .safetensors; its folder exists.
+        target: path that ends in .safetensors, in an existing folder.
 
     Returns:
         The `meta` that was written, and the number of parameters.
@@ -72,7 +72,7 @@ def write_published(source: str | Path, target: str | Path) -> tuple[dict[str, A
 
 
 def _own_memory(value: Tensor) -> Tensor:
-    """safetensors refuses tensors that share memory or are not contiguous."""
+    """Copies a tensor, because safetensors refuses tensors that share memory or are not contiguous."""
     return value.detach().clone().contiguous()
 
 
@@ -101,7 +101,7 @@ def _plain(value: Any) -> Any:
 
 
 def _shortened(value: Any) -> Any:
-    """A value of a config without the folders of absolute paths."""
+    """Returns a value of a config with absolute paths shortened to the file name."""
     if isinstance(value, dict):
         return {key: _shortened(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""Reads checkpoint files of any kind without executing code in them.
+"""Reads checkpoint files without executing code in them.
 
-Known are archives of `torch.save` (zip, and the format before torch 1.6), pickles of NumPy arrays (detectron2's model
-zoo), and safetensors. The result consists of plain values, tensors on the CPU and log histories
+Supported are files of `torch.save` (zip archives, and the format before torch 1.6), pickles of NumPy arrays (model zoo
+of detectron2), and safetensors. The result consists of plain values, tensors on the CPU and log histories
 (`decoding.History`). Any other content raises CheckpointError.
 """
 import io
@@ -21,29 +21,29 @@ from mae_backbone.checkpoints.decoding import decode, element_size
 from mae_backbone.checkpoints.safe_pickle import UnsafePickleError, load, persistent_ids
 from mae_backbone.checkpoints.safetensors_file import open_safetensors
 
-# Errors that damaged bytes raise in the readers below. They are not documented.
+# Errors that the readers below raise for damaged files.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, StopIteration,
             AssertionError, OverflowError, MemoryError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error)
-# The first pickle of a file of torch before 1.6.
+# Value of the first pickle in a file of torch before 1.6.
 _MAGIC = 0x1950A86A20F9469CFC6C
-_MAX_DIRECTORY = 2**25  # bytes: more than 200,000 entries; an entry is a tensor
-_MAX_ZIP_END = 2**17  # bytes: the last record of a zip archive with a comment, and the records of zip64 before it
+_MAX_DIRECTORY = 2**25  # largest directory of a zip archive in bytes: more than 200,000 entries, one for each tensor
+_MAX_ZIP_END = 2**17  # bytes at the end of a zip archive that contain its last record, a comment and the zip64 records
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, or that belongs to another model."""
+    """A checkpoint cannot be read, or does not fit the model."""
 
 
 def read_content(path: str | Path, *, outline: bool = False) -> object:
-    """Reads all of a checkpoint file.
+    """Reads the whole content of a checkpoint file.
 
     Args:
-        path: of the file.
-        outline: read no tensors from archives of torch: they are on the device `meta`, with their shapes.
+        path: path of the file.
+        outline: do not read the tensors in zip archives of torch. They are on the device `meta` and have only a shape.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file is not a checkpoint, is damaged, or names code.
+        CheckpointError: the file is not a checkpoint, is damaged, or contains names of code.
     """
     path = existing_file(path)
     with damage_reported(path):
@@ -51,7 +51,7 @@ def read_content(path: str | Path, *, outline: bool = False) -> object:
 
 
 def existing_file(path: str | Path) -> Path:
-    """The path, if it is a file; raises FileNotFoundError with the checkpoints next to it if it is not."""
+    """Returns the path if the file exists. Otherwise raises FileNotFoundError, which lists other checkpoints there."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'checkpoint {path} does not exist: check the path' + _neighbors(path))
@@ -60,14 +60,14 @@ def existing_file(path: str | Path) -> Path:
 
 @contextmanager
 def damage_reported(path: Path) -> Iterator[None]:
-    """Turns every error that damaged bytes raise in a reader into a CheckpointError that names the file."""
+    """Converts the errors that readers raise for damaged files to CheckpointError with the path of the file."""
     try:
         yield
     except UnsafePickleError as error:
         raise CheckpointError(f'{path} names code to run ({error}), which this program refuses to do: save only its '
                               'state_dict, or convert it to safetensors where you trust it') from error
     except _DAMAGED as error:
-        # The text of a KeyError is only the key.
+        # The message of a KeyError would be only the key.
         reason = 'unknown content' if isinstance(error, KeyError) else (
             str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f'{path} is not a checkpoint, or is damaged or cut off ({reason[:200]}): check the path, '
@@ -90,17 +90,17 @@ def _read(path: Path, outline: bool) -> object:
 # --- zip archives of torch
 
 def check_directory(file: IO[bytes]) -> None:
-    """Refuses a zip archive with millions of entries: `zipfile` makes an object of half a kilobyte for each.
+    """Checks that a zip archive does not have millions of entries, because `zipfile` needs 500 bytes for each entry.
 
     Raises:
-        ValueError: its directory, at its end, is too large for a checkpoint.
+        ValueError: the directory at the end of the archive is too large for a checkpoint.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(max(0, end - _MAX_ZIP_END))
     tail = file.read()
     start = tail.rfind(b'PK\5\6')
     size = int.from_bytes(tail[start + 12:start + 16], 'little')
-    if size == 0xFFFFFFFF:  # the size is in the record of zip64 before
+    if size == 0xFFFFFFFF:  # the size is in the zip64 record before this one
         start = tail.rfind(b'PK\6\6', 0, start)
         size = int.from_bytes(tail[start + 40:start + 48], 'little')
     file.seek(0)
@@ -132,7 +132,12 @@ def _read_zip(file: IO[bytes], outline: bool) -> object:
 
 
 def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
-    """The entries by name. torch does not compress them; a compressed or overlapping entry could unpack to any size."""
+    """Returns the entries of an archive by name.
+
+    Raises:
+        ValueError: entries are compressed or overlap. torch does not write such entries, and they could be unpacked to
+            any size.
+    """
     entries = archive.infolist()
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
@@ -143,7 +148,7 @@ def _checked_entries(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.Z
 
 
 def _read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Tensor:
-    """The bytes of an entry, uint8 (n,). zipfile compares its checksum, which torch does not."""
+    """Returns the bytes of an entry as uint8 (n,). Unlike torch, zipfile verifies its checksum."""
     return _bytes_to_tensor(archive.read(entry))
 
 
@@ -169,12 +174,12 @@ def _read_pickles(content: mmap.mmap) -> object:
 
 
 def _bytes_to_tensor(data: bytes) -> Tensor:
-    """-> uint8 (n,), a copy: a tensor can be written to, bytes cannot."""
+    """Returns bytes as a tensor uint8 (n,). They are copied, because tensors are writable and bytes are not."""
     return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
 
 
 def _neighbors(path: Path) -> str:
-    """Names checkpoints in the folder of a file that does not exist."""
+    """Returns a text with the checkpoints in the folder of a file that does not exist; '' if there are none."""
     folder = path if path.is_dir() else path.parent
     names = sorted(file.name for file in folder.glob('*.pth')) if folder.is_dir() else []
     return f'; {folder} holds {", ".join(names[:5])}' if names else ''

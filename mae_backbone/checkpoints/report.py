@@ -1,4 +1,4 @@
-"""Report of loaded weights: format, and mapped, resized, left out, missing and assumed parts."""
+"""Report about loaded weights: format, tensors that were mapped, resized, left out or missing, and assumptions."""
 import logging
 import sys
 from collections import Counter
@@ -9,20 +9,20 @@ _LOGGER = 'mae_backbone'
 
 @dataclass
 class LoadReport:
-    """Report of loaded weights.
+    """Report about loaded weights.
 
     Attributes:
-        path: of the file or folder.
-        layout: title of its layout.
-        prefix: of the ViT in it.
-        num_mapped: number of tensors of the model that were set.
-        num_read: number of tensors of the file that they came from.
-        choice: which of several sets of weights was taken; empty if there was one.
-        resized: name of a tensor -> how it was resized.
-        left_out: names of the file that were not used.
-        missing: names of the model that the file lacks, which keep their initial values.
-        notes: properties that shapes do not show: heads, normalization of the pixels, activation, pooling.
-        warnings: the same, if it needs attention.
+        path: path of the file or folder.
+        layout: title of the layout of the file.
+        prefix: prefix of the names of the ViT in the file.
+        num_mapped: number of tensors of the model that were loaded.
+        num_read: number of tensors of the file from which they were loaded.
+        choice: text about the selected weights, if the file has several sets of weights; otherwise ''.
+        resized: text about each resized tensor by its name.
+        left_out: names of tensors of the file that were not used.
+        missing: names of tensors of the model that the file does not have. They keep their initial values.
+        notes: notes about properties that shapes do not show: heads, normalization of the pixels, activation, pooling.
+        warnings: notes that need attention.
     """
 
     path: str
@@ -38,7 +38,7 @@ class LoadReport:
     warnings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        """The report as a short block, one line for each kind."""
+        """Returns the report as text, with a line for each kind of information."""
         prefix = f', prefix {self.prefix!r}' if self.prefix else ''
         lines = [f'weights from {self.path}', f'  format    {self.layout}{prefix}']
         if self.choice:
@@ -54,14 +54,14 @@ class LoadReport:
         return '\n'.join(lines)
 
     def _resized(self) -> list[str]:
-        """Tables of relative positions that changed alike are counted, not listed."""
+        """Returns lines about resized tensors. Tables of relative positions with the same change share a line."""
         tables = Counter(how for name, how in self.resized.items() if is_table(name))
         return ([f'{name} {how}' for name, how in self.resized.items() if not is_table(name)]
                 + [f'{number} tables of relative positions {how}' for how, number in tables.items()])
 
 
 def is_table(name: str) -> bool:
-    """True if a name is a table of relative positions."""
+    """True if a name is the name of a table of relative positions."""
     return name.endswith(('rel_pos_h', 'rel_pos_w', 'relative_position_bias_table'))
 
 
@@ -74,7 +74,7 @@ def _missing(names: list[str]) -> str:
 
 
 def _groups(names: list[str]) -> str:
-    """Names by their first parts with counts, such as `decoder_blocks (96), head (2)`."""
+    """Groups names by their first part, with counts, such as `decoder_blocks (96), head (2)`."""
     prefix = _common_prefix(names)
     counts = Counter(name.removeprefix(prefix).split('.')[0] for name in names)
     texts = [f'{prefix}{group} ({number})' if number > 1 else f'{prefix}{group}' for group, number in counts.items()]
@@ -92,9 +92,10 @@ def _common_prefix(names: list[str]) -> str:
 
 
 def say(report: LoadReport) -> None:
-    """Prints a report to the log of a run, also in the tools of mmdet and mmseg, and otherwise to stderr.
+    """Writes a report to the log of the run; without a run, prints it to stderr.
 
-    Our Runner gives the logger of the package its handlers. Other runners of MMEngine do not, and log by an MMLogger.
+    Our Runner adds handlers to the logger of this package. Other runners of MMEngine, such as in the tools of mmdet and
+    mmseg, do not. In this case the report is written to their MMLogger.
     """
     level = logging.WARNING if report.warnings else logging.INFO
     logger = logging.getLogger(_LOGGER)
@@ -102,7 +103,7 @@ def say(report: LoadReport) -> None:
         logger.log(level, '%s', report)
         return
     from mmengine.logging import MMLogger
-    if MMLogger._instance_dict:  # a run of MMEngine; without one, `get_current_instance` would start a logger
+    if MMLogger._instance_dict:  # there is a run of MMEngine: otherwise `get_current_instance` would make a new logger
         MMLogger.get_current_instance().log(level, str(report))
         return
     print(report, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Types of the values in the checkpoint of a run: MMEngine and the training loops use them without a check."""
+"""Checks the types of the values in the checkpoint of a run, because MMEngine and the training loops do not."""
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,16 +8,16 @@ from mae_backbone.checkpoints.decoding import History
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.state_dicts import few
 
-_MAX_STEPS = 2**40   # iterations and epochs; more are damage
-_MAX_SEED = 2**64
+_MAX_STEPS = 2**40   # limit of iterations and epochs; a larger number means that the file is damaged
+_MAX_SEED = 2**64    # limit of seeds and positions
 
 
 def check_run(content: dict, path: str | Path) -> None:
-    """Raises CheckpointError if a part of a checkpoint is not of the type that MMEngine writes.
+    """Raises CheckpointError if a value in a checkpoint does not have the type that MMEngine writes.
 
     Args:
-        content: what `read_content` returns, with `state_dict` and `meta`.
-        path: of the checkpoint, for the message.
+        content: result of `read_content`, with `state_dict` and `meta`.
+        path: path of the checkpoint, for the message.
     """
     bad = list(_bad_parts(content))
     if bad:
@@ -26,7 +26,7 @@ def check_run(content: dict, path: str | Path) -> None:
 
 
 def _bad_parts(content: dict) -> Iterator[str]:
-    """Names of the parts that have another type."""
+    """Yields the names of values with a wrong type."""
     hub, meta = content.get('message_hub', {}), content['meta']
     dicts = {'state_dict': content['state_dict'], 'meta': meta, 'message_hub': hub,
              'optimizer': content.get('optimizer', {})}
@@ -53,7 +53,7 @@ def _bad_parts(content: dict) -> Iterator[str]:
 
 def _bad_meta(meta: dict) -> Iterator[str]:
     yield from (f'meta.{name}' for name in ('epoch', 'iter') if not _is_number(meta.get(name, 0), _MAX_STEPS))
-    if meta.get('seed') is not None and not _is_number(meta['seed'], 2**32):  # of NumPy
+    if meta.get('seed') is not None and not _is_number(meta['seed'], 2**32):  # limit of NumPy
         yield 'meta.seed'
     data = meta.get('dataset_meta')
     if data is not None and not isinstance(data, dict):
@@ -63,7 +63,7 @@ def _bad_meta(meta: dict) -> Iterator[str]:
 
 
 def _bad_info(info: dict) -> Iterator[str]:
-    """Positions and seeds of the data, which `engine.loops` stores."""
+    """Yields the names of wrong values among the positions and seeds of the data, which `engine.loops` stores."""
     data, seeds = info.get('data'), info.get('seeds')
     if data is not None and not (isinstance(data, dict) and all(_is_number(value, _MAX_SEED)
                                                                 for value in data.values())):
@@ -83,18 +83,18 @@ def _are_names(value: object) -> bool:
 
 
 def _is_scheduler(state: object) -> bool:
-    """True if a value is the state of an MMEngine scheduler, as far as it computes with it."""
+    """True if a value can be the state of a scheduler of MMEngine. Only the values that it uses are checked."""
     if not isinstance(state, dict) or not _is_plain(state):
         return False
     values = state.get('_last_value', [])
-    last_step = state.get('last_step', 0)  # -1 before the scheduler's beginning, as in a warm-up that others follow
+    last_step = state.get('last_step', 0)  # -1 if the scheduler has not begun, such as the one after a warm-up
     begun = last_step == -1 or _is_number(last_step, _MAX_STEPS)
     return (begun and _is_number(state.get('_global_step', 0), _MAX_STEPS)
             and isinstance(values, list) and all(type(value) in (int, float) for value in values))
 
 
 def _is_plain(value: object) -> bool:
-    """True if a value consists of numbers, text, lists, tuples and dicts, which can be compared."""
+    """True if a value consists only of None, numbers, text, lists, tuples and dicts."""
     if isinstance(value, (dict, list, tuple)):
         return all(map(_is_plain, value)) and all(map(_is_plain, value.values() if isinstance(value, dict) else ()))
     return value is None or isinstance(value, (bool, int, float, str))

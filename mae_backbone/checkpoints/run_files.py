@@ -1,4 +1,4 @@
-"""Checkpoint files of a run: atomic writing, search for the latest intact one, and reading."""
+"""Checkpoint files of a run: writes them atomically, finds the latest one that is not damaged, and reads them."""
 import errno
 import logging
 import math
@@ -24,22 +24,22 @@ from mae_backbone.checkpoints.sharding import scatter_shard
 from mae_backbone.checkpoints.state_dicts import check_finite, few, is_finite, mismatches, weights_in
 from mae_backbone.utils.atomic_write import atomic_path, partial_files, write_text
 
-INTERRUPTED = 'interrupted.pth'  # saved when a signal stops the run
+INTERRUPTED = 'interrupted.pth'  # checkpoint that is saved when a signal stops the run
 _PATTERNS = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOG = logging.getLogger(__name__)
 
 
 class DiskFullError(OSError):
-    """The disk has no room for a checkpoint; `errno` is ENOSPC."""
+    """The disk has not enough space for a checkpoint. `errno` is ENOSPC."""
 
 
 # --- writing
 
 def write_checkpoint(content: dict, path: Path) -> None:
-    """Saves `content` at `path`, through a temporary file that is flushed to the disk before it is renamed.
+    """Saves `content` to `path` atomically: it is written to a temporary file, which is flushed to disk and renamed.
 
-    The file at `path` is complete at any time: either the old one or the new one.
+    At any time, the file at `path` is either the complete old file or the complete new file.
 
     Raises:
         DiskFullError: the disk is full. The old file is kept.
@@ -57,12 +57,12 @@ def write_checkpoint(content: dict, path: Path) -> None:
 
 
 def write_note(path: Path, work_dir: str | Path) -> None:
-    """Writes which checkpoint of a run is the last one, under the file name that MMEngine reads."""
+    """Writes the path of the last checkpoint of a run to the file `last_checkpoint`, which MMEngine reads."""
     write_text(Path(work_dir, 'last_checkpoint'), str(path), durable=True)
 
 
 def size_of(content: object) -> int:
-    """Bytes that `content` takes in a file, within a few thousand."""
+    """Returns the number of bytes that `content` needs in a file, exact to a few thousand bytes."""
     if isinstance(content, Tensor):
         return content.numel() * content.element_size()
     if isinstance(content, dict):
@@ -75,7 +75,7 @@ def size_of(content: object) -> int:
 
 
 def remove_partial_files(folder: str | Path) -> list[Path]:
-    """Removes files that a killed run has not finished, checkpoints and small files. Returns their paths."""
+    """Removes files that were not completely written because the run was killed. Returns their paths."""
     paths = partial_files(folder)
     for path in paths:
         path.unlink(missing_ok=True)
@@ -103,10 +103,15 @@ def _megabytes(number: int) -> str:
 # --- finding
 
 def resume_path(resume: str | None, work_dir: str | Path) -> str | None:
-    """The checkpoint that `--resume` asks for: 'auto' is the latest intact one of the work directory, if there is any.
+    """Returns the checkpoint for the option `--resume`; None to start from the beginning.
+
+    Args:
+        resume: value of the option: a path, None, or 'auto' for the latest checkpoint in the work directory that is not
+            damaged.
+        work_dir: work directory of the run.
 
     Raises:
-        CheckpointError: there are checkpoints, and all are damaged.
+        CheckpointError: there are checkpoints, and all of them are damaged.
     """
     if resume != 'auto':
         return resume
@@ -118,14 +123,14 @@ def resume_path(resume: str | None, work_dir: str | Path) -> str | None:
 
 
 def latest_intact(work_dir: str | Path, damaged: dict[Path, str]) -> Path | None:
-    """The latest checkpoint of a run that can be read; None if the run has saved none.
+    """Returns the latest checkpoint of a run that is not damaged; None if the run has no checkpoints.
 
     Args:
-        work_dir: of the run.
-        damaged: receives the later ones that are damaged, each with the reason.
+        work_dir: work directory of the run.
+        damaged: receives the later checkpoints that are damaged, with the reason.
 
     Raises:
-        CheckpointError: there are checkpoints, and all are damaged.
+        CheckpointError: there are checkpoints, and all of them are damaged.
     """
     for path in saved_checkpoints(work_dir):
         problem = find_corruption(path)
@@ -140,10 +145,11 @@ def latest_intact(work_dir: str | Path, damaged: dict[Path, str]) -> Path | None
 
 
 def saved_checkpoints(work_dir: str | Path) -> list[Path]:
-    """The checkpoints that a run could continue from, intact or damaged, in the order in which they are to be tried.
+    """Returns the checkpoints of a run, in the order in which resuming tries them. Some of them may be damaged.
 
-    The one named in `last_checkpoint` comes first, then the others from the latest on. A checkpoint that is newer than
-    that file comes before all of them: the run may have been killed between the two writes.
+    The checkpoint named in the file `last_checkpoint` is first, followed by the others, latest first. A checkpoint that
+    is newer than the file `last_checkpoint` comes before it, because the run may have been killed after it wrote the
+    checkpoint and before it wrote the file.
     """
     note = Path(work_dir, 'last_checkpoint')
     noted = Path(note.read_text(encoding='utf-8').strip()) if note.is_file() else None
@@ -161,7 +167,7 @@ def _age(file: Path) -> int:
 
 
 def find_corruption(path: Path) -> str | None:
-    """Returns the reason why a checkpoint is damaged, from its checksums; None if it is intact."""
+    """Verifies the checksums of a checkpoint. Returns the reason why it is damaged, or None if it is not damaged."""
     try:
         with open(path, 'rb') as file:
             check_directory(file)
@@ -177,7 +183,7 @@ def find_corruption(path: Path) -> str | None:
 def read_run(path: str | Path) -> dict:
     """Reads a checkpoint of MMEngine with its optimizer and log history, or of detectron2 (only `state_dict`).
 
-    The text of the config in it is dropped: MMEngine would execute it on resuming.
+    The text of the config is removed from the result, because MMEngine would execute it when the run is resumed.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -187,7 +193,7 @@ def read_run(path: str | Path) -> dict:
 
 
 def run_in(content: object, path: str | Path) -> dict:
-    """`read_run`, for the content of the file at `path`. The content is changed."""
+    """Like `read_run`, for the content of the file at `path`, which is changed in place."""
     if Path(path).suffix == '.pkl':
         return dict(state_dict=from_detectron2(weights_in(content, path)), meta={})
     if not isinstance(content, dict) or 'state_dict' not in content or 'meta' not in content:
@@ -204,9 +210,9 @@ def run_in(content: object, path: str | Path) -> dict:
 
 
 def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -> None:
-    """Raises CheckpointError unless the state of an optimizer in a checkpoint belongs to the parameters of `optimizer`.
+    """Raises CheckpointError if the state of an optimizer in a checkpoint does not fit the parameters of `optimizer`.
 
-    torch takes moments of any shape and fails in the first step.
+    torch does not check this. It loads moments of any shape and fails in the first step.
     """
     groups, stored = state.get('param_groups'), state.get('state')
     advice = 'Resume with the config that the run was started with, or start a new run from its weights (load_from)'
@@ -226,7 +232,7 @@ def check_optimizer_state(state: dict, optimizer: Optimizer, path: str | Path) -
     problems = []
     for index, parameter in zip(indices, parameters, strict=True):
         if index not in stored:
-            continue  # a parameter without a step so far
+            continue  # the parameter has not been updated yet
         values = stored[index]
         if not isinstance(values, dict) or (names is not None and values.keys() != names.keys()):
             problems.append(f'state of parameter {index}: other entries than {type(optimizer).__name__} keeps')
@@ -251,9 +257,10 @@ def is_finite_number(value: object) -> bool:
 
 
 def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:
-    """Names of the states of an optimizer per parameter, and whether each has its shape, found by a small step.
+    """Returns the names of the state tensors of a parameter, and whether each has the shape of the parameter.
 
-    None for an optimizer that cannot take this step, or that has states of other shapes.
+    They are determined by a step of the same optimizer on a small parameter. Returns None if this fails, or if a state
+    is neither a scalar nor of the shape of the parameter.
     """
     parameter = nn.Parameter(torch.zeros(3, 5))
     parameter.grad = torch.ones_like(parameter)
@@ -272,20 +279,20 @@ def _state_names(optimizer: Optimizer) -> dict[str, bool] | None:
 
 
 def merge_adapters(checkpoint: dict, names: Iterable[str]) -> None:
-    """Adds the low-rank adapters of a checkpoint to the weights that they adapt, unless a model has adapters too.
+    """Merges the low-rank adapters of a checkpoint into its weights, unless the model has adapters too.
 
     Args:
-        checkpoint: changed in place.
-        names: of the weights of the model.
+        checkpoint: checkpoint, changed in place.
+        names: names of the weights of the model.
     """
     if not has_adapters(names):
         checkpoint['state_dict'] = merged_weights(checkpoint['state_dict'])
 
 
 def load_model(model: nn.Module, checkpoint: dict, path: str | Path) -> None:
-    """Loads the weights of a checkpoint of a run into `model`, sharded or not.
+    """Loads the weights of a checkpoint of a run into `model`, which may be sharded (FSDP2).
 
-    Low-rank adapters are added to the weights that they adapt, unless the model has adapters too.
+    Low-rank adapters are merged into the weights, unless the model has adapters too.
 
     Raises:
         CheckpointError: a name or a shape does not fit, or a weight is not finite. The model is not changed.

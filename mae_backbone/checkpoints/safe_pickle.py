@@ -1,9 +1,9 @@
-"""Reads pickles as data, without importing or calling anything that they name.
+"""Reads pickles as data, without importing or calling anything that is named in them.
 
-`pickle.loads` builds any object that a file names. An allow-list of functions is not enough: NumPy's own arrays and
-dtypes, built from a crafted file, read any address in memory. Here a pickle becomes a tree of plain values, in which a
-named object is a `Name` and a call is a `Call`. `mae_backbone.checkpoints.decoding` turns the names and calls that it
-knows into tensors and numbers.
+`pickle.loads` builds any object that is named in a file. An allow-list of functions is not safe enough, because even
+NumPy arrays and dtypes that are built from a crafted file can read any address in memory. This module converts a pickle
+to a tree of plain values, in which `Name` stands for a named object and `Call` for a call.
+`mae_backbone.checkpoints.decoding` then converts the names and calls that it allows to tensors and numbers.
 """
 import mmap
 import pickletools
@@ -12,27 +12,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, cast
 
-# Limits against small files that take gigabytes or hours. A detector with a ViT-H and its optimizer has about 100,000
-# opcodes; an opcode of one byte may make an object of 200 bytes.
+# Limits that prevent small files from taking gigabytes of memory or hours. The checkpoint of a detector with a ViT-H
+# and its optimizer has about 100,000 opcodes. An opcode of one byte may create an object of 200 bytes.
 _MAX_OPCODES = 2**20
-_MAX_BITS = 512        # of an integer
-_MAX_KEY_BITS = 64     # of an integer as a key; longer ones can be chosen so that all have the same hash
+_MAX_BITS = 512        # largest number of bits of an integer
+_MAX_KEY_BITS = 64     # the same for a key of a dict. Longer integers can be chosen so that all have the same hash
 
 
 class UnsafePickleError(ValueError):
-    """A pickle names an object that is not known to be data; the message is that name."""
+    """A pickle contains the name of an object that is not allowed. The message is this name."""
 
 
 @dataclass(frozen=True, eq=False)
 class Name:
-    """A class or function that a pickle names, as text such as 'collections.OrderedDict'."""
+    """Name of a class or function in a pickle, such as 'collections.OrderedDict'."""
 
     path: str
 
 
 @dataclass(eq=False)
 class Call:
-    """A call or an instance that a pickle describes; `state` and `items` are set on the result."""
+    """A call, or the creation of an instance, in a pickle. `state` and `items` are set on its result."""
 
     function: object
     arguments: tuple
@@ -48,19 +48,19 @@ class PersistentId:
 
 
 def load(file: IO[bytes] | mmap.mmap) -> object:
-    """Reads the pickle at the position of `file` up to its end.
+    """Reads the pickle that begins at the current position of `file`.
 
-    Every read is bounded by the size of the file if `file` is a `BytesIO` or an `mmap`, so that a length in a damaged
-    pickle allocates nothing.
+    `file` should be a `BytesIO` or an `mmap`. A read is then limited to the size of the file, so that a wrong length in
+    a damaged pickle does not allocate memory.
 
     Raises:
-        UnsafePickleError: the pickle uses the extension registry.
-        Exception: any other, if the pickle is damaged.
+        UnsafePickleError: the pickle uses an opcode that is not allowed, such as those of the extension registry.
+        Exception: any other error, if the pickle is damaged.
     """
     machine = _Machine()
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore', DeprecationWarning)  # of a damaged text with an invalid escape sequence
-        # An mmap has the methods that are used.
+        warnings.simplefilter('ignore', DeprecationWarning)  # for invalid escape sequences in damaged text
+        # The cast is safe, because an mmap has all methods that are used.
         for number, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], file))):
             if opcode.name == 'STOP':
                 break
@@ -71,7 +71,7 @@ def load(file: IO[bytes] | mmap.mmap) -> object:
 
 
 def persistent_ids(tree: object) -> Iterator[PersistentId]:
-    """All references to data outside the pickle."""
+    """Yields all references to data outside the pickle."""
     nodes, seen = [tree], set()
     while nodes:
         node = nodes.pop()
@@ -89,11 +89,11 @@ def persistent_ids(tree: object) -> Iterator[PersistentId]:
 
 
 _MARK = object()
-_Handler = Callable[['_Machine', object], object]  # its result is ignored
+_Handler = Callable[['_Machine', object], object]  # the result of a handler is ignored
 
 
 class _Machine:
-    """The stack and the memo of an unpickler."""
+    """Virtual machine of the pickle protocol, with its stack and memo."""
 
     def __init__(self) -> None:
         self.stack: list = []
@@ -149,17 +149,16 @@ class _Machine:
         self.stack[-1].update(map(_checked_key, values))
 
     def build(self, state: object) -> None:
-        """Stores a state on the call that it belongs to."""
+        """Sets the state of the call on top of the stack."""
         if not isinstance(self.stack[-1], Call):
             raise TypeError('a state of a value that is not an object')
         self.stack[-1].state = state
 
 
 def _checked_key(key: object) -> object:
-    """Keys are plain values, or tuples of them.
+    """Returns a key of a dict if it is a plain value or a tuple of plain values, otherwise raises an error.
 
-    A `Call` could be hashed too, but nothing could be looked up by it. Tuples of tuples are refused: 60 of them, each
-    with the next one twice, would have 2**60 values to hash.
+    Nested tuples are refused because of their hash: 60 of them, each with the next one twice, have 2**60 values.
     """
     if isinstance(key, tuple):
         if any(isinstance(value, tuple) for value in key):
@@ -183,7 +182,7 @@ def _name(machine: _Machine, module: object, name: object) -> None:
 
 
 def _global(machine: _Machine, argument: object) -> None:
-    module, _, name = str(argument).partition(' ')  # as pickletools joins the two lines of GLOBAL and INST
+    module, _, name = str(argument).partition(' ')  # pickletools joins module and name of GLOBAL and INST by a space
     _name(machine, module, name)
 
 

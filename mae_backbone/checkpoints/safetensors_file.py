@@ -1,4 +1,4 @@
-"""Reads safetensors one tensor at a time, so that a large file is never in memory twice."""
+"""Reads safetensors files tensor by tensor, so that a large file is never in memory twice."""
 import json
 import math
 import os
@@ -9,20 +9,20 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-# Names of dtypes in the header (safetensors' documentation, "Format").
+# Dtypes by their name in the header (documentation of safetensors, "Format").
 _DTYPES = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16,
            'F8_E4M3': torch.float8_e4m3fn, 'F8_E5M2': torch.float8_e5m2, 'I64': torch.int64, 'I32': torch.int32,
            'I16': torch.int16, 'I8': torch.int8, 'U8': torch.uint8, 'BOOL': torch.bool}
 _MAX_TENSORS = 100_000  # the largest public models have a few thousand
 
-_CHUNK = 1 << 22  # elements
+_CHUNK = 1 << 22  # number of elements that are checked at once
 
 
 def open_safetensors(path: Path) -> tuple[dict[str, 'StoredTensor'], dict[str, str]]:
-    """Checks the header of a file; returns its tensors, which are read when they are called, and the metadata.
+    """Checks the header of a file. Returns its tensors by name, which are read when they are called, and its metadata.
 
     Raises:
-        ValueError: the header is damaged, or declares what is not in the file.
+        ValueError: the header is damaged, or declares tensors that are not in the file.
     """
     from safetensors import SafetensorError, safe_open
     try:
@@ -49,21 +49,22 @@ def open_safetensors(path: Path) -> tuple[dict[str, 'StoredTensor'], dict[str, s
 
 
 class StoredTensor:
-    """A tensor in a file, read when it is called.
+    """A tensor in a file. It is read each time the object is called.
 
     Attributes:
-        path, offset: of its bytes.
-        shape, dtype: of the tensor.
+        path: path of the file.
+        offset: position of the first byte in the file.
+        shape, dtype: shape and dtype of the tensor.
     """
 
     def __init__(self, path: Path, offset: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         self.path, self.offset, self.shape, self.dtype = path, offset, shape, dtype
 
     def __call__(self) -> Tensor:
-        """The tensor."""
+        """Reads the tensor."""
         tensor = torch.empty(self.shape, dtype=torch.uint8 if self.dtype == torch.bool else self.dtype)
         self.read_into(tensor)
-        # A bool is stored as 0 or 1; other bytes are invalid.
+        # A bool is stored as the byte 0 or 1. Other bytes would be invalid.
         return tensor != 0 if self.dtype == torch.bool else tensor
 
     def read_into(self, tensor: Tensor) -> None:
@@ -74,7 +75,7 @@ class StoredTensor:
             self._fill(file, view)
 
     def is_finite(self) -> bool:
-        """True if no element is NaN or infinite, checked a chunk at a time."""
+        """True if no element is NaN or infinite. Only a chunk of the tensor is in memory at a time."""
         count = math.prod(self.shape)
         chunk = torch.empty(min(count, _CHUNK), dtype=torch.uint8 if self.dtype == torch.bool else self.dtype)
         with open(self.path, 'rb', buffering=0) as file:
@@ -87,7 +88,7 @@ class StoredTensor:
         return True
 
     def _fill(self, file: IO[bytes], view: memoryview) -> None:
-        while len(view):  # a read returns at most 2 GiB
+        while len(view):  # a single read returns at most 2 GiB
             count = cast(Any, file).readinto(view)
             if not count:
                 raise EOFError(f'{self.path} was cut off while it was read')
@@ -95,15 +96,15 @@ class StoredTensor:
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:
-    """The memory of a contiguous tensor."""
+    """Returns the memory of a contiguous tensor as bytes."""
     return memoryview(cast(Any, tensor.detach().reshape(-1).view(torch.uint8).numpy()))
 
 
 def is_finite(value: Tensor) -> bool:
-    """True if a tensor has neither NaN nor infinite elements; integers never have."""
+    """True if a tensor has no NaN and no infinite elements. Always True for integers."""
     if not (value.is_floating_point() or value.is_complex()):
         return True
-    if value.dtype.itemsize == 1:  # float8, which isfinite does not take
+    if value.dtype.itemsize == 1:  # torch.isfinite does not support float8
         value = value.float()
-    # A sum is finite only if all of its elements are. It takes a quarter of the time, and no memory.
+    # If the sum is finite, all elements are finite. A sum takes a quarter of the time of isfinite, and no memory.
     return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())

@@ -1,4 +1,4 @@
-"""Chooses among several sets of weights in a file: average or trained, teacher or student."""
+"""Selects one of several sets of weights in a file, such as averaged or trained weights, teacher or student."""
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,28 +8,29 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.reading import CheckpointError
 
-# Top-level keys of training files. The first group are averages over the training, which the code that writes them
-# evaluates (timm, DeiT, DINO `eval_linear.py --checkpoint_key teacher`, I-JEPA).
+# Top-level keys of weights in training checkpoints, by priority. `_AVERAGED` are moving averages of the weights, which
+# the code that writes them also evaluates (timm, DeiT, DINO `eval_linear.py --checkpoint_key teacher`, I-JEPA).
 _AVERAGED = ('state_dict_ema', 'model_ema', 'ema', 'ema_state_dict', 'teacher', 'target_encoder')
 _TRAINED = ('state_dict', 'model', 'student', 'encoder', 'module', 'model_state_dict', 'model_state', 'net', 'weights')
 _NO_WEIGHTS = ('optimizer', 'opt', 'scaler', 'loss_scaler', 'amp', 'amp_scaler', 'lr_scheduler', 'scheduler',
                'message_hub', 'param_schedulers', 'meta', 'args', 'predictor', 'dino_loss')
-# Parts of a prefix. MoCo v3 evaluates its base encoder (`main_lincls.py`), which therefore is no 'student' by default.
+# Parts of prefixes of averaged weights. MoCo v3 is an exception: it evaluates its base encoder (`main_lincls.py`),
+# which is therefore preferred (`choose_prefix`).
 _AVERAGED_PARTS = ('teacher', 'ema', 'target', 'momentum')
 _SYNONYMS = {'student': ('student', 'base_encoder', 'encoder', 'model', 'state_dict'),
              'teacher': ('teacher', 'momentum_encoder', 'target_encoder', 'state_dict_ema', 'model_ema', 'ema')}
-# Wrappers that training puts around modules: DataParallel, torch.compile, FSDP, activation checkpointing.
+# Prefixes of wrappers of modules: DataParallel, torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = re.compile(r'^(module\.)+|(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.')
 
 
 class FoundWeights(NamedTuple):
-    """Weights that were chosen in a file.
+    """Weights that were selected in a file.
 
     Attributes:
-        readers: name, without wrappers -> function that returns the tensor.
-        content: the top level of the file.
-        key: key of the weights, or ''.
-        other_keys: keys of other weights.
+        readers: function that returns each tensor, by its name without prefixes of wrappers.
+        content: top level of the file.
+        key: top-level key of the weights, or ''.
+        other_keys: keys of the weights that were not selected.
     """
 
     readers: dict[str, Callable[[], Tensor]]
@@ -40,17 +41,17 @@ class FoundWeights(NamedTuple):
 
 def find_weights(sets: Mapping[str, Mapping[str, Callable[[], Tensor]]] | None, content: object, key: str | None,
                  path: str | Path) -> FoundWeights:
-    """Chooses the weights of a file.
+    """Selects the weights of a file.
 
     Args:
-        sets: key -> named readers; None to find them in `content`.
-        content: of the file.
-        key: asked for by the user; None for the averaged ones, or for the only ones. One that names no set is left to
-            `choose_prefix`.
-        path: for messages.
+        sets: sets of weights by their key, each with readers by name; None to find them in `content`.
+        content: content of the file.
+        key: key that the user has given; None for the averaged weights, or for the only set of weights. A key that is
+            not the key of a set is ignored here, because `choose_prefix` uses it.
+        path: path of the file, for messages.
 
     Raises:
-        CheckpointError: there are no weights, or several sets and no rule that prefers one.
+        CheckpointError: there are no weights, or there are several sets and none of them has a known key.
     """
     sets = _sets_in(content) if sets is None else dict(sets)
     if not sets:
@@ -61,7 +62,7 @@ def find_weights(sets: Mapping[str, Mapping[str, Callable[[], Tensor]]] | None, 
 
 
 def _sets_in(content: object) -> dict[str, dict[str, Callable[[], Tensor]]]:
-    """All sets of named tensors: the top level, and those under its keys, one or two levels deep."""
+    """Returns all sets of named tensors by their key: at the top level, and one or two levels below it."""
     sets: dict[str, dict[str, Callable[[], Tensor]]] = {}
 
     def visit(key: str, node: object, depth: int) -> None:
@@ -90,7 +91,7 @@ def _choose(keys: Sequence[str], content: Mapping[str, Any], key: str | None, pa
                 return name
     if len(keys) == 1:
         return keys[0]
-    # MMEngine's EMAHook swaps the two when it saves: the average is in `state_dict`.
+    # EMAHook of MMEngine exchanges the two sets when it saves a checkpoint: `state_dict` has the averaged weights.
     swapped = 'message_hub' in content or 'meta' in content
     order = (*_TRAINED, *_AVERAGED) if swapped else (*_AVERAGED, *_TRAINED)
     for name in order:
@@ -101,7 +102,7 @@ def _choose(keys: Sequence[str], content: Mapping[str, Any], key: str | None, pa
 
 
 def _unwrapped(readers: Mapping[str, Callable[[], Tensor]], path: str | Path) -> dict[str, Callable[[], Tensor]]:
-    """The readers under names without wrappers of training."""
+    """Returns the readers by names without prefixes of wrappers."""
     names = {name: _WRAPPERS.sub('', name) for name in readers}
     if len(set(names.values())) < len(names):
         raise CheckpointError(f'{path} holds the same tensors twice, with and without the wrappers of training '
@@ -110,15 +111,20 @@ def _unwrapped(readers: Mapping[str, Callable[[], Tensor]], path: str | Path) ->
 
 
 def is_asked_for(name: str, key: str) -> bool:
-    """True if a top-level key is what `--weights-key` asks for."""
+    """True if the top-level key `name` is selected by `--weights-key`."""
     return name in (key, *_SYNONYMS.get(key, ()))
 
 
 def choose_prefix(prefixes: Sequence[str], key: str | None, path: str | Path) -> str:
-    """Chooses one of several ViTs in a set of weights, by their prefixes.
+    """Selects one of several ViTs in a set of weights by their prefixes.
+
+    Args:
+        prefixes: prefixes of the ViTs.
+        key: value of `--weights-key`; None if not given.
+        path: path of the file, for messages.
 
     Raises:
-        CheckpointError: none is preferred, or `key` names none.
+        CheckpointError: `key` does not select a single ViT; or it is None, and there is no rule for these prefixes.
     """
     def having(words: Sequence[str]) -> list[str]:
         return [prefix for prefix in prefixes if any(word in re.split(r'[._]', prefix) or word in prefix.split('.')

@@ -1,17 +1,18 @@
-"""Converts between sharded tensors (FSDP2) and whole tensors, as files store them."""
+"""Converts between sharded tensors (FSDP2) and whole tensors, which are stored in files."""
 from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 def gather_on_first(tree: object) -> object:
-    """Nested dicts and lists with every sharded tensor whole, on the CPU of process 0, and None in the others.
+    """Gathers all sharded tensors in nested dicts and lists on process 0.
 
-    One tensor is gathered after the other, so that a device holds one whole tensor at a time, and no other memory than
-    that of process 0 holds the whole tree. All processes must call this in the same order. Other values are kept.
+    In the result, each sharded tensor is replaced by the whole tensor on the CPU in process 0, and by None in the other
+    processes. Other values are not changed. Tensors are gathered one by one, so that a device has only one whole tensor
+    at a time, and only process 0 has all of them in memory. All processes must call this function.
 
-    `torch.distributed.checkpoint.state_dict` does the same for a state by names of parameters; MMEngine's files have
-    one by their numbers.
+    `torch.distributed.checkpoint.state_dict` is not used, because it needs the state of an optimizer by names of
+    parameters, and files of MMEngine have it by their indices.
     """
     if isinstance(tree, DTensor):
         gathered = tree.full_tensor()
@@ -24,13 +25,13 @@ def gather_on_first(tree: object) -> object:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor whole, in every process; any other tensor unchanged."""
+    """Returns the whole tensor of a sharded tensor, in every process. Returns any other tensor unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def scatter_shard(value: object, like: Tensor) -> object:
-    """Returns the shard of a whole tensor that this process holds if `like` is sharded, otherwise the tensor."""
+    """Returns the shard of a whole tensor for this process if `like` is sharded, otherwise `value` unchanged."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
-    # src_data_rank=None: every process has read the file, nothing is sent.
+    # With src_data_rank=None no data are sent, because every process has read the file.
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

@@ -1,4 +1,4 @@
-"""A ViT in a file of any public layout, under our names."""
+"""Finds the ViT in a file of any public layout, and returns its weights with our names."""
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,16 @@ from mae_backbone.checkpoints.weight_files import LazyTensors, WeightFile, open_
 
 @dataclass
 class Source:
-    """A ViT that was found in a file. Tensors are read when they are asked for.
+    """A ViT that was found in a file. Its tensors are read on access.
 
     Attributes:
-        path: of the file or folder.
-        layout: of the file.
-        prefix: of the ViT in it.
-        plan: how its tensors become ours.
+        path: path of the file or folder.
+        layout: layout of the file.
+        prefix: prefix of the names of the ViT in the file.
+        plan: steps that convert the tensors of the file to tensors with our names.
         weights: all named tensors of the file.
         facts: other facts that the file states.
-        choice: says which of several sets of weights was taken; empty if there was one.
+        choice: text about the selected weights, if the file has several sets of weights; otherwise ''.
     """
 
     path: Path
@@ -38,11 +38,19 @@ class Source:
     choice: str = ''
 
     def encoder(self, *, check: bool = True) -> dict[str, Tensor]:
-        """The encoder under our names. Raises CheckpointError if a value is not finite, unless `check` is False."""
+        """Returns the weights of the encoder with our names.
+
+        Args:
+            check: raise CheckpointError if a value is not finite.
+        """
         return self._read(self.plan.encoder, check=check)
 
     def decoder(self) -> dict[str, Tensor]:
-        """The decoder of a MAE under our names, checked to be finite; empty if the file has none."""
+        """Returns the weights of the decoder of a MAE with our names; empty if the file has no decoder.
+
+        Raises:
+            CheckpointError: a value is not finite.
+        """
         return self._read(self.plan.decoder)
 
     def _read(self, steps: Mapping[str, Step], *, check: bool = True) -> dict[str, Tensor]:
@@ -57,13 +65,13 @@ def open_source(path: str | Path, key: str | None = None, *, outline: bool = Fal
 
     Args:
         path: as for `open_weights`.
-        key: which ViT if there are several: a top-level key of the file, a part of the prefix, 'student' or 'teacher'.
-            None selects the averaged weights, or the weights that the code of the layout evaluates.
-        outline: leave the tensors of torch's archives on the device `meta`.
+        key: selects a ViT if there are several: a top-level key of the file, a part of the prefix, 'student' or
+            'teacher'. None selects the averaged weights, or the weights that the code of the layout evaluates.
+        outline: do not read the tensors in zip archives of torch. They are on the device `meta` and have only a shape.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file cannot be read, or has no ViT in a layout that is known, or several of them.
+        CheckpointError: the file cannot be read, has no ViT in a known layout, or has several ViTs.
     """
     return find_vit(open_weights(path, key, outline=outline), key)
 
@@ -86,7 +94,7 @@ def read_facts(path: str | Path, key: str | None = None) -> Facts:
 
 
 def find_vit(file: WeightFile, key: str | None = None) -> Source:
-    """Finds the ViT in a file that is open; key and errors as in `open_source`."""
+    """Finds the ViT in a file that is already open. `key` and errors are as in `open_source`."""
     path = file.path
     found = find_layouts(file.weights, file.content)
     if not found:

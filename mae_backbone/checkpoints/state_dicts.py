@@ -1,4 +1,4 @@
-"""Named weights: found in the content of a checkpoint, compared with a model, checked to be finite."""
+"""Finds named weights in checkpoints, compares them with a model, and checks that they are finite."""
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from mae_backbone.utils.printable import printable
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Names and tensors of a checkpoint file or folder, on the CPU; the averaged ones if there are such.
+    """Returns the weights of a checkpoint file or folder by name, on the CPU. Averaged weights take precedence.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file cannot be read, or holds no weights.
+        CheckpointError: the file cannot be read, or has no weights.
     """
     return dict(open_weights(path).weights)
 
 
 def weights_in(content: object, path: str | Path) -> dict[str, Tensor]:
-    """Names and tensors in the content of the file at `path`; raises CheckpointError if there are none."""
+    """Returns the weights in the content of the file at `path` by name. Raises CheckpointError if it has none."""
     for key in ('state_dict', 'model'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -32,14 +32,14 @@ def weights_in(content: object, path: str | Path) -> dict[str, Tensor]:
 
 
 def check_finite(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises CheckpointError if a weight is NaN or infinite, with the names of the tensors."""
+    """Raises CheckpointError with the names of the tensors that have NaN or infinite values, if there are any."""
     bad = sorted(name for name, value in weights.items() if not is_finite(value))
     if bad:
         raise CheckpointError(not_finite(path, bad, len(weights)))
 
 
 def not_finite(path: str | Path, names: Iterable[str], total: int) -> str:
-    """The message about tensors of a file that are NaN or infinite."""
+    """Returns the error message about tensors of a file that have NaN or infinite values."""
     names = list(names)
     return (f'{path} holds NaN or infinite values in {len(names)} of {total} tensors ({few(names)}): its training has '
             'diverged or the file was damaged before it was saved. Pass an earlier checkpoint')
@@ -47,9 +47,12 @@ def not_finite(path: str | Path, names: Iterable[str], total: int) -> str:
 
 def mismatches(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], *,
                may_miss: tuple[str, ...] = ()) -> str:
-    """Lists why `weights` do not fit `expected`, one line for each kind; empty if they fit.
+    """Compares names, shapes and dtypes of weights with a model. Returns a line for each kind of difference, or ''.
 
-    Names that end in one of `may_miss` need not be in `weights`.
+    Args:
+        weights: weights of a file.
+        expected: weights of the model.
+        may_miss: suffixes of names that may be missing in `weights`.
     """
     missing = {name for name in expected.keys() - weights.keys() if not name.endswith(may_miss)}
     shapes = [f'{name}: {tuple(weights[name].shape)} in the file, {tuple(expected[name].shape)} in the model'
@@ -68,6 +71,6 @@ def _listing(title: str, names: Iterable[str]) -> str:
 
 
 def few(names: Iterable[str]) -> str:
-    """The first eight names, and how many more there are."""
+    """Returns a text with the first eight names, and the number of the others."""
     names = list(names)
     return ', '.join(map(printable, names[:8])) + (f' and {len(names) - 8} more' if len(names) > 8 else '')

@@ -1,4 +1,4 @@
-"""Loads checkpoint files and local hub folders into timm's Vision Transformers, through timm's own conversions."""
+"""Loads checkpoint files and local hub folders into Vision Transformers of timm, with the conversions of timm."""
 import contextlib
 import inspect
 import io
@@ -18,29 +18,30 @@ from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches
 from mae_backbone.checkpoints.weight_files import file_in, open_weights, read_json
 
 _ANCHOR = 'patch_embed.proj.weight'
-# Prefixes that timm's conversions expect: segment-anything; OpenCLIP with an encoder of timm; EVA-CLIP.
+# Prefixes that are not removed, because timm's conversions expect them: of segment-anything, OpenCLIP with an encoder
+# of timm, and EVA-CLIP.
 _PREFIXES_OF_TIMM = ('image_encoder.', 'visual.trunk.', 'module.visual.trunk.', 'visual.')
-# Parts behind the blocks, which a backbone may do without.
+# Parts after the blocks, which a backbone may not have.
 HEADS = ('head.', 'head_dist.', 'fc_norm.', 'norm.', 'attn_pool.', 'neck.')
 
 
 def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> None:
     """Loads the weights in a file or a local hub folder into a model of timm.
 
-    Reads state dicts in timm's names, the original files that timm converts by itself (DINOv2, DINOv3, DeiT III,
-    OpenAI's CLIP as a state dict, OpenCLIP, SigLIP, EVA-02, BEiT, segment-anything), and checkpoints of
-    `mae-backbone train` with this model as their backbone. Position embeddings and patches are resized to the model by
-    timm, and images of other channels than the file's by timm's rule (`adapt_input_conv`: n channels repeat the three
-    of the file and are divided by n / 3, one channel is their sum).
+    Reads state dicts with the names of timm, original files that timm converts (DINOv2, DINOv3, DeiT III, OpenAI's CLIP
+    as a state dict, OpenCLIP, SigLIP, EVA-02, BEiT, segment-anything), and checkpoints of `mae-backbone train` whose
+    backbone is this model. timm resizes position and patch embeddings. For images without three channels, the patch
+    embedding is adapted by `adapt_input_conv` of timm: for n channels the weights of the three channels are repeated
+    and divided by n / 3, and for one channel they are summed.
 
     Args:
-        vit: changed in place.
+        vit: model, changed in place.
         path: as for `open_weights`.
-        key: which weights to take if the file has several.
+        key: selects the weights if the file has several sets.
 
     Raises:
-        FileNotFoundError: there is no such file or folder.
-        CheckpointError: the file cannot be read, or does not fit. The model is not changed.
+        FileNotFoundError: the file or folder does not exist.
+        CheckpointError: the file cannot be read, or does not fit the model. The model is not changed.
     """
     file = resolve(path)
     stored = dict(open_weights(file, key).weights)
@@ -50,7 +51,7 @@ def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> No
     _check_size(weights, expected, file)
     weights = _convert(weights, vit, file)
     if _ANCHOR in weights and weights[_ANCHOR].ndim == 4 and weights[_ANCHOR].shape[2:] != expected[_ANCHOR].shape[2:]:
-        # Of SAM, whose conversion in timm does not resize them; by timm's function and its defaults.
+        # The conversion of timm for SAM does not resize the patch embedding.
         weights[_ANCHOR] = resample_patch_embed(weights[_ANCHOR].float(), list(expected[_ANCHOR].shape[2:]))
     resized = [name for name in stored.keys() & weights.keys() if stored[name].shape != weights[name].shape]
     if _ANCHOR in weights:
@@ -71,16 +72,16 @@ def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> No
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file with the weights: `path` itself, or the one in a folder. Raises FileNotFoundError if there is none."""
+    """Returns `path` if it is a file, or the weight file in a folder. Raises FileNotFoundError if there is none."""
     path = Path(path)
     return file_in(path) if path.is_dir() else path
 
 
 def folder_config(folder: str | Path) -> dict[str, Any]:
-    """The `config.json` of a local hub folder of timm.
+    """Returns the content of `config.json` in a local hub folder of timm.
 
     Raises:
-        CheckpointError: it is missing, or does not describe a model of timm.
+        CheckpointError: the file does not exist, or does not describe a timm model.
     """
     file = Path(folder, 'config.json')
     config = read_json(file, must_exist=False)
@@ -92,13 +93,13 @@ def folder_config(folder: str | Path) -> dict[str, Any]:
 
 
 def _without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Removes the prefix of the only ViT in a checkpoint, and the parts of a MAE other than the encoder."""
+    """Removes the prefix of the names of the only ViT in a checkpoint, and the decoder of a MAE."""
     prefixes = [name.removesuffix(_ANCHOR) for name in stored if name == _ANCHOR or name.endswith('.' + _ANCHOR)]
     if len(prefixes) == 1 and prefixes[0] not in _PREFIXES_OF_TIMM:
         stored = {name.removeprefix(prefixes[0]): value for name, value in stored.items()
                   if name.startswith(prefixes[0])}
     decoder = any(name.startswith('decoder_') for name in stored)
-    # Without a decoder, a mask_token tells timm that the file is of DINOv2 or EVA.
+    # A mask_token without a decoder must be kept: timm recognizes files of DINOv2 and EVA by it.
     return {name: value for name, value in stored.items()
             if not (decoder and name.startswith(('decoder_', 'mask_token')))}
 
@@ -118,14 +119,14 @@ def _check_size(weights: Mapping[str, Tensor], expected: Mapping[str, Tensor], f
 
 
 def _convert(weights: dict[str, Tensor], vit: nn.Module, file: Path) -> dict[str, Tensor]:
-    """Renames and resizes by the function that timm has for this kind of model."""
+    """Renames and resizes weights with the function that timm has for this kind of model."""
     convert = getattr(sys.modules[type(vit).__module__], 'checkpoint_filter_fn', None)
     if convert is None:
         return weights
     # DeiT III names its LayerScale gamma_1. timm converts this name only for the models in its deit.py.
     options = {'adapt_layer_scale': True} if 'adapt_layer_scale' in inspect.signature(convert).parameters else {}
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # timm prints what it leaves out of a DINOv3
+        with contextlib.redirect_stdout(io.StringIO()):  # timm prints the names of weights of DINOv3 that it skips
             return dict(convert(weights, vit, **options))
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f'{file} cannot be converted for {type(vit).__name__} of timm '
@@ -134,14 +135,16 @@ def _convert(weights: dict[str, Tensor], vit: nn.Module, file: Path) -> dict[str
 
 
 def _adapt_channels(stored: Tensor, expected: Tensor) -> tuple[Tensor, bool]:
-    """Patch embedding (D, C, p, p) for the channels of the model, and whether it was adapted."""
+    """Returns the patch embedding (D, C, p, p) for the channels of the model, and True if it was adapted."""
     if stored.ndim != 4 or stored.shape[1] == expected.shape[1] or stored.shape[1] != 3:
         return stored, False
     return adapt_input_conv(expected.shape[1], stored), True
 
 
 def _move_norm(weights: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Uses the last norm of a pretrained encoder after the pooling, if the model has it only there; or vice versa."""
+    """Renames the weights of the last norm if the model has it after the pooling (`fc_norm`) and the file before it
+    (`norm`), or vice versa.
+    """
     for here, there in (('fc_norm', 'norm'), ('norm', 'fc_norm')):
         for part in ('weight', 'bias'):
             if f'{here}.{part}' in expected.keys() - weights.keys() and f'{there}.{part}' in weights.keys() - \

@@ -1,4 +1,4 @@
-"""Checks of properties that shapes do not show: heads, pixel normalization, activation, pooling, epsilon."""
+"""Checks properties of weights that shapes do not show: heads, pixel normalization, activation, pooling, epsilon."""
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -9,25 +9,25 @@ from mae_backbone.checkpoints.report import LoadReport
 from mae_backbone.checkpoints.source import Source
 from mae_backbone.core.vit import ARCHS, ViT
 
-# Other names of the exact GELU. The approximation by tanh differs from it by up to 5e-4.
+# Names of the exact GELU. The approximation by tanh is not included, because it differs by up to 5e-4.
 _GELU = ('gelu', 'gelu_python', 'GELU')
-_EPS = 1e-6  # of the LayerNorms of `ViT`
+_EPS = 1e-6  # epsilon of the LayerNorms of `ViT`
 
 
 def check_heads(model: ViT, source: Source, heads: int | None, weights: Mapping[str, Tensor],
                 report: LoadReport) -> None:
-    """Compares the number of heads, and notes who states it.
+    """Compares the number of attention heads of weights and model, and adds a note to the report.
 
     Args:
-        model: whose number of heads is compared.
-        source: of the weights.
-        heads: as the user states it, or None.
-        weights: under our names.
-        report: gets a note.
+        model: model into which the weights are loaded.
+        source: source of the weights.
+        heads: number of heads of the weights that the user states; None if not given.
+        weights: weights with our names.
+        report: report to which a note is added.
 
     Raises:
-        CheckpointError: the file or the user states another number; or nobody states one, and the model has not the
-            usual one for its width.
+        CheckpointError: the user or the file states another number than the model has; or the number is not stated, and
+            the model does not have the usual number for its width.
     """
     width, depth, wanted = model.arch
     stated, by = heads, '--weights-heads'
@@ -38,7 +38,7 @@ def check_heads(model: ViT, source: Source, heads: int | None, weights: Mapping[
     if stated is not None:
         if stated != wanted:
             raise CheckpointError(
-                f'{source.path} has {stated} heads of attention ({by} says so), the model has {wanted}. The shapes are '
+                f'{source.path} has {stated} heads of attention (source: {by}), the model has {wanted}. The shapes are '
                 f'the same, the features would be wrong: set arch=dict(width={width}, depth={depth}, heads={stated})')
         report.notes.append(f'heads: {stated} ({by})')
         return
@@ -54,13 +54,17 @@ def check_heads(model: ViT, source: Source, heads: int | None, weights: Mapping[
 
 
 def usual_heads(width: int, depth: int) -> int | None:
-    """Heads of the named architecture of this size, or one for 64 channels (ViT paper, table 1); None if that fails."""
+    """Returns the usual number of heads for a size.
+
+    It is the number of the architecture in `ARCHS` of this size, or otherwise one head per 64 channels (ViT paper,
+    table 1). None if the width is not a multiple of 64.
+    """
     named = next((arch.heads for arch in ARCHS.values() if (arch.width, arch.depth) == (width, depth)), None)
     return named or (width // 64 if width % 64 == 0 else None)
 
 
 def heads_of_tables(weights: Mapping[str, Tensor], width: int) -> int | None:
-    """The number of heads that tables of relative positions show by their shape."""
+    """Returns the number of heads that the shape of tables of relative positions shows; None without such tables."""
     for name, table in weights.items():
         if name.endswith('.relative_position_bias_table') and table.ndim == 2:
             return table.shape[1]
@@ -70,11 +74,7 @@ def heads_of_tables(weights: Mapping[str, Tensor], width: int) -> int | None:
 
 
 def notes_of(model: ViT, source: Source, report: LoadReport) -> None:
-    """Adds notes and warnings about all that the file states and the model does not show.
-
-    Raises:
-        CheckpointError: the activation is another than the model has.
-    """
+    """Adds notes to the report about the properties that the file states: epsilon, pooling and pixel normalization."""
     facts = source.facts
     if source.layout.remark:
         report.notes.append(source.layout.remark)
@@ -102,7 +102,7 @@ def check_activation(source: Source) -> None:
 
 
 def pixels_of(facts: Facts) -> str:
-    """A line on the normalization that the file states; empty if it states none."""
+    """Returns a line about the normalization that the file states; '' if it states none."""
     if facts.mean is None or facts.std is None:
         return ''
     name = next((f' ({name})' for name, values in (('ImageNet', IMAGENET), ('augreg, CLIP: half', HALF))

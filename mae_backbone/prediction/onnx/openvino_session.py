@@ -63,6 +63,6 @@ class OpenvinoSession:
 
 
 def _last_line(error: BaseException) -> str:
-    """Returns the last line of an error of OpenVINO, which states the reason. Earlier lines are places in its source."""
+    """Returns the last line of an error of OpenVINO, which states the reason. The other lines are source locations."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[-1][:200]

@@ -138,7 +138,7 @@ def test_heads_that_no_one_states_are_asked_for(tmp_path: Path):
                           tmp_path / 'vit.pth')
     assert any('3 of the model; the file does not state them' in note for note in report.notes)
     assert any('pixels: not stated' in note for note in report.notes)
-    with pytest.raises(CheckpointError, match=r'6 heads of attention \(--weights-heads says so\), the model has 3'):
+    with pytest.raises(CheckpointError, match=r'6 heads of attention \(source: --weights-heads\), the model has 3'):
         load_encoder(vit(arch=dict(width=192, depth=1, heads=3), image_size=224, patch_size=16), tmp_path / 'vit.pth',
                      heads=6)
 

@@ -127,7 +127,7 @@ def test_heads_of_the_config_are_compared(tmp_path: Path):
     """A file with 2 heads in a model with 4 has the same shapes and other features."""
     randomize(transformers.ViTModel(transformers.ViTConfig(**SIZES | dict(num_attention_heads=2)))
               ).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=r'2 heads of attention \(config.json says so\), the model has 4'):
+    with pytest.raises(CheckpointError, match=r'2 heads of attention \(source: config.json\), the model has 4'):
         load_encoder(vit(), tmp_path)
 
 
