@@ -101,8 +101,9 @@ class AutoRun:
         steps = self.marks['steps']
         parts = [paragraph(f'Data: {os.path.abspath(self.data)}. Checkpoint: {self.checkpoint}.')]
         if steps.get('test'):
-            parts += [heading('Results on the validation set'), html_table(
-                ['metric', 'value'], [(name, metric_text(value)) for name, value in steps['test']['metrics'].items()])]
+            rows = [(name, metric_text(value)) for name, value in steps['test']['metrics'].items()]
+            parts += [heading('Results'), html_table(['metric', 'value'], rows), paragraph(
+                'Measured on the split named test if the data have one with labels, otherwise on the validation set.')]
         parts += [heading('Time'), html_table(['step', 'minutes'], [
             (name, f'{step["seconds"] / 60:.1f}') for name, step in steps.items()])]
         parts.append(link('plan.html', 'The plan: data, settings and reasons'))
