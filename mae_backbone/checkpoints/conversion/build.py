@@ -1,4 +1,4 @@
-"""Builds our models from a `StoredModel`, and runs them."""
+"""Builds our models from a `StoredModel`, and computes their outputs."""
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from mae_backbone.core.vit import ViT
 
 
 def build_encoder(model: StoredModel) -> ViT:
-    """The encoder of a model with its weights, in evaluation mode.
+    """Builds the encoder of a model with its weights, in evaluation mode.
 
     Raises:
         RuntimeError: the weights do not fit the architecture.
@@ -26,7 +26,10 @@ def build_encoder(model: StoredModel) -> ViT:
 
 
 def problems_of_weights(model: StoredModel) -> str:
-    """Reasons why the weights do not fit the architecture, one line for each kind. Does not read values."""
+    """Returns the reasons why the weights do not fit the architecture, a line for each kind; '' if they fit.
+
+    Only names, shapes and dtypes are compared.
+    """
     decoder = model.architecture.decoder
     with torch.device('meta'):
         encoder = _empty_encoder(model)
@@ -57,7 +60,7 @@ def _empty_encoder(model: StoredModel) -> ViT:
 
 
 def build_mae(model: StoredModel) -> MAE:
-    """The whole MAE of a model with its weights, in evaluation mode.
+    """Builds the MAE of a model with its weights, in evaluation mode.
 
     Raises:
         ValueError: the model has no decoder.
@@ -75,16 +78,16 @@ def build_mae(model: StoredModel) -> MAE:
 
 @torch.no_grad()
 def our_outputs(model: StoredModel, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-    """Outputs of our implementation with a model.
+    """Computes the outputs of a model with our implementation.
 
     Args:
-        model: any but a detector.
+        model: model that is not a detector.
         images: (B, C, H, W).
-        noise: (B, L), whose order is the mask of a MAE.
+        noise: (B, L). The order of the values determines the mask of a MAE.
 
     Returns:
-        'features': tokens (B, 1 + L, D) with a class token, else maps (B, D, h, w); 'pixels' (B, L, P) of a MAE;
-        'logits' (B, num_classes) of a classifier.
+        'features': tokens (B, 1 + L, D), or feature maps (B, D, h, w) without a class token; 'pixels': (B, L, P) of a
+        MAE; 'logits': (B, num_classes) of a classifier.
     """
     if model.architecture.decoder is not None:
         mae = build_mae(model)
@@ -104,7 +107,10 @@ def our_outputs(model: StoredModel, images: Tensor, noise: Tensor) -> dict[str, 
 
 
 def table_grid(model: StoredModel) -> tuple[int, int]:
-    """(h, w) patches of the image size that tables of relative positions without windows are for."""
+    """Returns the grid (h, w) in patches for which the tables of relative positions are stored.
+
+    Only tables of blocks without windows are used. If there are none, returns the grid of the position embeddings.
+    """
     architecture, weights = model.architecture, model.encoder
     for i in range(architecture.depth):
         height, width = weights.get(f'blocks.{i}.attn.rel_pos_h'), weights.get(f'blocks.{i}.attn.rel_pos_w')
@@ -119,12 +125,12 @@ def table_grid(model: StoredModel) -> tuple[int, int]:
 
 
 def _side(table: Tensor | None) -> int:
-    """Patches that a table (2 * side - 1, d) of distances is for; 0 if there is none."""
+    """Returns `side` for a table (2 * side - 1, d) of relative positions; 0 if there is no table."""
     return 0 if table is None else (len(table) + 1) // 2
 
 
 def _logits(model: StoredModel, tokens: Tensor) -> Tensor:
-    """tokens (B, 1 + L, D) -> (B, num_classes): pooling, norms and linear layer of `ViTClassifier`."""
+    """Applies pooling, norms and linear layer of `ViTClassifier`: tokens (B, 1 + L, D) -> logits (B, num_classes)."""
     weights, width = model.head, (model.architecture.width,)
     pooled = tokens[:, 0] if model.architecture.pool == 'class' else tokens[:, 1:].mean(dim=1)
     if 'fc_norm.weight' in weights:

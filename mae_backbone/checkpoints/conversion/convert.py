@@ -1,4 +1,4 @@
-"""Converts a checkpoint to the layout of another library, verifies it, and writes it completely or not at all."""
+"""Converts a checkpoint to the layout of another library, verifies the result, and writes it atomically."""
 import contextlib
 import errno
 import importlib.metadata
@@ -29,17 +29,18 @@ from mae_backbone.utils.atomic_write import atomic_path
 TARGETS: dict[str, Target] = {target.name: target for target in (
     MAETarget(), TimmTarget(), HuggingFaceTarget(), MmpretrainTarget(), Detectron2Target(), SafetensorsTarget())}
 
-# Largest difference, relative to the largest output, that float32 explains in the deepest models: 1e-5 is typical.
+# Largest allowed difference, relative to the largest output. Rounding in float32 typically causes 1e-5, and more in the
+# deepest models.
 _TOLERANCE = 1e-3
 
 
 class Verification(NamedTuple):
-    """The comparison of a result with the source.
+    """Comparison of the outputs of a result with the outputs of the source.
 
     Attributes:
-        library: name and version of the package that ran the result.
-        differences: name of an output ('features', 'pixels', 'logits') -> largest absolute difference.
-        missing: why nothing was compared; empty if it was.
+        library: name and version of the package that computed the outputs of the result.
+        differences: largest absolute difference of each output ('features', 'pixels', 'logits').
+        missing: reason why nothing was compared; otherwise ''.
     """
 
     library: str
@@ -48,12 +49,20 @@ class Verification(NamedTuple):
 
     @property
     def largest(self) -> float:
-        """The largest difference of all outputs."""
+        """Largest difference of all outputs; nan if nothing was compared."""
         return max(self.differences.values(), default=float('nan'))
 
 
 class Conversion(NamedTuple):
-    """A finished conversion: the model that was written, and its verification if one was asked for."""
+    """A finished conversion.
+
+    Attributes:
+        model: model that was written.
+        path: path of the result.
+        usage: code that loads the result.
+        size: number of bytes of the weights.
+        verification: verification of the result; None if it was not requested.
+    """
 
     model: StoredModel
     path: Path
@@ -68,10 +77,10 @@ def convert(source: str | Path, path: str | Path, target: str, *, verify: bool =
     """Converts the checkpoint at `source` and writes it to `path`.
 
     Args:
-        source: a file or folder of any layout that `load_encoder` reads.
-        path: of the result, which is a folder for 'timm' and 'hf', else a file.
-        target: a name in `TARGETS`.
-        verify: run the result in the library of the target and compare.
+        source: file or folder in any layout that `load_encoder` reads.
+        path: path of the result: a folder for 'timm' and 'hf', otherwise a file.
+        target: name in `TARGETS`.
+        verify: run the result in the library of the target, and compare its outputs with the source.
         half: store float16 instead of float32.
         encoder: convert only the encoder.
         force: replace the result of an earlier conversion.
@@ -80,7 +89,7 @@ def convert(source: str | Path, path: str | Path, target: str, *, verify: bool =
     Raises:
         FileNotFoundError, FileExistsError: as in `check_output`.
         CheckpointError: the source cannot be read.
-        ConversionError: the target cannot hold the model, or the verification found another model.
+        ConversionError: the target cannot store the model, or the verification found different outputs.
         DiskFullError: the disk is full. Nothing was written.
     """
     path, writer = Path(path), TARGETS[target]
@@ -95,7 +104,7 @@ def convert(source: str | Path, path: str | Path, target: str, *, verify: bool =
     check_space(path, result.size)
     try:
         verification = _write(writer, model, result, path, verify=verify)
-    except (OSError, RuntimeError) as error:  # torch and safetensors raise other errors for a full disk
+    except (OSError, RuntimeError) as error:  # torch and safetensors do not raise ENOSPC if the disk is full
         full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if full or 'No space left' in str(error):
             raise disk_full(path, result.size) from error
@@ -104,10 +113,10 @@ def convert(source: str | Path, path: str | Path, target: str, *, verify: bool =
 
 
 def prepared(stored: StoredModel, target: Target, *, encoder: bool = False) -> StoredModel:
-    """The part of a model that goes into a target.
+    """Returns a model without the parts that are not written to a target.
 
     Raises:
-        ConversionError: the target cannot hold it.
+        ConversionError: the target cannot store one of the other parts.
     """
     model = target.reduced(stored.only_encoder() if encoder else stored)
     problems = target.problems(model)
@@ -136,7 +145,7 @@ def make_result(model: StoredModel, target: Target, *, half: bool = False) -> Re
 
 
 def metadata_of(model: StoredModel, verification: Verification | None = None) -> dict[str, Any]:
-    """Metadata of a result about its origin."""
+    """Returns the metadata of a result: origin, license, architecture, training and verification."""
     origin = model.origin
     metadata: dict[str, Any] = dict(
         version=mae_backbone.__version__, source=dict(file=origin.file, sha256=origin.sha256, layout=origin.layout),
@@ -157,7 +166,7 @@ def _write(target: Target, model: StoredModel, result: Result, path: Path, *, ve
         if not verify:
             return None
         verification = verify_result(target, model, result, temporary)
-        # The metadata with the differences is written once they are known.
+        # Write the result again, because its metadata contain the differences, which are known only now.
         if temporary.is_dir():
             shutil.rmtree(temporary)
             temporary.mkdir()
@@ -167,7 +176,7 @@ def _write(target: Target, model: StoredModel, result: Result, path: Path, *, ve
 
 
 def _with_card(target: Target, model: StoredModel, result: Result, path: Path) -> Result:
-    """Adds a model card to the files of a folder."""
+    """Adds a model card to the files of a result that is a folder."""
     if target.suffixes:
         return result
     card = card_of(model, path.name, target.usage(model, path.name), library=target.library, versions=versions(),
@@ -176,7 +185,7 @@ def _with_card(target: Target, model: StoredModel, result: Result, path: Path) -
 
 
 def versions() -> dict[str, str]:
-    """Package -> version, for the packages that a result depends on."""
+    """Returns the versions of the packages that a result depends on, by name."""
     packages = {'mae_backbone': mae_backbone.__version__, 'torch': torch.__version__}
     for package in ('timm', 'transformers', 'safetensors'):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -185,9 +194,9 @@ def versions() -> dict[str, str]:
 
 
 def verify_result(target: Target, model: StoredModel, result: Result, path: Path) -> Verification:
-    """Runs a result in the library of its target on random images, and compares it with our implementation.
+    """Runs a result in the library of its target on random images, and compares the outputs with our implementation.
 
-    Both use the weights of the result, so that rounding with `half` is not part of the difference.
+    Both use the weights of the result, so that rounding by `half` is not part of the difference.
     """
     if model.others:
         return Verification('', {}, 'only models without the parts of a detector are run')
@@ -219,7 +228,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _check_inverse(back: Mapping[str, Tensor], weights: Mapping[str, Tensor], target: Target) -> None:
-    """Raises RuntimeError if a conversion loses a weight: a defect of a rename table."""
+    """Raises RuntimeError if the inverse conversion does not return all weights, which is a bug in a rename table."""
     lost = sorted(name for name in weights.keys() ^ back.keys())
     lost += sorted(name for name in weights.keys() & back.keys() if not torch.equal(weights[name], back[name]))
     if lost:

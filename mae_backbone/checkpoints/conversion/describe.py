@@ -1,4 +1,4 @@
-"""Describes a ViT in memory: its `Architecture`, and the arguments that build it again."""
+"""Describes a ViT in memory by its `Architecture`, and by the arguments with which it can be built again."""
 from typing import Any
 
 from torch import nn
@@ -8,7 +8,7 @@ from mae_backbone.core.vit import ViT
 
 
 def architecture_of(vit: ViT, **options: Any) -> Architecture:
-    """The architecture of a ViT. `options` are attributes of the model around it, such as its decoder."""
+    """Returns the architecture of a ViT. `options` are attributes of `Architecture` for other parts of the model."""
     blocks = list(vit.blocks)
     windows = [_int(block, 'window_size') for block in blocks]
     return Architecture(
@@ -20,9 +20,9 @@ def architecture_of(vit: ViT, **options: Any) -> Architecture:
 
 
 def arguments_of(vit: ViT) -> dict[str, Any]:
-    """Arguments of `ViT`, as JSON has them, that build a ViT again.
+    """Returns the arguments of `ViT` with which a ViT can be built again, as values of JSON.
 
-    What concerns only the training (`checkpointing`, frozen positions) is left out.
+    Arguments that matter only in training (`checkpointing`, frozen positions) are not included.
     """
     blocks, size = list(vit.blocks), vit.patch_size
     architecture = architecture_of(vit)
@@ -42,7 +42,7 @@ def arguments_of(vit: ViT) -> dict[str, Any]:
 
 
 def encoder_arguments(architecture: Architecture) -> dict[str, Any]:
-    """Arguments of any ViT for the encoder of a stored model, without class token and last norm."""
+    """Returns the arguments of a ViT for the encoder of a stored model, without those for class token and last norm."""
     arguments: dict[str, Any] = dict(
         arch=dict(width=architecture.width, depth=architecture.depth, heads=architecture.heads),
         image_size=list(architecture.image_size), patch_size=architecture.patch_size,
@@ -54,7 +54,7 @@ def encoder_arguments(architecture: Architecture) -> dict[str, Any]:
 
 
 def _table_grid(block: nn.Module) -> tuple[int, int] | None:
-    """(h, w) that the tables of relative positions of a block without windows are for; None if it has none."""
+    """Returns the grid (h, w) of the tables of relative positions of a block; None with windows or without tables."""
     attention = block.get_submodule('attn')
     if _int(block, 'window_size'):
         return None

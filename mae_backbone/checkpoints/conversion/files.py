@@ -1,4 +1,4 @@
-"""Files around weights: hashes, small JSON files, and folders that are written completely or not at all."""
+"""Files of conversions: hashes, JSON files, checks before writing, and folders that are written atomically."""
 import errno
 import hashlib
 import json
@@ -13,12 +13,12 @@ from typing import Any
 from mae_backbone.checkpoints.facts import CONVERSION_KEY as KEY
 from mae_backbone.checkpoints.run_files import DiskFullError
 
-_MAX_JSON = 1 << 22  # bytes; a config with the names of 20,000 classes takes 1 MB
+_MAX_JSON = 1 << 22  # largest JSON file in bytes. A config with the names of 20,000 classes has 1 MB
 _WEIGHTS = ('.safetensors', '.bin', '.pth', '.pt', '.pkl')
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file. For a folder, the SHA-256 of its weight files, joined by '+' in the order of their names."""
+    """Returns the SHA-256 of a file. For a folder, returns the SHA-256 of each weight file by name, joined by '+'."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS and file.is_file())
         return '+'.join(map(sha256_of, files))
@@ -41,11 +41,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def metadata_in(path: Path, content: object) -> dict[str, Any]:
-    """The metadata that an earlier conversion wrote into a file or a folder; {} if there is none.
+    """Returns the metadata that an earlier conversion wrote into a file or a folder; {} if there are none.
 
     Args:
-        path: of the file or folder.
-        content: of the file, as `read_content` returns it.
+        path: path of the file or folder.
+        content: content of the file, as `read_content` returns it.
     """
     if isinstance(content, dict) and isinstance(content.get(KEY), dict):
         return content[KEY]
@@ -56,7 +56,7 @@ def metadata_in(path: Path, content: object) -> dict[str, Any]:
 
 
 def _header_metadata(path: Path) -> dict[str, Any]:
-    """Our metadata in the header of a file of safetensors."""
+    """Returns our metadata in the header of a safetensors file; {} if there are none."""
     from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, 'pt') as file:
@@ -68,12 +68,17 @@ def _header_metadata(path: Path) -> dict[str, Any]:
 
 
 def check_output(path: Path, *, folder: bool, force: bool) -> None:
-    """Checks that a result may be written at `path`, before the work begins.
+    """Checks before a conversion that its result may be written to `path`.
+
+    Args:
+        path: path of the result.
+        folder: True if the result is a folder.
+        force: replace the result of an earlier conversion.
 
     Raises:
-        FileExistsError: there is something at `path` already, and `force` is not set or does not cover it.
-        FileNotFoundError: the folder of `path` does not exist.
-        ValueError: a folder is named like a file.
+        FileExistsError: `path` exists, and `force` is False or `path` is not the result of an earlier conversion.
+        FileNotFoundError: the parent folder of `path` does not exist.
+        ValueError: the result is a folder, but `path` has the suffix of a file.
     """
     if folder and path.suffix in _WEIGHTS:
         raise ValueError(f'{path} is named like a file, but this target is a folder: leave {path.suffix} out')
@@ -98,8 +103,8 @@ def check_output(path: Path, *, folder: bool, force: bool) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields a new folder next to `path`, and renames it to `path` when the block ends.
 
-    An earlier folder at `path` is removed once the new one is complete. If the block raises, the new folder is removed
-    and `path` is not touched.
+    An existing folder at `path` is replaced when the new folder is complete. If the block raises an error, the new
+    folder is removed and `path` is not changed.
     """
     temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
     replaced = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.old')
@@ -119,14 +124,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Raises DiskFullError if the disk has no room for `needed` bytes at `path`."""
+    """Raises DiskFullError if the disk of `path` has fewer than `needed` free bytes."""
     free = shutil.disk_usage(path.absolute().parent).free
     if free < needed:
         raise disk_full(path, needed)
 
 
 def disk_full(path: Path, needed: int) -> DiskFullError:
-    """The error for a result that does not fit on the disk."""
+    """Returns the error for a result of `needed` bytes that does not fit on the disk."""
     free = shutil.disk_usage(path.absolute().parent).free
     return DiskFullError(errno.ENOSPC, f'no room for {path}: it needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB '
                          'are free. Nothing was written. Free some space, choose an OUT on another disk, or pass '

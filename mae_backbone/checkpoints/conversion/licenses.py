@@ -1,4 +1,4 @@
-"""License of the weights in a file: what the file, its name, its folder or its config say."""
+"""Finds the license of weights by the metadata, the name, the folder or the config of a file."""
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +10,9 @@ from mae_backbone.checkpoints.model_index import public_weights
 MAE_LICENSE = 'cc-by-nc-4.0'
 # README of https://github.com/facebookresearch/mae: code and weights are under CC BY-NC 4.0.
 MAE_LICENSE_NOTE = 'the public MAE weights are under CC BY-NC 4.0: attribution, no commercial use'
-# Names of the files that https://dl.fbaipublicfiles.com/mae has.
+# Names of the files at https://dl.fbaipublicfiles.com/mae.
 _PUBLIC_MAE = re.compile(r'mae_(pretrain|visualize|finetuned)_vit_\w+')
-# The same weights on the Hugging Face hub and in timm.
+# Names of the same weights on the Hugging Face hub and in timm.
 _PUBLIC_MAE_HUB = re.compile(r'facebook/vit-mae-\w+|vit_(base|large|huge)_patch1[46]_224\.mae\b')
 _IDENTIFIER = re.compile(r'[\w.+-]{1,64}')
 _FRONT_MATTER = re.compile(r'\A---\n(?P<body>.*?)\n---', re.DOTALL)
@@ -20,7 +20,12 @@ _LICENSE_LINE = re.compile(r'^license:\s*[\'"]?(?P<license>[\w.+-]+)', re.MULTIL
 
 
 class License(NamedTuple):
-    """A license, as an identifier of the Hugging Face hub, and what states it."""
+    """A license.
+
+    Attributes:
+        name: identifier of the Hugging Face hub; None if the license is unknown.
+        source: text about where the license is stated.
+    """
 
     name: str | None
     source: str
@@ -29,13 +34,14 @@ class License(NamedTuple):
 def find_license(path: Path, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> License:
     """Finds the license of the weights at `path`.
 
-    Looked at are, in this order: the metadata of an earlier conversion; the name of the file, which the public MAE
-    weights have; the model card and `config.json` of a folder; and the checkpoint that a training started from.
+    The first of these that states a license is used: the metadata of an earlier conversion; the name of the file, if it
+    is the name of public weights; the model card and `config.json` of a folder; the name of the checkpoint from which
+    the training started.
 
     Args:
-        path: a file, or a folder of the Hugging Face hub or of timm.
-        metadata: of an earlier conversion; empty if there is none.
-        config: of the training; empty if the file carries none.
+        path: file, or folder in the format of the Hugging Face hub or timm.
+        metadata: metadata of an earlier conversion; empty if there are none.
+        config: config of the training; empty if the file has none.
     """
     if isinstance(metadata.get('license'), str) and _IDENTIFIER.fullmatch(metadata['license']):
         return License(metadata['license'], str(metadata.get('license_source') or 'carried over from the source'))
@@ -59,7 +65,7 @@ def find_license(path: Path, metadata: Mapping[str, Any], config: Mapping[str, A
 
 
 def _license_of_public(name: str) -> License:
-    """License of the public weights with this name, or this name of their file (`model_index`)."""
+    """Returns the license of the public weights with this name or this file name (`model_index`)."""
     for entry in public_weights().values():
         if entry.license and name in (entry.name, entry.file):
             return License(entry.license.lower().replace(' ', '-'), f'public weights, {entry.page}')
@@ -86,7 +92,7 @@ def _license_of_folder(folder: Path) -> License:
 
 
 def _strings(value: object) -> list[str]:
-    """All strings in nested dicts and lists."""
+    """Returns all strings in nested dicts and lists."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""A model in a checkpoint, independent of the layout of the file: weights, architecture and origin."""
+"""Representation of a model in a checkpoint that does not depend on the layout: weights, architecture and origin."""
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
@@ -7,31 +7,31 @@ from torch import Tensor
 
 from mae_backbone.core.vit import ARCHS, Arch
 
-# First parts of the names of a MAE decoder, as in the public MAE code.
+# Prefixes of the names of a MAE decoder, as in the public MAE code.
 _DECODER = ('mask_token', 'decoder_')
-# Names of a classifier after the encoder: pooling, norms and the linear layer.
+# Prefixes of the names of the head of a classifier: pooling, norms and the linear layer.
 _HEAD = ('attention.', 'fc_norm.', 'head_norm.', 'head.')
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All settings that are needed to build a model, without the weights.
+    """All settings that are needed to build a model, without its weights.
 
     Attributes:
-        width, depth, heads: size of the encoder.
-        patch_size: side of a patch in pixels.
-        grid: (h, w) patches that absolute positions are stored for.
-        in_channels: C of the images.
-        class_token, final_norm: whether the encoder has them.
+        width, depth, heads: width, number of blocks and number of attention heads of the encoder.
+        patch_size: height and width of a patch in pixels.
+        grid: (h, w) in patches, for which position embeddings are stored.
+        in_channels: number of channels of the images.
+        class_token, final_norm: True if the encoder has a class token, or a norm after the last block.
         decoder: size of the decoder of a MAE; None if there is none.
         norm_pix: target of the MAE, as in `core.mae.MAE`.
-        mask_ratio: of the MAE.
+        mask_ratio: fraction of the patches that the MAE hides.
         pool: pooling of a classifier, as in `ViTClassifier`; None for other models.
-        classes: names of the classes of a classifier; empty if they are not known.
-        window_size: side in patches of the windows of attention; 0 for none, None if the file does not say.
+        classes: names of the classes of a classifier; empty if they are unknown.
+        window_size: side of attention windows in patches; 0 without windows, None if the file does not state it.
         global_blocks: indices of the blocks without windows.
-        shifted_windows: shift the windows of every second block.
-        mean, std: per channel, on the scale of the pixels; empty if the file does not say.
+        shifted_windows: True if the windows of every second block are shifted.
+        mean, std: normalization of each channel, on the scale of the pixels; empty if the file does not state it.
     """
 
     width: int
@@ -55,29 +55,29 @@ class Architecture:
 
     @property
     def name(self) -> str | None:
-        """Name in `ARCHS`; None for any other size."""
+        """Name of the architecture in `ARCHS`; None for any other size."""
         size = Arch(self.width, self.depth, self.heads)
         return next((name for name, arch in ARCHS.items() if arch == size), None)
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """(H, W) in pixels that absolute positions are stored for."""
+        """Image size (H, W) in pixels for which position embeddings are stored."""
         return self.grid[0] * self.patch_size, self.grid[1] * self.patch_size
 
     @property
     def pixel_scale(self) -> float | None:
-        """Value of a white pixel: 255, or 65535 for 16 bits; None if mean and std are not known."""
+        """Value of a white pixel: 255, or 65535 for 16 bits; None if mean and std are unknown."""
         if not self.mean:
             return None
         return 255.0 if max(self.mean) <= 255 else 65535.0
 
     def to_dict(self) -> dict[str, Any]:
-        """The attributes as JSON has them."""
+        """Returns the attributes as values of JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'Architecture':
-        """The inverse of `to_dict`; raises ValueError or TypeError for other content."""
+        """Inverse of `to_dict`. Raises ValueError or TypeError if the values are not those of an architecture."""
         known = {item.name for item in fields(cls)}
         options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                    for key, value in values.items() if key in known}
@@ -88,7 +88,7 @@ class Architecture:
         return architecture
 
     def check(self) -> None:
-        """Raises ValueError if an attribute has another type than it should have: metadata come from files."""
+        """Raises ValueError if an attribute has a wrong type or value, because metadata may come from any file."""
         numbers = [self.width, self.depth, self.heads, self.patch_size, self.in_channels, *self.grid,
                    *(self.decoder or ()), *self.global_blocks, self.window_size or 0]
         floats = [self.mask_ratio, *self.mean, *self.std]
@@ -100,15 +100,15 @@ class Architecture:
 
 
 class Origin(NamedTuple):
-    """Where weights come from.
+    """Origin of weights.
 
     Attributes:
         file: name of the file or folder.
-        sha256: of the file, or of each weight file of a folder, joined.
-        layout: name of the layout that it has.
-        license: of the weights, as an identifier of the Hugging Face hub; None if nothing states it.
-        license_source: what states the license.
-        earlier: the origin of the file itself, if it is the result of a conversion.
+        sha256: SHA-256 of the file, or of each weight file of a folder, joined by '+'.
+        layout: name of the layout of the file.
+        license: license of the weights, as an identifier of the Hugging Face hub; None if it is unknown.
+        license_source: text about where the license is stated.
+        earlier: if the file is the result of a conversion, the origin of the weights before it.
     """
 
     file: str
@@ -121,16 +121,16 @@ class Origin(NamedTuple):
 
 @dataclass
 class StoredModel:
-    """The weights of a model under the names of the public MAE code, with its architecture and origin.
+    """Weights of a model with the names of the public MAE code, and its architecture and origin.
 
     Attributes:
         weights: encoder (`patch_embed.`, `cls_token`, `pos_embed`, `blocks.`, `norm.`), decoder (`mask_token`,
             `decoder_*`), and head (`attention.`, `fc_norm.`, `head_norm.`, `head.`) in one dict.
-        architecture: of the model.
-        origin: of the file.
-        others: other weights, with the names of the file, such as the heads of a detector.
-        notes: what a user should know about the reading of the file.
-        training: facts about the training for the model card, label -> value.
+        architecture: architecture of the model.
+        origin: origin of the weights.
+        others: other weights with the names in the file, such as the heads of a detector.
+        notes: notes for the user about how the file was read.
+        training: facts about the training for the model card, by label.
         results: rows of the table of `mae-backbone transfer`, see `transfer_results`.
     """
 
@@ -163,9 +163,10 @@ class StoredModel:
         return len(self.weights['head.weight']) if 'head.weight' in self.weights else 0
 
     def only_encoder(self) -> 'StoredModel':
-        """The encoder without decoder, head and the rest of a detector.
+        """Returns the encoder without decoder, head and the other parts of a detector.
 
-        The last norm of a classifier that pools the mean becomes the norm of the encoder, as in `load_encoder`.
+        If a classifier has its last norm after the pooling (`fc_norm`), it becomes the norm of the encoder, as in
+        `load_encoder`.
         """
         weights, notes = self.encoder, list(self.notes)
         removed = sorted({_first_part(name) for name in [*self.decoder, *self.head, *self.others]})
@@ -181,14 +182,14 @@ class StoredModel:
 
 
 def part_of(name: str) -> str:
-    """'encoder', 'decoder' or 'head': the part of a model that a name of the public MAE code belongs to."""
+    """Returns the part of a model to which a name of the public MAE code belongs: 'encoder', 'decoder' or 'head'."""
     if name.startswith(_DECODER):
         return 'decoder'
     return 'head' if name.startswith(_HEAD) else 'encoder'
 
 
 def relative_tables(names: Iterable[str]) -> list[str]:
-    """Names of tables of relative positions: of detectron2 (`rel_pos_h`) or of BEiT."""
+    """Returns the names of tables of relative positions, as in detectron2 (`rel_pos_h`) or BEiT."""
     return [name for name in names if name.endswith(('.rel_pos_h', '.rel_pos_w', '.relative_position_bias_table'))]
 
 

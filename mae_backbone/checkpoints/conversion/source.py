@@ -24,7 +24,7 @@ from mae_backbone.checkpoints.unseen import check_activation, heads_of_tables, u
 from mae_backbone.checkpoints.weight_files import open_weights
 from mae_backbone.core.vit import ARCHS, Arch
 
-# Appendix A.1 of the MAE paper; the same in all public weights.
+# Size of the decoder in appendix A.1 of the MAE paper and in all public weights.
 _PAPER_DECODER = Arch(512, 8, 16)
 # Names of the head of a linear probe in the public MAE code: a Sequential of BatchNorm1d and a linear layer.
 _PROBE = {'head.0.running_mean': 'head_norm.running_mean', 'head.0.running_var': 'head_norm.running_var',
@@ -37,16 +37,16 @@ def read_model(path: str | Path, *, key: str | None = None, heads: int | None = 
     """Reads the model in a checkpoint.
 
     Args:
-        path: a file or folder of any layout that `load_encoder` reads, or a name of public weights.
-        key: which weights to take if there are several, as in `load_encoder`.
-        heads: number of heads of the encoder, for files that do not say it.
-        decoder_heads: number of heads of the decoder of a MAE, for files that do not say it.
-        license: of the weights, if it is known; else it is looked for, see `find_license`.
+        path: file or folder in any layout that `load_encoder` reads, or a name of public weights.
+        key: selects the weights if the file has several sets, as in `load_encoder`.
+        heads: number of attention heads of the encoder, for files that do not state it.
+        decoder_heads: number of attention heads of the decoder of a MAE, for files that do not state it.
+        license: license of the weights; None to find it with `find_license`.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        CheckpointError: the file cannot be read, holds no ViT, does not say the number of heads, or contradicts the
-            numbers that were passed.
+        CheckpointError: the file cannot be read, has no ViT, does not state a number of heads that is needed, or states
+            another number than `heads` or `decoder_heads`.
     """
     path = resolve(path)
     file = open_weights(path, key)
@@ -74,14 +74,14 @@ def read_model(path: str | Path, *, key: str | None = None, heads: int | None = 
 
 
 def _sorted(source: Source) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights of the ViT under our names, and all other weights under the names of the file."""
+    """Returns the weights of the ViT with our names, and all other weights with the names in the file."""
     plan, stored = source.plan, source.weights
     steps = {**plan.encoder, **plan.decoder, **plan.head, **_other_parts_of_head(source)}
     used = {name for step in steps.values() for name in step.names} | {source.prefix + name for name in plan.ignored}
-    # Other networks of the same training, such as a teacher.
+    # Prefixes of other ViTs in the file, such as a teacher. Their weights are not converted.
     twins = tuple(prefix for prefix in prefixes_of(source.layout.anchor, stored) if prefix != source.prefix)
     others = {name: stored[name] for name in stored if name not in used and not (twins and name.startswith(twins))}
-    if source.layout.name == 'detectron2':  # a whole detector, in which mmdet's names are used
+    if source.layout.name == 'detectron2':  # the other parts of a detector get the names of mmdet
         others = from_detectron2(others)
     return {name: step(stored) for name, step in steps.items()}, others
 
@@ -91,7 +91,7 @@ def _dict(value: object) -> dict[str, Any] | None:
 
 
 def _other_parts_of_head(source: Source) -> dict[str, Step]:
-    """Parts of a classifier that no table has: the BatchNorm of a linear probe, and the pool of attentive probing."""
+    """Returns steps for parts of a head that layouts lack: BatchNorm of a linear probe, pooling of an attentive one."""
     ours = source.layout.name == 'ours'
     root = source.prefix.removesuffix(source.layout.classifier_prefix) if ours else source.prefix
     names = Names.split(source.weights, root).inside
@@ -104,7 +104,7 @@ def _other_parts_of_head(source: Source) -> dict[str, Step]:
 
 def _architecture(weights: Mapping[str, Tensor], stated: dict[str, Any], heads: int | None, decoder_heads: int | None,
                   path: Path, notes: list[str]) -> Architecture:
-    """Returns the architecture, from the shapes of the weights and from the statements of the file and the user."""
+    """Returns the architecture, from the shapes of the weights and the values that the file and the user state."""
     patch, positions = weights['patch_embed.proj.weight'], weights.get('pos_embed')
     depth = len({name.split('.')[1] for name in weights if name.startswith('blocks.')})
     if patch.ndim != 4 or patch.shape[2] != patch.shape[3] or positions is None or positions.ndim != 3 or not depth:
@@ -133,7 +133,11 @@ def _architecture(weights: Mapping[str, Tensor], stated: dict[str, Any], heads: 
 
 
 def _heads(width: int, depth: int, asked: int | None, stated: int | None, path: Path, notes: list[str]) -> int:
-    """Number of heads: stated by the file, passed by the user, of a known architecture, or one for 64 channels."""
+    """Returns the number of heads: given by the user (`asked`), stated by the file, or usual for this size.
+
+    Raises:
+        CheckpointError: the numbers contradict each other, do not divide the width, or the number is unknown.
+    """
     if asked is not None and stated is not None and asked != stated:
         raise CheckpointError(f'--heads {asked}, but {path} says that it has {stated}: leave --heads out')
     number = asked or stated or usual_heads(width, depth)
@@ -150,7 +154,7 @@ def _heads(width: int, depth: int, asked: int | None, stated: int | None, path: 
 
 
 def _decoder(weights: Mapping[str, Tensor], asked: int | None, stated: Any, path: Path) -> Arch:
-    """Size of the decoder of a MAE."""
+    """Returns the size of the decoder of a MAE. Raises CheckpointError if its number of heads is unknown or wrong."""
     width = len(weights['decoder_embed.weight'])
     depth = len({name.split('.')[1] for name in weights if name.startswith('decoder_blocks.')})
     known = stated.heads if isinstance(stated, Arch) else None
@@ -166,7 +170,11 @@ def _decoder(weights: Mapping[str, Tensor], asked: int | None, stated: Any, path
 
 
 def _grid(positions: Tensor, stated: Mapping[str, Any], patch_size: int, path: Path) -> tuple[int, int]:
-    """(h, w) patches that positions (1, 1 + L, D) are stored for: stated, or else square."""
+    """Returns the grid (h, w) of positions (1, 1 + L, D): the grid that the file states, or a square grid.
+
+    Raises:
+        CheckpointError: the file does not state the grid, and L is not a square number.
+    """
     number = positions.shape[1] - 1
     if 'grid' in stated:
         grid = tuple(int(value) for value in stated['grid'])
@@ -183,7 +191,7 @@ def _grid(positions: Tensor, stated: Mapping[str, Any], patch_size: int, path: P
 
 
 def _windows(weights: Mapping[str, Tensor], depth: int) -> dict[str, Any]:
-    """Windows of attention as the sizes of the tables of relative positions show them."""
+    """Returns window size and global blocks, determined from the sizes of the tables of relative positions."""
     sides = [(len(weights[f'blocks.{i}.attn.rel_pos_h']) + 1) // 2 for i in range(depth)]
     if len(set(sides)) != 2:
         return dict(window_size=None)

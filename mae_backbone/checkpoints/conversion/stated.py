@@ -1,4 +1,4 @@
-"""Facts that a checkpoint states about its model: our config, metadata of conversions, class names."""
+"""Reads the facts that a checkpoint states about its model in our config, in metadata of conversions, and elsewhere."""
 import contextlib
 import re
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from mae_backbone.core.vit import Arch, find_arch
 
 def stated_by_file(file: WeightFile, facts: Facts, config: Mapping[str, Any],
                    metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of `Architecture`, and `image_size`, as far as a file states them.
+    """Returns the attributes of `Architecture` that a file states, and `image_size`.
 
     Args:
-        file: with the `config.json` next to it.
-        facts: that were found in it.
-        config: of this package, that it carries.
-        metadata: of an earlier conversion.
+        file: file, with the content of its `config.json`.
+        facts: facts that were found in the file.
+        config: config of this package in the file.
+        metadata: metadata of an earlier conversion in the file.
     """
     pool = {'token': 'class', 'class': 'class', 'avg': 'mean', 'mean': 'mean'}.get(str(facts.pool), facts.pool)
     stated = dict(heads=facts.heads, mean=facts.mean, std=facts.std, norm_pix=facts.norm_pix, pool=pool,
@@ -36,7 +36,7 @@ def stated_by_file(file: WeightFile, facts: Facts, config: Mapping[str, Any],
 
 
 def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(H, W) in a `config.json` of transformers or timm; None if there is none."""
+    """Returns the image size (H, W) in a `config.json` of transformers or timm; None if it has none."""
     size = config.get('image_size') or _dict(config.get('model_args')).get('img_size')
     if isinstance(size, int):
         return size, size
@@ -50,13 +50,13 @@ def _number(value: object) -> float | None:
 
 
 def stated_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes of `Architecture`, and `image_size`, from a config of this package; {} for any other."""
+    """Returns attributes of `Architecture`, and `image_size`, from a config of this package; {} for other configs."""
     model = _dict(config.get('model'))
     encoder = _dict(model.get('encoder')) or _dict(model.get('backbone'))
     if not encoder:
         return {}
     stated: dict[str, Any] = {}
-    with contextlib.suppress(ValueError, TypeError):  # an architecture that the config computes
+    with contextlib.suppress(ValueError, TypeError):  # `arch` is not a literal in the config
         stated['heads'] = find_arch(encoder.get('arch', 'base')).heads
     size = encoder.get('pretrain_image_size') or encoder.get('image_size', 224)
     if isinstance(size, (int, list, tuple)):
@@ -68,7 +68,7 @@ def stated_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
     mean, std = preprocessor.get('mean'), preprocessor.get('std')
     if isinstance(mean, (list, tuple)) and isinstance(std, (list, tuple)):
         stated |= dict(mean=tuple(mean), std=tuple(std))
-    if 'encoder' in model:  # of MAEPretrainer
+    if 'encoder' in model:  # the model is a MAEPretrainer
         masking = _dict(model.get('masking'))
         stated |= dict(norm_pix=model.get('norm_pix', True),
                        mask_ratio=masking.get('ratio', model.get('mask_ratio', 0.75)),
@@ -80,7 +80,11 @@ def stated_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stated_by_metadata(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Attributes of `Architecture` that an earlier conversion wrote into the file."""
+    """Returns the attributes of `Architecture` that an earlier conversion wrote into the file.
+
+    Raises:
+        CheckpointError: the metadata are not those of a conversion.
+    """
     architecture = metadata.get('architecture')
     if not isinstance(architecture, dict):
         return {}
@@ -93,7 +97,7 @@ def stated_by_metadata(metadata: Mapping[str, Any], path: Path) -> dict[str, Any
 
 
 def classes_in(content: object) -> tuple[str, ...]:
-    """Names of the classes in a checkpoint of `mae-backbone train`; empty if there are none."""
+    """Returns the names of the classes in a checkpoint of `mae-backbone train`; empty if it has none."""
     meta = content.get('meta') if isinstance(content, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     names = meta.get('classes') or _dict(meta.get('dataset_meta')).get('classes')
@@ -101,12 +105,12 @@ def classes_in(content: object) -> tuple[str, ...]:
 
 
 def training_in(content: object, config: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Facts about the training for a model card, label -> value; paths are left out.
+    """Returns facts about the training for a model card, by label. They do not include paths.
 
     Args:
-        content: of the checkpoint.
-        config: that it carries.
-        metadata: of an earlier conversion, with the facts that its source stated.
+        content: content of the checkpoint.
+        config: config in the checkpoint.
+        metadata: metadata of an earlier conversion. If they have facts about the training, these are returned.
     """
     earlier = metadata.get('training')
     if isinstance(earlier, dict):
@@ -125,7 +129,7 @@ def training_in(content: object, config: Mapping[str, Any], metadata: Mapping[st
 
 
 def _recipe(meta: Mapping[str, Any]) -> str | None:
-    """Name of the config of a run: MMEngine adds the time of the start to it."""
+    """Returns the name of the config of a run, without the start time that MMEngine adds."""
     name = meta.get('experiment_name')
     return re.sub(r'_\d{8}_\d{6}$', '', name) if isinstance(name, str) else None
 

@@ -1,4 +1,4 @@
-"""Model card of a `StoredModel`: the README.md of a folder that a conversion or `save_pretrained` writes."""
+"""Model card of a `StoredModel`, the README.md of a folder that a conversion or `save_pretrained` writes."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,15 +10,15 @@ _PROJECT = 'mae_backbone'
 
 def card_of(model: StoredModel, name: str, usage: str, *, library: str, versions: Mapping[str, str] | None = None,
             verified: Mapping[str, Any] | None = None) -> ModelCard:
-    """The model card of a folder.
+    """Returns the model card of a folder.
 
     Args:
-        model: that the folder holds.
+        model: model in the folder.
         name: title of the card.
         usage: code that loads the folder.
-        library: of the hub, that loads it: 'timm', 'transformers' or 'mae_backbone'.
-        versions: package -> version.
-        verified: as the metadata has it; None if nothing was run.
+        library: library that loads the folder: 'timm', 'transformers' or 'mae_backbone'.
+        versions: versions of packages by name.
+        verified: verification in the metadata (`metadata_of`); None if the result was not verified.
     """
     results = table(('task', 'data', 'metric', 'labels', 'encoder', 'value', 'seeds'), model.results)
     origin = model.origin

@@ -1,4 +1,4 @@
-"""The base class of targets: what a layout can hold, how it is written, and how its own library runs it."""
+"""Base class of targets: the parts that a layout can store, how files are written, and how its library runs them."""
 import abc
 import importlib.metadata
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from mae_backbone.checkpoints.reading import CheckpointError
 
 
 class ConversionError(CheckpointError):
-    """A model that a target cannot hold."""
+    """A model cannot be stored in the layout of a target, or its conversion is wrong."""
 
 
 class NotInstalledError(ImportError):
@@ -23,13 +23,13 @@ class NotInstalledError(ImportError):
 
 
 class Result(NamedTuple):
-    """Files to write.
+    """Content of the files to write.
 
     Attributes:
-        tensors: by the names of the target.
-        config: `config.json` of a folder; for a file, the config that its library builds the model from.
-        metadata: source, license and verification.
-        files: further files of a folder, name -> text.
+        tensors: weights with the names of the target.
+        config: content of `config.json` of a folder; for a file, the config with which its library builds the model.
+        metadata: metadata with source, license and verification.
+        files: texts of other files of a folder, by file name.
     """
 
     tensors: dict[str, Tensor]
@@ -39,24 +39,26 @@ class Result(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that the weights take."""
+        """Number of bytes of the weights."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
 
 
 class Target(abc.ABC):
-    """A layout that models are written in. A subclass has no state.
+    """Base class of the layouts in which models are written. Subclasses have no state.
 
     Attributes:
-        name: for `--to`.
-        title: for messages.
-        layout: names of its tensors.
-        library: import name of the package that verifies it.
-        package: what to install for `library`.
-        suffixes: of the file; empty if the result is a folder.
-        holds_decoder, holds_head, holds_relative_positions, holds_windows, holds_convolutions, holds_batch_norm: what
-            the layout has a place for. A decoder or a head without a place is left out; other tensors are refused.
-        needs_class_token, needs_norm, needs_square: what the layout cannot do without.
-        pools: poolings of a classifier that it can hold, as `ViTClassifier` names them.
+        name: name of the target for `--to`.
+        title: name of the target for messages.
+        layout: rename table of the tensors.
+        library: import name of the package that runs the result for verification.
+        package: name with which pip installs `library`.
+        suffixes: allowed suffixes of the file; empty if the result is a folder.
+        holds_decoder, holds_head, holds_relative_positions, holds_windows, holds_convolutions, holds_batch_norm: True
+            if the layout can store this part. A decoder or head that cannot be stored is not written. For other parts
+            that cannot be stored, the conversion is refused.
+        needs_class_token, needs_norm, needs_square: True if the layout requires a class token, a norm after the last
+            block, or a square grid of patches.
+        pools: poolings of a classifier that the layout supports, with the names of `ViTClassifier`.
     """
 
     name: ClassVar[str]
@@ -76,7 +78,7 @@ class Target(abc.ABC):
     needs_square: ClassVar[bool] = True
     pools: ClassVar[tuple[str, ...]] = ('class',)
 
-    # --- what it can hold
+    # --- parts that the layout can store
 
     def problems(self, model: StoredModel) -> list[str]:
         """Parts of a model that the target cannot store, each with the fix; empty if it can store all parts."""
@@ -117,17 +119,17 @@ class Target(abc.ABC):
         return problems
 
     def reduced(self, model: StoredModel) -> StoredModel:
-        """The model without the parts that have no place in the layout and that it does without."""
+        """Returns the model without the parts that are not written to this layout."""
         return model.only_encoder() if not self.holds_decoder and model.decoder and not model.head else model
 
     # --- names
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """Weights of a model -> weights by the names of the target."""
+        """Returns the weights of a model with the names of the target."""
         return self.layout.from_ours(model.weights)
 
     def back(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `tensors`, by which every conversion is checked."""
+        """Inverse of `tensors`. Each conversion is checked with it."""
         head = {ours: step(tensors) for ours, step in inward(self.layout.head, tensors).items()}
         return self.layout.to_ours(tensors) | head
 
@@ -135,41 +137,41 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def config(self, model: StoredModel) -> dict[str, Any]:
-        """The config that the library of the target builds the model from."""
+        """Returns the config with which the library of the target builds the model."""
 
     def files(self, model: StoredModel) -> dict[str, str]:
-        """Further files of a folder, name -> text."""
+        """Returns the texts of other files of a folder, by file name."""
         return {}
 
     @abc.abstractmethod
     def write(self, result: Result, path: Path) -> None:
-        """Writes the result to `path`, a file, or a folder that exists and is empty."""
+        """Writes the result to the file `path`, or into `path`, an empty folder."""
 
     @abc.abstractmethod
     def usage(self, model: StoredModel, path: str | Path) -> str:
-        """Code that loads the result."""
+        """Returns code that loads the result."""
 
     # --- verification
 
     @abc.abstractmethod
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Outputs of the target library with the result.
+        """Computes the outputs of the result with the library of the target.
 
         Args:
-            model: that was converted.
-            path: of the result.
+            model: model that was converted.
+            path: path of the result.
             images: (B, C, H, W).
-            noise: (B, L), whose order is the mask of a MAE.
+            noise: (B, L). The order of the values determines the mask of a MAE.
 
         Returns:
-            The same names and shapes as `verification.our_outputs`.
+            Outputs with the names and shapes of `build.our_outputs`.
 
         Raises:
             NotInstalledError: the library is not installed.
         """
 
     def version(self) -> str:
-        """Name and version of the library of the target; raises NotInstalledError."""
+        """Returns name and version of the library of the target. Raises NotInstalledError if it is not installed."""
         try:
             return f'{self.package} {importlib.metadata.version(self.package)}'
         except importlib.metadata.PackageNotFoundError:
@@ -177,7 +179,10 @@ class Target(abc.ABC):
 
 
 def random_inputs(model: StoredModel, batch: int = 2) -> tuple[Tensor, Tensor]:
-    """Images (B, C, H, W) from a unit normal, and noise (B, L), for the verification; the same at every call."""
+    """Returns inputs for the verification: images (B, C, H, W) from a standard normal distribution, and noise (B, L).
+
+    They are the same in each call.
+    """
     generator = torch.Generator().manual_seed(0)
     architecture = model.architecture
     images = torch.randn(batch, architecture.in_channels, *architecture.image_size, generator=generator)

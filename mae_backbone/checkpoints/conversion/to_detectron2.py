@@ -1,4 +1,4 @@
-"""Files of detectron2's ViTDet: `.pkl` with arrays under the key `model`, of a backbone or of a whole detector."""
+"""Writes files for ViTDet of detectron2: a backbone or a whole detector as `.pkl` with arrays in the key `model`."""
 import pickle
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,9 +21,10 @@ _PREFIX = 'backbone.net.'
 
 
 class Detectron2Target(Target):
-    """The backbone of ViTDet, or a whole Mask R-CNN or Cascade Mask R-CNN with it.
+    """The backbone of ViTDet, or a whole Mask R-CNN or Cascade Mask R-CNN with this backbone.
 
-    It has no class token and no last norm. They are left out. The first row of `pos_embed` stays.
+    This backbone has no class token and no last norm, so they are not written. `pos_embed` keeps its first row, the
+    position of the class token.
     """
 
     name, title = 'detectron2', "detectron2's ViTDet"
@@ -35,7 +36,7 @@ class Detectron2Target(Target):
     needs_class_token = needs_norm = False
 
     def problems(self, model: StoredModel) -> list[str]:
-        """Also tables of BEiT, shifted windows, and the parts of a detector that it has no name for."""
+        """Adds problems with tables of BEiT, shifted windows, and parts of a detector that detectron2 does not have."""
         problems = super().problems(replace(model, others={}))
         table = next((name for name in model.weights if name.endswith('.relative_position_bias_table')), None)
         if table:
@@ -50,7 +51,7 @@ class Detectron2Target(Target):
         return problems
 
     def reduced(self, model: StoredModel) -> StoredModel:
-        """Without class token, last norm, decoder and head."""
+        """Returns the model without class token, last norm, decoder and head."""
         removed: list[str] = [name for name in ('cls_token', 'norm.weight', 'norm.bias') if name in model.weights]
         removed += sorted({name.split('.')[0] for name in model.head} | ({'decoder'} if model.decoder else set()))
         if not removed:
@@ -62,15 +63,15 @@ class Detectron2Target(Target):
                        notes=[*model.notes, f'left out: {", ".join(removed)}'])
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """`backbone.net.` and the encoder; the rest of a detector as `checkpoints.detectron2` renames it."""
+        """Returns the encoder with the prefix `backbone.net.`, and the other parts renamed by `to_detectron2`."""
         return {_PREFIX + name: value for name, value in model.weights.items()} | to_detectron2(model.others)
 
     def back(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `tensors`."""
+        """Inverse of `tensors`."""
         return {name.removeprefix('backbone.'): value for name, value in from_detectron2(dict(tensors)).items()}
 
     def config(self, model: StoredModel) -> dict[str, Any]:
-        """Arguments of `detectron2.modeling.ViT`."""
+        """Returns the arguments of `detectron2.modeling.ViT`."""
         architecture, weights = model.architecture, model.weights
         windowed = [i for i in range(architecture.depth)
                     if architecture.window_size and i not in architecture.global_blocks]
@@ -84,7 +85,7 @@ class Detectron2Target(Target):
                     out_feature='last_feat')
 
     def write(self, result: Result, path: Path) -> None:
-        """dict(model=weights), with `__author__`, by which detectron2 knows that the names need no guessing."""
+        """Writes dict(model=weights). With the key `__author__`, detectron2 uses the names without heuristics."""
         content = {'__author__': 'mae_backbone', KEY: result.metadata}
         if path.name.endswith('.pth') or path.suffix == '.pth':
             torch.save({'model': result.tensors, **content}, path)
@@ -94,12 +95,12 @@ class Detectron2Target(Target):
                         protocol=4)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:
-        """A line of a config of detectron2."""
+        """Returns a line for a config of detectron2."""
         return f"train.init_checkpoint = '{path}'  # in a LazyConfig of detectron2"
 
     @torch.no_grad()
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Feature maps of the backbone."""
+        """Computes the feature maps of the backbone."""
         try:
             from detectron2.checkpoint import DetectionCheckpointer
             from detectron2.modeling import ViT

@@ -1,4 +1,4 @@
-"""Folders that `from_pretrained` of transformers loads: ViTMAEForPreTraining, ViTModel, ViTForImageClassification."""
+"""Writes folders for `from_pretrained` of transformers: ViTMAEForPreTraining, ViTModel, ViTForImageClassification."""
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mae_backbone.checkpoints.layouts.huggingface import HuggingFace
 
 
 class HuggingFaceTarget(Target):
-    """ViTMAE with a decoder, ViT for image classification with a head, ViT without either."""
+    """ViTMAE for a model with a decoder, ViTForImageClassification for a model with a head, otherwise ViTModel."""
 
     name, title = 'hf', "Hugging Face's ViTMAE and ViT"
     layout = HuggingFace()
@@ -23,7 +23,7 @@ class HuggingFaceTarget(Target):
     pools = ('class',)
 
     def problems(self, model: StoredModel) -> list[str]:
-        """Also the square images of ViTMAE, and its two targets of pixels."""
+        """Adds problems with ViTMAE: it needs square images, and does not support norm_pix='image'."""
         problems, architecture = super().problems(model), model.architecture
         if architecture.decoder is not None and architecture.grid[0] != architecture.grid[1]:
             problems.append(f'a MAE of {architecture.grid[0]}x{architecture.grid[1]} patches, as ViTMAE takes square '
@@ -34,7 +34,7 @@ class HuggingFaceTarget(Target):
         return problems
 
     def config(self, model: StoredModel) -> dict[str, Any]:
-        """`config.json`. The LayerNorms have an epsilon of 1e-6; 1e-12 is the default of transformers."""
+        """Returns the content of `config.json`. The epsilon of LayerNorm is 1e-6, not 1e-12, transformers' default."""
         architecture, (height, width) = model.architecture, model.architecture.image_size
         config: dict[str, Any] = dict(
             architectures=[_class_name(model)], model_type='vit', hidden_size=architecture.width,
@@ -50,14 +50,14 @@ class HuggingFaceTarget(Target):
                            mask_ratio=architecture.mask_ratio, norm_pix_loss=bool(architecture.norm_pix))
         if model.num_classes:
             names = architecture.classes
-            if len(set(names)) != model.num_classes:  # a label that occurs twice has no id
+            if len(set(names)) != model.num_classes:  # `label2id` needs unique names
                 names = tuple(f'LABEL_{i}' for i in range(model.num_classes))
             config |= dict(id2label={str(i): name for i, name in enumerate(names)},
                            label2id={name: i for i, name in enumerate(names)})
         return config
 
     def files(self, model: StoredModel) -> dict[str, str]:
-        """`preprocessor_config.json`, if the pixel statistics are known."""
+        """Returns `preprocessor_config.json` if the pixel normalization is known and images have three channels."""
         architecture, scale = model.architecture, model.architecture.pixel_scale
         if scale is None or len(architecture.mean) != 3:
             return {}
@@ -70,19 +70,19 @@ class HuggingFaceTarget(Target):
         return {'preprocessor_config.json': json.dumps(preprocessor, indent=2) + '\n'}
 
     def write(self, result: Result, path: Path) -> None:
-        """`model.safetensors` and `config.json`."""
+        """Writes `model.safetensors` and `config.json`."""
         dtype = next(value.dtype for value in result.tensors.values() if value.is_floating_point())
         config = result.config | {'dtype': str(dtype).removeprefix('torch.')}
         write_folder(result._replace(config=config), path, self.layout.name)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:
-        """`from_pretrained`."""
+        """Returns a call of `from_pretrained`."""
         options = ', add_pooling_layer=False' if _class_name(model) == 'ViTModel' else ''
         return f"import transformers\nmodel = transformers.{_class_name(model)}.from_pretrained('{path}'{options})"
 
     @torch.no_grad()
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Features, pixels of a MAE, logits of a classifier."""
+        """Computes features, the pixels of a MAE, and the logits of a classifier."""
         try:
             import transformers
         except ImportError as error:
@@ -94,7 +94,8 @@ class HuggingFaceTarget(Target):
                                                             **options).eval()
         if name == 'ViTMAEForPreTraining':
             pixels = found(images, noise=noise).logits
-            # The encoder of ViTMAE shuffles the patches even if it hides none. In this order the noise keeps it.
+            # The encoder of ViTMAE sorts the patches by the noise even if it hides none. Increasing noise keeps their
+            # order.
             found.config.mask_ratio = 0.0
             order = torch.arange(noise.shape[1], dtype=noise.dtype).expand_as(noise)
             return {'features': found.vit(images, noise=order).last_hidden_state, 'pixels': pixels}

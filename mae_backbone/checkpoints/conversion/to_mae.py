@@ -1,4 +1,4 @@
-"""Files of the public MAE code (facebookresearch/mae): `.pth` with the key `model`."""
+"""Writes files for the public MAE code (facebookresearch/mae): `.pth` with the key `model`."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ _PROBE = {'head_norm.running_mean': 'head.0.running_mean', 'head_norm.running_va
 
 
 class MAETarget(Target):
-    """`models_mae.py`, `models_vit.py` (fine-tuned), and the head of `main_linprobe.py`.
+    """Models of `models_mae.py` and `models_vit.py` (fine-tuned), and the head of `main_linprobe.py`.
 
-    The code is no package. Its encoder is a subclass of timm's VisionTransformer, which is what verifies it.
+    The public MAE code is not a package. Its encoder is a subclass of timm's VisionTransformer, so that timm is used
+    for the verification.
     """
 
     name, title = 'mae', 'the public MAE code'
@@ -31,7 +32,7 @@ class MAETarget(Target):
     pools = ('class', 'mean')
 
     def problems(self, model: StoredModel) -> list[str]:
-        """Also its fixed three channels in `patchify`, and its two targets of pixels."""
+        """Adds problems with a decoder: the code needs three channels, and does not support norm_pix='image'."""
         problems, architecture = super().problems(model), model.architecture
         if architecture.decoder is not None and architecture.in_channels != 3:
             problems.append(f'{architecture.in_channels} channels, as its patchify has 3: pass --encoder, or use '
@@ -41,29 +42,29 @@ class MAETarget(Target):
         return problems
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """Names of the public code, which are our names except for a linear probe."""
+        """Returns the weights with the names of the public code. Only those of a linear probe differ from our names."""
         names = _PROBE if 'head_norm.running_mean' in model.weights else {}
         return {names.get(name, name): value for name, value in model.weights.items()}
 
     def back(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `tensors`."""
+        """Inverse of `tensors`."""
         names = {theirs: ours for ours, theirs in _PROBE.items()}
         return {names.get(name, name): value for name, value in tensors.items()}
 
     def config(self, model: StoredModel) -> dict[str, Any]:
-        """Arguments of timm's VisionTransformer, from which the encoders of the code are derived."""
+        """Returns the arguments of VisionTransformer of timm, the base class of the encoders of the public code."""
         return vision_transformer_arguments(model)
 
     def write(self, result: Result, path: Path) -> None:
-        """Returns dict(model=weights) with the metadata added."""
+        """Writes dict(model=weights) and the metadata."""
         torch.save({'model': result.tensors, KEY: result.metadata}, path)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:
-        """As the code loads it."""
+        """Returns the line with which the public code loads weights."""
         return f"model.load_state_dict(torch.load('{path}', weights_only=True)['model'])"
 
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Features, and logits if the head is linear, of timm's VisionTransformer."""
+        """Computes features, and logits of a linear head, with VisionTransformer of timm."""
         from timm.models.vision_transformer import VisionTransformer
         weights = torch.load(path, weights_only=True)['model']
         vit = VisionTransformer(**self.config(model))
@@ -72,7 +73,7 @@ class MAETarget(Target):
 
 
 def vision_transformer_arguments(model: StoredModel) -> dict[str, Any]:
-    """Arguments of timm's `VisionTransformer` for a model without windows and relative positions."""
+    """Returns the arguments of `VisionTransformer` of timm for a model without windows and relative positions."""
     architecture, height = model.architecture, model.architecture.image_size[0]
     fc_norm = 'fc_norm.weight' in model.weights
     square = architecture.grid[0] == architecture.grid[1]
@@ -81,13 +82,13 @@ def vision_transformer_arguments(model: StoredModel) -> dict[str, Any]:
                 in_chans=architecture.in_channels, num_classes=model.num_classes, global_pool=pool,
                 embed_dim=architecture.width, depth=architecture.depth, num_heads=architecture.heads,
                 class_token=architecture.class_token, fc_norm=fc_norm,
-                # With fc_norm, timm moves the last norm behind the pooling; without final_norm it has neither.
+                # With fc_norm=True, timm applies the last norm after the pooling. With final_norm=False it has no norm.
                 final_norm=architecture.final_norm or fc_norm)
 
 
 @torch.no_grad()
 def timm_outputs(vit: torch.nn.Module, images: Tensor, *, with_logits: bool) -> dict[str, Tensor]:
-    """Outputs of timm's VisionTransformer under the names of `our_outputs`."""
+    """Computes the outputs of VisionTransformer of timm, with the names of `our_outputs`."""
     tokens = vit.forward_features(images)  # type: ignore[operator]  # of timm
     if not getattr(vit, 'has_class_token', True):
         grid = vit.patch_embed.dynamic_feat_size(images.shape[2:])  # type: ignore[union-attr,operator]

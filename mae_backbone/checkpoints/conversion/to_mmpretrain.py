@@ -1,4 +1,4 @@
-"""Files of mmpretrain: `.pth` with `state_dict` and, in `meta`, the config of the model."""
+"""Writes files for mmpretrain: `.pth` with `state_dict`, and the config of the model in `meta`."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mae_backbone.checkpoints.layouts.openmmlab import Mmpretrain
 
 
 class MmpretrainTarget(Target):
-    """mmpretrain's MAE with a decoder, its ImageClassifier with a head, its VisionTransformer without either."""
+    """MAE of mmpretrain for a model with a decoder, ImageClassifier with a head, otherwise VisionTransformer."""
 
     name, title = 'mmpretrain', "mmpretrain's MAE and VisionTransformer"
     layout = Mmpretrain()
@@ -23,7 +23,7 @@ class MmpretrainTarget(Target):
     pools = ('class', 'mean')
 
     def problems(self, model: StoredModel) -> list[str]:
-        """Also its two targets of pixels, and the norms of its pooling."""
+        """Adds problems with norm_pix='image', and with mean pooling without a norm, which mmpretrain does not have."""
         problems, architecture = super().problems(model), model.architecture
         if architecture.decoder is not None and architecture.norm_pix == 'image':
             problems.append("norm_pix='image', which its loss does not have: pass --encoder, or use --to safetensors")
@@ -32,13 +32,13 @@ class MmpretrainTarget(Target):
         return problems
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """Names of a whole model, with the prefix `backbone.` for the encoder."""
+        """Returns the weights with the names of mmpretrain. The encoder always has the prefix `backbone.`."""
         tensors = self.layout.from_ours(model.weights)
         whole = bool(model.decoder or model.head)
         return tensors if whole else {f'backbone.{name}': value for name, value in tensors.items()}
 
     def config(self, model: StoredModel) -> dict[str, Any]:
-        """The model as mmpretrain's configs have it."""
+        """Returns the `model` of a config of mmpretrain."""
         architecture, height = model.architecture, model.architecture.image_size[0]
         backbone: dict[str, Any] = dict(
             arch=dict(embed_dims=architecture.width, num_layers=architecture.depth, num_heads=architecture.heads,
@@ -64,29 +64,29 @@ class MmpretrainTarget(Target):
                               loss=dict(type='CrossEntropyLoss')))
 
     def write(self, result: Result, path: Path) -> None:
-        """Returns dict(state_dict=weights, meta=dict(model=config)) with the metadata added."""
+        """Writes dict(state_dict=weights, meta=dict(model=config)) and the metadata."""
         torch.save({'state_dict': result.tensors, 'meta': {'model': result.config}, KEY: result.metadata}, path)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:
-        """A line of a config of mmpretrain."""
+        """Returns a line for a config of mmpretrain."""
         if model.decoder or model.head:
             return f"load_from = '{path}'  # in a config of mmpretrain"
         return f"init_cfg = dict(type='Pretrained', checkpoint='{path}', prefix='backbone.')  # of its backbone"
 
     @torch.no_grad()
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Features and logits; of a MAE, features and the pixels that the neck predicts."""
+        """Computes features, the logits of a classifier, and the pixels that the neck of a MAE predicts."""
         try:
             import mmpretrain.models  # noqa: F401  # registers its models
             from mmpretrain.registry import MODELS
-        except Exception as error:  # with other versions of its dependencies it raises errors of any kind
+        except Exception as error:  # with unsupported versions of its dependencies, the import raises various errors
             raise NotInstalledError(f'{self.package} cannot be imported ({error})') from error
         config = self.config(model)
         weights: Mapping[str, Tensor] = torch.load(path, weights_only=True)['state_dict']
         backbone = dict(config.get('backbone', config), type='VisionTransformer', out_type='raw')
         backbone.pop('mask_ratio', None)
         encoder = MODELS.build(backbone)
-        encoder.eval()  # returns None there
+        encoder.eval()  # called separately, because it returns None in mmpretrain
         encoder.load_state_dict(_under('backbone.', weights, without=('ln2.',)))
         outputs = {'features': encoder(images)[0]}
         if model.num_classes:
@@ -101,7 +101,10 @@ class MmpretrainTarget(Target):
     @staticmethod
     def _pixels(model: StoredModel, config: dict[str, Any], weights: Mapping[str, Tensor], encoder: torch.nn.Module,
                 images: Tensor, noise: Tensor) -> Tensor:
-        """The neck on the visible patches. The mask of its MAEViT is random, so the patches are selected here."""
+        """Computes the pixels (B, L, P) with the neck.
+
+        The visible patches are selected here, because MAEViT of mmpretrain only supports random masks.
+        """
         from mmpretrain.registry import MODELS
         neck = MODELS.build(config['neck'])
         neck.eval()
@@ -119,6 +122,6 @@ class MmpretrainTarget(Target):
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor], *, without: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The weights under a prefix, without it, in float32."""
+    """Returns the weights with a prefix in float32, without the prefix and without names that begin with `without`."""
     names = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     return {name: value.float() for name, value in names.items() if not name.startswith(without or ('\0',))}

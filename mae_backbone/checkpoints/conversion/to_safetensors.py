@@ -1,4 +1,4 @@
-"""Safetensors under our names, and the folders of safetensors that other targets are made of."""
+"""Writes safetensors files with our names, and the safetensors folders of other targets."""
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ from mae_backbone.utils.atomic_write import write_text
 
 
 class SafetensorsTarget(Target):
-    """The names of a run of `mae-backbone pretrain` or `mae-backbone train`, in one file; it holds everything."""
+    """A file with the names of `mae-backbone pretrain` and `mae-backbone train`. It can store all parts of a model."""
 
     name, title = 'safetensors', 'safetensors of this package'
     layout = Ours()
@@ -27,35 +27,39 @@ class SafetensorsTarget(Target):
     pools = ('class', 'mean', 'attention')
 
     def problems(self, model: StoredModel) -> list[str]:
-        """None."""
+        """Returns no problems, because this layout can store all models."""
         return []
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """`mae.encoder.` and `mae.decoder.` of a MAE; `backbone.` of a classifier or a detector; else no prefix."""
+        """Returns the weights with the prefixes of a run.
+
+        These are `mae.encoder.` and `mae.decoder.` for a MAE, `backbone.` for the encoder of a classifier or detector,
+        and none for an encoder alone.
+        """
         encoder = 'mae.encoder.' if model.decoder else 'backbone.' if model.head or model.others else ''
         return ({encoder + name: value for name, value in model.encoder.items()}
                 | {f'mae.decoder.{name}': value for name, value in model.decoder.items()} | model.head | model.others)
 
     def back(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `tensors`."""
+        """Inverse of `tensors`."""
         prefixes = ('mae.encoder.', 'mae.decoder.', 'backbone.')
         return {name.removeprefix(next((prefix for prefix in prefixes if name.startswith(prefix)), '')): value
                 for name, value in tensors.items()}
 
     def config(self, model: StoredModel) -> dict[str, Any]:
-        """The architecture, which the metadata has too."""
+        """Returns the architecture, which is also part of the metadata."""
         return model.architecture.to_dict()
 
     def write(self, result: Result, path: Path) -> None:
-        """One file, with the metadata in its header."""
+        """Writes the file, with the metadata in its header."""
         save_tensors(result, path, self.layout.name)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:
-        """The option of every command."""
+        """Returns a command that loads the file."""
         return f'mae-backbone train CONFIG --pretrained {path}'
 
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Our implementation, with the weights in the file."""
+        """Computes the outputs of our implementation with the weights in the file."""
         from safetensors.torch import load_file
         weights = self.back({name: value.float() if value.is_floating_point() else value
                              for name, value in load_file(path).items()})
@@ -73,13 +77,13 @@ def write_folder(result: Result, folder: Path, layout: str) -> None:
 
 
 def save_tensors(result: Result, path: Path, layout: str) -> None:
-    """Writes safetensors, with `format` for transformers, the layout, and our metadata as JSON in the header."""
+    """Writes a safetensors file. Its header has the layout, our metadata as JSON, and `format` for transformers."""
     from safetensors.torch import save_file
-    # A file with two names for one storage is refused; names of our models never share one.
+    # safetensors refuses tensors that share memory, which the weights of our models never do.
     save_file({name: value.contiguous() for name, value in result.tensors.items()}, path,
               metadata={'format': 'pt', LAYOUT_KEY: layout, KEY: json.dumps(result.metadata)})
 
 
 def to_dtype(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Floating point tensors in `dtype`; integers stay."""
+    """Converts floating-point tensors to `dtype`. Integer tensors are not changed."""
     return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}

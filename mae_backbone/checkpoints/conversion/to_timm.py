@@ -1,4 +1,4 @@
-"""Folders that `timm.create_model('local-dir:FOLDER', pretrained=True)` loads."""
+"""Writes folders for `timm.create_model('local-dir:FOLDER', pretrained=True)`."""
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from mae_backbone.checkpoints.conversion.to_mae import timm_outputs, vision_tran
 from mae_backbone.checkpoints.conversion.to_safetensors import write_folder
 from mae_backbone.checkpoints.layouts.timm import Timm, TimmPatches
 
-# (name in `ARCHS`, patch size) -> timm's name. Any other size is `vit_base_patch16_224` with other arguments.
+# Name in timm by (name in `ARCHS`, patch size). Other sizes are written as `vit_base_patch16_224` with other arguments.
 _NAMES = {('tiny', 16): 'vit_tiny_patch16_224', ('small', 16): 'vit_small_patch16_224',
           ('small', 32): 'vit_small_patch32_224', ('base', 8): 'vit_base_patch8_224',
           ('base', 16): 'vit_base_patch16_224', ('base', 32): 'vit_base_patch32_224',
@@ -22,7 +22,7 @@ _NAMES = {('tiny', 16): 'vit_tiny_patch16_224', ('small', 16): 'vit_small_patch1
 
 
 class TimmTarget(Target):
-    """timm's VisionTransformer, with its classifier if the model has one."""
+    """VisionTransformer of timm, with a classifier if the model has one."""
 
     name, title = 'timm', "timm's VisionTransformer"
     layout = Timm()
@@ -31,7 +31,7 @@ class TimmTarget(Target):
     pools = ('class', 'mean')
 
     def reduced(self, model: StoredModel) -> StoredModel:
-        """Without the position of a class token that the model does not have."""
+        """Sets the position of the class token to zero if the model has no class token."""
         model = super().reduced(model)
         positions = model.weights['pos_embed']
         if model.architecture.class_token or not positions[:, 0].any():
@@ -41,15 +41,15 @@ class TimmTarget(Target):
                        notes=[*model.notes, 'left out: the position of a class token, which the model does not have'])
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """The names are ours. Without a class token, timm stores no position for it."""
+        """Returns the weights with our names, which timm uses too. Without class token, its position is not stored."""
         return (Timm() if model.architecture.class_token else TimmPatches()).from_ours(model.weights)
 
     def back(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `tensors`."""
+        """Inverse of `tensors`."""
         return (Timm() if 'cls_token' in tensors else TimmPatches()).to_ours(tensors)
 
     def config(self, model: StoredModel) -> dict[str, Any]:
-        """`config.json` as timm's `save_for_hf` writes it."""
+        """Returns the content of `config.json`, as `save_for_hf` of timm writes it."""
         architecture, arguments = model.architecture, vision_transformer_arguments(model)
         pretrained: dict[str, Any] = dict(
             input_size=[architecture.in_channels, *architecture.image_size], num_classes=model.num_classes,
@@ -69,15 +69,15 @@ class TimmTarget(Target):
         return config
 
     def write(self, result: Result, path: Path) -> None:
-        """`model.safetensors` and `config.json`."""
+        """Writes `model.safetensors` and `config.json`."""
         write_folder(result, path, self.layout.name)
 
     def usage(self, model: StoredModel, path: str | Path) -> str:
-        """`create_model`."""
+        """Returns a call of `create_model`."""
         return f"import timm\nmodel = timm.create_model('local-dir:{path}', pretrained=True)"
 
     def outputs(self, model: StoredModel, path: Path, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """Features, and logits of a classifier."""
+        """Computes features, and the logits of a classifier."""
         import timm
         vit = timm.create_model(f'local-dir:{path}', pretrained=True)
         return timm_outputs(vit.float().eval(), images, with_logits=bool(model.num_classes))

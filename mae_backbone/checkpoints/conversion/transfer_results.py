@@ -1,4 +1,4 @@
-"""Results of `mae-backbone transfer` for a checkpoint, from the files next to it."""
+"""Finds the results of `mae-backbone transfer` for a checkpoint in the folders next to it."""
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,12 +7,12 @@ from mae_backbone.checkpoints.conversion.files import read_json
 
 
 def transfer_results(checkpoint: Path) -> list[tuple[str, ...]]:
-    """Rows of the table that `mae-backbone transfer` made for a checkpoint, and for its references.
+    """Returns the rows of the tables of `mae-backbone transfer` for a checkpoint and its references.
 
-    Looked at are `results.json` in the folder of the checkpoint, and in folders `transfer*` in it and next to it.
+    Reads `results.json` in the folder of the checkpoint, and in folders `transfer*` inside and next to this folder.
 
     Returns:
-        (task, data, metric, labels, encoder, value, seeds) of each row; empty if there are no results.
+        Rows (task, data, metric, labels, encoder, value, seeds); empty if there are no results.
     """
     folder = checkpoint.absolute().parent
     files = [folder / 'results.json', *sorted(folder.glob('transfer*/results.json')),
@@ -28,7 +28,10 @@ def transfer_results(checkpoint: Path) -> list[tuple[str, ...]]:
 
 
 def _models(encoders: object, checkpoint: Path) -> set[str]:
-    """Names of the encoders of an experiment that are this checkpoint or a reference; empty without the checkpoint."""
+    """Returns the names of the encoders of an experiment that are this checkpoint or a reference.
+
+    Empty if the experiment did not evaluate this checkpoint.
+    """
     names, found = set(), False
     for encoder in encoders if isinstance(encoders, list) else []:
         if not isinstance(encoder, dict) or not isinstance(encoder.get('name'), str):

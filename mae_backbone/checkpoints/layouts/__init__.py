@@ -1,1 +1,1 @@
-"""Public layouts of ViT weights, each a table that renames to our names and back."""
+"""Public layouts of ViT weights. Each is a table that renames weights to our names and back."""

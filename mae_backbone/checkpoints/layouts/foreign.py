@@ -1,4 +1,4 @@
-"""ViTs that compute otherwise than ours, and are recognized to say so."""
+"""Layouts of ViTs that our models cannot compute. They are recognized only to refuse them with a reason."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +13,7 @@ class OpenCLIP(Layout):
     refused = 'it has a norm before the blocks, and in some models quick_gelu'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By its class token and first norm."""
+        """True if there are its class token and its norm before the blocks."""
         return names.has('class_embedding') and names.has('ln_pre.weight')
 
 
@@ -25,7 +25,7 @@ class HuggingFaceCLIP(Layout):
     refused = 'it has a norm before the blocks (CLIP) or no class token (SigLIP), and in some models quick_gelu'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the anchor."""
+        """Always True: the anchor is sufficient."""
         return True
 
 
@@ -37,17 +37,17 @@ class HuggingFaceDINO(Layout):
     refused = 'it has LayerScale, and in some models registers or SwiGLU'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By LayerScale, as it names it."""
+        """True if LayerScale has the name of these models."""
         return names.has('{rest}.lambda1')
 
 
 class Registers(Layout):
-    """timm's ViTs with registers, rotary positions, or norms before the blocks."""
+    """ViTs of timm with registers, rotary positions, SwiGLU, or norms before the blocks or in the attention."""
 
     name, title = 'timm-other', 'another kind (registers, rotary positions, SwiGLU or more norms)'
     refused = 'our ViT has no such parts'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the names of these parts."""
+        """True if one of these parts is present."""
         return names.has('reg_token', 'register_tokens', 'norm_pre.weight', 'rope.{rest}', 'rope_embed.{rest}',
                          'blocks.0.mlp.w12.weight', 'blocks.0.mlp.fc1_g.weight', 'blocks.0.attn.q_norm.weight')

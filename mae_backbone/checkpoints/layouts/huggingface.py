@@ -17,7 +17,7 @@ from mae_backbone.checkpoints.layouts.rules import (
 
 
 def block(ours: str, theirs: str) -> Rules:
-    """A block, under the names that files on the hub have. Version 5 of transformers reads and writes them too."""
+    """Returns rules for a block with the names in files. Version 5 of transformers reads and writes them too."""
     attention = theirs + '.attention.attention.'
     return (Rule(ours + '.attn.qkv.{p}', *(f'{attention}{part}.{{p}}' for part in ('query', 'key', 'value')),
                  join=cat, split=thirds),
@@ -29,7 +29,7 @@ def block(ours: str, theirs: str) -> Rules:
 
 
 def block_of_version_5(ours: str, theirs: str) -> Rules:
-    """The same block under the names of the modules of version 5, as its `state_dict` has them."""
+    """Returns rules for a block with the names of `state_dict` in version 5 of transformers."""
     return (Rule(ours + '.attn.qkv.{p}', *(f'{theirs}.attention.{part}_proj.{{p}}' for part in 'qkv'), join=cat),
             Rule(ours + '.attn.proj.{p}', theirs + '.attention.o_proj.{p}'),
             Rule(ours + '.norm1.{p}', theirs + '.layernorm_before.{p}'),
@@ -45,7 +45,7 @@ _POSITIONS = Rule('pos_embed', 'embeddings.position_embeddings')
 
 
 class HuggingFace(Layout):
-    """ViTMAEForPreTraining, ViTMAEModel, ViTModel, ViTForImageClassification."""
+    """ViTMAEForPreTraining, ViTMAEModel, ViTModel and ViTForImageClassification."""
 
     name, title = 'hf', 'Hugging Face ViTMAE and ViT'
     anchor = 'embeddings.patch_embeddings.projection.weight'
@@ -55,19 +55,19 @@ class HuggingFace(Layout):
                                                'decoder_norm.{p}', 'decoder_pred.{p}')),
                *block('decoder_blocks.{i}', 'decoder_layers.{i}'),
                *block_of_version_5('decoder_blocks.{i}', 'decoder_layers.{i}'),
-               # As `save_pretrained` of transformers 5.0 to 5.24 names them.
+               # Names that `save_pretrained` of transformers 5.0 to 5.24 writes.
                *block('decoder_blocks.{i}', 'decoder_encoder.layer.{i}'))
     head: ClassVar[Rules] = (Rule('head.{p}', 'classifier.{p}'),)
     encoder_prefix, decoder_prefix, classifier_prefix = 'vit.', 'decoder.', 'vit.'
     ignored: ClassVar[tuple[str, ...]] = ('pooler.{rest}', 'embeddings.mask_token', '{rest}.relative_position_index')
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the anchor and the class token, without the parts of BEiT and DINOv2."""
+        """True if there is a class token, but no LayerScale of BEiT or DINOv2."""
         return names.has('embeddings.cls_token') and not names.has('{rest}.lambda_1', '{rest}.lambda1')
 
 
 class HuggingFaceIJEPA(HuggingFace):
-    """IJepaModel: no class token."""
+    """IJepaModel, which has no class token."""
 
     name, title = 'hf-ijepa', 'Hugging Face I-JEPA'
     encoder = (*_EMBEDDINGS, *block('blocks.{i}', 'encoder.layer.{i}'),
@@ -75,7 +75,7 @@ class HuggingFaceIJEPA(HuggingFace):
     decoder, head = (), ()
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the missing class token."""
+        """True if there is neither a class token nor LayerScale."""
         return not names.has('embeddings.cls_token', '{rest}.lambda_1', '{rest}.lambda1')
 
 
@@ -101,5 +101,5 @@ class HuggingFaceBEiT(HuggingFace):
     decoder, head = (), ()
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By LayerScale, as BEiT names it."""
+        """True if LayerScale has the name of BEiT."""
         return names.has('{rest}.lambda_1')

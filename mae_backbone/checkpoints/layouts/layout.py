@@ -1,4 +1,4 @@
-"""The base class of layouts."""
+"""Base class of layouts."""
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -10,11 +10,11 @@ from mae_backbone.checkpoints.layouts.rules import Rule, Rules, Step, inward, ma
 
 @dataclass(frozen=True)
 class Names:
-    """Names of the tensors of a file, seen from one ViT in it.
+    """Names of the tensors of a file, split by the prefix of a ViT in the file.
 
     Attributes:
-        prefix: of the ViT, such as 'module.backbone.'.
-        inside: names under the prefix, without it.
+        prefix: prefix of the names of the ViT, such as 'module.backbone.'.
+        inside: names with this prefix, without the prefix.
         outside: all other names.
     """
 
@@ -30,19 +30,20 @@ class Names:
         return cls(prefix, inside, frozenset(name for name in names if not name.startswith(prefix)))
 
     def has(self, *templates: str) -> bool:
-        """True if a name inside fits one of the templates."""
+        """True if a name in `inside` matches one of the templates."""
         return any(match(template, name) is not None for template in templates for name in self.inside)
 
 
 @dataclass
 class Plan:
-    """Conversion of the weights of a file to our names and shapes.
+    """Steps that convert the weights of a file to our names and shapes.
 
     Attributes:
-        encoder: our name -> step, names of `ViT`. Names without a rule keep their own, so that loading reports them.
-        decoder: our name -> step, names of `MAEDecoder`; empty if there is no decoder.
-        head: our name -> step, `head` and `fc_norm` of a classifier; empty if there is none that the layout knows.
-        ignored: names inside the ViT that our models have no counterpart of, such as heads.
+        encoder: steps for tensors of `ViT`, by our name. Names without a rule are not changed, so that they are
+            reported when the weights are loaded.
+        decoder: steps for tensors of `MAEDecoder`, by our name; empty if there is no decoder.
+        head: steps for `head` and `fc_norm` of a classifier, by our name; empty if the layout finds no head.
+        ignored: names of tensors of the ViT that our models do not have, such as other heads.
     """
 
     encoder: dict[str, Step]
@@ -52,25 +53,26 @@ class Plan:
 
 
 class Layout:
-    """A public layout of ViT weights. A subclass is a table; it has no state.
+    """Base class of public layouts of ViT weights. A subclass defines rename tables, and has no state.
 
-    Our names, the other side of every table, are the names of the public MAE code: `patch_embed`, `blocks`, `norm`,
-    `cls_token`, `pos_embed` of the encoder; `decoder_embed`, `mask_token`, `decoder_pos_embed`, `decoder_blocks`,
-    `decoder_norm` and `decoder_pred` of the decoder; `fc_norm` and `head` of a classifier; all without a prefix.
+    Our names are the names of the public MAE code, without a prefix. Encoder: `patch_embed`, `blocks`, `norm`,
+    `cls_token` and `pos_embed`. Decoder: `decoder_embed`, `mask_token`, `decoder_pos_embed`, `decoder_blocks`,
+    `decoder_norm` and `decoder_pred`. Classifier: `fc_norm` and `head`.
 
     Attributes:
-        name: short and unique, as for `--to`.
-        title: for the report.
-        anchor: name of the weight of the patch embedding. What stands before it in a file is the prefix of the ViT.
-        decoder_anchor: the same for the decoder: name of the weight of its first layer.
-        encoder, decoder: rename tables, without the prefixes.
-        aliases: further rules inward, for other names of the same tensors.
-        head: rename table of the head, with the prefix that a whole classifier has.
-        encoder_prefix, decoder_prefix: prefixes in a whole MAE of the layout.
-        classifier_prefix: prefix of the encoder in a classifier of the layout.
-        ignored: templates of names inside the ViT that no model here has a use for.
-        remark: how the model of these weights computes in another way than ours, for the report; empty if it does not.
-        refused: why weights of this layout cannot be loaded into our models; empty if they can.
+        name: short unique name.
+        title: name for the report.
+        anchor: name of the weight of the patch embedding. The text before it in the names of a file is the prefix of
+            the ViT.
+        decoder_anchor: name of the weight of the first layer of the decoder, which determines its prefix.
+        encoder, decoder: rename tables without prefixes.
+        aliases: additional rules from other names of the same tensors to our names.
+        head: rename table of the head, with the prefix that it has in a whole classifier.
+        encoder_prefix, decoder_prefix: prefixes in a whole MAE of this layout.
+        classifier_prefix: prefix of the encoder in a classifier of this layout.
+        ignored: templates of names of the ViT that our models do not need.
+        remark: text for the report about how the original model computes differently from ours; '' if it does not.
+        refused: reason why weights of this layout cannot be loaded into our models; '' if they can.
     """
 
     name: ClassVar[str]
@@ -91,11 +93,11 @@ class Layout:
     refused: ClassVar[str] = ''
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """True if a ViT is in this layout, given that the anchor is there. The first layout that matches wins.
+        """True if a ViT has this layout. It is called only if the file has the anchor. The first match is used.
 
         Args:
-            names: of the tensors of the file.
-            content: the top level of the file.
+            names: names of the tensors of the file.
+            content: top level of the file.
         """
         raise NotImplementedError
 
@@ -117,10 +119,10 @@ class Layout:
         return Plan(encoder, decoder, head, sorted(ignored))
 
     def to_ours(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights of a file in this layout -> encoder, decoder and head under our names, without prefix.
+        """Converts the weights of a file in this layout to encoder, decoder and head with our names, without prefix.
 
         Raises:
-            ValueError: not exactly one ViT of this layout.
+            ValueError: the file does not have exactly one ViT of this layout.
         """
         prefixes = prefixes_of(self.anchor, weights)
         if len(prefixes) != 1:
@@ -130,10 +132,10 @@ class Layout:
         return {name: step(weights) for name, step in (plan.encoder | plan.decoder | plan.head).items()}
 
     def from_ours(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights under our names -> the names of this layout: the inverse of `to_ours`.
+        """Converts weights with our names to the names of this layout. It is the inverse of `to_ours`.
 
-        Encoder and decoder get the prefixes of a whole MAE if there is a decoder, those of a classifier if there is a
-        head, and none otherwise. Names without a counterpart are left out.
+        If there is a decoder, encoder and decoder get the prefixes of a whole MAE. If there is a head, the encoder gets
+        the prefix of a classifier. Otherwise there is no prefix. Weights that the layout does not have are removed.
         """
         decoder = {name: tensor for name, tensor in weights.items() if is_decoder(name)}
         head = {name: tensor for name, tensor in weights.items() if is_head(name)}
@@ -145,7 +147,7 @@ class Layout:
 
 
 def _under(rules: Rules, names: Iterable[str], prefix: str) -> dict[str, Step]:
-    """Plans the way inward for the names under a prefix."""
+    """Returns the steps (`inward`) for the names that begin with a prefix."""
     return inward(rules, sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)), prefix)
 
 
@@ -155,10 +157,10 @@ def is_decoder(name: str) -> bool:
 
 
 def is_head(name: str) -> bool:
-    """True if one of our names, without prefix, belongs to a classifier rather than to its encoder."""
+    """True if one of our names, without prefix, belongs to the head of a classifier."""
     return name.startswith(('head.', 'fc_norm.'))
 
 
 def prefixes_of(anchor: str, names: Iterable[str]) -> list[str]:
-    """Prefixes of an anchor in the names of a file, one for each occurrence."""
+    """Returns the prefixes of an anchor in the names of a file, one for each occurrence."""
     return [name.removesuffix(anchor) for name in names if name == anchor or name.endswith('.' + anchor)]

@@ -1,4 +1,4 @@
-"""OpenMMLab: mmpretrain's MAE and ViT, mmseg's MAE, BEiT and ViT, and ViTDet of mmdet's projects."""
+"""Layouts of OpenMMLab: MAE and ViT of mmpretrain, MAE, BEiT and ViT of mmseg, and ViTDet of the projects of mmdet."""
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -8,7 +8,7 @@ from mae_backbone.checkpoints.layouts.rules import Rule, Rules, no_positions
 
 
 def block(ours: str, theirs: str) -> Rules:
-    """A block of mmpretrain."""
+    """Returns rules for a block of mmpretrain."""
     return (Rule(ours + '.norm1.{p}', theirs + '.ln1.{p}'),
             Rule(ours + '.attn.qkv.{p}', theirs + '.attn.qkv.{p}'),
             Rule(ours + '.attn.proj.{p}', theirs + '.attn.proj.{p}'),
@@ -22,10 +22,10 @@ _EMBEDDINGS = (Rule('patch_embed.proj.{p}', 'patch_embed.projection.{p}'), Rule(
 
 
 class Mmpretrain(Layout):
-    """mmpretrain's MAE (backbone and neck) and VisionTransformer.
+    """MAE (backbone and neck) and VisionTransformer of mmpretrain.
 
-    The sin-cos positions of its MAE have rows and columns exchanged. They are stored in the file and are taken from it,
-    as the weights were trained with them.
+    In the sin-cos positions of its MAE, rows and columns are exchanged. The positions in the file are used, because the
+    weights were trained with them.
     """
 
     name, title = 'mmpretrain', 'mmpretrain MAE and ViT'
@@ -41,12 +41,12 @@ class Mmpretrain(Layout):
     encoder_prefix, decoder_prefix, classifier_prefix = 'backbone.', 'neck.', 'backbone.'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the anchor, if none of the layouts of mmseg and mmdet fits."""
+        """Always True: this layout is tried after those of mmseg and mmdet, which have the same anchor."""
         return True
 
 
 class MmsegBEiT(Mmpretrain):
-    """mmseg's MAE and BEiT: LayerScale, relative positions in each block; BEiT has no absolute positions."""
+    """MAE and BEiT of mmseg, with LayerScale and relative positions in each block. BEiT has no absolute positions."""
 
     name, title = 'mmseg', 'mmseg MAE and BEiT'
     encoder = (*folded('layers.{i}.attn.proj', 'layers.{i}.ffn.layers.1', 'layers.{i}.gamma_1', 'layers.{i}.gamma_2'),
@@ -57,12 +57,12 @@ class MmsegBEiT(Mmpretrain):
     encoder_prefix = 'backbone.'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By LayerScale or the tables of relative positions."""
+        """True if there are LayerScale or tables of relative positions."""
         return names.has('layers.0.gamma_1', 'layers.0.attn.relative_position_bias_table')
 
 
 class MmsegViT(Mmpretrain):
-    """mmseg's VisionTransformer: attention of `torch.nn.MultiheadAttention`."""
+    """VisionTransformer of mmseg, whose attention is `torch.nn.MultiheadAttention`."""
 
     name, title = 'mmseg-vit', 'mmseg ViT'
     encoder = (Rule('blocks.{i}.attn.qkv.{p}', 'layers.{i}.attn.attn.in_proj_{p}'),
@@ -71,16 +71,16 @@ class MmsegViT(Mmpretrain):
     aliases, decoder, head = (), (), ()
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the attention."""
+        """True if the weights of the attention have the names of `torch.nn.MultiheadAttention`."""
         return names.has('layers.0.attn.attn.in_proj_weight')
 
 
 class MmdetViTDet(Mmpretrain):
-    """ViTDet of `projects/ViTDet` on mmpretrain's ViT: relative positions as in detectron2.
+    """ViTDet of `projects/ViTDet` on a ViT of mmpretrain, with relative positions as in detectron2.
 
-    Its windows at the edges are filled with zeros after the projection to queries, keys and values
-    (`WindowMultiheadAttention`), where detectron2 and we fill them before: there the padding has the bias as its key
-    and value.
+    Windows at the edges are padded with zeros after the projection to queries, keys and values
+    (`WindowMultiheadAttention`). detectron2 and our ViT pad them before the projection, so that key and value of the
+    padding are the bias.
     """
 
     name, title = 'mmdet', "mmdet ViTDet, on mmpretrain's ViT"
@@ -93,5 +93,5 @@ class MmdetViTDet(Mmpretrain):
     ignored = (*Mmpretrain.ignored, 'res_modify_block_{rest}')
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the tables of relative positions."""
+        """True if there are tables of relative positions."""
         return names.has('layers.0.attn.rel_pos_h')

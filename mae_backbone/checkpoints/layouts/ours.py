@@ -1,4 +1,4 @@
-"""Checkpoints of this package: `mae-backbone pretrain` and `mae-backbone train`."""
+"""Layout of the checkpoints of this package."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -6,12 +6,12 @@ from mae_backbone.checkpoints.layouts.blocks import DECODER
 from mae_backbone.checkpoints.layouts.layout import Layout, Names
 from mae_backbone.checkpoints.layouts.rules import Rule
 
-# Key of the name of the layout in the metadata of safetensors that `mae-backbone convert` writes.
+# Key in the metadata of safetensors files of `mae-backbone convert`. Its value is the name of the layout.
 LAYOUT_KEY = 'mae_backbone.layout'
 
 
 class Ours(Layout):
-    """Encoder under `mae.encoder.` or `backbone.`, decoder under `mae.decoder.`."""
+    """Encoder with the prefix `mae.encoder.` or `backbone.`, and decoder with the prefix `mae.decoder.`."""
 
     name, title = 'ours', 'mae_backbone'
     decoder = DECODER
@@ -19,7 +19,7 @@ class Ours(Layout):
     encoder_prefix, decoder_prefix, classifier_prefix = 'mae.encoder.', 'mae.decoder.', 'backbone.'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the prefix, the config in the file, the metadata of a conversion, or the norm of our classifier."""
+        """True if the prefix, the config, the metadata of a conversion, or the norm of our classifier show it."""
         meta = content.get('meta')
         config = meta.get('cfg') if isinstance(meta, dict) else None
         return (names.prefix.endswith('mae.encoder.') or (isinstance(config, str) and 'mae_backbone.' in config)

@@ -1,4 +1,4 @@
-"""The public MAE code (facebookresearch/mae): encoder only, with decoder, or fine-tuned."""
+"""Layout of the public MAE code (facebookresearch/mae): encoder, encoder with decoder, or fine-tuned classifier."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,12 +8,12 @@ from mae_backbone.checkpoints.layouts.rules import Rule
 
 
 class PublicMAE(Layout):
-    """Our names are the names of this layout."""
+    """Files of the public MAE code. Their names are our names."""
 
     name, title = 'mae', 'facebookresearch/mae'
     decoder = DECODER
     head = (Rule('head.{p}', 'head.{p}'), Rule('fc_norm.{p}', 'fc_norm.{p}'))
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the decoder, or by the key `model` next to the arguments of the code."""
+        """True if there is no prefix, and there is a decoder or the top-level key `model`."""
         return names.prefix in ('', 'module.') and (names.has('decoder_embed.weight') or 'model' in content)

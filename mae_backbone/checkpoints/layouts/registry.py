@@ -1,4 +1,4 @@
-"""All layouts. A new one is a file with a subclass of `Layout`, and a line here."""
+"""List of all layouts. To add one, write a subclass of `Layout` in its own file and add it to `LAYOUTS`."""
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +15,7 @@ from mae_backbone.checkpoints.layouts.timm import Timm, TimmBEiT, TimmPatches
 from mae_backbone.checkpoints.layouts.torchvision import Torchvision
 from mae_backbone.checkpoints.layouts.vitdet import Detectron2, MmdetDetectron2
 
-# In the order in which they are tried. Layouts with the same anchor go from the special to the general.
+# Layouts in the order in which they are tried. Of layouts with the same anchor, the more special ones come first.
 LAYOUTS: tuple[Layout, ...] = (
     HuggingFace(), HuggingFaceBEiT(), HuggingFaceIJEPA(),
     MmsegBEiT(), MmsegViT(), MmdetViTDet(), Mmpretrain(),
@@ -27,7 +27,7 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def layout(name: str) -> Layout:
-    """The layout of a name; raises ValueError with all names for any other."""
+    """Returns the layout with a name. Raises ValueError if there is none."""
     for candidate in LAYOUTS:
         if candidate.name == name:
             return candidate
@@ -35,11 +35,11 @@ def layout(name: str) -> Layout:
 
 
 def find_layouts(names: Iterable[str], content: Mapping[str, Any]) -> dict[str, Layout]:
-    """Prefix of each ViT among the names of a file -> its layout.
+    """Returns the layout of each ViT in a file, by its prefix.
 
     Args:
-        names: of the tensors.
-        content: the top level of the file.
+        names: names of the tensors of the file.
+        content: top level of the file.
     """
     names, found = list(names), {}
     for candidate in LAYOUTS:

@@ -1,4 +1,4 @@
-"""Rename tables between a public layout of ViT weights and our names, usable in both directions."""
+"""Rules of rename tables between a public layout of ViT weights and our names, in both directions."""
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -8,25 +8,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Pattern of the text that a field of a template matches.
+# Pattern of each field of a template.
 _FIELDS = {'i': r'(?P<i>\d+)', 'p': r'(?P<p>weight|bias)', 'rest': r'(?P<rest>.+)'}
 
-Join = Callable[..., Tensor]             # their tensors -> our tensor
-Split = Callable[[Tensor], tuple[Tensor, ...]]  # our tensor -> theirs
+Join = Callable[..., Tensor]             # tensors of the layout -> our tensor
+Split = Callable[[Tensor], tuple[Tensor, ...]]  # our tensor -> tensors of the layout
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One line of a rename table: one of our names, and the names of a layout that hold its values.
+    """Entry of a rename table: one of our names, and the names of the same values in a layout.
 
-    Names are templates: `{i}` matches the index of a block, `{p}` `weight` or `bias`, and `{rest}` any text.
+    Names are templates: `{i}` matches the index of a block, `{p}` matches `weight` or `bias`, and `{rest}` any text.
 
     Attributes:
         ours: template of our name.
-        theirs: template of their name, or several.
-        join: their tensors, in this order -> our tensor. None if only the name differs.
-        split: our tensor -> their tensors. None if only the name differs, or if there is no way back. A rule that has
-            `join` without `split` is only used inward.
+        theirs: templates of the names in the layout.
+        join: function from the tensors of the layout, in the order of `theirs`, to our tensor. None if only the name
+            differs.
+        split: function from our tensor to the tensors of the layout. None if only the name differs, or if there is no
+            inverse. A rule with `join` and without `split` is used only from the layout to our names.
     """
 
     ours: str
@@ -43,30 +44,35 @@ Rules = tuple[Rule, ...]
 
 
 class Step(NamedTuple):
-    """Rule that computes one of our tensors from the tensors of a file."""
+    """A rule applied to a file: computes one of our tensors from tensors of the file.
+
+    Attributes:
+        names: names of the tensors of the file.
+        join: as in `Rule`.
+    """
 
     names: tuple[str, ...]
     join: Join | None = None
 
     def __call__(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """The tensor, from the weights of a file."""
+        """Returns our tensor, computed from the weights of a file."""
         tensors = [weights[name] for name in self.names]
         return tensors[0] if self.join is None else self.join(*tensors)
 
 
 def inward(rules: Iterable[Rule], names: Iterable[str], prefix: str = '') -> dict[str, Step]:
-    """Plans the conversion from the names of a layout to our names.
+    """Returns the steps that convert the names of a layout to our names.
 
-    The first rule that has all of its names in the file wins. A template with `{rest}` takes only names that no rule
-    has used.
+    For each of our names, the first rule whose names are all in the file is used. A template with `{rest}` matches only
+    names that no earlier rule has used.
 
     Args:
-        rules: of the layout.
-        names: of the file, without the prefix.
-        prefix: put in front of the names of the steps.
+        rules: rules of the layout.
+        names: names in the file, without the prefix.
+        prefix: prefix that is added to the names of the steps.
 
     Returns:
-        Our name -> the step that makes its tensor. Names without a rule are not in it.
+        Steps by our name. Names without a rule are not included.
     """
     names = list(names)
     known, used = set(names), set[str]()
@@ -84,7 +90,7 @@ def inward(rules: Iterable[Rule], names: Iterable[str], prefix: str = '') -> dic
 
 
 def outward(rules: Iterable[Rule], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under our names -> tensors under the names of a layout. Names without a rule are left out."""
+    """Converts tensors with our names to the names of a layout. Tensors without a rule are not included."""
     converted: dict[str, Tensor] = {}
     rules = [rule for rule in rules if rule.split is not None or (rule.join is None and len(rule.theirs) == 1)]
     for name, tensor in weights.items():
@@ -99,41 +105,44 @@ def outward(rules: Iterable[Rule], weights: Mapping[str, Tensor]) -> dict[str, T
 
 
 def match(template: str, name: str) -> dict[str, str] | None:
-    """The fields of a template in a name; None if the name does not fit."""
+    """Returns the values of the fields of a template in a name; None if the name does not match."""
     found = _pattern(template).fullmatch(name)
     return None if found is None else found.groupdict()
 
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    pieces = re.split(r'\{(\w+)\}', template)  # text and names of fields in turn
+    pieces = re.split(r'\{(\w+)\}', template)  # text and names of fields, alternately
     return re.compile(''.join(_FIELDS[piece] if k % 2 else re.escape(piece) for k, piece in enumerate(pieces)))
 
 
 # --- functions of rules
 
 def cat(*tensors: Tensor) -> Tensor:
-    """Query, key and value, each (D, ...) -> one tensor (3 D, ...)."""
+    """Concatenates query, key and value, each (D, ...), to (3 D, ...)."""
     return torch.cat(tensors)
 
 
 def thirds(tensor: Tensor) -> tuple[Tensor, ...]:
-    """(3 D, ...) -> query, key and value, each (D, ...): the inverse of `cat`."""
+    """Inverse of `cat`: (3 D, ...) -> query, key and value, each (D, ...)."""
     return tuple(part.clone() for part in tensor.chunk(3))
 
 
 def cat_without_key(query: Tensor, value: Tensor) -> Tensor:
-    """Biases of query and value (D,) -> (3 D,). BEiT has no bias of the key, because it does not change the softmax."""
+    """Concatenates the biases of query and value (D,), with zeros for the key, to (3 D,).
+
+    BEiT has no bias of the key, because it does not change the softmax.
+    """
     return torch.cat([query, torch.zeros_like(query), value])
 
 
 def fold_scale(tensor: Tensor, scale: Tensor) -> Tensor:
-    """Weight (D, ...) or bias (D,) of the last layer of a branch, times LayerScale (D,): the same function."""
+    """Multiplies weight (D, ...) or bias (D,) of the last layer of a branch by LayerScale (D,)."""
     return tensor * scale.reshape(-1, *[1] * (tensor.ndim - 1))
 
 
 def add_class_row(positions: Tensor) -> Tensor:
-    """Positions of patches (1, L, D) or (1, h, w, D) -> (1, 1 + L, D) with zeros for the class token."""
+    """Adds zeros for the class token to positions of patches: (1, L, D) or (1, h, w, D) -> (1, 1 + L, D)."""
     positions = positions.flatten(1, -2)
     return torch.cat([torch.zeros_like(positions[:, :1]), positions], dim=1)
 
@@ -145,16 +154,16 @@ def add_missing_class_row(positions: Tensor) -> Tensor:
 
 
 def drop_class_row(positions: Tensor) -> tuple[Tensor]:
-    """(1, 1 + L, D) -> (1, L, D): the inverse of `add_class_row`."""
+    """Inverse of `add_class_row`: (1, 1 + L, D) -> (1, L, D)."""
     return positions[:, 1:].clone(),
 
 
 def drop_class_row_to_grid(positions: Tensor) -> tuple[Tensor]:
-    """(1, 1 + h * h, D) -> (1, h, h, D): the inverse of `add_class_row`."""
+    """Inverse of `add_class_row` for a square grid: (1, 1 + h * h, D) -> (1, h, h, D)."""
     side = round((positions.shape[1] - 1) ** 0.5)
     return positions[:, 1:].unflatten(1, (side, -1)).clone(),
 
 
 def no_positions(class_token: Tensor) -> Tensor:
-    """Class token (1, 1, D) -> positions (1, 1 + 1, D) of zeros, for a layout without absolute positions."""
+    """Returns zero positions (1, 1 + 1, D) for a layout without absolute positions, from a class token (1, 1, D)."""
     return class_token.new_zeros(1, 2, class_token.shape[-1])

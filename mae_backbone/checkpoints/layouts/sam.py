@@ -1,4 +1,4 @@
-"""The image encoder of SAM, as segment-anything and as timm store it: windows, relative positions, no class token."""
+"""Layouts of the image encoder of SAM in segment-anything and timm: windows, relative positions, no class token."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +9,7 @@ _POSITIONS = Rule('pos_embed', 'pos_embed', join=add_class_row, split=drop_class
 
 
 class SegmentAnything(Layout):
-    """`image_encoder.` of segment-anything. Its neck is left out."""
+    """`image_encoder.` of segment-anything. Its neck is not loaded."""
 
     name, title = 'sam', 'segment-anything'
     encoder = (_POSITIONS, Rule('blocks.{i}.mlp.fc1.{p}', 'blocks.{i}.mlp.lin1.{p}'),
@@ -17,17 +17,17 @@ class SegmentAnything(Layout):
     ignored = ('neck.{rest}',)
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the names of its MLP."""
+        """True if the layers of the MLP have the names of segment-anything."""
         return names.has('blocks.0.mlp.lin1.weight')
 
 
 class TimmSAM(Layout):
-    """timm's `samvit_*`. Its neck and head are left out."""
+    """`samvit_*` of timm. Its neck and head are not loaded."""
 
     name, title = 'timm-sam', 'timm SAM'
     encoder = (_POSITIONS, Rule('{rest}', '{rest}'))
     ignored = ('neck.{rest}', 'head.{rest}')
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By its neck, which is a sequence of two convolutions with norms."""
+        """True if there is the neck of SAM, a sequence of two convolutions with norms."""
         return names.has('neck.0.weight') and names.has('neck.3.bias')

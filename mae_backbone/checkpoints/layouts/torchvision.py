@@ -1,4 +1,4 @@
-"""torchvision's VisionTransformer, and lightly's MAE on it."""
+"""Layout of VisionTransformer of torchvision, and of the MAE of lightly on it."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +7,7 @@ from mae_backbone.checkpoints.layouts.rules import Rule, Rules
 
 
 def block(ours: str, theirs: str) -> Rules:
-    """A block of torchvision. Its first version named the layers of the MLP `linear_1` and `linear_2`."""
+    """Returns rules for a block. In its first version, the layers of the MLP are named `linear_1` and `linear_2`."""
     return (Rule(ours + '.norm1.{p}', theirs + '.ln_1.{p}'),
             Rule(ours + '.attn.qkv.{p}', theirs + '.self_attention.in_proj_{p}'),
             Rule(ours + '.attn.proj.{p}', theirs + '.self_attention.out_proj.{p}'),
@@ -19,7 +19,7 @@ def block(ours: str, theirs: str) -> Rules:
 
 
 class Torchvision(Layout):
-    """torchvision's `vit_*`, and lightly's MAEBackbone with its MAEDecoder."""
+    """`vit_*` of torchvision, and MAEBackbone with MAEDecoder of lightly."""
 
     name, title = 'torchvision', 'torchvision ViT'
     anchor = 'conv_proj.weight'
@@ -36,5 +36,5 @@ class Torchvision(Layout):
     ignored = ('heads.{rest}',)
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """By the anchor and the class token."""
+        """True if there is a class token."""
         return names.has('class_token')
