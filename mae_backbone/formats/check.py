@@ -1,4 +1,4 @@
-"""Check of the data of a config before a model is built: refuses faulty data, and counts the rest."""
+"""Checks the data of a config before a model is built: refuses data that cannot be used, and counts the others."""
 from collections.abc import Sequence
 
 from mmengine.config import Config, ConfigDict
@@ -11,15 +11,15 @@ from mae_backbone.formats.registry import format_of, formats_in
 def check_data(cfg: Config, *, splits: Sequence[str] = SPLITS) -> list[str]:
     """Checks the data that the dataloaders of a config read. Returns lines for the plan.
 
-    Call `adapt_classes` first: the data are compared with the classes in the config. Data sets in formats that are not
-    understood, or that are not on local disks, are not checked.
+    Call `adapt_classes` first, because the data are compared with the classes in the config. Data sets in unknown
+    formats, and data sets that are not on local disks, are not checked.
 
     Args:
         cfg: config of MMEngine's Runner.
-        splits: some of 'train', 'val', 'test'.
+        splits: splits to check, some of 'train', 'val', 'test'.
 
     Raises:
-        DataError: the data cannot be trained on or tested with.
+        DataError: the data cannot be used for training or testing.
         ValueError, OSError: a folder for pretraining has no images, or cannot be read.
     """
     lines: list[str] = []
@@ -46,7 +46,7 @@ def _needs_masks(cfg: Config, spec: DatasetSpec) -> bool:
 
 
 def _needs_labels(cfg: Config, split: str) -> bool:
-    """True if a split needs labels: not if its predictions are only written to a file."""
+    """True if a split needs labels. False if its predictions are only written to a file (`format_only`)."""
     evaluators = _evaluators(cfg, split)
     return not (evaluators and all(evaluator.get('format_only') for evaluator in evaluators))
 

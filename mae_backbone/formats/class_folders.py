@@ -1,4 +1,4 @@
-"""Images labeled by class: folders named after classes, a list of paths and classes, or labeled shards."""
+"""Format of images with a class each: folders named after classes, a list of paths and classes, or labeled shards."""
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class ClassFolders(DataFormat):
 
     @property
     def split_name(self) -> str:
-        """Name of the folder, list or shards of the split; '' if the class folders are in the root itself."""
+        """Name of the folder, list or shards of the split; '' if the class folders are directly in the root."""
         return self.spec.option('split') or ''
 
     @property
@@ -45,7 +45,7 @@ class ClassFolders(DataFormat):
         return ClassNames(names, str(self.folder))
 
     def names_on_disk(self) -> list[str]:
-        """Returns the class names of this split's files; empty if there are none."""
+        """Returns the class names in the files of this split; empty if there are no files."""
         return class_names(Path(self.spec.root), self.split_name)
 
     def set_classes(self, names: list[str]) -> list[str]:
@@ -89,7 +89,7 @@ class ClassFolders(DataFormat):
         return images
 
     def _check_list_or_shards(self) -> list[str]:
-        # `open_labeled` refuses classes that training does not have.
+        # `self.labeled` calls `open_labeled`, which refuses classes that the training split does not have.
         if self.labeled.shards is None:
             decode_sample(self.spec.split, [os.fsdecode(name) for name in self.labeled.files], self.reading)
         return self._lines(list(Counter(self.labeled.labels.tolist()).values()))
@@ -98,14 +98,14 @@ class ClassFolders(DataFormat):
         """Describes the split by the number of images of each class."""
         split, fraction = self.spec.split, self.spec.option('fraction') or 1.0
         lines = [f'{split}: {sum(counts):,} images of {len(counts)} classes']
-        num_used = sum(max(1, round(fraction * count)) for count in counts)  # as ClassFolder chooses them
+        num_used = sum(max(1, round(fraction * count)) for count in counts)  # same rule as in ClassFolder
         if num_used < sum(counts):
             lines.append(f'{split}: only {num_used:,} of {sum(counts):,} images are used (fraction={fraction:g} in the '
                          'config, or --labels)')
         return lines
 
     def subset(self, fraction: float, seed: int) -> str:
-        """Restricts the data set to a fraction of the images of each class, at least one of each."""
+        """Restricts the data set to a fraction of the images of each class, with at least one image per class."""
         self.spec.cfg.update(fraction=fraction, seed=seed)
         return f'labels: {fraction:.4g} of the images of each class in {self.spec.root} (seed {seed})'
 
@@ -124,7 +124,7 @@ class ClassFolders(DataFormat):
                 for file, label in zip(labeled.files, labeled.labels, strict=True)}
 
     def images(self) -> list[str]:
-        """Lists the paths of all images. Raises DataError for shards, which hold no image files."""
+        """Lists the paths of all images. Raises DataError for shards, which do not contain image files."""
         if self.labeled.shards is not None:
             raise DataError(f'{self.spec.split}: labeled shards cannot be surveyed: run `mae-backbone pack --verify`, '
                             'which decodes every image of a shard')
@@ -135,7 +135,7 @@ class ClassFolders(DataFormat):
         return frequency_table(Counter(self._class_of_image.values()), 'images')
 
     def colors(self) -> dict[str, Color]:
-        """No colors: the names are written above the images."""
+        """Returns no colors, because class names are written above the images."""
         return {}
 
     def class_counts(self, pixel_counts: np.ndarray) -> dict[str, int]:

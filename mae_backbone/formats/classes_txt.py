@@ -1,4 +1,4 @@
-"""classes.txt: names of the classes of label maps, and their colors."""
+"""Reads classes.txt, a file with the names of the classes of label maps, and optionally their colors."""
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,25 +10,26 @@ from mae_backbone.formats.messages import first_few
 
 _HEX = '[0-9a-fA-F]{2}'
 _NAME_AND_COLOR = re.compile(rf'(?P<name>.*\S)\s+#(?P<red>{_HEX})(?P<green>{_HEX})(?P<blue>{_HEX})')
-NO_CLASS = '-'  # written instead of a name, for the color of pixels without a class
+NO_CLASS = '-'  # used instead of a name for the color of pixels that belong to no class
 
 
 class ClassFile(NamedTuple):
     """Content of a classes.txt."""
 
-    names: list[str]      # in the order of the labels, from 0
-    colors: list[Color]   # of each class; empty if the file has none
-    ignored: list[Color]  # of pixels of no class
+    names: list[str]      # class names in the order of the labels, from 0
+    colors: list[Color]   # color of each class; empty if the file has no colors
+    ignored: list[Color]  # colors of pixels that belong to no class
 
 
 def read_classes(path: str | Path) -> ClassFile:
-    """Reads a file with one class per line, the first for label 0: its name, optionally followed by #rrggbb.
+    """Reads a file with one class per line: its name, optionally followed by its color #rrggbb.
 
-    Either all classes have a color or none has. A line with the name `-` gives a color of pixels of no class.
+    The first line is the class of label 0. Either all classes have a color or none of them. A line with the name `-`
+    has the color of pixels that belong to no class.
 
     Raises:
-        DataError: the file is not text, is empty, has empty lines, repeats a name or a color, or has colors for some
-            classes only.
+        DataError: the file is not text, is empty, has empty lines, repeats a name or a color, or has colors for only
+            some of the classes.
     """
     try:
         lines = [line.strip() for line in Path(path).read_text(encoding='utf-8-sig').rstrip().splitlines()]

@@ -1,4 +1,4 @@
-"""COCO's format of objects: mmdet's CocoDataset and the LVIS data set of this package."""
+"""COCO's format of objects, read by CocoDataset of mmdet and by the LVIS data set of this package."""
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ class CocoFormat(DataFormat):
     """Boxes and masks in an annotation file of mmdet's CocoDataset."""
 
     dataset_types: ClassVar = {'CocoDataset': ('load_data_list', 'parse_data_info')}
-    takes_urls: ClassVar[bool] = False           # whether images may be named by `coco_url` only
-    metric_reads_iscrowd: ClassVar[bool] = True  # whether the metric fails without `iscrowd`
+    takes_urls: ClassVar[bool] = False           # True if images may have `coco_url` instead of `file_name`
+    metric_reads_iscrowd: ClassVar[bool] = True  # True if the metric fails without `iscrowd`
 
     @property
     def file(self) -> CocoFile:
@@ -57,7 +57,7 @@ class CocoFormat(DataFormat):
     # ---- classes
 
     def classes(self) -> ClassNames:
-        """Returns the names of the categories, or only the names that the config chooses."""
+        """Returns the names of the categories, or only those that the config selects."""
         if not os.path.isfile(self.spec.annotations):
             return ClassNames([], '')
         names, chosen = list(self.file.categories.values()), set(self.spec.config_class_names)
@@ -82,7 +82,7 @@ class CocoFormat(DataFormat):
     # ---- checks
 
     def check(self, *, masks: bool, labels: bool) -> list[str]:
-        """Refuses annotations that make mmdet or the metric fail, or that they misread."""
+        """Refuses annotations with which mmdet or the metric would fail, or which they would read wrongly."""
         self.check_root()
         file, evaluated = self.file, labels and self.spec.split != 'train'
         self._check_class_order()
@@ -106,7 +106,8 @@ class CocoFormat(DataFormat):
         if file.num_images_by_url and not self.takes_urls:
             raise DataError(f"{file.path}: {file.num_images_by_url:,} of {len(file.images):,} images have no "
                             "'file_name': add it. LVIS has coco_url instead: set type='mae_backbone.LVISDataset'")
-        # mmdet numbers labels in the order of each file's categories, but names them in the order of the classes.
+        # mmdet numbers labels in the order of the categories of each file, but their names are in the order of the
+        # classes in the config. Therefore both orders must be equal.
         if [name for name in file.categories.values() if name in names] != names:
             raise DataError(f'{file.path}: its {len(file.categories)} categories '
                             f'({first_few(file.categories.values())}) are not the {len(names)} classes to train '
@@ -207,7 +208,7 @@ class CocoFormat(DataFormat):
         return lines
 
     def _notes(self, *, masks: bool) -> list[str]:
-        """Counts findings that are not errors. Refuses a set if training filters out all of its images."""
+        """Returns lines about annotations that are not errors. Refuses a set whose images are all filtered out."""
         file, categories = self.file, self.categories
         filters = (self.spec.option('filter_cfg') or {}) if self.spec.split == 'train' else {}
         min_size, drops_empty = filters.get('min_size', 0), filters.get('filter_empty_gt', False)
@@ -240,7 +241,7 @@ class CocoFormat(DataFormat):
         return [f'{self.spec.split}: {note}: {count:,}' for count, note in notes if count]
 
     def _use_of_empty_images(self, drops_empty: bool) -> str:
-        """Says whether training uses images without annotations as background."""
+        """Returns a text about how training uses images without annotations; '' for other splits."""
         if self.spec.split != 'train':
             return ''
         if drops_empty:
@@ -365,9 +366,9 @@ class LvisFormat(CocoFormat):
     metric_reads_iscrowd = False
 
 
-_NO_CLASS = (128, 128, 128)  # color of categories that the config leaves out
-# Transforms of mmdet that drop an image without objects by default, with the setting that keeps it. Despite its name,
-# keep_empty=True of FilterAnnotations drops such images.
+_NO_CLASS = (128, 128, 128)  # color of categories that are not in the config
+# Transforms of mmdet that drop images without objects by default, and the setting with which they keep them. Despite
+# its name, keep_empty=True of FilterAnnotations drops such images.
 _DROPPERS = {'FilterAnnotations': ('keep_empty', False), 'RandomCrop': ('allow_negative_crop', True)}
 
 

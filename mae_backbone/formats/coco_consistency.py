@@ -1,4 +1,4 @@
-"""Contradictions inside an annotation file: boxes against masks and areas, and objects that are listed twice."""
+"""Finds contradictions in an annotation file: boxes that do not fit masks or areas, and objects listed twice."""
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,11 +10,13 @@ from mae_backbone.formats.messages import first_few
 
 Id = int | str
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2
-# Our choices. Boxes of a mask drawn by hand differ by a few pixels; below half of the union, one of both is wrong.
+# Our choices. A box and a mask that are drawn by hand differ by a few pixels. If their IoU is below this, one of the
+# two is wrong.
 _MIN_IOU = 0.5
-_MANY = 0.25       # fraction of the objects, and
-_AT_LEAST = 3      # number of objects, from which on the file as a whole is taken to be wrong
-_AREA_SLACK = 1.2  # times the area of the box, plus 16 pixels for tiny ones
+# The file as a whole is wrong if at least this fraction and this number of its objects have a contradiction.
+_MANY = 0.25
+_AT_LEAST = 3
+_AREA_SLACK = 1.2  # an area is too large if it is above this multiple of the area of the box plus 16 pixels
 
 # Causes of a mask that does not fit its box: description and advice.
 _BOX_CAUSES = {
@@ -31,14 +33,14 @@ _MASK_CAUSES = {
 
 
 class Contradiction(NamedTuple):
-    """A kind of contradiction in many or a few annotations.
+    """A kind of contradiction, and the annotations that have it.
 
     Attributes:
-        text: what these annotations have, such as 'have ...'.
+        text: description that continues a sentence about these annotations, such as 'have ...'.
         ids: ids of the annotations.
-        advice: likely cause and fix.
-        is_systematic: whether so many annotations have it that the file as a whole is wrong.
-        concerns_boxes: whether boxes or the number of objects are wrong, not only masks.
+        advice: likely cause and how to correct it.
+        is_systematic: True if so many annotations have it that the file as a whole is wrong.
+        concerns_boxes: True if boxes or the number of objects are wrong, False if only masks are wrong.
     """
     text: str
     ids: list[Id]
@@ -92,7 +94,7 @@ class Consistency:
                 self.misfits.setdefault(cause, []).append(number)
 
     def close(self) -> None:
-        """Frees memory that only `add` needs."""
+        """Frees memory that is needed only by `add`."""
         self._seen = set()
 
     def contradictions(self) -> list[Contradiction]:
@@ -138,9 +140,9 @@ def _mask_bounds(segmentation: Any) -> Corners | None:
 
 
 def _iou(first: Corners, second: Corners) -> float:
-    """Returns intersection over union of two boxes, both extended by a pixel on each side.
+    """Returns the intersection over union of two boxes after extending both by a pixel on each side.
 
-    Without the extension, rounding would decide about objects of a few pixels, whose polygons may have no extent.
+    Without the extension, the result for objects of a few pixels would depend on rounding.
     """
     width, height = (max(0.0, min(first[i + 2], second[i + 2]) - max(first[i], second[i]) + 2) for i in (0, 1))
     areas = [max(0.0, box[2] - box[0] + 2) * max(0.0, box[3] - box[1] + 2) for box in (first, second)]

@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format, read and validated once, and kept as a small summary."""
+"""Reads and validates annotation files in COCO's format once, and keeps a small summary of each."""
 import codecs
 import gc
 import hashlib
@@ -20,20 +20,20 @@ from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.utils.atomic_write import write_bytes
 from mae_backbone.utils.memory import available_memory
 
-# Fields that mmdet's CocoDataset and pycocotools read without a default.
+# Fields that CocoDataset of mmdet and pycocotools require.
 _FIELDS = {'images': ('id', 'file_name', 'width', 'height'),
            'annotations': ('id', 'image_id', 'category_id', 'bbox', 'area'),
            'categories': ('id', 'name')}
-_SMALL = 2**26  # characters of a file whose memory is not estimated
-# Bytes of the objects that CPython 3.11 makes of JSON, at least: dict, list, a place in a list and a number, half of a
-# string. COCO's training set of 470 MB takes 2.6 GB.
+_SMALL = 2**26  # number of characters of a file below which its memory is not estimated
+# Lower bound of the memory in bytes for each of these characters when CPython 3.11 parses JSON: a dict, a list, a
+# number and its place in a list, and half of a string. The training set of COCO has 470 MB and needs 2.6 GB.
 _BYTES_PER_CHARACTER = {'{': 184, '[': 64, ',': 24, '"': 16}
 NO_ISCROWD = "no 'iscrowd'"
 TEXT_ID = 'an id that is text'
 
 
 class CocoImage(NamedTuple):
-    """An entry of `images`, its size in pixels."""
+    """An entry of `images`. Width and height are in pixels."""
 
     file_name: str
     width: float
@@ -44,8 +44,8 @@ class MaskFault(NamedTuple):
     """A kind of fault of segmentations."""
 
     kind: str       # 'missing', 'partial', 'broken' or 'misfit', see `mask_fault`
-    category: Id    # of the objects
-    trained: bool   # whether mmdet trains on these objects
+    category: Id    # category of the objects
+    trained: bool   # True if mmdet trains on these objects
 
 
 @dataclass
@@ -54,9 +54,9 @@ class CocoFile:
 
     Attributes:
         path: path of the file.
-        categories: names by id, in the order of the file, by which mmdet numbers its labels.
+        categories: names by id, in the order of the file. mmdet numbers labels in this order.
         images: images by id.
-        has_annotations: whether there is a list of annotations; COCO's test sets have none.
+        has_annotations: True if there is a list of annotations. The test sets of COCO have none.
         num_boxes: number of objects that mmdet trains on, by category id; without crowds, which mmdet ignores.
         annotated_images: ids of the images with any annotation, by category id.
         num_crowds: number of boxes that mark a crowd, by category id.
@@ -64,10 +64,10 @@ class CocoFile:
         num_out_of_bounds: number of objects and crowds that reach more than a pixel beyond their image.
         mask_faults: ids of the annotations with a faulty segmentation, by fault.
         metric_faults: ids of the annotations that pycocotools cannot evaluate, by fault.
-        has_id_zero: whether an annotation has the id 0, which pycocotools counts as not detected.
-        num_images_by_url: number of images that are named by their URL only, as in LVIS.
+        has_id_zero: True if an annotation has the id 0, which pycocotools always counts as not detected.
+        num_images_by_url: number of images that have a URL, but no file name, as in LVIS.
         consistency: contradictions between fields of the objects.
-        box_sizes: of each object in `num_boxes`: height and width of the box, height and width of its image.
+        box_sizes: for each object in `num_boxes`: height and width of the box, height and width of its image.
     """
     path: str
     categories: dict[Id, str]
@@ -91,7 +91,7 @@ class CocoFile:
         Args:
             kind: see `mask_fault`.
             categories: category ids.
-            trained_only: whether annotations that mmdet skips are left out.
+            trained_only: True to exclude annotations that mmdet skips.
         """
         return [annotation for fault, ids in self.mask_faults.items() for annotation in ids
                 if fault.kind == kind and fault.category in categories and (fault.trained or not trained_only)]
@@ -102,7 +102,8 @@ def read_coco(path: str, *, root: str = '') -> CocoFile:
 
     Args:
         path: path of the file.
-        root: folder of the data; if the file is missing, the message names the layout that the folder seems to have.
+        root: folder of the data. If the file does not exist, the error message names the layout that this folder seems
+            to have.
 
     Raises:
         DataError: the file is missing, is not JSON, is not in COCO's format, or contradicts itself.
@@ -116,9 +117,9 @@ def read_coco(path: str, *, root: str = '') -> CocoFile:
 
 
 def without_byte_order_mark(path: str) -> str:
-    """Returns the path of a file that mmdet and pycocotools can read: the file itself, or a copy in the cache.
+    """Returns the path of a file without a byte-order mark: the file itself, or a copy in the cache.
 
-    They refuse JSON that starts with a byte-order mark, which `read_coco` reads.
+    `read_coco` reads JSON that starts with a byte-order mark, but mmdet and pycocotools do not.
     """
     try:
         with open(path, 'rb') as file:
@@ -145,7 +146,7 @@ def read_content(path: str) -> dict:
 def image_file(image: dict) -> str | None:
     """Returns the file name of an entry of `images`.
 
-    LVIS names images by `coco_url` only: the file name is then the last folder and name of the URL.
+    Images of LVIS have only `coco_url`. In this case the file name is the last folder and the name in the URL.
     """
     if 'file_name' in image or not isinstance(image.get('coco_url'), str):
         return image.get('file_name')
@@ -200,7 +201,7 @@ def _parse(path: str, size: int) -> Any:
 
 
 def _check_memory(path: str, text: str) -> None:
-    """Refuses a file whose objects would take more memory than is free, before they are made."""
+    """Refuses a file whose content needs more memory than is free, before it is parsed."""
     if len(text) < _SMALL:
         return
     needed = sum(size * text.count(character) for character, size in _BYTES_PER_CHARACTER.items())
@@ -225,7 +226,7 @@ def _with_lists(path: str, content: Any) -> dict:
 
 
 def _fill_file_names(images: list) -> int:
-    """Gives images that are named by URL a `file_name`. Returns their number."""
+    """Sets `file_name` of images that have only a URL. Returns their number."""
     by_url = [image for image in images
               if isinstance(image, dict) and 'file_name' not in image and image_file(image)]
     for image in by_url:
@@ -286,7 +287,7 @@ def _refuse(path: str, key: str, entries: Sequence[dict], wrong: Sequence[dict],
 
 
 def _is_id(value: object) -> bool:
-    """An integer of 64 bits, as pycocotools stores it, or text."""
+    """True for text, and for integers of 64 bits, which pycocotools can store."""
     return isinstance(value, str) or (type(value) is int and -2**63 <= value < 2**63)
 
 
@@ -347,7 +348,7 @@ def _add(file: CocoFile, annotation: dict) -> None:
 
 
 def _metric_fault(annotation: dict) -> str:
-    """Returns why pycocotools (`COCOeval`) would fail at an annotation; '' if it would not."""
+    """Returns the reason why pycocotools (`COCOeval`) would fail with an annotation; '' if it would not."""
     return TEXT_ID if isinstance(annotation['id'], str) else '' if 'iscrowd' in annotation else NO_ISCROWD
 
 

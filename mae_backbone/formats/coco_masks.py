@@ -31,16 +31,17 @@ def is_complete(polygon: list[float]) -> bool:
 
 
 def is_finite(value: object) -> bool:
-    """True if a value of a JSON file is a number that float32 and pycocotools can hold; NaN and infinity are not."""
+    """True if a value of a JSON file is a number in the range of float32 and pycocotools, not NaN or infinity."""
     return isinstance(value, (int, float)) and abs(value) < 1e12
 
 
 def decompress(text: str) -> list[int]:
-    """Returns the run lengths in COCO's compressed RLE; empty if the text is not one.
+    """Returns the run lengths of COCO's compressed RLE; empty if the text is not valid.
 
-    pycocotools decodes any text, and reads past its end. Each character holds five bits, the lowest first, and a sixth
-    bit that says that more characters follow. From the fourth number on, the difference to the run length two before is
-    stored (cocoapi, common/maskApi.c).
+    pycocotools cannot be used, because it decodes any text and may read beyond its end. Each character stores five bits
+    of a number, the lowest bits first, and a sixth bit that is set if more characters of the number follow. Beginning
+    with the fourth number, the difference to the run length two positions before is stored (cocoapi,
+    common/maskApi.c).
     """
     codes = np.frombuffer(text.encode('latin1', 'replace'), np.uint8).astype(np.int64) - 48
     ends = np.flatnonzero(codes & 32 == 0)
@@ -61,7 +62,7 @@ def decompress(text: str) -> list[int]:
 def _is_polygon(value: object) -> bool:
     """True if a value is a list of finite numbers.
 
-    COCO has 30 million of these numbers, so the checks run in the interpreter's own loops (`map`, `sum`).
+    COCO has 30 million of these numbers. Therefore `map` and `sum` are used, which are faster than a loop.
     """
     return isinstance(value, list) and set(map(type, value)) <= {int, float} and is_finite(sum(value))
 

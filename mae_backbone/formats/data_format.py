@@ -27,18 +27,18 @@ class ClassNames(NamedTuple):
 
 
 class DataFormat:
-    """A data set of a config whose files are in one format.
+    """A data set of a config, with methods for the format of its files.
 
-    The base class is used for data sets of an unknown format: it names no classes, checks nothing, and
-    refuses to choose a subset or to list images. To add a format, subclass it, override what the format supports, and
-    add the class to `registry.FORMATS`.
+    The base class is used for data sets in an unknown format. It has no class names and no checks, and raises an error
+    when a subset or the images are requested. To add a format, write a subclass, override the methods that the format
+    supports, and add the class to `registry.FORMATS`.
 
     Args:
         spec: settings of the data set.
     """
 
-    # Names of data set classes that read this format, each with the methods that decide how files are read.
-    # A subclass that overrides one of these methods reads files in its own way and is not understood.
+    # Names of data set classes that read this format, with the methods that read the files. A subclass that overrides
+    # one of these methods reads other files, and is therefore not of this format.
     dataset_types: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self, spec: DatasetSpec) -> None:
@@ -59,7 +59,7 @@ class DataFormat:
     # ---- classes
 
     def classes(self) -> ClassNames:
-        """Returns the class names that the data have; no names if the data are absent or name no classes.
+        """Returns the class names in the data; no names if the data do not exist or have no class names.
 
         Raises:
             DataError: the file with the class names is damaged.
@@ -76,19 +76,23 @@ class DataFormat:
         """Refuses data that cannot be used. Returns lines for the plan.
 
         Args:
-            masks: whether the run needs segmentations of objects.
-            labels: whether the run needs labels; False if predictions are only written to a file.
+            masks: True if the run needs segmentations of objects.
+            labels: True if the run needs labels; False if predictions are only written to a file.
 
         Raises:
-            DataError: the data cannot be trained on or tested with.
+            DataError: the data cannot be used for training or testing.
         """
         return [f'{self.spec.split}: {self.spec.type_name} in {self.spec.root}: not checked']
 
     def check_evaluator(self, evaluator: ConfigDict, name: str) -> None:
-        """Refuses an evaluator of the config, called `name` there, that reads other data than this data set.
+        """Checks that an evaluator of the config reads the labels of this data set.
+
+        Args:
+            evaluator: settings of the evaluator.
+            name: key of the evaluator in the config.
 
         Raises:
-            DataError: the evaluator would compare predictions with labels of other images.
+            DataError: the evaluator would compare predictions with the labels of other images.
         """
 
     def unused_images(self, num_images: int) -> list[str]:
@@ -101,7 +105,7 @@ class DataFormat:
 
     @cached_property
     def reading(self) -> Reading:
-        """Decoding of the images."""
+        """Settings with which the images are decoded."""
         return reading_in(self.spec.cfg)
 
     def check_root(self) -> None:
@@ -134,7 +138,7 @@ class DataFormat:
         if not rotated or self.ignores_orientation:
             return sizes, []
         line = f'{split}: images that are rotated or mirrored by their EXIF orientation when they are read; labels '
-        # Other sizes than stated show the same for images that are turned by 90 degrees.
+        # For images that are rotated by 90 degrees, the stated sizes already show the orientation of the labels.
         unclear = [(path, size.orientation) for path, size in rotated.items()
                    if size.upright == (size.width, size.height)]
         votes = count_votes(evenly_spaced(unclear, MAX_IMAGES), self.outlines)
@@ -169,11 +173,11 @@ class DataFormat:
         """Restricts the data set in the config to a fraction of its labeled images. Returns a line for the plan.
 
         Args:
-            fraction: in (0, 1].
-            seed: seed of the choice; a smaller fraction is a subset of a larger one with the same seed.
+            fraction: fraction of the images, in (0, 1].
+            seed: random seed of the selection. For the same seed, a smaller fraction is a subset of a larger one.
 
         Raises:
-            DataError: the data set has no labels, or is not understood.
+            DataError: the data set has no labels, or its format is unknown.
         """
         raise DataError(f'--labels {fraction:g}: {self.spec.type_name} has no labels or is not understood: expected '
                         f'{UNDERSTOOD}')
@@ -184,7 +188,7 @@ class DataFormat:
         """Lists the paths of all images.
 
         Raises:
-            DataError: the format is not understood, or the files cannot be listed.
+            DataError: the format is unknown, or the files cannot be listed.
         """
         raise DataError(f'{self.spec.split}: {self.spec.type_name} is not understood: expected {UNDERSTOOD}')
 
@@ -213,7 +217,7 @@ class DataFormat:
         return []
 
     def colors(self) -> dict[str, Color]:
-        """Color of each class in pictures: the palette of the data set, as predictions have it."""
+        """Returns the color of each class in figures. Predictions are drawn in the same colors."""
         names = self.spec.class_names
         own = (self.spec.option('metainfo') or {}).get('palette')
         colors = class_colors(len(names), own or getattr(self.spec.cls, 'METAINFO', {}).get('palette'))
@@ -230,7 +234,7 @@ class DataFormat:
     def objects(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields the path of each image and its boxes (N, 5) float32: x, y, width, height in pixels, and the label.
 
-        Boxes that training ignores are left out. Yields nothing for formats without boxes.
+        Boxes that training ignores are skipped. Yields nothing for formats without boxes.
         """
         yield from ()
 

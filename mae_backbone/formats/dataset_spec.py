@@ -1,4 +1,4 @@
-"""Data sets of a config: the settings of each, and where its files are on disk."""
+"""Settings of the data sets of a config, and the paths of their files."""
 import inspect
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ SPLITS = ('train', 'val', 'test')
 
 
 class DataError(ValueError):
-    """Data that cannot be trained on or tested with, or that do not fit the config."""
+    """Data cannot be used for training or testing, or do not fit the config."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class DatasetSpec:
 
     Attributes:
         split: 'train', 'val' or 'test'.
-        cfg: the settings in the config itself, not a copy: changes to it change the run.
+        cfg: settings of the data set. It is a part of the config and not a copy, so that changes affect the run.
         cls: class of the data set; None if its type is not registered.
         wrapper_pipelines: pipelines of the wrappers around the data set, such as MultiImageMixDataset.
     """
@@ -34,35 +34,35 @@ class DatasetSpec:
 
     @property
     def type_name(self) -> str:
-        """Type of the data set as the config names it."""
+        """Type of the data set in the config."""
         return str(self.cfg.get('type'))
 
     @property
     def is_local(self) -> bool:
-        """True if the files are on local disks, and not behind another file backend of MMEngine."""
+        """True if the files are on a local disk, and not accessed through another file backend of MMEngine."""
         return '://' not in self.root and not self.option('backend_args')
 
     @property
     def root(self) -> str:
-        """Folder of the data; '' if the config names none."""
+        """Folder of the data; '' if it is not in the config."""
         return str(self.option('data_root') or '')
 
     @property
     def annotations(self) -> str:
-        """Path of the annotation file; '' if the config names none."""
+        """Path of the annotation file; '' if it is not in the config."""
         ann_file = self.option('ann_file')
         return self.path(ann_file) if ann_file else ''
 
     def folder(self, key: str) -> str:
-        """Path of the folder under `key` in `data_prefix`."""
+        """Returns the path of a folder of `data_prefix` by its key, such as 'img'."""
         return self.path((self.option('data_prefix') or {}).get(key) or '')
 
     def path(self, name: str) -> str:
-        """Resolves a path of the config as MMEngine's data sets do: relative to the root unless it is absolute."""
+        """Resolves a path of the config as in the data sets of MMEngine: it is absolute or relative to the root."""
         return name if is_abs(name) else os.path.join(self.root, name)
 
     def option(self, name: str) -> Any:
-        """Returns an argument of the data set: from the config, else its default in the class, else None."""
+        """Returns an argument of the data set from the config. Otherwise its default value in the class, or None."""
         if name in self.cfg:
             return self.cfg[name]
         for base in self.cls.__mro__ if self.cls else ():
@@ -80,7 +80,7 @@ class DatasetSpec:
 
     @property
     def class_names(self) -> list[str]:
-        """Class names in the order of the labels, from the config or else from the type; empty if both have none."""
+        """Class names in the order of the labels: those in the config, otherwise those of the type; may be empty."""
         return self.config_class_names or self.default_class_names
 
     @property
@@ -88,19 +88,19 @@ class DatasetSpec:
         """Class names in the config; empty if it has none."""
         names = (self.option('metainfo') or {}).get('classes') or self.option('classes') or []
         if isinstance(names, str):
-            # MMEngine accepts the path of a file with one name per line. Any other string is a tuple of one name
-            # whose comma was forgotten.
+            # MMEngine accepts the path of a file with one name per line. Any other string is a single name: a tuple of
+            # one name without its comma.
             return Path(names).read_text(encoding='utf-8').splitlines() if os.path.isfile(names) else [names]
         return list(names)
 
     @property
     def default_class_names(self) -> list[str]:
-        """Class names that the type of data set is made for, such as COCO's 80; empty if it takes any classes."""
+        """Predefined class names of the type, such as the 80 of COCO; empty if the type supports any classes."""
         return list(getattr(self.cls, 'METAINFO', {}).get('classes', []))
 
 
 def dataset_specs(cfg: Config, split: str) -> list[DatasetSpec]:
-    """Lists the data sets that a split reads: in its dataloader, and in the labeled bank of `KNNLoop`."""
+    """Lists the data sets of a split: those of its dataloader, and the labeled images of `KNNLoop` (`bank`)."""
     loop = cfg.get(f'{split}_cfg') or {}
     loaders = [cfg.get(f'{split}_dataloader'), loop.get('bank')]
     return [DatasetSpec(split, dataset, _class_of(dataset, cfg.get('default_scope')), pipelines)

@@ -1,4 +1,4 @@
-"""Labels drawn onto images: boxes and masks, label maps, class names."""
+"""Draws labels on images: boxes and masks, label maps, class names."""
 from collections.abc import Sequence
 
 import cv2
@@ -10,7 +10,7 @@ from mae_backbone.utils.image_grid import title_bar, to_height
 from mae_backbone.utils.palette import Color
 
 _CROWD_COLOR = (255, 255, 255)
-_MIN_NAMED_FRACTION = 0.01  # of an image's pixels that a class must cover for its name to be written
+_MIN_NAMED_FRACTION = 0.01  # smallest fraction of the pixels that a class must cover for its name to be drawn
 
 
 def draw_objects(image: np.ndarray, annotations: Sequence[dict], names: dict[int | str, str],
@@ -85,7 +85,7 @@ def _to_points(numbers: Sequence[float], picture: np.ndarray) -> np.ndarray:
 
 def _write_inside(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     """Writes a name around the point of a region (H, W) bool that is farthest from its edges."""
-    # The padding makes the border of the picture an edge as well.
+    # With the padding, the border of the image counts as an edge.
     distances = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)
     _, _, _, (x, y) = cv2.minMaxLoc(distances[1:-1, 1:-1])
     scale, thickness = max(0.35, picture.shape[0] / 1000), max(1, picture.shape[0] // 400)

@@ -1,8 +1,8 @@
-"""Decides whether annotations fit images as they are read, turned by their EXIF orientation, or as they are stored.
+"""Decides whether annotations fit images after or before the rotation by their EXIF orientation.
 
-Sizes show it only for images that are turned by 90 degrees. Otherwise the content is asked: outlines of objects and
-classes lie where the image changes. The gradients along the outlines are compared for both positions of the
-annotations, one vote for each outline.
+The sizes of images show this only for rotations by 90 degrees. In other cases the content of the images is used:
+outlines of objects and classes are usually at edges of the image. For each outline, the gradients along it are compared
+for both positions of the annotations, and the position with the larger gradients gets a vote.
 """
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -14,20 +14,20 @@ import numpy as np
 from mae_backbone.data.decode import BadImageError, read_image
 from mae_backbone.data.jpeg_header import upright
 
-MAX_IMAGES = 50        # that are decoded
-_SIGNIFICANCE = 1e-3   # of the sign test; ten outlines that all agree are enough
-_MIN_DIFFERENCE = 0.05  # relative difference of the gradients below which an outline has no vote, as symmetric ones
+MAX_IMAGES = 50        # largest number of images that are decoded
+_SIGNIFICANCE = 1e-3   # significance of the sign test. Ten equal votes are enough
+_MIN_DIFFERENCE = 0.05  # an outline has a vote only if the relative difference of the gradients is above this
 
 
 class Votes(NamedTuple):
-    """Outlines that fit better to the image as it is read (turned), and as it is stored."""
+    """Numbers of outlines that fit better to the rotated image (`turned`), and to the image as it is stored."""
 
     turned: int
     stored: int
 
     @property
     def decision(self) -> str:
-        """'turned', 'stored', or '' if the votes do not tell."""
+        """'turned', 'stored', or '' if the difference is not significant."""
         for name, votes in (('turned', self.turned), ('stored', self.stored)):
             total = self.turned + self.stored
             chance = sum(math.comb(total, k) for k in range(votes, total + 1)) / 2 ** total
@@ -38,11 +38,11 @@ class Votes(NamedTuple):
 
 def count_votes(images: Sequence[tuple[str, int]],
                 outlines_of: Callable[[str, tuple[int, int]], Iterable[np.ndarray]]) -> Votes:
-    """Compares both positions of the annotations.
+    """Compares both positions of the annotations for each outline.
 
     Args:
-        images: paths and EXIF orientations (2..8) of turned images, as large after turning as before.
-        outlines_of: path and (height, width) -> masks (H, W) bool, the outline of an object or of the classes of an
+        images: paths and EXIF orientations (2..8) of images whose size does not change by the rotation.
+        outlines_of: function from path and (height, width) to outlines (H, W) bool of the objects or classes of an
             image, at the coordinates of the annotations.
     """
     turned = stored = 0
@@ -54,7 +54,7 @@ def count_votes(images: Sequence[tuple[str, int]],
             continue
         gradient = np.hypot(*(cv2.Sobel(gray, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1))))
         for outline in outlines:
-            moved = upright(outline, orientation)  # position of annotations of the stored image in the turned image
+            moved = upright(outline, orientation)  # if the annotations are for the stored image, rotate them with it
             if outline.shape != gradient.shape or moved.shape != gradient.shape or not outline.any():
                 continue
             here, there = float(gradient[outline].mean()), float(gradient[moved].mean())
@@ -65,7 +65,7 @@ def count_votes(images: Sequence[tuple[str, int]],
 
 
 def box_outline(box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
-    """Box (x, y, width, height) -> its outline (H, W) bool, two pixels wide."""
+    """Draws the outline of a box (x, y, width, height), two pixels wide, into an array (H, W) bool."""
     x, y, width, height = (round(value) for value in box)
     canvas = np.zeros(size, np.uint8)
     cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), 1, 2)
@@ -73,7 +73,7 @@ def box_outline(box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
 
 
 def polygon_outline(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
-    """Polygons [x, y, ...] -> their outline (H, W) bool, two pixels wide."""
+    """Draws the outlines of polygons [x, y, ...], two pixels wide, into an array (H, W) bool."""
     canvas = np.zeros(size, np.uint8)
     points = [np.array(polygon, np.float64).reshape(-1, 2).round().astype(np.int32) for polygon in polygons]
     cv2.polylines(canvas, points, True, 1, 2)
@@ -81,7 +81,7 @@ def polygon_outline(polygons: Sequence[Sequence[float]], size: tuple[int, int]) 
 
 
 def label_outline(labels: np.ndarray) -> np.ndarray:
-    """Label map (H, W) -> True where a neighbor has another label."""
+    """Label map (H, W) -> (H, W) bool, True for pixels whose left or upper neighbor has another label."""
     outline = np.zeros(labels.shape, bool)
     outline[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     outline[1:] |= labels[1:] != labels[:-1]

@@ -1,4 +1,4 @@
-"""Image files of a data set: missing ones, those outside of its folder, and a decoded sample."""
+"""Checks the image files of a data set: missing files, files outside of its folder, and a decoded sample."""
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from mae_backbone.data.reading import Reading, read_pixels
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.utils.printable import printable
 
-ALLOW_OUTSIDE = 'MAE_BACKBONE_ALLOW_OUTSIDE'  # environment variable: images outside of the data root are read
+ALLOW_OUTSIDE = 'MAE_BACKBONE_ALLOW_OUTSIDE'  # environment variable that allows images outside of the data root
 _LOG = logging.getLogger(__name__)
-NUM_DECODED = 50  # images per data set that are decoded before the start, evenly spaced in the list
-_NUM_PEEKED = 2**16  # bytes of a file that are read to recognize it
+NUM_DECODED = 50  # number of images per data set that are decoded before a run starts, evenly spaced in the list
+_NUM_PEEKED = 2**16  # number of bytes of a file that are read to recognize its format
 
 Item = TypeVar('Item')
 
@@ -46,7 +46,7 @@ def missing_files(paths: Iterable[str]) -> list[str]:
 
 
 def paths_outside(paths: Iterable[str], folders: Sequence[str]) -> list[str]:
-    """Returns the paths that are in none of the folders. Links inside a folder may point anywhere."""
+    """Returns the paths that are in none of the folders. Symbolic links are not resolved."""
     roots = [os.path.join(os.path.abspath(folder), '') for folder in folders if folder]
     current = os.path.abspath('')
     absolute = (os.path.normpath(os.path.join(current, path)) for path in paths)

@@ -1,4 +1,4 @@
-"""Size and EXIF orientation of all images of a data set, read from the headers of their files."""
+"""Reads size and EXIF orientation of all images of a data set from the headers of their files."""
 import hashlib
 import os
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from mae_backbone.utils.printable import printable
 
 _EXIF_ORIENTATION = 0x0112
 _WITH_ORIENTATION = ('JPEG', 'PNG', 'TIFF', 'MPO')  # OpenCV applies the orientation of these formats
-_PREFIX = 2 ** 17  # bytes, which the header of most JPEG fits into, with the preview of a camera
+_PREFIX = 2 ** 17  # bytes that are read first. They contain the header of most JPEG files, with the preview of cameras
 _NUM_THREADS = 8
 
 
 class StoredSize(NamedTuple):
-    """Size of an image as it is stored, in pixels."""
+    """Size of an image in pixels as it is stored, before its EXIF orientation is applied."""
 
     width: int
     height: int
-    orientation: int = 1  # of EXIF, 1..8; 1: as stored
+    orientation: int = 1  # EXIF orientation, 1..8; 1 means no rotation
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -39,7 +39,7 @@ class StoredSize(NamedTuple):
 
 
 def read_size(path: str, reading: Reading = DEFAULT) -> StoredSize:
-    """Reads the size and orientation of an image from its header, or its size by a reader of bands.
+    """Reads the size and orientation of an image from its header. With a reader of bands, the image is decoded.
 
     Raises:
         BadImageError, OSError: the file cannot be read as an image.
@@ -53,10 +53,10 @@ def read_size(path: str, reading: Reading = DEFAULT) -> StoredSize:
         return StoredSize(header.width, header.height, header.orientation)
     try:
         with open_regular(path) as file, Image.open(file) as image:
-            # PIL would decode a whole PNG to look for EXIF data that are not in its header.
+            # Without this condition, PIL decodes the whole PNG file to search for EXIF data after the pixels.
             has_exif = image.format in _WITH_ORIENTATION and (image.format != 'PNG' or 'exif' in image.info)
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
-            # PIL's size of a TIFF is the size after its orientation is applied.
+            # For TIFF, image.size is the size after the orientation is applied.
             width, height = ((image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else
                              image.size)
             return StoredSize(width, height, orientation if orientation in range(1, 9) else 1)
@@ -73,7 +73,7 @@ def read_size(path: str, reading: Reading = DEFAULT) -> StoredSize:
 
 
 def read_sizes(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> dict[str, StoredSize]:
-    """Reads the sizes of all images in parallel. Sizes of large sets are cached on disk until a file changes.
+    """Reads the sizes of all images in parallel. For large data sets they are cached on disk until a file changes.
 
     Raises:
         DataError: some images cannot be read.

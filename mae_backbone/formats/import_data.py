@@ -1,4 +1,4 @@
-"""Imports a data set: reads it in any layout and writes it in another one."""
+"""Imports a data set: reads it in any supported layout, and writes it in another layout."""
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,16 +34,16 @@ class Imported(NamedTuple):
 
 
 def import_data(source: str | Path, out: str | Path, target: str, *, link: bool = False, pattern: str = '') -> Imported:
-    """Reads a data set in any layout and writes it in another one. The report is also written to `import.txt`.
+    """Reads a data set in any supported layout and writes it in another layout, with a report in `import.txt`.
 
-    The folder appears under its name once it is complete.
+    The output folder is renamed into place when it is complete.
 
     Args:
         source: folder of the data.
-        out: folder to write; it must not exist, or be empty.
+        out: output folder. It must not exist, or must be empty.
         target: one of `TARGETS`.
-        link: whether images are symbolic links to the source instead of copies.
-        pattern: regular expression that groups images if a validation split has to be made.
+        link: make symbolic links to the source images instead of copies.
+        pattern: regular expression that groups images if a validation split is made, see `make_validation`.
 
     Raises:
         DataError: the data cannot be read, or cannot be written in this layout.
@@ -79,7 +79,7 @@ def import_data(source: str | Path, out: str | Path, target: str, *, link: bool 
 
 
 def _read(root: Path, target: str) -> LabeledSet | MapSet | ClassSet:
-    """Reads the data in the first layout that it has; layouts that are closest to the target come first."""
+    """Reads the data in the first layout that matches. Layouts that are most similar to the target are tried first."""
     readers: dict[str, Callable[[Path], LabeledSet | MapSet | ClassSet | None]] = dict(
         boxes=_read_boxes, maps=find_map_pairs, classes=find_class_images)
     order = {'labelmaps': ('maps', 'boxes'), 'folders': ('boxes', 'classes')}.get(target, ('boxes', 'maps'))

@@ -1,4 +1,4 @@
-"""Files of label maps: pairs of an image and its map, their pixels, and their faults."""
+"""Files of label maps: finds pairs of an image and its label map, reads label maps, and finds their faults."""
 import json
 import os
 from collections.abc import Callable, Collection, Iterator
@@ -23,7 +23,7 @@ from mae_backbone.formats.image_headers import read_size
 from mae_backbone.formats.messages import does_not_exist, first_few
 
 Reader = Callable[[str], np.ndarray]
-# Modes of PIL that hold colors. In an image with a palette ('P'), the indices are the labels, as mmseg reads them.
+# Modes of PIL with colors. In an image with a palette ('P'), the indices are the labels, as in mmseg.
 _COLOR_MODES = ('RGB', 'RGBA', 'RGBX')
 
 
@@ -33,7 +33,7 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
     """Lists the paths of each image and its label map, as mmseg's BaseSegDataset finds them.
 
     Raises:
-        DataError: there are none, or one of a pair is missing.
+        DataError: there are no pairs, or the image or the label map of a pair is missing.
     """
     if spec.cls and spec.cls.__name__ == 'ListedSegDataset':
         pairs = read_pairs(spec.annotations, spec.root)
@@ -64,7 +64,7 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
 
 
 def _check_links(folder: str, ancestors: tuple[str, ...] = (), done: set[str] | None = None) -> None:
-    """Refuses links to a folder that contains them: mmseg would follow them without an end."""
+    """Refuses symbolic links to a folder that contains them, because mmseg would follow them endlessly."""
     real, done = os.path.realpath(folder), set() if done is None else done
     if real in ancestors:
         raise DataError(f'{folder} is a link to {real}, which contains it: remove the link')
@@ -132,7 +132,7 @@ def _refuse_missing(pairs: list[tuple[str, str]], path: str, advice: str) -> Non
 # ---- pixels
 
 def label_map_reader(spec: DatasetSpec) -> Reader:
-    """Returns a function that reads a label map of a data set: path -> labels (H, W) before `reduce_zero_label`."""
+    """Returns a function that reads the labels (H, W) of a label map by its path, before `reduce_zero_label`."""
     return partial(_read_labels, colors=_colors_of(spec), reduce_zero_label=bool(spec.option('reduce_zero_label')))
 
 
@@ -141,8 +141,8 @@ def _read_labels(path: str, colors: LabelColors | None, reduce_zero_label: bool)
     if labels is None:
         with open_label_map(path) as image:
             return np.asarray(image).squeeze()  # as mmseg's LoadAnnotations does
-    # With `reduce_zero_label`, mmseg subtracts one from labels in numbers but not from labels in colors. Adding one
-    # here makes both the same: labels before the subtraction.
+    # With `reduce_zero_label`, 1 is later subtracted from labels. This is not done for labels in colors. Therefore 1 is
+    # added here, so that the result is in both cases the labels before the subtraction.
     return labels + (labels != IGNORED) if reduce_zero_label else labels
 
 
@@ -169,7 +169,7 @@ def read_colors(path: str, colors: LabelColors) -> np.ndarray | None:
 
 @contextmanager
 def open_label_map(path: str) -> Iterator[Image.Image]:
-    """Opens a label map; its pixels are decoded later.
+    """Opens a label map without decoding its pixels.
 
     Raises:
         BadImageError: it has more pixels than the limit of images.
@@ -186,7 +186,7 @@ def read_labels(path: str, read: Reader) -> np.ndarray:
     """Reads a label map (H, W) uint8 with the reader of its data set.
 
     Raises:
-        BadImageError: the file does not hold one number in 0..255 per pixel.
+        BadImageError: the file cannot be read, or does not have one number in 0..255 per pixel.
     """
     try:
         labels = read(path)
@@ -204,7 +204,7 @@ def read_labels(path: str, read: Reader) -> np.ndarray:
 
 
 def _type_fault(labels: np.ndarray) -> str:
-    """Returns why an array is not a label map of one integer per pixel; '' if it is one."""
+    """Returns the reason why an array is not a label map with one integer per pixel; '' if it is one."""
     if labels.ndim != 2:
         return f'{labels.shape[-1]} channels' if labels.ndim == 3 else f'shape {labels.shape}'
     return '' if labels.dtype.kind in 'bui' else f'{labels.dtype} numbers'
@@ -214,14 +214,14 @@ def _type_fault(labels: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class LabelMapSummary:
-    """Content of a label map: its labels, or its fault."""
+    """Labels of a label map, or its faults as texts ('' if it does not have the fault)."""
 
     path: str
     labels: frozenset[int] = frozenset()
-    ignored: float = 0.0        # fraction of the pixels with the label 255, or 0 with `reduce_zero_label`
-    fault: str = ''             # why it cannot be read
-    unknown_colors: str = ''
-    size_mismatch: str = ''     # its size and the size of the image, if they differ
+    ignored: float = 0.0        # fraction of the pixels with the label 255, and with `reduce_zero_label` also 0
+    fault: str = ''             # reason why the label map cannot be read
+    unknown_colors: str = ''    # colors that no class has
+    size_mismatch: str = ''     # sizes of label map and image, if they differ
 
 
 def summarize(read: Reader, ignored: Collection[int], image: str, path: str, *,
@@ -229,11 +229,11 @@ def summarize(read: Reader, ignored: Collection[int], image: str, path: str, *,
     """Reads a label map and compares it with the header of its image.
 
     Args:
-        read: reader of the data set's label maps.
-        ignored: labels of pixels of no class.
+        read: reader of the label maps of the data set.
+        ignored: labels of pixels that belong to no class.
         image: path of the image.
         path: path of the label map.
-        reading: how the image is read.
+        reading: settings with which the image is decoded.
 
     Raises:
         DataError: the image cannot be read.
@@ -259,7 +259,7 @@ def summarize(read: Reader, ignored: Collection[int], image: str, path: str, *,
 
 def _count(labels: np.ndarray) -> dict[int, int]:
     """Returns the number of pixels of each label that is present."""
-    if labels.dtype == np.uint8:  # OpenCV's histogram is many times faster than sorting, and copies nothing.
+    if labels.dtype == np.uint8:  # the histogram of OpenCV is many times faster than np.unique, and makes no copy
         counts = cv2.calcHist([np.ascontiguousarray(labels)], [0], None, [256], [0, 256])
         return {int(label): int(counts[label, 0]) for label in np.flatnonzero(counts)}
     present, counts = np.unique(labels, return_counts=True)

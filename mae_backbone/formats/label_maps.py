@@ -1,4 +1,4 @@
-"""Label maps of mmseg's data sets: image files with the label of a class in each pixel."""
+"""Format of label maps of the data sets of mmseg: image files with the label of a class in each pixel."""
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ from mae_backbone.formats.subset import subset_by_indices
 from mae_backbone.formats.tables import frequency_table
 from mae_backbone.utils.palette import palette
 
-NUM_INSPECTED = 500  # label maps per split whose pixels are read before the start, evenly spaced in the list
+NUM_INSPECTED = 500  # number of label maps per split that are read before a run starts, evenly spaced in the list
 _TOO_MANY_CLASSES = ('{} has {} classes, expected at most {}: mmseg reads label maps with 8 bits per pixel, so that '
                      'larger labels would turn into labels of other classes. Merge or drop classes')
 
@@ -44,7 +44,7 @@ class LabelMaps(DataFormat):
 
     @property
     def class_file(self) -> str:
-        """Path of classes.txt, which may not exist: next to a list of pairs, or in the root."""
+        """Path of classes.txt: in the folder of the list of pairs, or in the root. The file may not exist."""
         listed = os.path.join(os.path.dirname(self.spec.annotations), 'classes.txt')
         if self.spec.cls and self.spec.cls.__name__ == 'ListedSegDataset' and os.path.isfile(listed):
             return listed
@@ -55,12 +55,12 @@ class LabelMaps(DataFormat):
         if not os.path.isfile(self.class_file):
             return None
         content = read_classes(self.class_file)
-        if len(content.names) > IGNORED:  # Before the config is adapted, which takes minutes with 200,000 names.
+        if len(content.names) > IGNORED:  # checked before the config is adapted, which takes minutes for 200,000 names
             raise DataError(_TOO_MANY_CLASSES.format(self.class_file, len(content.names), IGNORED))
         return content
 
     def classes(self) -> ClassNames:
-        """Returns the names in classes.txt, or else the names in the config."""
+        """Returns the names in classes.txt; if there is no such file, the names in the config."""
         class_file = self._class_file_content
         return ClassNames(class_file.names, self.class_file) if class_file else (
             ClassNames(self.spec.class_names, 'the config'))
@@ -71,7 +71,7 @@ class LabelMaps(DataFormat):
         metainfo = spec.cfg.get('metainfo') or {}
         if spec.class_names != names or isinstance(metainfo.get('classes'), str):
             spec.cfg.metainfo = ConfigDict(metainfo, classes=tuple(names), palette=palette(len(names)))
-            # Without classes.txt, the config chooses some of the classes of the type: mmseg maps their labels.
+            # Without classes.txt, the config selects some of the predefined classes, and mmseg maps their labels.
             if spec.default_class_names and class_file:
                 lines.append(self._take_any_classes())
         elif metainfo.get('classes') and not metainfo.get('palette'):
@@ -81,14 +81,14 @@ class LabelMaps(DataFormat):
         return lines
 
     def _take_any_classes(self) -> str:
-        """Turns a data set that mmseg makes for certain classes, such as ADE20KDataset, into one for any classes."""
+        """Replaces a data set type with predefined classes, such as ADE20KDataset, by BaseSegDataset."""
         name = self.spec.type_name
         options = {key: self.spec.option(key) for key in ('img_suffix', 'seg_map_suffix', 'reduce_zero_label')}
         self.spec.cfg.update(options, type='mmseg.BaseSegDataset')
         return f'{name} becomes BaseSegDataset, which takes any classes, with {options}'
 
     def _read_by_colors(self, class_file: ClassFile) -> str:
-        """Makes the pipeline read label maps by the colors of classes.txt."""
+        """Changes the pipeline so that it reads label maps by the colors in classes.txt."""
         import_module('mae_backbone.segmentation')  # registers mae_backbone.LoadAnnotations
         self.spec.cfg.metainfo = ConfigDict(self.spec.cfg.get('metainfo') or {}, classes=tuple(self.spec.class_names),
                                             palette=class_file.colors)
@@ -126,7 +126,7 @@ class LabelMaps(DataFormat):
             return list(pool.map(partial(summarize, self._reader, ignored, reading=self.reading), images, maps))
 
     def _check_config(self) -> None:
-        """Refuses settings at which mmseg would fail in the middle of a run, or which it would misread."""
+        """Refuses settings with which mmseg would fail during a run, or would read wrong labels."""
         spec = self.spec
         if not spec.class_names:
             raise DataError(f'the classes of {spec.root} have no names: write them into {spec.root}/classes.txt, one '
@@ -237,7 +237,7 @@ class LabelMaps(DataFormat):
 
 
 def _check_ignored(summaries: list[LabelMapSummary], valid: 'ValidLabels', absent: list[str]) -> None:
-    """Refuses label maps in which 255, which marks pixels of no class, seems to stand for a class.
+    """Refuses label maps in which the label 255 seems to be a class, because it marks pixels that belong to no class.
 
     Args:
         summaries: summaries of all label maps of training.
@@ -246,7 +246,7 @@ def _check_ignored(summaries: list[LabelMapSummary], valid: 'ValidLabels', absen
     """
     advice = 'give the class its own number in all label maps'
     with_255 = [summary for summary in summaries if IGNORED in summary.labels]
-    # With reduce_zero_label and pixels of 0, the last class may be absent because labels were not meant to be reduced.
+    # With reduce_zero_label and label 0 present, the last class may be absent because reduce_zero_label is wrong.
     shifted = valid.first and 0 in valid.present(summaries)
     if with_255 and absent == valid.names[-1:] and not shifted:
         raise DataError(f'no label map of training has label {len(valid.names) - 1 + valid.first} ({absent[0]}), but '
@@ -257,8 +257,8 @@ def _check_ignored(summaries: list[LabelMapSummary], valid: 'ValidLabels', absen
         with_class = [summary for summary in summaries if label in summary.labels]
         exclusive = not any(IGNORED in summary.labels for summary in with_class)
         covering = len(with_class) + len(with_255) == len(summaries) or len(valid.names) == 2
-        # In a set with rare classes, a class may be absent from the maps with 255 by chance. It is suspicious if it is
-        # the only one that is absent.
+        # A rare class may be absent from the label maps with 255 by chance. It is suspicious only if it is the only
+        # absent class.
         others = {*range(valid.first, valid.first + len(valid.names))} - {label}
         only_absent = others <= valid.present(with_255)
         if with_255 and with_class and exclusive and covering and only_absent:
@@ -278,7 +278,7 @@ class ValidLabels:
     """
 
     def __init__(self, spec: DatasetSpec) -> None:
-        # If a config chooses some classes of a type of data set, the maps still have the labels of all of them.
+        # If a config selects some of the predefined classes, the label maps still have the labels of all of them.
         self.names = spec.default_class_names or spec.class_names
         self.first = int(bool(spec.option('reduce_zero_label')))
         self.ignored = int(spec.option('ignore_index'))
@@ -289,11 +289,11 @@ class ValidLabels:
         return f'0..{len(self.names) - 1 + self.first}{zero} and {self.ignored} (ignored)'
 
     def present(self, summaries: Iterable[LabelMapSummary]) -> set[int]:
-        """Returns the labels that any of the maps has."""
+        """Returns the labels that occur in at least one of the label maps."""
         return set().union(*(summary.labels for summary in summaries))
 
     def hint(self, summaries: Iterable[LabelMapSummary]) -> str:
-        """Returns further advice, with the most common mistake if the labels look like it."""
+        """Returns additional advice, which names the most common mistake if the labels indicate it."""
         advice = ', or add the missing classes to classes.txt'
         if not self.first and self.present(summaries) - self.all == {len(self.names)}:
             advice += '; if 0 marks pixels of no class, set reduce_zero_label=True in the data sets'
@@ -301,10 +301,11 @@ class ValidLabels:
 
 
 def class_weights(pixels: np.ndarray) -> list[float]:
-    """Pixels of each class (C,) -> weights sqrt(median frequency / frequency); 1 for a class without pixels.
+    """Returns a weight for each class from its number of pixels (C,): sqrt(median frequency / frequency).
 
-    Median frequency balancing (Eigen & Fergus, ICCV 2015), but with frequencies over all pixels instead of over the
-    images that show the class. The square root, which softens the weights, is our choice.
+    The weight of a class without pixels is 1. This is median frequency balancing (Eigen & Fergus, ICCV 2015), except
+    that frequencies are relative to all pixels instead of the pixels of images that show the class. The square root
+    makes the weights less extreme and is our choice.
     """
     frequencies = pixels / max(1, pixels.sum())
     median = np.median(frequencies[frequencies > 0]) if frequencies.any() else 0.0

@@ -1,4 +1,4 @@
-"""Boxes and polygons in other layouts: written as COCO files into the cache for CocoDataset."""
+"""Reads boxes and polygons in layouts of other programs: writes COCO files into the cache, for CocoDataset."""
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,20 +26,20 @@ class CachedSet(NamedTuple):
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """True if the config's own annotation file is not there."""
+    """True if the annotation file in the config does not exist."""
     return is_written(spec.annotations) or not os.path.isfile(spec.annotations)
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """True if the config's own files cannot be read as they are."""
+    """Returns False: a COCO file that exists can always be read as it is."""
     return False
 
 
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
-    """Makes data sets of a folder, and the evaluators of their splits, read COCO files in the cache.
+    """Changes data sets and their evaluators so that they read COCO files in the cache.
 
-    The split 'test' of a folder is tested if it has labels, otherwise 'val'. Returns lines for the plan; none if the
-    layout is not recognized.
+    The split 'test' of the data is used for testing if it has labels, otherwise 'val'. Returns lines for the plan; none
+    if the layout is not recognized.
 
     Raises:
         DataError: the labels cannot be read, or are label maps.
@@ -66,9 +66,9 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
 
 
 def cache(labeled: LabeledSet, *, pattern: str = '') -> CachedSet:
-    """Writes a set as COCO files into the cache, after making a validation split if it has none.
+    """Writes a data set as COCO files into the cache. Makes a validation split first if the data have none.
 
-    The files are named by their content, so that the same data give the same files.
+    The name of the folder is a hash of the content, so that the same data are written to the same files.
 
     Raises:
         DataError: a validation split cannot be made.

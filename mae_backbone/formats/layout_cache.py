@@ -1,4 +1,4 @@
-"""Paths of files in the cache for data sets in other layouts."""
+"""Files in the cache to which data sets in layouts of other programs are converted."""
 import hashlib
 import json
 import os
@@ -12,18 +12,18 @@ from mae_backbone.utils.atomic_write import write_text
 
 _FOLDER = 'layouts'
 SPLIT_FILE = 'split.json'
-UNKNOWN_FOLDER = f'{_FOLDER}/{"0" * 16}'  # in the config of a checkpoint, whose data are read again
-# Files that were written here, or where a checkpoint was trained.
+UNKNOWN_FOLDER = f'{_FOLDER}/{"0" * 16}'  # placeholder in the config of a checkpoint; the files are written again
+# Pattern of paths in such a cache, on this machine or on the machine on which a checkpoint was trained.
 _WRITTEN = re.compile(rf'(?:^|[/\\]){_FOLDER}[/\\][0-9a-f]{{16}}(?:[/\\]|$)')
 
 
 def is_written(path: str) -> bool:
-    """True if a path of a config is in the cache of layouts."""
+    """True if a path of a config is in the cache for data sets in other layouts, on any machine."""
     return bool(_WRITTEN.search(path))
 
 
 def layout_folder(content: Iterable[str]) -> Path:
-    """Makes the folder for a data set; the same content gives the same folder."""
+    """Makes the folder for a data set. The same content always has the same folder."""
     digest = hashlib.sha256('\n'.join(content).encode('utf-8', 'surrogateescape')).hexdigest()[:16]
     folder = cache_folder() / _FOLDER / digest
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,26 +31,26 @@ def layout_folder(content: Iterable[str]) -> Path:
 
 
 def write_once(path: Path, text: str) -> str:
-    """Writes a file whose name depends on its content, if it does not exist. Returns its path."""
+    """Writes a file if it does not exist. Its path must depend on its content. Returns the path."""
     if not path.is_file():
         write_text(path, text, errors='surrogateescape')
     return str(path)
 
 
 def to_json(content: Any, *, indent: int | None = None) -> str:
-    """Formats content as JSON, without spaces if it is not indented."""
+    """Formats content as JSON. Without `indent`, the result has no spaces."""
     return json.dumps(content, ensure_ascii=False, indent=indent, separators=None if indent else (',', ':'))
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> Path:
-    """Writes the lists of a validation split that was made into the folder of its data set. Returns the path."""
+    """Writes the lists of images of a new validation split into the folder of the data set. Returns the path."""
     path = folder / SPLIT_FILE
     write_text(path, to_json(record, indent=1), errors='surrogateescape')
     return path
 
 
 def split_record(annotations: str) -> str:
-    """Text of the lists of a validation split that was made, next to a written file; '' if there are none."""
+    """Returns the file that `write_record` wrote next to an annotation file, as text; '' if there is none."""
     path = Path(os.path.dirname(annotations), SPLIT_FILE)
     if not is_written(annotations) or not path.is_file():
         return ''

@@ -1,4 +1,4 @@
-"""Class folders without splits, and CSV lists: written as lists into the cache for ClassFolder."""
+"""Reads class folders without splits, and CSV lists: writes lists of images into the cache, for ClassFolder."""
 import os
 from pathlib import Path
 
@@ -17,19 +17,19 @@ FORMAT = ClassFolders
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """True if the config's own folder, list or shards of a split with a common name are not there."""
+    """True if the split in the config has a usual name, and its folder, list or shards do not exist."""
     split = spec.option('split') or ''
     return not is_written(spec.root) and split in SPLIT_NAMES and layout(Path(spec.root), split) == 'folders' and (
         not Path(spec.root, split).is_dir())
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """True if the config's own files cannot be read as they are."""
+    """Returns False: class folders, lists and shards that exist can always be read as they are."""
     return False
 
 
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
-    """Makes data sets of a folder read lists in the cache. Returns lines for the plan; none if no images are found.
+    """Changes data sets so that they read lists in the cache. Returns lines for the plan; none without images.
 
     Raises:
         DataError: the lists cannot be read, or the labels are boxes.
@@ -46,7 +46,7 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     check_classes(found)
     top, names = os.path.abspath(root), found.names
     numbers = {name: label for label, name in enumerate(names)}
-    # Numbers instead of names, so that names of digits keep their order.
+    # The lists have numbers instead of names, so that names that consist of digits keep their order.
     texts = {split: ''.join(f'{os.path.join(top, image.image)}\t{numbers[image.name]}\n' for image in found.images
                             if image.split == split) for split in SPLITS}
     texts = {split: text for split, text in texts.items() if text}
@@ -58,7 +58,7 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     if made:
         lines.append(f'{made.line}; lists in {write_record(folder, made.record)}')
     for spec in specs:
-        # The labeled images of nearest neighbors belong to a test, but are training images.
+        # The labeled images for k-NN are in the config of the test, but they are training images.
         split = SPLIT_NAMES.get(spec.option('split') or '', spec.split)
         if spec.split == 'test' and split == 'val' and 'test' in texts:
             split = 'test'

@@ -1,4 +1,4 @@
-"""Data sets of a config whose folder has another layout than the config expects."""
+"""Adapts data sets of a config whose folder has another layout than the config expects."""
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -15,15 +15,15 @@ _KINDS = (layout_boxes, layout_maps, layout_classes)
 
 
 def read_layouts(cfg: Config, *, complete: bool = False) -> list[str]:
-    """Makes the data sets of a config read folders of other layouts, if what the config expects is missing there.
+    """Adapts the data sets of a config to folders in layouts of other programs, if the expected files do not exist.
 
-    A missing validation split of these folders is made.
+    If such a folder has no validation split, one is made.
 
     Args:
         cfg: config of MMEngine's Runner, changed in place. Its key `group_pattern` is a regular expression that groups
-            images if a validation split has to be made.
-        complete: whether folders whose training data are where the config expects them are read in this way too, if
-            they have no validation data, or images with several suffixes.
+            images if a validation split is made.
+        complete: True to do this also for folders whose training data have the expected layout, if they have no
+            validation data, or if their images have several suffixes.
 
     Returns:
         Lines for the plan.
@@ -40,7 +40,7 @@ def read_layouts(cfg: Config, *, complete: bool = False) -> list[str]:
             needed = missing.get('val', missing.get('test', missing.get('train')))
             if (needed and (complete or all(missing.values()))) or (complete and any(map(kind.is_odd, specs))):
                 lines += kind.use(cfg, root, specs, pattern)
-    # Of a checkpoint that is tested, the pattern is the one of its training.
+    # The pattern in the config of a checkpoint is from its training. In a test it may have no effect.
     if pattern and cfg.get('train_dataloader') and not any(line.startswith('split:') for line in lines):
         raise DataError('--group-pattern: the data already have a validation split, which the pattern does not change: '
                         'remove the option')
@@ -48,7 +48,7 @@ def read_layouts(cfg: Config, *, complete: bool = False) -> list[str]:
 
 
 def write_made_split(cfg: Config, work_dir: str | Path) -> list[str]:
-    """Copies the lists of a validation split that was made into the folder of a run. Returns lines for the plan."""
+    """Copies the lists of images of a new validation split into the folder of a run. Returns lines for the plan."""
     records = [split_record(spec.annotations or os.path.join(spec.root, SPLIT_FILE))
                for spec in dataset_specs(cfg, 'train')]
     for record in filter(None, records):
@@ -58,7 +58,7 @@ def write_made_split(cfg: Config, work_dir: str | Path) -> list[str]:
 
 
 def _specs_by_root(cfg: Config, data_format: type[DataFormat]) -> dict[str, list[DatasetSpec]]:
-    """Data sets of a format in local folders, by folder."""
+    """Returns the data sets of a format that are in local folders, by folder."""
     specs: dict[str, list[DatasetSpec]] = defaultdict(list)
     for split in SPLITS:
         for spec in dataset_specs(cfg, split):

@@ -1,4 +1,4 @@
-"""Label maps of any naming: listed in the cache for ListedSegDataset."""
+"""Reads label maps with any file names: writes a list of pairs into the cache, for ListedSegDataset."""
 import os
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -24,13 +24,13 @@ FORMAT = LabelMaps
 
 
 def is_missing(spec: DatasetSpec) -> bool:
-    """True if the config's own folders of images and label maps are not there."""
+    """True if the folders of images and label maps in the config do not exist."""
     return is_written(spec.annotations) or not all(os.path.isdir(spec.folder(key))
                                                    for key in ('img_path', 'seg_map_path'))
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """True if the config's own folder has images with another suffix than the config names."""
+    """True if the image folder in the config has images with another suffix than the config expects."""
     folder = spec.folder('img_path')
     if is_written(spec.annotations) or not os.path.isdir(folder):
         return False
@@ -38,7 +38,7 @@ def is_odd(spec: DatasetSpec) -> bool:
 
 
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
-    """Makes data sets of a folder read lists of pairs in the cache.
+    """Changes data sets so that they read lists of pairs in the cache.
 
     Returns lines for the plan; none if no pairs are found.
 
@@ -106,7 +106,7 @@ def split_pairs(found: MapSet, *, pattern: str = '') -> MadeSplit | None:
 
 
 def labels_in(found: MapSet, path: str) -> np.ndarray:
-    """Returns the labels that a map shows."""
+    """Returns the labels that occur in a label map."""
     labels = np.unique(read_map(found, path))
     return labels[labels != IGNORED]
 

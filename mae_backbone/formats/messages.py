@@ -1,4 +1,4 @@
-"""Parts of messages about data: short lists, and paths that do not exist."""
+"""Texts for messages about data: short lists, and paths that do not exist."""
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ def first_few(items: Iterable[object]) -> str:
 
 
 def does_not_exist(path: str, *, suffix: str = '/') -> str:
-    """Says that a path does not exist, and lists the contents of its nearest existing parent folder.
+    """Returns the text that a path does not exist, with the contents of its nearest existing parent folder.
 
     Args:
         path: file or folder.

@@ -1,4 +1,4 @@
-"""Layouts that are not read, recognized to say how to export the data in another one."""
+"""Recognizes layouts that are not supported, to tell the user how to export the data in a supported layout."""
 import itertools
 import json
 import os
@@ -11,7 +11,7 @@ _NUM_ENTRIES = 2000  # maximum number of entries of a folder that are examined
 
 
 def describe_layout(root: str) -> str:
-    """Says which program's layout a folder seems to have, and what to do; '' if none is recognized."""
+    """Returns a text with the layout that a folder seems to have and what to do; '' if no layout is recognized."""
     folder = Path(root)
     if not folder.is_dir():
         return ''

@@ -1,4 +1,4 @@
-"""The list of all formats. To add one, write a subclass of `DataFormat` in its own file and list it here."""
+"""List of all formats. To add one, write a subclass of `DataFormat` in its own file and add it to `FORMATS`."""
 from collections.abc import Sequence
 
 from mmengine.config import Config

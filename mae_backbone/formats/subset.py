@@ -1,4 +1,4 @@
-"""Choice of a fraction of the labeled images of a data set."""
+"""Selects a fraction of the labeled images of a data set."""
 import io
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -36,10 +36,10 @@ def subset_by_indices(spec: DatasetSpec, classes_of: Callable[[BaseDataset, int]
 
 def covering_order(num_images: int, classes_of: Callable[[int], set[int]], num_classes: int,
                    seed: int) -> tuple[list[int], list[int]]:
-    """Returns a random order of images whose first images show all classes, as far as any image shows them.
+    """Returns a random order of images in which the first images show all classes that occur in any image.
 
-    An image moves to the front if it shows a class that the images before it in a random order do not show. This mildly
-    prefers images of rare classes, which a small fraction would otherwise miss.
+    Images are put into a random order. An image is then moved to the front if it shows a class that no image before it
+    shows. This slightly prefers images of rare classes, which would otherwise be missing in a small fraction.
 
     Args:
         num_images: number of images.
@@ -65,7 +65,7 @@ def covering_order(num_images: int, classes_of: Callable[[int], set[int]], num_c
 
 
 def _build(spec: DatasetSpec, pipeline: list[dict]) -> BaseDataset:
-    """Builds the data set itself, which knows which images it filters out."""
+    """Builds the data set, because only the data set determines which images it filters out."""
     assert spec.cls is not None, 'the format of a data set is detected by its class'
     options = {key: value for key, value in spec.cfg.items() if key not in ('type', '_scope_', 'pipeline')}
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress.

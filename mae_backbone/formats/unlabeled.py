@@ -1,4 +1,4 @@
-"""Unlabeled images for pretraining: folders, lists of paths, or shards."""
+"""Format of unlabeled images for pretraining: folders, lists of paths, or shards."""
 import os
 from functools import cached_property
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.messages import does_not_exist
 
 _COLOR_READERS = ('ColorReader', 'ColourReader')
-_SAMPLED = 16  # images whose values are read
+_SAMPLED = 16  # number of images whose pixels are read
 
 
 class UnlabeledImages(DataFormat):
