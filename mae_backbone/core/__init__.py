@@ -1,1 +1,1 @@
-"""The model: torch and timm only."""
+"""Models and their layers. This package depends only on torch and timm."""

@@ -17,14 +17,14 @@ MIN_KEYS_IN_BFLOAT16 = 512  # on a CPU, in training
 
 
 class Attention(nn.Module):
-    """Self-attention over the N tokens of each sequence; parameters are named as in timm and detectron2.
+    """Self-attention over the N tokens of each sequence. Parameters have the names of timm and detectron2.
 
     Args:
         width: D, split evenly over the heads.
         heads: number of heads.
-        table_size: (h, w) of the grid that detectron2's tables of relative positions are for; they are initialized to
-            zero, and resized linearly for another grid, as detectron2 does. None for no tables.
-        bias_size: (h, w) of the grid that BEiT's table is for, see `RelativeBias`; None for no table.
+        table_size: grid (h, w) for which detectron2's tables of relative positions are stored. They are initialized to
+            zero, and resized linearly for other grids, as in detectron2. None for no tables.
+        bias_size: grid (h, w) for which BEiT's table is stored, see `RelativeBias`; None for no table.
         recompute: recompute cheap activations in the backward pass instead of storing them.
 
     Raises:
@@ -59,8 +59,8 @@ class Attention(nn.Module):
             last: M; only the last M tokens are queries, all N are keys, and the result is (B, M, D).
             bias: (heads, N, N), added to the scores of each query (row) for each key (column).
             before: a cheap function, such as a norm, that is applied to the tokens first.
-            windows: attention stays within them. As in detectron2, windows at the edges are filled with zeros before
-                queries, keys and values are computed, and these zeros are attended to like patches.
+            windows: restrict attention to windows. As in detectron2, windows at the edges are padded with zeros before
+                queries, keys and values are computed, and patches attend to these zeros like to other patches.
         """
         if last is not None:
             return self._attend_from_last(tokens if before is None else before(tokens), last)
@@ -78,7 +78,8 @@ class Attention(nn.Module):
                                        recompute=self.recompute)
             return recompute_linear_input(self.proj, lambda _: join_groups(groups), groups[0][0],
                                           recompute=self.recompute)
-        # A zero token gives the bias of the projection. Filling after the projection saves multiplying zeros.
+        # The projection of a zero token is its bias. Therefore windows can be padded with the bias after the
+        # projection, which avoids multiplications by zero.
         mixed = self._mix(windows.split(qkv, self.qkv.bias), (windows.size, windows.size))
         return recompute_linear_input(self.proj, windows.join, mixed, recompute=self.recompute)
 
@@ -142,7 +143,7 @@ def attend_with_bias(q: Tensor, k: Tensor, v: Tensor, make_bias: MakeInput, *, r
 def aligned(bias: Tensor) -> Tensor:
     """bias (heads, N, N) -> the same numbers in rows whose distance in memory is a multiple of 16.
 
-    PyTorch's memory-efficient kernel needs that. It would make a padded copy itself, and keep it for the backward pass.
+    PyTorch's memory-efficient kernel needs this. Otherwise it makes a padded copy and keeps it for the backward pass.
     """
     N = bias.shape[-1]
     return F.pad(bias, (0, -N % 16))[..., :N]
@@ -176,13 +177,13 @@ def attend_in_windows(qkv: Tensor, padding: Tensor, windows: Windows, heads: int
                       recompute: bool = True) -> list[list[Tensor]]:
     """`attend_with_relative_positions` in each window, by `chunked_attention`.
 
-    Padding is attended to, as in detectron2, but does not attend: at 512 pixels 42 % of the places in windows of 14 are
-    padding. Windows that hold tokens at the same places are computed together.
+    As in detectron2, padding is used as keys and values. It is not used as queries, which saves time: at 512 pixels,
+    42 % of the places in windows of 14 are padding. Windows with the same places of padding are computed together.
 
     Args:
         qkv: (B, h*w, 3D), queries, keys and values of the tokens.
         padding: (3D,), query, key and value of a place that is padded.
-        windows: that attention stays within.
+        windows: windows to which attention is restricted.
         heads: number of heads.
         table_h, table_w, recompute: as in `attend_with_relative_positions`.
 
@@ -226,7 +227,7 @@ def _padded(maps: Tensor, padding: Tensor, dim: int, sides: tuple[int, int]) -> 
     if not any(sides):
         return maps
     first, last = (padding.to(maps.dtype).expand(*maps.shape[:dim], side, *maps.shape[dim + 1:]) for side in sides)
-    # torch.cat rather than F.pad and torch.where, whose gradients take two more copies.
+    # torch.cat is used because the gradients of F.pad and torch.where need two more copies.
     return torch.cat([first, maps, last], dim)
 
 

@@ -13,22 +13,22 @@ from mae_backbone.core.windows import Windows
 
 @torch.no_grad()
 def attention_from(vit: ViT, images: Tensor, patch: tuple[int, int], *, block: int = -1) -> tuple[Tensor, Tensor]:
-    """Computes how much a patch attends to all others in one block.
+    """Computes the attention weights of one patch for all patches in one block.
 
     Only the row of the query is computed, so that no N x N matrix is stored.
 
     Args:
-        vit: in evaluation mode.
+        vit: encoder in evaluation mode.
         images: (B, C, H, W), normalized.
         patch: (row, column) of the query on the grid of the patches.
         block: index of the block; -1 is the last one.
 
     Returns:
-        Weights (B, heads, h, w) of the patches, and (B, heads) of the class token, 0 without one. They add up to 1,
-        except in a window at the edge, where the padding gets the rest.
+        Weights (B, heads, h, w) of the patches, and (B, heads) of the class token (0 if there is none). Their sum is 1,
+        except in a window at the edge, where the padding has the remaining weight.
 
     Raises:
-        ValueError: there is no such block or patch, or the images do not fit.
+        ValueError: the block or the patch does not exist, or the images do not fit the model.
     """
     (h, w), depth = vit.check(images), len(vit.blocks)
     if not -depth <= block < depth:

@@ -1,4 +1,4 @@
-"""timm's BEiT for images of any size: its tables of relative positions are resized for the grid of the images."""
+"""BEiT of timm for images of any size. Its tables of relative positions are resized for the grid of the images."""
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +11,7 @@ from mae_backbone.core.relative_bias import bias_of
 
 
 class AnySizeAttention(beit.Attention):
-    """BEiT's attention for the patches of `grid` (h, w), which the block's caller sets; None for the built size."""
+    """Attention of BEiT for patches on `grid` (h, w), which the caller of the block sets; None for the built size."""
 
     grid: tuple[int, int] | None = None
 
@@ -23,7 +23,10 @@ class AnySizeAttention(beit.Attention):
 
 
 def allow_any_size(vit: beit.Beit) -> None:
-    """Changes a BEiT so that `beit_tokens` takes images of any size. Names and outputs at its own size stay."""
+    """Changes a BEiT so that `beit_tokens` supports images of any size.
+
+    Names of parameters, and outputs for images of the size for which the model was built, do not change.
+    """
     vit.patch_embed.strict_img_size = False
     for block in vit.blocks:
         block.attn.__class__ = AnySizeAttention
@@ -32,7 +35,7 @@ def allow_any_size(vit: beit.Beit) -> None:
 def beit_tokens(vit: beit.Beit, images: Tensor, indices: Sequence[int], *, norm: bool) -> list[Tensor]:
     """images (B, C, H, W) -> tokens (B, 1 + L, D) after each of the blocks `indices`, in ascending order.
 
-    The same as timm's `forward_intermediates`, whose tables fit one size only.
+    The results are those of `forward_intermediates` of timm, which supports only the image size of the tables.
 
     Raises:
         ValueError: the model has absolute positions, for one size only, and the images have another size.
@@ -60,7 +63,7 @@ def beit_tokens(vit: beit.Beit, images: Tensor, indices: Sequence[int], *, norm:
 
 
 def _run(block: nn.Module, tokens: Tensor, grid: tuple[int, int], shared: Tensor | None) -> Tensor:
-    # Set here and not once for the model: a recomputation in the backward pass must use the grid of the same images.
+    # Set for each call, because a recomputation in the backward pass must use the grid of the same images.
     block.attn.grid = grid  # type: ignore[union-attr]
     return block(tokens, shared_rel_pos_bias=shared)
 

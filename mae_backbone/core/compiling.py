@@ -1,4 +1,4 @@
-"""torch.compile for the blocks of a Transformer and the loss of a MAE, part by part.
+"""Applies torch.compile separately to the blocks of a Transformer and to the loss of a MAE.
 
 Compiling parts instead of the whole step keeps the overlap of DDP's gradient buckets, and of FSDP's gathering, with the
 computation. One graph serves all blocks of a kind. Masks and dropped paths are drawn outside of the parts, so that a
@@ -17,21 +17,22 @@ from mae_backbone.core.mae import MAE
 from mae_backbone.core.vit import Block
 
 _LOG = logging.getLogger(__name__)
-_MIN_CAPABILITY = (7, 0)  # of a GPU, for triton
-_MAX_GRIDS = 4            # grids of patches that a kind of block with windows or relative positions is compiled for
+_MIN_CAPABILITY = (7, 0)  # smallest compute capability of a GPU that triton supports
+_MAX_GRIDS = 4            # largest number of grids for which a kind of block with windows or tables is compiled
 
 
 def compile_model(model: nn.Module, when: bool | str, device: torch.device, **options: Any) -> str:
-    """Compiles the parts of a model as the option `compile` of a config says; returns a line for the log.
+    """Compiles the parts of a model according to the option `compile` of a config. Returns a line for the log.
 
     Args:
-        model: is changed in place. Names of parameters and of modules stay.
-        when: 'auto' if it pays on the device and the compiler works; True; or False.
-        device: of the model.
-        options: of torch.compile, such as `backend` and `mode`.
+        model: model, changed in place. Names of parameters and modules do not change.
+        when: value of the option: True, False, or 'auto' to compile if it is faster on the device and the compiler
+            works.
+        device: device of the model.
+        options: options of torch.compile, such as `backend` and `mode`.
 
     Raises:
-        ValueError: another value of `when`, or True where the compiler does not work.
+        ValueError: `when` has another value, or is True and the compiler does not work.
     """
     if when not in ('auto', True, False):
         raise ValueError(f"compile={when!r}, expected 'auto', True or False")
@@ -44,7 +45,7 @@ def compile_model(model: nn.Module, when: bool | str, device: torch.device, **op
 
 
 def compiles(when: bool | str, device: torch.device, **options: Any) -> tuple[bool, str]:
-    """Decides the option `compile` for a device; returns the decision and its reason.
+    """Decides whether to compile on a device. Returns the decision and its reason.
 
     Raises:
         ValueError: `when` is True, and the compiler does not work.
@@ -72,9 +73,10 @@ def compiles(when: bool | str, device: torch.device, **options: Any) -> tuple[bo
 
 
 def compiler_problem(device: torch.device, **options: Any) -> str | None:
-    """Compiles a tiny function with its gradient, without any cache; returns why that fails, or None.
+    """Compiles a tiny function with its gradient, without any cache. Returns the reason if this fails, otherwise None.
 
-    It fails without a C compiler, without the headers of Python (triton's launcher), or if GPU and triton do not fit.
+    It fails without a C compiler, without the headers of Python, which triton needs, or with a GPU that triton does not
+    support.
     """
     def tiny(x: Tensor) -> Tensor:
         return (x * 2 + 1).relu()
@@ -119,21 +121,21 @@ def _kind(block: Block) -> tuple:
 
 
 def _short(error: Exception) -> str:
-    """Type and first two lines of an error; the first line of a compiler's error only names the backend."""
+    """Returns type and first two lines of an error. The first line of a compiler error has only the backend."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f'{type(error).__name__}: {" ".join(lines[:2])}'[:200]
 
 
 class CompiledPart:
-    """A compiled method of a module. It continues without compilation if that fails, and says so once.
+    """A compiled method of a module. If the compilation fails, it runs without compilation and logs one warning.
 
     Args:
-        function: the method, called with the module first.
-        name: for messages.
-        by_grid: whether the third argument is a grid (h, w) that the computation depends on. A graph is then compiled
-            for each of the first four grids, and further grids are not compiled. Otherwise a size that changes is
-            compiled once more, for all sizes.
-        options: of torch.compile.
+        function: method, whose first argument is the module.
+        name: name of the part for messages.
+        by_grid: True if the third argument is a grid (h, w) on which the computation depends. A graph is then compiled
+            for each of the first four grids, and other grids run without compilation. If False, a second graph for all
+            sizes is compiled when the size changes.
+        options: options of torch.compile.
     """
 
     def __init__(self, function: Callable[..., Tensor], name: str, *, by_grid: bool = False, **options: Any) -> None:
@@ -143,7 +145,7 @@ class CompiledPart:
         self.failed = self.told = False
 
     def __call__(self, module: nn.Module, *args: Any) -> Tensor:
-        """Calls the method."""
+        """Calls the method, compiled if possible."""
         from torch._dynamo.exc import TorchDynamoException
         compiled = None if self.failed else self._compiled_for(args[1] if self.by_grid else None)
         if compiled is None:
@@ -156,7 +158,7 @@ class CompiledPart:
         return self.function(module, *args)
 
     def _compiled_for(self, grid: tuple[int, int] | None) -> Callable[..., Tensor] | None:
-        """The compiled method for a grid; None if there are too many grids."""
+        """Returns the compiled method for a grid; None if there are too many grids."""
         if grid not in self.compiled:
             if len(self.compiled) >= _MAX_GRIDS:
                 if not self.told:
@@ -165,7 +167,8 @@ class CompiledPart:
                 self.told = True
                 return None
             function = cast(FunctionType, self.function)
-            # torch counts compilations per code object, of all models in the process: each part gets its own.
+            # torch limits the number of compilations per code object, for all models in the process together. Therefore
+            # each part gets its own code object.
             own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__,
                                function.__defaults__, function.__closure__)
             self.compiled[grid] = torch.compile(own, **self.options)

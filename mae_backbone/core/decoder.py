@@ -1,4 +1,4 @@
-"""The light decoder of MAE: latent of the visible patches -> pixels of the hidden patches."""
+"""Lightweight decoder of a MAE: latent of the visible patches -> pixels of the hidden patches."""
 import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
@@ -10,16 +10,16 @@ from mae_backbone.core.vit import Block, initialize
 
 
 class MAEDecoder(nn.Module):
-    """A Transformer over visible and hidden patches; parameter names match the public MAE code.
+    """Transformer over visible and hidden patches. Its parameters have the names of the public MAE code.
 
-    Its tokens are the class token, then the visible patches, then the hidden ones. The public code sorts them in image
-    order first. Attention does not depend on the order once positions are added, and with the hidden patches at the end
-    the last block and the head compute only those.
+    The order of its tokens is: class token, visible patches, hidden patches. The public code sorts them in image order.
+    The results are equal, because attention does not depend on the order after positions are added. With the hidden
+    patches at the end, the last block and the head compute only the hidden patches.
 
     Args:
         encoder_width: D of the latent.
-        patch_pixels: P, the number of pixels that are predicted for each patch.
-        grid: (h, w) patches for which positions are stored; they are interpolated for any other grid.
+        patch_pixels: P, the number of values that are predicted for each patch.
+        grid: grid (h, w) in patches for which positions are stored. They are interpolated for other grids.
         width, depth, heads: size of the decoder; 512, 8, 16 in appendix A.1 of the MAE paper.
         checkpointing: as in `ViT`.
     """

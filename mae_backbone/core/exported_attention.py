@@ -1,26 +1,27 @@
-"""Attention in an exported graph: a part of the queries at a time, so that the scores of all are never in memory."""
+"""Attention for exported graphs. It processes a part of the queries at a time, to limit the memory of the scores."""
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Our choice. Bytes of the scores of one image that are computed at once.
+# Our choice. Largest number of bytes of the scores of an image that are computed at once.
 SCORE_BYTES = 2 ** 28
-GROWTH = 4      # more tokens than in the example, if their number is dynamic: images of twice its sides
-MAX_PARTS = 32  # nodes of a graph grow with the number of parts
+GROWTH = 4      # if the number of tokens is dynamic, factor by which it may grow: images of twice the height and width
+MAX_PARTS = 32  # limit of the number of parts, because each part adds nodes to the graph
 
 
 def attend_in_parts(q: Tensor, k: Tensor, v: Tensor,
                     bias_of: Callable[[Tensor | None], Tensor] | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + bias) v of q, k, v (B, heads, N, d), as operations that ONNX has.
+    """softmax(q k^T / sqrt(d) + bias) v of q, k, v (B, heads, N, d), with operations that ONNX supports.
 
-    The number of parts is fixed in the graph: it is chosen for the example that the graph is recorded with. Each part
-    has all keys of its queries, so that the result is exact.
+    The number of parts is fixed in the graph. It is chosen for the example with which the graph is recorded. Each part
+    uses all keys, so that the result is exact.
 
     Args:
         q, k, v: queries, keys and values.
-        bias_of: places (n,) of queries -> their bias, which broadcasts to (B, heads, n, N); for None of all queries.
+        bias_of: function from the indices (n,) of queries to their bias, which broadcasts to (B, heads, n, N). For None
+            it returns the bias of all queries.
     """
     parts = num_parts(q)
     if parts == 1:
@@ -36,7 +37,7 @@ def attend_in_parts(q: Tensor, k: Tensor, v: Tensor,
 
 
 def num_parts(q: Tensor) -> int:
-    """Number of parts for queries (B, heads, N, d)."""
+    """Returns the number of parts for queries (B, heads, N, d)."""
     N, heads = q.shape[2], q.shape[1]
     tokens = N
     if not isinstance(N, int):  # a symbol, which knows its value in the example

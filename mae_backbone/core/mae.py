@@ -16,18 +16,18 @@ class MAE(nn.Module):
     """Masked Autoencoder (He et al., CVPR 2022).
 
     Args:
-        encoder: encodes the visible patches; kept after pretraining.
-        decoder_width, decoder_depth, decoder_heads: size of the decoder, which is discarded after pretraining.
-        mask_ratio: fraction of the patches that is hidden, in (0, 1).
-        masking: draws the masks, with its own ratio: any `Masking`. None for RandomMasking(mask_ratio).
+        encoder: encoder of the visible patches. It is used after pretraining.
+        decoder_width, decoder_depth, decoder_heads: size of the decoder, which is only used in pretraining.
+        mask_ratio: fraction of the patches that are hidden, in (0, 1).
+        masking: a `Masking` that draws the masks with its own ratio; None for RandomMasking(mask_ratio).
         norm_pix: the target. True: pixels normalized within their patch (paper section 4.1; all released weights).
             False: the pixels as they are. 'image': each channel normalized over its image (instance normalization,
             Ulyanov et al., 2016), for images whose absolute brightness carries no information (microscopes, radar).
-        predict_ratio: fraction of the hidden patches that is decoded and counts in the loss, in (0, 1], drawn for each
-            image. Less is faster: VideoMAE V2 (Wang et al., CVPR 2023) decodes half of them, CrossMAE (Fu et al., 2024)
-            a fraction too. The paper predicts all. The choice is uniform, so that the loss is an unbiased estimate of
-            the mean over all hidden patches, for the same predictions. Predictions change a little: the hidden patches
-            attend to each other, and see fewer others.
+        predict_ratio: fraction of the hidden patches that are decoded and used in the loss, in (0, 1], drawn for each
+            image. A smaller fraction is faster: VideoMAE V2 (Wang et al., CVPR 2023) decodes half of them, CrossMAE
+            (Fu et al., 2024) a fraction too. The paper predicts all. The choice is uniform, so that the loss is an
+            unbiased estimate of the mean over all hidden patches, for the same predictions. Predictions change a
+            little: the hidden patches attend to each other, and see fewer others.
 
     Raises:
         ValueError: the encoder has no class token, or an option is out of its range.
@@ -119,7 +119,7 @@ class MAE(nn.Module):
         return compute(self, patches, pixels, mask, weights)
 
     def masked_error(self, patches: Tensor, pixels: Tensor, mask: Mask, weights: Tensor | None) -> Tensor:
-        """The computation of `loss`: what torch.compile compiles, see `compile_parts`."""
+        """Computes `loss`. This method is compiled by torch.compile, see `compile_parts`."""
         mean, deviation = self.statistics(patches, mask)
         target = (mask.take_hidden(patches) - mean) / deviation
         error = (pixels.float() - target).square()  # float32, as autocast would lose small errors
@@ -135,8 +135,8 @@ class MAE(nn.Module):
     def reconstruct(self, images: Tensor, mask: Mask | None = None) -> tuple[Tensor, Tensor]:
         """images (B, C, H, W) -> masked images, zero in hidden patches; and images with the hidden patches predicted.
 
-        With `norm_pix` each predicted patch gets the true mean and deviation of its pixels. The model does not see
-        them; they only make the picture comparable to the original.
+        With `norm_pix`, each predicted patch gets the true mean and standard deviation of its pixels, which the model
+        does not predict. This makes the figure comparable to the original image.
         """
         grid, patch_size = self.encoder.check(images), self.encoder.patch_size
         patches = patchify(images, patch_size)
@@ -149,7 +149,7 @@ class MAE(nn.Module):
 
 
 class _WithZeroGradients(torch.autograd.Function):
-    """Returns its first argument, and gives the others gradients of zero."""
+    """Identity of the first argument. The gradients of the other arguments are zero."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, *parameters: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Mask(NamedTuple):
-    """A split of the L patches of each image into K visible and L - K hidden ones."""
+    """Split of the L patches of each image into K visible and L - K hidden patches."""
 
     ids_visible: Tensor  # (B, K) indices of the visible patches, in the order of the tokens of the encoder
     ids_hidden: Tensor   # (B, L - K) indices of the hidden patches
@@ -27,7 +27,7 @@ class Mask(NamedTuple):
         return _take(tokens, self.ids_hidden)
 
     def first_hidden(self, count: int) -> 'Mask':
-        """A mask whose `ids_hidden` are the first `count` ones, a random choice: only these are predicted."""
+        """Returns a mask with only the first `count` of `ids_hidden`, a random choice of the patches to predict."""
         return self._replace(ids_hidden=self.ids_hidden[:, :count])
 
     def unshuffle(self, visible: Tensor, hidden: Tensor) -> Tensor:
@@ -38,8 +38,8 @@ class Mask(NamedTuple):
 class Masking(Protocol):
     """Interface of masks: noise (B, L), independent and uniform in [0, 1), and the grid (h, w) of patches -> Mask.
 
-    A class that a config names is built with `ratio`, the fraction of the patches to hide, and keeps it as an
-    attribute, which may change during training.
+    A class for configs must accept `ratio`, the fraction of the patches to hide, and have it as an attribute, which may
+    change during training.
     """
 
     ratio: float
@@ -71,7 +71,7 @@ class BlockMasking:
     same number of visible patches.
 
     Args:
-        ratio: fraction of the patches that is hidden, in (0, 1).
+        ratio: fraction of the patches that are hidden, in (0, 1).
         smallest: area of the smallest rectangle as a fraction of the image (BEiT: 16 of 196 patches).
         aspect: smallest height / width, in (0, 1]; the largest is its inverse.
 
@@ -88,7 +88,8 @@ class BlockMasking:
         """noise (B, L) -> masks of rectangles. The first two noises of an image are the seed of its rectangles."""
         h, w = grid
         K = visible_count(h * w, self.ratio)
-        # There may be fewer patches than random numbers needed. 48 bits are enough to give each image its own.
+        # More random numbers may be needed than there are patches, so the noise is only used as a seed. 48 bits are
+        # enough to give each image a different seed.
         seeds = (noise[:, 0] * 2**24).long() * 2**24 + (noise[:, 1] * 2**24).long()
         draws = noise_from_seeds(seeds, 5 * _BLOCKS).unflatten(1, (5, _BLOCKS))
         hidden = _first(_order_of_blocks(self.rectangles(draws, grid), draws[:, 4, :1], grid), h * w - K)
@@ -108,11 +109,11 @@ class BlockMasking:
 
 
 class GridMasking:
-    """Hides in a regular pattern: at 0.75 one of every 2x2 patches is visible (MAE paper, section 4.1 and figure 6).
+    """Hides patches in a regular pattern: at 0.75, one of 2x2 patches is visible (MAE paper, section 4.1, figure 6).
 
-    Other ratios follow the order of a Bayer matrix. Each ratio shows all patches that a higher ratio shows, and visible
-    fractions of 1/2, 1/4, 1/16 and so on are regular. The pattern is shifted at random in each image, so that no
-    position is always hidden.
+    Other ratios follow the order of a Bayer matrix. All patches that are visible at a ratio are also visible at smaller
+    ratios. For visible fractions of 1/2, 1/4, 1/16 and so on, the pattern is regular. The pattern is shifted randomly
+    in each image, so that no position is always hidden.
 
     Args:
         ratio: fraction of the patches that is hidden, in (0, 1).
@@ -193,7 +194,7 @@ def bayer(rows: Tensor, columns: Tensor, bits: int) -> Tensor:
     return order
 
 
-# Rectangles that are drawn for an image, many more than are needed to reach any ratio. They are bits of an int64.
+# Number of rectangles that are drawn for an image, many more than are needed for any ratio. Each is a bit of an int64.
 _BLOCKS = 60
 
 
@@ -222,7 +223,7 @@ def _first(order: Tensor, count: int) -> Tensor:
 
 
 def _scramble(bits: Tensor) -> Tensor:
-    """The finalizer of SplitMix64 on int64: every bit of the result depends on every bit of the argument."""
+    """Finalizer of SplitMix64 for int64. Each bit of the result depends on all bits of the argument."""
     bits = (bits ^ _shift(bits, 30)) * _signed(0xBF58476D1CE4E5B9)
     bits = (bits ^ _shift(bits, 27)) * _signed(0x94D049BB133111EB)
     return bits ^ _shift(bits, 31)
@@ -234,7 +235,7 @@ def _shift(bits: Tensor, by: int) -> Tensor:
 
 
 def _signed(bits: int) -> int:
-    """64 bits as the int64 with the same bits."""
+    """Returns the int64 with the same 64 bits."""
     return bits - (1 << 64) if bits >> 63 else bits
 
 

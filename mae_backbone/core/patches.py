@@ -1,4 +1,4 @@
-"""Images to patches, patches to images, and the sin-cos table of patch positions."""
+"""Converts images to patches and patches to images, and computes sin-cos position embeddings."""
 import torch
 from torch import Tensor
 

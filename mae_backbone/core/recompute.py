@@ -7,27 +7,28 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-MakeInput = Callable[[], Tensor]  # cheap, and returns the same values whenever it is called
+MakeInput = Callable[[], Tensor]  # cheap function that returns the same values in each call
 
 
 def recompute_linear_input(linear: nn.Module, before: Callable[[Tensor], Tensor], x: Tensor, *,
                            recompute: bool = True) -> Tensor:
-    """linear(before(x)); the backward pass stores x and recomputes before(x), such as a norm or an activation."""
+    """Returns linear(before(x)), where `before` is a norm or an activation. Stores only x, and recomputes before(x)."""
     dtype = autocast_dtype(x)
     # Autocast would cast the input for `linear`, and store the cast copy: the recomputed one must have that type.
     return recompute_inputs(linear, lambda: before(x) if dtype is None else before(x).to(dtype), recompute=recompute)
 
 
 def recompute_inputs(function: Callable[..., Tensor], *make_inputs: MakeInput, recompute: bool = True) -> Tensor:
-    """function(*[make() for make in make_inputs]), bit for bit; the backward pass calls `make` again for its inputs.
+    """Computes function(*[make() for make in make_inputs]), and calls `make` again in the backward pass.
 
-    torch.utils.checkpoint would recompute `function` as well, at ten times the overhead. Do not use this inside of it:
-    there the inputs of `make` would be stored. Under torch.compile the compiler decides what to store.
+    The result is equal, bit for bit, to the result without recomputation. torch.utils.checkpoint would also recompute
+    `function`, with ten times the overhead. Do not use this function inside of torch.utils.checkpoint, where the inputs
+    of `make` are stored. With torch.compile, the compiler decides what is stored.
 
     Args:
-        function: a differentiable function that stores its inputs, such as a matrix product.
-        make_inputs: one for each input.
-        recompute: False stores the inputs as usual.
+        function: differentiable function that stores its inputs, such as a matrix product.
+        make_inputs: a function for each input.
+        recompute: False to store the inputs as usual.
     """
     inputs = [make() for make in make_inputs]
     if not recompute or not torch.is_grad_enabled() or torch.compiler.is_compiling():
@@ -59,7 +60,7 @@ def recompute_inputs(function: Callable[..., Tensor], *make_inputs: MakeInput, r
 
 
 def autocast_dtype(x: Tensor) -> torch.dtype | None:
-    """The dtype to which autocast casts x; None if autocast is off or does not know the device, such as meta."""
+    """Returns the dtype to which autocast casts x; None if autocast is off or does not support the device of x."""
     device_type = x.device.type
     enabled = torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type)
     return torch.get_autocast_dtype(device_type) if enabled else None

@@ -1,4 +1,4 @@
-"""Relative positions of BEiT: a trained number for each distance between two patches, added to their score."""
+"""Relative positions of BEiT: a trained number for each distance between two patches, added to their attention."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""The Vision Transformer that MAE pretrains, and that then serves as classifier and as dense backbone."""
+"""Vision Transformer, the encoder of a MAE and the backbone of classifiers, detectors and segmenters."""
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from mae_backbone.core.windows import Windows
 
 
 class Arch(NamedTuple):
-    """Size of a Transformer."""
+    """Width, number of blocks and number of attention heads of a Transformer."""
 
     width: int
     depth: int
@@ -36,36 +36,37 @@ ARCHS = {
 
 
 class ViT(nn.Module):
-    """A plain Vision Transformer; parameter names match the public MAE code, timm and detectron2.
+    """Plain Vision Transformer. Its parameters have the names of the public MAE code, timm and detectron2.
 
     Args:
-        arch: a name in `ARCHS`, or dict(width=, depth=, heads=).
-        image_size: (H, W) in pixels or one number, that the model is built for. Images of any other size are taken at
-            run time: absolute positions are interpolated bicubically, relative ones linearly, as in detectron2.
+        arch: name in `ARCHS`, or dict(width=, depth=, heads=).
+        image_size: (H, W) in pixels, or one number for both, for which the model is built. Images may have other sizes:
+            absolute positions are interpolated bicubically, relative positions linearly, as in detectron2.
         pretrain_image_size: image size of the pretraining, for which absolute positions are stored; None: `image_size`.
         patch_size: side of a patch in pixels.
         in_channels: C of the images.
         class_token: prepend a class token.
-        final_norm: end with a LayerNorm (MAE does, ViTDet does not).
+        final_norm: apply a LayerNorm after the last block (as in MAE, but not in ViTDet).
         fixed_positions: do not train the sin-cos positions (MAE pretraining).
         drop_path_rate: probability of dropping a branch of the last block, in [0, 1). It grows linearly from 0 at the
             first block, and drops whole images.
-        window_size: side in patches of the windows that attention is confined to; 0 for none.
-        global_blocks: indices of the blocks that attend to all patches nevertheless.
-        shifted_windows: shift the windows of every second block by half their side, as Swin does, so that information
-            crosses windows without global blocks.
-        conv_blocks: indices of the blocks that end in a residual convolution, which also carries it across windows.
+        window_size: side in patches of the windows to which attention is restricted; 0 for no windows.
+        global_blocks: indices of the blocks without windows, which attend to all patches.
+        shifted_windows: shift the windows of every second block by half their side, as in Swin, so that information
+            passes between windows without global blocks.
+        conv_blocks: indices of the blocks that end with a residual convolution, which also passes information between
+            windows.
         relative_positions: add detectron2's decomposed relative positions in every block.
         relative_bias: add the relative positions of BEiT, a number for each distance and head: 'block' has a table in
             every block (MAE's segmentation), 'shared' one for all blocks. None for none. They allow a class token.
         checkpointing: compute blocks again in the backward pass instead of storing their activations: True or 1 for all
             blocks, k for every k-th, False or 0 for none. The results are the same.
-        channels_last: on CUDA, feature maps stay in the order of the tokens, in which a map's channels are next to each
-            other in memory. That saves a copy, and convolutions on tensor cores take this order. Heads must not `view`
-            maps.
+        channels_last: on CUDA, return feature maps in the memory format channels_last, which is the order of the
+            tokens. This avoids a copy, and is the fastest format for convolutions on tensor cores. Heads must not use
+            `view` on the maps.
 
     Raises:
-        ValueError: an arch or a combination that does not exist.
+        ValueError: the arch is unknown, or options exclude each other.
     """
 
     def __init__(self, arch: str | dict = 'base', *, image_size: int | Sequence[int] = 224,
@@ -114,7 +115,7 @@ class ViT(nn.Module):
         initialize(self)
 
     def set_checkpointing(self, every: bool | int) -> None:
-        """Sets the option `checkpointing`, also of a model that is being trained."""
+        """Sets the option `checkpointing`. It may be changed during a training."""
         self.checkpointing = int(every)
         checkpoint_every(self.blocks, self.checkpointing)
 
@@ -218,7 +219,7 @@ class Block(nn.Module):
         width: D.
         heads: number of heads of attention.
         drop_path: probability of dropping each of the two branches, in [0, 1).
-        window_size: side in patches of the windows that attention is confined to; 0 for none.
+        window_size: side in patches of the windows to which attention is restricted; 0 for no windows.
         shift: patches by which the windows are shifted to the lower right, in [0, window_size).
         convolve: end in a residual convolution.
         table_size, bias_size, recompute: as in `Attention`.
@@ -254,11 +255,11 @@ class Block(nn.Module):
 
     def compute(self, tokens: Tensor, grid: tuple[int, int] | None, last: int | None, bias: Tensor | None,
                 kept: tuple[Tensor | None, Tensor | None]) -> Tensor:
-        """The block without its random numbers: what torch.compile compiles, see `compile_parts`.
+        """Computes the block with given random numbers. This method is compiled by torch.compile (`compile_parts`).
 
         Args:
             tokens, grid, last, bias: as in `forward`.
-            kept: of each branch the result of `draw_kept`.
+            kept: result of `draw_kept` for each branch.
         """
         kept_attention, kept_mlp = kept
         if last is not None:
@@ -286,7 +287,7 @@ class Block(nn.Module):
 def draw_kept(drop_path: DropPath, tokens: Tensor) -> Tensor | None:
     """Draws which images keep a branch: (B, 1, 1), 0 or 1 / probability as in timm's DropPath; None if all keep it.
 
-    Drawn outside of compiled code, whose random numbers differ from those of PyTorch.
+    It is called outside of compiled code, in which random numbers differ from those of PyTorch.
     """
     if drop_path.drop_prob == 0.0 or not drop_path.training:
         return None

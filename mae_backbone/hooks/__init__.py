@@ -1,1 +1,1 @@
-"""Hooks: everything that happens around the training steps."""
+"""Hooks of MMEngine for training: logging, checkpoints, measurements, schedules and figures."""

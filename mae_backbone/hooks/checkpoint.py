@@ -1,4 +1,4 @@
-"""Saves checkpoints so that the latest one is always complete."""
+"""Hook that saves checkpoints in such a way that the latest one is always complete."""
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -13,14 +13,15 @@ from mae_backbone.registry import HOOKS
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """mmengine's CheckpointHook with complete files; our Runner uses it instead. It takes the same options.
+    """CheckpointHook of MMEngine with safer saving. Our Runner uses it instead, with the same options.
 
-    It differs in three ways. An old checkpoint is deleted after the new one is complete, not before. During gradient
-    accumulation saving waits for the optimizer step, since accumulated gradients are not saved. When the disk is full
-    it logs an error, and training continues until the next checkpoint is due; only the last checkpoint of a run raises.
+    There are three differences. An old checkpoint is deleted only after the new one is complete. During gradient
+    accumulation, a checkpoint is saved after the next optimizer step, because accumulated gradients are not saved. If
+    the disk is full, an error is logged and the training continues. Only for the last checkpoint of a run, an error is
+    raised.
     """
 
-    # Epoch or iteration of a checkpoint that is due and waits for the optimizer step.
+    # Epoch or iteration of a checkpoint that is delayed until the next optimizer step; None otherwise.
     delayed_step: int | None = None
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
@@ -71,7 +72,7 @@ class WholeCheckpointHook(CheckpointHook):
     def _keep(self, runner: Runner, step: int) -> list[int]:
         """Adds `step` to the list of kept checkpoints and returns those to delete.
 
-        They stay in the list until they are deleted: if the run is killed in between, the resumed run deletes them.
+        They are removed from the list when they are deleted. If the run is killed before, the resumed run deletes them.
         """
         if self.max_keep_ckpts <= 0:
             return []

@@ -1,4 +1,4 @@
-"""Results of each class, at every validation and test."""
+"""Hook that reports the results of each class after each validation and test."""
 from pathlib import Path
 
 from mmengine.dist import is_main_process

@@ -1,4 +1,4 @@
-"""Measures the CPU time of training steps, and records metrics over it."""
+"""Hook that measures the CPU time of training steps, and records the metrics over this time."""
 import json
 import os
 import time
@@ -21,16 +21,17 @@ _INFO = 'cpu_time'  # in the message hub of a checkpoint: CPU and wall-clock sec
 class CpuTimeHook(Hook):
     """Writes the minutes that training has taken, and the metrics, at each validation and at the end of the run.
 
-    CPU minutes count all threads of this process and of the processes that load its images, so that other work on the
-    machine hardly changes them. Start and validations are left out. A resumed run continues the count of its
-    checkpoint. Each line of `CPU_TIME` in the work directory is a JSON object with the keys of `cpu_times`.
+    CPU minutes include all threads of this process and of the processes that load its images. Other work on the machine
+    hardly changes them. The start of the run and validations are not counted. A resumed run continues with the count in
+    its checkpoint. Each line of the file `CPU_TIME` in the work directory is a JSON object with the keys of
+    `cpu_times`.
     """
 
     priority = 'NORMAL'
 
     def __init__(self) -> None:
         self.before = (0.0, 0.0)
-        self.start: tuple[float, float] | None = None  # None while the clocks stand still
+        self.start: tuple[float, float] | None = None  # None while the time is not counted
         self.training = False
 
     def before_train(self, runner: Runner) -> None:
@@ -87,7 +88,7 @@ def _stored(seconds: object) -> tuple[float, float]:
 
 
 def _end_last_line(path: Path) -> None:
-    """Ends a line that a killed run has cut off, so that the next one is complete."""
+    """Ends the last line if a killed run has not written it completely, so that the next line is valid."""
     if path.is_file() and not path.read_bytes().endswith(b'\n'):
         with open(path, 'ab') as file:
             file.write(b'\n')

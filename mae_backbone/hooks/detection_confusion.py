@@ -1,4 +1,4 @@
-"""Confusion matrix of a detector: classes that it mixes up, objects that it misses, background that it finds."""
+"""Hook that writes the confusion matrix of a detector: wrong classes, missed objects, and false detections."""
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +20,12 @@ BACKGROUND = 'background'
 class DetectionConfusionHook(Hook):
     """Writes `confusion_val.png`, `confusion_val.csv` and `confusion_val.json` (or `..._test`) to the work directory.
 
-    The matrix has a row for each true class and a column for each predicted class, and counts boxes. Its last row
-    counts predictions without an object, its last column objects without a prediction. `match_boxes` says which boxes
-    belong together. The JSON file has precision and recall of each class and the pairs of classes that are confused
-    most.
+    The matrix contains numbers of boxes, with a row for each true class and a column for each predicted class. The last
+    row counts predictions without an object, and the last column objects without a prediction. `match_boxes` matches
+    predictions to objects. The JSON file has precision and recall of each class, and the pairs of classes that are
+    confused most.
 
-    The true boxes come from the data set (mmdet's `get_data_info`). Data sets without boxes are left out.
+    The true boxes come from the data set (`get_data_info` of mmdet). For data sets without boxes, nothing is written.
 
     Args:
         threshold: lowest score of a prediction, in [0, 1]; by default as in `mae-backbone predict`.
@@ -99,7 +99,7 @@ class DetectionConfusionHook(Hook):
         parts = all_gather_object(self.matches)
         if not is_main_process() or not any(parts):
             return
-        # Images are dealt out to the processes in turn; the last ones may be repeated.
+        # Image i is evaluated by process i modulo their number. The last images may be repeated to fill the batches.
         images = [part[i] for i in range(max(map(len, parts))) for part in parts if i < len(part)][:len(dataset)]
         names = [*map(str, dataset.metainfo['classes']), BACKGROUND]
         matrix = confusion_matrix(np.concatenate(images), num_classes=len(names))
@@ -116,8 +116,9 @@ def match_boxes(true_boxes: np.ndarray, true_labels: np.ndarray, boxes: np.ndarr
                 scores: np.ndarray, *, ignored: np.ndarray, background: int, iou: float = 0.5) -> np.ndarray:
     """Matches the predictions of an image to its objects, regardless of their classes.
 
-    Predictions choose in the order of their scores. Each takes the object with the largest overlap of at least `iou`
-    that is still free. Without one it is left out if at least `iou` of its area is in an ignored region (a crowd).
+    Predictions are matched in the order of their scores, each to the unmatched object with the largest overlap of at
+    least `iou`. A prediction without a match is ignored if at least the fraction `iou` of its area is in an ignored
+    region (a crowd).
 
     Args:
         true_boxes, true_labels: (M, 4) and (M,), x1, y1, x2, y2 in pixels.

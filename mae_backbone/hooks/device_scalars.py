@@ -1,4 +1,4 @@
-"""Moves scalars that were recorded on the device to the log when a log line is due."""
+"""Hooks that move scalars from the device to the log only when a log line is written."""
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 from mmengine.runner import Runner
 from torch import Tensor
@@ -11,8 +11,8 @@ from mae_backbone.utils import device_scalars
 class DeviceLogHook(Hook):
     """Adds all values of `device_scalars.record` to the message hub as `train/<name>`, in their order.
 
-    It does so when the LoggerHook logs, at the end of an epoch, and before a checkpoint is saved, so that the saved
-    history is complete. Only then the host waits for the device.
+    This happens when the LoggerHook logs, at the end of an epoch, and before a checkpoint is saved, so that the saved
+    history is complete. At other times the host does not wait for the device.
     """
 
     # Before MMEngine's IterTimerHook (NORMAL), so that waiting for the device counts as step time, not as data time.
@@ -41,15 +41,15 @@ class DeviceLogHook(Hook):
 
 @HOOKS.register_module()
 class DeviceInfoHook(RuntimeInfoHook):
-    """mmengine's RuntimeInfoHook, which leaves the losses on the device until `DeviceLogHook` moves them.
+    """RuntimeInfoHook of MMEngine that keeps the losses on the device until `DeviceLogHook` moves them.
 
-    mmengine reads each loss of a model in every step, and the host waits for a GPU each time. Our Runner uses this hook
-    in every training that has a `DeviceLogHook`.
+    MMEngine reads each loss of a model in each step, and the host waits for the GPU each time. Our Runner uses this
+    hook in each training with a `DeviceLogHook`.
     """
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Records what the model returned for the log."""
+        """Records the losses that the model has returned."""
         for name, value in (outputs or {}).items():
             if isinstance(value, Tensor) and value.numel() == 1:
                 device_scalars.record(name, value)

@@ -1,4 +1,4 @@
-"""Stops a training when a metric of the validations does not improve any more."""
+"""Hook that stops a training when a metric of the validations no longer improves."""
 from mmengine.hooks import EarlyStoppingHook
 from mmengine.runner import Runner
 
@@ -9,7 +9,7 @@ _STATE = 'early_stopping'  # in the message hub, which checkpoints contain
 
 @HOOKS.register_module()
 class EarlyStopHook(EarlyStoppingHook):
-    """MMEngine's EarlyStoppingHook whose counter survives `--resume`.
+    """EarlyStoppingHook of MMEngine whose counter is saved in checkpoints and restored by `--resume`.
 
     Args:
         monitor: name of the metric, such as 'coco/bbox_mAP'.

@@ -1,4 +1,4 @@
-"""Freezes the encoder of a MAE while a new decoder learns."""
+"""Hook that freezes the encoder of a MAE at the start, while a new decoder is trained."""
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -13,11 +13,12 @@ from mae_backbone.registry import HOOKS
 
 @HOOKS.register_module()
 class FreezeEncoderHook(Hook):
-    """Trains only the decoder in the first `iters` iterations: `model.freeze_encoder_iters=N` in a config adds it.
+    """Trains only the decoder in the first `iters` iterations. `model.freeze_encoder_iters=N` in a config adds it.
 
-    A decoder with random weights sends gradients of no use to a pretrained encoder. The frozen encoder gets no
-    gradients, no weight decay and no moments, and its activations are not stored. The schedule of the learning rate is
-    not changed. Whether the encoder is frozen depends only on the iteration, so a resumed run continues bit for bit.
+    While the decoder still has random weights, its gradients are not useful for a pretrained encoder. The frozen
+    encoder gets no gradients, no weight decay and no moments, and its activations are not stored. The schedule of the
+    learning rate is not changed. Whether the encoder is frozen depends only on the iteration, so that a resumed run
+    continues bit for bit.
 
     Args:
         iters: number of iterations.

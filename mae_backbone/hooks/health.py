@@ -1,4 +1,4 @@
-"""Detects a pretraining that does not learn, without labels."""
+"""Hook that detects without labels that a pretraining does not learn."""
 import logging
 import time
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from mae_backbone.registry import HOOKS
 class HealthHook(MeasuringHook):
     """Measures the effective rank of the features (RankMe) and the spread of the tokens within an image.
 
-    Both are recorded as `rank` and `spread`. From iteration 200 on, and with 16 images or more, the log warns of a
-    collapse and of a plateau, and tells when a plateau ends.
+    Both are recorded as `rank` and `spread`. After 200 iterations, and with 16 images or more, warnings about a
+    collapse or a plateau are logged, and a message when a plateau ends.
 
     Args:
         interval: epochs between two measurements; also at the start and at the end.
@@ -45,7 +45,7 @@ class HealthHook(MeasuringHook):
         runner.logger.info(f'health: effective rank {rank:.1f} of at most {min(features.mean.shape)} (RankMe), spread '
                            f'of the tokens within an image {spread:.2f}; {len(indices)} images, '
                            f'{time.perf_counter() - start:.1f} s')
-        # Random weights would give false alarms, and so would weights that hardly differ from them.
+        # Random weights, and weights that hardly differ from them, would cause false warnings.
         if at >= _JUDGED_AFTER and len(indices) >= _JUDGED_IMAGES:
             ranks, spreads = (history(runner.message_hub, name)[1].tolist() for name in ('rank', 'spread'))
             for level, line in verdict(ranks, spreads, self.losses(runner, at)):
@@ -70,13 +70,13 @@ def effective_rank(features: Tensor) -> float:
     return float(torch.exp(-(fractions * fractions.log()).sum()))
 
 
-# Spread below which the tokens of an image are practically equal. The quickstart, which gets past its plateau, has 0.22
-# at its lowest.
+# Spread below which the tokens of an image are almost equal. In the quickstart, which does not stay on its plateau, the
+# smallest spread is 0.22.
 _ALIKE = 0.1
 # Rank below which the features hardly differ between images. The rank of a few images is always low.
 _COLLAPSED = 2.0
-# Iterations and images from which a run can be judged. In the warm-up, every MAE is on its first plateau; the small
-# configs warm up for 60 to 100 iterations.
+# Smallest numbers of iterations and images for a diagnosis. During the warm-up, each MAE is on its first plateau. The
+# warm-up of the small configs has 60 to 100 iterations.
 _JUDGED_AFTER, _JUDGED_IMAGES = 200, 16
 
 

@@ -1,4 +1,4 @@
-"""Writes which validation images a classifier has right."""
+"""Hook that writes which validation images were classified correctly."""
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +15,10 @@ from mae_backbone.utils.run_logs import IMAGE_RESULTS
 
 @HOOKS.register_module()
 class ImageResultsHook(Hook):
-    """Writes `IMAGE_RESULTS` after each validation: a list with 1 for each image that is right and 0 for the others.
+    """Writes `IMAGE_RESULTS` after each validation: a list with 1 for each correctly classified image, otherwise 0.
 
-    The images have the order of the validation set. With several processes, which share it, nothing is written. The
-    model must return predictions like `ViTClassifier`: dict(scores=(num_classes,), label=int).
+    The images are in the order of the validation set. In a distributed run nothing is written. The model must return
+    predictions like `ViTClassifier`: dict(scores=(num_classes,), label=int).
     """
 
     priority = 'LOW'

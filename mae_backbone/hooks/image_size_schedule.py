@@ -1,4 +1,4 @@
-"""Changes the size of the crops over the course of pretraining."""
+"""Hook that changes the size of the crops during pretraining."""
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
@@ -17,9 +17,10 @@ Stage = tuple[float, tuple[int, int]]  # fraction of the training at which it st
 class ImageSizeHook(Hook):
     """Trains on small images first (DailyMAE, Wu et al., 2024; progressive resizing, Howard, 2018).
 
-    Stages start at an epoch, at fractions of the whole training, so that another length needs no other setting. Sizes
-    are carried by the draws of the batch sampler, as a function of the epoch: persistent workers follow, and a resumed
-    run continues with the size that it would have had. A compiled model is compiled once more, for all sizes.
+    A stage starts at the epoch that is nearest to its fraction of the training, so that the setting does not depend on
+    the length. The size is a function of the epoch and part of the draws of the batch sampler. Therefore persistent
+    workers use it, and a resumed run continues with the same size as without the interruption. A compiled model is
+    compiled once more, for all sizes.
 
     Args:
         stages: pairs (fraction of the training at which the stage starts, pixels), where pixels is a side or
@@ -47,7 +48,7 @@ class ImageSizeHook(Hook):
             f'{height}x{width} from epoch {epoch + 1}' for epoch, (height, width) in batches.image_sizes))
 
     def sampler(self, runner: Runner) -> PretrainBatchSampler:
-        """The batch sampler of the training. Raises ValueError if it does not know sizes, or has its own."""
+        """Returns the batch sampler. Raises ValueError if it does not support sizes, or already has its own sizes."""
         batches = runner.train_dataloader.batch_sampler
         if not isinstance(batches, PretrainBatchSampler) or batches.image_sizes:
             raise ValueError("ImageSizeHook needs train_dataloader.batch_sampler=dict(type='mae_backbone."

@@ -1,4 +1,4 @@
-"""Writes the log lines of a run, at least 20 in a short training too."""
+"""Hook that writes the log lines of a run, at least 20 in each training."""
 from collections.abc import Sequence
 
 from mmengine.hooks import LoggerHook
@@ -6,8 +6,8 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
 from mae_backbone.registry import HOOKS
 
-MIN_LINES = 20    # our choice: enough to see whether the loss falls
-_MIN_WINDOW = 10  # MMEngine's default number of iterations that a log line is averaged over
+MIN_LINES = 20    # our choice: smallest number of log lines of a training, to see whether the loss decreases
+_MIN_WINDOW = 10  # smallest number of iterations over which a log line is averaged, the default of MMEngine
 
 
 @HOOKS.register_module()

@@ -1,4 +1,4 @@
-"""Changes the mask ratio over the course of training."""
+"""Hook that changes the mask ratio during training."""
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -8,11 +8,12 @@ from mae_backbone.registry import HOOKS
 
 @HOOKS.register_module()
 class MaskRatioHook(Hook):
-    """Moves the mask ratio of a MAE linearly from `start` to `end` over all iterations.
+    """Changes the mask ratio of a MAE linearly from `start` to `end` over all iterations.
 
-    The ratio is a function of the iteration, so a resumed run continues where it stopped. The number of visible patches
-    changes with the ratio; a compiled model is compiled once more, for all of these numbers. The paper keeps 0.75.
-    Decaying ratios are from Yang et al., ACL 2023 (language models); growing ratios make an easy start.
+    The ratio is a function of the iteration, so that a resumed run continues with the same ratio. The number of visible
+    patches changes with the ratio, and a compiled model is compiled once more, for all numbers. The MAE paper uses a
+    constant ratio of 0.75. A decreasing ratio is from Yang et al., ACL 2023 (language models). With an increasing
+    ratio, the task is easier at the start.
 
     Args:
         start, end: ratios of the first and the last iteration, in (0, 1).

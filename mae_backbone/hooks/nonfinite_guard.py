@@ -10,13 +10,14 @@ from mae_backbone.engine.optim_wrapper import GuardedOptimWrapper, between_steps
 from mae_backbone.hooks.device_scalars import publish_scalars
 from mae_backbone.registry import HOOKS
 
-# Steps in a row that float16 may skip while it searches the scale of its loss: from 2**16, GradScaler's first, to 1.
+# Number of steps in a row that are skipped in float16 while the scale of the loss is reduced from 2**16, the first
+# value of GradScaler, to 1.
 _FLOAT16_SEARCH = 16
 _MAX_STEPS_SHOWN = 5
 
 
 class NonFiniteError(ValueError):
-    """Losses or gradients of a run stay non-finite, even after rolling back."""
+    """Error: losses or gradients of a run stay non-finite, also after a rollback."""
 
     everywhere = True  # every process of the run raises it: one message is enough
 
@@ -25,15 +26,17 @@ class NonFiniteError(ValueError):
 class GuardHook(Hook):
     """Counts the steps that `GuardedOptimWrapper` skipped, rolls back after too many in a row, and finally raises.
 
-    A rollback restores weights and optimizer moments of the last checkpoint that was not saved during a series of
-    skipped steps; a second rollback takes an older one if there is one. Data, learning rate and log are not rolled
-    back: training continues with the batches after the failing ones.
+    A rollback restores weights and optimizer moments from the last checkpoint that was not saved during a series of
+    skipped steps. A second rollback uses an older checkpoint if there is one. Data, learning rate and log are not
+    rolled back. The training continues with the batches after the failed steps.
 
     Args:
-        patience: skipped steps in a row that cause a rollback. One may be an outlier among the images; after five the
-            cause is in the weights. float16 gets 16 more, which the scale of its loss may need.
+        patience: number of skipped steps in a row that cause a rollback. A single step may be caused by an unusual
+            image. After five steps in a row, the cause is in the weights. In float16, 16 more steps are allowed, which
+            the scaling of the loss may need.
         returns: number of rollbacks before the run stops with an error.
-        interval: iterations between two checks. A check waits for the device. Skipped steps do no harm in between.
+        interval: number of iterations between two checks. A check waits for the device. Steps with non-finite gradients
+            are skipped in any case.
 
     Raises:
         NonFiniteError: the losses or gradients are still non-finite after all rollbacks.
@@ -123,7 +126,7 @@ class GuardHook(Hook):
         runner.return_to(path)
 
     def _last_good(self, runner: Runner) -> str | None:
-        """The latest complete checkpoint from before the failure; another than last time if there is one."""
+        """Returns the latest complete checkpoint from before the failure, if possible not that of the last rollback."""
         good = []
         for path in saved_checkpoints(runner.work_dir):
             if find_corruption(path) is None:

@@ -1,4 +1,4 @@
-"""Evaluates the features during pretraining with k-NN and a linear classifier, on images with labels."""
+"""Hook that evaluates the features during pretraining with k-NN and a linear classifier, on labeled images."""
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,8 @@ class ProbeHook(MeasuringHook):
             the data early.
         by_epoch: False to count the interval in iterations.
         images: maximum number of images of `train`, evenly spaced; of `val` half as many.
-        k, temperature: of the nearest neighbors. k is lowered to the number of training images, which the log says.
+        k, temperature: number of neighbors and temperature of k-NN. If there are fewer training images than k, their
+            number is used instead, and this is logged.
         batch_size: images in a forward pass.
         workers: processes that load the images.
 

@@ -1,4 +1,4 @@
-"""Saves a checkpoint and exits on SIGTERM, SIGUSR1 (Slurm, before the time limit) and Ctrl-C."""
+"""Hook that saves a checkpoint and exits on SIGTERM, SIGUSR1 (Slurm, before the time limit) and Ctrl-C."""
 import os
 import signal
 import sys
@@ -37,8 +37,8 @@ class PreemptionHook(Hook):
     exit after the same iteration, and a killed process is noticed within two iterations (NCCL takes minutes).
 
     Args:
-        grace: seconds that the iteration may still take. After that the run exits without saving, for example if it
-            hangs. By default Slurm (KillWait) and torchrun kill processes 30 s after SIGTERM.
+        grace: seconds after which the run exits without saving if the iteration has not ended, for example because it
+            hangs. The default is below 30 s, after which Slurm (KillWait) and torchrun kill processes after SIGTERM.
     """
 
     priority = 'LOWEST'  # after the schedulers have stepped and a checkpoint that is due anyway has been saved

@@ -1,4 +1,4 @@
-"""Draws reconstructions of fixed images during pretraining."""
+"""Hook that draws reconstructions of fixed images during pretraining."""
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -57,9 +57,9 @@ class ReconstructionHook(Hook):
             self.draw(runner, f'iter_{runner.iter + 1}.png')
 
     def draw(self, runner: Runner, name: str) -> None:
-        """Writes the picture `name` to the folder `reconstructions` of the work directory.
+        """Writes the figure `name` to the folder `reconstructions` of the work directory.
 
-        All processes compute it, since each may hold a part of the weights. The first one writes it.
+        All processes must compute it, because each may have only a part of the weights. Process 0 writes the file.
         """
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         picture = draw_reconstructions(model, self.images, channels=self.channels)

@@ -1,4 +1,4 @@
-"""Scalars that are measured at intervals, with their iterations, in the message hub that checkpoints contain."""
+"""Stores scalars that are measured at intervals, with their iterations, in the message hub, which is in checkpoints."""
 from collections.abc import Mapping
 
 import numpy as np

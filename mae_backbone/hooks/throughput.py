@@ -22,7 +22,7 @@ class ThroughputHook(Hook):
     """Measures images/s, memory and the fraction of time spent waiting for images, for every log line.
 
     The line shows them as `images_per_s`, `waiting` and, on a CPU, `memory`; they are also recorded over time. After
-    20 steps the log tells when the run will end. It warns when the data loader limits the run.
+    20 steps a log line states when the run is expected to end. A warning is logged if the data loader limits the speed.
 
     Args:
         waiting: fraction of time, in (0, 1), above which the data loader limits the run.
@@ -101,8 +101,8 @@ class ThroughputHook(Hook):
         if waiting > self.threshold and not self.limited:
             runner.logger.warning(loader_advice(waiting, runner.train_dataloader.num_workers, os.cpu_count() or 1,
                                                 get_world_size()))
-        # The warning is repeated only after waiting fell below half the threshold; otherwise a run near the threshold
-        # would be warned again and again.
+        # The warning is repeated only if the fraction was below half of the threshold in between. Otherwise a run near
+        # the threshold would get many warnings.
         self.limited = waiting > self.threshold if not self.limited else waiting > self.threshold / 2
 
     def log_end(self, runner: Runner) -> None:

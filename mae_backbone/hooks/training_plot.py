@@ -1,4 +1,4 @@
-"""Plots a whole run to a picture in its work directory; no server needed."""
+"""Hook that plots the whole run to an image file in the work directory, without a server."""
 import io
 import time
 from collections.abc import Callable
