@@ -1,4 +1,4 @@
-"""Steps of `mae-backbone auto`: each is done once, and marked in a file when it is done."""
+"""Steps of `mae-backbone auto`. A finished step is recorded in a file and is not repeated by a later command."""
 import json
 import os
 import time
@@ -22,12 +22,13 @@ class AutoRun:
     """Plan, pretraining, training and test of a data set in one folder.
 
     Args:
-        folder: of all results; it exists.
+        folder: folder of all results, which exists.
         data: folder of the data.
-        options: of `mae_backbone.plan`: task, unlabeled, pretrained, hours.
+        options: options of `mae_backbone.plan`: task, unlabeled, pretrained, hours.
 
     Raises:
-        ValueError: the folder holds a run of other data or with other options, or its marks are damaged.
+        ValueError: the folder holds a run of other data or with other options, or the file of finished steps is
+            damaged.
     """
 
     def __init__(self, folder: Path, data: str, options: Mapping[str, Any]) -> None:
@@ -61,7 +62,7 @@ class AutoRun:
         return results
 
     def _step(self, name: str, work: Callable[[], Mapping[str, float]]) -> dict[str, float]:
-        """Does a step unless it is marked as done; returns its metrics."""
+        """Does a step, unless the file of finished steps contains it; returns its metrics."""
         done = self.marks['steps'].get(name)
         if done is not None:
             log_rank0(f'{name}: done before, in {done["seconds"] / 60:.1f} minutes')
@@ -84,7 +85,7 @@ class AutoRun:
         """Trains from the last checkpoint of an interrupted run, if there is one."""
         from mae_backbone.cli.python_api import run_command
         folder = self.folder / command
-        # Weights that are read at the start must exist also when the run is resumed.
+        # Passed also when the run is resumed: the file must then still exist.
         pretrained = last_checkpoint(str(self.folder / 'pretrain')) if (
             command == 'train' and self.pretraining_config.exists()) else None
         results = run_command(command, config, work_dir=folder, resume=True, pretrained=pretrained, amp=True)
@@ -118,7 +119,7 @@ def _is_pretraining(config: Path) -> bool:
 
 
 def _read_marks(path: Path) -> dict[str, Any]:
-    """Marks of an earlier run; empty without one."""
+    """Returns the content of the file of finished steps; empty if the file does not exist."""
     if not path.exists():
         return {}
     try:

@@ -19,7 +19,7 @@ from importlib import import_module
 from mae_backbone.benchmark.peers.registry import PEERS
 from mae_backbone.cli.options import positive_int
 
-ARCHS = ('tiny', 'small', 'base', 'large', 'huge')  # of core/vit.py, which imports torch
+ARCHS = ('tiny', 'small', 'base', 'large', 'huge')  # as in core/vit.py, which is not imported here: it imports torch
 DTYPES = ('float32', 'bfloat16')
 
 
@@ -66,9 +66,9 @@ def _add_step(parser: argparse.ArgumentParser) -> None:
     _add_batch(group, 16)
     group.add_argument('--image-size', type=positive_int, nargs='+', default=[224], metavar='PIXELS',
                        help='height and width, or one number for both (default: 224)')
-    group.add_argument('--dtype', choices=DTYPES, default='float32', help='of our side (default: %(default)s)')
+    group.add_argument('--dtype', choices=DTYPES, default='float32', help='type of our side (default: %(default)s)')
     group.add_argument('--baseline-dtype', choices=DTYPES, default='float32',
-                       help='of the reference (default: %(default)s)')
+                       help='type of the reference (default: %(default)s)')
     group.add_argument('--compile', choices=('auto', 'yes', 'no'), default='auto',
                        help='torch.compile on our side; auto: as in pretraining (default: %(default)s)')
     _add_measurement(parser, rounds=5)

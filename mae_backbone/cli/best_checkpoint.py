@@ -8,7 +8,7 @@ def keep_best(cfg: Config, patience: int | None = None) -> list[str]:
     """Keeps the best checkpoint of a training with several validations, and stops it early if there is a patience.
 
     Args:
-        cfg: of the training, with its final length; it is changed.
+        cfg: config of the training, with its final length; it is changed.
         patience: validations without improvement after which the training stops; None for no early stopping.
 
     Returns:
@@ -44,7 +44,7 @@ def keep_best(cfg: Config, patience: int | None = None) -> list[str]:
 
 
 def main_metric(cfg: Config) -> str | None:
-    """Name of the metric that counts, by the first evaluator of the validation; None if it is unknown."""
+    """Returns the metric that selects the best checkpoint, from the first evaluator of the validation, or None."""
     evaluators = cfg.get('val_evaluator')
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         if isinstance(evaluator, dict):
@@ -55,7 +55,7 @@ def main_metric(cfg: Config) -> str | None:
 
 
 def _metric_of(kind: str, evaluator: dict) -> str | None:
-    """Name of the metric that counts, for an evaluator of the type `kind`; None if it is unknown."""
+    """Returns the main metric of an evaluator of the type `kind`, such as 'mIoU'; None if the type is unknown."""
     kinds: Any = evaluator.get('metric', 'bbox')
     boxes = 'bbox' if 'bbox' in kinds else 'segm'
     name = {'CocoMetric': f'coco/{boxes}_mAP', 'LVISMetric': f'lvis/{boxes}_AP', 'VOCMetric': 'pascal_voc/mAP',

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _progress_bar(split: str) -> Callable[[int, int], None]:
-    """Shows (done, total) on a terminal."""
+    """Returns a function of (images read, all images) that draws a progress bar if stderr is a terminal."""
     def show(done: int, total: int) -> None:
         if sys.stderr.isatty():
             filled = 40 * done // total

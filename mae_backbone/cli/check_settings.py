@@ -1,4 +1,4 @@
-"""Checks the numbers of a config that torch and MMEngine would refuse late, misread, or accept without effect."""
+"""Checks values of a config that torch and MMEngine would refuse only later, misread, or accept without effect."""
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -8,11 +8,11 @@ from mmengine.config import Config
 DTYPES = ('float32', 'bfloat16', 'float16')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'WARN', 'ERROR', 'CRITICAL', 'FATAL', 'NOTSET')
 _ENVIRONMENT = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')  # MMEngine ignores any other key
-_MAX_SEED = 2 ** 32 - 1  # of NumPy
+_MAX_SEED = 2 ** 32 - 1  # largest seed that NumPy accepts
 
 
 class _Rule(NamedTuple):
-    """A condition that a value must meet, in words."""
+    """A condition on a value of the config. `expected` describes the valid values for messages."""
 
     expected: str
     is_valid: Callable[[Any], bool]
@@ -104,7 +104,7 @@ _RULES = {
     'model.backbone.init_cfg': _INIT,
     'model.encoder.init_cfg': _INIT,
 }
-# Of every data set, also of one inside of another.
+# Rules for the keys of every data set, also of a data set inside of another.
 _DATASET_RULES = {
     'ann_file': _Rule('text', lambda value: isinstance(value or '', str)),
     'data_prefix': _Rule('a dict of folders, such as dict(img=\'train/\')', lambda value: value is None or isinstance(
@@ -125,7 +125,7 @@ def _of_each(rule: _Rule) -> _Rule:
     return _Rule(f'{rule.expected}, or a list of such', is_valid)
 
 
-# Of every part of the model that has these keys. Some parts take a number for each level or side.
+# Rules for every part of the model that has these keys. Some parts take a number for each level or side.
 _PARTS = {key: _of_each(rule) for rule, keys in (
         (_COUNT, ('width', 'heads', 'depth', 'patch_size', 'image_size', 'pretrain_image_size', 'in_channels',
                   'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'channels', 'decoder_width',
@@ -139,7 +139,7 @@ _LOADER_RULES = {'batch_size': _COUNT, 'num_workers': _WORKERS, 'dataset': _DATA
 
 
 def check_settings(cfg: Config) -> None:
-    """Refuses numbers out of their range.
+    """Checks the values of a config against the rules of this file.
 
     Raises:
         ValueError: a value is wrong. The message states the key, the value and the expected values.
@@ -171,7 +171,7 @@ def _check(key: str, value: object, rule: _Rule) -> None:
 
 
 def _values(cfg: Any, key: str) -> Iterator[Any]:
-    """The value at a dotted key, if all of its parents are dicts that have it."""
+    """Yields the value at a dotted key such as 'a.b.c'. Yields nothing if the key does not exist."""
     first, _, rest = key.partition('.')
     if not isinstance(cfg, (dict, Config)) or first not in cfg:
         return
@@ -182,7 +182,7 @@ def _values(cfg: Any, key: str) -> Iterator[Any]:
 
 
 def _datasets(node: Any, path: str) -> Iterator[tuple[str, dict]]:
-    """Data sets of a dataloader, or of a data set that wraps or joins others, with their keys."""
+    """Yields (dotted key, config) of each data set in a dataloader, or in a data set that wraps or joins others."""
     for key in ('dataset', 'datasets'):
         value = node.get(key) if isinstance(node, dict) else None
         for index, dataset in enumerate(value if isinstance(value, (list, tuple)) else [value]):
@@ -213,7 +213,7 @@ def _check_scheduler(scheduler: dict, key: str) -> None:
 
 
 def _check_channels(cfg: Config) -> None:
-    """Refuses a mean and a deviation for different numbers of channels."""
+    """Raises ValueError if mean and std have different numbers of channels."""
     (mean,), (std,) = (list(_values(cfg, f'model.data_preprocessor.{name}')) or [None] for name in ('mean', 'std'))
     if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
         raise ValueError(f'model.data_preprocessor has mean={mean} and std={std}, expected both with a number for each '

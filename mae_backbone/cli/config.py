@@ -153,7 +153,7 @@ def _check_flags(cfg: Config, options: dict[str, object]) -> None:
 
 
 def _check_conflicts(args: argparse.Namespace, options: dict[str, object]) -> None:
-    """Refuses --cfg-options that another option overrides, or that come after the config was read.
+    """Refuses --cfg-options that another option overrides, or that take effect only while the config file is read.
 
     Raises:
         ValueError: an option has no effect.

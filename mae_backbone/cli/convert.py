@@ -15,7 +15,7 @@ from mae_backbone.cli.options import positive_int
 if TYPE_CHECKING:
     from mae_backbone.checkpoints.conversion.convert import Conversion
 
-# As in checkpoints/conversion/convert.py, which imports torch.
+# As in checkpoints/conversion/convert.py, which is not imported here: it imports torch.
 _TARGETS = ('mae', 'timm', 'hf', 'mmpretrain', 'detectron2', 'safetensors')
 
 

@@ -1,4 +1,4 @@
-"""Runs a command: signals, exit codes, and one readable message for every mistake of a user."""
+"""Runs a command, handles its signals, and turns its errors into an exit code and one readable message."""
 import errno
 import os
 import re
@@ -45,7 +45,7 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
 
 
 class _Interrupt:
-    """Ctrl-C raises KeyboardInterrupt, and is remembered in case that the exception is replaced by another."""
+    """Handler of Ctrl-C. Raises KeyboardInterrupt, and sets `received`, because another exception may replace it."""
 
     received = False
 
@@ -104,7 +104,7 @@ def log_rank0(line: str) -> None:
 
 
 def is_rank0() -> bool:
-    """True in the process that prints and writes, known before the processes have joined."""
+    """True in the process that prints and writes (rank 0). Works also before the process group exists."""
     return os.environ.get('RANK', '0') == '0'
 
 
@@ -225,14 +225,14 @@ def _config_error(error: BaseException, text: str) -> str | None:
 
 
 def _library_value(error: BaseException, text: str) -> str | None:
-    """A ValueError of a library, whose text names a value but not the setting."""
+    """Explains a ValueError of a library. Its text contains a value, but not the setting that the value is from."""
     if type(error) is not ValueError or _raised_by_us(error) or 'mae_backbone' in text:
         return None
     return explain_raw(error)
 
 
 def _raised_by_us(error: BaseException) -> bool:
-    """True if a file of this package raises an error, so that its text is written for a user."""
+    """True if the error is raised in a file of this package. Messages of this package are written for users."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

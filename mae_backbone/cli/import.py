@@ -14,7 +14,7 @@ from mae_backbone.cli.options import add_group_pattern
 if TYPE_CHECKING:
     from mae_backbone.formats.import_data import Imported
 
-# As in formats/import_data.py, which imports mmengine.
+# As in formats/import_data.py, which is not imported here: it imports mmengine.
 _TARGETS = ('coco', 'labelmaps', 'folders', 'yolo', 'voc')
 
 

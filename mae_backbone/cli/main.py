@@ -75,7 +75,7 @@ def set_rank(launcher: str) -> None:
 
 
 def with_config(command: str, options: list[str]) -> list[str]:
-    """Repeats the checkpoint in front of `CHECKPOINT ...`, if the options begin with that: it holds the config."""
+    """Returns the options with the checkpoint as CONFIG, if CONFIG was left out: the checkpoint holds the config."""
     if command in _CHECKPOINT_COMMANDS and options and is_checkpoint(options[0]) and not (
             len(options) > 1 and is_checkpoint(options[1])):
         return [options[0], *options]

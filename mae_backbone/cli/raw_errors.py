@@ -1,8 +1,8 @@
 """Explains errors of torch, mmengine, mmdet and mmseg that are caused by a config, from their tracebacks.
 
-These packages check few of their settings: a wrong one ends as an AssertionError, a TypeError or a mismatch of shapes
-somewhere below. The frames of the traceback tell which part of the config it belongs to: what was being built, which
-module was running, which transform, hook or metric.
+These packages check few of their settings. A wrong setting therefore raises an AssertionError, a TypeError or an error
+about shapes deep in their code. The part of the config that causes the error is found from the frames of the traceback:
+the object that was being built, or the module, transform, hook or metric that was running.
 """
 import os
 import re
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-# Kinds of errors that wrong settings cause. Others, and errors of the device, are defects or stand elsewhere.
+# Kinds of errors that wrong settings cause. Other kinds, and the messages of devices below, are not explained here.
 _KINDS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError, NotImplementedError, RuntimeError,
           TypeError, ValueError)
 _DEVICE = ('CUDA error', 'cuDNN error', 'CUBLAS', 'INTERNAL ASSERT')
@@ -123,7 +123,7 @@ def _metric(error: BaseException, frames: list[FrameType]) -> str | None:
 
 
 def _module(error: BaseException, frames: list[FrameType]) -> str | None:
-    """The part of the model that was running, inside of a step of the model."""
+    """Returns the part of the model whose code was running when a step of the model failed."""
     module_type = _class('torch.nn', 'Module')
     if module_type is None or not any(frame.f_code.co_name in ('train_step', 'val_step', 'test_step')
                                       for frame in frames):
@@ -147,7 +147,7 @@ def _transform(error: BaseException, frames: list[FrameType]) -> str | None:
 
 
 def _worker(error: BaseException, frames: list[FrameType]) -> str | None:
-    """An error that a DataLoader worker has sent as text."""
+    """Explains an error of a DataLoader worker. Its traceback is part of the message, as text."""
     if 'in DataLoader worker' not in str(error):
         return None
     files = re.findall(r'File "([^"]+)", line \d+, in (\w+)', str(error))
@@ -163,7 +163,7 @@ def _loader(error: BaseException, frames: list[FrameType]) -> str | None:
 
 
 def _runner(error: BaseException, frames: list[FrameType]) -> str | None:
-    """The Runner itself, which has called one of its methods with wrong arguments."""
+    """Explains an error in MMEngine's Runner itself, which has called one of its methods with wrong arguments."""
     if any(_is(frame, 'mmengine/runner/runner.py', '__init__') for frame in frames):
         called = next((key for key in _RUNNER if f'{key}()' in str(error)), '')
         return f'the config has settings that cannot be used{f", check {_RUNNER[called]}" if called else ""}'
@@ -189,12 +189,12 @@ def _type_name(cls: Any) -> str:
 
 
 def _with_value(key: str, frame: FrameType) -> str:
-    """A setting with its value, which the method of the Runner has as an argument of the same name."""
+    """Returns a setting as key=value. The value is the argument with this name in the frame of the Runner's method."""
     value = frame.f_locals.get(key)
     return f'{key}={textwrap.shorten(repr(value), 200, placeholder=" ...")}' if isinstance(value, dict) else key
 
 
 def _shown(settings: dict) -> str:
-    """Settings in short, without nested ones."""
+    """Returns settings as short text 'key=value, ...', without those that are dicts."""
     plain = {key: value for key, value in settings.items() if not isinstance(value, dict)}
     return textwrap.shorten(', '.join(f'{key}={value!r:.60}' for key, value in plain.items()), 240, placeholder=' ...')

@@ -19,8 +19,8 @@ def print_plan(runner: Runner, lines: list[str], *, trains: bool = True) -> None
     """Prints the model, `lines`, the device, the length and memory of the run, and where results go.
 
     Args:
-        runner: of the run.
-        lines: about the config and the data.
+        runner: the runner of the run.
+        lines: lines about the config and the data.
         trains: whether the run is a training, which has a length.
     """
     sizes = [(p.numel(), p.requires_grad) for p in runner.model.parameters()]
@@ -37,7 +37,7 @@ def print_plan(runner: Runner, lines: list[str], *, trains: bool = True) -> None
 
 
 def with_real_batch(runner: Runner, lines: list[str]) -> list[str]:
-    """The lines of a plan, with the batch that will run if the training set is smaller than the batch of the config."""
+    """Returns the lines of a plan. If the training set is smaller than the batch of the config, corrects the batch."""
     batch, images = _batch_size(runner), len(runner.train_dataloader.sampler)
 
     def corrected(match: re.Match) -> str:
@@ -50,7 +50,7 @@ def with_real_batch(runner: Runner, lines: list[str]) -> list[str]:
     return [_BATCH.sub(corrected, line) for line in lines]
 
 
-# As `set_batch_and_lr` writes it.
+# The line that `training.set_batch_and_lr` returns.
 _BATCH = re.compile(r'effective batch \d+ = (?P<planned>\d+) per process x (?P<processes>\d+) processes x '
                     r'(?P<accumulated>\d+) accumulated')
 
@@ -98,7 +98,7 @@ def memory_line(model: nn.Module, wrapper: dict, batch: int) -> str:
     """A line about the memory of a process at the peak of a step.
 
     Args:
-        model: of the training, not sharded.
+        model: model of the training, not sharded.
         wrapper: config of its optimizer wrapper.
         batch: images per step.
     """
@@ -129,7 +129,7 @@ def fit_memory(runner: Runner, gigabytes: float) -> str:
     key = 'encoder' if hasattr(model, 'mae') else 'backbone'
     every, memory = choose_checkpointing(model, runner.optim_wrapper, _batch_size(runner), gigabytes * 2**30,
                                          distributed=runner.distributed)
-    runner.cfg.merge_from_dict({f'model.{key}.checkpointing': every})  # checkpoints tell it
+    runner.cfg.merge_from_dict({f'model.{key}.checkpointing': every})  # saved in checkpoints
     blocks = {0: 'no block is', 1: 'every block is'}.get(every, f'1 of {every} blocks is')
     return (f'--memory {gigabytes:g} GB: {memory / 2**30:.2f} GB are expected with model.{key}.checkpointing={every} '
             f'({blocks} computed again in the backward pass)')

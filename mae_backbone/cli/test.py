@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         lines.append(use_tta(cfg))
     if not is_random:
         drop_adapters(cfg.model.get('backbone') or {})  # adapters of the checkpoint are added to its weights
-    # The weights of a checkpoint are the average. The hook would want a copy of the model before it is loaded.
+    # A checkpoint of a run with EMAHook already holds the averaged weights. The hook would copy the model before they
+    # are loaded.
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks') or [] if hook.get('type') != 'EMAHook']
     make_folder(cfg.work_dir, '--work-dir')
     cfg.load_from = None if is_random else args.checkpoint

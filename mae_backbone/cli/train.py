@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     data = f' --data-root {quote(str(args.data_root))}' if args.data_root else ''
     checkpoint = quote(str(last_checkpoint(cfg.work_dir)))
     config = f'{quote(str(args.config))} ' if has_foreign_types(cfg) else ''
-    # A checkpoint does not say where its data are; a config that was given no --data-root does.
+    # A checkpoint does not contain the path of its data. The config does, if it was used without --data-root.
     with_data = config if data else f'{quote(str(args.config))} '
     log_rank0(f'\nnext: mae-backbone test {with_data}{checkpoint}{data}\n'
               f'then: mae-backbone predict {config}{checkpoint} IMAGE|FOLDER -o predictions')

@@ -73,7 +73,7 @@ def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = No
     """Sets the length of the training, and stretches schedule, warm-up and validation interval alike.
 
     Args:
-        cfg: of the training; it is changed.
+        cfg: config of the training; it is changed.
         epochs, iters: the length, in the unit in which the config counts.
         typed: keys that the user has set by --cfg-options. A validation interval among them is not stretched.
 
@@ -135,7 +135,7 @@ def _stretch_schedule(param_scheduler: dict | list[dict], factor: float) -> None
 
 
 def _shorten_intervals(cfg: Config, length: int, *, by_epoch: bool) -> None:
-    """Hooks with an interval longer than the training would never act: they act at its end."""
+    """Limits the intervals of hooks to the length of the training, so that each hook acts at its end at least."""
     for hook in [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]:
         counted = isinstance(hook, dict) and isinstance(hook.get('interval'), int)
         if counted and hook.get('by_epoch', True) is by_epoch and hook.get('type') != 'LoggerHook':
@@ -145,9 +145,9 @@ def _shorten_intervals(cfg: Config, length: int, *, by_epoch: bool) -> None:
 def set_batch_and_lr(cfg: Config, *, batch_size: int | None = None, lr: float | None = None) -> str:
     """Sets the batch size per process and the peak learning rate; returns the calculation as a line for the plan.
 
-    Without `lr`, the learning rate of the config is scaled with the effective batch if `auto_scale_lr.enable` says so,
-    or if `batch_size` is set and `auto_scale_lr.base_batch_size` says for which batch it is meant. With `lr` it is not
-    scaled.
+    Without `lr`, the learning rate of the config is scaled with the effective batch in two cases: if
+    `auto_scale_lr.enable` is True, or if `batch_size` is given and `auto_scale_lr.base_batch_size` states the batch
+    that the rate is meant for. A given `lr` is not scaled.
     """
     optimizer, scaling = cfg.optim_wrapper.optimizer, cfg.get('auto_scale_lr') or ConfigDict()
     before = cfg.train_dataloader.batch_size
@@ -159,7 +159,7 @@ def set_batch_and_lr(cfg: Config, *, batch_size: int | None = None, lr: float | 
     line = f'effective batch {effective} = {batch} per process x {processes} processes x {accumulation} accumulated'
     base, scale = optimizer.lr, scaling.get('base_batch_size')
     if scaling:
-        # MMEngine would scale once more, and without accumulation.
+        # Disabled, because MMEngine would scale the rate a second time, and does not count accumulation.
         enabled, cfg.auto_scale_lr.enable = bool(scaling.get('enable')), False
     else:
         enabled = False

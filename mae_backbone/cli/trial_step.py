@@ -29,7 +29,7 @@ def measure_step(config: Path, *, memory: int, most: int) -> StepCost:
     Args:
         config: file of the config.
         memory: free bytes of the device.
-        most: images of a step of the optimizer: no batch is larger.
+        most: largest batch to try, which is the number of images of a step of the optimizer.
 
     Raises:
         MemoryError: not even one image fits.
@@ -80,7 +80,7 @@ class _Trial:
 
     Args:
         config: file of the config.
-        folder: that logs are written into.
+        folder: folder for its logs.
     """
 
     def __init__(self, config: Path, folder: str) -> None:

@@ -15,7 +15,7 @@ def set_weights(cfg: Config, path: str | None, *, key: str | None = None, heads:
     Args:
         cfg: changed in place.
         path: path of `--pretrained`; None for the weights of the config.
-        key, heads: of `--weights-key` and `--weights-heads`.
+        key, heads: values of `--weights-key` and `--weights-heads`.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -17,14 +17,14 @@ from mae_backbone.planning.plan import Plan, PlanOptions, Stage, StepCost, Writt
 from mae_backbone.planning.plan_report import report_page
 from mae_backbone.utils.atomic_write import write_text
 
-_MOST = {'pretraining': 256, 'classification': 256}  # images of an iteration that are tried at most; 16 for others
+_MOST = {'pretraining': 256, 'classification': 256}  # largest batch that is tried, in images; 16 for other tasks
 
 
 class Writer:
     """Files of a plan: NAME.py, NAME_pretrain.py and a list of its images, NAME.html.
 
     Args:
-        data: that the plan is for.
+        data: data set that the plan is made for.
         config: file of the config of the training.
         unlabeled: folder of further images for the pretraining.
         overwrite: replace files that exist.
