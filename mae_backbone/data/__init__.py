@@ -1,4 +1,4 @@
-"""Image files to tensors.
+"""Finds, reads, decodes and crops image files, and makes batches of them.
 
-Images leave this folder as uint8 in RGB, 0 to 255: the model's data preprocessor normalizes them on its device.
+Color images are returned as uint8 in RGB, 0 to 255. The data preprocessor of the model normalizes them on its device.
 """

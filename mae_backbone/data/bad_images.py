@@ -1,4 +1,4 @@
-"""Unreadable images: counted over all workers, listed once each, and an error when there are too many."""
+"""Counts unreadable images over all workers, lists each of them once, and raises an error if there are too many."""
 import logging
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from mae_backbone.utils.printable import printable
 
 _LOG = logging.getLogger(__name__)
 _ROWS = 1024
-_EXAMPLES = 5  # reasons that the final error shows
+_EXAMPLES = 5  # number of images in the message of the error
 
 
 class BadImages:
@@ -20,8 +20,8 @@ class BadImages:
 
     Args:
         max_share: fraction of unreadable images among those drawn, in [0, 1], at which training stops. Three standard
-            deviations are added, so that an unlucky start does not end a run. A single unreadable image never does,
-            however small the set, unless `max_share` is 0.
+            deviations are added, so that a few unreadable images at the start do not end a run. A single unreadable
+            image does not end a run, in a set of any size, unless `max_share` is 0.
 
     Attributes:
         list_file: text file that lists the images, one per line (name, tab, reason), or None. Any number of processes

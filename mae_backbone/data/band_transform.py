@@ -13,7 +13,7 @@ _ATTEMPTS = 10  # torchvision's RandomResizedCrop
 
 
 class BandTransform:
-    """Image (H, W, C) of 8 or 16 bits -> (C, H', W'), uint8, or float32 for 16 bits.
+    """Crops, resizes and flips an image: (H, W, C) of 8 or 16 bits -> (C, H', W'), uint8, or float32 for 16 bits.
 
     In training a crop of a random area and aspect ratio is resized, and flipped, as by torchvision's RandomResizedCrop.
     In evaluation the shorter side is resized to size / crop_pct, followed by a center crop.
@@ -25,7 +25,7 @@ class BandTransform:
             crop_pct and interpolation in evaluation, as in `ClassFolder`.
 
     Raises:
-        ValueError: an option that changes colors, which bands do not have.
+        ValueError: `augment` has an option that changes colors. Bands are not colors.
     """
 
     def __init__(self, size: tuple[int, int], train: bool, augment: dict) -> None:

@@ -1,4 +1,4 @@
-"""Pretraining batches: one array of pixels, filled while the images are decoded."""
+"""Batches of pretraining: one array of pixels, into which the images are decoded."""
 from collections.abc import Sequence
 
 import numpy as np

@@ -41,13 +41,13 @@ class ClassFolder(Dataset):
             center crop.
         augment: options of `timm.data.create_transform`.
             For training, such as dict(auto_augment='rand-m9-mstd0.5-inc1'). The default has only crops and flips, as
-            the paper's linear probe (appendix A.1).
+            the linear probe of the MAE paper (appendix A.1).
             For evaluation, such as dict(crop_pct=.95). The default is .875 at 128 to 224 pixels and 1 above, as in the
             public MAE code (`util/datasets.py`), and 1 below, since sets of small images are cropped already.
         classes: names of the classes in the order of their labels.
         fraction: fraction of the images of each class, in (0, 1], at least one per class. With the same seed, a smaller
             fraction is a subset of a larger one.
-        seed: random seed of that choice.
+        seed: random seed of the choice of these images.
         reader: config of a `ColorReader` that scales 16-bit images or changes the limit of pixels, or of a reader of
             bands. Images of other than three channels with 8 bits have the augmentations of `BandTransform` only; 16
             bits come as float32.
@@ -117,7 +117,7 @@ def image_transform(size: tuple[int, int], train: bool, augment: dict,
 
 
 class _OnArrays:
-    """A transform of timm, which takes images of PIL, for arrays."""
+    """Applies a transform of timm, which takes images of PIL, to an array."""
 
     def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
         self.transform = transform
@@ -150,11 +150,14 @@ def _transform(size: tuple[int, int], train: bool, augment: dict) -> Callable[[I
 
 
 def _posterize(image: Image.Image, bits: int, **_: object) -> Image.Image:
-    """Posterizes with at least one bit: timm's strongest magnitudes ask for 0, which Pillow 13 refuses."""
+    """Posterizes with at least one bit: timm's strongest magnitudes give 0, for which Pillow 13 raises an error."""
     return ImageOps.posterize(image, min(max(bits, 1), 8))
 
 
 def _subset(rows: np.ndarray, fraction: float, seed: tuple[int, int]) -> np.ndarray:
-    """A random fraction of rows in their order, at least one: the first ones of a permutation fixed by `seed`."""
+    """Returns a random fraction of the rows in their order, at least one row.
+
+    The rows are the first ones of a permutation that `seed` determines.
+    """
     count = max(1, round(fraction * len(rows)))
     return rows[np.sort(np.random.default_rng(seed).permutation(len(rows))[:count])]

@@ -1,4 +1,4 @@
-"""Boxes of torchvision's RandomResizedCrop, from given uniform numbers."""
+"""Computes the random crop boxes of torchvision's RandomResizedCrop from given uniform random numbers."""
 import math
 from collections.abc import Sequence
 

@@ -68,9 +68,9 @@ DEFAULT = Decoding()
 def read_image(path: str | Path, decoding: Decoding = DEFAULT) -> np.ndarray:
     """Reads an image file as pixels (H, W, 3) uint8 RGB; the content determines the format, not the suffix.
 
-    Gray, palette and CMYK images are converted to RGB. 16 bits become 8 as `decoding` says. Alpha is dropped (OpenCV
-    multiplies it in for some TIFF). EXIF orientation is applied to JPEG, PNG and TIFF; OpenCV ignores it for WebP.
-    Files with several pages give the first one.
+    Gray, palette and CMYK images are converted to RGB. 16 bits become 8 according to `decoding`. Alpha is dropped (for
+    some TIFF files, OpenCV multiplies the colors by it). EXIF orientation is applied to JPEG, PNG and TIFF; OpenCV
+    ignores it for WebP. Of a file with several pages the first page is read.
 
     Raises:
         BadImageError: the file is empty, truncated, too large, not an image, or does not hold 8 or 16 bits.
@@ -87,8 +87,8 @@ def decode(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     """content of an image file -> pixels (H, W, 3) uint8 RGB, as `read_image`.
 
     Raises:
-        BadImageError: names the fault and the remedy. The message continues a sentence that starts with the file
-            name, which is not known here.
+        BadImageError: the content is not a readable image. The message states the fault and what to do. It continues a
+            sentence that starts with the file name, such as 'is empty', because the name is not known here.
     """
     return to_rgb(decode_bgr(data, decoding), decoding)
 
@@ -211,7 +211,7 @@ def _crop_decoded(data: bytes, box: Box, size: tuple[int, int], interpolation: s
 
 @lru_cache(maxsize=1)
 def _decoded(data: bytes, decoding: Decoding) -> np.ndarray:
-    """`decode`, once for callers that ask for the size of an image and then for a crop of it."""
+    """Calls `decode` and caches the result, for callers that ask for the size of an image and then for a crop of it."""
     return decode(data, decoding)
 
 
@@ -224,7 +224,9 @@ def check_box(box: Box, size: tuple[int, ...]) -> None:
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int]) -> tuple[np.ndarray, Box] | None:
-    """Stored pixels, perhaps at reduced scale, and the box in them. None if libjpeg-turbo refuses the file.
+    """Returns pixels in the stored orientation, possibly at a reduced scale, and the crop box in these pixels.
+
+    None if libjpeg-turbo cannot decode the file.
 
     The pixels are in a buffer that the next call overwrites.
     """
@@ -238,8 +240,8 @@ def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int
     cut = cut_jpeg(data, header, (max(top - margin, 0), rows),
                    (max(left - margin, 0), min(left + width + margin, header.width)))
     if cut is None and header.one_scan and rows < header.height:
-        # Pretend that the image ends below the crop. Most of the time goes into entropy decoding of the whole image,
-        # which neither a smaller scale nor a region avoids.
+        # The height in the header is replaced by a smaller one, so that decoding stops below the crop. Most of the time
+        # is spent on entropy decoding of the whole image, which neither a smaller scale nor a region avoids.
         at = header.height_at
         cut = Cut(b''.join((data[:at], rows.to_bytes(2, 'big'), data[at + 2:])), 0, 0, rows, header.width)
     elif cut is None:
@@ -251,7 +253,7 @@ def _decode_jpeg(data: bytes, header: JpegHeader, box: Box, size: tuple[int, int
                                         buffer=_scratch(3 * least[0] * least[1]))
     except ValueError:
         return None
-    # Edges are rounded to nearest, so that the crop moves by less than one pixel of the reduced image.
+    # Edges are rounded to the nearest pixel, so that the crop moves by less than one pixel of the reduced image.
     bottom, right = round((top + height) / factor), round((left + width) / factor)
     top, left = round(top / factor), round(left / factor)
     return pixels, (top - cut.top // factor, left - cut.left // factor, bottom - top, right - left)
@@ -262,9 +264,9 @@ _SCRATCH_BYTES = 2 ** 24
 
 
 def _scratch(size: int) -> bytearray | None:
-    """Reusable buffer of at least `size` bytes. None for large images, whose buffer would stay allocated.
+    """Returns a reusable buffer of at least `size` bytes. None for large images, whose buffer would stay allocated.
 
-    The system fills new pages with zeros, which takes a tenth of the time of decoding a photograph.
+    A new buffer is slower: the system fills its pages with zeros, which takes a tenth of the time of decoding a photo.
     """
     if size > _SCRATCH_BYTES:
         return None
@@ -274,9 +276,9 @@ def _scratch(size: int) -> bytearray | None:
 
 
 def _factor(crop: tuple[int, int], size: tuple[int, int]) -> int:
-    """Factor (1, 2, 4, 8) by which a crop can be decoded smaller without falling below `size`.
+    """Returns the largest factor (1, 2, 4 or 8) by which a crop can be reduced in decoding and is not below `size`.
 
-    One pixel is lost by rounding.
+    One pixel more than `size` is required, because rounding loses one.
     """
     ratio = min(crop[0] // (size[0] + 1), crop[1] // (size[1] + 1))
     return 8 if ratio >= 8 else 4 if ratio >= 4 else 2 if ratio >= 2 else 1
@@ -289,7 +291,10 @@ def _check_header(data: bytes, decoding: Decoding) -> None:
 
 
 def _fault(data: bytes, max_pixels: int | None) -> str:
-    """Fault of a file, found without decoding; empty if none. Some versions of OpenCV fill missing data with gray."""
+    """Returns the fault of a file, found without decoding; '' if there is none.
+
+    It is needed because some versions of OpenCV fill missing data with gray without an error.
+    """
     if not data:
         return 'is empty (0 bytes): replace or remove it'
     fault = header_fault(data, max_pixels)

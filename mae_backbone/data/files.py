@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.png', '.webp', '.bmp', '.tif', '.ti
 _LOG = logging.getLogger(__name__)
 _KINDS = {stat.S_IFIFO: 'a named pipe (FIFO)', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device',
           stat.S_IFBLK: 'a device', stat.S_IFDIR: 'a folder'}
-_SHOWN = 5  # skipped files that a warning names
+_SHOWN = 5  # number of skipped files in a warning
 
 
 class ImageWalk:
@@ -99,7 +99,7 @@ def list_images(root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> l
 
 def file_type(entry: os.DirEntry | Path) -> int | None:
     """File type of an entry after following links, such as `stat.S_IFREG`. None for broken and cyclic links."""
-    if isinstance(entry, os.DirEntry) and not entry.is_symlink():  # the listing tells, without another system call
+    if isinstance(entry, os.DirEntry) and not entry.is_symlink():  # known from the listing, without a system call
         if entry.is_file(follow_symlinks=False):
             return stat.S_IFREG
         if entry.is_dir(follow_symlinks=False):
@@ -169,7 +169,7 @@ def scan(folder: str | Path) -> Iterator[os.DirEntry]:
 
 
 def packed(paths: Iterable[Path]) -> np.ndarray:
-    """Paths as one array. Workers would copy a list of a million objects as their reference counts change."""
+    """Returns paths as one array. The memory of a list would be copied to each worker when reference counts change."""
     return np.array([os.fsencode(path) for path in paths])
 
 

@@ -10,7 +10,7 @@ from mae_backbone.utils.memory import available_memory
 
 DEFAULT_MAX_PIXELS = 250_000_000
 SETTING = 'MAE_BACKBONE_MAX_PIXELS'  # environment variable
-_BYTES_PER_PIXEL = 12  # at the peak: 16-bit pixels in three channels, as BGR and as RGB
+_BYTES_PER_PIXEL = 12  # memory at the peak of decoding: 16-bit pixels in three channels, as BGR and as RGB
 _MIN_LIMIT = 1_000_000  # pixels that are always allowed
 
 # Frame headers of JPEG (ITU T.81 table B.1), and other markers in their range.
@@ -24,8 +24,8 @@ class ImageHeader(NamedTuple):
 
     height: int  # in pixels, as stored
     width: int
-    bits: int  # per channel; 8 if the format does not tell
-    min_bytes: int = 0  # that the pixels need in the file at least
+    bits: int  # bits per channel; 8 if the header does not state it
+    min_bytes: int = 0  # smallest number of bytes that the pixels need in the file
 
 
 def max_pixels() -> int:
@@ -174,7 +174,7 @@ def _jpeg2000(data: bytes) -> ImageHeader:
     if box >= 0:
         height, width, _, depth = struct.unpack_from('>IIHB', data, box + 4)
         bits = (depth & 0x7f) + 1
-    if stream >= 0:  # decoders follow the stream if the two disagree
+    if stream >= 0:  # decoders use the size in the stream if the two sizes differ
         right, bottom, left, top = struct.unpack_from('>IIII', data, stream + 8)
         height, width = max(height, bottom - top), max(width, right - left)
         bits = (data[stream + 42] & 0x7f) + 1

@@ -22,8 +22,8 @@ _DTYPES = ('uint8', 'uint32', 'int64')
 # Nanoseconds. A folder that changed this recently may change again without a new time: clocks of file systems are
 # coarse.
 _TOO_YOUNG = 2_000_000_000
-_UNKNOWN = -1  # a time that no folder has
-_LONG = 5  # seconds, after which progress is printed
+_UNKNOWN = -1  # placeholder for a time; no folder has it
+_LONG = 5  # seconds after which progress is printed
 
 
 class Names:
@@ -63,7 +63,7 @@ class Names:
 
 
 class Stamp(NamedTuple):
-    """State of a file or folder that a table was built from, to detect changes."""
+    """Time and size of a file or folder that a table was built from, to detect later changes."""
 
     path: str
     time: int  # of the last change, in ns
@@ -90,7 +90,7 @@ class Stamp(NamedTuple):
 
 
 class Table:
-    """Arrays by name. A table from the cache is pickled as the path of its folder, and its pages are shared.
+    """Arrays by name. A table from the cache is pickled as the path of its folder, and processes share its memory.
 
     Args:
         folder: folder of the table in the cache, None for a table in memory.
@@ -238,7 +238,7 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _reopen(folder: Path, crc: int) -> Table:
-    """Opens in a worker the same table, and not one that another run has written since."""
+    """Opens the table of the parent process in a worker. Raises an error if another run has replaced it."""
     try:
         table = load(folder, check=False)
     except FileNotFoundError:  # deleted between header and arrays
@@ -251,7 +251,7 @@ def _reopen(folder: Path, crc: int) -> Table:
 # ---- progress
 
 def progress(items: Iterable[str], what: str) -> Iterator[str]:
-    """The items; prints every few seconds how many there were so far."""
+    """Yields the items, and prints their number so far every few seconds."""
     start = due = time.monotonic()
     for count, item in enumerate(items):
         if count % 1000 == 0 and time.monotonic() - due > _LONG:
@@ -268,7 +268,7 @@ def say(line: str) -> None:
 
 @contextlib.contextmanager
 def _one_process_at_a_time(folder: Path) -> Iterator[None]:
-    """Serializes the processes of a distributed run: the first one builds a table, then the others load it."""
+    """Locks the cache: in a distributed run the first process builds a table, then the others load it."""
     if int(os.environ.get('WORLD_SIZE', 1)) == 1:
         yield
         return

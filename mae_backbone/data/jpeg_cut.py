@@ -1,7 +1,7 @@
 """Cuts a part out of a JPEG at its restart markers, without decoding anything.
 
-Between two restart markers (ITU T.81, B.2.1 and E.1.4) the coded data depend on nothing before: an interval can be left
-out, if the markers that remain are numbered again and the header states the smaller size.
+The coded data between two restart markers (ITU T.81, B.2.1 and E.1.4) do not depend on the data before them. An
+interval can therefore be removed, if the remaining markers are numbered again and the header states the smaller size.
 """
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 from mae_backbone.data.jpeg_header import JpegHeader
 
 _FIRST_MARKER, _END = 0xd0, 0xd9  # second byte of the first of 8 restart markers, and of the end of the image
-_MCU = 16  # pixels, of an image in color whose chroma has half the resolution
+_MCU = 16  # side of an MCU (minimum coded unit) in pixels, for color images whose chroma has half the resolution
 # Fraction of the intervals down to the last row, which would be decoded otherwise, above which finding the markers
 # costs as much as it saves: 0.93 of the speed was measured for markers at the ends of rows only.
 _WORTHWHILE = 0.85
@@ -21,8 +21,8 @@ class Cut(NamedTuple):
 
     Attributes:
         data: a complete JPEG of the part.
-        top, left: of the part in the whole image, in pixels; multiples of 8.
-        height, width: of the part, in pixels.
+        top, left: position of the part in the whole image, in pixels; multiples of 8.
+        height, width: size of the part in pixels.
     """
 
     data: bytes | bytearray
@@ -38,8 +38,8 @@ def cut_jpeg(data: bytes, header: JpegHeader, rows: tuple[int, int], columns: tu
     Args:
         data: content of a JPEG file.
         header: its header.
-        rows: first row, and the one behind the last, inside the image as it is stored.
-        columns: the same for columns.
+        rows: (first row, last row + 1) in the image as it is stored.
+        columns: (first column, last column + 1).
 
     Returns:
         None if the file has no restart markers that allow a much smaller part, or if they are damaged.
@@ -74,7 +74,7 @@ def restart_interval(width: int) -> int:
     """MCUs of 16 pixels between the restart markers of a new file: at most an eighth of a row.
 
     Args:
-        width: of the image in pixels.
+        width: width of the image in pixels.
 
     Returns:
         The largest number that divides the MCUs of a row and is at most an eighth of them.

@@ -1,4 +1,4 @@
-"""JPEG headers: size, orientation, and position of the scans.
+"""Reads JPEG headers: size, orientation, and position of the scans.
 
 Markers follow ITU T.81 annex B, EXIF data follow TIFF 6.0 section 2.
 """

@@ -8,7 +8,7 @@ IGNORED = 255  # label of pixels without a class
 
 
 class UnknownColorError(ValueError):
-    """A label map has colors that belong to no class."""
+    """Error: a label map has colors that belong to no class."""
 
 
 class LabelColors:

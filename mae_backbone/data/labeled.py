@@ -14,7 +14,7 @@ from mae_backbone.data.shards import Member, ShardSource, is_image, is_shards, m
 from mae_backbone.data.sources import lines
 
 _LABELS = ('.cls', '.json')  # suffixes of labels in WebDataset; the first one that exists is used
-_CHECKED_LINES = 1000  # of a list, when it is opened
+_CHECKED_LINES = 1000  # number of lines of a list whose files are checked when it is opened
 
 
 class Labeled(NamedTuple):

@@ -12,7 +12,7 @@ from mae_backbone.data.readers import BandReader
 from mae_backbone.data.reading import Reading, read_pixels, reading_of
 from mae_backbone.registry import TRANSFORMS
 
-# Options of mmcv's LoadImageFromFile that mean the same here, with the values that do.
+# Options of mmcv's LoadImageFromFile, with the values for which the result is the same as here.
 _MMCV_OPTIONS: dict[str, tuple] = {'type': ('LoadImageFromFile', 'mmcv.LoadImageFromFile', 'mmdet.LoadImageFromFile',
                                             'mmseg.LoadImageFromFile'),
                                    'to_float32': (True, False), 'color_type': ('color',), 'imdecode_backend': ('cv2',),
@@ -27,9 +27,9 @@ LOADS_IMAGE = (*_MMCV_OPTIONS['type'], 'mae_backbone.LoadImage')
 class LoadImage(BaseTransform):
     """Loads `results['img_path']` into `results['img']`, (H, W, 3) BGR with 8 bits.
 
-    It replaces mmcv's LoadImageFromFile, and gives the same pixels for images of 8 bits. It also refuses
-    images above the limit of pixels before decoding, truncated images and files that are not regular, and scales 16
-    bits as `ColorReader` does.
+    It replaces mmcv's LoadImageFromFile, and returns the same pixels for images of 8 bits. In addition, it raises an
+    error for images above the limit of pixels (before decoding), truncated images and files that are not regular, and
+    scales 16 bits as `ColorReader` does.
 
     With a reader of bands, the image is (H, W, channels) in the order of the reader, and the preprocessor of the model
     must not exchange channels. 16 bits come as float32, which all transforms take. Three channels of 8 bits are taken
@@ -38,8 +38,8 @@ class LoadImage(BaseTransform):
     Args:
         value_range, percentiles, max_pixels: as in `ColorReader`.
         to_float32: convert the pixels to float32.
-        reader: config of a reader, such as dict(type='mae_backbone.ArrayReader', channels=5), in place of the first
-            three.
+        reader: config of a reader, such as dict(type='mae_backbone.ArrayReader', channels=5), in place of
+            `value_range`, `percentiles` and `max_pixels`.
 
     Raises:
         BadImageError, OSError: the image cannot be read (when it is loaded).

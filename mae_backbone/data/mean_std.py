@@ -16,11 +16,11 @@ class PixelStatistics(NamedTuple):
     std: np.ndarray  # (C,) float64
     images: int  # number of images that were read
     bad: list[str]  # images that could not be read, with the reasons
-    warning: str = ''  # that 16-bit images use a small part of their range
+    warning: str = ''  # not empty if 16-bit images use only a small part of their range
 
 
 def measure(source: Source, reader: Reader, *, images: int = 2000) -> PixelStatistics:
-    """Statistics of up to `images` images, evenly spaced over the source. Each image has the same weight.
+    """Measures up to `images` images, evenly spaced over the source. Each image has the same weight.
 
     Raises:
         ValueError: no image can be read.

@@ -1,4 +1,4 @@
-"""Number of data loading workers for `num_workers='auto'`: a rule from the CPUs and the memory of this machine."""
+"""Chooses the number of data loading workers for `num_workers='auto'`, from CPUs and memory of this machine."""
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from mmengine.config import ConfigDict
 from mae_backbone.utils.cpu import available_cpus
 from mae_backbone.utils.memory import available_memory
 
-_MEMORY_FRACTION = 0.25  # of the free memory that batches may wait in
-_IMAGE_SIZE = 1024  # pixels, of data sets whose config does not tell their image size
+_MEMORY_FRACTION = 0.25  # fraction of the free memory that loaded batches may take
+_IMAGE_SIZE = 1024  # side in pixels that is assumed if the config does not state the image size
 
 
 class Machine(NamedTuple):
     """Resources of this machine for one of its training processes."""
 
     cpus: int
-    memory: int  # bytes that waiting batches can take
+    memory: int  # bytes that loaded batches can take before they are used
 
     @classmethod
     def per_process(cls) -> 'Machine':
@@ -59,7 +59,7 @@ def resolve_num_workers(loader: ConfigDict, *, device: torch.device | str = 'cpu
 
 
 def loader_options(machine: Machine, batch: int, *, gpu: bool) -> LoaderOptions:
-    """Applies the rule.
+    """Returns the loader options for a machine.
 
     With a GPU, every CPU but one loads images; the last one launches the kernels. Without one, a quarter of the CPUs
     load: a training step on CPUs takes tens to hundreds of times as long as loading its images.
@@ -71,7 +71,7 @@ def loader_options(machine: Machine, batch: int, *, gpu: bool) -> LoaderOptions:
     workers = machine.cpus - 1 if gpu else machine.cpus // 4
     waiting = max(1, int(_MEMORY_FRACTION * machine.memory) // max(1, batch))  # batches
     workers = max(1, min(workers, waiting))
-    # Two batches each, as torch. Few workers need more to cover an image that takes long.
+    # Two batches for each worker, as in torch. With few workers more are needed if a single image takes long.
     return LoaderOptions(workers, max(1, min(2 if workers > 2 else 4, waiting // workers)), gpu)
 
 

@@ -22,8 +22,8 @@ from mae_backbone.utils.atomic_write import partial_files, write_text
 from mae_backbone.utils.printable import printable
 
 MANIFEST, BAD_IMAGES, CLASSES = 'manifest.json', 'bad_images.txt', 'classes.txt'
-_SETTINGS = 'settings.json'  # in the folder of records
-_PROGRESS_SECONDS = 5  # between two lines
+_SETTINGS = 'settings.json'  # file in the folder of records
+_PROGRESS_SECONDS = 5  # seconds between two lines about the progress
 Item = TypeVar('Item')
 
 
@@ -124,7 +124,7 @@ def _end_with_parent(worker_end: Connection) -> None:
 
 
 def _with_progress(items: Iterable[Item], images: Callable[[Item], int], total: int) -> Iterator[Item]:
-    """The items; prints speed and remaining time every few seconds."""
+    """Yields the items, and prints speed and remaining time every few seconds."""
     start = printed = time.monotonic()
     count = 0
     for item in items:

@@ -1,4 +1,4 @@
-"""Readers: content of image files -> pixels. Color photographs by default; a config can name another reader."""
+"""Readers convert the content of image files to pixels. The default reads color images; a config can set another."""
 import io
 import struct
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ _MAX_CHUNK = 2**26  # values of a tile or strip that is larger than the image
 class Reader(Protocol):
     """Interface of readers. Register your own with `TRANSFORMS` and name it in the config."""
 
-    channels: int  # of the pixels
-    dtype: np.dtype  # of the pixels: uint8 or uint16
-    suffixes: tuple[str, ...]  # of the files that it reads, in lower case
+    channels: int  # number of channels of the pixels
+    dtype: np.dtype  # type of the pixels: uint8 or uint16
+    suffixes: tuple[str, ...]  # suffixes of the files that it reads, in lower case
 
     def size(self, data: bytes) -> tuple[int, int]:
         """content of a file -> height and width of the image. Raises BadImageError."""

@@ -12,7 +12,7 @@ from mae_backbone.registry import TRANSFORMS
 
 # How the images of a data set are read: options of color images, or a reader of bands.
 Reading: TypeAlias = Decoding | BandReader
-# Readers that a file may name, with their options.
+# Readers that a checkpoint or exported file may use, with their options.
 _READERS: dict[str, type[ArrayReader] | type[TiffReader]] = {'ArrayReader': ArrayReader, 'TiffReader': TiffReader}
 _READER_OPTIONS = ('channels', 'dtype', 'max_pixels', 'shown', 'channels_first')
 

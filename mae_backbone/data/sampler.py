@@ -80,7 +80,7 @@ class PretrainBatchSampler(Sampler[list[Draw]]):
         sampler: the order of the images.
         batch_size: images per process in a step.
         drop_last: drop the images that do not fill the last batch (other images in each epoch), as the paper does. With
-            fewer images than a batch, the batch is made smaller, and a warning says so.
+            fewer images than a batch, the batch is made smaller, with a warning.
         repeats: crops of each image in a batch, decoded once (repeated augmentation, Hoffer et al. 2020, Augment your
             batch). A batch then has `batch_size / repeats` different images and an epoch has `repeats` times as many
             steps, so that E epochs compare to E * repeats epochs without.

@@ -1,8 +1,8 @@
 """Batches whose augmentation is a function of seed, iteration and position, for any map-style data set.
 
-A worker draws the random numbers of its items from one stream, so that an item depends on all items that the worker
-loaded before. A resumed run cannot restore that state. Here every item gets its own seed instead: the result does not
-depend on the number of workers, and a run can start at any iteration without loading the data before it.
+Without this module, a worker draws the random numbers of all its items from one stream, so that an item depends on the
+items that the worker loaded before. A resumed run cannot restore that state. Here every item gets its own seed: the
+result does not depend on the number of workers, and a run can start at any iteration without loading the data before.
 """
 import random
 from collections.abc import Iterator, Sequence
@@ -49,12 +49,12 @@ class SeededBatches(Sampler[list]):
     Args:
         batches: yields lists of indices.
         seed: random seed of the run, equal in all processes.
-        rank: of this process.
+        rank: rank of this process.
 
     Attributes:
         number: iteration of the next batch, over all passes.
         skip: batches of the next pass to leave out.
-        draws: False yields plain indices.
+        draws: False to yield plain indices without seeds.
     """
 
     def __init__(self, batches: Any, *, seed: int, rank: int = 0) -> None:
@@ -64,7 +64,7 @@ class SeededBatches(Sampler[list]):
 
     @property
     def sampler(self) -> Any:
-        """The sampler below, whose epoch hooks may set."""
+        """The sampler of the inner batch sampler. Hooks may call its `set_epoch`."""
         return self.batches.sampler
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from mae_backbone.data.shards import is_image, members
 from mae_backbone.data.sources import Source
 from mae_backbone.utils.atomic_write import atomic_path, write_text
 
-RECORDS = '.parts'  # folder of the records of finished shards, until all are finished
+RECORDS = '.parts'  # folder with a record of each finished shard; removed when all shards are finished
 _BLOCK = 1 << 20  # bytes
 
 
@@ -81,7 +81,7 @@ def write_shard(source: Source, out: Path, packing: Packing, labels: dict[str, i
                     images += 1
         record = {'shard': path.name, 'images': images, 'bytes': temporary.stat().st_size,
                   'sha256': hashed.sha256.hexdigest(), 'bad': bad}
-        # Before the shard gets its name: a shard without a record would be packed again, and cannot exist this way.
+        # The record is written before the shard gets its name, so that no shard without a record can exist.
         write_text(out / RECORDS / f'{number:06}.json', json.dumps(record), errors='surrogateescape')
     return record
 

@@ -20,8 +20,8 @@ class Member(NamedTuple):
     """A file in a tar file."""
 
     name: str
-    offset: int  # of its first byte in the tar file
-    size: int  # in bytes
+    offset: int  # position of its first byte in the tar file
+    size: int  # size in bytes
 
 
 def is_shards(folder: str | Path) -> bool:
@@ -53,7 +53,7 @@ def members(path: str | Path) -> Iterator[Member]:
                 tar.members = []  # type: ignore[attr-defined]  # undocumented; otherwise tarfile keeps them all
                 if info.isreg() and not info.issparse():
                     yield Member(info.name, info.offset_data, info.size)
-            # tarfile takes a damaged or truncated header for the end of the file.
+            # For tarfile, a damaged or truncated header is the end of the file.
             tar.fileobj.seek(tar.offset)
             if tar.fileobj.read(512).strip(b'\0'):
                 raise ValueError(f'{path} is damaged or truncated at byte {tar.offset:,}: {advice}')

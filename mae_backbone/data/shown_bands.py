@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_PERCENTILES = (1, 99)  # of 16-bit images: what becomes black and white
+_PERCENTILES = (1, 99)  # percentiles of 16-bit images that become black and white
 
 
 def to_shown(image: np.ndarray, channels: Sequence[int] | None = None) -> np.ndarray:

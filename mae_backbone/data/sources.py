@@ -10,7 +10,7 @@ from mae_backbone.data.files import IMAGE_SUFFIXES, ImageWalk, existing_folder, 
 from mae_backbone.data.index import Names, Stamp, Table, columns, kept_table, progress
 from mae_backbone.data.shards import ShardSource, is_shards, shards_in
 
-_CHECKED_LINES = 1000  # of a list, when it is opened
+_CHECKED_LINES = 1000  # number of lines of a list whose files are checked when it is opened
 
 
 class Source(Protocol):

@@ -1,4 +1,4 @@
-"""Size, channels and bits of a TIFF, from its header."""
+"""Reads the size, channels and bits of a TIFF from its header."""
 from typing import NamedTuple
 
 _ALPHA = (1, 2)  # ExtraSamples of TIFF 6.0: associated and unassociated alpha
@@ -6,7 +6,7 @@ _RGB, _CMYK = 2, 5  # PhotometricInterpretation
 
 
 class TiffShape(NamedTuple):
-    """Facts in the header of the first image of a TIFF."""
+    """Size and format of the first image of a TIFF, from its header."""
 
     width: int
     height: int
@@ -34,7 +34,7 @@ def tiff_shape(path: str) -> TiffShape | None:
                 return None
             extra = tuple(getattr(page, 'extrasamples', ()) or ())
             color = page.photometric == _RGB
-            if color and channels == 4 and not extra:  # written without the tag that says what the fourth is
+            if color and channels == 4 and not extra:  # the tag that describes the fourth channel is missing
                 extra = (2,)
             if channels == 1 and 1 < pages <= 16:  # each channel is a separate image
                 channels = pages

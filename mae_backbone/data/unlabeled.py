@@ -116,7 +116,7 @@ class UnlabeledImages(Dataset):
         index, attempt = draw.index, 0
         while not self._crop(index, numbers, outs):
             self.bad.check(len(self))
-            # Not the next image: bad files are often neighbors, such as a folder of previews.
+            # A random image, not the next one: unreadable files are often neighbors, such as a folder of previews.
             index = int(hashed(draw.seed, _OTHER_IMAGE, attempt)[0] % np.uint64(len(self)))
             attempt += 1
 
@@ -128,7 +128,7 @@ class UnlabeledImages(Dataset):
         place = index * len(self.source) // len(self)
         try:
             self._crop_file(place, index, numbers, outs)
-        except Exception as error:  # no decoder error may end a run of weeks
+        except Exception as error:  # an error of a decoder must not end a long run
             self.bad.add(index, *_reason(self.source.name(place), error))
             self.bad.count(bad=1)
             return False
