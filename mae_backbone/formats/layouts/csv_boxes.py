@@ -51,7 +51,7 @@ def read(root: Path) -> LabeledSet:
     Splits come from a column `split`, the name of the file, or the folders of the images; groups from a column `group`.
 
     Raises:
-        DataError: a line is no box, or an image is missing.
+        DataError: a line is not a valid box, or an image is missing.
     """
     left_out, notes = Findings(), Findings()
     index = ImageIndex(root)

@@ -41,7 +41,7 @@ def read(root: Path) -> LabeledSet:
     Splits are the subsets of the task. An image without shapes is a background image.
 
     Raises:
-        DataError: a file is damaged, an image is missing, or a shape is none.
+        DataError: a file is damaged, an image is missing, or a shape is invalid.
     """
     left_out, notes = Findings(), Findings()
     index, elements, names = ImageIndex(root), [], []

@@ -1,4 +1,4 @@
-"""Text, JSON, YAML and XML files of labels, read with limits: sizes, no entities, no objects."""
+"""Reads text, JSON, YAML and XML files of labels: of limited size, without XML entities, without objects in YAML."""
 import json
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from mae_backbone.data.files import read_file
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.utils.memory import available_memory
 
-MAX_BYTES = 2**26  # of a file with the labels of one image; base64 images inside labelme's files are below
+MAX_BYTES = 2**26  # limit of a file with the labels of one image; labelme's files with images inside are smaller
 _BYTES_PER_BYTE = 12  # memory that parsed XML or JSON takes, times the size of the file; measured with CVAT's XML
 
 

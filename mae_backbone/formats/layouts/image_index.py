@@ -99,8 +99,8 @@ def inside(root: Path, path: str, place: str) -> str:
 def stated_size(stored: StoredSize, stated: tuple[float, float] | None, place: str, image: str) -> tuple[int, int]:
     """Size of an image in pixels: as its labels state it if that is right, else from its header.
 
-    Labels that fit the image as it is stored, without its EXIF orientation, keep that size: the check of the data set
-    then says what to do.
+    Labels that fit the image as it is stored, without its EXIF orientation, keep that size. The check of the data set
+    then reports them, with advice.
 
     Raises:
         DataError: the labels were made for an image of another size.

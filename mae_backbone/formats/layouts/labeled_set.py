@@ -48,7 +48,7 @@ class LabeledImage(NamedTuple):
         size: (width, height) in pixels.
         objects: objects in the order of the source; none for a background image.
         split: 'train', 'val' or 'test'; '' if the data do not state it.
-        group: images with the same group belong into the same split; '' for an image on its own.
+        group: name of its group, whose images belong in the same split; '' for an image without a group.
         id: number in a source that numbers its images; None otherwise.
     """
 
@@ -177,7 +177,7 @@ def mask_object(name: str, pixels: np.ndarray, corner: tuple[int, int], size: tu
     """An object with the mask of a part of an image.
 
     Args:
-        name: of its class.
+        name: name of its class.
         pixels: mask (H, W), 0 outside of the object, which lies inside of the image.
         corner: left column and top row of the mask in the image.
         size: (width, height) of the image.

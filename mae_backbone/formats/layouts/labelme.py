@@ -48,7 +48,7 @@ def read(root: Path) -> LabeledSet:
     test. A file without shapes is a background image.
 
     Raises:
-        DataError: a file is damaged, an image is missing, or a shape is none.
+        DataError: a file is damaged, an image is missing, or a shape is invalid.
     """
     left_out, notes = Findings(), Findings()
     index, contents = ImageIndex(root), {}
@@ -157,7 +157,7 @@ def _object(shape: dict[str, Any], place: str, size: tuple[int, int], left_out: 
 
 def _mask(text: Any, label: str, corners: list[float], place: str, size: tuple[int, int], left_out: Findings
           ) -> LabeledObject | None:
-    """Reads a mask: a PNG in base64 for the box between two corners, whose pixels both belong to it."""
+    """Reads a mask: a PNG in base64 for the box between two corners. The pixels of both corners belong to the box."""
     if len(corners) != 4:
         raise DataError(f'{place} ({label}) is a mask of {len(corners) // 2} points, expected 2 corners: correct or '
                         'remove it')

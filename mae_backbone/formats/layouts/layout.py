@@ -13,7 +13,7 @@ class Layout(NamedTuple):
     """A layout.
 
     Attributes:
-        name: as users know it, such as 'Pascal VOC'.
+        name: name of the layout in messages, such as 'Pascal VOC'.
         detect: whether a folder seems to have this layout. It reads a few files only.
         read: reads a folder with this layout. Raises DataError for labels that cannot be used.
     """

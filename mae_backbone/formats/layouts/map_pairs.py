@@ -30,7 +30,7 @@ _MAP_SUFFIXES = ('gtfine_labelids', 'labelids', 'mask', 'masks', 'label', 'label
 _IMAGE_SUFFIXES = ('leftimg8bit', 'image', 'img', 'rgb', 'sat')
 _MAP_FORMATS = ('.png', '.gif', '.bmp', '.tif', '.tiff')
 _SUFFIXES = (*_MAP_FORMATS, '.jpg', '.jpeg', '.jpe', '.webp')
-_NUM_SAMPLED = 50  # maps whose values are read to learn what they encode
+_NUM_SAMPLED = 50  # number of maps that are read to find out whether they hold numbers or colors
 _MAX_CLASSES = IGNORED
 VOC_CLASSES = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
                'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train',
@@ -87,7 +87,7 @@ def find_map_pairs(root: Path) -> MapSet | None:
         None if there are none.
 
     Raises:
-        DataError: images have several maps, maps have no image, or the maps are not understood.
+        DataError: images have several maps, maps have no image, or the classes of the values in maps are not known.
     """
     left_out, notes = Findings(), Findings()
     pairs = _pairs(root, left_out)
@@ -189,13 +189,13 @@ def _with_listed_splits(root: Path, pairs: list[MapPair]) -> list[MapPair]:
 # ---- classes
 
 class _Encoding(NamedTuple):
-    labels: set[int]     # of maps in numbers
-    colors: set[Color]   # of maps in colors
+    labels: set[int]     # values in maps that hold numbers
+    colors: set[Color]   # values in maps that hold colors
     is_voc: bool         # whether maps have Pascal VOC's palette
 
     @property
     def is_binary(self) -> bool:
-        """True if there is nothing but 0 and 255."""
+        """True if all values are 0 or 255."""
         return (bool(self.labels) and self.labels <= {0, IGNORED} and IGNORED in self.labels) or (
             bool(self.colors) and self.colors <= {(0, 0, 0), (255, 255, 255)})
 

@@ -10,16 +10,16 @@ import numpy as np
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledSet
 
-FRACTION = 0.2  # of the images; one of nnU-Net's five folds (Isensee et al., Nature Methods 2021)
+FRACTION = 0.2  # fraction for validation: one of nnU-Net's five folds (Isensee et al., Nature Methods 2021)
 SEED = 0        # not the seed of a training, so that repeated trainings are validated on the same images
 _MAX_PATTERN = 200  # characters
-_SECONDS = 10.0     # that matching all names with a pattern may take
+_SECONDS = 10.0     # limit of the time for matching all names with a pattern
 
 
 class MadeSplit(NamedTuple):
     """A validation split that was made."""
 
-    line: str                # for the plan
+    line: str                # line for the plan
     record: dict[str, object]  # lists of the images and how they were chosen, for a file
 
 
@@ -67,12 +67,12 @@ def choose(classes: list[frozenset[str]], groups: list[str], fraction: float, se
 
     Iterative stratification (Sechidis et al., ECML PKDD 2011) for two subsets, with whole groups as units: the rarest
     class that is left is distributed first, each unit to the subset that lacks most images of this class. A class that
-    a single unit shows stays in training.
+    occurs in a single unit stays in training.
 
     Args:
         classes: classes that each image shows.
         groups: group of each image.
-        fraction: of the images for validation, in (0, 1).
+        fraction: fraction of the images for validation, in (0, 1).
         seed: seed of the order of the units.
 
     Returns:
@@ -138,8 +138,8 @@ json.dump([match and (match[1] if match.re.groups else match[0]) or '' for match
 def match_all(pattern: str, names: list[str]) -> list[str]:
     """Searches a regular expression in names. Returns its first group or the whole match for each; '' without a match.
 
-    Some patterns take exponential time, and Python's `re` has no limit. So another process matches, which is stopped
-    after 10 seconds.
+    Some patterns take exponential time, and Python's `re` has no limit. Therefore another process searches, and is
+    stopped after 10 seconds.
 
     Raises:
         DataError: the pattern is too long, invalid, or too slow.

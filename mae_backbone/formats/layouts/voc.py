@@ -40,7 +40,7 @@ class _Entry(NamedTuple):
 class _Object(NamedTuple):
     """Content of an element `object`."""
 
-    name: str                     # of its class
+    name: str                     # name of its class
     corners: Box | None           # xmin, ymin, xmax, ymax
     polygons: list[list[float]]   # x, y, x, y, ...
     is_difficult: bool
@@ -60,7 +60,7 @@ def read(root: Path) -> LabeledSet:
     (pt). Their points are centers of pixels.
 
     Raises:
-        DataError: a file is damaged, an image is missing, or a box is no box.
+        DataError: a file is damaged, an image is missing, or a box is invalid.
     """
     left_out, notes = Findings(), Findings()
     index, entries = ImageIndex(root), list[_Entry]()
@@ -101,7 +101,7 @@ LAYOUT = Layout('Pascal VOC', detect, read)
 
 
 def _image_of(index: ImageIndex, file: str, element: Element) -> str:
-    """Image of an XML file: with the same stem, or else as `filename` says. VOC's ids are the names of the files."""
+    """Returns the image of an XML file: the one with the same stem, or else the one in `filename`."""
     folder, stem = os.path.dirname(file), PurePosixPath(file).stem
     parent = os.path.dirname(folder)
     folders = [folder, *(os.path.join(parent, name) for name in ('JPEGImages', 'images', 'Images', 'imgs', 'img', '')),
@@ -191,7 +191,7 @@ def _listed_splits(root: Path, index: ImageIndex, image_of: dict[str, str], left
                 stem = line.strip()
                 if not stem:
                     continue
-                # A second column, if there is one, says whether the image shows a class.
+                # A second column, if there is one, states whether the image shows a class.
                 stem = stem if (base, stem) in by_stem else re.sub(r'\s+(-1|0|1)$', '', stem)
                 stem = stem if (base, stem) in by_stem else PurePosixPath(stem).stem
                 image = by_stem.get((base, stem))

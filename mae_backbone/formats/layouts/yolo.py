@@ -29,7 +29,7 @@ from mae_backbone.formats.messages import first_few
 
 # Places of label files in a folder without data.yaml.
 _LABEL_FILES = ('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt', '*.txt', '*/*.txt')
-_SLACK = 0.01  # beyond 0..1 by which rounded coordinates may lie, as ultralytics allows
+_SLACK = 0.01  # rounded coordinates may be outside of 0..1 by this, as in ultralytics
 
 
 class _Data(NamedTuple):
@@ -56,8 +56,8 @@ def read(root: Path) -> LabeledSet:
     An image without a text file, or with an empty one, is a background image.
 
     Raises:
-        DataError: a line is no object, a class has no name, a folder is missing or outside of the root, or the objects
-            are oriented boxes.
+        DataError: a line is not a valid object, a class has no name, a folder is missing or outside of the root, or the
+            objects are oriented boxes.
     """
     left_out, notes = Findings(), Findings()
     data, index = _read_data(root, notes), ImageIndex(root)
@@ -134,7 +134,7 @@ def _folder(root: Path, file: Path, base: str, entry: str, notes: Findings) -> s
     """Resolves a folder or list of data.yaml. Returns its path relative to the root.
 
     `path` in data.yaml is relative to where training is started, which is not known here; Roboflow writes '../train'
-    for folders next to the file. So the longest end of the path that exists in the root is taken.
+    for folders next to the file. Therefore the longest end of the path that exists in the root is used.
     """
     stated = entry if os.path.isabs(entry) or not base else os.path.join(base, entry)
     for candidate in (os.path.join(os.path.dirname(file), stated), os.path.join(root, entry)):

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_rle
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledObject, LabeledSet, compressed, polygon_area
 from mae_backbone.formats.writers.destination import Destination, clip_object, unique_names
 
-_DIGITS = 8  # of YOLO's coordinates: a thousandth of a pixel in images of 100,000 pixels
+_DIGITS = 8  # decimal places of YOLO's coordinates: a thousandth of a pixel in images of 100,000 pixels
 
 
 def write_coco(labeled: LabeledSet, to: Destination) -> list[str]:
@@ -76,7 +76,7 @@ def _one_polygon(image: LabeledImage, item: LabeledObject, to: Destination) -> n
         return None
     if len(polygons) > 1:
         to.lost.add('objects of several polygons, which are joined by lines', image.file_name)
-    # Each polygon is closed and left for the next one along the same lines, which encloses no area.
+    # The line to the next polygon and the line back are the same, so that they enclose no area.
     points = [np.array(polygon, float) for polygon in sorted(polygons, key=polygon_area, reverse=True)]
     first = points[0]
     joined = [first]

@@ -1,4 +1,4 @@
-"""Folder that a data set is written into: names of its images, links or copies, and what could not be carried over."""
+"""Folder that a data set is written into: names of its images, links or copies, and the information that is lost."""
 import os
 import shutil
 from collections.abc import Sequence
