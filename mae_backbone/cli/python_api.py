@@ -179,7 +179,7 @@ def run_command(name: str, *arguments: object, **options: Any) -> Any:
     """Runs a command of the command line in this process.
 
     Args:
-        name: of the command, such as 'robustness'.
+        name: name of the command, such as 'robustness'.
         arguments: in the order of the command line.
         options: by their names with underscores; True sets a flag, None and False leave an option out, a list gives
             several values, and `cfg_options` may be a dict.

@@ -74,7 +74,7 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
 def _text(error: BaseException) -> str:
     """Kind and message of an error in one line."""
     text = str(error)
-    if 'Original Traceback' in text:  # of a DataLoader worker
+    if 'Original Traceback' in text:  # text of an error in a DataLoader worker
         text = text.strip().splitlines()[-1].partition(': ')[2]
     # MMEngine adds the address of the hook.
     text = re.sub(r' in <[\w.]+ object at 0x[0-9a-f]+>$', '', ' '.join(text.split()))

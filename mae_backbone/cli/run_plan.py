@@ -71,7 +71,7 @@ def length_and_memory(runner: Runner) -> list[str]:
     length = f'{loop.max_epochs:,} epochs x {steps:,} steps = ' * in_epochs + f'{loop.max_iters:,} steps'
     line = f'length: {length}, on {images:,} images'
     sharded = any(hasattr(p, 'full_tensor') for p in model.parameters())  # each process holds a part
-    # Of a detector or segmenter only --memory asks for it: it takes seconds on a CPU, and lacks the heads.
+    # For a detector or segmenter it is estimated only with --memory: it takes seconds on a CPU, and lacks the heads.
     memory = [] if sharded or not isinstance(model, MAEPretrainer | ViTClassifier) else [
         memory_line(model, runner.optim_wrapper, _batch_size(runner))]
     if not isinstance(model, MAEPretrainer):

@@ -185,7 +185,7 @@ def enable_amp(cfg: Config) -> str:
     # V100, T4 and RTX 20 only emulate bfloat16, several times slower than float16, which they have units for.
     native = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
     wrapper.type, wrapper.dtype = 'mae_backbone.GuardedOptimWrapper', 'bfloat16' if native else 'float16'
-    wrapper.pop('loss_scale', None)  # of mmengine's AmpOptimWrapper
+    wrapper.pop('loss_scale', None)  # an option of mmengine's AmpOptimWrapper
     why = '' if native else ' with a scaled loss, this GPU has no units for bfloat16'
     return f'precision: {wrapper.dtype} (autocast)' + (why if cuda else ', which this CPU has instructions for')
 

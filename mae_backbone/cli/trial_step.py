@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 
 from mae_backbone.planning.plan import StepCost
 
-MEMORY_FRACTION = 0.85  # of the free memory that a step may take; ultralytics takes 0.6, nnDetection keeps 1.7 GB
+MEMORY_FRACTION = 0.85  # part of the free memory that a step may take; ultralytics: 0.6, nnDetection: all but 1.7 GB
 _WARMUP, _STEPS = 2, 5
 _NUM_CANDIDATES = 4     # batches to draw; the one with most objects is used, because it needs the most memory
 

@@ -14,7 +14,7 @@ from mae_backbone.cli.options import add_config_options
 if TYPE_CHECKING:
     from mae_backbone.prediction.model import Model
 
-MAX_IMAGES = 8  # of a folder
+MAX_IMAGES = 8  # largest number of images of a folder that are drawn
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ def num_parts(q: Tensor) -> int:
     """Returns the number of parts for queries (B, heads, N, d)."""
     N, heads = q.shape[2], q.shape[1]
     tokens = N
-    if not isinstance(N, int):  # a symbol, which knows its value in the example
+    if not isinstance(N, int):  # a symbol; its hint is the value in the example
         hint = getattr(getattr(N, 'node', None), 'hint', None)
         tokens = GROWTH * hint if isinstance(hint, int) else 1
     return min(MAX_PARTS, -(-4 * int(heads) * tokens ** 2 // SCORE_BYTES))

@@ -112,7 +112,7 @@ class MAE(nn.Module):
         Args:
             patches: (B, L, P), all patches.
             pixels: (B, L - K, P), predicted for `mask.ids_hidden`.
-            mask: of the images.
+            mask: mask of the images.
             weights: as in `forward`.
         """
         compute = MAE.masked_error if self.compiled is None or not torch.is_grad_enabled() else self.compiled

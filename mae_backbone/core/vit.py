@@ -139,7 +139,7 @@ class ViT(nn.Module):
         """tokens (B, N, D) of any patches, with positions -> (B, 1 + N, D) after all blocks, class token first.
 
         Args:
-            tokens: of the patches.
+            tokens: tokens of the patches.
             states: a list that receives the tokens (B, 1 + N, D) before each block and after the last one, which are
                 not normed.
 
@@ -244,7 +244,7 @@ class Block(nn.Module):
         """tokens (B, N, D) -> (B, N, D).
 
         Args:
-            tokens: of the block.
+            tokens: input of the block.
             grid: (h, w), needed for windows, relative positions and convolutions.
             last: M; compute only the last M tokens, (B, M, D), in a block without any of these.
             bias: (heads, N, N), added to the scores of attention in a block without windows.

@@ -66,8 +66,8 @@ class Stamp(NamedTuple):
     """Time and size of a file or folder that a table was built from, to detect later changes."""
 
     path: str
-    time: int  # of the last change, in ns
-    size: int  # of a file in bytes; 0 for a folder
+    time: int  # time of the last change in ns
+    size: int  # size of a file in bytes; 0 for a folder
 
     @classmethod
     def of_file(cls, path: str | Path) -> 'Stamp':

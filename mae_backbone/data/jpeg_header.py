@@ -19,7 +19,7 @@ class JpegHeader(NamedTuple):
 
     height: int  # as stored
     width: int
-    orientation: int  # of EXIF, 1..8; 1 is upright
+    orientation: int  # orientation in EXIF, 1..8; 1 is upright
     height_at: int  # offset of the height
     scan_at: int  # offset of the first scan, behind the preview that cameras embed
     one_scan: bool  # one sequential scan with all components

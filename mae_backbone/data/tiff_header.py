@@ -10,8 +10,8 @@ class TiffShape(NamedTuple):
 
     width: int
     height: int
-    channels: int   # of the pixels
-    bits: int       # of a channel, as it is read: 16 for 12
+    channels: int   # number of channels of the pixels
+    bits: int       # bits of a channel after reading: 16 for a file with 12
     has_alpha: bool  # whether the last channel is alpha
 
     @property

@@ -43,8 +43,8 @@ class DetectionConfusionHook(Hook):
             raise ValueError(f'threshold={threshold} and iou={iou}, expected a score in [0, 1] and an overlap in '
                              '(0, 1]')
         self.threshold, self.iou, self.pairs = threshold, iou, pairs
-        self.matches: list[np.ndarray] = []  # of each image of this process
-        self.indices: dict[Any, int] = {}    # of the images of the data set, by their ids
+        self.matches: list[np.ndarray] = []  # matches of each image of this process
+        self.indices: dict[Any, int] = {}    # id of an image -> its index in the data set
         self.num_classes = 0
 
     def before_val_epoch(self, runner: Runner) -> None:

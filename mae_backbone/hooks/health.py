@@ -84,7 +84,7 @@ def verdict(ranks: Sequence[float], spreads: Sequence[float], losses: Sequence[f
     """Diagnoses a run from its measurements, the latest last -> log levels and lines; empty for a healthy run.
 
     Args:
-        ranks, spreads: of all measurements; the first one is of the random weights at the start.
+        ranks, spreads: values of all measurements. The first one belongs to the random weights at the start.
         losses: mean loss of the interval before the last one, and of the last one.
     """
     rank, spread, lines = ranks[-1], spreads[-1], []

@@ -51,7 +51,7 @@ class GuardHook(Hook):
                              '1')
         self.patience, self.returns, self.interval = patience, returns, interval
         self.state = dict(steps=0, skipped=0, streak=0, longest=0, returned=0)
-        self.norm = math.nan  # of the last finite gradients
+        self.norm = math.nan  # norm of the last finite gradients
         self.newly_skipped: list[int] = []  # steps since the last check
         self.rolled_back_to: list[str] = []
         self.training = False

@@ -86,7 +86,7 @@ def reconstruct(model: MAEPretrainer, images: list[Tensor], *, generator: torch.
     Args:
         model: as it is in training or in evaluation mode, which it keeps.
         images: B images (C, H, W) of equal size.
-        generator: of the masks, on the device of the model.
+        generator: random generator of the masks, on the device of the model.
         mask_ratio: fraction of hidden patches; by default as in pretraining.
         channels: as in `ReconstructionHook`.
 

@@ -19,12 +19,12 @@ from mae_backbone.hooks.scalar_history import history, metric_history, metric_na
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.atomic_write import write_bytes
 
-_POINTS = 300  # of a curve: more are not visible
+_POINTS = 300  # largest number of points of a curve: more are not visible
 _COLORS = ('#1f6fb4', '#d9822b', '#2f9e62', '#b5446e', '#6b5bb0', '#7a7a7a')
 _DRAWN_ELSEWHERE = ('images_per_s', 'waiting', 'memory', 'rank', 'spread')
-_MAX_LINES = 6       # of a panel of metrics
-_LOWEST_RATE = 1e-4  # of the peak learning rate: a warm-up may begin at 1e-9 of it
-_PLOTS = 20          # of a short run, at least
+_MAX_LINES = 6       # largest number of curves in a panel of metrics
+_LOWEST_RATE = 1e-4  # lower end of the axis, as a fraction of the peak learning rate: a warm-up may begin at 1e-9 of it
+_PLOTS = 20          # smallest number of plots of a short run
 _FIRST = 10.0        # seconds from the start of a training to its first plot, at least
 # Inches around and between panels. Matplotlib's layout engines, which measure all labels, take longer than drawing.
 _LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = 0.75, 0.15, 0.65, 0.5, 0.75

@@ -24,7 +24,7 @@ from mae_backbone.transfer.peers.training import Learner, seed_everything, train
 
 _STAGES = {f'layer{stage}': str(stage - 1) for stage in (1, 2, 3, 4)}  # of a ResNet -> names in torchvision's pyramid
 _WIDTHS = [64, 128, 256, 512]  # channels of these stages in ResNet-18
-_STRIDES = (4, 8, 16, 32, 64)  # of torchvision's pyramid, with its extra level
+_STRIDES = (4, 8, 16, 32, 64)  # strides of torchvision's pyramid, with its extra level
 _POOLED = 7  # side of the features of a box, as torchvision pools them
 _Batch = dict[str, Any]
 
@@ -138,7 +138,7 @@ class _Detector(Learner[_Batch]):
         return [image[[2, 1, 0]] for image in images] if self.to_rgb else images
 
     def _target(self, objects: InstanceData) -> dict[str, Tensor]:
-        boxes = getattr(objects.bboxes, 'tensor', objects.bboxes)  # of mmdet's boxes
+        boxes = getattr(objects.bboxes, 'tensor', objects.bboxes)  # boxes of mmdet have their tensor in an attribute
         # torchvision refuses boxes without an area.
         kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         target = {'boxes': boxes, 'labels': objects.labels + 1, 'masks': objects.masks.to_tensor(torch.uint8, 'cpu')}
