@@ -113,7 +113,7 @@ class Writer:
 
 
 def _common_folder(paths: list[str]) -> str:
-    return os.path.commonpath([os.path.dirname(path) for path in paths])
+    return os.path.commonpath({os.path.dirname(path) for path in paths})
 
 
 def progress_bar() -> Callable[[str, int, int], None]:

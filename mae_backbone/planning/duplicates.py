@@ -13,7 +13,7 @@ import numpy as np
 _MAX_DISTANCE = 6
 _MIN_CORRELATION = 0.98
 _MIN_DEVIATION = 4.0  # thumbnails with a smaller standard deviation (0 to 255) are not compared
-_BLOCK = 1024         # rows of the matrix of distances in memory at once
+_BLOCK = 256          # rows of the matrix of products in memory at once
 
 
 class Pair(NamedTuple):
@@ -50,8 +50,9 @@ def similar_pairs(thumbnails: np.ndarray, *, limit: int = 100_000) -> list[Pair]
     pairs: list[Pair] = []
     for start in range(0, len(kept), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        distance = (64 - signs[rows] @ signs[start:].T) / 2                       # (block, N - start)
-        first, second = np.nonzero(np.triu(distance <= _MAX_DISTANCE, k=1))
+        # The product of two vectors of 64 signs is 64 - 2 * (number of signs that differ).
+        near = signs[rows] @ signs[start:].T >= 64 - 2 * _MAX_DISTANCE            # (block, N - start)
+        first, second = np.nonzero(np.triu(near, k=1))
         first, second = first + start, second + start
         same = np.einsum('ij,ij->i', unit[first], unit[second]) >= _MIN_CORRELATION
         pairs += [Pair(*pair) for pair in zip(kept[first[same]].tolist(), kept[second[same]].tolist(), strict=True)]
