@@ -25,3 +25,4 @@ val_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + '/annotations/instances_val.json')
 test_evaluator = val_evaluator
+optim_wrapper = dict(optimizer=dict(lr=1e-3))  # the best of three, docs/benchmarks.md#planned-recipes

@@ -9,7 +9,7 @@ from mae_backbone.planning.rules.encoder import GIGABYTE, Encoder
 # By task and whether the training runs on a CPU: learning rate, the batch size for which it was published, and source.
 _RATES: dict[tuple[str, bool], tuple[float, int, str]] = {
     ('detection', True): (1e-3, 4, 'docs/benchmarks.md: the best of 0.0005, 0.001 and 0.002 on two sets'),
-    ('segmentation', True): (5e-3, 4, 'configs/_base_/schedules/micro-segmentation_500i.py'),
+    ('segmentation', True): (1e-3, 4, 'docs/benchmarks.md: the best of 0.001, 0.002 and 0.005 on CamVid'),
     ('classification', True): (1e-3, 128, 'configs/_base_/schedules/micro-classification_5e.py'),
     ('detection', False): (1e-4, 64, 'ViTDet: 1e-4 for 64 images'),
     ('segmentation', False): (1e-4, 16, 'MAE UPerNet: 1e-4 for 16 images'),
