@@ -94,7 +94,7 @@ def test_small_model_of_moco_has_12_heads_where_all_others_have_6(tmp_path: Path
     torch.save(dict(state_dict=wrapped(small.state_dict(), 'module.base_encoder.'), arch='vit_small'), path)
     arch = dict(width=384, depth=1, heads=12)
     assert_agree('MoCo v3, small', tokens_of(path, vit(arch=arch)), small.forward_features(images()).detach())
-    with pytest.raises(CheckpointError, match=r"12 heads of attention \(the architecture 'vit_small' in the file"):
+    with pytest.raises(CheckpointError, match=r"12 heads of attention \(source: the architecture 'vit_small'"):
         load_encoder(vit(arch=arch | dict(heads=6)), path)
 
 
