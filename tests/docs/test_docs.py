@@ -75,7 +75,7 @@ def test_cfg_options_name_settings_that_the_config_has(page):
             continue
         for option in getattr(args, 'cfg_options', None) or []:
             key = option.split('.')[0].split('=')[0]
-            assert key in {*config_of(args.config), 'tta', 'model_wrapper_cfg'}, f'{place}: {option}'
+            assert key in {*config_of(args.config), 'tta', 'val_dtype', 'model_wrapper_cfg'}, f'{place}: {option}'
 
 
 @every_page
