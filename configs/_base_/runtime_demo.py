@@ -11,7 +11,7 @@ default_hooks = dict(
     # Speed, waiting for images and time to go in the log; losses, learning rate and metrics in training.png.
     throughput=dict(type='mae_backbone.ThroughputHook'),
     plots=dict(type='mae_backbone.PlotHook'),
-    # A table of the classes and pictures of validation images, truth beside prediction, at each validation.
+    # A table of the classes and pictures of validation images, truth next to prediction, at each validation.
     classes=dict(type='mae_backbone.ClassTableHook'),
     pictures=dict(type='mae_backbone.ValidationPicturesHook'),
 )

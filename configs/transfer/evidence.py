@@ -40,10 +40,12 @@ tasks = {
         metrics={'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'}),
     'fine-tuning': dict(config='demo/vit-micro_finetune-900i_cifar10.py', data=['cifar10'], amp=True,
                         labels=[0.01, 0.05, 0.1, 0.3, 1.0]),
-    # Peers: common models, trained from scratch for about the CPU time of the task that `beside` names.
-    'resnet18': dict(peer='resnet18', beside='fine-tuning', minutes=18, amp=True, data=['cifar10'], labels=[0.1, 1.0]),
-    'unet': dict(peer='unet', beside='segmentation', minutes=18, amp=True, data=['camvid'], labels=[0.1, 1.0]),
-    'mask-rcnn': dict(peer='mask-rcnn', beside='detection', minutes=15, amp=True, data=['nuclei'], labels=[0.1, 1.0]),
+    # Peers: common models, trained from scratch for about the CPU time of the task that `compare_to` names.
+    'resnet18': dict(peer='resnet18', compare_to='fine-tuning', minutes=18, amp=True, data=['cifar10'],
+                     labels=[0.1, 1.0]),
+    'unet': dict(peer='unet', compare_to='segmentation', minutes=18, amp=True, data=['camvid'], labels=[0.1, 1.0]),
+    'mask-rcnn': dict(peer='mask-rcnn', compare_to='detection', minutes=15, amp=True, data=['nuclei'],
+                      labels=[0.1, 1.0]),
 }
 
 cifar10 = dict(pretrain='demo/mae_vit-micro_cifar10.py', data='cifar10', folder='train', amp=True)

@@ -315,12 +315,12 @@ class _Specs:
             'options': task.options, **({'amp': True} if task.amp else {})}
         where: dict[str, Any] = {'name': cell.model, 'checkpoint': None}
         config: str | None = None
-        beside = task.data_task
-        if beside is not None:
-            config = beside.config_for(None)
+        data_task = task.data_task
+        if data_task is not None:
+            config = data_task.config_for(None)
             path, fingerprint, _ = self.configs.read(config)
-            spec |= {'config': config, 'config_print': fingerprint, 'config_options': beside.options,
-                     'metrics': beside.metrics, 'scale': beside.scale}
+            spec |= {'config': config, 'config_print': fingerprint, 'config_options': data_task.options,
+                     'metrics': data_task.metrics, 'scale': data_task.scale}
             where['config'] = str(path)
         classes = self._classes(cell.data, config)
         return spec | ({experiment_dir.CLASSES: classes} if classes else {}), where
@@ -372,7 +372,7 @@ def cell_results(experiment: Experiment) -> list[CellResult]:
     for cell in experiment.cells():
         result = experiment_dir.read_result(experiment.work_dir / cell.folder)
         if result is not None:
-            results.append(CellResult(experiment.task(cell).beside or cell.task, cell.data, cell.labels, cell.seed,
+            results.append(CellResult(experiment.task(cell).compare_to or cell.task, cell.data, cell.labels, cell.seed,
                                       cell.model, result['values'], result['seconds'], result.get('environment'),
                                       result.get('notes', []),
                                       result.get('cpu_minutes', result.get('minutes')), result.get('curves', {}),

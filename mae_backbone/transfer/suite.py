@@ -15,7 +15,7 @@ from mae_backbone.utils.config_files import configs_root
 PROBES = ('knn', 'linear', 'attentive')
 # Peers are models that are trained from scratch for comparison.
 FOLDER_PEERS = ('resnet18',)  # read class folders, as probes do
-CONFIG_PEERS = ('unet', 'mask-rcnn')  # read the data set of the config of another task, `Task.beside`
+CONFIG_PEERS = ('unet', 'mask-rcnn')  # read the data set of the config of another task, `Task.compare_to`
 PEERS = (*FOLDER_PEERS, *CONFIG_PEERS)
 
 
@@ -31,8 +31,8 @@ class Task:
         probe: one of `PROBES`.
         peer: one of `PEERS`: a common model that is trained from scratch, without an encoder, for comparison. The table
             shows this name in the column of the encoder.
-        beside: for a peer, the name of the task whose rows of the table include its results. A peer in `CONFIG_PEERS`
-            uses the data set and the metrics of this task.
+        compare_to: for a peer, the name of a task. The results of the peer are in the rows of this task in the table. A
+            peer in `CONFIG_PEERS` uses the data set and the metrics of this task.
         minutes: for a peer, the CPU minutes of its training (wall-clock minutes with a GPU).
         config: config of the training, as a path relative to `configs/`, or a dict with a config for each architecture
             by its name in `mae_backbone.core.vit.ARCHS`.
@@ -46,7 +46,7 @@ class Task:
         pictures: number of validation images with predictions in the report.
         length: length of a training in epochs or iterations, the unit that its config uses. None keeps the length of
             the config.
-        data_task: for a peer in `CONFIG_PEERS`, the task named by `beside`. `load_suite` sets it.
+        data_task: for a peer in `CONFIG_PEERS`, the task named by `compare_to`. `load_suite` sets it.
 
     Raises:
         ValueError: an attribute has a wrong type or value, or the attributes contradict each other.
@@ -66,7 +66,7 @@ class Task:
     pictures: int = 4
     length: int | None = None
     peer: str | None = None
-    beside: str | None = None
+    compare_to: str | None = None
     minutes: float | None = None
     data_task: 'Task | None' = None
 
@@ -89,9 +89,9 @@ class Task:
 
     def _check_peer(self, name: str) -> None:
         if self.peer is None:
-            if self.beside is not None or self.minutes is not None:
-                raise ValueError(f'{name} has beside={self.beside!r} and minutes={self.minutes!r}: only a peer has '
-                                 'these')
+            if self.compare_to is not None or self.minutes is not None:
+                raise ValueError(f'{name} has compare_to={self.compare_to!r} and minutes={self.minutes!r}: only a peer '
+                                 'has these')
             return
         if self.peer not in PEERS:
             raise ValueError(f'{name} has peer={self.peer!r}, expected one of {", ".join(PEERS)}')
@@ -265,24 +265,25 @@ def _with_data_task(task: Task, tasks: Sequence[Task]) -> Task:
     """Sets `data_task` of a peer in `CONFIG_PEERS`. Returns other tasks unchanged.
 
     Raises:
-        ValueError: the task that `beside` names is not a training with a single config.
+        ValueError: the task that `compare_to` names is not a training with a single config.
     """
     if task.peer not in CONFIG_PEERS:
         return task
-    beside = next((other for other in tasks if other.name == task.beside), None)
-    if beside is None or not isinstance(beside.config, str):
+    data_task = next((other for other in tasks if other.name == task.compare_to), None)
+    if data_task is None or not isinstance(data_task.config, str):
         trainings = ', '.join(other.name for other in tasks if isinstance(other.config, str))
-        raise ValueError(f'task {task.name!r} has beside={task.beside!r}: the peer {task.peer} uses the data set of '
-                         f'another task, which must have a single config: expected one of {trainings}')
-    return dataclasses.replace(task, data_task=beside)
+        raise ValueError(f'task {task.name!r} has compare_to={task.compare_to!r}: the peer {task.peer} uses the data '
+                         f'set of another task, which must have a single config: expected one of {trainings}')
+    return dataclasses.replace(task, data_task=data_task)
 
 
 def _check_names(suite: Suite) -> None:
-    """Raises ValueError if `beside`, `against` or `on` of an encoder has a name or value that is not in the suite."""
+    """Raises ValueError if `compare_to`, or `against` or `on` of an encoder, has a name or value not in the suite."""
+    trained = [task.name for task in suite.tasks if not task.peer]
     for task in suite.tasks:
-        if task.beside is not None and task.beside not in {other.name for other in suite.tasks if not other.peer}:
-            raise ValueError(f'task {task.name!r} appears beside {task.beside!r}: the suite has '
-                             f'{", ".join(other.name for other in suite.tasks if not other.peer)}')
+        if task.compare_to is not None and task.compare_to not in trained:
+            raise ValueError(f'task {task.name!r} is compared to {task.compare_to!r}: the suite has '
+                             f'{", ".join(trained)}')
     known = {'random', *suite.encoders, *(entry.name for entry in suite.encoders.values())}
     missing = [name for name in suite.against if name not in known]
     if missing:

@@ -16,8 +16,9 @@ def test_an_architecture_is_read_from_the_weights_and_the_config_of_a_file(tmp_p
     assert found[:7] == (None, 16, 2, 4, 4, 16, 3)
     assert (found.mean, found.std) == ((1.0, 2, 3), (4.0, 5, 6))
     assert not Path('ran').exists()
-    ViT(**found.backbone).load_state_dict({name.removeprefix('mae.encoder.'): value for name, value in torch.load(
-        tmp_path / 'a.pth', weights_only=True)['state_dict'].items()})
+    state_dict = torch.load(tmp_path / 'a.pth', weights_only=True)['state_dict']
+    ViT(**found.backbone).load_state_dict({
+        name.removeprefix('mae.encoder.'): value for name, value in state_dict.items()})
 
 
 def test_without_a_config_the_number_of_heads_is_assumed_and_logged(tmp_path, caplog):

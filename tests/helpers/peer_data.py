@@ -19,7 +19,7 @@ _STEP = 80  # of the brightness from label to label
 
 
 def peer_spec(task: dict, root: Path, **more: object) -> dict:
-    """Spec of a cell of a peer beside a task."""
+    """Spec of a cell of a peer that is compared to a task."""
     path = find_config(f'mae_backbone::{task["config"]}')
     return {'data_root': str(root), 'labels': 1.0, 'seed': 0, 'minutes': 0.05, 'options': {}, 'config_options': {},
             **{key: task[key] for key in ('metrics', 'scale')}, 'where': {'config': str(path)}, **more}

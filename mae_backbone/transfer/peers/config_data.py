@@ -1,4 +1,4 @@
-"""Data and metrics from the config of a task (`Task.beside`), for training a peer on the same data."""
+"""Data and metrics from the config of a task (`Task.compare_to`), for training a peer on the same data."""
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any, cast

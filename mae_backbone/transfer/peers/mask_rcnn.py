@@ -53,7 +53,7 @@ def resnet18_mask_rcnn(cfg: Config, num_classes: int) -> nn.Module:
         fc_channels = box.fc_out_channels
     except (AttributeError, TypeError) as error:
         raise ValueError(f'{cfg.filename} is not the config of a Mask R-CNN of mmdet ({error}), from which the peer '
-                         'mask-rcnn takes its sizes: choose another task in `beside`') from error
+                         'mask-rcnn takes its sizes: choose another task in `compare_to`') from error
     body = BackboneWithFPN(resnet18(weights=None), _STAGES, _WIDTHS, channels)
     built = MaskRCNN(
         body, rpn_anchor_generator=AnchorGenerator(sizes, (tuple(anchors.ratios),) * len(sizes)),

@@ -302,8 +302,8 @@ def test_a_detector_goes_to_timm_only_as_an_encoder(tmp_path: Path):
         written(source, tmp_path, 'detectron2')
     conversion = written(source, tmp_path, 'timm', encoder=True)
     assert conversion.model.notes[0] == 'left out: bbox_head, neck'
-    assert_same(load_file(written(source, tmp_path, 'safetensors').path), torch.load(
-        source, weights_only=True)['state_dict'])
+    state_dict = torch.load(source, weights_only=True)['state_dict']
+    assert_same(load_file(written(source, tmp_path, 'safetensors').path), state_dict)
 
 
 def test_encoder_of_a_classifier_keeps_its_last_norm(files: dict[str, Path], tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Peers in a suite: each can be trained, and stands in the rows of the task beside it."""
+"""Peers in a suite: each can be trained, and has its rows in the table of the task that it is compared to."""
 import sys
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ title = 'Peers'
 data = dict(maps='maps')
 tasks = {{
     'segmentation': dict({SEGMENTATION!r}, data=['maps'], options={{'train_dataloader.batch_size': 2}}),
-    'unet': dict(peer='unet', beside='segmentation', minutes=1e-6, data=['maps'], labels=[0.5], amp=True)}}
+    'unet': dict(peer='unet', compare_to='segmentation', minutes=1e-6, data=['maps'], labels=[0.5], amp=True)}}
 '''
 
 
@@ -36,7 +36,7 @@ def maps_experiment(folder, **only: list) -> Experiment:
 
 
 def test_a_peer_stands_beside_the_task_of_the_encoders(tmp_path):
-    task = "resnet18=dict(peer='resnet18', beside='tune', minutes=0.01, data=['two'], seeds=[0]),\n    tune=dict("
+    task = "resnet18=dict(peer='resnet18', compare_to='tune', minutes=0.01, data=['two'], seeds=[0]),\n    tune=dict("
     made = made_experiment(tmp_path, MADE_SUITE.replace('tune=dict(', task), length=0.01)
     jobs = plan(made)
     [job] = [job for job in jobs if job.name.startswith('resnet18')]
