@@ -1,5 +1,5 @@
 """Logging, checkpoints and environment of the small runs of configs/demo, for one CPU or GPU."""
-# Installs the stand-ins for mmcv's compiled ops before mmdet or mmseg are imported.
+# Installs the replacements for mmcv's compiled ops before mmdet or mmseg are imported.
 custom_imports = dict(imports=['mae_backbone'])
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),

@@ -2,7 +2,7 @@
 _base_ = ['./runtime.py']
 
 default_scope = 'mmdet'
-# mae_backbone comes first: it installs the stand-ins for mmcv's compiled ops, which mmdet imports.
+# mae_backbone comes first: it installs the replacements for mmcv's compiled ops, which mmdet imports.
 custom_imports = dict(imports=['mae_backbone', 'mae_backbone.detection'])
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),

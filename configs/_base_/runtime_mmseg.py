@@ -2,7 +2,7 @@
 _base_ = ['./runtime.py']
 
 default_scope = 'mmseg'
-# mae_backbone comes first: it installs the stand-ins for mmcv's compiled ops, which mmseg imports.
+# mae_backbone comes first: it installs the replacements for mmcv's compiled ops, which mmseg imports.
 custom_imports = dict(imports=['mae_backbone', 'mae_backbone.segmentation'])
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),

@@ -15,7 +15,7 @@ backbone has a tenth of the learning rate, as the ResNet has, and layer decay in
 """
 _base_ = ['mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py']
 
-# mae_backbone comes first: it installs the stand-ins for mmcv's compiled ops, which mmdet imports.
+# mae_backbone comes first: it installs the replacements for mmcv's compiled ops, which mmdet imports.
 custom_imports = dict(imports=['mae_backbone', 'mae_backbone.detection'])
 
 model = dict(

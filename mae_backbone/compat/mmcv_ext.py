@@ -1,4 +1,4 @@
-"""Stand-ins for `mmcv._ext`: the ops that the standard heads of mmdet and mmseg call, on top of torchvision.
+"""Replacements for `mmcv._ext`: the ops that the standard heads of mmdet and mmseg call, on top of torchvision.
 
 `mmcv_ops` serves this file under that name; do not import it directly. Signatures are the same as
 in mmcv's C++ (mmcv/ops/csrc/pytorch/pybind.cpp), including outputs that are filled in place, because mmcv's Python
@@ -26,7 +26,7 @@ NAIVE, LINEAR = 0, 1  # softnms' method; 2 is gaussian
 
 
 def __getattr__(name: str) -> Callable[..., NoReturn]:
-    """An op without a stand-in. It can be imported; calling it raises an error that names it."""
+    """An op without a replacement. It can be imported; calling it raises an error that names it."""
     if name.startswith('_'):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
@@ -38,12 +38,12 @@ def __getattr__(name: str) -> Callable[..., NoReturn]:
 
 def _refuse(op: str) -> NoReturn:
     raise OpNotCompiledError(f'{op} of mmcv.ops needs an mmcv with compiled ops. This mmcv has none, and '
-                             'mae_backbone has no stand-in for this op: choose a model or option that does not call '
+                             'mae_backbone has no replacement for this op: choose a model or option that does not call '
                              'it, or build onedl-mmcv with its ops (pip install --no-build-isolation, a long compile)')
 
 
 def get_compiler_version() -> str:
-    return 'not compiled: stand-ins of mae_backbone'
+    return 'not compiled: replacements of mae_backbone'
 
 
 get_compiling_cuda_version = get_compiler_version

@@ -38,7 +38,7 @@ _FINDER = _Finder()
 
 
 def install() -> None:
-    """Make the stand-ins available to every later `import mmcv.ops`. A second call does nothing.
+    """Make the replacements available to every later `import mmcv.ops`. A second call does nothing.
 
     Raises:
         ImportError: mmdet or mmseg was imported before and holds stubs.

@@ -48,7 +48,7 @@ def resolve_num_workers(loader: ConfigDict, *, device: torch.device | str = 'cpu
         A line for the plan of the run.
     """
     if loader.get('num_workers') != 'auto':
-        return f'loader: {loader.get("num_workers", 0)} workers, as the config says'
+        return f'loader: {loader.get("num_workers", 0)} workers, set by the config'
     machine = Machine.per_process()
     options = loader_options(machine, batch_bytes(loader), gpu=torch.device(device).type == 'cuda')
     loader.update(options._asdict())

@@ -1,4 +1,4 @@
-"""The stand-ins, called through mmcv's own wrappers, against their definitions written as NumPy loops."""
+"""The replacements, called through mmcv's own wrappers, against their definitions written as NumPy loops."""
 import math
 import re
 
@@ -380,7 +380,7 @@ def test_deformable_attention_equals_the_loop_and_finite_differences():
     assert_close(half, expected.bfloat16(), rtol=.05, atol=.05)
 
 
-# ---- ops without a stand-in
+# ---- ops without a replacement
 
 def test_every_name_of_mmcv_ops_can_be_imported():
     assert [name for name in mmcv.ops.__all__ if not hasattr(mmcv.ops, name)] == []
@@ -398,8 +398,8 @@ def test_missing_op_raises_with_its_name_when_called():
 
 
 def test_compiler_version_names_the_stand_ins():
-    assert 'stand-ins' in mmcv.ops.get_compiler_version()
-    assert 'stand-ins' in mmcv.ops.get_compiling_cuda_version()
+    assert 'replacements' in mmcv.ops.get_compiler_version()
+    assert 'replacements' in mmcv.ops.get_compiling_cuda_version()
 
 
 def test_private_names_raise_attribute_error():

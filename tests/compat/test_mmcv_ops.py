@@ -1,4 +1,4 @@
-"""When the stand-ins for mmcv's ops are there, when they keep out of the way, and that whole models run on them."""
+"""When the replacements for mmcv's ops are there, when they keep out of the way, and that whole models run on them."""
 import os
 import re
 import subprocess

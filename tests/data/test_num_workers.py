@@ -63,7 +63,7 @@ def test_auto_becomes_numbers():
 
 def test_number_is_kept():
     loader = ConfigDict(num_workers=3)
-    assert resolve_num_workers(loader) == 'loader: 3 workers, as the config says'
+    assert resolve_num_workers(loader) == 'loader: 3 workers, set by the config'
     assert loader == dict(num_workers=3)
 
 

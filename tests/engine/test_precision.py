@@ -1,4 +1,4 @@
-"""TF32 and validation under autocast, as the config says."""
+"""TF32 and validation under autocast, by the settings of the config."""
 import itertools
 from pathlib import Path
 

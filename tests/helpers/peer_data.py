@@ -1,4 +1,4 @@
-"""Data whose labels can be read off the pixels, stand-in models that do so, and specs of peers."""
+"""Data whose labels can be read off the pixels, models that do so, and specs of peers."""
 import itertools
 import json
 from collections.abc import Callable

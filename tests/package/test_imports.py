@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'mae_backbone'
-# Subclasses of mmdet's and mmseg's parts, which only configs import; and mmcv's stand-in, imported as `mmcv._ext`.
+# Subclasses of mmdet's and mmseg's parts, which only configs import; and mmcv's replacement, imported as `mmcv._ext`.
 TASKS = ('detection', 'segmentation')
 STAND_IN = 'compat.mmcv_ext'
 

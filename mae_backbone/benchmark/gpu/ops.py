@@ -1,4 +1,4 @@
-"""Stand-ins for mmcv's ops, in each precision on the device, against float64 on the CPU."""
+"""Replacements for mmcv's ops, in each precision on the device, against float64 on the CPU."""
 from functools import partial
 from typing import NamedTuple
 
