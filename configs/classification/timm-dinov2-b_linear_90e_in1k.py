@@ -9,7 +9,7 @@ Costs   not measured yet. An epoch is 1,281,167 forward passes.
 Expect  84.6 top-1 with DINOv2's own protocol, which also uses the mean of the patches (facebookresearch/dinov2,
         README). Ours: not measured yet.
 
-Optimizer and schedule are those of the MAE paper's linear probe, so that both can be compared.
+Optimizer and schedule are as in the MAE paper's linear probe, so that both can be compared.
 """
 _base_ = [
     '../_base_/models/timm-dinov2-b_classifier.py', '../_base_/datasets/in1k.py', '../_base_/schedules/probe_90e.py']

@@ -10,7 +10,7 @@ Costs   about 990 GPU hours = 0.356 s per image (15.2 GB) x 64 images x 156,250 
 Expect  43.0 box AP, 38.9 mask AP (detectron2, projects/ViTDet, same recipe, runs differ by 0.3). Ours: not measured
         yet.
 
-Loss, data and metric are those of mask-rcnn_vitdet-b_100e_lvis.py.
+Loss, data and metric are as in mask-rcnn_vitdet-b_100e_lvis.py.
 """
 _base_ = [
     '../_base_/models/cascade-mask-rcnn_vitdet-b.py',

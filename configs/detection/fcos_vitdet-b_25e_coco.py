@@ -5,11 +5,11 @@ Run     mae-backbone train fcos_vitdet-b_25e_coco --amp
             --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
-Costs   not measured yet. Backbone and pyramid are those of ViTDet-B, the head runs on five strides.
+Costs   not measured yet. Backbone and pyramid are as in ViTDet-B, the head runs on five strides.
 Expect  no published figure of this combination. Ours: not measured yet.
 
-The pyramid has the strides 8 to 128 that FCOS needs. Head and losses are those of mmdet's fcos_r50-caffe_fpn_gn-head.
-Data, optimizer and schedule are those of ViTDet.
+The pyramid has the strides 8 to 128 that FCOS needs. Head and losses are as in mmdet's fcos_r50-caffe_fpn_gn-head.
+Data, optimizer and schedule are as in ViTDet.
 """
 _base_ = [
     '../_base_/models/mask-rcnn_vitdet-b.py',

@@ -1,7 +1,7 @@
 """Faster R-CNN on ViTDet-S, your own images at 512 pixels, for a GPU with 8 GB.
 
 Run     mae-backbone train faster-rcnn_vitdet-s_8gb --data-root DIR --amp
-Weights dino_vits16, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights dino_vits16, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON
 Expect  no published figure. Ours: not measured yet.
 

@@ -1,7 +1,7 @@
 """MAE pretraining of ViT-B/16 on images of your own, from public weights, for a GPU with 80 GB.
 
 Run     mae-backbone pretrain mae_vit-b_80gb --data-root DIR --amp
-Weights mae_vit_base, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights mae_vit_base, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    any folder of images
 Expect  no published figure. Ours: not measured yet.
 

@@ -1,7 +1,7 @@
 """MAE pretraining of ViT-S/16 on images of your own, from public weights, for a GPU with 8 GB.
 
 Run     mae-backbone pretrain mae_vit-s_8gb --data-root DIR --amp
-Weights dino_vits16, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights dino_vits16, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    any folder of images
 Expect  no published figure. Ours: not measured yet.
 

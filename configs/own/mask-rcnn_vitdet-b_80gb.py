@@ -1,7 +1,7 @@
 """Mask R-CNN on ViTDet-B, your own images at 800 pixels, for a GPU with 80 GB.
 
 Run     mae-backbone train mask-rcnn_vitdet-b_80gb --data-root DIR --amp
-Weights mae_vit_base, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights mae_vit_base, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON
 Expect  no published figure. Ours: not measured yet.
 

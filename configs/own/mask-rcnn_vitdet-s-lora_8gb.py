@@ -1,7 +1,7 @@
 """Mask R-CNN on ViTDet-S trained by LoRA, for 200 to 1,000 labeled images of your own, for a GPU with 8 GB.
 
 Run     mae-backbone train mask-rcnn_vitdet-s-lora_8gb --data-root DIR --amp
-Weights dino_vits16, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights dino_vits16, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON
 Expect  no published figure. Ours: not measured yet.
 

@@ -1,7 +1,7 @@
 """UPerNet on ViTDet-B, your own label maps, crops of 512, for a GPU with 24 GB.
 
 Run     mae-backbone train upernet_vitdet-b_24gb --data-root DIR --amp
-Weights mae_vit_base, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights mae_vit_base, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
         unlabeled pixels, classes.txt with one name per line
 Expect  no published figure. Ours: not measured yet.

@@ -1,7 +1,7 @@
 """UPerNet on ViTDet-S trained by LoRA, for 200 to 1,000 labeled images of your own, for a GPU with 8 GB.
 
 Run     mae-backbone train upernet_vitdet-s-lora_8gb --data-root DIR --amp
-Weights dino_vits16, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights dino_vits16, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for
         unlabeled pixels, classes.txt with one name per line
 Expect  no published figure. Ours: not measured yet.

@@ -1,7 +1,7 @@
 """Fine-tuning of ViT-B/16 on class folders of your own, for a GPU with 80 GB.
 
 Run     mae-backbone train vit-b_80gb --data-root DIR --amp
-Weights mae_vit_base, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights mae_vit_base, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    {train,val}/CLASS/*.jpg: the classes are the folders of train
 Expect  no published figure. Ours: not measured yet.
 

@@ -1,7 +1,7 @@
 """Classification with ViT-S/16 trained by LoRA, for 200 to 1,000 labeled images of your own, for a GPU with 8 GB.
 
 Run     mae-backbone train vit-s-lora_8gb --data-root DIR --amp
-Weights dino_vits16, if it is on this machine (`mae-backbone models` says where to get it); or --pretrained FILE
+Weights dino_vits16, if it is on this machine (`mae-backbone models` prints where to get it); or --pretrained FILE
 Data    {train,val}/CLASS/*.jpg: the classes are the folders of train
 Expect  no published figure. Ours: not measured yet.
 

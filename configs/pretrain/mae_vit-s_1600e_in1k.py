@@ -7,7 +7,7 @@ Costs   no published figure; a step takes about two thirds of the arithmetic of 
 Expect  no published figure; after 800 epochs a linear probe of 49.7 top-1 (CrossMAE#4, a user's run). Ours: not
         measured yet.
 
-The paper trains no ViT-S. The constants are those of ViT-B.
+The paper trains no ViT-S. The constants are as in ViT-B.
 """
 _base_ = ['../_base_/models/mae_vit-b.py', '../_base_/datasets/in1k_unlabeled.py', '../_base_/schedules/mae_800e.py']
 

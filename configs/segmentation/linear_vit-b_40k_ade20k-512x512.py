@@ -7,7 +7,7 @@ Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}
 Costs   not measured yet. The backbone has no backward pass.
 Expect  no published figure. Ours: not measured yet.
 
-Iterations, batch, learning rate and weight decay are those of DINOv3's linear segmentation. The BatchNorm before the
+Iterations, batch, learning rate and weight decay are as in DINOv3's linear segmentation. The BatchNorm before the
 linear layer is that of the MAE paper's linear probing (appendix A.1).
 """
 _base_ = [

@@ -7,8 +7,8 @@ Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}
 Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
-Head, losses, schedule and gradient clipping are those of mmseg's Mask2Former (configs/mask2former, R50, 160,000
-iterations). Backbone, pyramid and layer decay are those of upernet_vitdet-b_160k_ade20k-512x512.py; layer decay
+Head, losses, schedule and gradient clipping are as in mmseg's Mask2Former (configs/mask2former, R50, 160,000
+iterations). Backbone, pyramid and layer decay are as in upernet_vitdet-b_160k_ade20k-512x512.py; layer decay
 replaces mmseg's tenth of the learning rate for the backbone. Without mmcv's compiled ops its deformable attention runs
 in PyTorch.
 """

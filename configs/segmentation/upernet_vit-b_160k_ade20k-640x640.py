@@ -7,7 +7,7 @@ Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}
 Costs   not measured yet
 Expect  no published figure; 48.1 mIoU with crops of 512 (MAE paper, table 5). Ours: not measured yet.
 
-The sizes are those of mmseg's BEiT recipes (configs/beit, ade20k_640x640).
+The sizes are as in mmseg's BEiT recipes (configs/beit, ade20k_640x640).
 """
 _base_ = [
     '../_base_/models/upernet_vit-b.py',

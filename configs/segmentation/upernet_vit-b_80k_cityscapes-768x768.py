@@ -7,7 +7,7 @@ Data    data/cityscapes/{leftImg8bit,gtFine}/{train,val}/CITY/, with the *_label
 Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
-Crops, test windows and iterations are those of mmseg's SETR (configs/setr). Model and optimizer are those of our ADE20K
+Crops, test windows and iterations are as in mmseg's SETR (configs/setr). Model and optimizer are as in our ADE20K
 recipe.
 """
 _base_ = [

@@ -7,7 +7,7 @@ Data    data/coco_stuff164k/{images,annotations}/{train2017,val2017}/, label map
 Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
-Pipeline and iterations are those of mmseg for this set. Model and optimizer are those of our ADE20K recipe.
+Pipeline and iterations are as in mmseg for this set. Model and optimizer are as in our ADE20K recipe.
 """
 _base_ = [
     '../_base_/models/upernet_vit-b.py',

@@ -7,7 +7,7 @@ Data    data/VOCdevkit/VOC2010/{JPEGImages,SegmentationClassContext}/, ImageSets
 Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
-Crops, test windows and iterations are those of mmseg for this set. Model and optimizer are those of our ADE20K recipe.
+Crops, test windows and iterations are as in mmseg for this set. Model and optimizer are as in our ADE20K recipe.
 """
 _base_ = [
     '../_base_/models/upernet_vit-b.py',

@@ -7,7 +7,7 @@ Data    data/ade/ADEChallengeData2016/{images,annotations}/{training,validation}
 Costs   not measured yet
 Expect  53.6 mIoU (MAE paper, table 5). Ours: not measured yet.
 
-Ours, because no repository publishes this recipe: learning rate, layer decay, drop path and output blocks are those of
+Ours, because no repository publishes this recipe: learning rate, layer decay, drop path and output blocks are as in
 mmseg's BEiT-L (configs/beit), the rest is as for ViT-B. The paper searched the learning rate for each entry.
 """
 _base_ = [

@@ -35,7 +35,7 @@ def allow_any_size(vit: beit.Beit) -> None:
 def beit_tokens(vit: beit.Beit, images: Tensor, indices: Sequence[int], *, norm: bool) -> list[Tensor]:
     """images (B, C, H, W) -> tokens (B, 1 + L, D) after each of the blocks `indices`, in ascending order.
 
-    The results are those of `forward_intermediates` of timm, which supports only the image size of the tables.
+    The results equal the results of `forward_intermediates` of timm, which supports only the image size of the tables.
 
     Raises:
         ValueError: the model has absolute positions, for one size only, and the images have another size.

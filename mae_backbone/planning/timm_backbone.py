@@ -117,7 +117,7 @@ def _channels(model: dict[str, Any], old: int, new: int) -> dict[str, Any]:
         else:
             result['neck'] = {key: new}
         if rest or first['type'] == 'mae_backbone.SimpleFeaturePyramid':
-            return result  # the input channels of the heads are those of the neck, which do not change
+            return result  # the input channels of the heads equal the output channels of the neck, which do not change
     for name in ('decode_head', 'auxiliary_head'):
         head = model.get(name)
         if isinstance(head, dict):

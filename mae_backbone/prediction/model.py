@@ -154,7 +154,7 @@ class Model:
                              'can only be computed for a ViT')
 
     def export(self, out: str | Path, **options: Any) -> Any:
-        """Exports the model to an ONNX or .pt2 file. Options and result are those of `mae_backbone.export`."""
+        """Exports the model to an ONNX or .pt2 file. Options and result are as in `mae_backbone.export`."""
         import mae_backbone
         return mae_backbone.export(self, out, **options)
 

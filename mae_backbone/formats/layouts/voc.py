@@ -56,8 +56,8 @@ def read(root: Path) -> LabeledSet:
 
     Splits come from the lists in ImageSets/Main, otherwise from folders named train, val and test. Pixels count from 1
     and both corners belong to the box (VOC devkit), unless a box of the set starts at 0: then they are coordinates from
-    0. Objects with `difficult` become regions to ignore. Polygons are those of Roboflow (x1, y1, x2, ...) and LabelMe
-    (pt). Their points are centers of pixels.
+    0. Objects with `difficult` become regions to ignore. Polygons have the formats of Roboflow (x1, y1, x2, ...) and
+    LabelMe (pt). Their points are centers of pixels.
 
     Raises:
         DataError: a file is damaged, an image is missing, or a box is invalid.

@@ -26,7 +26,7 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, size: tuple[int, int], *, thre
 def _weights(cells: int, begin: float, end: float, side: int) -> tuple[np.ndarray, int]:
     """Returns the weight of each cell for each pixel along an axis.
 
-    The pixels are those of the box, and one more on each side.
+    The weights cover the pixels of the box, and one more on each side.
 
     Returns:
         Weights (pixels, cells) float32, and the index of the first pixel.

@@ -41,7 +41,7 @@ def train_classifier(spec: Spec, *, clock: Callable[[], float], build: Callable[
         image_size: side of the images in pixels.
         batch_size: images per step.
         lr, weight_decay: learning rate and weight decay of SGD. The defaults are usual for ResNets on CIFAR-10.
-        mean, std: mean and standard deviation of the pixels (0 to 255) for each channel. The defaults are those of
+        mean, std: mean and standard deviation of the pixels (0 to 255) for each channel. The defaults are for
             CIFAR-10.
 
     Returns:
