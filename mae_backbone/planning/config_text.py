@@ -125,10 +125,10 @@ def _segmentation(stage: Stage, data: OwnData, train_images: str) -> dict[str, A
     config = stage.config
     keys = ('data_prefix', 'img_suffix', 'seg_map_suffix')
     train, val = (_paths(data.dataset(split), keys) for split in ('train', 'val'))
-    # Class weights are kept only for the classes that the config names.
+    # Class weights are kept only for the classes that the config names. The colors of the base would be too few.
     classes = dict(metainfo=Name('metainfo'))
     return dict(
-        data_root=data.root, metainfo=dict(_delete_=True, classes=tuple(data.classes)),
+        data_root=data.root, metainfo=dict(classes=tuple(data.classes), palette=[]),
         train_pipeline=config['train_pipeline'], test_pipeline=config['test_pipeline'], model=dict(config['model']),
         train_dataloader=dict(batch_size=config['batch'], **config['sampling'],
                               dataset=dict(train, **classes, pipeline=Name('train_pipeline'))),

@@ -31,11 +31,11 @@ FORMATS = {
 }
 
 
-def data_of(task: str) -> OwnData:
+def data_of(task: str, classes: list[str]) -> OwnData:
     """Data of a task without any files."""
     cls, options = FORMATS[task]
     return OwnData(task, '/data/own', {split: cls(DatasetSpec(split, ConfigDict(options(split)), None))
-                                       for split in ('train', 'val')})
+                                       for split in ('train', 'val')}, classes)
 
 
 @pytest.mark.slow
@@ -54,9 +54,12 @@ def test_models_are_built(tmp_path, name, machine, weights):
     for stage in plan.stages:
         pretrained = 'first.pth' if stage is plan.training and len(plan.stages) > 1 else None
         file = tmp_path / f'{stage.task}.py'
-        file.write_text(config_text(plan, stage, data_of(fingerprint.task), file='own.py', train_images='/data/images',
-                                    pretrained=pretrained))
+        file.write_text(config_text(plan, stage, data_of(fingerprint.task, list(fingerprint.classes)), file='own.py',
+                                    train_images='/data/images', pretrained=pretrained))
         cfg = Config.fromfile(file)
+        if stage.task == 'segmentation':
+            assert cfg.train_dataloader.dataset.metainfo == dict(classes=tuple(fingerprint.classes), palette=[])
+            assert cfg.val_dataloader.dataset.metainfo == cfg.train_dataloader.dataset.metainfo
         drop_scope(cfg._cfg_dict)  # as the commands do
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmengine'), torch.device('meta'):
             model = registry.MODELS.build(cfg.model)
