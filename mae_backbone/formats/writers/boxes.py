@@ -35,8 +35,8 @@ def write_yolo(labeled: LabeledSet, to: Destination) -> list[str]:
             to.place(image.file_name, f'images/{split}/{name}')
             lines = [line for item in image.objects if (line := _yolo_line(labeled, image, item, to))]
             to.write(f'labels/{split}/{name.rpartition(".")[0]}.txt', ''.join(f'{line}\n' for line in lines))
-    data = dict(path='.', **{split: f'images/{split}' for split in _by_split(labeled)},
-                names=dict(enumerate(labeled.names)))
+    # Without `path`, folders are relative to data.yaml. ultralytics takes a relative `path` from the working directory.
+    data = dict(**{split: f'images/{split}' for split in _by_split(labeled)}, names=dict(enumerate(labeled.names)))
     to.write('data.yaml', yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
     if labeled.category_ids and labeled.category_ids != list(range(len(labeled.names))):
         to.lost.add('ids of classes, which are numbered from 0', 'data.yaml')

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from helpers.layouts import Shape, coco_dict, scene, voc_xml, write_labelme, write_voc, write_yolo
 from helpers.small_sets import write_image
 from PIL import Image
@@ -105,6 +106,14 @@ def test_ids_of_images_objects_and_classes_are_kept(tmp_path: Path) -> None:
     assert after['categories'] == before['categories']
     assert after['annotations'] == before['annotations']
     assert [image['id'] for image in after['images']] == [image['id'] for image in before['images']]
+
+
+def test_data_yaml_of_yolo_can_be_used_from_any_folder(tmp_path: Path) -> None:
+    write_random_coco(tmp_path / 'source')
+    import_data(tmp_path / 'source', tmp_path / 'yolo', 'yolo')
+    content = yaml.safe_load((tmp_path / 'yolo/data.yaml').read_text())
+    assert 'path' not in content  # ultralytics takes a relative one from the working directory
+    assert [(tmp_path / 'yolo' / content[split]).is_dir() for split in ('train', 'val')] == [True, True]
 
 
 def test_difficult_objects_are_kept_by_coco_and_reported_by_yolo(tmp_path: Path) -> None:
