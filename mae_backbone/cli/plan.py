@@ -45,13 +45,15 @@ def run(args: argparse.Namespace) -> 'WrittenPlan':
     from mae_backbone.planning.machine import measure_machine
     from mae_backbone.planning.own_data import find_data
     from mae_backbone.planning.plan import PlanOptions
-    from mae_backbone.planning.weights import read_weights
 
     data = find_data(args.data, args.task, group_pattern=args.group_pattern or '')
     for line in data.notes:
         log_rank0(line)
     writer = Writer(data, _config_path(args.out, data.root), unlabeled=args.unlabeled, overwrite=args.overwrite)
-    weights = read_weights(args.pretrained) if args.pretrained else None
+    weights = None
+    if args.pretrained:
+        from mae_backbone.planning.weights import read_weights
+        weights = read_weights(args.pretrained)
     count = len(data.classes)
     log_rank0(f'{data.root}: {data.task}' + f', {count} class{"es" * (count > 1)}' * bool(count))
     fingerprint = take_fingerprint(data, unlabeled=args.unlabeled, workers=args.workers, progress=progress_bar())

@@ -11,7 +11,6 @@ from mae_backbone.cli.errors import log_rank0
 from mae_backbone.planning.config_text import config_text, write_list
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
-from mae_backbone.planning.make_plan import make_plan
 from mae_backbone.planning.own_data import OwnData, unlabeled_images
 from mae_backbone.planning.plan import Plan, PlanOptions, Stage, StepCost, WrittenPlan
 from mae_backbone.planning.plan_report import report_page
@@ -49,6 +48,7 @@ class Writer:
     def measured_plan(self, fingerprint: Fingerprint, machine: Machine, options: PlanOptions, *,
                       estimate: bool) -> Plan:
         """Makes a plan, runs iterations of its trainings, and makes the plan again with their costs."""
+        from mae_backbone.planning.make_plan import make_plan  # after the fingerprint: timm takes 0.2 GB
         draft = make_plan(fingerprint, machine, options)
         if estimate:
             return draft

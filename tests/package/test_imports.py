@@ -8,14 +8,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / 'mae_backbone'
 # Subclasses of mmdet's and mmseg's parts, which only configs import; and mmcv's replacement, imported as `mmcv._ext`.
 TASKS = ('detection', 'segmentation')
-STAND_IN = 'compat.mmcv_ext'
+REPLACEMENT = 'compat.mmcv_ext'
 
 
 def modules(*, of: str = '') -> list[str]:
     """Names of the modules of the package, or of one room, below `mae_backbone`."""
     names = ['.'.join(file.relative_to(PACKAGE).with_suffix('').parts)
              for file in sorted(PACKAGE.joinpath(of).rglob('*.py')) if not file.stem.startswith('__')]
-    return [name for name in names if name != STAND_IN and name.split('.')[0] not in TASKS]
+    return [name for name in names if name != REPLACEMENT and name.split('.')[0] not in TASKS]
 
 
 def loaded_by(names: list[str], watched: set[str]) -> str:
@@ -43,3 +43,8 @@ def test_core_loads_nothing_of_openmmlab():
 
 def test_no_module_loads_mmdet_or_mmseg():
     assert loaded_by([f'.{name}' for name in modules()], {'mmdet', 'mmseg'}) == ''
+
+
+def test_fingerprint_is_taken_without_the_memory_of_timm():
+    before = ['.planning.fingerprint', '.planning.machine', '.planning.own_data', '.planning.plan', '.cli.write_plan']
+    assert loaded_by(before, {'timm', 'torchvision', 'mmdet', 'mmseg', 'matplotlib'}) == ''
