@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.planning import Experiment, known_names, plan, set_aside_broken
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.scheduler import run_jobs
-from mae_backbone.transfer.suite import Suite, load_suite
+from mae_backbone.transfer.suite import PEER_PACKAGES, Suite, load_suite
 from mae_backbone.utils.cpu import available_cpus
 from mae_backbone.utils.run_logs import print_line
 
@@ -56,6 +57,7 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
         for line in set_aside_broken(experiment):
             print_line(line)
         planned = plan(experiment)
+    check_packages(planned)
     cells = [folder for job in planned for folder in job.folders]
     finished = sum(experiment_dir.read_result(folder) is not None for folder in cells)
     print_line(f'{selected.title}: {", ".join(experiment.models)}; {len(cells)} cells in '
@@ -72,6 +74,20 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
         page = write_report(experiment, failed=failed, figures=figures, seconds=time.time() - start,
                             command=shlex.join(sys.argv), only=only or {})
     return failed, page
+
+
+def check_packages(jobs: Sequence[Job]) -> None:
+    """Checks that the packages of the peers in unfinished cells are installed.
+
+    Raises:
+        ValueError: a package is not installed.
+    """
+    for folder in (folder for job in jobs for folder in job.folders):
+        peer = experiment_dir.read_spec(folder).get('peer')
+        package = PEER_PACKAGES.get(str(peer))
+        if package and find_spec(package) is None and experiment_dir.read_result(folder) is None:
+            raise ValueError(f'the peer {peer} needs the package {package}, which is not installed: run `python -m pip '
+                             f'install {package.replace("_", "-")}`, or select other tasks with --tasks')
 
 
 def select_encoders(suite: Suite, checkpoints: Sequence[str], against: Sequence[str] | None, work_dir: Path

@@ -17,6 +17,7 @@ PROBES = ('knn', 'linear', 'attentive')
 FOLDER_PEERS = ('resnet18',)  # read class folders, as probes do
 CONFIG_PEERS = ('unet', 'mask-rcnn')  # read the data set of the config of another task, `Task.compare_to`
 PEERS = (*FOLDER_PEERS, *CONFIG_PEERS)
+PEER_PACKAGES = {'unet': 'segmentation_models_pytorch'}  # packages that this one is installed without
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,18 @@ def test_a_failed_cell_is_reported_and_finished_cells_are_not_repeated(tmp_path,
     assert results(tmp_path / 'out') == before
 
 
+def test_a_missing_package_of_a_peer_is_named_before_the_first_job(tmp_path, transfer, capfd, monkeypatch):
+    monkeypatch.setattr(run, 'PEER_PACKAGES', {'resnet18': 'a_peer'})
+    peer = "tasks = dict(peer=dict(peer='resnet18', compare_to='knn', minutes=0.001, data=['images'], seeds=[0]),\n"
+    (tmp_path / 'suite.py').write_text((tmp_path / 'suite.py').read_text().replace('tasks = dict(', peer))
+    assert transfer() == 2
+    message = capfd.readouterr().err
+    assert 'the peer resnet18 needs the package a_peer' in message
+    assert 'python -m pip install a-peer`, or select other tasks with --tasks' in message
+    assert results(tmp_path / 'out') == {}
+    assert transfer('--tasks', 'knn') == 0
+
+
 def test_a_folder_of_hugging_face_is_an_encoder_with_the_results_of_its_source(tmp_path, transfer, capfd):
     assert main(['convert', str(tmp_path / 'mae.pth'), str(tmp_path / 'hf'), '--to', 'hf']) == 0
     assert transfer('--tasks', 'knn', '--against', tmp_path / 'hf') == 0
