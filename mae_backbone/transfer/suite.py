@@ -15,9 +15,9 @@ from mae_backbone.utils.config_files import configs_root
 PROBES = ('knn', 'linear', 'attentive')
 # Peers are models that are trained from scratch for comparison.
 FOLDER_PEERS = ('resnet18',)  # read class folders, as probes do
-CONFIG_PEERS = ('unet', 'mask-rcnn')  # read the data set of the config of another task, `Task.compare_to`
+CONFIG_PEERS = ('unet', 'mask-rcnn', 'faster-rcnn')  # read the data set of the config of `Task.compare_to`
 PEERS = (*FOLDER_PEERS, *CONFIG_PEERS)
-PEER_PACKAGES = {'unet': 'segmentation_models_pytorch'}  # packages that this one is installed without
+PEER_PACKAGES = {'unet': 'segmentation_models_pytorch'}  # packages that the installation does not include
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mae_backbone.utils.config_files import find_config
 SEGMENTATION = dict(config='demo/upernet_vit-micro_2000i_camvid.py', metrics={'mIoU': 'mIoU'}, scale=1.0)
 DETECTION = dict(config='demo/mask-rcnn_vit-micro_900i_nuclei.py', scale=100.0,
                  metrics={'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP'})
+BOXES = dict(config='demo/faster-rcnn_vit-micro_nuclei.py', scale=100.0, metrics={'coco/bbox_mAP': 'box AP'})
 SIDE = 28  # of an object: as many pixels as torchvision predicts for a mask
 _STEP = 80  # of the brightness from label to label
 
@@ -82,15 +83,15 @@ class ReadingSegmenter(nn.Module):
 
 
 class ReadingDetector(nn.Module):
-    """The bright squares of an image, as torchvision's Mask R-CNN predicts them before masks are pasted.
+    """The bright squares of an image, as torchvision's detectors predict them before masks are pasted.
 
     Attributes:
         targets: that it was trained on.
     """
 
-    def __init__(self, *_: object, blind: bool = False) -> None:
+    def __init__(self, *_: object, blind: bool = False, masks: bool = True) -> None:
         super().__init__()
-        self.loss, self.blind, self.targets = nn.Parameter(torch.ones(())), blind, []
+        self.loss, self.blind, self.masks, self.targets = nn.Parameter(torch.ones(())), blind, masks, []
 
     def forward(self, images: list[Tensor], targets: list[dict] | None = None) -> dict | list[dict]:
         if targets is not None:
@@ -103,5 +104,5 @@ class ReadingDetector(nn.Module):
         corners = torch.tensor(stats[1:, :4], dtype=torch.float32).reshape(-1, 4)
         boxes = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:]], dim=1)[:0 if self.blind else None]
         N = len(boxes)
-        return {'boxes': boxes, 'labels': torch.ones(N, dtype=torch.long), 'scores': torch.full((N,), 0.9),
-                'masks': torch.ones(N, 1, SIDE, SIDE)}
+        found = {'boxes': boxes, 'labels': torch.ones(N, dtype=torch.long), 'scores': torch.full((N,), 0.9)}
+        return found | {'masks': torch.ones(N, 1, SIDE, SIDE)} if self.masks else found

@@ -3,16 +3,18 @@
 To add a peer, write its training function in its own file and add its name here and in `suite.py`.
 """
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.peers.classifier import train_classifier
-from mae_backbone.transfer.peers.mask_rcnn import train_detector
+from mae_backbone.transfer.peers.rcnn import resnet18_faster_rcnn, train_detector
 from mae_backbone.transfer.peers.training import training_clock
 from mae_backbone.transfer.peers.unet import train_segmenter
 
 _TRAIN: dict[str, Callable[..., dict[str, Any]]] = {
-    'resnet18': train_classifier, 'unet': train_segmenter, 'mask-rcnn': train_detector}
+    'resnet18': train_classifier, 'unet': train_segmenter, 'mask-rcnn': train_detector,
+    'faster-rcnn': partial(train_detector, build=resnet18_faster_rcnn)}
 
 
 def train_peer(spec: Spec) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Mask R-CNN of torchvision on instances in COCO's format."""
+"""Mask R-CNN and Faster R-CNN of torchvision on objects in COCO's format."""
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from mmengine.device import get_device
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torchvision.models import resnet18
-from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -43,30 +44,60 @@ def resnet18_mask_rcnn(cfg: Config, num_classes: int) -> nn.Module:
     Raises:
         ValueError: the config is not one of a Mask R-CNN.
     """
-    model = cfg.model
-    try:
-        channels, box, mask = model.neck.out_channels, model.roi_head.bbox_head, model.roi_head.mask_head
-        anchors, sampler = model.rpn_head.anchor_generator, model.train_cfg.rcnn.sampler
-        training, testing, limit = model.train_cfg.rpn_proposal, model.test_cfg.rpn, model.test_cfg.rcnn
+    with _reading(cfg, 'Mask R-CNN', 'mask-rcnn'):
+        channels, mask = cfg.model.neck.out_channels, cfg.model.roi_head.mask_head
         widths = [mask.conv_out_channels] * mask.num_convs
-        sizes = tuple((anchors.scales[0] * stride,) for stride in _STRIDES)
-        fc_channels = box.fc_out_channels
+        body, options = _box_parts(cfg, num_classes)
+    model = MaskRCNN(body, mask_head=MaskRCNNHeads(channels, widths, 1),
+                     mask_predictor=MaskRCNNPredictor(widths[-1], widths[-1], 1 + num_classes), **options)
+    model.transform = _keep_size(cfg)
+    return model
+
+
+def resnet18_faster_rcnn(cfg: Config, num_classes: int) -> nn.Module:
+    """Faster R-CNN with the parts of `resnet18_mask_rcnn`, without the head of the masks.
+
+    Raises:
+        ValueError: the config is not one of a Faster R-CNN, or has masks.
+    """
+    with _reading(cfg, 'Faster R-CNN', 'faster-rcnn'):
+        body, options = _box_parts(cfg, num_classes)
+        if cfg.model.roi_head.get('mask_head'):
+            raise ValueError(f'{cfg.filename} is the config of a Mask R-CNN: choose the peer mask-rcnn')
+    model = FasterRCNN(body, **options)
+    model.transform = _keep_size(cfg)
+    return model
+
+
+@contextmanager
+def _reading(cfg: Config, detector: str, peer: str) -> Iterator[None]:
+    """Replaces errors about missing settings by one that names the config."""
+    try:
+        yield
     except (AttributeError, TypeError) as error:
-        raise ValueError(f'{cfg.filename} is not the config of a Mask R-CNN of mmdet ({error}), from which the peer '
-                         'mask-rcnn takes its sizes: choose another task in `compare_to`') from error
-    body = BackboneWithFPN(resnet18(weights=None), _STAGES, _WIDTHS, channels)
-    built = MaskRCNN(
-        body, rpn_anchor_generator=AnchorGenerator(sizes, (tuple(anchors.ratios),) * len(sizes)),
+        raise ValueError(f'{cfg.filename} is not the config of a {detector} of mmdet ({error}), from which the peer '
+                         f'{peer} takes its sizes: choose another task in `compare_to`') from error
+
+
+def _box_parts(cfg: Config, num_classes: int) -> tuple[nn.Module, dict[str, Any]]:
+    """Returns the backbone with its pyramid, and the arguments that Faster R-CNN and Mask R-CNN have in common."""
+    model = cfg.model
+    channels, fc_channels = model.neck.out_channels, model.roi_head.bbox_head.fc_out_channels
+    anchors, sampler = model.rpn_head.anchor_generator, model.train_cfg.rcnn.sampler
+    training, testing, limit = model.train_cfg.rpn_proposal, model.test_cfg.rpn, model.test_cfg.rcnn
+    sizes = tuple((anchors.scales[0] * stride,) for stride in _STRIDES)
+    return BackboneWithFPN(resnet18(weights=None), _STAGES, _WIDTHS, channels), dict(
+        rpn_anchor_generator=AnchorGenerator(sizes, (tuple(anchors.ratios),) * len(sizes)),
         rpn_pre_nms_top_n_train=training.nms_pre, rpn_post_nms_top_n_train=training.max_per_img,
         rpn_pre_nms_top_n_test=testing.nms_pre, rpn_post_nms_top_n_test=testing.max_per_img,
         box_batch_size_per_image=sampler.num, box_detections_per_img=limit.max_per_img,
         box_head=TwoMLPHead(channels * _POOLED**2, fc_channels),
-        box_predictor=FastRCNNPredictor(fc_channels, 1 + num_classes),
-        mask_head=MaskRCNNHeads(channels, widths, 1),
-        mask_predictor=MaskRCNNPredictor(widths[-1], widths[-1], 1 + num_classes))
-    pixels = model.data_preprocessor
-    built.transform = _KeepSize(0, 0, [value / 255 for value in pixels.mean], [value / 255 for value in pixels.std])
-    return built
+        box_predictor=FastRCNNPredictor(fc_channels, 1 + num_classes))
+
+
+def _keep_size(cfg: Config) -> '_KeepSize':
+    pixels = cfg.model.data_preprocessor
+    return _KeepSize(0, 0, [value / 255 for value in pixels.mean], [value / 255 for value in pixels.std])
 
 
 class _KeepSize(GeneralizedRCNNTransform):
@@ -83,13 +114,13 @@ class _KeepSize(GeneralizedRCNNTransform):
 def train_detector(spec: Spec, *, clock: Callable[[], float],
                    build: Callable[[Config, int], nn.Module] = resnet18_mask_rcnn, batch_size: int | None = None,
                    lr: float = 0.005, weight_decay: float = 1e-4, warmup: float = 0.05) -> dict[str, Any]:
-    """Trains a detector with masks by SGD with momentum, on the crops and with the augmentations of the config.
+    """Trains a detector by SGD with momentum, on the crops and with the augmentations of the config.
 
     Args:
         spec: spec of the cell, as for `ConfigData`.
         clock: returns the time in seconds.
-        build: (config, number of classes) -> model with the interface of torchvision's Mask R-CNN, whose masks are not
-            pasted into the images.
+        build: (config, number of classes) -> model with the interface of torchvision's detectors, whose masks, if it
+            has them, are not pasted into the images.
         batch_size: images per step; None for the batch size of the config.
         lr, weight_decay: learning rate and weight decay of SGD. torchvision's references/detection uses a learning rate
             of 0.02 for 16 images per step. The default is this value scaled to the 4 images per step of our configs.
@@ -141,7 +172,9 @@ class _Detector(Learner[_Batch]):
         boxes = getattr(objects.bboxes, 'tensor', objects.bboxes)  # boxes of mmdet have their tensor in an attribute
         # torchvision refuses boxes without an area.
         kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        target = {'boxes': boxes, 'labels': objects.labels + 1, 'masks': objects.masks.to_tensor(torch.uint8, 'cpu')}
+        target = {'boxes': boxes, 'labels': objects.labels + 1}
+        if 'masks' in objects:
+            target['masks'] = objects.masks.to_tensor(torch.uint8, 'cpu')
         return {name: values[kept].to(self.device) for name, values in target.items()}
 
 
@@ -149,13 +182,16 @@ def _instances(objects: dict[str, Tensor], shape: tuple[int, int], scale_factor:
     """Converts predictions of torchvision to mmdet's `InstanceData`, with masks as run lengths in the original image.
 
     Args:
-        objects: boxes (N, 4), labels (N,) from 1, scores (N,), masks (N, 1, 28, 28) of probabilities inside the boxes.
+        objects: boxes (N, 4), labels (N,) from 1, scores (N,), and of a Mask R-CNN masks (N, 1, 28, 28) of
+            probabilities inside the boxes.
         shape: height and width of the original image.
         scale_factor: factors (x, y) by which the image was resized.
     """
     boxes = (objects['boxes'] / objects['boxes'].new_tensor([*scale_factor, *scale_factor])).cpu()
-    masks = [_run_lengths(mask, box, shape) for mask, box in zip(objects['masks'].cpu(), boxes, strict=True)]
-    return InstanceData(bboxes=boxes, scores=objects['scores'].cpu(), labels=objects['labels'].cpu() - 1, masks=masks)
+    found = InstanceData(bboxes=boxes, scores=objects['scores'].cpu(), labels=objects['labels'].cpu() - 1)
+    if 'masks' in objects:
+        found.masks = [_run_lengths(mask, box, shape) for mask, box in zip(objects['masks'].cpu(), boxes, strict=True)]
+    return found
 
 
 def _run_lengths(mask: Tensor, box: Tensor, shape: tuple[int, int]) -> dict[str, Any]:

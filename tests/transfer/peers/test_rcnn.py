@@ -1,13 +1,18 @@
-"""Mask R-CNN: the evaluator gives a perfect model an AP of 100, and images keep their size."""
+"""Mask R-CNN and Faster R-CNN: the evaluator gives a perfect model an AP of 100, and images keep their size."""
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
-from helpers.peer_data import DETECTION, SIDE, ReadingDetector, peer_spec, ticking, write_readable_boxes
+from helpers.peer_data import BOXES, DETECTION, SIDE, ReadingDetector, peer_spec, ticking, write_readable_boxes
 from mmengine.config import Config
 from torch.testing import assert_close
 
-from mae_backbone.transfer.peers.mask_rcnn import resnet18_mask_rcnn, train_detector
+from mae_backbone.transfer.peers.rcnn import resnet18_faster_rcnn, resnet18_mask_rcnn, train_detector
+
+
+def read(task: dict) -> Config:
+    return Config.fromfile(peer_spec(task, Path())['where']['config'])
 
 
 def test_a_perfect_model_has_an_ap_of_100(tmp_path):
@@ -16,6 +21,14 @@ def test_a_perfect_model_has_an_ap_of_100(tmp_path):
     assert (found['steps'], found['cpu_minutes']) == (6, 0.05)
     assert found['values'] == pytest.approx({'box AP': 100.0, 'mask AP': 100.0})
     assert [point[0] for point in found['curves']['mask AP']] == [2, 4, 6]
+
+
+def test_a_perfect_model_of_boxes_has_an_ap_of_100(tmp_path):
+    model = ReadingDetector(masks=False)
+    found = train_detector(peer_spec(BOXES, write_readable_boxes(tmp_path / 'data')), clock=ticking(),
+                           build=lambda *_: model)
+    assert found['values'] == pytest.approx({'box AP': 100.0})
+    assert {key for _, target in model.targets for key in target} == {'boxes', 'labels'}
 
 
 def test_boxes_of_resized_images_are_those_of_the_original(tmp_path):
@@ -44,8 +57,8 @@ def test_targets_are_the_objects_of_the_crop(tmp_path):
         assert_close(target['masks'].sum(0).float(), (image[0] > 0.5).float())
 
 
-def test_images_keep_their_size_and_the_same_seed_gives_the_same_loss(tmp_path):
-    cfg = Config.fromfile(peer_spec(DETECTION, tmp_path)['where']['config'])
+def test_images_keep_their_size_and_the_same_seed_gives_the_same_loss():
+    cfg = read(DETECTION)
     seen, losses = set(), []
     images = [torch.rand(3, 64, 96), torch.rand(3, 80, 40)]
     box, mask = torch.tensor([[4.0, 4.0, 24.0, 30.0]]), torch.zeros(1, 64, 96, dtype=torch.uint8)
@@ -68,3 +81,16 @@ def test_images_keep_their_size_and_the_same_seed_gives_the_same_loss(tmp_path):
 def test_a_config_without_mask_rcnn_is_refused():
     with pytest.raises(ValueError, match='is not the config of a Mask R-CNN of mmdet'):
         resnet18_mask_rcnn(Config(dict(model=dict(type='EncoderDecoder'))), 1)
+
+
+def test_faster_rcnn_is_mask_rcnn_without_its_masks():
+    with_masks, boxes = ({name: tensor.shape for name, tensor in build(cfg, 2).state_dict().items()}
+                         for build, cfg in ((resnet18_mask_rcnn, read(DETECTION)), (resnet18_faster_rcnn, read(BOXES))))
+    assert boxes == {name: shape for name, shape in with_masks.items() if 'mask' not in name}
+
+
+def test_a_config_with_masks_needs_the_other_peer():
+    with pytest.raises(ValueError, match='choose the peer mask-rcnn'):
+        resnet18_faster_rcnn(read(DETECTION), 1)
+    with pytest.raises(ValueError, match=r'is not the config of a Mask R-CNN of mmdet .*another task'):
+        resnet18_mask_rcnn(read(BOXES), 1)
