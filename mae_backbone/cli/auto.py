@@ -38,7 +38,6 @@ def run(args: argparse.Namespace) -> 'TrainingRun':
     from mae_backbone.cli.config import locked_work_dir, make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.python_api import TrainingRun
-    from mae_backbone.evaluation.metrics import metric_text
 
     folder = Path(args.work_dir or Path('work_dirs', f'auto_{Path(args.data).resolve().name}'))
     make_folder(folder, '--work-dir')
@@ -46,8 +45,6 @@ def run(args: argparse.Namespace) -> 'TrainingRun':
     with locked_work_dir(folder):
         steps = AutoRun(folder, args.data, options)
         results = steps.run()
-    for name, value in results.items():
-        log_rank0(f'{name}: {metric_text(value)}')
     log_rank0(f'\nreport: {steps.report}')
     assert steps.checkpoint is not None
     checkpoint = quote(str(steps.checkpoint))

@@ -66,6 +66,8 @@ class AutoRun:
         done = self.marks['steps'].get(name)
         if done is not None:
             log_rank0(f'{name}: done before, in {done["seconds"] / 60:.1f} minutes')
+            for metric, value in done['metrics'].items():
+                log_rank0(f'  {metric}: {metric_text(value)}')
             return dict(done['metrics'])
         log_rank0(f'\n==== {name}')
         start = time.monotonic()

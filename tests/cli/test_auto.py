@@ -74,7 +74,7 @@ def test_classes_from_folder_to_report(tmp_path, monkeypatch, capsys):
     with python_api.unchanged_process():
         assert main(['auto', 'data', '--hours', '1e-9']) == 0
     said = capsys.readouterr().out
-    assert 'accuracy/top1: ' in said
+    assert sum(line.startswith('accuracy/top1: ') for line in said.splitlines()) == 1
     assert 'next: mae-backbone predict work_dirs/auto_data/train/best_' in said
     marks = json.loads(Path('work_dirs/auto_data/auto.json').read_text())
     assert list(marks['steps']) == ['plan', 'pretrain', 'train', 'test']
