@@ -59,11 +59,12 @@ def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatisti
     same = _varies_less_in_pixels(objects)
     target = None if same or factor == 1.0 else round(factor * long_side)
     reason = (f'the 10th percentile of the objects is {side:.0f} pixels, and {side * factor:.0f} in the input '
-              f'(at least {MIN_SIDE:.0f}); the median image has a long side of {long_side:.0f}')
+              f'(target: {MIN_SIDE:.0f}); the median image has a long side of {long_side:.0f}')
     if target:
         stage.choose('long side of images', target, reason + '; object sizes vary less relative to the image', OURS)
     else:
-        stage.choose('factor of images', factor, reason, OURS)
+        stage.choose('factor of images', factor, reason, OURS if factor == 1.0 else
+                     'docs/benchmarks.md: better than half and twice the factor on blood cells')
     largest, sides = objects.sides['95'] * factor, fingerprint.short_side['50'] * factor
     crop = next((size for size in (192, 256)
                  if size >= 1.5 * largest and _fraction_within(objects, size / factor) >= 1 - MAX_CUT), 320)
