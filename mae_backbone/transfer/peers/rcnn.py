@@ -1,6 +1,6 @@
 """Mask R-CNN and Faster R-CNN of torchvision on objects in COCO's format."""
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,8 +50,7 @@ def resnet18_mask_rcnn(cfg: Config, num_classes: int) -> nn.Module:
         body, options = _box_parts(cfg, num_classes)
     model = MaskRCNN(body, mask_head=MaskRCNNHeads(channels, widths, 1),
                      mask_predictor=MaskRCNNPredictor(widths[-1], widths[-1], 1 + num_classes), **options)
-    model.transform = _keep_size(cfg)
-    return model
+    return _adapted(model, cfg)
 
 
 def resnet18_faster_rcnn(cfg: Config, num_classes: int) -> nn.Module:
@@ -64,9 +63,7 @@ def resnet18_faster_rcnn(cfg: Config, num_classes: int) -> nn.Module:
         body, options = _box_parts(cfg, num_classes)
         if cfg.model.roi_head.get('mask_head'):
             raise ValueError(f'{cfg.filename} is the config of a Mask R-CNN: choose the peer mask-rcnn')
-    model = FasterRCNN(body, **options)
-    model.transform = _keep_size(cfg)
-    return model
+    return _adapted(FasterRCNN(body, **options), cfg)
 
 
 @contextmanager
@@ -95,9 +92,26 @@ def _box_parts(cfg: Config, num_classes: int) -> tuple[nn.Module, dict[str, Any]
         box_predictor=FastRCNNPredictor(fc_channels, 1 + num_classes))
 
 
-def _keep_size(cfg: Config) -> '_KeepSize':
+def _adapted(model: FasterRCNN, cfg: Config) -> FasterRCNN:
+    """Keeps the size of images, and keeps boxes in float32 under autocast.
+
+    torchvision computes anchors in the type of the features, and boxes in the type of their offsets. In bfloat16, boxes
+    are rounded to up to a pixel, and the loss of a box without an area is NaN.
+    """
     pixels = cfg.model.data_preprocessor
-    return _KeepSize(0, 0, [value / 255 for value in pixels.mean], [value / 255 for value in pixels.std])
+    model.transform = _KeepSize(0, 0, [value / 255 for value in pixels.mean], [value / 255 for value in pixels.std])
+    for part in (model.backbone, model.rpn.head, model.roi_heads.box_predictor):
+        part.register_forward_hook(lambda _, inputs, outputs: _to_float32(outputs))
+    return model
+
+
+def _to_float32(outputs: Any) -> Any:
+    """Converts a tensor, or the tensors of a dict, list or tuple."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    if isinstance(outputs, Mapping):
+        return {name: value.float() for name, value in outputs.items()}
+    return tuple(map(_to_float32, outputs))
 
 
 class _KeepSize(GeneralizedRCNNTransform):

@@ -83,6 +83,21 @@ def test_a_config_without_mask_rcnn_is_refused():
         resnet18_mask_rcnn(Config(dict(model=dict(type='EncoderDecoder'))), 1)
 
 
+def test_boxes_are_float32_under_autocast():
+    anchors, boxes = [], []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        model = resnet18_faster_rcnn(read(BOXES), 1)
+        model.rpn.anchor_generator.register_forward_hook(lambda *call: anchors.append(call[-1][0]))
+        model.roi_heads.box_roi_pool.register_forward_pre_hook(lambda _, inputs: boxes.extend(inputs[1]))
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            losses = model([torch.rand(3, 200, 200)], [{'boxes': torch.tensor([[100.25, 101.5, 181.75, 190.125]]),
+                                                        'labels': torch.tensor([1])}])
+        assert all(loss.isfinite() for loss in losses.values())
+    assert_close(anchors[0], anchors[1], rtol=0, atol=0)
+    assert [found.dtype for found in boxes] == [torch.float32] * 2
+
+
 def test_faster_rcnn_is_mask_rcnn_without_its_masks():
     with_masks, boxes = ({name: tensor.shape for name, tensor in build(cfg, 2).state_dict().items()}
                          for build, cfg in ((resnet18_mask_rcnn, read(DETECTION)), (resnet18_faster_rcnn, read(BOXES))))
