@@ -85,8 +85,8 @@ def open_weights(path: str | Path, key: str | None = None, *, outline: bool = Fa
     path = resolve(path)
     file = file_in(path) if path.is_dir() else existing_file(path)
     # A config.json describes the weights with a usual file name in its folder, and no other file.
-    beside = file.parent if file.name in _IN_FOLDER or path.is_dir() else None
-    config, preprocessor = ({} if beside is None else read_json(beside / name, must_exist=False)
+    config_folder = file.parent if file.name in _IN_FOLDER or path.is_dir() else None
+    config, preprocessor = ({} if config_folder is None else read_json(config_folder / name, must_exist=False)
                             for name in ('config.json', 'preprocessor_config.json'))
     readers: Mapping[str, Callable[[], Tensor]]
     if file.name.endswith('.index.json'):
@@ -130,7 +130,7 @@ def file_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     checkpoints = sorted(file.name for file in folder.glob('*.pth'))
-    advice = f'. It holds {", ".join(checkpoints[:5])}: pass one of them' if checkpoints else ': pass a file'
+    advice = f'. It contains {", ".join(checkpoints[:5])}: pass one of them' if checkpoints else ': pass a file'
     raise FileNotFoundError(f'{folder} is a folder, and has neither {_IN_FOLDER[0]} nor {_IN_FOLDER[2]}, as Hugging '
                             'Face and timm name their weights' + advice)
 

@@ -70,7 +70,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         super()._validate_cfg()
         unknown = sorted(set(self.paramwise_cfg) - set(PARAMWISE_KEYS))
         if unknown:
-            raise ValueError(f'paramwise_cfg holds {", ".join(unknown)}, which is not used: '
+            raise ValueError(f'paramwise_cfg contains {", ".join(unknown)}, which is not used: '
                              f'the keys are {", ".join(PARAMWISE_KEYS)}')
         decay = self.paramwise_cfg['layer_decay']
         if not 0 < decay <= 1:

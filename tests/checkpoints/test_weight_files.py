@@ -141,7 +141,7 @@ def test_a_folder_without_weights_says_what_it_holds(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match=r'is a folder, and has neither model.safetensors nor .*: pass a file$'):
         open_weights(tmp_path)
     (tmp_path / 'epoch_3.pth').touch()
-    with pytest.raises(FileNotFoundError, match=r'It holds epoch_3.pth: pass one of them'):
+    with pytest.raises(FileNotFoundError, match=r'It contains epoch_3.pth: pass one of them'):
         open_weights(tmp_path)
 
 
