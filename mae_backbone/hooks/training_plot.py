@@ -171,7 +171,7 @@ def all_panels(hub: MessageHub, iteration: int) -> list[Panel]:
 
 
 def main_metrics(names: list[str]) -> list[str]:
-    """The metrics of a validation to plot: without those of object sizes and classes, at most 6."""
+    """The metrics of a validation to plot: at most 6, without metrics of object sizes and of classes."""
     chosen = [name for name in names if not name.endswith(('_75', '_s', '_m', '_l', '_precision', 'APr', 'APc', 'APf'))
               and '/class/' not in name]
     return (chosen or names)[:_MAX_LINES]

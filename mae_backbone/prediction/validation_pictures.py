@@ -33,7 +33,7 @@ class ValidationPicturesHook(Hook):
     Args:
         images: number of random images of the validation set.
         seed: random seed of their selection.
-        threshold: objects with a lower score are not drawn, in [0, 1]. The default is that of `mae-backbone predict`.
+        threshold: objects with a lower score are not drawn, in [0, 1]. The default is as in `mae-backbone predict`.
 
     Raises:
         ValueError: an argument is out of range.

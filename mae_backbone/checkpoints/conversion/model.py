@@ -77,7 +77,7 @@ class Architecture:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> 'Architecture':
-        """Inverse of `to_dict`. Raises ValueError or TypeError if the values are not those of an architecture."""
+        """Inverse of `to_dict`. Raises ValueError or TypeError if the values do not describe an architecture."""
         known = {item.name for item in fields(cls)}
         options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
                                    for key, value in values.items() if key in known}

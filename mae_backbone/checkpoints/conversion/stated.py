@@ -83,7 +83,7 @@ def stated_by_metadata(metadata: Mapping[str, Any], path: Path) -> dict[str, Any
     """Returns the attributes of `Architecture` that an earlier conversion wrote into the file.
 
     Raises:
-        CheckpointError: the metadata are not those of a conversion.
+        CheckpointError: the metadata do not describe a conversion.
     """
     architecture = metadata.get('architecture')
     if not isinstance(architecture, dict):

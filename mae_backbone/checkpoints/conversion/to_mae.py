@@ -42,7 +42,7 @@ class MAETarget(Target):
         return problems
 
     def tensors(self, model: StoredModel) -> dict[str, Tensor]:
-        """Returns the weights with the names of the public code. Only those of a linear probe differ from our names."""
+        """Returns the weights with the names of the public code. Only the names of a linear probe differ from ours."""
         names = _PROBE if 'head_norm.running_mean' in model.weights else {}
         return {names.get(name, name): value for name, value in model.weights.items()}
 

@@ -41,7 +41,7 @@ class Mmpretrain(Layout):
     encoder_prefix, decoder_prefix, classifier_prefix = 'backbone.', 'neck.', 'backbone.'
 
     def matches(self, names: Names, content: Mapping[str, Any]) -> bool:
-        """Always True: this layout is tried after those of mmseg and mmdet, which have the same anchor."""
+        """Always True: this layout is tried after the layouts of mmseg and mmdet, which have the same anchor."""
         return True
 
 

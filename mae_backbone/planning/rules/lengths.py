@@ -9,9 +9,9 @@ from mae_backbone.planning.rules.encoder import Encoder
 DEFAULT_HOURS = {'cpu': 1.0, 'mps': 4.0, 'cuda': 12.0}  # 12: nnU-Net's smallest preset, resenc_presets.md; 1, 4: ours
 _PRETRAINING_SHARE = {'scratch': 0.55, 'continued': 0.4, 'none': 0.0}
 _VALIDATION_SHARE = 0.1  # fraction of the time of a training that validations take
-# For costs that are not measured: operations per second of a training, divided by those of matrix products.
+# For costs that are not measured: operations per second of a training, relative to matrix products.
 _EFFICIENCY = 0.5
-# For costs that are not measured: operations of an iteration of the whole model, divided by those of the encoder.
+# For costs that are not measured: operations of an iteration of the model, relative to its encoder.
 _HEADS = {'pretraining': 1.7, 'detection': 3.0, 'segmentation': 2.5, 'classification': 1.1}
 _MIN_ITERATIONS = 50
 # Operations per weight and token, by the trained part of the encoder: 2 in the forward pass, 2 for the gradient of the
