@@ -126,7 +126,7 @@ class GuardHook(Hook):
         runner.return_to(path)
 
     def _last_good(self, runner: Runner) -> str | None:
-        """Returns the latest complete checkpoint from before the failure, if possible another one than in the last rollback."""
+        """Returns the latest complete checkpoint before the failure, preferably not the one of the last rollback."""
         good = []
         for path in saved_checkpoints(runner.work_dir):
             if find_corruption(path) is None:

@@ -30,7 +30,7 @@ PREDICTORS: dict[str, Callable[[OnnxSession, Description], OnnxPredictor]] = {
 class OnnxModel(PredictsImages[Result]):
     """An exported detector, segmenter or classifier. `mae_backbone.load` builds one.
 
-    Its predictions have the same types as the predictions of the model in PyTorch. Several threads may use it at once.
+    Its predictions have the types of the predictions in PyTorch. Several threads may use it at once.
 
     Attributes:
         task: 'detection', 'segmentation' or 'classification'.
