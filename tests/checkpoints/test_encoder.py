@@ -253,7 +253,7 @@ def test_a_missing_file_names_its_neighbors(tmp_path: Path):
     for missing in ('epoch_3.pth', 'epoch_3.safetensors'):
         with pytest.raises(FileNotFoundError, match=r'check the path; .* holds epoch_1.pth, epoch_2.pth$'):
             load_encoder(tiny(), tmp_path / missing)
-    with pytest.raises(FileNotFoundError, match=r'is a folder.* holds epoch_1.pth, epoch_2.pth: pass one of them$'):
+    with pytest.raises(FileNotFoundError, match=r'is a folder.* contains epoch_1.pth, epoch_2.pth: pass one of them$'):
         load_encoder(tiny(), tmp_path)
     with pytest.raises(FileNotFoundError, match=r'check the path$'):
         load_encoder(tiny(), tmp_path / 'no' / 'epoch_1.pth')
