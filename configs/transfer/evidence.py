@@ -16,8 +16,8 @@ The suite trains its encoders itself:
   length.
 - `small` has a sixth of the weights. `random-small` is its baseline: the same architecture with random weights.
 
-Trainings use bfloat16 on GPUs and on CPUs with AMX, where it halves the time. Mask R-CNN uses float32, because bfloat16
-does not make a model of this size faster.
+Trainings use bfloat16 on GPUs and on CPUs that are faster in it (`--amp`), where it halves the time. Mask R-CNN uses
+float32, because bfloat16 does not make a model of this size faster.
 """
 title = 'Effect of pretraining'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')

@@ -55,7 +55,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     group.add_argument('--memory', type=positive_float, metavar='GB',
                        help='recompute as few blocks as needed in the backward pass to fit into this memory')
     group.add_argument('--amp', action='store_true',
-                       help='mixed precision in bfloat16 on GPUs, and on CPUs that multiply matrices in it (AMX)')
+                       help='mixed precision in bfloat16 on GPUs, and on CPUs that are faster in it (Xeon with AMX, '
+                            'AMD from Zen 4 on, some Arm)')
     group.add_argument('--tf32', action='store_true',
                        help='matrix products in TF32 on GPUs, for runs without --amp: inputs are rounded to 10 bits')
     return group

@@ -181,7 +181,7 @@ def enable_amp(cfg: Config) -> str:
     """
     wrapper, cuda = cfg.optim_wrapper, torch.cuda.is_available()
     if not cuda and not cpu_has_bfloat16():
-        return 'precision: float32, this CPU has no matrix instructions for bfloat16: --amp would be slower'
+        return 'precision: float32, this CPU is not faster in bfloat16: --amp has no effect'
     # V100, T4 and RTX 20 only emulate bfloat16, several times slower than float16, which they have units for.
     native = not cuda or torch.cuda.is_bf16_supported(including_emulation=False)
     wrapper.type, wrapper.dtype = 'mae_backbone.GuardedOptimWrapper', 'bfloat16' if native else 'float16'

@@ -26,7 +26,9 @@ def test_threads_of_all_processes_do_not_exceed_the_cpus(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(('text', 'has'), [
-    ('flags\t\t: fpu avx512f avx512_bf16\n', False), ('flags\t\t: fpu amx_bf16\n', True),
+    ('vendor_id\t: GenuineIntel\nflags\t\t: fpu avx512f avx512_bf16\n', False),
+    ('vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx512f avx512_bf16\n', True),
+    ('vendor_id\t: AuthenticAMD\nflags\t\t: fpu avx2\n', False), ('flags\t\t: fpu amx_bf16\n', True),
     ('Features\t: fp asimd bf16\n', True), ('flags\t\t: fpu avx2 avx512f\n', False), ('', False), (None, False)])
 def test_bfloat16_instructions_are_read_from_cpuinfo(tmp_path, text, has):
     if text is not None:
