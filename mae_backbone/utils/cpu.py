@@ -32,8 +32,8 @@ def cpu_has_bfloat16(cpuinfo: str = '/proc/cpuinfo') -> bool:
     fields = {name.strip(): value.strip() for name, _, value in parts}
     flags = set((fields.get('flags') or fields.get('Features') or '').split())
     # Matrix products in bfloat16 took 0.22 of their time in float32 on a Zen 5, and a training step of the MAE 0.51.
-    # On a Sapphire Rapids with its AMX hidden, which also reports avx512_bf16, products took 1.7 times as long and a step
-    # of ViT-B 1.8 times (mae-backbone benchmark step --dtype bfloat16).
+    # A Sapphire Rapids with its AMX hidden also reports avx512_bf16, but there products took 1.7 times as long, and a
+    # step of ViT-B 1.8 times (mae-backbone benchmark step --dtype bfloat16).
     if fields.get('vendor_id') == 'AuthenticAMD' and 'avx512_bf16' in flags:
         return True
     return not {'amx_bf16', 'bf16'}.isdisjoint(flags)
