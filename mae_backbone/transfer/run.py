@@ -57,7 +57,7 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
         for line in set_aside_broken(experiment):
             print_line(line)
         planned = plan(experiment)
-    check_packages(planned)
+    check_peers(planned)
     cells = [folder for job in planned for folder in job.folders]
     finished = sum(experiment_dir.read_result(folder) is not None for folder in cells)
     print_line(f'{selected.title}: {", ".join(experiment.models)}; {len(cells)} cells in '
@@ -76,18 +76,21 @@ def run_transfer(suite: str, checkpoints: Sequence[str], against: Sequence[str] 
     return failed, page
 
 
-def check_packages(jobs: Sequence[Job]) -> None:
-    """Checks that the packages of the peers in unfinished cells are installed.
+def check_peers(jobs: Sequence[Job]) -> None:
+    """Checks that the packages of the peers in unfinished cells are installed, and that peers fit their configs.
 
     Raises:
-        ValueError: a package is not installed.
+        ValueError: a package is not installed, or a config is one of another kind of model.
     """
-    for folder in (folder for job in jobs for folder in job.folders):
-        peer = experiment_dir.read_spec(folder).get('peer')
-        package = PEER_PACKAGES.get(str(peer))
-        if package and find_spec(package) is None and experiment_dir.read_result(folder) is None:
-            raise ValueError(f'the peer {peer} needs the package {package}, which is not installed: run `python -m pip '
-                             f'install {package.replace("_", "-")}`, or select other tasks with --tasks')
+    folders = [folder for job in jobs for folder in job.folders if experiment_dir.read_result(folder) is None]
+    for spec in (spec for spec in map(experiment_dir.read_spec, folders) if 'peer' in spec):
+        package = PEER_PACKAGES.get(spec['peer'])
+        if package and find_spec(package) is None:
+            raise ValueError(f'the peer {spec["peer"]} needs the package {package}, which is not installed: run '
+                             f'`python -m pip install {package.replace("_", "-")}`, or select other tasks with --tasks')
+        # Imported here because most suites have no peers, and torchvision's detectors take a second.
+        from mae_backbone.transfer.peers.registry import check_peer
+        check_peer(spec)
 
 
 def select_encoders(suite: Suite, checkpoints: Sequence[str], against: Sequence[str] | None, work_dir: Path

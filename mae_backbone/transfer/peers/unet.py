@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.structures import PixelData
 from torch import Tensor, nn
@@ -19,22 +20,12 @@ _UNLABELED = 255
 _Batch = dict[str, Any]
 
 
-class MissingPackageError(ValueError):
-    """The package of a peer is not installed."""
-
-
 def resnet18_unet(num_classes: int) -> nn.Module:
     """U-Net with a ResNet-18 as encoder and random weights: images (B, 3, H, W) -> logits (B, classes, H, W).
 
-    Raises:
-        MissingPackageError: segmentation_models_pytorch is not installed.
+    Its package is not in the installation; `check_peers` of transfer/run.py checks for it.
     """
-    try:
-        package = import_module('segmentation_models_pytorch')
-    except ImportError as error:
-        raise MissingPackageError(f'the peer unet needs the package segmentation_models_pytorch ({error}): '
-                                  'python -m pip install segmentation-models-pytorch') from error
-    return package.Unet('resnet18', encoder_weights=None, classes=num_classes)
+    return import_module('segmentation_models_pytorch').Unet('resnet18', encoder_weights=None, classes=num_classes)
 
 
 def train_segmenter(spec: Spec, *, clock: Callable[[], float], build: Callable[[int], nn.Module] = resnet18_unet,
@@ -57,6 +48,13 @@ def train_segmenter(spec: Spec, *, clock: Callable[[], float], build: Callable[[
     model = build(len(data.classes)).to(get_device())
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     return train_for_minutes(_Segmenter(model, optimizer, data), spec, clock=clock)
+
+
+def check_config(cfg: Config) -> None:
+    """Raises ValueError if a config has no data preprocessor and head of a segmenter, whose settings the U-Net uses."""
+    if not (cfg.model.get('decode_head') and cfg.model.get('data_preprocessor')):
+        raise ValueError(f'{cfg.filename} is not the config of a segmenter of mmseg, whose data and class weights the '
+                         'peer unet uses: choose another task in `compare_to`')
 
 
 class _Segmenter(Learner[_Batch]):

@@ -15,7 +15,7 @@ from helpers.peer_data import (
     write_readable_maps,
 )
 
-from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer import experiment_dir, run
 from mae_backbone.transfer.peers.registry import train_peer
 from mae_backbone.transfer.planning import Experiment, cell_results, plan
 from mae_backbone.transfer.suite import PEERS, load_suite
@@ -28,6 +28,27 @@ tasks = {{
     'segmentation': dict({SEGMENTATION!r}, data=['maps'], options={{'train_dataloader.batch_size': 2}}),
     'unet': dict(peer='unet', compare_to='segmentation', minutes=1e-6, data=['maps'], labels=[0.5], amp=True)}}
 '''
+
+
+@pytest.mark.parametrize(('peer', 'task', 'message'), [
+    ('faster-rcnn', DETECTION, 'is the config of a Mask R-CNN: choose the peer mask-rcnn'),
+    ('mask-rcnn', BOXES, 'is not the config of a Mask R-CNN of mmdet'),
+    ('mask-rcnn', SEGMENTATION, 'is not the config of a Mask R-CNN of mmdet'),
+    ('unet', DETECTION, 'is not the config of a segmenter of mmseg')])
+def test_a_peer_for_another_kind_of_config_is_refused_before_the_first_job(
+        tmp_path, monkeypatch: pytest.MonkeyPatch, peer: str, task: dict, message: str):
+    monkeypatch.setattr(run, 'PEER_PACKAGES', {})
+    (tmp_path / 'suite.py').write_text(f'''
+title = 'Peers'
+data = dict(own='own')
+tasks = {{
+    'training': dict({task!r}, data=['own']),
+    'peer': dict(peer={peer!r}, compare_to='training', minutes=1, data=['own'], labels=[1.0])}}
+''')
+    (write_readable_maps if task is SEGMENTATION else write_readable_boxes)(tmp_path / 'data' / 'own')
+    suite = load_suite(str(tmp_path / 'suite.py')).only(tasks=['peer'])
+    with pytest.raises(ValueError, match=message):
+        run.check_peers(plan(Experiment(suite, (), tmp_path / 'data', tmp_path / 'out')))
 
 
 def maps_experiment(folder, **only: list) -> Experiment:
@@ -63,16 +84,6 @@ def test_a_peer_has_data_and_metrics_of_the_task_beside_it(tmp_path, monkeypatch
     [result] = cell_results(experiment)
     assert (result.task, result.model, result.values) == ('segmentation', 'unet', {'mIoU': 100.0})
     assert result.curves['mIoU'][-1][0] == 1
-
-
-def test_a_cell_without_its_package_fails_with_the_command(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, 'segmentation_models_pytorch', None)
-    experiment = maps_experiment(tmp_path)
-    [job] = plan(experiment)
-    run_cell(job.folders[0])
-    assert cell_results(experiment) == []
-    reason = (job.folders[0] / experiment_dir.ERROR).read_text()
-    assert 'python -m pip install segmentation-models-pytorch' in reason.splitlines()[0]
 
 
 @pytest.mark.parametrize('peer', PEERS)

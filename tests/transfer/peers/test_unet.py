@@ -29,12 +29,6 @@ def test_training_helps_and_the_same_seed_gives_the_same_result(tmp_path):
     assert found[0]['values']['mIoU'] > 40, 'one label for all pixels has less than 15'
 
 
-def test_a_missing_package_is_named_with_its_command(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, 'segmentation_models_pytorch', None)
-    with pytest.raises(ValueError, match=r'unet needs .* python -m pip install segmentation-models-pytorch$'):
-        resnet18_unet(3)
-
-
 def test_no_weights_are_downloaded(monkeypatch: pytest.MonkeyPatch):
     package = SimpleNamespace(Unet=lambda *args, **options: (args, options))
     monkeypatch.setitem(sys.modules, 'segmentation_models_pytorch', package)
