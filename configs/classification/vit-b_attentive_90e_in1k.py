@@ -8,7 +8,7 @@ Costs   slightly more than the linear probe
 Expect  no published figure of this recipe. Ours: not measured yet.
 
 The probe is from Context Autoencoder (Chen et al., 2022). AdamW and its constants are ours. Length and augmentation are
-those of the linear probe.
+as in the linear probe.
 """
 _base_ = ['./vit-b_linear_90e_in1k.py']
 

@@ -5,7 +5,7 @@ Run     mae-backbone train mask-rcnn_vit-fpn-b_100e_coco --amp
             --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
-Costs   about 1,030 GPU hours and 10.9 GB, those of ViTDet-B (detectron2, projects/ViTDet)
+Costs   about 1,030 GPU hours and 10.9 GB, as for ViTDet-B (detectron2, projects/ViTDet)
 Expect  50.3 box AP, 44.9 mask AP (MAE paper, table 4; facebookresearch/mae#43; MIMDet: 50.4 / 44.9). Ours: not measured
         yet.
 

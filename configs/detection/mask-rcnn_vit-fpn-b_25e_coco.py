@@ -5,7 +5,7 @@ Run     mae-backbone train mask-rcnn_vit-fpn-b_25e_coco --amp
             --cfg-options train_dataloader.batch_size=8 (64 images per step; with fewer it is fewer epochs)
 Weights work_dirs/mae_vit-b_1600e_in1k/epoch_1600.pth, or any other (public MAE files too): --pretrained FILE
 Data    data/coco/{train2017,val2017}/*.jpg, data/coco/annotations/instances_{train,val}2017.json
-Costs   about 257 GPU hours, those of ViTDet-B (detectron2, projects/ViTDet)
+Costs   about 257 GPU hours, as for ViTDet-B (detectron2, projects/ViTDet)
 Expect  48.1 box AP, 43.2 mask AP (facebookresearch/mae#43; MIMDet: 48.0 / 43.0). Ours: not measured yet.
 """
 _base_ = [

@@ -16,7 +16,7 @@ _base_ = [
 
 data_root = 'data/own'
 
-# `mae-backbone train` replaces number and names of the classes with those of classes.txt.
+# `mae-backbone train` replaces number and names of the classes with the classes of classes.txt.
 metainfo = dict(classes=('sky', 'road', 'sign'), palette=[(0, 0, 0), (0, 130, 180), (220, 20, 60)])
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),

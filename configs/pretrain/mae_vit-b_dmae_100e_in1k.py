@@ -8,7 +8,7 @@ Data    data/imagenet/train/CLASS/*.JPEG (1,281,167 images), or any folder of im
 Costs   the teacher's first 18 blocks run forward on a quarter of the patches
 Expect  84.0 top-1 after fine-tuning for 100 epochs (paper, table 1). Ours: not measured yet.
 
-Constants of the public code (UCSC-VLAA/DMAE, pretrain.sh): those of MAE with 100 epochs, 40 of them warm-up, and the
+Constants of the public code (UCSC-VLAA/DMAE, pretrain.sh): as for MAE with 100 epochs, 40 of them warm-up, and the
 defaults of FeatureDistillation.
 """
 _base_ = ['../_base_/models/mae_vit-b.py', '../_base_/datasets/in1k_unlabeled.py', '../_base_/schedules/mae_800e.py']

@@ -9,7 +9,7 @@ Costs   the teacher's first 11 blocks run forward on a quarter of the patches
 Expect  78.4 top-1 after fine-tuning for 300 epochs, 78.0 without a teacher (wangsr126/MAE-Lite). Ours: not measured
         yet.
 
-Constants of the public code (mae_lite_distill_exp.py, models_mae.py): those of MAE, but 12 heads instead of the 3 of
+Constants of the public code (mae_lite_distill_exp.py, models_mae.py): as for MAE, but 12 heads instead of the 3 of
 ViT-Ti, a decoder of 1 block, crops from 0.08 of the image, and the defaults of AttentionDistillation. Fine-tuning needs
 the 12 heads too: model.backbone.arch=dict(width=192, depth=12, heads=12).
 """

@@ -8,7 +8,7 @@ Costs   not measured yet. The backbone has no backward pass.
 Expect  no published figure. Ours: not measured yet.
 
 Iterations, batch, learning rate and weight decay are as in DINOv3's linear segmentation. The BatchNorm before the
-linear layer is that of the MAE paper's linear probing (appendix A.1).
+linear layer is as in the MAE paper's linear probing (appendix A.1).
 """
 _base_ = [
     '../_base_/models/linear_vit-b.py',

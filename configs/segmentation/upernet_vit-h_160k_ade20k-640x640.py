@@ -8,7 +8,7 @@ Costs   not measured yet
 Expect  no published figure. Ours: not measured yet.
 
 Ours, because the paper has no segmentation with this size: learning rate and layer decay are as in our ViT-L recipe,
-drop path is that of MAE's fine-tuning (table 9), output blocks are at the same relative depths. Patches have 14 pixels
+drop path is as in MAE's fine-tuning (table 9), output blocks are at the same relative depths. Patches have 14 pixels
 in pretraining and 16 here: patch and position embeddings are resized on loading.
 """
 _base_ = [

@@ -56,7 +56,7 @@ def public_weights() -> dict[str, PublicWeights]:
 
 
 def weights_folders() -> list[Path]:
-    """Returns the folders that are searched: those of MAE_BACKBONE_WEIGHTS, then the download folder of torch.hub."""
+    """Returns the searched folders: the folders in MAE_BACKBONE_WEIGHTS, then the download folder of torch.hub."""
     own = [Path(folder).expanduser() for folder in os.environ.get(FOLDERS, '').split(os.pathsep) if folder]
     # Same folder as torch.hub.get_dir, without importing torch.
     cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'

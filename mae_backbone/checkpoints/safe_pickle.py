@@ -54,7 +54,7 @@ def load(file: IO[bytes] | mmap.mmap) -> object:
     a damaged pickle does not allocate memory.
 
     Raises:
-        UnsafePickleError: the pickle uses an opcode that is not allowed, such as those of the extension registry.
+        UnsafePickleError: the pickle uses an opcode that is not allowed, such as the opcodes of the extension registry.
         Exception: any other error, if the pickle is damaged.
     """
     machine = _Machine()

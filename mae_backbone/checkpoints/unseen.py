@@ -89,7 +89,7 @@ def notes_of(model: ViT, source: Source, report: LoadReport) -> None:
         report.notes.append(pixels)
     elif source.layout.name in ('timm', 'timm-beit') and model.in_channels == 3:
         report.notes.append("pixels: not stated. timm's augreg, BEiT and CLIP weights expect mean and std 127.5, its "
-                            'MAE, DINO and DeiT weights those of ImageNet: compare data_preprocessor')
+                            'MAE, DINO and DeiT weights the mean and deviation of ImageNet: compare data_preprocessor')
 
 
 def check_activation(source: Source) -> None:

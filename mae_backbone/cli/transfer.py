@@ -24,8 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('encoders')
     group.add_argument('--checkpoint', nargs='+', action='extend', default=[], metavar='FILE|RUN|timm:NAME=FILE',
                        help='encoders to evaluate: checkpoints, a work directory with several of them, a model of '
-                            'timm with its file, or names of encoders of the suite; timm:NAME alone downloads the '
-                            'weights (default: the encoders of the suite)')
+                            'timm with its file, or names of encoders of the suite; timm:NAME without a file downloads '
+                            'the weights (default: the encoders of the suite)')
     group.add_argument('--against', nargs='+', action='extend', metavar='FILE|random|...',
                        help='encoders to compare with: the same, or random weights of the same architecture (default: '
                             'the encoders in `against` of the suite)')

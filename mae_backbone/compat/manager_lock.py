@@ -1,8 +1,8 @@
 """Frees the lock of MMEngine's global instances after an error.
 
 `get_instance` and `get_current_instance` of `ManagerMixin` (MMEngine 0.10) do not release their lock if they raise: for
-a logger whose file cannot be written, or without an instance. The thread goes on, and every other thread that needs an
-instance waits forever.
+a logger whose file cannot be written, or without an instance. The thread continues, and every other thread that needs
+an instance waits forever.
 """
 from collections.abc import Callable
 from contextlib import suppress

@@ -287,7 +287,7 @@ class Block(nn.Module):
 def draw_kept(drop_path: DropPath, tokens: Tensor) -> Tensor | None:
     """Draws which images keep a branch: (B, 1, 1), 0 or 1 / probability as in timm's DropPath; None if all keep it.
 
-    It is called outside of compiled code, in which random numbers differ from those of PyTorch.
+    It is called outside of compiled code, in which random numbers differ from PyTorch's.
     """
     if drop_path.drop_prob == 0.0 or not drop_path.training:
         return None

@@ -34,7 +34,7 @@ class Neighbor(NamedTuple):
 
     Attributes:
         name: path relative to the folder of the bank.
-        similarity: cosine of the angle between its features and those of the query.
+        similarity: cosine of the angle between its features and the features of the query.
         thumbnail: a JPEG file.
     """
 

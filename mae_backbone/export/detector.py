@@ -64,7 +64,7 @@ def check(model: Any) -> None:
         return
     if not kinds & {'FasterRCNN', 'MaskRCNN', 'CascadeRCNN'}:
         raise ExportError(f'{name} cannot be exported, since its decoding has no form in ONNX operations here: '
-                          f'{SUPPORTED} can. Export its backbone alone with --part backbone')
+                          f'{SUPPORTED} can. Export only its backbone with --part backbone')
     roi_head = model.roi_head
     heads = roi_head.bbox_head
     if isinstance(heads, nn.ModuleList) and isinstance(getattr(roi_head, 'mask_head', None), nn.ModuleList):

@@ -26,7 +26,8 @@ def detector_target(model: Detector, options: ExportOptions) -> ExportTarget:
         raise ExportError('--half: boxes of a detector are computed in float32, take --int8, or --half with --part '
                           'pyramid')
     if options.preprocessing and 'size' not in options.axes(('batch', 'size')):
-        raise ExportError('--preprocessing of a detector needs --dynamic size: boxes would be those of a resized image')
+        raise ExportError('--preprocessing of a detector needs --dynamic size: otherwise boxes are in pixels of the '
+                          'resized image')
     core = ExportedDetector(model.net)
     settings = {}
     if 'masks' in core.output_names:

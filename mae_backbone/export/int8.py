@@ -59,7 +59,7 @@ def quantize(path: Path, images: str | Path) -> str:
     model = load_onnx(path)
     chosen = spread(list(sources(images, suffixes_of(model.decoding))), MAX_IMAGES)
     if not chosen:
-        raise ValueError(f'{images} has no images: --calibration takes a folder of images like those of the training')
+        raise ValueError(f'{images} has no images: --calibration takes a folder of images like the training images')
     with tempfile.TemporaryDirectory(prefix='int8_') as folder:
         simplified, small = Path(folder) / 'model.onnx', Path(folder) / 'int8.onnx'
         _fold_constants(path, simplified)

@@ -80,7 +80,7 @@ class DatasetSpec:
 
     @property
     def class_names(self) -> list[str]:
-        """Class names in the order of the labels: those in the config, otherwise those of the type; may be empty."""
+        """Class names in the order of the labels: from the config, otherwise from the type; may be empty."""
         return self.config_class_names or self.default_class_names
 
     @property
@@ -100,7 +100,7 @@ class DatasetSpec:
 
 
 def dataset_specs(cfg: Config, split: str) -> list[DatasetSpec]:
-    """Lists the data sets of a split: those of its dataloader, and the labeled images of `KNNLoop` (`bank`)."""
+    """Lists the data sets of a split: the data sets of its dataloader, and the labeled images of `KNNLoop` (`bank`)."""
     loop = cfg.get(f'{split}_cfg') or {}
     loaders = [cfg.get(f'{split}_dataloader'), loop.get('bank')]
     return [DatasetSpec(split, dataset, _class_of(dataset, cfg.get('default_scope')), pipelines)

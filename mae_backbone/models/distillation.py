@@ -35,7 +35,7 @@ class Distillation(nn.Module):
     Args:
         student: encoder of the MAE.
         checkpoint: file of the teacher's weights.
-        encoder: config of the teacher: arguments of `ViT`, or with `type='mae_backbone.TimmViT'` those of `TimmViT`.
+        encoder: config of the teacher: arguments of `ViT`, or with `type='mae_backbone.TimmViT'` of `TimmViT`.
             A `ViT` has the patch size and the channels of the student unless they are given. With another patch size
             the teacher gets the images resized, so that both see the same grid of patches.
         student_blocks, teacher_blocks: number of blocks after which, or of the block in which, both are compared,
@@ -158,10 +158,10 @@ class Distillation(nn.Module):
 class FeatureDistillation(Distillation):
     """Aligns the tokens of one depth: DMAE (Bai et al., CVPR 2023), `teacher=dict(checkpoint=..., encoder=...)`.
 
-    The loss is the mean absolute difference between the tokens of the student, after a linear layer, and those of the
-    teacher, both of length 1. Class token and visible patches count. By default both are compared after three quarters
-    of their blocks, so that the last quarter of the teacher is not computed. These and the weight of 1 are the choices
-    of the public code (UCSC-VLAA/DMAE, pretrain.sh: blocks 9 of 12 and 18 of 24).
+    The loss is the mean absolute difference between the tokens of the student, after a linear layer, and the tokens of
+    the teacher, both of length 1. Class token and visible patches count. By default both are compared after three
+    quarters of their blocks, so that the last quarter of the teacher is not computed. These and the weight of 1 are the
+    choices of the public code (UCSC-VLAA/DMAE, pretrain.sh: blocks 9 of 12 and 18 of 24).
 
     Args:
         options: as in `Distillation`.
@@ -187,9 +187,9 @@ class FeatureDistillation(Distillation):
 class AttentionDistillation(Distillation):
     """Aligns the attention maps of one block: MAE-Lite (Wang et al., ICML 2023, section 5).
 
-    The loss is the mean squared difference between softmax(q k^T / sqrt(d)) of the teacher and a linear map over the
-    heads, without bias, of that of the student. By default both are the last blocks, and the weight is 1, as in the
-    public code (wangsr126/MAE-Lite, mae_lite_distill_exp.py). Its tiny student has 12 heads, as its teacher.
+    The loss is the mean squared difference between the maps softmax(q k^T / sqrt(d)) of the teacher and the maps of the
+    student after a linear layer over the heads, without bias. By default both are the last blocks, and the weight is 1,
+    as in the public code (wangsr126/MAE-Lite, mae_lite_distill_exp.py). Its tiny student has 12 heads, as its teacher.
 
     Args:
         options: as in `Distillation`.

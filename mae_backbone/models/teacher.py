@@ -21,7 +21,7 @@ def build_encoder(config: dict, *, image_size: tuple[int, int]) -> 'ViT | TimmVi
     """Builds a teacher, without its weights yet.
 
     Args:
-        config: arguments of `ViT`, or with `type='mae_backbone.TimmViT'` those of `TimmViT`.
+        config: arguments of `ViT`, or with `type='mae_backbone.TimmViT'` of `TimmViT`.
         image_size: (H, W) in pixels for which a `ViT` stores positions.
 
     Raises:

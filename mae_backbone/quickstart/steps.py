@@ -80,7 +80,7 @@ def quickstart(work_dir: Path, *, images: Path | None = None, length: float = 1.
     run_steps([_step('mae', 'pretrain', source, work_dir, mae_options, *_iterations('mae', length)),
                *(training(task, 'random') for task in TASKS)])
     checkpoint = (work_dir / 'mae' / 'last_checkpoint').read_text(encoding='utf-8').strip()
-    print_line('3. the tasks from the MAE, and frozen features: classifiers on those of the MAE and of random weights')
+    print_line('3. the tasks from the MAE, and classifiers on frozen features of the MAE and of random weights')
     frozen = Step(TRANSFER, [
         'transfer', 'quick', '--labels', '1.0', '--checkpoint', checkpoint, '--against', 'random',
         '--data-root', str(work_dir / 'scenes' / 'classes'), '--work-dir', str(work_dir / TRANSFER)],

@@ -35,7 +35,7 @@ def from_text(packed: Mapping[str, str | int]) -> np.ndarray:
     return bits[:number].astype(bool)
 
 
-def bootstrap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> ImageInterval | None:
+def bootstrap(encoder: Sequence[np.ndarray], reference: Sequence[np.ndarray]) -> ImageInterval | None:
     """Returns the 95 % percentile interval of the mean difference in points, or None if the inputs do not match.
 
     The bootstrap draws images with replacement. An image is drawn together with its results for all seeds. The interval
@@ -43,13 +43,13 @@ def bootstrap(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Image
     depends on the seed, which determines the labels and the initial weights.
 
     Args:
-        ours, theirs: correct predictions (N,) bool for each seed, with the same order of seeds and of images.
+        encoder, reference: correct predictions (N,) bool for each seed, with the same order of seeds and of images.
     """
-    if len(ours) != len(theirs) or not ours or len({len(right) for right in [*ours, *theirs]}) != 1:
+    if len(encoder) != len(reference) or not encoder or len({len(right) for right in [*encoder, *reference]}) != 1:
         return None
-    difference = np.sum(np.asarray(ours, int) - np.asarray(theirs, int), axis=0)  # (N,) of few distinct values
+    difference = np.sum(np.asarray(encoder, int) - np.asarray(reference, int), axis=0)  # (N,) of few distinct values
     values, counts = np.unique(difference, return_counts=True)
     drawn = np.random.default_rng(_SEED).multinomial(len(difference), counts / len(difference), size=NUM_SAMPLES)
-    means = 100 * (drawn @ values) / (len(difference) * len(ours))
+    means = 100 * (drawn @ values) / (len(difference) * len(encoder))
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return ImageInterval(float(low), float(high))

@@ -97,15 +97,15 @@ def summarize(values: Iterable[float]) -> Summary:
     return Summary(float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan, len(array))
 
 
-def compare(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
+def compare(encoder: Mapping[int, float], reference: Mapping[int, float]) -> Difference | None:
     """Compares two encoders by their values for each seed. Returns None if they have no seed in common.
 
     The test is paired, because both encoders are trained on the same labels for the same seed.
     """
-    seeds = sorted(ours.keys() & theirs.keys())
+    seeds = sorted(encoder.keys() & reference.keys())
     if not seeds:
         return None
-    differences = np.array([ours[seed] - theirs[seed] for seed in seeds])
+    differences = np.array([encoder[seed] - reference[seed] for seed in seeds])
     mean, std, number = summarize(differences)
     # A standard deviation this small is a rounding error, which would make any difference significant.
     if number < 2 or not std > 1e-9 * max(1.0, abs(mean)):
@@ -160,18 +160,18 @@ def make_table(results: Sequence[CellResult], references: Sequence[str],
                                       for name, difference in row.differences.items()}) for row in rows]
 
 
-def _over_images(ours: Mapping[int, np.ndarray], theirs: Mapping[int, np.ndarray], number: int
+def _over_images(encoder: Mapping[int, np.ndarray], reference: Mapping[int, np.ndarray], number: int
                  ) -> ImageInterval | None:
     """Returns the bootstrap interval over images, or None if results of images are missing for one of the seeds.
 
     Args:
-        ours, theirs: correct predictions (N,) bool by seed.
+        encoder, reference: correct predictions (N,) bool by seed.
         number: number of common seeds of the two encoders.
     """
-    seeds = sorted(ours.keys() & theirs.keys())
+    seeds = sorted(encoder.keys() & reference.keys())
     if len(seeds) < number:
         return None
-    return bootstrap([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
+    return bootstrap([encoder[seed] for seed in seeds], [reference[seed] for seed in seeds])
 
 
 def format_summary(summary: Summary) -> str:

@@ -38,13 +38,13 @@ def times_to_quality(results: Sequence[CellResult], pairs: Sequence[tuple[str, s
     found = []
     for key, models in curves_of(results).items():
         for model, reference in pairs:
-            ours, theirs = models.get(model, {}), models.get(reference, {})
-            seeds = [seed for seed in sorted(ours.keys() & theirs.keys()) if len(ours[seed]) > 1]
+            curves, baseline = models.get(model, {}), models.get(reference, {})
+            seeds = [seed for seed in sorted(curves.keys() & baseline.keys()) if len(curves[seed]) > 1]
             if seeds:
                 found.append(TimeToQuality(
-                    *key, model, reference, [fraction_of_time(ours[seed], theirs[seed]) for seed in seeds],
-                    float(np.mean([theirs[seed][-1][2] for seed in seeds])),
-                    float(np.mean([theirs[seed][-1][1] for seed in seeds]))))
+                    *key, model, reference, [fraction_of_time(curves[seed], baseline[seed]) for seed in seeds],
+                    float(np.mean([baseline[seed][-1][2] for seed in seeds])),
+                    float(np.mean([baseline[seed][-1][1] for seed in seeds]))))
     return found
 
 
@@ -59,15 +59,15 @@ def curves_of(results: Sequence[CellResult]) -> dict[_Group, dict[str, dict[int,
     return groups
 
 
-def fraction_of_time(ours: Points, theirs: Points) -> float | None:
+def fraction_of_time(encoder: Points, reference: Points) -> float | None:
     """Returns the time to quality as a fraction of the training time of the reference.
 
-    It is the time of the first validation of `ours` that reaches the last value of `theirs`, divided by the time of the
-    last validation of `theirs`. Values between validations are not interpolated, so that the fraction is an upper
-    bound. Returns None if no validation reaches the value.
+    It is the time of the first validation of `encoder` that reaches the last value of `reference`, divided by the time
+    of the last validation of `reference`. Values between validations are not interpolated, so that the fraction is an
+    upper bound. Returns None if no validation reaches the value.
     """
-    _, total, final = theirs[-1]
-    reached = next((minutes for _, minutes, value in ours if value >= final), None)
+    _, total, final = reference[-1]
+    reached = next((minutes for _, minutes, value in encoder if value >= final), None)
     return None if reached is None or total <= 0 else reached / total
 
 

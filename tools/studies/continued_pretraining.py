@@ -4,7 +4,7 @@
 
 CIFAR10 has {train,val}/CLASS/*.jpg, and CAMVID is a folder of images. Run it again to continue. It pretrains small MAEs
 one after the other, judges their frozen encoders by nearest neighbors and by a linear probe, and prints means and
-standard deviations over three seeds. A seed is that of the pretraining and of the choice of the labeled images.
+standard deviations over three seeds. A seed determines the pretraining and the choice of the labeled images.
 """
 import argparse
 import json

@@ -4,8 +4,8 @@ _base_ = ['../runtime_demo_mmseg.py']
 max_iters = 500
 warmup_iters = 50
 
-# No layer decay: the same recipe has to serve random weights, and six blocks are few. The learning rate is that of
-# quickstart_segmentation.py.
+# No layer decay: the same recipe has to serve random weights, and six blocks are few. The learning rate is the
+# same as in quickstart_segmentation.py.
 optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(type='AdamW', lr=5e-3, betas=(0.9, 0.999), weight_decay=0.05),
     constructor='mae_backbone.LayerDecayConstructor', paramwise_cfg=dict(flat_decay_mult=0.0),

@@ -205,14 +205,14 @@ def verify_result(target: Target, model: StoredModel, result: Result, path: Path
     rounded = replace(model, weights=weights)
     try:
         library = target.version()
-        theirs = target.outputs(model, path, images, noise)
+        expected = target.outputs(model, path, images, noise)
     except NotInstalledError as error:
         return Verification('', {}, f'{error}: pip install {target.package}')
-    ours = our_outputs(rounded, images, noise)
+    outputs = our_outputs(rounded, images, noise)
     differences = {}
-    for name, value in theirs.items():
-        differences[name] = _difference(ours[name], value)
-        largest = ours[name].abs().max().item()
+    for name, value in expected.items():
+        differences[name] = _difference(outputs[name], value)
+        largest = outputs[name].abs().max().item()
         if not differences[name] <= _TOLERANCE * max(1.0, largest):
             raise ConversionError(f'{library} computes other {name} with the result: they differ by '
                                   f'{differences[name]:.3g}, at values up to {largest:.3g}. Nothing was written. '
@@ -221,10 +221,10 @@ def verify_result(target: Target, model: StoredModel, result: Result, path: Path
     return Verification(library, differences)
 
 
-def _difference(ours: Tensor, theirs: Tensor) -> float:
-    if ours.shape != theirs.shape:
+def _difference(first: Tensor, second: Tensor) -> float:
+    if first.shape != second.shape:
         return float('inf')
-    return (ours - theirs).abs().max().item()
+    return (first - second).abs().max().item()
 
 
 def _check_inverse(back: Mapping[str, Tensor], weights: Mapping[str, Tensor], target: Target) -> None:

@@ -34,7 +34,7 @@ class SafetensorsTarget(Target):
         """Returns the weights with the prefixes of a run.
 
         These are `mae.encoder.` and `mae.decoder.` for a MAE, `backbone.` for the encoder of a classifier or detector,
-        and none for an encoder alone.
+        and none for an encoder without a head.
         """
         encoder = 'mae.encoder.' if model.decoder else 'backbone.' if model.head or model.others else ''
         return ({encoder + name: value for name, value in model.encoder.items()}
