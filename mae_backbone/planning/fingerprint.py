@@ -243,8 +243,9 @@ class _Measurement:
                              'like another image', near)
         if leaked:
             pairs = [Pair(val, train) for val, train in leaked.items()]
-            self._name_pairs(f'{len(leaked):,} validation images are also in the training set, or look like one of '
-                             'its images: results on them are too good', across(pairs, self.splits))
+            verb = 's are' if len(leaked) > 1 else ' is'
+            self._name_pairs(f'{len(leaked):,} validation image{verb} equal or similar to a training image: results '
+                             'are too good', across(pairs, self.splits))
         return dict(equal_images=len(exact), similar_images=len({pair.second for pair in near}),
                     num_compared=len(compared), leaks=len(leaked))
 

@@ -73,9 +73,9 @@ def _warn(plan: Plan, fingerprint: Fingerprint, machine: Machine) -> None:
     if fingerprint.unreadable:
         plan.warnings.append(f'{fingerprint.unreadable:,} files cannot be read: remove or replace them')
     if fingerprint.leaks:
-        plan.warnings.append(f'{fingerprint.leaks:,} validation image{"s are" if fingerprint.leaks > 1 else " is"} '
-                             'also in the training set, or look like one of its images: move them, otherwise results '
-                             'are too good')
+        verb, pronoun = ('s are', 'them') if fingerprint.leaks > 1 else (' is', 'it')
+        plan.warnings.append(f'{fingerprint.leaks:,} validation image{verb} equal or similar to a training image: '
+                             f'move {pronoun}, otherwise results are too good')
     if fingerprint.equal_images > 0.01 * fingerprint.num_pretraining:
         plan.warnings.append(f'{fingerprint.equal_images:,} files are copies of other files: remove them')
     if fingerprint.mixed:

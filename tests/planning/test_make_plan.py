@@ -233,7 +233,7 @@ def test_a_single_class_cannot_be_told_from_others():
 def test_too_little_time_and_leaks_are_warned_of():
     plan = make_plan(*USERS['defects in large images on a GPU with 8 GB'], PlanOptions(hours=0.1))
     text = ' '.join(plan.warnings)
-    assert '4 validation images are also in the training set' in text
+    assert '4 validation images are equal or similar to a training image' in text
     assert '--hours' in text
     assert 'Predict with --tile' in text
 
