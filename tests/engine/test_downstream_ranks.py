@@ -1,6 +1,7 @@
 """Detectors, segmenters and classifiers have the losses of one process in two, and end together."""
 import math
 import signal
+from importlib.util import find_spec
 
 import pytest
 from helpers.driven_runs import answer
@@ -38,7 +39,12 @@ def runs_of(task: str) -> dict[str, dict]:
         'resumed_3': run(task, 'resumed', 1, 6, **third)}
 
 
-RUNS = {(task, name): one for task in TASKS for name, one in runs_of(task).items()} | {
+LORA = {'model.backbone.lora': dict(rank=2)}
+LORA_RUNS = {
+    ('segmentation', 'lora_one'): run('segmentation', 'lora_one', 1, 4, mode='joined', options=LORA),
+    ('segmentation', 'lora_two'): run('segmentation', 'lora_two', 2, 2, options=LORA | SHARDED | COMPILED),
+    ('segmentation', 'lora_resumed'): run('segmentation', 'lora_two', 2, 4, options=LORA)} if find_spec('peft') else {}
+RUNS = {(task, name): one for task in TASKS for name, one in runs_of(task).items()} | LORA_RUNS | {
     ('detection', 'killed'): run('detection', 'killed', 2, 10_000, signal=signal.SIGKILL),
     # A process that stands still, such as one whose disk does not answer.
     ('classification', 'stopped'): run('classification', 'stopped', 2, 10_000, signal=signal.SIGSTOP,
@@ -99,6 +105,16 @@ def test_a_run_continues_in_any_number_of_processes(results: dict, task: str):
     assert all(map(math.isfinite, last))
     if MODES[task] == 'joined':
         assert last[4:] == pytest.approx(one['losses'][0][4:], abs=1e-5)
+
+
+@pytest.mark.skipif(not LORA_RUNS, reason='peft is not installed')
+def test_adapters_sharded_and_compiled_have_the_losses_of_one_process(results: dict):
+    one = results['segmentation', 'lora_one']
+    assert_equal('segmentation', results['segmentation', 'lora_two'], one, 1e-5)
+    assert_equal('segmentation', results['segmentation', 'lora_resumed'], one, 1e-5, first=2)
+    losses = one['losses'][0]
+    assert len(set(losses)) == 4
+    assert losses[1:] != pytest.approx(results['segmentation', 'one']['losses'][0][1:4], abs=1e-5), 'fewer weights'
 
 
 @pytest.mark.parametrize(('task', 'name'), [('detection', 'killed'), ('classification', 'stopped')])
