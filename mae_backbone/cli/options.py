@@ -51,7 +51,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> argparse._ArgumentG
     group.add_argument('--batch-size', type=positive_int, metavar='N',
                        help='images per step and process; the learning rate follows if the config has auto_scale_lr')
     group.add_argument('--lr', type=positive_float, metavar='LR', help='peak learning rate, not scaled with the batch')
-    group.add_argument('--seed', type=int, metavar='N', help='random seed (default: the seed of the config)')
+    group.add_argument('--seed', type=seed, metavar='N', help='random seed (default: the seed of the config)')
     group.add_argument('--memory', type=positive_float, metavar='GB',
                        help='recompute as few blocks as needed in the backward pass to fit into this memory')
     group.add_argument('--amp', action='store_true',
@@ -85,6 +85,13 @@ def positive_int(text: str) -> int:
     """An integer of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'{text!r}: expected an integer of 1 or more')
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """An integer that NumPy takes as a seed."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f'{text!r}: expected an integer from 0 to {2**32 - 1}')
     return int(text)
 
 

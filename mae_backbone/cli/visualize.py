@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mae_backbone.cli.options import add_config_options
+from mae_backbone.cli.options import add_config_options, seed
 
 if TYPE_CHECKING:
     from mae_backbone.prediction.model import Model
@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('reconstruction, by a pretrained masked autoencoder')
     group.add_argument('--mask-ratio', type=float, metavar='RATIO',
                        help='fraction of the patches that is masked (default: as in pretraining)')
-    group.add_argument('--seed', type=int, default=None, metavar='N', help='seed of the mask (default: 0)')
+    group.add_argument('--seed', type=seed, default=None, metavar='N', help='seed of the mask (default: 0)')
     group.add_argument('--squeeze', action='store_true',
                        help='resize each image to the input of the model, instead of windows at the scale of the '
                             'pretraining')

@@ -78,7 +78,7 @@ class ImageWalk:
         counts = ', '.join(f'{count} {printable(suffix)}' for suffix, count in self.others.most_common(8)) or 'none'
         return ValueError(f'{os.path.abspath(self.root)} holds no images; other files there: {self.others.total()} '
                           f'({counts}). Images end in {" ".join(sorted(self.suffixes))}: convert the files, or choose '
-                          'another folder with --data-root DIR')
+                          'another folder (in training: --data-root DIR)')
 
 
 def list_images(root: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
@@ -145,7 +145,7 @@ def _check_regular(status: os.stat_result, path: str | Path) -> None:
 def existing_folder(root: str | Path) -> Path:
     """`root` with ~ expanded. Raises FileNotFoundError or NotADirectoryError if it is not a folder."""
     root = Path(root).expanduser()
-    advice = 'give the folder that holds the images: --data-root DIR, or data_root in the config'
+    advice = 'pass a folder with images (in training: --data-root DIR, or data_root in the config)'
     if not root.exists():
         raise FileNotFoundError(f'{root.absolute()} does not exist: {advice}')
     if not root.is_dir():
@@ -165,7 +165,7 @@ def scan(folder: str | Path) -> Iterator[os.DirEntry]:
             yield from (entry for entry in inside if not entry.name.startswith('.'))
     except PermissionError as error:
         raise PermissionError(f'{folder} may not be read by this user: ask its owner for read and execute permission '
-                              '(chmod u+rx), or choose another --data-root DIR') from error
+                              '(chmod u+rx), or choose another folder') from error
 
 
 def packed(paths: Iterable[Path]) -> np.ndarray:

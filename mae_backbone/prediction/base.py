@@ -41,7 +41,7 @@ class BasePredictor(ABC):
         """Returns a predictor with the same model and other options.
 
         Raises:
-            ValueError: options contradict each other.
+            ValueError: an option is out of range, or options contradict each other.
         """
 
     def __call__(self, image: np.ndarray) -> Prediction:
@@ -61,6 +61,12 @@ class BasePredictor(ABC):
             legend: as in `visualization.draw_prediction`.
         """
         return draw_prediction(shown(image, self.decoding), prediction, self.classes, self.colors, legend=legend)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises ValueError if a threshold of scores is not in [0, 1]."""
+    if not 0 <= threshold <= 1:
+        raise ValueError(f'the threshold is {threshold}, expected a score from 0 (all objects) to 1')
 
 
 def labels_array(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.device import get_device
 
 from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.checkpoints.config_text import config_in
@@ -27,6 +26,7 @@ from mae_backbone.prediction.model import (
 )
 from mae_backbone.prediction.onnx.model import OnnxEncoder, OnnxModel, load_onnx
 from mae_backbone.prediction.predictor import DTYPES, Predictor
+from mae_backbone.utils.devices import select_device
 
 # Errors that modules of a model raise for wrong arguments.
 _UNBUILDABLE = (TypeError, KeyError, AttributeError, IndexError, AssertionError, RuntimeError, ZeroDivisionError)
@@ -92,7 +92,7 @@ def from_config(cfg: Config, content: object, path: Path, *, device: str | torch
                              if not name.startswith('distillation.')}
     net = build_model(cfg, run['state_dict'])
     load_model(net, run, path)
-    net.to(torch.device(device or get_device())).eval()
+    net.to(select_device(device)).eval()
     with default_scope(cfg.get('default_scope')):
         reading = reading_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
     if isinstance(net, MAEPretrainer):
@@ -117,7 +117,7 @@ def _public_encoder(path: Path, device: str | torch.device | None, dtype: str) -
             type='mae_backbone.PixelPreprocessor', mean=architecture.mean, std=architecture.std))))
     net: Any = build_model(cfg, {'weights': torch.empty(0)})
     load_encoder(net.backbone, path)
-    net.to(torch.device(device or get_device())).eval()
+    net.to(select_device(device)).eval()
     return Encoder(path, net, net.backbone, config=None, dtype=dtype, decoding=reading_in({}))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.device import get_device
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -24,12 +23,13 @@ from mae_backbone.engine.provenance import task_name
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.formats.messages import first_few
 from mae_backbone.prediction import chunked_logits
-from mae_backbone.prediction.base import BasePredictor, Prediction, labels_array
+from mae_backbone.prediction.base import BasePredictor, Prediction, check_threshold, labels_array
 from mae_backbone.prediction.building import build_model, default_scope
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
 from mae_backbone.prediction.visualization import add_title, draw_instances, draw_labels
+from mae_backbone.utils.devices import select_device
 from mae_backbone.utils.palette import class_colors
 
 # Dtypes of the computation. The weights stay float32, and torch.autocast selects the operations in the other dtypes.
@@ -70,7 +70,7 @@ class Predictor(BasePredictor):
         if dtype not in DTYPES:
             raise ValueError(f'dtype={dtype!r}, expected one of {", ".join(DTYPES)}')
         self.cfg, self.dtype = cfg, dtype
-        self.device = torch.device(device or get_device())
+        self.device = select_device(device)
         run = read_run(checkpoint) if run is None else run
         self.net: Any = build_model(cfg, run['state_dict'])
         self.task = task_of(self.net)
@@ -85,6 +85,7 @@ class Predictor(BasePredictor):
         self._set_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)
 
     def _set_options(self, *, threshold: float, tile: int | None, overlap: float, tta: bool) -> None:
+        check_threshold(threshold)
         if tile is not None:
             _check_tiles(self.task, tile, overlap, tta)
         self.threshold, self.tile, self.overlap, self.tta = threshold, tile, overlap, tta
@@ -102,7 +103,7 @@ class Predictor(BasePredictor):
         """Returns a predictor with the same model and other options.
 
         Raises:
-            ValueError: options contradict each other.
+            ValueError: an option is out of range, or options contradict each other.
         """
         other = copy.copy(self)
         other._set_options(threshold=threshold, tile=tile, overlap=overlap, tta=tta)

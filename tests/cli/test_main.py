@@ -78,6 +78,8 @@ def test_version_is_printed(capsys):
     (['train'], 'arguments are required: CONFIG'),
     (['train', 'x', '--cfg-options', 'lr'], 'expected KEY=VALUE'),
     (['predict', 'x', 'y', 'z', '--tile', '0'], 'expected an integer of 1 or more'),
+    (['train', 'x', '--seed', '-1'], 'expected an integer from 0 to 4294967295'),
+    (['visualize', 'x', 'y', 'z', '--seed', '4294967296'], 'expected an integer from 0 to 4294967295'),
 ])
 def test_mistake_in_the_command_is_one_message_and_exit_code_2(arguments: list[str], message: str, capsys):
     assert main(arguments) == 2

@@ -114,6 +114,15 @@ def test_tiles_of_a_segmenter_equal_mmseg_windows(segmenter):
     assert (Predictor(cfg, path, tile=200)(IMAGE) == Predictor(cfg, path)(IMAGE)).all()
 
 
+@pytest.mark.parametrize('threshold', [float('nan'), -0.1, 1.1, 30])
+def test_a_threshold_is_a_score(segmenter, threshold):
+    message = rf'the threshold is {threshold}, expected a score from 0 \(all objects\) to 1'
+    with pytest.raises(ValueError, match=message):
+        Predictor(*segmenter, threshold=threshold)
+    with pytest.raises(ValueError, match=message):
+        Predictor(*segmenter).with_options(threshold=threshold)
+
+
 @pytest.mark.parametrize('shape', [(1, 40), (40, 1)])
 def test_labels_of_an_image_one_pixel_wide_have_its_shape(segmenter, shape):
     segmenter[0].model.data_preprocessor.test_cfg = dict(size_divisor=16)

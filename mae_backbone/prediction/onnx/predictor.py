@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.prediction import chunked_logits
-from mae_backbone.prediction.base import BasePredictor, Prediction, labels_array
+from mae_backbone.prediction.base import BasePredictor, Prediction, check_threshold, labels_array
 from mae_backbone.prediction.onnx.description import MAX_SIDE, Description
 from mae_backbone.prediction.onnx.prepare import padding, prepare_function
 from mae_backbone.prediction.onnx.session import OnnxSession
@@ -53,11 +53,12 @@ class OnnxPredictor(BasePredictor):
         """Returns a predictor with the same session and other options.
 
         Raises:
-            ValueError: `tta` is True, which exported files do not support, or an option of tiles is out of range.
+            ValueError: `tta` is True, which exported files do not support, or an option is out of range.
         """
         if tta:
             raise ValueError('test-time augmentation is in the config of the training, not in an exported file: leave '
                              'it out, or predict with the checkpoint')
+        check_threshold(threshold)
         if tile is not None:
             self._check_tiles(tile, overlap)
         other = copy.copy(self)

@@ -59,6 +59,12 @@ def test_windows_and_tiles_of_a_pixelwise_model_change_nothing(tmp_path: Path, s
     assert (model.predict([IMAGE] * 3, batch_size=3)[2].labels == expected).all()
 
 
+def test_a_threshold_that_is_not_a_score_is_refused(tmp_path: Path):
+    model = mae_backbone.load(segmenter(tmp_path / 'a.onnx', describe('segmentation', **ANY_SIZE).to_metadata()))
+    with pytest.raises(ValueError, match='the threshold is nan, expected a score'):
+        model.predict(IMAGE, threshold=float('nan'))
+
+
 def test_an_image_that_the_pipeline_resizes_gets_labels_at_its_size(tmp_path: Path):
     prepare = {'kind': 'pipeline', 'steps': [{'scale': [80, 48], 'keep_ratio': True}]}
     metadata = describe('segmentation', dynamic=('batch', 'size'), prepare=prepare).to_metadata()
