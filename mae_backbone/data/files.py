@@ -12,6 +12,9 @@ import numpy as np
 from mae_backbone.utils.printable import printable
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')
+# Image files that are not read. They are counted in a warning, because they may be a part of the data.
+_UNREAD_SUFFIXES = ('.gif', '.heic', '.heif', '.avif', '.jxl', '.tga', '.exr', '.dng', '.cr2', '.cr3', '.nef', '.arw',
+                    '.dcm')
 _LOG = logging.getLogger(__name__)
 _KINDS = {stat.S_IFIFO: 'a named pipe (FIFO)', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device',
           stat.S_IFBLK: 'a device', stat.S_IFDIR: 'a folder'}
@@ -66,8 +69,15 @@ class ImageWalk:
         return os.path.join(self.root, path[:-1]) if path else self.root
 
     def warn_of_skipped(self) -> None:
-        """Logs the skipped files, if there are any, once in a distributed run."""
-        if self.skipped and int(os.environ.get('RANK', 0)) == 0:
+        """Logs skipped files and image files of other formats, if there are any, once in a distributed run."""
+        if int(os.environ.get('RANK', 0)) != 0:
+            return
+        unread = ', '.join(f'{self.others[suffix]:,} {suffix}' for suffix in _UNREAD_SUFFIXES
+                           if self.others[suffix] and suffix not in self.suffixes)
+        if unread:
+            _LOG.warning('not read in %s: %s files; convert them to PNG or JPEG to use them', printable(self.root),
+                         unread)
+        if self.skipped:
             names = ', '.join(f'{printable(os.path.join(self.root, name))} {reason}'
                               for name, reason in list(self.skipped.items())[:_SHOWN])
             more = f', and {len(self.skipped) - _SHOWN} more' if len(self.skipped) > _SHOWN else ''

@@ -73,6 +73,17 @@ def test_special_files_are_skipped_and_logged(tmp_path, monkeypatch, caplog):
     assert 'pipe.png is a named pipe (FIFO)' in caplog.text
 
 
+def test_images_of_formats_that_are_not_read_are_counted(tmp_path, caplog):
+    save(tmp_path / 'a.png')
+    for name in ('b.gif', 'c.GIF', 'd.heic', 'notes.txt'):
+        (tmp_path / name).touch()
+    assert len(list_images(tmp_path)) == 1
+    assert f'not read in {tmp_path}: 2 .gif, 1 .heic files; convert them to PNG or JPEG' in caplog.text
+    caplog.clear()
+    list_images(tmp_path, ('.png', '.gif', '.heic'))
+    assert not caplog.text
+
+
 @pytest.mark.skipif(os.name != 'posix', reason='special files')
 def test_only_regular_files_are_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

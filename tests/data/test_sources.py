@@ -73,7 +73,7 @@ def test_other_data_root_raises_with_advice(images, tmp_path):
     (tmp_path / 'a.csv').touch()
     (tmp_path / 'empty.txt').write_text('\n \n')
     for root, error, says in (
-            (tmp_path / 'gone', FileNotFoundError, 'does not exist: give the folder'),
+            (tmp_path / 'gone', FileNotFoundError, 'does not exist: pass a folder'),
             (tmp_path / 'a.csv', NotADirectoryError, r'expected a folder, a list of files \(.txt\) or a shard'),
             (tmp_path / 'empty.txt', ValueError, 'names no files: expected one path per line'),
             ([images], ValueError, 'expected paths of tar files'), ([], ValueError, 'nothing in it, expected paths'),
