@@ -18,7 +18,7 @@ from mae_backbone.checkpoints.run_files import load_model, merge_adapters, read_
 from mae_backbone.checkpoints.sharding import gather_on_first
 from mae_backbone.core.vit import ViT
 from mae_backbone.engine.loops import PretrainLoop
-from mae_backbone.engine.provenance import description
+from mae_backbone.engine.provenance import description, num_images_of
 from mae_backbone.engine.resuming import check_epoch_length, resume_optimizer
 from mae_backbone.models.timm_vit import TimmViT
 
@@ -120,6 +120,7 @@ class CheckpointRunner(mmengine.runner.Runner):
         if repr(meta.get('dataset_meta')) != repr(dataset_meta):
             self.logger.warning('the description of the dataset (classes, palette) in the checkpoint differs from '
                                 'the training dataset: check that both belong together')
+        self._check_num_images(meta)
         self.message_hub.load_state_dict(checkpoint['message_hub'])
         if isinstance(self.train_loop, EpochBasedTrainLoop) and not isinstance(self.train_loop, PretrainLoop):
             check_epoch_length(meta, len(self.train_loop.dataloader), filename)
@@ -134,6 +135,14 @@ class CheckpointRunner(mmengine.runner.Runner):
         self._has_loaded = True
         rates = [rate for group in self.optim_wrapper.get_lr().values() for rate in group]
         self.logger.info(f'resumed epoch: {self.epoch}, iter: {self.iter}, next learning rate: {max(rates):.4g}')
+
+    def _check_num_images(self, meta: dict) -> None:
+        """Warns if the training set has another number of images than at the start of the run."""
+        stored = (meta.get('mae_backbone') or {}).get('num_images')
+        current = num_images_of(self.train_dataloader.dataset)
+        if stored is not None and stored != current:
+            self.logger.warning(f'the run was started with {stored:,} training images, and the data have {current:,} '
+                                'now: check --data-root and --labels. The run continues with the current images')
 
     def _resume_seed(self, seed: int | None) -> None:
         """Takes the seed that the run was started with: the order of the data and the masks depend on it."""

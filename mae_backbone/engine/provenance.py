@@ -3,7 +3,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ def description(model: nn.Module, dataset: object, scalars: Mapping[str, Any],
             iteration, unless it is the best one so far.
 
     Returns:
-        task; classes with id, name and color; pixels (mean and std of each channel); image_size in pixels; versions;
-        commit of the code, if it is known; command; results, the metrics of the last validation; and results_iter.
+        task; classes with id, name and color; num_images of the training set, if it has a length; pixels (mean and std
+        of each channel); image_size in pixels; versions; commit of the code, if it is known; command; results, the
+        metrics of the last validation; and results_iter.
     """
     return {'format': FORMAT, 'task': task_name(model) or 'features', 'classes': classes_of(dataset),
-            'pixels': _pixels(model), 'image_size': _image_size(model), 'versions': versions(),
-            'commit': commit(), 'command': command(), 'results': results(scalars), 'results_iter': validated}
+            'num_images': num_images_of(dataset), 'pixels': _pixels(model), 'image_size': _image_size(model),
+            'versions': versions(), 'commit': commit(), 'command': command(), 'results': results(scalars),
+            'results_iter': validated}
 
 
 def task_name(model: nn.Module) -> str | None:
@@ -50,6 +52,11 @@ def task_name(model: nn.Module) -> str | None:
     if getattr(model, 'with_bbox', False) or hasattr(model, 'bbox_head') or hasattr(model, 'panoptic_head'):
         return 'detection'
     return 'classification' if getattr(model, 'num_classes', 0) else None
+
+
+def num_images_of(dataset: object) -> int | None:
+    """Number of images of a data set; None if it has no length."""
+    return len(dataset) if isinstance(dataset, Sized) else None
 
 
 def classes_of(dataset: object) -> list[dict[str, Any]]:

@@ -34,8 +34,11 @@ COUNT = itertools.count()
 
 @DATASETS.register_module(force=True)
 class EightFixedImages(Dataset):
+    def __init__(self, number: int = 8) -> None:
+        self.number = number
+
     def __len__(self) -> int:
-        return 8
+        return self.number
 
     def __getitem__(self, i: int) -> dict:
         generator = torch.Generator().manual_seed(i)
@@ -138,6 +141,18 @@ def test_changed_schedule_equals_run_that_always_had_it(tmp_path: Path, checkpoi
     assert 'differs from the checkpoint: the run continues at iteration 2' in caplog.text
     saved = read_run(tmp_path / 'resumed' / 'epoch_2.pth')['optimizer']['state'][0]
     assert saved['step'] == 4  # the moments go on
+
+
+@pytest.mark.parametrize(('number', 'warns'), [(7, True), (8, False)])
+def test_a_run_that_continues_on_other_images_is_named(tmp_path: Path, checkpoint: Path, number: int, warns: bool,
+                                                       caplog: pytest.LogCaptureFixture):
+    cfg = config(tmp_path, epochs=2, load_from=str(checkpoint), resume=True)
+    cfg.train_dataloader.dataset.number = number  # an epoch has 2 iterations, as before
+    runner = Runner.from_cfg(cfg)
+    runner.logger.addHandler(caplog.handler)
+    runner.train()
+    message = f'the run was started with 8 training images, and the data have {number} now: check --data-root'
+    assert (message in caplog.text) == warns
 
 
 def test_other_optimizer_settings_come_from_config(tmp_path: Path, checkpoint: Path):
