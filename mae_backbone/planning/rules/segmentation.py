@@ -41,6 +41,9 @@ def choose_input(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> In
     jitter = None if encoder.tier == 'cpu' else (0.5, 2.0)
     if jitter:
         stage.choose('scale jitter', jitter, 'a GPU is fast enough for it', 'mmsegmentation')
+    else:
+        stage.choose('scale jitter', 'none', 'a short training of a small encoder', 'docs/benchmarks.md: worse with it '
+                     'after 1,000 and 2,000 iterations, CamVid, one seed')
     return InputSize(factor, target, crop, jitter)
 
 
