@@ -2,7 +2,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from mae_backbone.formats.classes_txt import read_classes
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.label_map_files import open_label_map
+from mae_backbone.formats.label_map_palettes import check_palettes, palette_colors
 from mae_backbone.formats.layouts.files import read_text
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
 from mae_backbone.formats.messages import first_few
@@ -95,7 +96,8 @@ def find_map_pairs(root: Path) -> MapSet | None:
         return None
     pairs = _with_listed_splits(root, pairs)
     names, colors, ignored = _named_classes(root)
-    encoding = _encoding(root, pairs)
+    encoding = _encoding(root, pairs, [*colors, *ignored])
+    colored = bool(encoding.colors) or not {*encoding.palette.values()}.isdisjoint([*colors, *ignored])
     is_binary = encoding.is_binary and len(names) <= 2 and not colors
     if is_binary and len(names) < 2:
         names = ['background', *(names or ['foreground'])]
@@ -103,8 +105,8 @@ def find_map_pairs(root: Path) -> MapSet | None:
         names, colors, ignored = _by_colors(root, pairs, notes)
     elif not names:
         names = _numbered(root, encoding, notes)
-    return MapSet(root, names, colors if encoding.colors else [], ignored if encoding.colors else [],
-                  is_binary and not encoding.colors, pairs, left_out, notes)
+    return MapSet(root, names, colors if colored else [], ignored if colored else [], is_binary and not colored, pairs,
+                  left_out, notes)
 
 
 # ---- pairs
@@ -192,6 +194,7 @@ class _Encoding(NamedTuple):
     labels: set[int]     # values in maps that hold numbers
     colors: set[Color]   # values in maps that hold colors
     is_voc: bool         # whether maps have Pascal VOC's palette
+    palette: Mapping[int, Color] = {}  # color of each number in maps with a palette
 
     @property
     def is_binary(self) -> bool:
@@ -200,12 +203,15 @@ class _Encoding(NamedTuple):
             bool(self.colors) and self.colors <= {(0, 0, 0), (255, 255, 255)})
 
 
-def _encoding(root: Path, pairs: Sequence[MapPair]) -> _Encoding:
-    """Reads a sample of the maps."""
+def _encoding(root: Path, pairs: Sequence[MapPair], colors: Sequence[Color]) -> _Encoding:
+    """Reads a sample of the maps. Raises DataError if their palettes contradict each other."""
+    paths = [root / pair.map for pair in evenly_spaced(pairs, _NUM_SAMPLED)]
     with ThreadPoolExecutor(8) as pool:
-        samples = list(pool.map(lambda pair: _values(root / pair.map), evenly_spaced(pairs, _NUM_SAMPLED)))
+        samples = list(pool.map(_values, paths))
+    check_palettes(((str(path), sample.palette) for path, sample in zip(paths, samples, strict=True)), colors)
     return _Encoding(set().union(*(sample.labels for sample in samples)),
-                     set().union(*(sample.colors for sample in samples)), any(sample.is_voc for sample in samples))
+                     set().union(*(sample.colors for sample in samples)), any(sample.is_voc for sample in samples),
+                     {index: color for sample in samples for index, color in sample.palette.items()})
 
 
 def _values(path: Path) -> _Encoding:
@@ -213,7 +219,7 @@ def _values(path: Path) -> _Encoding:
     try:
         with open_label_map(str(path)) as image:
             pixels = np.asarray(image)
-            palette = image.getpalette() or [] if image.mode == 'P' else []
+            entries, palette = image.getpalette() or [], palette_colors(image)
     except Exception as error:  # PIL raises many kinds of errors for broken files
         raise DataError(f'{path} cannot be read as a label map ({type(error).__name__}: {error}): copy it again, or '
                         'remove it and its image') from error
@@ -224,7 +230,8 @@ def _values(path: Path) -> _Encoding:
         raise DataError(f'{path} has the shape {pixels.shape} and {pixels.dtype} numbers, expected one number or color '
                         'per pixel: save it as 8-bit PNG')
     # The first colors of VOC's palette: black, dark red, dark green.
-    return _Encoding(set(np.unique(pixels).astype(int).tolist()), set(), palette[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0])
+    return _Encoding(set(np.unique(pixels).astype(int).tolist()), set(), entries[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0],
+                     palette)
 
 
 def _named_classes(root: Path) -> tuple[list[str], list[Color], list[Color]]:
