@@ -60,7 +60,7 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
             raise DataError(f'{len(unpaired):,} of {len(stems):,} {word} in {folders[i]} have no partner '
                             f'{other}/NAME{suffixes[1 - i]} ({first_few(stem + suffixes[i] for stem in unpaired)}); '
                             f'{other} contains {_suffix_counts(other)}: add or remove files, or set img_suffix and '
-                            'seg_map_suffix')
+                            'seg_map_suffix. Label maps must not be JPEG, whose compression changes labels')
     return [(os.path.join(folders[0], stem + suffixes[0]), os.path.join(folders[1], stem + suffixes[1]))
             for stem in sorted(images)]
 

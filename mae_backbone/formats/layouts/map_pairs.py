@@ -2,7 +2,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -30,7 +30,8 @@ _MAP_SUFFIXES = ('gtfine_labelids', 'labelids', 'mask', 'masks', 'label', 'label
                  'groundtruth', 'annotation')
 _IMAGE_SUFFIXES = ('leftimg8bit', 'image', 'img', 'rgb', 'sat')
 _MAP_FORMATS = ('.png', '.gif', '.bmp', '.tif', '.tiff')
-_SUFFIXES = (*_MAP_FORMATS, '.jpg', '.jpeg', '.jpe', '.webp')
+_JPEG = ('.jpg', '.jpeg', '.jpe')
+_SUFFIXES = (*_MAP_FORMATS, *_JPEG, '.webp')
 _NUM_SAMPLED = 50  # number of maps that are read to find out whether they hold numbers or colors
 _MAX_CLASSES = IGNORED
 VOC_CLASSES = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
@@ -88,7 +89,8 @@ def find_map_pairs(root: Path) -> MapSet | None:
         None if there are none.
 
     Raises:
-        DataError: images have several maps, maps have no image, or the classes of the values in maps are not known.
+        DataError: images have several maps, maps have no image, maps are JPEG, or the classes of the values in maps are
+            not known.
     """
     left_out, notes = Findings(), Findings()
     pairs = _pairs(root, left_out)
@@ -114,6 +116,7 @@ def find_map_pairs(root: Path) -> MapSet | None:
 def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
     images: dict[tuple[str, ...], list[str]] = defaultdict(list)
     maps: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    compressed: dict[tuple[str, ...], str] = {}
     for name in ImageWalk(root, _SUFFIXES):
         path = PurePosixPath(name.replace(os.sep, '/'))
         key, is_map = _key(path)
@@ -121,6 +124,8 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
             images[key].append(str(path))
         elif path.suffix.lower() in _MAP_FORMATS:
             maps[key].append(str(path))
+        elif path.suffix.lower() in _JPEG:
+            compressed[key] = str(path)
     for key in [key for key, paths in maps.items() if len(paths) > 1]:  # of Cityscapes: labelIds next to color
         preferred = [path for path in maps[key] if PurePosixPath(path).stem.lower().endswith('labelids')]
         maps[key] = preferred if len(preferred) == 1 else maps[key]
@@ -130,12 +135,48 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
         raise DataError(f'{root}: {len(several):,} images or label maps have the same name ({first_few(several[0])}): '
                         'keep one image and one label map of each name')
     both = sorted(images.keys() & maps.keys())
+    of_images = sorted(images.keys() & compressed.keys() - maps.keys())
+    if not both and 2 * len(of_images) >= len(images) > 0:
+        raise DataError(_jpeg_fault(root, len(of_images), images[of_images[0]][0], compressed[of_images[0]]))
+    for key in of_images:
+        left_out.add('label maps saved as JPEG, which changes labels', compressed[key])
     for key in sorted(images.keys() - maps.keys()) if both else []:
         left_out.add('images without a label map', images[key][0])
     for key in sorted(maps.keys() - images.keys()) if both else []:
         left_out.add('label maps without an image', maps[key][0])
     return [MapPair(images[key][0], maps[key][0], split_in_path(images[key][0]) or _split_word(images[key][0]))
             for key in both]
+
+
+def refuse_folders_of_maps(root: Path, names: Iterable[str]) -> None:
+    """Refuses folders named like images and label maps, such as images and masks, as folders of classes.
+
+    Args:
+        root: folder of the data.
+        names: paths of all images in folders, relative to the root, with '/'.
+
+    Raises:
+        DataError: at least half of the files in folders of images have a file of the same name in a folder of maps.
+    """
+    by_kind: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+    for name in names:
+        path = PurePosixPath(name)
+        kinds = {_without_word(folder.lower())[1] for folder in path.parts[:-1]}
+        by_kind['map' if 'map' in kinds else 'image' if 'image' in kinds else ''][_key(path)[0]] = name
+    images, maps = by_kind['image'], by_kind['map']
+    both = sorted(images.keys() & maps.keys())
+    if not both or 2 * len(both) < len(images):
+        return
+    image, label_map = images[both[0]], maps[both[0]]
+    if PurePosixPath(label_map).suffix.lower() in _JPEG:
+        raise DataError(_jpeg_fault(root, len(both), image, label_map))
+    raise DataError(f'{root} has images and label maps, such as {image} and {label_map}, and no class folders: configs '
+                    'of segmentation read them, such as upernet_vit-micro_camvid')
+
+
+def _jpeg_fault(root: Path, count: int, image: str, label_map: str) -> str:
+    return (f'{root}: {count:,} label maps are JPEG, such as {label_map} of the image {image}. The compression of JPEG '
+            'changes labels: save the label maps as PNG, from the original labels')
 
 
 def _key(path: PurePosixPath) -> tuple[tuple[str, ...], bool]:
