@@ -33,12 +33,14 @@ class ClassSet:
         layout: name of the layout.
         images: all images.
         left_out: data that are not read.
+        notes: data that are read in another way than a user may expect.
     """
 
     root: Path
     layout: str
     images: list[ClassImage]
     left_out: Findings = field(default_factory=Findings)
+    notes: Findings = field(default_factory=Findings)
 
     @property
     def names(self) -> list[str]:
@@ -50,7 +52,8 @@ class ClassSet:
         splits = Counter(image.split or 'without split' for image in self.images)
         by_split = ', '.join(f'{count:,} {split}' for split, count in splits.items())
         return [f'layout: {self.layout} in {self.root}: {len(self.images):,} images ({by_split}) of {len(self.names)} '
-                f'classes ({first_few(self.names)})', *(f'layout: left out: {line}' for line in self.left_out.lines())]
+                f'classes ({first_few(self.names)})', *(f'layout: {line}' for line in self.notes.lines()),
+                *(f'layout: left out: {line}' for line in self.left_out.lines())]
 
 
 def find_class_images(root: Path) -> ClassSet | None:
@@ -77,7 +80,8 @@ def _is_list(path: Path) -> bool:
 
 
 def _of_lists(root: Path, files: list[Path]) -> ClassSet:
-    index, left_out = ImageIndex(root), Findings()
+    left_out, notes = Findings(), Findings()
+    index = ImageIndex(root, notes)
     images: dict[str, ClassImage] = {}
     for path in files:
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
@@ -92,7 +96,7 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
                 raise DataError(f'{row.place}: {image} is listed with another class or split before: keep one line')
     for name in sorted({*index.names} - images.keys()):
         left_out.add('images that no CSV file names', name)
-    return ClassSet(root, 'CSV with classes', list(images.values()), left_out)
+    return ClassSet(root, 'CSV with classes', list(images.values()), left_out, notes)
 
 
 def _of_folders(root: Path) -> ClassSet | None:

@@ -51,7 +51,7 @@ def read(root: Path) -> LabeledSet:
         DataError: a file is damaged, an image is missing, or a shape is invalid.
     """
     left_out, notes = Findings(), Findings()
-    index, contents = ImageIndex(root), {}
+    index, contents = ImageIndex(root, notes), {}
     for path in sorted(root.glob('**/*.json')):
         if path.name.startswith('.') or not _is_labelme(peek(path)):
             continue
@@ -62,9 +62,10 @@ def read(root: Path) -> LabeledSet:
     image_of = {file: _image_of(index, file, content) for file, content in contents.items()}
     missing = [file for file, image in image_of.items() if not image]
     if missing:
+        reasons = [file + index.reason(str(contents[file].get('imagePath'))) for file in missing]
         inside = any(contents[file].get('imageData') for file in missing)
         raise DataError(f'{root}: {len(missing):,} of {len(contents):,} JSON files have no image with their name '
-                        f'({first_few(missing)}): add the images, or remove these files'
+                        f'({first_few(reasons)}): add the images, or remove these files'
                         + inside * '. The files contain the images as well (imageData): labelme_export_json of labelme '
                         'writes them')
     sizes = index.sizes(image_of.values())

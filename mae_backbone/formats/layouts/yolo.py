@@ -60,7 +60,7 @@ def read(root: Path) -> LabeledSet:
             objects are oriented boxes.
     """
     left_out, notes = Findings(), Findings()
-    data, index = _read_data(root, notes), ImageIndex(root)
+    data, index = _read_data(root, notes), ImageIndex(root, notes)
     split_of = _splits(root, data, index, left_out, notes)
     sizes = index.sizes(split_of)
     used: set[str] = set()
@@ -192,11 +192,10 @@ def _listed(root: Path, entry: str, index: ImageIndex) -> Iterator[str]:
         for position, line in enumerate(read_text(path).splitlines(), start=1):
             name = line.strip().removeprefix('./')
             if name:
-                image = index.find(os.path.relpath(name, os.path.abspath(root)) if os.path.isabs(name) else name,
-                                   folders=('', os.path.dirname(entry)))
+                image = index.find(name, folders=('', os.path.dirname(entry)))
                 if not image:
-                    raise DataError(f'{path}, line {position}: {name} is no image in {root}: add it, or remove the '
-                                    'line')
+                    raise DataError(f'{path}, line {position}: {name} is no image in {root}{index.reason(name)}: add '
+                                    'it, or remove the line')
                 yield image
         return
     folder = '' if entry == '.' else entry + '/'
