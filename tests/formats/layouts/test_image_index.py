@@ -49,7 +49,8 @@ def test_several_images_with_the_name_are_ambiguous(tmp_path: Path) -> None:
     index = index_of(tmp_path, 'a/1.jpg', 'b/1.jpg')
     for stated in ('1.jpg', 'c/1.jpg'):
         assert not index.find(stated)
-        assert index.missing([stated, stated, 'x.jpg']) == f'are not found ({stated} (ambiguous: a/1.jpg, b/1.jpg), x.jpg)'
+        assert index.missing([stated, stated, 'x.jpg']) == (
+            f'are not found ({stated} (ambiguous: a/1.jpg, b/1.jpg), x.jpg)')
     assert index.missing(['x.jpg']) == 'do not exist (x.jpg)'
 
 
