@@ -48,7 +48,7 @@ def read(root: Path) -> LabeledSet:
     test. A file without shapes is a background image.
 
     Raises:
-        DataError: a file is damaged, an image is missing, or a shape is invalid.
+        DataError: a file is damaged, an image is missing, a shape is invalid, or there are no objects.
     """
     left_out, notes = Findings(), Findings()
     index, contents = ImageIndex(root, notes), {}
@@ -84,6 +84,11 @@ def read(root: Path) -> LabeledSet:
     for name in sorted({*index.names} - {image.file_name for image in images}):
         left_out.add('images without a JSON file, which are not labeled', name)
     names = sorted({labeled.name for image in images for labeled in image.objects})
+    if not names:
+        more = ''.join(f'. Left out: {line}' for line in left_out.lines())
+        raise DataError(f'{root}: none of the {len(contents):,} JSON files of labelme has an object in its shapes '
+                        f'({first_few(contents)}): label objects, or remove these files if the images are for '
+                        f'pretraining{more}')
     return LabeledSet(root, 'labelme', names, with_rectangles(images, notes), left_out, notes)
 
 
