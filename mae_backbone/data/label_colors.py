@@ -37,8 +37,12 @@ class LabelColors:
                              'color for each')
         self._labels = np.array([*range(len(palette)), *[IGNORED] * len(ignored)], np.uint8)[self._order]
 
+    def has(self, color: Color) -> bool:
+        """True if a color belongs to a class, or marks pixels without a class."""
+        return bool((self._codes == _codes(np.array(color, np.uint8))).any())
+
     def labels(self, pixels: np.ndarray) -> np.ndarray:
-        """pixels (H, W, 3) uint8 RGB -> labels (H, W) uint8.
+        """pixels (..., 3) uint8 RGB, such as (H, W, 3) -> labels (...) uint8.
 
         Raises:
             UnknownColorError: some pixels have a color of no class; the message names the colors.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_backbone.formats.coco_masks import mask_fault
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layout_cache import SPLIT_FILE, to_json
 from mae_backbone.formats.layout_classes import split_images
@@ -11,9 +12,9 @@ from mae_backbone.formats.layout_maps import split_pairs
 from mae_backbone.formats.layouts.class_lists import ClassSet, check_classes, find_class_images
 from mae_backbone.formats.layouts.labeled_set import LabeledSet
 from mae_backbone.formats.layouts.map_pairs import MapSet, find_map_pairs
-from mae_backbone.formats.layouts.registry import find_layout
+from mae_backbone.formats.layouts.registry import read_layout
 from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
-from mae_backbone.formats.messages import does_not_exist
+from mae_backbone.formats.messages import does_not_exist, first_few
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.writers.boxes import write_coco, write_voc, write_yolo
 from mae_backbone.formats.writers.destination import Destination
@@ -81,10 +82,12 @@ def import_data(source: str | Path, out: str | Path, target: str, *, link: bool 
 def _read(root: Path, target: str) -> LabeledSet | MapSet | ClassSet:
     """Reads the data in the first layout that matches. Layouts that are most similar to the target are tried first."""
     readers: dict[str, Callable[[Path], LabeledSet | MapSet | ClassSet | None]] = dict(
-        boxes=_read_boxes, maps=find_map_pairs, classes=find_class_images)
+        boxes=read_layout, maps=find_map_pairs, classes=find_class_images)
     order = {'labelmaps': ('maps', 'boxes'), 'folders': ('boxes', 'classes')}.get(target, ('boxes', 'maps'))
     for kind in order:
         data = readers[kind](root)
+        if isinstance(data, LabeledSet) and target in ('coco', 'yolo', 'labelmaps'):
+            _check_masks(data)
         if data is not None:
             return data
     hint = describe_layout(str(root))
@@ -93,9 +96,19 @@ def _read(root: Path, target: str) -> LabeledSet | MapSet | ClassSet:
                       '--to folders also class folders')
 
 
-def _read_boxes(root: Path) -> LabeledSet | None:
-    layout = find_layout(root)
-    return layout.read(root) if layout else None
+def _check_masks(labeled: LabeledSet) -> None:
+    """Refuses segmentations that are no masks. Polygons of fewer than three points are left to the writers."""
+    wrong = []
+    for image in labeled.images:
+        for item in image.objects:
+            fault = '' if item.segmentation is None else mask_fault(item.segmentation, *image.size)
+            if fault == 'misfit' or (fault == 'broken' and isinstance(item.segmentation, dict)):
+                wrong.append(image.file_name if item.id is None else f'id {item.id} in {image.file_name}')
+    if wrong:
+        raise DataError(f'{labeled.root}: {len(wrong):,} objects have a segmentation that is not a mask of their image '
+                        f'({first_few(wrong)}): expected a list of polygons [[x, y, ...], ...], or RLE whose size is '
+                        'the height and width of the image and whose counts add up to all of its pixels. Correct or '
+                        'remove them, or import the boxes only with --to voc')
 
 
 def _write(data: LabeledSet | MapSet | ClassSet, target: str, to: Destination, pattern: str

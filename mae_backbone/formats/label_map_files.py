@@ -1,9 +1,9 @@
 """Files of label maps: finds pairs of an image and its label map, reads label maps, and finds their faults."""
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +15,17 @@ from PIL import Image
 from mae_backbone.data.decode import DEFAULT, BadImageError
 from mae_backbone.data.files import open_regular
 from mae_backbone.data.image_header import size_fault
-from mae_backbone.data.label_colors import IGNORED, LabelColors, UnknownColorError
+from mae_backbone.data.label_colors import IGNORED, Color, LabelColors, UnknownColorError
 from mae_backbone.data.reading import Reading
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec, dicts_in
 from mae_backbone.formats.files import missing_files
 from mae_backbone.formats.image_headers import read_size
+from mae_backbone.formats.label_map_palettes import MODE as PALETTE_MODE
+from mae_backbone.formats.label_map_palettes import labels_by_palette, palette_colors
 from mae_backbone.formats.messages import does_not_exist, first_few
 
 Reader = Callable[[str], np.ndarray]
-# Modes of PIL with colors. In an image with a palette ('P'), the indices are the labels, as in mmseg.
+# Modes of PIL with a color in each pixel.
 _COLOR_MODES = ('RGB', 'RGBA', 'RGBX')
 
 
@@ -58,7 +60,7 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
             raise DataError(f'{len(unpaired):,} of {len(stems):,} {word} in {folders[i]} have no partner '
                             f'{other}/NAME{suffixes[1 - i]} ({first_few(stem + suffixes[i] for stem in unpaired)}); '
                             f'{other} contains {_suffix_counts(other)}: add or remove files, or set img_suffix and '
-                            'seg_map_suffix')
+                            'seg_map_suffix. Label maps must not be JPEG, whose compression changes labels')
     return [(os.path.join(folders[0], stem + suffixes[0]), os.path.join(folders[1], stem + suffixes[1]))
             for stem in sorted(images)]
 
@@ -133,7 +135,9 @@ def _refuse_missing(pairs: list[tuple[str, str]], path: str, advice: str) -> Non
 
 def label_map_reader(spec: DatasetSpec) -> Reader:
     """Returns a function that reads the labels (H, W) of a label map by its path, before `reduce_zero_label`."""
-    return partial(_read_labels, colors=_colors_of(spec), reduce_zero_label=bool(spec.option('reduce_zero_label')))
+    found = label_colors(spec)
+    return partial(_read_labels, colors=LabelColors(*found) if found else None,
+                   reduce_zero_label=bool(spec.option('reduce_zero_label')))
 
 
 def _read_labels(path: str, colors: LabelColors | None, reduce_zero_label: bool) -> np.ndarray:
@@ -146,24 +150,27 @@ def _read_labels(path: str, colors: LabelColors | None, reduce_zero_label: bool)
     return labels + (labels != IGNORED) if reduce_zero_label else labels
 
 
-def _colors_of(spec: DatasetSpec) -> LabelColors | None:
-    """Returns the colors by which the pipeline of a data set reads its label maps."""
+def label_colors(spec: DatasetSpec) -> tuple[Sequence[Color], Sequence[Color]] | None:
+    """Returns the colors of classes and of no class by which the pipeline of a data set reads its label maps."""
     for step in dicts_in(spec.option('pipeline')):
         if str(step.get('type')).endswith('LoadAnnotations') and step.get('palette'):
-            return LabelColors(step['palette'], step.get('ignored') or ())
+            return step['palette'], step.get('ignored') or ()
     return None
 
 
 def read_colors(path: str, colors: LabelColors) -> np.ndarray | None:
     """Reads the labels (H, W) of a label map in colors, without its alpha channel.
 
-    Returns None for a label map in numbers, after reading only its header.
+    Returns None for a label map in numbers, after reading only its header, and for a map with a palette without colors
+    of the classes.
 
     Raises:
         UnknownColorError: the map has colors that no class has.
         OSError, SyntaxError, ValueError: the file cannot be read.
     """
     with open_label_map(path) as image:
+        if image.mode == PALETTE_MODE:
+            return labels_by_palette(image, colors)
         return colors.labels(np.asarray(image)[..., :3]) if image.mode in _COLOR_MODES else None
 
 
@@ -222,6 +229,7 @@ class LabelMapSummary:
     fault: str = ''             # reason why the label map cannot be read
     unknown_colors: str = ''    # colors that no class has
     size_mismatch: str = ''     # sizes of label map and image, if they differ
+    palette: Mapping[int, Color] = field(default_factory=dict)  # colors of the indices, if the map has a palette
 
 
 def summarize(read: Reader, ignored: Collection[int], image: str, path: str, *,
@@ -253,8 +261,11 @@ def summarize(read: Reader, ignored: Collection[int], image: str, path: str, *,
     mismatch = '' if labels.shape == (height, width) else (
         f'{labels.shape[1]}x{labels.shape[0]}, the image is {width}x{height}')
     counts = _count(labels)
+    with open_label_map(path) as file:
+        palette = palette_colors(file)
     num_ignored = sum(count for label, count in counts.items() if label in ignored)
-    return LabelMapSummary(path, frozenset(counts), num_ignored / max(1, labels.size), size_mismatch=mismatch)
+    return LabelMapSummary(path, frozenset(counts), num_ignored / max(1, labels.size), size_mismatch=mismatch,
+                           palette=palette)
 
 
 def _count(labels: np.ndarray) -> dict[int, int]:

@@ -21,10 +21,12 @@ from mae_backbone.formats.label_map_files import (
     LabelMapSummary,
     Reader,
     image_label_pairs,
+    label_colors,
     label_map_reader,
     read_labels,
     summarize,
 )
+from mae_backbone.formats.label_map_palettes import check_palettes
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.subset import subset_by_indices
 from mae_backbone.formats.tables import frequency_table
@@ -113,6 +115,8 @@ class LabelMaps(DataFormat):
         self._refuse(summaries, lambda summary: summary.unknown_colors, 'have colors that no class has',
                      'add them to classes.txt (with the name - for pixels of no class), or correct the maps, which '
                      'must not be smoothed or saved as JPEG')
+        colors = [tuple(color) for group in label_colors(self.spec) or () for color in group]
+        check_palettes(((summary.path, summary.palette) for summary in summaries), colors)
         self._refuse(summaries, lambda summary: summary.size_mismatch, 'have another size than their image',
                      'resize each label map to the size of its image, without smoothing (nearest neighbor)')
         self._refuse(summaries, lambda summary: first_few(sorted(summary.labels - valid.all)),

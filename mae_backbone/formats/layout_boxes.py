@@ -11,7 +11,7 @@ from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, di
 from mae_backbone.formats.layout_cache import is_written, layout_folder, to_json, write_once, write_record
 from mae_backbone.formats.layouts.labeled_set import LabeledSet
 from mae_backbone.formats.layouts.map_pairs import find_map_pairs
-from mae_backbone.formats.layouts.registry import find_layout
+from mae_backbone.formats.layouts.registry import read_layout
 from mae_backbone.formats.layouts.splits import make_validation
 
 FORMAT = CocoFormat
@@ -44,14 +44,14 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     Raises:
         DataError: the labels cannot be read, or are label maps.
     """
-    layout = find_layout(root)
-    if layout is None:
+    labeled = read_layout(root)
+    if labeled is None:
         if has_maps(root):
             raise DataError(f'{root} has label maps, which configs of segmentation read, such as '
                             f'upernet_vit-micro_camvid. To detect their regions: mae-backbone import {root} DST --to '
                             'coco')
         return []
-    cached = cache(layout.read(Path(root)), pattern=pattern)
+    cached = cache(labeled, pattern=pattern)
     lines = list(cached.lines)
     for spec in specs:
         file = cached.splits.get(spec.split, cached.splits['val'])

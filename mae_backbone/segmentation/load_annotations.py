@@ -15,8 +15,8 @@ from mae_backbone.registry import TRANSFORMS
 class LoadAnnotations(MMSegLoadAnnotations):
     """mmseg's `LoadAnnotations`, extended by label maps in colors.
 
-    Maps with one number per pixel, including images with a palette, are read as mmseg does. The label of a color is its
-    index in `palette`; `reduce_zero_label` applies to numbers only.
+    Maps with one number per pixel are read as mmseg does, and also images with a palette of their own, unless it has
+    colors of the classes. The label of a color is its index in `palette`; `reduce_zero_label` applies to numbers only.
 
     Args:
         palette: (red, green, blue) of each class; None if there are no colors.

@@ -11,6 +11,7 @@ from mae_backbone.formats.layouts.csv_boxes import CORNERS, columns_of, find_ima
 from mae_backbone.formats.layouts.image_index import ImageIndex
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
 from mae_backbone.formats.layouts.layout import first_files
+from mae_backbone.formats.layouts.map_pairs import refuse_folders_of_maps
 from mae_backbone.formats.messages import first_few
 
 
@@ -32,12 +33,14 @@ class ClassSet:
         layout: name of the layout.
         images: all images.
         left_out: data that are not read.
+        notes: data that are read in another way than a user may expect.
     """
 
     root: Path
     layout: str
     images: list[ClassImage]
     left_out: Findings = field(default_factory=Findings)
+    notes: Findings = field(default_factory=Findings)
 
     @property
     def names(self) -> list[str]:
@@ -49,7 +52,8 @@ class ClassSet:
         splits = Counter(image.split or 'without split' for image in self.images)
         by_split = ', '.join(f'{count:,} {split}' for split, count in splits.items())
         return [f'layout: {self.layout} in {self.root}: {len(self.images):,} images ({by_split}) of {len(self.names)} '
-                'classes', *(f'layout: left out: {line}' for line in self.left_out.lines())]
+                f'classes ({first_few(self.names)})', *(f'layout: {line}' for line in self.notes.lines()),
+                *(f'layout: left out: {line}' for line in self.left_out.lines())]
 
 
 def find_class_images(root: Path) -> ClassSet | None:
@@ -61,7 +65,8 @@ def find_class_images(root: Path) -> ClassSet | None:
         None if there are none.
 
     Raises:
-        DataError: a line names no image or no class, or an image has two classes.
+        DataError: a line names no image or no class, an image has two classes, or the folders have images and label
+            maps.
     """
     files = sorted(path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern) if _is_list(path))
     if files:
@@ -75,7 +80,8 @@ def _is_list(path: Path) -> bool:
 
 
 def _of_lists(root: Path, files: list[Path]) -> ClassSet:
-    index, left_out = ImageIndex(root), Findings()
+    left_out, notes = Findings(), Findings()
+    index = ImageIndex(root, notes)
     images: dict[str, ClassImage] = {}
     for path in files:
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
@@ -90,12 +96,13 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
                 raise DataError(f'{row.place}: {image} is listed with another class or split before: keep one line')
     for name in sorted({*index.names} - images.keys()):
         left_out.add('images that no CSV file names', name)
-    return ClassSet(root, 'CSV with classes', list(images.values()), left_out)
+    return ClassSet(root, 'CSV with classes', list(images.values()), left_out, notes)
 
 
 def _of_folders(root: Path) -> ClassSet | None:
     left_out = Findings()
     images = list(_folder_images(root, left_out))
+    refuse_folders_of_maps(root, (image.image for image in images))
     return ClassSet(root, 'class folders', images, left_out) if len({image.name for image in images}) > 1 else None
 
 

@@ -17,7 +17,6 @@ from mae_backbone.formats.layouts.labeled_set import (
     split_in_path,
 )
 from mae_backbone.formats.layouts.layout import Layout, first_files
-from mae_backbone.formats.messages import first_few
 
 _PATTERNS = ('*.json', '*/*.json', '*/*/*.json')
 _OTHER_TASKS = re.compile(r'^(captions|person_keypoints|panoptic|stuff|image_info)_')
@@ -40,7 +39,7 @@ def read(root: Path) -> LabeledSet:
         DataError: a file is damaged, an image is missing, or two files name the same image.
     """
     left_out, notes = Findings(), Findings()
-    index, images = ImageIndex(root), []
+    index, images = ImageIndex(root, notes), []
     names: dict[str, int] = {}
     file_of: dict[str, Path] = {}
     files = _files(root)
@@ -112,10 +111,10 @@ def _images(root: Path, path: Path, split: str, content: dict[str, Any], index: 
             bool(annotation.get('iscrowd') or annotation.get('ignore')), number if isinstance(number, int) else None,
             annotation['area']))
     found = {image['id']: index.find(str(image['file_name']), folders=folders) for image in content['images']}
-    missing = [image['file_name'] for image in content['images'] if not found[image['id']]]
+    missing = [str(image['file_name']) for image in content['images'] if not found[image['id']]]
     if missing:
-        raise DataError(f'{len(missing):,} of the {len(found):,} images in {path} do not exist below {root} '
-                        f'({first_few(missing)}): copy them there, or correct file_name')
+        raise DataError(f'{len(missing):,} of the {len(found):,} images in {path} '
+                        f'{index.missing(missing, f" below {root}")}: copy them there, or correct file_name')
     sizes = index.sizes(found.values())
     images = []
     for image in content['images']:

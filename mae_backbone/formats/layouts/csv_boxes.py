@@ -54,7 +54,7 @@ def read(root: Path) -> LabeledSet:
         DataError: a line is not a valid box, or an image is missing.
     """
     left_out, notes = Findings(), Findings()
-    index = ImageIndex(root)
+    index = ImageIndex(root, notes)
     rows: dict[str, list[Row]] = defaultdict(list)
     split_of: dict[str, str] = {}
     for path in _files(root):
@@ -130,7 +130,8 @@ def find_image(index: ImageIndex, row: Row, path: Path, folder: str, split: str)
         image = index.find_stem(name, folders=[*folders, *sorted({name.rpartition('/')[0] for name in index.names})],
                                 place=row.place) if name else ''
     if not image:
-        raise DataError(f'{row.place}: {name!r:.80} is no image below {index.root}: add it, or remove the line')
+        raise DataError(f'{row.place}: {name!r:.80} is no image below {index.root}{index.reason(name)}: add it, '
+                        'or remove the line')
     return image
 
 

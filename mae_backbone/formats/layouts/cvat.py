@@ -44,7 +44,7 @@ def read(root: Path) -> LabeledSet:
         DataError: a file is damaged, an image is missing, or a shape is invalid.
     """
     left_out, notes = Findings(), Findings()
-    index, elements, names = ImageIndex(root), [], []
+    index, elements, names = ImageIndex(root, notes), [], []
     for path in _files(root):
         document = read_xml(path, limit=large_limit())
         names += [name.strip() for label in document.iter('label') if (name := label.findtext('name'))]
@@ -52,8 +52,8 @@ def read(root: Path) -> LabeledSet:
     found = [_image_of(index, element) for _, element in elements]
     missing = [element.get('name', '') for (_, element), image in zip(elements, found, strict=True) if not image]
     if missing:
-        raise DataError(f'{root}: {len(missing):,} of {len(elements):,} images of the XML file do not exist '
-                        f'({first_few(missing)}): export the task from CVAT with "Save images", or copy the images '
+        raise DataError(f'{root}: {len(missing):,} of {len(elements):,} images of the XML file '
+                        f'{index.missing(missing)}: export the task from CVAT with "Save images", or copy the images '
                         'into the folder "images"')
     if len(set(found)) < len(found):
         repeated = sorted(name for name in set(found) if found.count(name) > 1)

@@ -97,7 +97,7 @@ def read_xml(path: str | Path, *, limit: int = MAX_BYTES) -> Element:
                         'damaged or truncated, export it again') from error
 
 
-def number(text: object, place: str, what: str) -> float:
+def number(text: object, place: str, what: str, expected: str = 'a number in pixels') -> float:
     """Converts a text or number of a label file. Raises DataError that names the place if it is not finite."""
     try:
         value = float(text)  # type: ignore[arg-type]
@@ -105,4 +105,4 @@ def number(text: object, place: str, what: str) -> float:
             return value
     except (TypeError, ValueError):
         pass
-    raise DataError(f'{place}: {what} is {text!r:.40}, expected a number in pixels')
+    raise DataError(f'{place}: {what} is {text!r:.40}, expected {expected}')

@@ -48,10 +48,10 @@ def read(root: Path) -> LabeledSet:
     test. A file without shapes is a background image.
 
     Raises:
-        DataError: a file is damaged, an image is missing, or a shape is invalid.
+        DataError: a file is damaged, an image is missing, a shape is invalid, or there are no objects.
     """
     left_out, notes = Findings(), Findings()
-    index, contents = ImageIndex(root), {}
+    index, contents = ImageIndex(root, notes), {}
     for path in sorted(root.glob('**/*.json')):
         if path.name.startswith('.') or not _is_labelme(peek(path)):
             continue
@@ -62,9 +62,10 @@ def read(root: Path) -> LabeledSet:
     image_of = {file: _image_of(index, file, content) for file, content in contents.items()}
     missing = [file for file, image in image_of.items() if not image]
     if missing:
+        reasons = [file + index.reason(str(contents[file].get('imagePath'))) for file in missing]
         inside = any(contents[file].get('imageData') for file in missing)
         raise DataError(f'{root}: {len(missing):,} of {len(contents):,} JSON files have no image with their name '
-                        f'({first_few(missing)}): add the images, or remove these files'
+                        f'({first_few(reasons)}): add the images, or remove these files'
                         + inside * '. The files contain the images as well (imageData): labelme_export_json of labelme '
                         'writes them')
     sizes = index.sizes(image_of.values())
@@ -83,6 +84,11 @@ def read(root: Path) -> LabeledSet:
     for name in sorted({*index.names} - {image.file_name for image in images}):
         left_out.add('images without a JSON file, which are not labeled', name)
     names = sorted({labeled.name for image in images for labeled in image.objects})
+    if not names:
+        more = ''.join(f'. Left out: {line}' for line in left_out.lines())
+        raise DataError(f'{root}: none of the {len(contents):,} JSON files of labelme has an object in its shapes '
+                        f'({first_few(contents)}): label objects, or remove these files if the images are for '
+                        f'pretraining{more}')
     return LabeledSet(root, 'labelme', names, with_rectangles(images, notes), left_out, notes)
 
 

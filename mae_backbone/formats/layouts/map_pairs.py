@@ -2,7 +2,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from mae_backbone.formats.classes_txt import read_classes
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.label_map_files import open_label_map
+from mae_backbone.formats.label_map_palettes import check_palettes, palette_colors
 from mae_backbone.formats.layouts.files import read_text
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
 from mae_backbone.formats.messages import first_few
@@ -29,7 +30,8 @@ _MAP_SUFFIXES = ('gtfine_labelids', 'labelids', 'mask', 'masks', 'label', 'label
                  'groundtruth', 'annotation')
 _IMAGE_SUFFIXES = ('leftimg8bit', 'image', 'img', 'rgb', 'sat')
 _MAP_FORMATS = ('.png', '.gif', '.bmp', '.tif', '.tiff')
-_SUFFIXES = (*_MAP_FORMATS, '.jpg', '.jpeg', '.jpe', '.webp')
+_JPEG = ('.jpg', '.jpeg', '.jpe')
+_SUFFIXES = (*_MAP_FORMATS, *_JPEG, '.webp')
 _NUM_SAMPLED = 50  # number of maps that are read to find out whether they hold numbers or colors
 _MAX_CLASSES = IGNORED
 VOC_CLASSES = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
@@ -87,7 +89,8 @@ def find_map_pairs(root: Path) -> MapSet | None:
         None if there are none.
 
     Raises:
-        DataError: images have several maps, maps have no image, or the classes of the values in maps are not known.
+        DataError: images have several maps, maps have no image, maps are JPEG, or the classes of the values in maps are
+            not known.
     """
     left_out, notes = Findings(), Findings()
     pairs = _pairs(root, left_out)
@@ -95,7 +98,8 @@ def find_map_pairs(root: Path) -> MapSet | None:
         return None
     pairs = _with_listed_splits(root, pairs)
     names, colors, ignored = _named_classes(root)
-    encoding = _encoding(root, pairs)
+    encoding = _encoding(root, pairs, [*colors, *ignored])
+    colored = bool(encoding.colors) or not {*encoding.palette.values()}.isdisjoint([*colors, *ignored])
     is_binary = encoding.is_binary and len(names) <= 2 and not colors
     if is_binary and len(names) < 2:
         names = ['background', *(names or ['foreground'])]
@@ -103,8 +107,8 @@ def find_map_pairs(root: Path) -> MapSet | None:
         names, colors, ignored = _by_colors(root, pairs, notes)
     elif not names:
         names = _numbered(root, encoding, notes)
-    return MapSet(root, names, colors if encoding.colors else [], ignored if encoding.colors else [],
-                  is_binary and not encoding.colors, pairs, left_out, notes)
+    return MapSet(root, names, colors if colored else [], ignored if colored else [], is_binary and not colored, pairs,
+                  left_out, notes)
 
 
 # ---- pairs
@@ -112,6 +116,7 @@ def find_map_pairs(root: Path) -> MapSet | None:
 def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
     images: dict[tuple[str, ...], list[str]] = defaultdict(list)
     maps: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    compressed: dict[tuple[str, ...], str] = {}
     for name in ImageWalk(root, _SUFFIXES):
         path = PurePosixPath(name.replace(os.sep, '/'))
         key, is_map = _key(path)
@@ -119,6 +124,8 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
             images[key].append(str(path))
         elif path.suffix.lower() in _MAP_FORMATS:
             maps[key].append(str(path))
+        elif path.suffix.lower() in _JPEG:
+            compressed[key] = str(path)
     for key in [key for key, paths in maps.items() if len(paths) > 1]:  # of Cityscapes: labelIds next to color
         preferred = [path for path in maps[key] if PurePosixPath(path).stem.lower().endswith('labelids')]
         maps[key] = preferred if len(preferred) == 1 else maps[key]
@@ -128,12 +135,48 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
         raise DataError(f'{root}: {len(several):,} images or label maps have the same name ({first_few(several[0])}): '
                         'keep one image and one label map of each name')
     both = sorted(images.keys() & maps.keys())
+    of_images = sorted(images.keys() & compressed.keys() - maps.keys())
+    if not both and 2 * len(of_images) >= len(images) > 0:
+        raise DataError(_jpeg_fault(root, len(of_images), images[of_images[0]][0], compressed[of_images[0]]))
+    for key in of_images:
+        left_out.add('label maps saved as JPEG, which changes labels', compressed[key])
     for key in sorted(images.keys() - maps.keys()) if both else []:
         left_out.add('images without a label map', images[key][0])
     for key in sorted(maps.keys() - images.keys()) if both else []:
         left_out.add('label maps without an image', maps[key][0])
     return [MapPair(images[key][0], maps[key][0], split_in_path(images[key][0]) or _split_word(images[key][0]))
             for key in both]
+
+
+def refuse_folders_of_maps(root: Path, names: Iterable[str]) -> None:
+    """Refuses folders named like images and label maps, such as images and masks, as folders of classes.
+
+    Args:
+        root: folder of the data.
+        names: paths of all images in folders, relative to the root, with '/'.
+
+    Raises:
+        DataError: at least half of the files in folders of images have a file of the same name in a folder of maps.
+    """
+    by_kind: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
+    for name in names:
+        path = PurePosixPath(name)
+        kinds = {_without_word(folder.lower())[1] for folder in path.parts[:-1]}
+        by_kind['map' if 'map' in kinds else 'image' if 'image' in kinds else ''][_key(path)[0]] = name
+    images, maps = by_kind['image'], by_kind['map']
+    both = sorted(images.keys() & maps.keys())
+    if not both or 2 * len(both) < len(images):
+        return
+    image, label_map = images[both[0]], maps[both[0]]
+    if PurePosixPath(label_map).suffix.lower() in _JPEG:
+        raise DataError(_jpeg_fault(root, len(both), image, label_map))
+    raise DataError(f'{root} has images and label maps, such as {image} and {label_map}, and no class folders: configs '
+                    'of segmentation read them, such as upernet_vit-micro_camvid')
+
+
+def _jpeg_fault(root: Path, count: int, image: str, label_map: str) -> str:
+    return (f'{root}: {count:,} label maps are JPEG, such as {label_map} of the image {image}. The compression of JPEG '
+            'changes labels: save the label maps as PNG, from the original labels')
 
 
 def _key(path: PurePosixPath) -> tuple[tuple[str, ...], bool]:
@@ -192,6 +235,7 @@ class _Encoding(NamedTuple):
     labels: set[int]     # values in maps that hold numbers
     colors: set[Color]   # values in maps that hold colors
     is_voc: bool         # whether maps have Pascal VOC's palette
+    palette: Mapping[int, Color] = {}  # color of each number in maps with a palette
 
     @property
     def is_binary(self) -> bool:
@@ -200,12 +244,15 @@ class _Encoding(NamedTuple):
             bool(self.colors) and self.colors <= {(0, 0, 0), (255, 255, 255)})
 
 
-def _encoding(root: Path, pairs: Sequence[MapPair]) -> _Encoding:
-    """Reads a sample of the maps."""
+def _encoding(root: Path, pairs: Sequence[MapPair], colors: Sequence[Color]) -> _Encoding:
+    """Reads a sample of the maps. Raises DataError if their palettes contradict each other."""
+    paths = [root / pair.map for pair in evenly_spaced(pairs, _NUM_SAMPLED)]
     with ThreadPoolExecutor(8) as pool:
-        samples = list(pool.map(lambda pair: _values(root / pair.map), evenly_spaced(pairs, _NUM_SAMPLED)))
+        samples = list(pool.map(_values, paths))
+    check_palettes(((str(path), sample.palette) for path, sample in zip(paths, samples, strict=True)), colors)
     return _Encoding(set().union(*(sample.labels for sample in samples)),
-                     set().union(*(sample.colors for sample in samples)), any(sample.is_voc for sample in samples))
+                     set().union(*(sample.colors for sample in samples)), any(sample.is_voc for sample in samples),
+                     {index: color for sample in samples for index, color in sample.palette.items()})
 
 
 def _values(path: Path) -> _Encoding:
@@ -213,7 +260,7 @@ def _values(path: Path) -> _Encoding:
     try:
         with open_label_map(str(path)) as image:
             pixels = np.asarray(image)
-            palette = image.getpalette() or [] if image.mode == 'P' else []
+            entries, palette = image.getpalette() or [], palette_colors(image)
     except Exception as error:  # PIL raises many kinds of errors for broken files
         raise DataError(f'{path} cannot be read as a label map ({type(error).__name__}: {error}): copy it again, or '
                         'remove it and its image') from error
@@ -224,7 +271,8 @@ def _values(path: Path) -> _Encoding:
         raise DataError(f'{path} has the shape {pixels.shape} and {pixels.dtype} numbers, expected one number or color '
                         'per pixel: save it as 8-bit PNG')
     # The first colors of VOC's palette: black, dark red, dark green.
-    return _Encoding(set(np.unique(pixels).astype(int).tolist()), set(), palette[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0])
+    return _Encoding(set(np.unique(pixels).astype(int).tolist()), set(), entries[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0],
+                     palette)
 
 
 def _named_classes(root: Path) -> tuple[list[str], list[Color], list[Color]]:

@@ -1,12 +1,32 @@
 """The list of all layouts. To add one, write a file with a `LAYOUT` and list it here."""
 from pathlib import Path
 
+from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts import coco_variants, csv_boxes, cvat, labelme, voc, yolo
+from mae_backbone.formats.layouts.labeled_set import LabeledSet
 from mae_backbone.formats.layouts.layout import Layout
+from mae_backbone.formats.messages import first_few
 
 # In the order in which they are tried.
 LAYOUTS: tuple[Layout, ...] = (
     yolo.LAYOUT, cvat.LAYOUT, voc.LAYOUT, coco_variants.LAYOUT, csv_boxes.LAYOUT, labelme.LAYOUT)
+
+
+def read_layout(root: str | Path) -> LabeledSet | None:
+    """Reads a folder in the layout that it has; None if it is not recognized.
+
+    Raises:
+        DataError: the labels cannot be used, or there are no classes because no image has an object.
+    """
+    layout = find_layout(root)
+    if layout is None:
+        return None
+    labeled = layout.read(Path(root))
+    if not labeled.names:
+        raise DataError(f'{root}: none of the {len(labeled.images):,} images has an object in its labels '
+                        f'({first_few(image.file_name for image in labeled.images)}), which have the layout of '
+                        f'{layout.name}: label objects, or remove the labels if the images are for pretraining')
+    return labeled
 
 
 def find_layout(root: str | Path) -> Layout | None:

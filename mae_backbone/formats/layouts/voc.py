@@ -63,7 +63,7 @@ def read(root: Path) -> LabeledSet:
         DataError: a file is damaged, an image is missing, or a box is invalid.
     """
     left_out, notes = Findings(), Findings()
-    index, entries = ImageIndex(root), list[_Entry]()
+    index, entries = ImageIndex(root, notes), list[_Entry]()
     for path in sorted(root.glob('**/*.xml')):
         file = path.relative_to(root).as_posix()
         if path.name.startswith('.') or not re.search(r'<annotation[\s>]', peek(path)):

@@ -29,6 +29,8 @@ from mae_backbone.formats.messages import first_few
 
 # Places of label files in a folder without data.yaml.
 _LABEL_FILES = ('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt', '*.txt', '*/*.txt')
+_NAME_FILES = ('classes.txt', 'labels/classes.txt', 'obj.names', 'labels/*/classes.txt', '*/labels/classes.txt')
+_FRACTION = 'a fraction of the width or height of the image, with a decimal point, such as 0.5'
 _SLACK = 0.01  # rounded coordinates may be outside of 0..1 by this, as in ultralytics
 
 
@@ -60,7 +62,7 @@ def read(root: Path) -> LabeledSet:
             objects are oriented boxes.
     """
     left_out, notes = Findings(), Findings()
-    data, index = _read_data(root, notes), ImageIndex(root)
+    data, index = _read_data(root, notes), ImageIndex(root, notes)
     split_of = _splits(root, data, index, left_out, notes)
     sizes = index.sizes(split_of)
     used: set[str] = set()
@@ -92,10 +94,8 @@ def _yaml_files(root: Path) -> list[Path]:
 def _read_data(root: Path, notes: Findings) -> _Data:
     candidates = [path for path in _yaml_files(root) if re.search(r'^names\s*:', peek(path), re.M)]
     if not candidates:
-        lists = [path for path in (root / 'classes.txt', root / 'labels/classes.txt', root / 'obj.names')
-                 if path.is_file()]
-        names = [line.strip() for line in read_text(lists[0]).splitlines() if line.strip()] if lists else []
-        return _Data(None, names, {}, 0)
+        lists = [[path for path in sorted(root.glob(pattern)) if path.is_file()] for pattern in _NAME_FILES]
+        return _Data(None, _listed_names(next(filter(None, lists), [])), {}, 0)
     path = candidates[0]
     content = read_yaml(path)
     if not isinstance(content, dict):
@@ -112,11 +112,23 @@ def _read_data(root: Path, notes: Findings) -> _Data:
     return _Data(path, names, folders, keypoints if shape else 0)
 
 
+def _listed_names(paths: list[Path]) -> list[str]:
+    """Names of the classes in text files with a name per line, which must be equal."""
+    names = [[line.strip() for line in read_text(path).splitlines() if line.strip()] for path in paths]
+    for path, other in zip(paths, names, strict=True):
+        if other != names[0]:
+            raise DataError(f'{paths[0]} and {path} have different names of classes ({first_few(names[0])}; '
+                            f'{first_few(other)}): correct or remove one of them')
+    return names[0] if names else []
+
+
 def _names(path: Path, content: dict[str, Any]) -> list[str]:
     names = content.get('names')
     if isinstance(names, dict):
-        if set(names) != set(range(len(names))):
-            raise DataError(f'{path}: the keys of names are {first_few(names)}, expected 0 to {len(names) - 1} without '
+        texts, numbers = names, [int(key) if isinstance(key, str) and key.isdecimal() else key for key in names]
+        names = dict(zip(numbers, names.values(), strict=True))
+        if set(names) != set(range(len(texts))):
+            raise DataError(f'{path}: the keys of names are {first_few(texts)}, expected 0 to {len(texts) - 1} without '
                             'gaps')
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
@@ -192,11 +204,10 @@ def _listed(root: Path, entry: str, index: ImageIndex) -> Iterator[str]:
         for position, line in enumerate(read_text(path).splitlines(), start=1):
             name = line.strip().removeprefix('./')
             if name:
-                image = index.find(os.path.relpath(name, os.path.abspath(root)) if os.path.isabs(name) else name,
-                                   folders=('', os.path.dirname(entry)))
+                image = index.find(name, folders=('', os.path.dirname(entry)))
                 if not image:
-                    raise DataError(f'{path}, line {position}: {name} is no image in {root}: add it, or remove the '
-                                    'line')
+                    raise DataError(f'{path}, line {position}: {name} is no image in {root}{index.reason(name)}: add '
+                                    'it, or remove the line')
                 yield image
         return
     folder = '' if entry == '.' else entry + '/'
@@ -247,7 +258,7 @@ def _object(words: list[str], place: str, size: tuple[int, int], data: _Data, le
         expected = f'0 to {len(data.names) - 1} ({first_few(data.names)})' if data.names else 'a number from 0 on'
         raise DataError(f'{place}: the class is {words[0]!r:.20}, expected {expected}: correct it, or add the class to '
                         f'names in {data.path or "data.yaml"}')
-    values = np.array([number(word, place, 'a coordinate') for word in words[1:]])
+    values = np.array([number(word, place, 'a coordinate', _FRACTION) for word in words[1:]])
     if data.num_keypoints and len(values) == 4 + data.num_keypoints:
         left_out.add('keypoints of objects: their boxes are read', place)
         values = values[:4]

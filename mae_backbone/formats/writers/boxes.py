@@ -7,6 +7,7 @@ import numpy as np
 import yaml
 from pycocotools import mask as coco_rle
 
+from mae_backbone.formats.coco_masks import is_complete
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledObject, LabeledSet, compressed, polygon_area
 from mae_backbone.formats.writers.destination import Destination, clip_object, unique_names
 
@@ -71,7 +72,10 @@ def _one_polygon(image: LabeledImage, item: LabeledObject, to: Destination) -> n
     if not isinstance(polygons, list):
         to.lost.add('masks of pixels, which become polygons', image.file_name)
         polygons = _outlines(coco_rle.decode(compressed(polygons, image.size)))
-    polygons = [polygon for polygon in polygons if len(polygon) >= 6]
+    complete = [polygon for polygon in polygons if is_complete(polygon)]
+    if len(complete) < len(polygons):
+        to.lost.add('polygons of fewer than three points', image.file_name)
+    polygons = complete
     if not polygons:
         return None
     if len(polygons) > 1:

@@ -5,6 +5,7 @@ from PIL import Image
 from pycocotools import mask as coco_rle
 
 from mae_backbone.data.label_colors import IGNORED
+from mae_backbone.formats.coco_masks import is_complete
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layout_maps import read_map
 from mae_backbone.formats.layouts.image_index import ImageIndex
@@ -53,7 +54,7 @@ def _draw(image: LabeledImage, names: list[str], to: Destination) -> np.ndarray:
     labels = np.zeros((image.size[1], image.size[0]), np.uint8)
     count = np.zeros_like(labels)
     for item in sorted(image.objects, key=lambda item: -area(item, image.size)):
-        pixels = _pixels(item, image.size)
+        pixels = _pixels(image, item, to)
         count += pixels
         labels[pixels > 0] = IGNORED if item.is_crowd else names.index(item.name)
     if (count > 1).any():
@@ -63,11 +64,17 @@ def _draw(image: LabeledImage, names: list[str], to: Destination) -> np.ndarray:
     return labels
 
 
-def _pixels(item: LabeledObject, size: tuple[int, int]) -> np.ndarray:
+def _pixels(image: LabeledImage, item: LabeledObject, to: Destination) -> np.ndarray:
     """Mask (H, W) uint8 of an object."""
-    if isinstance(item.segmentation, list):
-        return coco_rle.decode(coco_rle.merge(coco_rle.frPyObjects(item.segmentation, size[1], size[0])))
-    return coco_rle.decode(compressed(item.segmentation or {}, size))
+    width, height = image.size
+    if not isinstance(item.segmentation, list):
+        return coco_rle.decode(compressed(item.segmentation or {}, image.size))
+    polygons = [polygon for polygon in item.segmentation if is_complete(polygon)]
+    if len(polygons) < len(item.segmentation):  # pycocotools would draw four numbers as a box
+        to.lost.add('polygons of fewer than three points', image.file_name)
+    if not polygons:
+        return np.zeros((height, width), np.uint8)
+    return coco_rle.decode(coco_rle.merge(coco_rle.frPyObjects(polygons, height, width)))
 
 
 def _place(to: Destination, split: str, source: str, name: str, labels: np.ndarray) -> None:

@@ -19,6 +19,30 @@ def test_first_folder_that_is_no_split_is_the_class(tmp_path: Path, pattern: str
     assert {image.split for image in found.images} == {split}
 
 
+@pytest.mark.parametrize(('images', 'maps', 'words'), [
+    ('images/training', 'annotations/training', '2 label maps are JPEG, such as annotations/training/1.jpg of'),
+    ('train_images', 'train_masks', '2 label maps are JPEG'),
+    ('JPEGImages', 'SegmentationClass', '2 label maps are JPEG')])
+@pytest.mark.parametrize('suffix', ['jpg', 'png'])
+def test_folders_of_images_and_label_maps_are_no_classes(
+        tmp_path: Path, images: str, maps: str, words: str, suffix: str) -> None:
+    for name in '12':
+        write_image(tmp_path / images / f'{name}.jpg')
+        write_image(tmp_path / maps / f'{name}.{suffix}')
+        write_image(tmp_path / f'other/{name}.png')
+    with pytest.raises(DataError, match=words if suffix == 'jpg' else 'has images and label maps, such as'):
+        find_class_images(tmp_path)
+
+
+@pytest.mark.parametrize('names', [('mask', 'no_mask'), ('label', 'target'), ('images', 'dog')])
+def test_classes_with_words_of_label_maps_are_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    for name in names:
+        write_image(tmp_path / name / '1.jpg')
+    found = find_class_images(tmp_path)
+    assert found.names == sorted(names)
+    assert f'of 2 classes ({", ".join(sorted(names))})' in found.lines()[0]
+
+
 def test_csv_names_classes_splits_and_groups(tmp_path: Path) -> None:
     for name in 'abc':
         write_image(tmp_path / f'images/{name}.png')

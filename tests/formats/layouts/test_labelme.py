@@ -133,3 +133,13 @@ def test_damaged_file_and_missing_image_are_named(tmp_path: Path) -> None:
     (tmp_path / 'a.png').rename(tmp_path / 'b.png')
     with pytest.raises(DataError, match=r'1 of 1 JSON files have no image .*labelme_export_json'):
         labelme.read(tmp_path)
+
+
+def test_files_without_objects_are_named(tmp_path: Path) -> None:
+    """A file without shapes is a background image if others have shapes."""
+    write_one(tmp_path, [])
+    with pytest.raises(DataError, match=r'none of the 1 JSON files of labelme has an object in its shapes \(a\.json\)'):
+        labelme.read(tmp_path)
+    write_one(tmp_path, [dict(label='red', shape_type='point', points=[[1, 2]])])
+    with pytest.raises(DataError, match=r'Left out: shapes of the type point: 1 \(.*a\.json, shape 1\)'):
+        labelme.read(tmp_path)

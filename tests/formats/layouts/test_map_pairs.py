@@ -104,6 +104,27 @@ def test_gray_levels_several_maps_and_broken_maps_are_refused(tmp_path: Path) ->
         find_map_pairs(tmp_path)
 
 
+@pytest.mark.parametrize('naming', ['images and masks', 'one folder'])
+def test_label_maps_saved_as_jpeg_are_refused(tmp_path: Path, naming: str) -> None:
+    write(tmp_path, naming, numbers(0, 100))
+    for path in [path for path in tmp_path.rglob('*.png') if 'mask' in str(path.relative_to(tmp_path))]:
+        Image.open(path).save(path.with_suffix('.jpg'))
+        path.unlink()
+    with pytest.raises(DataError, match=r'3 label maps are JPEG, such as .*mask.*: save the label maps as PNG'):
+        find_map_pairs(tmp_path)
+
+
+def test_label_map_saved_as_jpeg_among_others_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, 'images and masks', numbers(0, 1))
+    path = tmp_path / 'masks/train/b.png'
+    Image.open(path).save(path.with_suffix('.jpg'))
+    path.unlink()
+    found = find_map_pairs(tmp_path)
+    assert len(found.pairs) == 2
+    words = 'label maps saved as JPEG, which changes labels: 1 (masks/train/b.jpg)'
+    assert any(words in line for line in found.lines())
+
+
 def test_folder_without_label_maps_has_none(tmp_path: Path) -> None:
     write_image(tmp_path / 'images/a.jpg')
     assert find_map_pairs(tmp_path) is None

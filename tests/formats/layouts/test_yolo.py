@@ -14,6 +14,7 @@ NAMES = 'names: [red, blue]\n'
 @pytest.mark.parametrize('polygons', [False, True])
 @pytest.mark.parametrize('yaml', [
     'path: .\ntrain: images/train\nval: images/val\nnames:\n  0: red\n  1: blue\n',
+    'train: images/train\nval: images/val\nnames: {"1": blue, "0": red}\n',
     'train: ../train/images/../../images/train\nval: ../images/val\nnc: 2\n' + NAMES,  # as Roboflow writes
     'path: /content/sets/mine\ntrain: [images/train]\nval: images/val\n' + NAMES,      # of another machine
     'train: train.txt\nval: val.txt\n' + NAMES])
@@ -39,10 +40,26 @@ def test_without_data_yaml_splits_and_names_come_from_folders_and_classes_txt(tm
     assert objects_of(yolo.read(tmp_path)) == expected()
 
 
+@pytest.mark.parametrize('folder', ['labels', 'labels/train'])
+def test_names_of_labelimg_are_read_next_to_its_labels(tmp_path: Path, folder: str) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / 'data.yaml').unlink()
+    (tmp_path / folder / 'classes.txt').write_text('red\nblue\n')
+    labeled = yolo.read(tmp_path)
+    assert objects_of(labeled) == expected()
+    assert labeled.names == ['red', 'blue']
+    assert not labeled.left_out.lines()
+    if folder != 'labels':
+        (tmp_path / 'labels/val/classes.txt').write_text('blue\nred\n')
+        with pytest.raises(DataError, match=r'have different names of classes \(red, blue; blue, red\)'):
+            yolo.read(tmp_path)
+
+
 @pytest.mark.parametrize(('line', 'message'), [
     ('7 0.5 0.5 0.1 0.1', r"a b\.txt, line 3: the class is '7', expected 0 to 1 \(red, blue\)"),
     ('0 0.5 0.5 0.1', r'line 3 has 3 numbers after the class'),
     ('0 a 0.5 0.1 0.1', r"line 3: a coordinate is 'a'"),
+    ('0 0,5 0,5 0,1 0,1', r"a coordinate is '0,5', expected a fraction .* with a decimal point, such as 0\.5"),
     ('0 nan 0.5 0.1 0.1', r"line 3: a coordinate is 'nan'"),
     ('0 50 60 20 10', r'line 3: 50, 60, 20, \.\.\. are not in 0\.\.1'),
     ('-1 0.5 0.5 0.1 0.1', r"the class is '-1'")])
@@ -55,6 +72,7 @@ def test_faulty_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 
 @pytest.mark.parametrize(('yaml', 'message'), [
     ('train: images/train\nnames: {1: red, 2: blue}', 'the keys of names are 1, 2, expected 0 to 1'),
+    ('train: images/train\nnames: {"0": red, 0: blue}', 'the keys of names are 0, 0, expected 0 to 1'),
     ('train: images/train\nnc: 3\n' + NAMES, 'nc is 3, but names has 2'),
     ('train: images/train\nnames: [a, a]', 'names a more than once'),
     ('train: images/train\nnames: a', "names is 'a', expected a list"),

@@ -196,3 +196,37 @@ def test_unusable_sources_and_targets_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match='has no layout of labels that is known'):
         import_data(tmp_path / 'empty', tmp_path / 'out', 'coco')
+
+
+@pytest.mark.parametrize('segmentation', [
+    [4, 6, 24, 6, 24, 21, 4, 21], {'counts': [10], 'size': [5, 2]}, {'size': [47, 61]}, 'polygon', [[4, 6, None, 6]]])
+def test_segmentations_that_are_no_masks_are_refused(tmp_path: Path, segmentation: object) -> None:
+    """A flat list of coordinates is the most common one. The boxes can be imported."""
+    write_random_coco(tmp_path / 'source')
+    path = tmp_path / 'source/annotations/instances_train.json'
+    content = json.loads(path.read_text())
+    content['annotations'][1]['segmentation'] = segmentation
+    path.write_text(json.dumps(content))
+    for target in ('coco', 'yolo', 'labelmaps'):
+        with pytest.raises(DataError, match=r'1 objects have a segmentation that is not a mask .* \(id 4 in train/'):
+            import_data(tmp_path / 'source', tmp_path / 'out', target)
+        assert not (tmp_path / 'out').exists()
+    import_data(tmp_path / 'source', tmp_path / 'out', 'voc')
+
+
+def test_polygons_of_two_points_are_reported_and_not_drawn(tmp_path: Path) -> None:
+    scene(tmp_path / 'source/train/a.png', (40, 30))
+    content = coco_dict({'a.png': ((40, 30), [Shape('red', (2, 2, 9, 9)), Shape('red', (20, 2, 9, 9))])})
+    content['annotations'][0]['segmentation'].append([30, 20, 38, 28])
+    content['annotations'][1]['segmentation'] = [[20, 2, 29, 11]]
+    (tmp_path / 'source/train.json').write_text(json.dumps(content))
+    scene(tmp_path / 'source/val/b.png', (40, 30))
+    val = coco_dict({'b.png': ((40, 30), [Shape('blue', (1, 1, 5, 5))])})
+    (tmp_path / 'source/val.json').write_text(json.dumps(val))
+    words = 'not carried over: polygons of fewer than three points'
+    for target in ('labelmaps', 'yolo'):
+        assert any(line.startswith(words) for line in import_data(tmp_path / 'source', tmp_path / target, target).lines)
+    labels = np.asarray(Image.open(tmp_path / 'labelmaps/annotations/training/a.png'))
+    assert (labels == 1).sum() == 81
+    lines = (tmp_path / 'yolo/labels/train/a.txt').read_text().splitlines()
+    assert [len(line.split()) for line in lines] == [9, 5]
