@@ -38,3 +38,26 @@ def test_csv_names_classes_splits_and_groups(tmp_path: Path) -> None:
 def test_images_without_classes_are_none(tmp_path: Path) -> None:
     write_image(tmp_path / 'train/1.png')
     assert find_class_images(tmp_path) is None
+
+
+@pytest.mark.parametrize('columns', ['x,y,width,height', 'x_center,y_center,width,height', 'xmin,ymin,width,height',
+                                     'bbox'])
+def test_boxes_that_are_not_corners_are_refused_not_dropped(tmp_path: Path, columns: str) -> None:
+    write_image(tmp_path / 'images/a.png')
+    values = ','.join('3' for _ in columns.split(','))
+    (tmp_path / 'labels.csv').write_text(f'filename,{columns},label\na.png,{values},cat\n')
+    with pytest.raises(DataError, match=r'its columns are filename, .*; expected .* xmin, ymin, xmax, ymax and class'):
+        find_class_images(tmp_path)
+
+
+def test_sizes_of_images_are_no_boxes(tmp_path: Path) -> None:
+    write_image(tmp_path / 'images/a.png')
+    (tmp_path / 'labels.csv').write_text('filename,width,height,label\na.png,40,30,cat\n')
+    assert find_class_images(tmp_path).names == ['cat']
+
+
+def test_class_folders_are_read_next_to_a_table_of_boxes(tmp_path: Path) -> None:
+    for name in ('cat', 'dog'):
+        write_image(tmp_path / name / 'a.png')
+    (tmp_path / 'boxes.csv').write_text('filename,x,y,width,height,label\na.png,1,1,5,5,cat\n')
+    assert find_class_images(tmp_path).names == ['cat', 'dog']
