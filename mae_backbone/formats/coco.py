@@ -269,8 +269,8 @@ class CocoFormat(DataFormat):
                             f'{case_hint(file.categories.values())}')
         unused = [file.categories[number] for number in self.categories if not file.num_boxes[number]]
         if unused and split == 'train':
-            warnings.append(f'{len(unused)} of {len(self.categories)} classes have no box in the training set '
-                            f'({first_few(unused)}) and cannot be learned: label objects of them there, or remove the '
+            warnings.append(f'classes without a box in the training set, which cannot be learned: {len(unused)} of '
+                            f'{len(self.categories)} ({first_few(unused)}). Label objects of them there, or remove the '
                             f'classes from all splits{case_hint(file.categories.values())}')
         return warnings
 

@@ -180,9 +180,9 @@ class LabelMaps(DataFormat):
         absent = [name for label, name in enumerate(valid.names, start=valid.first) if label not in present]
         if not absent or self.spec.split != 'train':
             return []
-        return [f'{len(absent)} of {len(valid.names)} classes have no pixel in the {len(self._summaries):,} inspected '
-                f'label maps of training ({first_few(absent)}). A class without a pixel cannot be learned: label some, '
-                'or remove the class']
+        return [f'classes without a pixel in the {len(self._summaries):,} inspected label maps of training: '
+                f'{len(absent)} of {len(valid.names)} ({first_few(absent)}). A class without a pixel cannot be '
+                'learned: label some, or remove the class']
 
     # ---- a part of the labels
 

@@ -1,4 +1,5 @@
 """Checks the data of a plan as the training does, and returns warnings about labels that are not used."""
+from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.planning.own_data import OwnData
 
 
@@ -20,7 +21,14 @@ def data_warnings(data: OwnData) -> list[str]:
     if data.task == 'pretraining':
         return warnings
     masks = data.splits['train'].has_masks
-    for data_format in data.splits.values():
-        data_format.check(masks=masks, labels=True)
+    for split, data_format in data.splits.items():
+        try:
+            data_format.check(masks=masks, labels=True)
+        except DataError as error:
+            path = data_format.spec.annotations
+            if not data.written or not path:
+                raise
+            # A converted file in the cache: the user knows only the folder.
+            raise DataError(str(error).replace(path, f'{data.root}, split {split}')) from error
         warnings += data_format.label_warnings()
     return warnings

@@ -1,10 +1,12 @@
 """A plan is not made for data that the training refuses, and names labels that are not used."""
 import json
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from helpers.layouts import write_voc
 from helpers.own_sets import write_boxes, write_classes, write_maps
 
 from mae_backbone.formats.dataset_spec import DataError
@@ -83,13 +85,13 @@ def test_classes_without_objects_in_training_are_named(tmp_path):
     edit(tmp_path / 'boxes', 'train', lambda content: [
         annotation.update(category_id=1) for annotation in content['annotations'] if annotation['category_id'] == 3])
     line, = warnings_of(tmp_path / 'boxes')
-    assert line.startswith('1 of 3 classes have no box in the training set (Disc) and cannot be learned')
+    assert line.startswith('classes without a box in the training set, which cannot be learned: 1 of 3 (Disc)')
     assert 'Disc and disc differ only in upper and lower case' in line
     write_maps(tmp_path / 'maps')
     with open(tmp_path / 'maps/classes.txt', 'a', encoding='utf-8') as file:
         file.write('tree\n')
     line, = warnings_of(tmp_path / 'maps')
-    assert line.startswith('1 of 4 classes have no pixel in the 8 inspected label maps of training (tree)')
+    assert line.startswith('classes without a pixel in the 8 inspected label maps of training: 1 of 4 (tree)')
 
 
 def test_boxes_of_classes_that_training_lacks_are_counted(tmp_path):
@@ -101,3 +103,13 @@ def test_boxes_of_classes_that_training_lacks_are_counted(tmp_path):
     edit(tmp_path, 'val', add)
     line, = warnings_of(tmp_path)
     assert 'val: boxes of classes that are not in the training set, which are not used: 1 (new: 1)' in line
+
+
+def test_a_refusal_of_converted_labels_names_the_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    root = write_voc(tmp_path / 'voc')
+    for path in root.rglob('*.xml'):
+        path.write_text(re.sub(r'<(xmin|ymin|xmax|ymax)>[^<]*', r'<\1>0.5', path.read_text()))
+    with pytest.raises(DataError, match=f'{root}, split train: all numbers of its boxes are between 0 and 1') as caught:
+        warnings_of(root)
+    assert 'cache' not in str(caught.value)
