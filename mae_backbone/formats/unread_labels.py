@@ -5,14 +5,13 @@ from pathlib import Path
 
 from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.formats.files import peek
-from mae_backbone.formats.layouts.class_lists import EXPECTED_COLUMNS, header_of, is_class_list
+from mae_backbone.formats.layouts.class_lists import EXPECTED_COLUMNS, columns_text, header_of, is_class_list
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
 from mae_backbone.formats.layouts.layout import first_files
 from mae_backbone.formats.messages import first_few
 from mae_backbone.utils.printable import printable
 
 _MAX_FILES = 3
-_MAX_COLUMNS = 12
 _IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img')  # folders that group images without being a class
 
 
@@ -37,14 +36,12 @@ def _table(path: Path, root: Path) -> str:
     if '\0' in text or '\ufffd' in text[:1000]:
         return f'{name} was not used: it is not text in UTF-8. Save it again as CSV in UTF-8'
     try:
-        columns = [printable(word) for word in header_of(text.splitlines()[:1])]
+        columns = columns_text(header_of(text.splitlines()[:1]))
     except csv.Error:
-        columns = []
+        columns = 'not CSV'
     if is_class_list(path):
         return f'{name} has a class of each image, and no boxes'
-    more = ', ...' if len(columns) > _MAX_COLUMNS else ''
-    return (f'{name} was not used: its columns are {", ".join(columns[:_MAX_COLUMNS]) or "empty"}{more}; expected '
-            f'{EXPECTED_COLUMNS}')
+    return f'{name} was not used: its columns are {columns}; expected {EXPECTED_COLUMNS}'
 
 
 def _class_folders(root: Path) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Labeled images for classification: class folders with or without splits, and CSV lists of file names and classes."""
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from mae_backbone.utils.printable import printable
 
 EXPECTED_COLUMNS = ('filename and label for a class of each image, or filename, xmin, ymin, xmax, ymax and class for '
                     'boxes')
+_MAX_COLUMNS = 12  # largest number of columns that a message names
 # Names of columns that describe a box.
 _BOX_COLUMNS = {name for corner in CORNERS for name in COLUMNS[corner]} | {
     'x', 'y', 'x0', 'y0', 'x_center', 'y_center', 'xcenter', 'ycenter', 'center_x', 'center_y', 'cx', 'cy', 'xc', 'yc',
@@ -95,13 +96,19 @@ def is_class_list(path: Path) -> bool:
     return {'image', 'label'} <= columns_of(header).keys() and not _BOX_COLUMNS & set(header_of(header))
 
 
+def columns_text(names: Sequence[str]) -> str:
+    """Joins names of columns for a message, shortened if there are many or long ones."""
+    shown = [printable(name[:40]) for name in names[:_MAX_COLUMNS]]
+    return ', '.join(shown + ['...'] * (len(names) > _MAX_COLUMNS)) or 'empty'
+
+
 def _refuse_other_boxes(root: Path) -> None:
     """Refuses CSV files with boxes that are not given as four corners, as centers and sizes."""
     for path in (path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)):
         header = peek(path).splitlines()[:1]
         columns, names = columns_of(header).keys(), header_of(header)
         if {'image', 'label'} <= columns and _BOX_COLUMNS & set(names) and not set(CORNERS) <= columns:
-            raise DataError(f'{path} seems to have boxes: its columns are {", ".join(map(printable, names[:12]))}; '
+            raise DataError(f'{path} seems to have boxes: its columns are {columns_text(names)}; '
                             f'expected {EXPECTED_COLUMNS}. Write the corners of the boxes in pixels')
 
 

@@ -5,7 +5,7 @@ import pytest
 from helpers.small_sets import write_image
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts.class_lists import find_class_images
+from mae_backbone.formats.layouts.class_lists import check_classes, columns_text, find_class_images
 
 
 @pytest.mark.parametrize(('pattern', 'split'), [
@@ -61,3 +61,16 @@ def test_class_folders_are_read_next_to_a_table_of_boxes(tmp_path: Path) -> None
         write_image(tmp_path / name / 'a.png')
     (tmp_path / 'boxes.csv').write_text('filename,x,y,width,height,label\na.png,1,1,5,5,cat\n')
     assert find_class_images(tmp_path).names == ['cat', 'dog']
+
+
+def test_classes_of_validation_in_another_case_are_named(tmp_path: Path) -> None:
+    for name in ('train/cat', 'train/dog', 'val/Cat', 'val/dog'):
+        write_image(tmp_path / name / 'a.png')
+    with pytest.raises(DataError, match='Cat and cat differ only in upper and lower case'):
+        check_classes(find_class_images(tmp_path))
+
+
+def test_many_and_long_columns_are_shortened() -> None:
+    assert columns_text([]) == 'empty'
+    assert columns_text(['a', 'b']) == 'a, b'
+    assert columns_text(['x' * 1000] * 100) == ', '.join(['x' * 40] * 12) + ', ...'
