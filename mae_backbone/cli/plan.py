@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> 'WrittenPlan':
     """Runs the command."""
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.write_plan import Writer, progress_bar
+    from mae_backbone.planning.data_warnings import data_warnings
     from mae_backbone.planning.fingerprint import take_fingerprint
     from mae_backbone.planning.machine import measure_machine
     from mae_backbone.planning.own_data import find_data
@@ -56,12 +57,14 @@ def run(args: argparse.Namespace) -> 'WrittenPlan':
         weights = read_weights(args.pretrained)
     count = len(data.classes)
     log_rank0(f'{data.root}: {data.task}' + f', {count} class{"es" * (count > 1)}' * bool(count))
+    warnings = data_warnings(data)
     fingerprint = take_fingerprint(data, unlabeled=args.unlabeled, workers=args.workers, progress=progress_bar())
     machine = measure_machine(data.image_paths('train'))
     log_rank0(f'{machine.name}: {machine.cpus} CPUs, {machine.memory / 2**30:.1f} GB free, {machine.gflops:,.0f} '
               f'GFLOP/s, {machine.disk:,.0f} MB/s from disk')
     options = PlanOptions(hours=args.hours, weights=weights, has_peft=find_spec('peft') is not None)
     plan = writer.measured_plan(fingerprint, machine, options, estimate=args.estimate)
+    plan.warnings += warnings
     for title, choices in plan.sections():
         log_rank0(f'{title}:')
         for choice in choices:

@@ -15,7 +15,7 @@ from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.drawing import draw_class_name
 from mae_backbone.formats.files import decode_sample
-from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.messages import case_hint, does_not_exist, first_few
 from mae_backbone.formats.tables import frequency_table
 from mae_backbone.utils.palette import Color
 
@@ -79,7 +79,7 @@ class ClassFolders(DataFormat):
         if expected and (missing or extra):
             raise DataError(f'{folder} has other class folders than training: {len(missing)} are missing '
                             f'({first_few(missing)}), {len(extra)} are unknown ({first_few(extra)}): add, rename or '
-                            'remove folders')
+                            f'remove folders{case_hint(missing, extra)}')
         folders, suffixes = class_folders(Path(self.spec.root), self.split_name), suffixes_of(self.reading)
         images = {name: _images(path, suffixes) for name, path in folders.items()}
         empty = [name for name, paths in images.items() if not paths]
@@ -97,6 +97,9 @@ class ClassFolders(DataFormat):
     def _lines(self, counts: list[int]) -> list[str]:
         """Describes the split by the number of images of each class."""
         split, fraction = self.spec.split, self.spec.option('fraction') or 1.0
+        if split == 'train' and len(counts) < 2:
+            raise DataError(f'{self.folder} has images of {len(counts)} class, expected two or more: add images of '
+                            'another class, such as the background')
         lines = [f'{split}: {sum(counts):,} images of {len(counts)} classes']
         num_used = sum(max(1, round(fraction * count)) for count in counts)  # same rule as in ClassFolder
         if num_used < sum(counts):

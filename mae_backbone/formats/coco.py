@@ -25,7 +25,7 @@ from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.drawing import draw_objects
 from mae_backbone.formats.exif_orientation import box_outline, polygon_outline
 from mae_backbone.formats.files import ALLOW_OUTSIDE, missing_files, paths_outside
-from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.messages import case_hint, does_not_exist, first_few
 from mae_backbone.formats.subset import subset_by_indices
 from mae_backbone.formats.tables import frequency_table
 from mae_backbone.utils.palette import palette
@@ -113,7 +113,7 @@ class CocoFormat(DataFormat):
                             f'({first_few(file.categories.values())}) are not the {len(names)} classes to train '
                             f'({first_few(names)}) in the same order, so that labels would be mixed up: write the same '
                             'list of categories into the annotation files of all splits, including categories without '
-                            'a box')
+                            f'a box{case_hint(file.categories.values(), names)}')
 
     def _check_labels(self, num_boxes: int) -> None:
         file = self.file
@@ -129,6 +129,12 @@ class CocoFormat(DataFormat):
         if not num_boxes and file.num_skipped and file.consistency.num_relative == file.num_skipped:
             raise DataError(f'{file.path}: all numbers of its boxes are between 0 and 1. They seem to be fractions of '
                             'the image size: write x, y, width, height in pixels')
+        if not num_boxes and file.num_skipped:
+            raise DataError(f'{file.path}: none of its {len(file.images):,} images has a box of '
+                            f'{first_few(self.spec.class_names)} that can be used. Boxes without area, outside of '
+                            f'their image or marked "ignore": {file.num_skipped:,} (in '
+                            f'{first_few(self._images_with_skipped())}). Write boxes in pixels of the images as they '
+                            'are now')
         if not num_boxes:
             raise DataError(f'{file.path}: none of its {len(file.images):,} images has a box of '
                             f'{first_few(self.spec.class_names)}: label some, or set ann_file to the file with the '
@@ -219,8 +225,7 @@ class CocoFormat(DataFormat):
             raise DataError(f'{file.path}: all images with annotations have a side below {min_size} pixels, and '
                             'training filters such images out: set min_size in filter_cfg of the train set, or use '
                             'larger images')
-        others = {name: file.num_boxes[number] for number, name in file.categories.items()
-                  if number not in set(categories)}
+        others = self._other_boxes()
         unused = [file.categories[number] for number in categories if not file.num_boxes[number]]
         broken, partial = (len(file.faulty_masks(kind, categories, trained_only=True)) * masks
                            for kind in ('broken', 'partial'))
@@ -239,6 +244,35 @@ class CocoFormat(DataFormat):
              + first_few(f'{name}: {count:,}' for name, count in others.items()) + ')'),
             (len(unused), f'classes without a box ({first_few(unused)})')]
         return [f'{self.spec.split}: {note}: {count:,}' for count, note in notes if count]
+
+    def _other_boxes(self) -> dict[str, int]:
+        """Returns the number of boxes of each category that the config does not train or test."""
+        categories = set(self.categories)
+        return {name: self.file.num_boxes[number] for number, name in self.file.categories.items()
+                if number not in categories}
+
+    def _images_with_skipped(self) -> list[str]:
+        return [self.file.images[number].file_name for number in self.file.images_with_skipped]
+
+    def label_warnings(self) -> list[str]:
+        """Returns warnings about boxes that are not used, and about classes without a box in training."""
+        file, split, warnings = self.file, self.spec.split, []
+        if file.num_skipped:
+            warnings.append(f'{split}: boxes without area, outside of their image or marked "ignore", which are not '
+                            f'used: {file.num_skipped:,} (in {first_few(self._images_with_skipped())}). Correct or '
+                            'remove them')
+        others = self._other_boxes()
+        if any(others.values()):
+            counts = first_few(f'{name}: {count:,}' for name, count in others.items())
+            warnings.append(f'{split}: boxes of classes that are not in the training set, which are not used: '
+                            f'{sum(others.values()):,} ({counts}). Correct the class names'
+                            f'{case_hint(file.categories.values())}')
+        unused = [file.categories[number] for number in self.categories if not file.num_boxes[number]]
+        if unused and split == 'train':
+            warnings.append(f'classes without a box in the training set, which cannot be learned: {len(unused)} of '
+                            f'{len(self.categories)} ({first_few(unused)}). Label objects of them there, or remove the '
+                            f'classes from all splits{case_hint(file.categories.values())}')
+        return warnings
 
     def _use_of_empty_images(self, drops_empty: bool) -> str:
         """Returns a text about how training uses images without annotations; '' for other splits."""

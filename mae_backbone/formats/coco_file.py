@@ -61,6 +61,7 @@ class CocoFile:
         annotated_images: ids of the images with any annotation, by category id.
         num_crowds: number of boxes that mark a crowd, by category id.
         num_skipped: number of boxes that mmdet skips: without area, outside their image, or marked "ignore".
+        images_with_skipped: ids of the images of these boxes, in the order of the file.
         num_out_of_bounds: number of objects and crowds that reach more than a pixel beyond their image.
         mask_faults: ids of the annotations with a faulty segmentation, by fault.
         metric_faults: ids of the annotations that pycocotools cannot evaluate, by fault.
@@ -77,6 +78,7 @@ class CocoFile:
     annotated_images: dict[Id, set[Id]] = field(default_factory=lambda: defaultdict(set))
     num_crowds: Counter[Id] = field(default_factory=Counter)
     num_skipped: int = 0
+    images_with_skipped: dict[Id, None] = field(default_factory=dict)
     num_out_of_bounds: int = 0
     mask_faults: dict[MaskFault, list[Id]] = field(default_factory=lambda: defaultdict(list))
     metric_faults: dict[str, list[Id]] = field(default_factory=lambda: defaultdict(list))
@@ -336,6 +338,7 @@ def _add(file: CocoFile, annotation: dict) -> None:
         file.metric_faults[fault].append(number)
     if not trained:
         file.num_skipped += 1
+        file.images_with_skipped[annotation['image_id']] = None
         file.consistency.num_relative += all(0 <= value <= 1 for value in annotation['bbox'])
         return
     if annotation.get('iscrowd'):

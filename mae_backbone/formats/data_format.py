@@ -84,6 +84,13 @@ class DataFormat:
         """
         return [f'{self.spec.split}: {self.spec.type_name} in {self.spec.root}: not checked']
 
+    def label_warnings(self) -> list[str]:
+        """Returns warnings about labels that are not used, and about classes that cannot be learned.
+
+        Call `check` first, which refuses labels that cannot be read.
+        """
+        return []
+
     def check_evaluator(self, evaluator: ConfigDict, name: str) -> None:
         """Checks that an evaluator of the config reads the labels of this data set.
 

@@ -16,6 +16,7 @@ from mae_backbone.formats.layouts.registry import read_layout
 from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
 from mae_backbone.formats.messages import does_not_exist, first_few
 from mae_backbone.formats.other_layouts import describe_layout
+from mae_backbone.formats.unread_labels import unread_labels
 from mae_backbone.formats.writers.boxes import write_coco, write_voc, write_yolo
 from mae_backbone.formats.writers.destination import Destination
 from mae_backbone.formats.writers.folders import classes_of_images, write_folders
@@ -90,7 +91,7 @@ def _read(root: Path, target: str) -> LabeledSet | MapSet | ClassSet:
             _check_masks(data)
         if data is not None:
             return data
-    hint = describe_layout(str(root))
+    hint = describe_layout(str(root)) or '. '.join(unread_labels(root))
     raise DataError(f'{root} has no layout of labels that is known for --to {target}' + (f': {hint}' if hint else '')
                     + '. Read are Pascal VOC, YOLO, labelme, CVAT for images, COCO, CSV lists, and label maps; for '
                       '--to folders also class folders')

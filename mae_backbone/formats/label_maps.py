@@ -108,7 +108,7 @@ class LabelMaps(DataFormat):
         self.check_root()
         self._check_config()
         _, rotated = self.read_image_sizes()
-        valid, summaries = ValidLabels(self.spec), self._summaries()
+        valid, summaries = ValidLabels(self.spec), self._summaries
         self._refuse(summaries, lambda summary: summary.fault, 'cannot be read as one number per pixel',
                      'save them as 8-bit PNG with one channel that holds the label of the class, or write the colors '
                      'of the classes into classes.txt, as #rrggbb after each name')
@@ -123,6 +123,7 @@ class LabelMaps(DataFormat):
                      f'have labels outside of {valid}', 'map the labels to these numbers' + valid.hint(summaries))
         return self._lines(summaries, valid) + rotated
 
+    @cached_property
     def _summaries(self) -> list[LabelMapSummary]:
         images, maps = zip(*evenly_spaced(self._pairs, NUM_INSPECTED), strict=True)
         with ThreadPoolExecutor(8) as pool:
@@ -160,6 +161,9 @@ class LabelMaps(DataFormat):
             raise DataError(f'the {len(summaries):,} inspected label maps of training contain only {sorted(present)}, '
                             f'but training needs pixels of at least two classes: expected the labels {valid}; in masks '
                             'of 0 and 255, replace 255 by 1')
+        if len(absent) == len(names):
+            raise DataError(f'{split}: the {len(summaries):,} inspected label maps contain only {sorted(present)}, so '
+                            f'that no pixel can be evaluated: expected the labels {valid}. Label pixels of the classes')
         if split == 'train' and len(summaries) == len(self._pairs):
             _check_ignored(summaries, valid, absent)
         ignored = float(np.mean([summary.ignored for summary in summaries]))
@@ -172,6 +176,17 @@ class LabelMaps(DataFormat):
                          f'if 0 is {names[0]}, set reduce_zero_label=False in all data sets, and remove it from '
                          'LoadAnnotations')
         return lines + self.unused_images(len(self._pairs))
+
+    def label_warnings(self) -> list[str]:
+        """Returns a warning about classes without a pixel in the inspected label maps of training."""
+        valid = ValidLabels(self.spec)
+        present = valid.present(self._summaries)
+        absent = [name for label, name in enumerate(valid.names, start=valid.first) if label not in present]
+        if not absent or self.spec.split != 'train':
+            return []
+        return [f'classes without a pixel in the {len(self._summaries):,} inspected label maps of training: '
+                f'{len(absent)} of {len(valid.names)} ({first_few(absent)}). A class without a pixel cannot be '
+                'learned: label some, or remove the class']
 
     # ---- a part of the labels
 

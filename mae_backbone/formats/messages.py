@@ -1,5 +1,6 @@
 """Texts for messages about data: short lists, and paths that do not exist."""
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,15 @@ def first_few(items: Iterable[object]) -> str:
     """Joins the first three items, with an ellipsis if there are more."""
     names = [printable(str(item)) for item in items]
     return ', '.join(names[:3]) + (', ...' if len(names) > 3 else '')
+
+
+def case_hint(names: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Returns a text that continues a sentence if names differ only in upper and lower case; '' if none do."""
+    by_lower: dict[str, set[str]] = defaultdict(set)
+    for name in (*names, *others):
+        by_lower[name.casefold()].add(name)
+    pairs = [' and '.join(sorted(spellings)) for _, spellings in sorted(by_lower.items()) if len(spellings) > 1]
+    return f'. {first_few(pairs)} differ only in upper and lower case: use the same spelling' if pairs else ''
 
 
 def does_not_exist(path: str, *, suffix: str = '/') -> str:

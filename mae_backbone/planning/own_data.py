@@ -22,6 +22,7 @@ from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.messages import does_not_exist
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unlabeled import UnlabeledImages
+from mae_backbone.formats.unread_labels import unread_labels
 from mae_backbone.planning.band_files import reader_of
 
 TASKS = ('pretraining', 'detection', 'segmentation', 'classification')
@@ -48,6 +49,7 @@ class OwnData:
             the training.
         group_pattern: regular expression. Images whose names have the same match are put into the same split if a
             validation split is made. '' if not given.
+        warnings: messages for the user about labels that are not used.
         reader: config of the reader of images with other channels or bits; None for gray and color images of 8 bits.
     """
 
@@ -58,6 +60,7 @@ class OwnData:
     notes: list[str] = field(default_factory=list)
     written: dict[str, dict[str, Any]] = field(default_factory=dict)
     group_pattern: str = ''
+    warnings: list[str] = field(default_factory=list)
     reader: dict[str, Any] | None = None
 
     def dataset(self, split: str) -> dict[str, Any]:
@@ -113,11 +116,14 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
                     raise
                 refused.append(error)
         if data is not None:
+            if task is None and name == 'pretraining':
+                data.warnings += unread_labels(folder)
             return _checked(data, task, group_pattern)
     unread = describe_layout(str(folder)) if task == 'detection' else ''
     if unread:
         raise DataError(unread)
-    raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}')
+    labels = '. '.join(unread_labels(folder)) if task != 'pretraining' else ''
+    raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}' + f'. {labels}' * bool(labels))
 
 
 def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:

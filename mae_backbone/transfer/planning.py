@@ -186,7 +186,8 @@ def plan(experiment: Experiment) -> list[Job]:
     trains is trained before the first job that needs it.
 
     Raises:
-        ValueError: a data set does not exist, or a folder contains results of another experiment.
+        ValueError: a data set does not exist, or has a single class for a probe, or a folder contains results of
+            another experiment.
     """
     suite = experiment.suite
     for name in suite.data:
@@ -202,6 +203,9 @@ def plan(experiment: Experiment) -> list[Job]:
     for cell in cells:
         task, folder = experiment.task(cell), experiment.work_dir / cell.folder
         spec, where = specs.spec(cell, task)
+        if task.probe and len(spec.get(experiment_dir.CLASSES, ())) == 1:
+            raise ValueError(f'{experiment.data_folder(cell.data)} has a single class, expected two or more '
+                             'for a probe: add images of another class, such as the background')
         experiment_dir.write_spec(folder, spec, where)
         if task.probe:
             probes.setdefault((cell.data, cell.model, spec['weights_seed']), []).append(folder)

@@ -1,6 +1,7 @@
 """`mae-backbone plan`: its configs are trained as they are."""
 from pathlib import Path
 
+import cv2
 import pytest
 from helpers.layouts import write_voc
 from helpers.own_sets import write_boxes, write_classes, write_images, write_maps
@@ -164,3 +165,17 @@ def test_python_api(folder):
     assert written.config == Path('own.py')
     assert written.plan.training.task == 'pretraining'
     assert written.fingerprint.num_train == 4
+
+
+def test_a_plan_lists_warnings_about_labels_and_refuses_what_training_refuses(folder, capsys):
+    write_images(folder / 'data/images', 4)
+    (folder / 'data/labels.csv').write_text('id,label\n0000,red\n')
+    assert run('plan', 'data', '--estimate') == 0
+    assert 'warning: labels.csv was not used: its columns are id, label' in capsys.readouterr().out
+    assert 'labels.csv was not used' in Path('data.html').read_text()
+    write_maps(folder / 'maps')
+    path = str(folder / 'maps/annotations/validation/0001.png')
+    cv2.imwrite(path, cv2.imread(path, cv2.IMREAD_UNCHANGED)[::2, ::2])
+    assert run('plan', 'maps', '--estimate') == 2
+    assert 'have another size than their image' in capsys.readouterr().err
+    assert not Path('maps.py').exists()

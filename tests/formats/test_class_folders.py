@@ -6,7 +6,7 @@ from helpers.small_sets import class_folder_config, write_class_folders
 
 from mae_backbone.formats.check import check_data
 from mae_backbone.formats.class_folders import ClassFolders
-from mae_backbone.formats.dataset_spec import dataset_specs
+from mae_backbone.formats.dataset_spec import DataError, dataset_specs
 from mae_backbone.planning.adapt_config import adapt_classes
 from mae_backbone.registry import DATASETS
 
@@ -46,3 +46,20 @@ def test_unused_images_are_counted(tmp_path: Path) -> None:
     lines = check_data(cfg, splits=['train'])
     assert lines[1] == 'train: only 2 of 4 images are used (fraction=0.1 in the config, or --labels)'
     assert len(DATASETS.build(dict(cfg.train_dataloader.dataset))) == 2
+
+
+def test_training_on_a_single_class_is_refused(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, 'train', ('cat',))
+    cfg = class_folder_config(tmp_path)
+    adapt_classes(cfg)
+    with pytest.raises(DataError, match='has images of 1 class, expected two or more'):
+        check_data(cfg, splits=['train'])
+
+
+def test_class_folders_in_another_case_are_named(tmp_path: Path) -> None:
+    write_class_folders(tmp_path, 'train', ('cat', 'dog'))
+    write_class_folders(tmp_path, 'val', ('Cat', 'dog'))
+    cfg = class_folder_config(tmp_path)
+    adapt_classes(cfg)
+    with pytest.raises(DataError, match='Cat and cat differ only in upper and lower case'):
+        check_data(cfg, splits=['val'])

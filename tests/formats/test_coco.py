@@ -110,6 +110,10 @@ CHANGES = {
                     'are not the 2 classes to train (cell, nucleus) in the same order'),
     'one less': (lambda c: (c['categories'].pop(), c['annotations'].__delitem__(slice(2, 4))),
                  'labels would be mixed up'),
+    'other case': (lambda c: c['categories'][0].update(name='Cell'),
+                   'Cell and cell differ only in upper and lower case'),
+    'outside': (lambda c: [a.update(bbox=[900, 3, 8, 5]) for a in c['annotations']],
+                'Boxes without area, outside of their image or marked "ignore": 4 (in a.png, b.png)'),
     'files': (lambda c: c['images'][1].update(file_name='B.png'), 'train/B.png): copy them there'),
 }
 

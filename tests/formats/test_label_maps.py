@@ -333,3 +333,10 @@ def test_last_class_as_255_is_refused(tmp_path: Path) -> None:
 def test_ignored_pixels_next_to_a_class_are_accepted(tmp_path: Path, labels: dict[str, tuple[int, ...]]) -> None:
     write_maps_of(tmp_path, labels, ('background', 'thing'))
     assert 'of the pixels ignored' in lines_of(tmp_path)[0]
+
+
+def test_validation_without_a_labeled_pixel_is_refused(tmp_path: Path) -> None:
+    write_label_maps(tmp_path, labels=(255,))
+    spec = replace(spec_of(tmp_path), split='val')
+    with pytest.raises(DataError, match=r'val: the 3 inspected label maps contain only \[255\]'):
+        LabelMaps(spec).check(masks=False, labels=True)

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.messages import case_hint, does_not_exist, first_few
 
 
 def test_missing_path_names_its_neighbors(tmp_path: Path) -> None:
@@ -16,3 +16,8 @@ def test_missing_path_names_its_neighbors(tmp_path: Path) -> None:
 def test_first_few_are_at_most_three() -> None:
     assert [first_few([]), first_few([1, 2, 3]), first_few('abcd')] == ['', '1, 2, 3', 'a, b, c, ...']
 
+
+def test_names_that_differ_in_case_are_named() -> None:
+    assert case_hint(['red', 'blue'], ['Red', 'green']) == (
+        '. Red and red differ only in upper and lower case: use the same spelling')
+    assert case_hint(['red', 'blue'], ['red']) == ''

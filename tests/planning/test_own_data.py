@@ -91,3 +91,14 @@ def test_layouts_of_other_programs_are_read(tmp_path, monkeypatch):
         assert {split: len(data.image_paths(split)) for split in data.splits} == {'train': 3, 'val': 1}
         assert data.dataset('val')['ann_file'] == 'annotations/instances_val.json'  # not a file of the cache
         assert sum(len(boxes) for _, boxes in data.splits['train'].objects()) == 3
+
+
+def test_labels_that_are_not_read_are_warned_of_unless_pretraining_is_chosen(tmp_path):
+    write_images(tmp_path / 'images')
+    (tmp_path / 'labels.csv').write_text('id,label\n0000,red\n')
+    data = find_data(tmp_path)
+    assert data.task == 'pretraining'
+    assert 'its columns are id, label; expected filename and label' in data.warnings[0]
+    assert find_data(tmp_path, 'pretraining').warnings == []
+    with pytest.raises(DataError, match=r'no data for classification: .*its columns are id, label'):
+        find_data(tmp_path, 'classification')

@@ -1,5 +1,6 @@
 """Plan: one job for all cells on the same features, one for each training; folders keep their spec."""
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,11 @@ encoders = dict(foreign=dict(timm='vit_tiny_patch16_224', checkpoint='FILE', opt
     before = Path(training['where']['config']).stat().st_mtime_ns
     plan(planned)     # the same config serves a second run
     assert Path(training['where']['config']).stat().st_mtime_ns == before
+
+
+def test_probes_of_a_single_class_are_refused(experiment, tmp_path):
+    write_classes(tmp_path / 'data')
+    for split in ('train', 'val'):
+        shutil.rmtree(tmp_path / 'data' / split / 'dark')
+    with pytest.raises(ValueError, match='has a single class, expected two or more for a probe'):
+        plan(experiment())

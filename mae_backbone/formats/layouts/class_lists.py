@@ -1,18 +1,36 @@
 """Labeled images for classification: class folders with or without splits, and CSV lists of file names and classes."""
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
-from mae_backbone.formats.layouts.csv_boxes import CORNERS, columns_of, find_image, read_rows, row_split
+from mae_backbone.formats.layouts.csv_boxes import (
+    COLUMNS,
+    CORNERS,
+    columns_of,
+    find_image,
+    header_of,
+    read_rows,
+    row_split,
+)
 from mae_backbone.formats.layouts.image_index import ImageIndex
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
 from mae_backbone.formats.layouts.layout import first_files
 from mae_backbone.formats.layouts.map_pairs import refuse_folders_of_maps
-from mae_backbone.formats.messages import first_few
+from mae_backbone.formats.messages import case_hint, first_few
+from mae_backbone.utils.printable import printable
+
+EXPECTED_COLUMNS = ('filename and label for a class of each image, or filename, xmin, ymin, xmax, ymax and class for '
+                    'boxes')
+_MAX_COLUMNS = 12  # largest number of columns that a message names
+# Names of columns that describe a box. A position is a part of a box only if the file also has sizes.
+_BOX_COLUMNS = {'bbox', 'box', *(name for corner in CORNERS for name in COLUMNS[corner])}
+_POSITIONS = {'x', 'y', 'x0', 'y0', 'x_center', 'y_center', 'xcenter', 'ycenter', 'center_x', 'center_y', 'cx', 'cy',
+              'xc', 'yc', 'bbox_x', 'bbox_y'}
+_SIZES = {'w', 'h', 'width', 'height', 'bbox_w', 'bbox_h', 'bbox_width', 'bbox_height'}
 
 
 class ClassImage(NamedTuple):
@@ -68,15 +86,41 @@ def find_class_images(root: Path) -> ClassSet | None:
         DataError: a line names no image or no class, an image has two classes, or the folders have images and label
             maps.
     """
-    files = sorted(path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern) if _is_list(path))
+    files = sorted(path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)
+                   if is_class_list(path))
     if files:
         return _of_lists(root, files)
-    return _of_folders(root)
+    found = _of_folders(root)
+    if found is None:
+        _refuse_other_boxes(root)
+    return found
 
 
-def _is_list(path: Path) -> bool:
-    columns = columns_of(peek(path).splitlines()[:1])
-    return {'image', 'label'} <= columns.keys() and not columns.keys() & set(CORNERS)
+def is_class_list(path: Path) -> bool:
+    """True if a CSV file has columns of an image and a class, and none of boxes."""
+    header = peek(path).splitlines()[:1]
+    return {'image', 'label'} <= columns_of(header).keys() and not _has_boxes(header_of(header))
+
+
+def _has_boxes(names: Sequence[str]) -> bool:
+    """True if some columns describe a box."""
+    return not _BOX_COLUMNS.isdisjoint(names) or not (_POSITIONS.isdisjoint(names) or _SIZES.isdisjoint(names))
+
+
+def columns_text(names: Sequence[str]) -> str:
+    """Joins names of columns for a message, shortened if there are many or long ones."""
+    shown = [printable(name[:40]) for name in names[:_MAX_COLUMNS]]
+    return ', '.join(shown + ['...'] * (len(names) > _MAX_COLUMNS)) or 'empty'
+
+
+def _refuse_other_boxes(root: Path) -> None:
+    """Refuses CSV files with boxes that are not given as four corners, as centers and sizes."""
+    for path in (path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)):
+        header = peek(path).splitlines()[:1]
+        columns, names = columns_of(header).keys(), header_of(header)
+        if {'image', 'label'} <= columns and _has_boxes(names) and not set(CORNERS) <= columns:
+            raise DataError(f'{path} seems to have boxes: its columns are {columns_text(names)}; '
+                            f'expected {EXPECTED_COLUMNS}. Write the corners of the boxes in pixels')
 
 
 def _of_lists(root: Path, files: list[Path]) -> ClassSet:
@@ -124,4 +168,5 @@ def check_classes(found: ClassSet) -> None:
     unknown = sorted({image.name for image in found.images} - trained)
     if unknown:
         raise DataError(f'{found.root}: {len(unknown)} classes have no image in the training split '
-                        f'({first_few(unknown)}): correct the names, or remove these images')
+                        f'({first_few(unknown)}): correct the names, or remove these images'
+                        f'{case_hint(trained, unknown)}')

@@ -90,9 +90,14 @@ def _files(root: Path) -> list[Path]:
 
 def columns_of(header: Sequence[str]) -> dict[str, int]:
     """Positions of our columns in the first line of a CSV file; empty without one."""
-    words = [word.strip().lower() for word in next(csv.reader(header, delimiter=_delimiter(header)), [])]
+    words = header_of(header)
     return {column: min(words.index(name) for name in names if name in words) for column, names in COLUMNS.items()
             if any(name in words for name in names)}
+
+
+def header_of(lines: Sequence[str]) -> list[str]:
+    """Returns the names in the first line of a CSV file, in lower case; empty without one."""
+    return [word.strip().lower() for word in next(csv.reader(lines[:1], delimiter=_delimiter(lines)), [])]
 
 
 def _delimiter(lines: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ import pytest
 from helpers.small_sets import write_image
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts.class_lists import find_class_images
+from mae_backbone.formats.layouts.class_lists import check_classes, columns_text, find_class_images
 
 
 @pytest.mark.parametrize(('pattern', 'split'), [
@@ -62,3 +62,39 @@ def test_csv_names_classes_splits_and_groups(tmp_path: Path) -> None:
 def test_images_without_classes_are_none(tmp_path: Path) -> None:
     write_image(tmp_path / 'train/1.png')
     assert find_class_images(tmp_path) is None
+
+
+@pytest.mark.parametrize('columns', ['x,y,width,height', 'x_center,y_center,width,height', 'xmin,ymin,width,height',
+                                     'bbox'])
+def test_boxes_that_are_not_corners_are_refused_not_dropped(tmp_path: Path, columns: str) -> None:
+    write_image(tmp_path / 'images/a.png')
+    values = ','.join('3' for _ in columns.split(','))
+    (tmp_path / 'labels.csv').write_text(f'filename,{columns},label\na.png,{values},cat\n')
+    with pytest.raises(DataError, match=r'its columns are filename, .*; expected .* xmin, ymin, xmax, ymax and class'):
+        find_class_images(tmp_path)
+
+
+def test_sizes_of_images_are_no_boxes(tmp_path: Path) -> None:
+    write_image(tmp_path / 'images/a.png')
+    (tmp_path / 'labels.csv').write_text('filename,width,height,label\na.png,40,30,cat\n')
+    assert find_class_images(tmp_path).names == ['cat']
+
+
+def test_class_folders_are_read_next_to_a_table_of_boxes(tmp_path: Path) -> None:
+    for name in ('cat', 'dog'):
+        write_image(tmp_path / name / 'a.png')
+    (tmp_path / 'boxes.csv').write_text('filename,x,y,width,height,label\na.png,1,1,5,5,cat\n')
+    assert find_class_images(tmp_path).names == ['cat', 'dog']
+
+
+def test_classes_of_validation_in_another_case_are_named(tmp_path: Path) -> None:
+    for name in ('train/cat', 'train/dog', 'val/Cat', 'val/dog'):
+        write_image(tmp_path / name / 'a.png')
+    with pytest.raises(DataError, match='Cat and cat differ only in upper and lower case'):
+        check_classes(find_class_images(tmp_path))
+
+
+def test_many_and_long_columns_are_shortened() -> None:
+    assert columns_text([]) == 'empty'
+    assert columns_text(['a', 'b']) == 'a, b'
+    assert columns_text(['x' * 1000] * 100) == ', '.join(['x' * 40] * 12) + ', ...'
