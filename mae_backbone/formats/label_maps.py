@@ -115,7 +115,7 @@ class LabelMaps(DataFormat):
         self._refuse(summaries, lambda summary: summary.unknown_colors, 'have colors that no class has',
                      'add them to classes.txt (with the name - for pixels of no class), or correct the maps, which '
                      'must not be smoothed or saved as JPEG')
-        colors = [tuple(color) for group in label_colors(self.spec) or () for color in group]
+        colors = [color for group in label_colors(self.spec) or () for color in group]
         check_palettes(((summary.path, summary.palette) for summary in summaries), colors)
         self._refuse(summaries, lambda summary: summary.size_mismatch, 'have another size than their image',
                      'resize each label map to the size of its image, without smoothing (nearest neighbor)')

@@ -74,9 +74,10 @@ def test_boxes_that_are_not_corners_are_refused_not_dropped(tmp_path: Path, colu
         find_class_images(tmp_path)
 
 
-def test_sizes_of_images_are_no_boxes(tmp_path: Path) -> None:
+@pytest.mark.parametrize('columns', ['width,height', 'x,y'])
+def test_sizes_and_positions_of_images_are_no_boxes(tmp_path: Path, columns: str) -> None:
     write_image(tmp_path / 'images/a.png')
-    (tmp_path / 'labels.csv').write_text('filename,width,height,label\na.png,40,30,cat\n')
+    (tmp_path / 'labels.csv').write_text(f'filename,{columns},label\na.png,40,30,cat\n')
     assert find_class_images(tmp_path).names == ['cat']
 
 
