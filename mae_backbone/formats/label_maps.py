@@ -177,17 +177,6 @@ class LabelMaps(DataFormat):
                          'LoadAnnotations')
         return lines + self.unused_images(len(self._pairs))
 
-    def label_warnings(self) -> list[str]:
-        """Returns a warning about classes without a pixel in the inspected label maps of training."""
-        valid = ValidLabels(self.spec)
-        present = valid.present(self._summaries)
-        absent = [name for label, name in enumerate(valid.names, start=valid.first) if label not in present]
-        if not absent or self.spec.split != 'train':
-            return []
-        return [f'classes without a pixel in the {len(self._summaries):,} inspected label maps of training: '
-                f'{len(absent)} of {len(valid.names)} ({first_few(absent)}). A class without a pixel cannot be '
-                'learned: label some, or remove the class']
-
     # ---- a part of the labels
 
     def subset(self, fraction: float, seed: int) -> str:

@@ -87,11 +87,6 @@ def test_classes_without_objects_in_training_are_named(tmp_path):
     line, = warnings_of(tmp_path / 'boxes')
     assert line.startswith('classes without a box in the training set, which cannot be learned: 1 of 3 (Disc)')
     assert 'Disc and disc differ only in upper and lower case' in line
-    write_maps(tmp_path / 'maps')
-    with open(tmp_path / 'maps/classes.txt', 'a', encoding='utf-8') as file:
-        file.write('tree\n')
-    line, = warnings_of(tmp_path / 'maps')
-    assert line.startswith('classes without a pixel in the 8 inspected label maps of training: 1 of 4 (tree)')
 
 
 def test_boxes_of_classes_that_training_lacks_are_counted(tmp_path):
