@@ -168,6 +168,7 @@ def _format(cls: type[DataFormat], split: str, /, **options: Any) -> DataFormat:
 # ---- COCO
 
 def _find_coco(folder: Path) -> OwnData | None:
+    """Finds annotation files whose names of images are paths in a folder. Other files are read by `_find_layout`."""
     files = sorted(path for path in folder.glob('annotations/*.json') if not path.name.startswith('.'))
     chosen = {split: _annotation_file(files, names) for split, names in (('train', _TRAIN), ('val', _VAL))}
     if None in chosen.values():
@@ -175,9 +176,12 @@ def _find_coco(folder: Path) -> OwnData | None:
     splits: dict[str, DataFormat] = {}
     for split, path in chosen.items():
         assert path is not None
+        image_folder = _image_folder(folder, path)
+        if image_folder is None:
+            return None
         options: dict[str, Any] = dict(
             type='CocoDataset', data_root=str(folder), ann_file=str(path.relative_to(folder)),
-            data_prefix=dict(img=_image_folder(folder, path)))
+            data_prefix=dict(img=image_folder))
         splits[split] = _format(CocoFormat, split, **options)
     return _with_classes('detection', folder, splits)
 
@@ -242,13 +246,11 @@ def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
     return None
 
 
-def _image_folder(folder: Path, annotations: Path) -> str:
+def _image_folder(folder: Path, annotations: Path) -> str | None:
     """Returns the folder of the images of an annotation file, relative to the root, such as 'images/train/'.
 
-    It is the first of the usual folders that contains the first 20 images of the annotation file.
-
-    Raises:
-        DataError: no folder contains the images.
+    It is the first of the usual folders that contains the first 20 images of the annotation file. None if no folder
+    contains them.
     """
     names = [image.file_name for image in islice(read_coco(str(annotations), root=str(folder)).images.values(), 20)]
     split = next((name for name in (*_TRAIN, *_VAL) if name in annotations.stem.lower()), '')
@@ -257,8 +259,7 @@ def _image_folder(folder: Path, annotations: Path) -> str:
     for candidate in candidates:
         if names and all((folder / candidate / name).is_file() for name in names):
             return candidate + '/' * bool(candidate)
-    raise DataError(f'the images of {annotations}, such as {names[0] if names else "none"}, are not in any folder of '
-                    f'{folder}: copy them to {folder / (split or "images")}, or correct file_name')
+    return None
 
 
 # ---- label maps

@@ -79,8 +79,23 @@ def test_missing_parts_are_named(tmp_path):
 def test_lost_images_are_named(tmp_path):
     write_boxes(tmp_path)
     (tmp_path / 'train/0001.png').unlink()
-    with pytest.raises(DataError, match=r'are not in any folder of .*: copy them to .*train'):
+    with pytest.raises(DataError, match=r'images of another split have their names .*: copy the images to train'):
         find_data(tmp_path)
+    (tmp_path / 'val/0001.png').unlink()
+    with pytest.raises(DataError, match=r'do not exist below .*0001.png.*: copy them there'):
+        find_data(tmp_path)
+
+
+def test_images_of_another_machine_and_of_one_folder_are_found(tmp_path):
+    write_boxes(tmp_path)
+    file = tmp_path / 'annotations/instances_train.json'
+    file.write_text(file.read_text().replace('"file_name": "', '"file_name": "/home/me/data/train/'))
+    assert len(find_data(tmp_path).image_paths('train')) == 8
+    for image in (tmp_path / 'val').iterdir():  # both files name images of one folder
+        image.rename(tmp_path / 'train' / f'v{image.name}')
+    file = tmp_path / 'annotations/instances_val.json'
+    file.write_text(file.read_text().replace('"file_name": "', '"file_name": "v'))
+    assert all('train/v' in path for path in find_data(tmp_path).image_paths('val'))
 
 
 def test_layouts_of_other_programs_are_read(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     split_in_path,
 )
 from mae_backbone.formats.layouts.layout import Layout, first_files
+from mae_backbone.formats.messages import first_few
 
 _PATTERNS = ('*.json', '*/*.json', '*/*/*.json')
 _OTHER_TASKS = re.compile(r'^(captions|person_keypoints|panoptic|stuff|image_info)_')
@@ -94,6 +95,26 @@ def _drop_parents(contents: list[dict[str, Any]], names: dict[str, int], notes: 
         notes.add('classes without objects that only group others, which are dropped', name)
 
 
+def _check_splits(path: Path, split: str, found: dict[str, str]) -> None:
+    """Refuses images without a stated folder that are found in the folder of another split.
+
+    A file may name only images of another split. But if others are in the folder of its own split, the image of this
+    name is a different one, such as the first of each split.
+
+    Args:
+        path: annotation file.
+        split: its split; '' if it is not known.
+        found: path of the image by its `file_name`.
+    """
+    own = [name for name in found.values() if split_in_path(name) == split]
+    others = [f'{stated} -> {name}' for stated, name in found.items()
+              if split_in_path(name) not in ('', split) and not split_in_path(stated.replace('\\', '/'))]
+    if split and own and others:
+        raise DataError(f'{path}: {len(others):,} of its {len(found):,} images are not in the folder of the split, but '
+                        f'images of another split have their names ({first_few(others)}): copy the images to '
+                        f'{os.path.dirname(own[0])}, or correct file_name')
+
+
 def _images(root: Path, path: Path, split: str, content: dict[str, Any], index: ImageIndex, notes: Findings,
             file_of: dict[str, Path]) -> list[LabeledImage]:
     name_of = {category['id']: str(category['name']) for category in content['categories']}
@@ -115,6 +136,7 @@ def _images(root: Path, path: Path, split: str, content: dict[str, Any], index: 
     if missing:
         raise DataError(f'{len(missing):,} of the {len(found):,} images in {path} '
                         f'{index.missing(missing, f" below {root}")}: copy them there, or correct file_name')
+    _check_splits(path, split, {str(image['file_name']): found[image['id']] for image in content['images']})
     sizes = index.sizes(found.values())
     images = []
     for image in content['images']:
