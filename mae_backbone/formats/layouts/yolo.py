@@ -31,6 +31,7 @@ from mae_backbone.formats.messages import first_few
 _LABEL_FILES = ('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt', '*.txt', '*/*.txt')
 _NAME_FILES = ('classes.txt', 'labels/classes.txt', 'obj.names', 'labels/*/classes.txt', '*/labels/classes.txt')
 _FRACTION = 'a fraction of the width or height of the image, with a decimal point, such as 0.5'
+_MIN_CORNERS = 4  # smallest number of boxes from which the order of their numbers is judged
 _SLACK = 0.01  # rounded coordinates may be outside of 0..1 by this, as in ultralytics
 
 
@@ -59,7 +60,7 @@ def read(root: Path) -> LabeledSet:
 
     Raises:
         DataError: a line is not a valid object, a class has no name, a folder is missing or outside of the root, or the
-            objects are oriented boxes.
+            objects are oriented boxes or corners of boxes.
     """
     left_out, notes = Findings(), Findings()
     data, index = _read_data(root, notes), ImageIndex(root, notes)
@@ -68,6 +69,7 @@ def read(root: Path) -> LabeledSet:
     used: set[str] = set()
     parsed = {image: _objects(root, image, sizes[image], data, left_out, notes, used) for image in split_of}
     _refuse_oriented(root, parsed, sizes)
+    _refuse_corners(root, parsed, sizes)
     known = {os.path.relpath(path, root) for path in used}
     for path in sorted(root.glob('**/labels/**/*.txt')):
         if path.relative_to(root).as_posix() not in known and path.name != 'classes.txt':
@@ -275,6 +277,25 @@ def _object(words: list[str], place: str, size: tuple[int, int], data: _Data, le
         return LabeledObject(label, round_box(x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     polygon = np.clip(values, 0, scale).round(3).tolist()
     return LabeledObject(label, box_of([polygon]), [polygon])
+
+
+# ---- boxes as corners
+
+def _refuse_corners(root: Path, parsed: dict[str, list[LabeledObject]], sizes: dict[str, StoredSize]) -> None:
+    """Refuses sets whose boxes seem to be written as two corners instead of center and size.
+
+    Of corners, the last two numbers are always larger than the first two. Read as center and size, most of such boxes
+    reach beyond their image.
+    """
+    boxes = np.array([(*labeled.box, *sizes[image].upright) for image, objects in parsed.items() for labeled in objects
+                      if labeled.segmentation is None], float).reshape(-1, 6)
+    x, y, width, height, image_width, image_height = boxes.T
+    are_larger = (width > x + width / 2) & (height > y + height / 2)
+    reach_beyond = (np.minimum(x, y) < -1) | (x + width > image_width + 1) | (y + height > image_height + 1)
+    if len(boxes) >= _MIN_CORNERS and are_larger.all() and reach_beyond.mean() > 0.5:
+        raise DataError(f'{root}: {reach_beyond.sum():,} of {len(boxes):,} boxes reach beyond their image. They seem '
+                        'to be written as two corners (x1 y1 x2 y2), expected center x, center y, width, height, as '
+                        'fractions of the image')
 
 
 # ---- oriented boxes

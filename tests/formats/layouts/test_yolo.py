@@ -89,6 +89,17 @@ def test_faulty_data_yaml_is_named(tmp_path: Path, yaml: str, message: str) -> N
         yolo.read(tmp_path)
 
 
+def test_boxes_written_as_corners_are_refused(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    for file in tmp_path.glob('labels/*/*.txt'):
+        lines = [line.split() for line in file.read_text().splitlines()]
+        boxes = [(label, *map(float, values)) for label, *values in lines]
+        file.write_text(''.join(f'{label} {x - w / 2} {y - h / 2} {x + w / 2} {y + h / 2}\n'
+                                for label, x, y, w, h in boxes))
+    with pytest.raises(DataError, match=r'written as two corners \(x1 y1 x2 y2\), expected center x, center y'):
+        yolo.read(tmp_path)
+
+
 def test_oriented_boxes_are_refused_and_quadrilaterals_are_polygons(tmp_path: Path) -> None:
     write_yolo(tmp_path)
     for path in tmp_path.glob('labels/*/*.txt'):
