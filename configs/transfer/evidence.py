@@ -17,7 +17,7 @@ The suite trains its encoders itself:
 - `small` has a sixth of the weights. `random-small` is its baseline: the same architecture with random weights.
 
 Trainings use bfloat16 on GPUs and on CPUs that are faster in it (`--amp`), where it halves the time. Mask R-CNN uses
-float32, because bfloat16 does not make a model of this size faster.
+float32, because bfloat16 makes a model of this size hardly faster (docs/speed.md).
 """
 title = 'Effect of pretraining'
 data = dict(cifar10='cifar10', nuclei='nuclei', camvid='camvid')

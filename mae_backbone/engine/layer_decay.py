@@ -48,7 +48,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     A model of timm (`mae_backbone.TimmViT`) states by itself which parameters do not decay: positions, class and
     register tokens, tables of relative positions. With no_decay_of_model=True they have a weight decay of 0, except
-    those that match one of `custom_keys`::
+    parameters that match one of `custom_keys`::
 
         paramwise_cfg=dict(layer_decay=.65, flat_decay_mult=0., no_decay_of_model=True)
 

@@ -124,7 +124,7 @@ class CocoFormat(DataFormat):
         num_crowds = sum(file.num_crowds[number] for number in self.categories)
         if not num_boxes and num_crowds:
             raise DataError(f'{file.path}: all {num_crowds:,} annotations of {first_few(self.spec.class_names)} have '
-                            'iscrowd=1, which marks regions to ignore. No object is left to train on or to test with: '
+                            'iscrowd=1, which marks regions to ignore. There is no object for training or testing: '
                             'set iscrowd to 0 for single objects (some tools write 1 for every RLE mask)')
         if not num_boxes and file.num_skipped and file.consistency.num_relative == file.num_skipped:
             raise DataError(f'{file.path}: all numbers of its boxes are between 0 and 1. They seem to be fractions of '
@@ -226,7 +226,7 @@ class CocoFormat(DataFormat):
                             'training filters such images out: set min_size in filter_cfg of the train set, or use '
                             'larger images')
         others = self._other_boxes()
-        unused = [file.categories[number] for number in categories if not file.num_boxes[number]]
+        unused = self._classes_without_boxes()
         broken, partial = (len(file.faulty_masks(kind, categories, trained_only=True)) * masks
                            for kind in ('broken', 'partial'))
         notes = [
@@ -251,6 +251,9 @@ class CocoFormat(DataFormat):
         return {name: self.file.num_boxes[number] for number, name in self.file.categories.items()
                 if number not in categories}
 
+    def _classes_without_boxes(self) -> list[str]:
+        return [self.file.categories[number] for number in self.categories if not self.file.num_boxes[number]]
+
     def _images_with_skipped(self) -> list[str]:
         return [self.file.images[number].file_name for number in self.file.images_with_skipped]
 
@@ -267,7 +270,7 @@ class CocoFormat(DataFormat):
             warnings.append(f'{split}: boxes of classes that are not in the training set, which are not used: '
                             f'{sum(others.values()):,} ({counts}). Correct the class names'
                             f'{case_hint(file.categories.values())}')
-        unused = [file.categories[number] for number in self.categories if not file.num_boxes[number]]
+        unused = self._classes_without_boxes()
         if unused and split == 'train':
             warnings.append(f'classes without a box in the training set, which cannot be learned: {len(unused)} of '
                             f'{len(self.categories)} ({first_few(unused)}). Label objects of them there, or remove the '

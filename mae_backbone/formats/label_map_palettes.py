@@ -19,12 +19,13 @@ def palette_colors(image: Image.Image) -> dict[int, Color]:
     numbers. 255 marks pixels of no class. It is left out if it has no color, or the color of another index, with which
     programs fill palettes.
     """
-    if image.mode != MODE:
-        return {}
+    return _colors_of(image, _used(np.asarray(image))) if image.mode == MODE else {}
+
+
+def _colors_of(image: Image.Image, used: Iterable[int]) -> dict[int, Color]:
     entries = np.array(image.getpalette() or [], int).reshape(-1, 3)
     if len(entries) > 1 and (entries == np.arange(len(entries))[:, None]).all():
         return {}
-    used = _used(np.asarray(image))
     is_fill = len(entries) > IGNORED and (entries[:IGNORED] == entries[IGNORED]).all(axis=1).any()
     return {index: (*entries[index].tolist(),) for index in used
             if index < len(entries) and not (index == IGNORED and is_fill)}
@@ -39,13 +40,14 @@ def labels_by_palette(image: Image.Image, colors: LabelColors) -> np.ndarray | N
     Raises:
         UnknownColorError: some of the indices have colors of classes, and others have not.
     """
-    palette = palette_colors(image)
+    indices = np.asarray(image)
+    used = _used(indices)
+    palette = _colors_of(image, used)
     labels = {index: int(colors.labels(np.array(color, np.uint8))) for index, color in palette.items()
               if colors.has(color)}
     if not labels:
         return None
-    indices = np.asarray(image)
-    unknown = [index for index in _used(indices) if index not in labels and index != IGNORED]
+    unknown = [index for index in used if index not in labels and index != IGNORED]
     if unknown:
         names = ', '.join(f'index {index} {_hex(palette[index]) if index in palette else "without a color"}'
                           for index in unknown[:3])

@@ -108,7 +108,7 @@ class LabelMaps(DataFormat):
         self.check_root()
         self._check_config()
         _, rotated = self.read_image_sizes()
-        valid, summaries = ValidLabels(self.spec), self._summaries
+        valid, summaries = ValidLabels(self.spec), self._summaries()
         self._refuse(summaries, lambda summary: summary.fault, 'cannot be read as one number per pixel',
                      'save them as 8-bit PNG with one channel that holds the label of the class, or write the colors '
                      'of the classes into classes.txt, as #rrggbb after each name')
@@ -123,7 +123,6 @@ class LabelMaps(DataFormat):
                      f'have labels outside of {valid}', 'map the labels to these numbers' + valid.hint(summaries))
         return self._lines(summaries, valid) + rotated
 
-    @cached_property
     def _summaries(self) -> list[LabelMapSummary]:
         images, maps = zip(*evenly_spaced(self._pairs, NUM_INSPECTED), strict=True)
         with ThreadPoolExecutor(8) as pool:

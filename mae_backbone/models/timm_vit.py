@@ -43,7 +43,7 @@ class TimmViT(nn.Module):
         checkpointing: recompute whole blocks in the backward pass instead of storing their activations.
         init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a file or a local hub folder, see `load_timm`;
             checkpoint='timm' downloads the weights of `name` through timm. Nothing is downloaded otherwise. It may
-            also have `weights_key`, the `key` of `load_timm`, and `heads`, which must be those of the model. None
+            also have `weights_key`, the `key` of `load_timm`, and `heads`, the number of heads of the model. None
             loads nothing. By default it is `name` if that is a folder.
         options: further arguments of `timm.create_model`, such as drop_path_rate, in_chans, patch_size or depth.
 
