@@ -149,21 +149,38 @@ def saved_checkpoints(work_dir: str | Path) -> list[Path]:
 
     The checkpoint named in the file `last_checkpoint` is first, followed by the others, latest first. A checkpoint that
     is newer than the file `last_checkpoint` comes before it, because the run may have been killed after it wrote the
-    checkpoint and before it wrote the file.
+    checkpoint and before it wrote the file; unless the checkpoint is of an earlier iteration, because copying a folder
+    changes the times of its files.
     """
     note = Path(work_dir, 'last_checkpoint')
     noted = Path(note.read_text(encoding='utf-8').strip()) if note.is_file() else None
+    if noted is not None and not noted.is_file():
+        noted = Path(work_dir, noted.name)  # the folder was moved after the run
     folders = {Path(work_dir)} if noted is None else {Path(work_dir), noted.parent}
     saved = sorted((file for folder in folders for pattern in _PATTERNS for file in folder.glob(pattern)),
                    key=_age, reverse=True)
     if noted is None or not noted.is_file():
         return saved
-    return ([file for file in saved if file != noted and _age(file) > _age(note)] + [noted]
-            + [file for file in saved if file != noted and _age(file) <= _age(note)])
+    others = [file for file in saved if file != noted]
+    written = note.stat().st_mtime_ns
+    later = [file for file in others if file.stat().st_mtime_ns > written and not _is_earlier(file, noted)]
+    return later + [noted] + [file for file in others if file not in later]
 
 
-def _age(file: Path) -> int:
-    return file.stat().st_mtime_ns
+def _age(file: Path) -> tuple[int, int]:
+    """The time of a checkpoint, and its iterations for checkpoints of the same time."""
+    return file.stat().st_mtime_ns, _steps(file)
+
+
+def _steps(file: Path) -> int:
+    """The iterations or epochs in the name of a checkpoint; 0 without."""
+    number = file.stem.rpartition('_')[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _is_earlier(file: Path, other: Path) -> bool:
+    """True if two checkpoints are named by the same unit, and the first is of an earlier iteration or epoch."""
+    return file.stem.rpartition('_')[0] == other.stem.rpartition('_')[0] and _steps(file) < _steps(other)
 
 
 def find_corruption(path: Path) -> str | None:

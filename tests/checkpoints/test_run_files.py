@@ -117,6 +117,22 @@ def test_noted_checkpoint_comes_first_after_later_ones(tmp_path: Path):
     assert saved_checkpoints(tmp_path)[0] == tmp_path / 'iter_20.pth'
 
 
+def test_checkpoints_of_the_same_time_are_ordered_by_iteration(tmp_path: Path):
+    names = [save(tmp_path, f'iter_{iteration}.pth', 5) for iteration in (900, 1000, 80)]
+    assert saved_checkpoints(tmp_path) == [names[1], names[0], names[2]]
+
+
+def test_copied_folder_continues_from_the_noted_checkpoint(tmp_path: Path):
+    run, copy = tmp_path / 'run', tmp_path / 'copy'
+    run.mkdir()
+    save(run, 'iter_500.pth', 9)
+    save(run, 'iter_1000.pth', 5, noted=True)
+    run.rename(copy)
+    for age, name in enumerate(('iter_500.pth', 'last_checkpoint', 'iter_1000.pth')):  # in the order of the copying
+        os.utime(copy / name, ns=(0, 10**18 - age))
+    assert resume_path('auto', copy) == str(copy / 'iter_1000.pth')
+
+
 def test_checkpoints_in_other_folder_are_found_by_note(tmp_path: Path):
     (tmp_path / 'there').mkdir()
     save(tmp_path / 'there', 'epoch_1.pth', 9)

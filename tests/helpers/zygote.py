@@ -13,6 +13,8 @@ import sys
 import traceback
 from pathlib import Path
 
+import torch
+
 IMPORTS = ('mae_backbone.detection', 'mae_backbone.segmentation', 'helpers.micro_runs', 'helpers.rank_runs',
            'helpers.forked_commands')
 
@@ -44,6 +46,8 @@ def main() -> None:
     os.dup2(2, 1)  # imports may print
     for name in IMPORTS:
         importlib.import_module(name)
+    # torch replaces its thread pool at the first use after a fork. Two threads that do this at once end the process.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(torch.get_num_threads()))
     for line in sys.stdin:
         print(handle(json.loads(line)), file=replies, flush=True)
 
