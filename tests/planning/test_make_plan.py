@@ -69,6 +69,14 @@ def test_the_time_that_is_allowed_is_kept(name):
         assert sum(stage.minutes for stage in plan.stages) <= 60 * hours
 
 
+def test_the_training_gets_the_time_that_the_pretraining_does_not_need():
+    options = PlanOptions(hours=1, pretrain_step=StepCost(64, 0.01), train_step=StepCost(4, 1.0))
+    plan = make_plan(*USERS['cells on a laptop'], options)
+    pretraining, training = (stage.minutes for stage in plan.stages)
+    assert pretraining < 10  # has all iterations that the data need in less than its part of the hour
+    assert training == pytest.approx(0.9 * (60 - pretraining), rel=0.1)
+
+
 @every_user
 def test_more_memory_never_gives_a_smaller_encoder(name):
     widths = [make_plan(USERS[name][0], machine).decisions[0].value for machine in MACHINES]

@@ -44,18 +44,24 @@ def estimated_step(task: str, encoder: Encoder, machine: Machine, *, batch: int,
 def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str, source: str) -> int:
     """Chooses the number of iterations of a stage: `wanted`, or fewer if the time limit does not allow it.
 
+    A pretraining before another training gets a fixed part of the time limit. The training gets the rest, which is
+    more if the pretraining needs less than its part.
+
     Args:
         stage: stage whose cost of an iteration is set. The choice is added to it.
-        plan: plan with the time limit. A warning is added if the time limit is far too small.
+        plan: plan with the time limit, and with the pretraining if there is one. A warning is added if the time limit
+            is far too small.
         encoder: encoder of the plan. It determines whether a pretraining needs a part of the time.
         wanted: number of iterations that the amount of data needs.
         why: reason for this number, for the report.
         source: source of the rule for this number.
     """
-    share = _PRETRAINING_SHARE[encoder.pretraining]
     is_pretraining = stage.task == 'pretraining'
-    only = is_pretraining and plan.task == 'pretraining'
-    part = 1.0 if only else share if is_pretraining else 1 - share
+    part = 1.0
+    if plan.task != 'pretraining':
+        pretraining = plan.stage('pretraining')
+        part = _PRETRAINING_SHARE[encoder.pretraining] if is_pretraining else max(
+            0.0, 1 - (pretraining.minutes if pretraining else 0.0) / (60 * plan.hours))
     seconds = plan.hours * 3600 * part * (1.0 if is_pretraining else 1 - _VALIDATION_SHARE)
     possible = int(seconds / max(stage.cost.seconds, 1e-9))
     speed = f'{stage.cost.seconds:.3g} s each, {"measured" if stage.cost.measured else "estimated"}'
