@@ -91,8 +91,9 @@ def _facts(f: Fingerprint) -> list[Sequence[str]]:
         ('channels and bits', f'{f.channels} of {f.bits} bits' + ', all channels equal' * f.gray),
         ('mean, deviation', f'{shown(f.mean)}, {shown(f.std)}'),
         ('patches without contrast', f'{f.flat:.0%}'),
-        ('copies', f'{f.equal_images:,} equal files; {f.similar_images:,} of {f.num_compared:,} compared images look '
-                   f'like another image; {f.leaks:,} validation images are in the training set'),
+        ('equal files', f'{f.equal_images:,}'),
+        ('images similar to another image', f'{f.similar_images:,} of {f.num_compared:,} that were compared'),
+        ('validation images equal or similar to a training image', f'{f.leaks:,}'),
     ]
     if f.objects is not None:
         o = f.objects
