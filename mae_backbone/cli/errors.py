@@ -163,7 +163,7 @@ def _distributed() -> ModuleType | None:
 def explain(error: BaseException) -> str | None:
     """Returns one readable message for a mistake that a user can correct, or None for a defect of the program."""
     text = str(error)
-    for rule in (_lost_process, _no_space, _out_of_memory, _config_error, _library_value, _file_error):
+    for rule in (_lost_process, _no_space, _lost_worker, _out_of_memory, _config_error, _library_value, _file_error):
         if (message := rule(error, text)) is not None:
             return message
     message = explain(error.__cause__) if isinstance(error.__cause__, Exception) else None
@@ -196,6 +196,22 @@ def _file_error(error: BaseException, text: str) -> str | None:
     return None
 
 
+def _lost_worker(error: BaseException, text: str) -> str | None:
+    """Explains torch's errors for a DataLoader worker that has ended, which are raised in any function of the model."""
+    match = re.search(r'DataLoader worker \(pid.*\) (?:exited unexpectedly|is killed by signal: ([^.]+))', text)
+    if not isinstance(error, RuntimeError) or match is None:
+        return None
+    kind = match[1] or ''
+    if kind == 'Terminated':
+        return ('a process that loads data was ended from outside (SIGTERM), for example by a scheduler: run the same '
+                'command again, training with --resume')
+    if kind == 'Bus error':
+        return ('a process that loads data has no more shared memory: give the container more (docker run '
+                '--shm-size=8g), or set num_workers=0 in the dataloaders')
+    return ('a process that loads data was killed, most often because memory ran out: lower num_workers or batch_size '
+            f'of the dataloaders{f" (signal: {kind})" * bool(kind)}')
+
+
 def _out_of_memory(error: BaseException, text: str) -> str | None:
     torch = sys.modules.get('torch')
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
@@ -203,9 +219,6 @@ def _out_of_memory(error: BaseException, text: str) -> str | None:
     if isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in text:
         return ('the machine has too little memory: lower the batch size or the size of the images '
                 f'({text[text.index("DefaultCPUAllocator"):].splitlines()[0]})')
-    if isinstance(error, RuntimeError) and 'DataLoader worker' in text and 'exited unexpectedly' in text:
-        return ('a process that loads data was killed, most often because memory ran out: lower '
-                'train_dataloader.num_workers or train_dataloader.batch_size')
     return None
 
 

@@ -1,6 +1,5 @@
 """Training loops that resume at any iteration, bit for bit."""
 from collections.abc import Iterator
-from functools import partial
 from itertools import count, islice
 from typing import Any
 
@@ -13,7 +12,7 @@ from mae_backbone.data.counter_rng import hashed
 from mae_backbone.data.sampler import PretrainBatchSampler, seed_of_process_0
 from mae_backbone.data.seeded import SeededBatches, make_seeded, seed_everything
 from mae_backbone.engine.prefetch import prefetch
-from mae_backbone.engine.signals import start_worker
+from mae_backbone.engine.signals import protect_workers
 from mae_backbone.registry import LOOPS
 
 
@@ -48,7 +47,7 @@ class PretrainLoop(EpochBasedTrainLoop):
                              "sampler=dict(type='mae_backbone.PretrainSampler')")
         if max_iters is not None:
             self._max_iters, self._max_epochs = max_iters, -(-max_iters // len(self.dataloader))
-        self.dataloader.worker_init_fn = partial(start_worker, self.dataloader.worker_init_fn)
+        protect_workers(self.dataloader)
 
     def run(self) -> torch.nn.Module:
         """Trains to the end."""
@@ -112,7 +111,7 @@ class _SeededLoop:
     def _make_seeded(self) -> None:
         # With diff_rank_seed the seeds of the processes differ. A checkpoint has only the one of process 0.
         self.batches = make_seeded(self.dataloader, seed=seed_of_process_0(self.runner.seed or 0), rank=get_rank())
-        self.dataloader.worker_init_fn = partial(start_worker, self.dataloader.worker_init_fn)
+        protect_workers(self.dataloader)
 
     def _find_seeds(self) -> None:
         """Stores the seeds of a new run; restores the seeds of a resumed run."""

@@ -28,6 +28,7 @@ from mae_backbone.engine.checkpointing import CheckpointRunner
 from mae_backbone.engine.distributed import init_on_cpus, without_buffer_sync
 from mae_backbone.engine.fsdp import FullyShard
 from mae_backbone.engine.replacements import guarded, our_evaluator, our_hooks, our_log_processor, our_loop
+from mae_backbone.engine.signals import protect_workers
 from mae_backbone.engine.sync_batchnorm import sync_batchnorm_on_cpus
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_vit import pixel_warning
@@ -99,7 +100,7 @@ class Runner(CheckpointRunner):
             self.logger.info(compile_model(model, True if options else when, device, **options))
 
     def _stop_workers(self) -> None:
-        """Ends the workers of the training data.
+        """Ends the workers of a training and of its validations.
 
         Python ends processes that are left at its exit by one SIGTERM, which these workers ignore for a minute
         (`start_worker`), and waits for them.
@@ -107,9 +108,10 @@ class Runner(CheckpointRunner):
         loop = self._train_loop
         if isinstance(getattr(loop, 'dataloader_iterator', None), Generator):
             loop.dataloader_iterator.close()
-        iterator = getattr(getattr(loop, 'dataloader', None), '_iterator', None)  # of persistent workers
-        if iterator is not None and hasattr(iterator, '_shutdown_workers'):
-            iterator._shutdown_workers()
+        for part in (loop, self._val_loop):
+            iterator = getattr(getattr(part, 'dataloader', None), '_iterator', None)  # of persistent workers
+            if iterator is not None and hasattr(iterator, '_shutdown_workers'):
+                iterator._shutdown_workers()
 
     def tune_loader(self) -> str:
         """Replaces `num_workers='auto'` of the train_dataloader by a number; returns a line for the plan."""
@@ -179,7 +181,10 @@ class Runner(CheckpointRunner):
     def build_val_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Builds a validation loop, under autocast if the config has a `val_dtype`."""
         self._predict_in(self.cfg.get('val_dtype'), 'val_step')
-        return super().build_val_loop(loop)
+        built = super().build_val_loop(loop)
+        if isinstance(self._train_loop, BaseLoop):  # a training that is asked to stop finishes its validation
+            protect_workers(built.dataloader)
+        return built
 
     def build_test_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Builds a test loop, under autocast if the config has a `val_dtype`."""

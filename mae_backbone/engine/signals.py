@@ -1,11 +1,19 @@
 """Signals that ask a run to stop, in the main process and in the workers that load its data."""
 import signal
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
+
+from torch.utils.data import DataLoader
 
 # Schedulers send SIGTERM, Slurm can send SIGUSR1 before the time limit, Ctrl-C is SIGINT. Windows lacks SIGUSR1.
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGUSR1', 'SIGINT') if hasattr(signal, name))
 _WORKER_SECONDS = 60  # that a worker outlives its first SIGTERM
+
+
+def protect_workers(loader: DataLoader) -> None:
+    """Lets the workers of a loader survive the signals that only concern the main process, see `start_worker`."""
+    loader.worker_init_fn = partial(start_worker, loader.worker_init_fn)
 
 
 def start_worker(init: Callable[[int], None] | None, worker: int) -> None:

@@ -34,11 +34,13 @@ class PreemptionHook(Hook):
     With gradient accumulation it waits for the next optimizer step. In a distributed run the signal may reach every
     process or only one. After each iteration all processes start an asynchronous exchange of their signals over a
     separate gloo group, and read its result one iteration later. This costs no GPU time and no waiting, all processes
-    exit after the same iteration, and a killed process is noticed within two iterations (NCCL takes minutes).
+    exit after the same iteration, and a killed process is noticed within two iterations (NCCL takes minutes). During a
+    validation it waits for the end of the validation and of the next iteration.
 
     Args:
-        grace: seconds after which the run exits without saving if the iteration has not ended, for example because it
-            hangs. The default is below 30 s, after which Slurm (KillWait) and torchrun kill processes after SIGTERM.
+        grace: seconds after which the run exits without saving if the iteration has not ended, because it hangs, or
+            because a validation takes longer. A resumed run repeats a validation that was not finished. The default is
+            below 30 s, after which Slurm (KillWait) and torchrun kill processes after SIGTERM.
     """
 
     priority = 'LOWEST'  # after the schedulers have stepped and a checkpoint that is due anyway has been saved
@@ -116,8 +118,8 @@ class PreemptionHook(Hook):
             self.timer = None
 
     def _give_up(self) -> None:
-        _print(f'{signal.Signals(self.number).name}: the iteration did not end within {self.grace:g} s, exiting '
-               'without saving; run the same command with --resume to continue from the last checkpoint')
+        _print(f'{signal.Signals(self.number).name}: the iteration or validation did not end within {self.grace:g} '
+               's, exiting without saving; run the same command with --resume to continue from the last checkpoint')
         os._exit(128 + self.number)
 
 

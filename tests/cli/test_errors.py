@@ -27,13 +27,21 @@ def run(error: Exception) -> int:
     ValueError('came this, wanted that'), FileNotFoundError('no such thing'), PermissionError(13, 'denied', '/x'),
     OSError(errno.ENOSPC, 'No space left on device'), KeyError('X is not in the mmdet::model registry'),
     TypeError("class `A`: __init__() got an unexpected keyword argument 'b'"),
-    RuntimeError('DataLoader worker (pid 1) exited unexpectedly'),
+    RuntimeError('DataLoader worker (pid(s) 1) exited unexpectedly'),
 ])
 def test_mistake_of_a_user_is_one_message_and_exit_code_2(error, capsys):
     assert run(error) == 2
     said = capsys.readouterr().err
     assert said.startswith('error: ')
     assert 'Traceback' not in said
+
+
+@pytest.mark.parametrize(('text', 'cause'), [
+    ('exited unexpectedly', 'memory ran out'), ('is killed by signal: Killed. ', 'memory ran out'),
+    ('is killed by signal: Terminated. ', 'ended from outside'),
+    ('is killed by signal: Bus error. It is possible that', 'shared memory')])
+def test_lost_worker_is_explained_by_its_signal(text, cause):
+    assert cause in errors.explain(RuntimeError(f'DataLoader worker (pid 31792) {text}'))
 
 
 def test_defect_keeps_its_traceback(capsys):

@@ -1,7 +1,9 @@
 """A resumed training gives the losses of an uninterrupted one, for any number of workers, bit for bit."""
 import contextlib
 import itertools
+import multiprocessing
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,20 @@ class Stop(Hook):
             raise KeyboardInterrupt
 
 
+class TerminateWorkers(Hook):
+    """Sends SIGTERM to each worker during a validation, as a scheduler does that stops a job."""
+
+    def __init__(self) -> None:
+        self.workers: set[int | None] = set()
+
+    def before_val_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        for process in multiprocessing.active_children():
+            if process.pid not in self.workers:
+                process.terminate()
+            self.workers.add(process.pid)
+        time.sleep(0.3)  # torch raises an error as soon as a worker has ended
+
+
 class Losses(Hook):
     def __init__(self) -> None:
         self.values: dict[int, float] = {}
@@ -88,10 +104,10 @@ class Losses(Hook):
 
 def train(work_dir: Path, *, by_epoch: bool, sampler: str, workers: int = 0, stop: int | None = None,
           seed: int | None = 0, resume: bool = False, validate: bool = False, diff_rank_seed: bool = False,
-          optimizer: dict | None = None) -> dict[int, float]:
+          optimizer: dict | None = None, hooks: tuple[Hook, ...] = ()) -> dict[int, float]:
     """Losses by iteration of a run that saves every 2 iterations, or every epoch of 5."""
     val = dict(val_cfg=dict(), val_evaluator=Evaluator(Nothing()), val_dataloader=dict(
-        dataset=Augmented(4), batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False)))
+        dataset=Augmented(4), batch_size=2, num_workers=workers, sampler=dict(type='DefaultSampler', shuffle=False)))
     losses = Losses()
     runner = Runner(
         Model(), str(work_dir), experiment_name=f'resumable-{next(COUNT)}', randomness=dict(
@@ -105,7 +121,7 @@ def train(work_dir: Path, *, by_epoch: bool, sampler: str, workers: int = 0, sto
         default_hooks=dict(logger=dict(type='LoggerHook', interval=2),
                            checkpoint=dict(type='CheckpointHook', interval=1 if by_epoch else 2, by_epoch=by_epoch)),
         log_processor=dict(by_epoch=by_epoch), resume=resume, load_from=str(work_dir / 'latest') if resume else None,
-        custom_hooks=[losses, *([] if stop is None else [Stop(stop)])], **(val if validate else {}))
+        custom_hooks=[losses, *hooks, *([] if stop is None else [Stop(stop)])], **(val if validate else {}))
     if resume:
         runner._load_from = (work_dir / 'last_checkpoint').read_text()
     with contextlib.suppress(KeyboardInterrupt):
@@ -182,3 +198,10 @@ def test_only_wrappers_with_known_options_are_replaced(config: dict, kind: str):
     assert result['type'] == kind
     assert 'loss_scale' not in result or kind != 'mae_backbone.GuardedOptimWrapper'
     assert config == before
+
+
+def test_validation_survives_the_signal_that_stops_a_job(tmp_path: Path):
+    signal = TerminateWorkers()
+    losses = train(tmp_path, by_epoch=False, sampler='DefaultSampler', workers=1, validate=True, hooks=(signal,))
+    assert len(signal.workers) > 1, 'the worker of the training, and a worker of each validation'
+    assert len(losses) == ITERATIONS, 'the main process decides when the run ends'
