@@ -36,11 +36,11 @@ def our_hooks(hooks: dict | None, optim_wrapper: Any, *, freeze_encoder_iters: i
         freeze_encoder_iters: number of iterations in which the encoder is frozen.
     """
     hooks = dict(hooks or {})
-    hooks.setdefault('preemption', dict(type='mae_backbone.PreemptionHook'))
+    _add(hooks, 'preemption', 'PreemptionHook')
     wrapper = guarded(optim_wrapper)
     if isinstance(wrapper, dict) and wrapper.get('type') == _GUARDED:
-        hooks.setdefault('device_log', dict(type='mae_backbone.DeviceLogHook'))
-        hooks.setdefault('guard', dict(type='mae_backbone.GuardHook'))
+        _add(hooks, 'device_log', 'DeviceLogHook')
+        _add(hooks, 'guard', 'GuardHook')
         info = hooks.get('runtime_info', dict(type='RuntimeInfoHook'))
         if hooks['device_log'] and isinstance(info, dict) and info.get('type') == 'RuntimeInfoHook':
             hooks['runtime_info'] = dict(type='mae_backbone.DeviceInfoHook')
@@ -53,6 +53,13 @@ def our_hooks(hooks: dict | None, optim_wrapper: Any, *, freeze_encoder_iters: i
             hooks[name] = {**hook, 'type': f'mae_backbone.{ours}'}
     # MMEngine takes None only for its own hooks.
     return {name: hook for name, hook in hooks.items() if hook is not None or name in _MMENGINE_HOOKS}
+
+
+def _add(hooks: dict, name: str, kind: str) -> None:
+    """Adds a hook that the config does not have. Options without a type, as of --cfg-options, are kept."""
+    hook = hooks.setdefault(name, {})
+    if isinstance(hook, dict):
+        hooks[name] = {'type': f'mae_backbone.{kind}', **hook}
 
 
 def our_loop(loop: Any) -> Any:

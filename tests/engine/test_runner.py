@@ -360,6 +360,12 @@ def test_none_switches_off_any_hook(tmp_path: Path):
     assert not {type(hook).__name__ for hook in off.hooks} & {*ours, 'RunLoggerHook'}
 
 
+def test_options_of_hooks_need_no_type(tmp_path: Path):
+    runner = Runner.from_cfg(config(tmp_path, default_hooks=dict(preemption=dict(grace=60.0), guard=dict(patience=9))))
+    options = {type(hook).__name__: vars(hook) for hook in runner.hooks}
+    assert (options['PreemptionHook']['grace'], options['GuardHook']['patience']) == (60.0, 9)
+
+
 def test_runners_of_mmdet_and_mmseg_show_the_report_of_loaded_weights(tmp_path: Path, capsys: pytest.CaptureFixture):
     """Their tools/train.py use MMEngine's Runner, which leaves the logger of this package alone."""
     forget_instances()  # a run of ours in this process has given it handlers
