@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.data.class_folder import ClassFolder, evaluation_transform
 from mae_backbone.data.decode import read_image
 from mae_backbone.data.files import list_images
@@ -71,7 +72,7 @@ def _compare_predictions(spec: Spec) -> np.ndarray:
     for encoder, config, run in zip(spec['encoders'], where['configs'], where['runs'], strict=True):
         cfg = Config.fromfile(config)
         cfg.merge_from_dict(encoder['options'])
-        models[encoder['name']] = cfg, Path(run, 'last_checkpoint').read_text(encoding='utf-8').strip()
+        models[encoder['name']] = cfg, str(resume_path('auto', run))
     return draw_predictions(models, data_root=spec['data_root'], images=spec['images'])
 
 

@@ -125,8 +125,10 @@ tasks = dict(tune=dict(data=['images'], config=dict(
                      tmp_path / 'data', tmp_path / 'out')
     for job in plan(made):
         (job.folders[0] / experiment_dir.RESULT).write_text('{"values": {"top-1": 1.0}, "seconds": 1.0}')
-        (job.folders[0] / 'run').mkdir()
-        (job.folders[0] / 'run' / 'last_checkpoint').write_text(job.name)
+        run = job.folders[0] / 'run'
+        run.mkdir()
+        torch.save({}, run / 'iter_1.pth')
+        (run / 'last_checkpoint').write_text('before_it_was_moved/iter_1.pth')
     drawing = plan_figures(made)[-1].folders[0]
     seen = []
 
@@ -147,8 +149,9 @@ tasks = dict(tune=dict(data=['images'], config=dict(
     monkeypatch.setattr(comparison, 'Predictor', Predictor)
     assert draw_figures(experiment_dir.read_spec(drawing), drawing)['faults'] == []
     root = str(tmp_path / 'data')
-    assert seen == [('vit-micro_finetune_cifar10.py', 'tune-images-labels-1-seed-0-tiny', root),
-                    ('vit-micro_linear_cifar10.py', 'tune-images-labels-1-seed-0-small', root)]
+    checkpoints = [str(job.folders[0] / 'run' / 'iter_1.pth') for job in plan(made)]
+    assert seen == list(zip(('vit-micro_finetune_cifar10.py', 'vit-micro_linear_cifar10.py'), checkpoints, [root] * 2,
+                            strict=True))
 
 
 def test_each_run_is_shown_by_its_last_checkpoint(tmp_path):
