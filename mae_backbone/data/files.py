@@ -14,7 +14,8 @@ from mae_backbone.utils.printable import printable
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.png', '.webp', '.bmp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2')
 # Image files that are not read. They are counted in a warning, because they may be a part of the data.
 _UNREAD_SUFFIXES = ('.gif', '.heic', '.heif', '.avif', '.jxl', '.tga', '.exr', '.dng', '.cr2', '.cr3', '.nef', '.arw',
-                    '.dcm')
+                    '.dcm', '.jfif')
+VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
 _LOG = logging.getLogger(__name__)
 _KINDS = {stat.S_IFIFO: 'a named pipe (FIFO)', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device',
           stat.S_IFBLK: 'a device', stat.S_IFDIR: 'a folder'}
@@ -72,11 +73,12 @@ class ImageWalk:
         """Logs skipped files and image files of other formats, if there are any, once in a distributed run."""
         if int(os.environ.get('RANK', 0)) != 0:
             return
-        unread = ', '.join(f'{self.others[suffix]:,} {suffix}' for suffix in _UNREAD_SUFFIXES
-                           if self.others[suffix] and suffix not in self.suffixes)
-        if unread:
-            _LOG.warning('not read in %s: %s files; convert them to PNG or JPEG to use them', printable(self.root),
-                         unread)
+        for suffixes, advice in ((_UNREAD_SUFFIXES, 'convert them to PNG or JPEG to use them'),
+                                 (VIDEO_SUFFIXES, 'save their frames as images to use them, or predict each video')):
+            unread = ', '.join(f'{self.others[suffix]:,} {suffix}' for suffix in suffixes
+                               if self.others[suffix] and suffix not in self.suffixes)
+            if unread:
+                _LOG.warning('not read in %s: %s files; %s', printable(self.root), unread, advice)
         if self.skipped:
             names = ', '.join(f'{printable(os.path.join(self.root, name))} {reason}'
                               for name, reason in list(self.skipped.items())[:_SHOWN])

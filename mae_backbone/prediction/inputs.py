@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mae_backbone.data.decode import DEFAULT, Decoding
-from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_images
 from mae_backbone.data.readers import BandReader
 from mae_backbone.data.reading import Reading, read_pixels
-from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader
+from mae_backbone.prediction.video import VideoReader
 
 # A path, an array (H, W, 3) or (H, W) uint8, a PIL image, or a tensor (3, H, W) uint8 or float in 0..1.
 ImageLike: TypeAlias = str | Path | np.ndarray | Image.Image | Tensor

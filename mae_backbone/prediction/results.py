@@ -16,6 +16,9 @@ from mae_backbone.prediction.instances import Instances
 from mae_backbone.utils.atomic_write import atomic_path, write_text
 from mae_backbone.utils.image_grid import save_picture
 
+# Name of the file with the predictions of each task.
+RESULT_FILES = {'detection': 'predictions.json', 'segmentation': 'areas.json', 'classification': 'scores.json'}
+
 
 class JsonList:
     """File with a JSON list whose entries are written one by one and are not kept in memory.
@@ -60,10 +63,9 @@ class Results:
     def __init__(self, folder: str | Path, predictor: BasePredictor, cfg: Config | None) -> None:
         self.folder, self.predictor = Path(folder), predictor
         self.images: list[dict] = []
-        name = {'detection': 'predictions', 'segmentation': 'areas', 'classification': 'scores'}[predictor.task]
         self.image_ids, self.category_ids, self.id_source = _find_ids(cfg, predictor.classes)
         self.next_id = 1 + max((i for i in self.image_ids.values() if isinstance(i, int)), default=0)
-        self.list = JsonList(self.folder / f'{name}.json')
+        self.list = JsonList(self.folder / RESULT_FILES[predictor.task])
 
     def __enter__(self) -> 'Results':
         return self

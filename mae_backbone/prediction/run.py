@@ -8,20 +8,26 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
+import cv2
+import numpy as np
 from mmengine.config import Config
 
+from mae_backbone.data.bit_depth import NUM_SAMPLED, bit_depth_warning
 from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding
-from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_images
+from mae_backbone.data.frames import num_frames
 from mae_backbone.data.reading import Reading, read_pixels, suffixes_of
-from mae_backbone.prediction.base import BasePredictor
-from mae_backbone.prediction.results import Results
-from mae_backbone.prediction.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
+from mae_backbone.formats.files import evenly_spaced
+from mae_backbone.prediction.base import BasePredictor, Prediction
+from mae_backbone.prediction.results import RESULT_FILES, Results
+from mae_backbone.prediction.video import VideoReader, VideoWriter
 from mae_backbone.utils.atomic_write import atomic_path
 from mae_backbone.utils.printable import printable
 
 _LOG_EVERY = 5.0   # seconds between two progress lines of a video
 _NAME_BYTES = 255  # length in bytes of the longest file name that most file systems allow
 _LISTED = 20       # number of skipped images that are listed at the end
+_SMALL = 64        # our choice: short side in pixels of images below which an error of the model is put down to the size
 
 
 def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path] | VideoReader:
@@ -41,30 +47,43 @@ def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Pat
     return VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root]
 
 
-def check_output(files: Sequence[Path] | VideoReader, path: str, out: str) -> None:
-    """Checks that writing to the folder `out` does not overwrite input files.
+def check_output(files: Sequence[Path] | VideoReader, path: str, out: str, *, task: str | None = None) -> None:
+    """Checks that writing to the folder `out` overwrites neither input files nor files of other programs.
 
     Args:
         files: result of `find_inputs(path)`.
         path: path of the images.
         out: output folder.
+        task: task of the model; None if it is not known yet. Only segmenters write label maps.
 
     Raises:
-        ValueError: `out` is inside the folder of images, where the next run would read the figures as images, or a
-            figure or video would get the name of an input file.
+        ValueError: `out` is inside the folder of images, where the next run would read the figures as images; a
+            file would get the name of an input file, or of a file that no earlier prediction wrote; or a label map
+            would get the name of a figure.
     """
     root, folder = Path(path), Path(out).resolve()
     if root.is_dir() and folder.is_relative_to(root.resolve()):
         raise ValueError(f'-o {out} is inside {path}, whose images are predicted: choose a folder outside of it')
     if isinstance(files, VideoReader):
-        files, targets = [root], [Path(f'{root.stem}.mp4')]
+        files, figures = [root], [Path(f'{root.stem}.mp4')]
     else:
-        targets = [name.with_name(f'{name.name}.png') for name in _figure_names(files, _root_of(root))]
-    targets += [Path('labels', target) for target in targets]  # label maps of a segmenter
-    overwritten = {file.resolve() for file in files} & {(folder / target).resolve() for target in targets}
+        figures = [name.with_name(f'{name.name}.png') for name in _figure_names(files, _root_of(root))]
+    maps = [Path('labels', figure) for figure in figures]
+    overwritten = {file.resolve() for file in files} & {(folder / target).resolve() for target in (*figures, *maps)}
     if overwritten:
         raise ValueError(f'-o {out}: {len(overwritten)} of the input files would be overwritten, such as '
                          f'{min(overwritten)}: choose another folder')
+    both = set(figures) & set(maps) if task == 'segmentation' else None
+    if both:
+        raise ValueError(f'{path} has a folder labels, where {len(both)} figures would get the names of label maps, '
+                         f'such as {min(both)}: rename the folder, or predict its images with another -o')
+    targets = [*figures, *(maps if task == 'segmentation' else ()), Path('images.json')]
+    existing = [] if any((folder / name).exists() for name in RESULT_FILES.values()) else \
+        [target for target in targets if (folder / target).exists()]
+    if existing:
+        raise ValueError(f'-o {out}: {len(existing)} files in this folder would be overwritten, such as '
+                         f'{printable(str(min(existing)))}, and no earlier prediction has finished there (it has no '
+                         f'{", ".join(RESULT_FILES.values())}): choose another folder, or remove the files')
 
 
 def _root_of(path: Path) -> Path:
@@ -78,10 +97,12 @@ def _figure_names(files: Sequence[Path], root: Path) -> list[Path]:
     It is the name of the image without its suffix, such as 'a' for a.jpg. If there are both a.jpg and a.png, the suffix
     is kept: the figures are a.jpg.png and a.png.png.
     """
-    stems = Counter(file.with_suffix('') for file in files)
     names = [file.relative_to(root) for file in files]
-    return [_shorten(name if stems[file.with_suffix('')] > 1 else name.with_suffix(''))
-            for file, name in zip(files, names, strict=True)]
+    short = [name.with_suffix('') for name in names]
+    while len(set(short)) < len(short):  # again, because a.jpg with its suffix has the name of a.jpg.png without it
+        counts = Counter(short)
+        short = [name if counts[chosen] > 1 else chosen for name, chosen in zip(names, short, strict=True)]
+    return [_shorten(name) for name in short]
 
 
 def _shorten(name: Path) -> Path:
@@ -113,7 +134,7 @@ def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str 
         ValueError: an input would be overwritten, or no image can be read.
     """
     files = find_inputs(str(images), suffixes_of(predictor.decoding))
-    check_output(files, str(images), str(out))
+    check_output(files, str(images), str(out), task=predictor.task)
     Path(out).mkdir(parents=True, exist_ok=True)
     with Results(out, predictor, cfg) as results:
         log(f'{predictor.task}: results go to {out}; {results.summary()}')
@@ -130,13 +151,19 @@ def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str 
 
 def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, results: Results, *,
                    log: Callable[[str], None], decoding: Reading = DEFAULT, batch_size: int = 1) -> None:
-    """Predicts each image that `find_inputs(path)` returned. Images that cannot be read are skipped and listed.
+    """Predicts each image that `find_inputs(path)` returned.
+
+    Images that cannot be read, or are too small for the model, are skipped and listed.
 
     Raises:
-        ValueError: no image could be read.
+        ValueError: no image could be predicted.
     """
     root, start = _root_of(Path(path)), time.monotonic()
     skipped: list[Path] = []
+    small: list[Path] = []
+    if decoding == DEFAULT and (warning := bit_depth_warning(evenly_spaced(files, NUM_SAMPLED))):
+        log(f'warning: {warning}. The images of the training were read without scaling: if they have 8 bits, convert '
+            'these in the same way')
     numbered = iter(enumerate(zip(files, _figure_names(files, root), strict=True), 1))
     while batch := list(islice(numbered, batch_size)):
         images = []
@@ -146,17 +173,41 @@ def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, r
             except (BadImageError, OSError) as error:
                 skipped.append(file.relative_to(root))
                 log(f'[{number}/{len(files)}] skipped: {printable(str(error))}')
-        predictions = predictor.predict_batch([image for *_, image in images])
+                continue
+            if (frames := num_frames(file)) > 1:
+                log(f'[{number}/{len(files)}] {printable(str(file))} has {frames} frames or pages, and only the first '
+                    'one is predicted: save each as an image, or an animation as a video')
+        predictions = _predict_batch(predictor, [image for *_, image in images])
         for (number, name, figure, image), prediction in zip(images, predictions, strict=True):
+            if isinstance(prediction, Exception):
+                small.append(name)
+                reason = printable((str(prediction).strip() or type(prediction).__name__).splitlines()[0])
+                log(f'[{number}/{len(files)}] skipped: {printable(str(name))} has {image.shape[0]}x{image.shape[1]} '
+                    f'pixels (height x width), too few for the model ({reason})')
+                continue
             results.add(prediction, name.as_posix(), image.shape[:2])
             results.add_figure(image, prediction, figure)
             log(f'[{number}/{len(files)}] {printable(str(name))}: {predictor.describe(prediction)}'
                 f'{eta(start, number, len(files))}')
-    if len(skipped) == len(files):
-        raise ValueError(f'none of the {len(files)} images could be read: see the lines above')
-    if skipped:
-        names = ', '.join(printable(str(name)) for name in skipped[:_LISTED]) + ', ...' * (len(skipped) > _LISTED)
-        log(f'{len(skipped)} of {len(files)} images could not be read and were skipped: {names}')
+    if len(skipped) + len(small) == len(files):
+        raise ValueError(f'none of the {len(files)} images could be {"predicted" if small else "read"}: see the lines '
+                         'above')
+    for fault, left_out in (('could not be read', skipped), ('are too small', small)):
+        if left_out:
+            names = ', '.join(printable(str(name)) for name in left_out[:_LISTED])
+            log(f'{len(left_out)} of {len(files)} images {fault} and were skipped: {names}'
+                + ', ...' * (len(left_out) > _LISTED))
+
+
+def _predict_batch(predictor: BasePredictor, images: Sequence[np.ndarray]) -> list[Prediction | Exception]:
+    """Predicts images. The result of an image that is too small for the model is the error that it causes."""
+    try:
+        return [*predictor.predict_batch(images)]
+    except (RuntimeError, ValueError, ArithmeticError, cv2.error) as error:
+        if all(min(image.shape[:2]) >= _SMALL for image in images):
+            raise
+        return [error] if len(images) == 1 else [result for image in images
+                                                 for result in _predict_batch(predictor, [image])]
 
 
 def predict_video(reader: VideoReader, predictor: BasePredictor, results: Results, *,

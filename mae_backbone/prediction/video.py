@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-VIDEO_SUFFIXES = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
 _DEFAULT_RATE = 25.0  # frames/s of a file that does not state its rate
 
 

@@ -75,12 +75,13 @@ def test_special_files_are_skipped_and_logged(tmp_path, monkeypatch, caplog):
 
 def test_images_of_formats_that_are_not_read_are_counted(tmp_path, caplog):
     save(tmp_path / 'a.png')
-    for name in ('b.gif', 'c.GIF', 'd.heic', 'notes.txt'):
+    for name in ('b.gif', 'c.GIF', 'd.heic', 'notes.txt', 'v.mp4', 'w.AVI'):
         (tmp_path / name).touch()
     assert len(list_images(tmp_path)) == 1
+    assert f'not read in {tmp_path}: 1 .mp4, 1 .avi files; save their frames as images' in caplog.text
     assert f'not read in {tmp_path}: 2 .gif, 1 .heic files; convert them to PNG or JPEG' in caplog.text
     caplog.clear()
-    list_images(tmp_path, ('.png', '.gif', '.heic'))
+    list_images(tmp_path, ('.png', '.gif', '.heic', '.mp4', '.avi'))
     assert not caplog.text
 
 

@@ -10,6 +10,7 @@ from helpers.prediction_models import DETECTOR
 from helpers.small_sets import write_image
 from helpers.videos import frames, write
 from mmengine.config import Config
+from PIL import Image
 
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.run import check_output, find_inputs, predict_images, predict_video
@@ -77,6 +78,94 @@ def test_names_of_255_bytes_are_written(tmp_path, suffix):
     assert max(len(name.encode()) for name in written) <= 255
     images = json.loads((tmp_path / 'out' / 'images.json').read_text())['images']
     assert {image['file_name'] for image in images} == {path.name for path in (tmp_path / 'in').iterdir()}
+
+
+def test_every_image_has_its_own_figure(tmp_path):
+    names = ('a.jpg', 'a.png', 'a.jpg.jpg', 'a.jpg.jpg.png', 'b.png', 'b.png.png')
+    for name in names:
+        write_image(tmp_path / 'in' / name)
+    run(tmp_path / 'in', tmp_path / 'out')
+    assert len([name for name in files_in(tmp_path / 'out') if name.endswith('.png')]) == len(names)
+
+
+@pytest.mark.parametrize('image', ['labels/a.png', 'labels/a.jpg'])
+def test_figures_of_a_folder_labels_do_not_replace_label_maps(tmp_path, image):
+    for name in ('a.jpg', image):
+        write_image(tmp_path / 'in' / name)
+    for task in ('detection', 'classification'):  # they write no label maps
+        check_output(find_inputs(str(tmp_path / 'in')), str(tmp_path / 'in'), str(tmp_path / 'out'), task=task)
+    with pytest.raises(ValueError, match='in has a folder labels, where 1 figures .* such as labels/a.png: rename'):
+        check_output(find_inputs(str(tmp_path / 'in')), str(tmp_path / 'in'), str(tmp_path / 'out'),
+                     task='segmentation')
+
+
+@pytest.mark.parametrize(('task', 'file'), [
+    ('segmentation', 'labels/a.png'),  # the ground truth of data/images
+    ('detection', 'a.png'), ('detection', 'images.json'), (None, 'a.png')])
+def test_files_that_no_prediction_wrote_are_not_overwritten(tmp_path, task, file):
+    write_image(tmp_path / 'data' / 'images' / 'a.jpg')
+    (tmp_path / 'data' / file).parent.mkdir(exist_ok=True)
+    (tmp_path / 'data' / file).write_bytes(b'precious')
+    source, out = str(tmp_path / 'data' / 'images'), str(tmp_path / 'data')
+    with pytest.raises(ValueError, match=f'1 files in this folder would be overwritten, such as {file}, .*choose'):
+        check_output(find_inputs(source), source, out, task=task)
+    (tmp_path / 'data' / 'areas.json').write_text('[]')  # an earlier prediction, which may be repeated
+    check_output(find_inputs(source), source, out, task=task)
+
+
+def test_labels_in_the_output_folder_of_a_detector_are_left_alone(tmp_path):
+    write_image(tmp_path / 'data' / 'images' / 'a.jpg')
+    write_image(tmp_path / 'data' / 'labels' / 'a.png')
+    for task in (None, 'detection'):
+        check_output(find_inputs(str(tmp_path / 'data' / 'images')), str(tmp_path / 'data' / 'images'),
+                     str(tmp_path / 'data'), task=task)
+
+
+def test_further_frames_of_an_image_file_are_mentioned(tmp_path):
+    images = [Image.new('RGB', (20, 10), color) for color in ('red', 'green', 'blue')]
+    (tmp_path / 'in').mkdir()
+    for name in ('a.webp', 'b.tif', 'c.png'):
+        images[0].save(tmp_path / 'in' / name, save_all=True, append_images=images[1:])
+    write_image(tmp_path / 'in' / 'd.jpg')
+    lines = [line for line in run(tmp_path / 'in', tmp_path / 'out') if 'only the first one is predicted' in line]
+    assert [name for name in ('a.webp', 'b.tif', 'c.png', 'd.jpg') if any(name in line for line in lines)] == [
+        'a.webp', 'b.tif', 'c.png']
+    assert all('3 frames' in line for line in lines)
+    images[0].save(tmp_path / 'e.gif', save_all=True, append_images=images[1:])
+    assert 'e.gif has 3 frames' in run(tmp_path / 'e.gif', tmp_path / 'out')[0]
+
+
+def test_images_that_are_too_small_for_the_model_are_skipped(tmp_path):
+    for name, size in (('a', (40, 30)), ('b', (1, 400)), ('c', (2, 2)), ('d', (80, 90))):
+        write_image(tmp_path / 'in' / f'{name}.png', size)
+
+    def predict(image: np.ndarray):
+        if min(image.shape[:2]) < 8:
+            raise RuntimeError('Output size is too small\nmore')
+        return DETECTOR.predict(image)
+    detector = type(DETECTOR)('detection', DETECTOR.classes, predict)
+    lines = run(tmp_path / 'in', tmp_path / 'out', detector=detector)
+    assert 'b.png has 400x1 pixels (height x width), too few for the model (Output size is too small)' in lines[1]
+    assert lines[-1] == '2 of 4 images are too small and were skipped: b.png, c.png'
+    assert [image['file_name'] for image in json.loads((tmp_path / 'out' / 'images.json').read_text())['images']] == [
+        'a.png', 'd.png']
+    with pytest.raises(ValueError, match='none of the 1 images could be predicted'):
+        run(tmp_path / 'in' / 'b.png', tmp_path / 'out', detector=detector)
+
+    def broken(image: np.ndarray):
+        raise RuntimeError('out of memory')
+    with pytest.raises(RuntimeError, match='out of memory'):  # not due to the size
+        run(tmp_path / 'in' / 'd.png', tmp_path / 'out', detector=type(DETECTOR)('detection', ('a', 'b'), broken))
+
+
+def test_images_of_12_bits_are_reported_as_nearly_black(tmp_path):
+    (tmp_path / 'in').mkdir()
+    Image.fromarray(np.full((8, 8), 4000, np.uint16)).save(tmp_path / 'in' / 'a.png')
+    lines = run(tmp_path / 'in', tmp_path / 'out')
+    assert 'largest value is 4,000 (12 bits)' in lines[0]
+    assert 'convert these in the same way' in lines[0]
+    write_image(tmp_path / 'b.png')
+    assert 'warning' not in ''.join(run(tmp_path / 'b.png', tmp_path / 'out'))
 
 
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='POSIX')
