@@ -18,11 +18,15 @@ def publish(source: str | Path, target: str | Path) -> Path:
 
     Raises:
         FileNotFoundError, CheckpointError, ValueError: as in `write_published`.
+        FileExistsError: the model card would replace a file that is no model card of this package.
     """
     target = Path(target)
+    path = target.with_suffix('.md')
+    if path.exists() and 'library_name: mae_backbone' not in path.read_text(encoding='utf-8', errors='replace'):
+        raise FileExistsError(f'the model card {path} would replace another file: choose another name for '
+                              f'{target.name}, or move the file')
     meta, num_parameters = write_published(source, target)
     license = find_license(Path(source), {}, parse_config(str(meta.get('cfg') or '')))
-    path = target.with_suffix('.md')
     write_text(path, card_of(meta, name=target.name, num_parameters=num_parameters, license=license).to_markdown())
     return path
 

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     files = list_images(args.image, suffixes_of(model.decoding))[:MAX_IMAGES] if is_folder else [Path(args.image)]
     attention = args.point is not None or args.block is not None
     if not attention and isinstance(model, MaskedAutoencoder):
-        out = args.out or 'reconstruction.png'
+        out = _checked_out(args.out or 'reconstruction.png', files)
         reconstruct = model.reconstruct if args.squeeze else model.reconstruct_whole
         results = reconstruct(files, mask_ratio=args.mask_ratio, seed=args.seed or 0)
         save_picture(out, draw_reconstructions(results if isinstance(results, list) else [results]))
@@ -67,9 +67,16 @@ def run(args: argparse.Namespace) -> None:
     if args.mask_ratio is not None or args.seed is not None or args.squeeze:
         raise ValueError('--mask-ratio, --seed and --squeeze are for reconstructions: leave them out, or pass the '
                          'checkpoint of a pretraining without --point and --block')
-    out = args.out or 'attention.png'
+    out = _checked_out(args.out or 'attention.png', files)
     _draw_attention(model, files, args.point, args.block, out)
     log_rank0(f'{len(files)} images, original | attention from the marked patch: {out}')
+
+
+def _checked_out(out: str, files: list[Path]) -> str:
+    """Returns the path of the picture. Raises ValueError if the picture would replace an image that it shows."""
+    if Path(out).exists() and any(file.exists() and file.samefile(out) for file in files):
+        raise ValueError(f'the picture {out} would replace the image that it shows: choose another name with -o')
+    return out
 
 
 def _draw_attention(model: 'Model', files: list[Path], point: list[float] | None, block: int | None, out: str) -> None:

@@ -15,6 +15,7 @@ from mae_backbone.prediction.base import BasePredictor, Prediction
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.utils.atomic_write import atomic_path, write_text
 from mae_backbone.utils.image_grid import save_picture
+from mae_backbone.utils.printable import printable
 
 # Name of the file with the predictions of each task.
 RESULT_FILES = {'detection': 'predictions.json', 'segmentation': 'areas.json', 'classification': 'scores.json'}
@@ -65,6 +66,7 @@ class Results:
         self.images: list[dict] = []
         self.image_ids, self.category_ids, self.id_source = _find_ids(cfg, predictor.classes)
         self.next_id = 1 + max((i for i in self.image_ids.values() if isinstance(i, int)), default=0)
+        self.num_new_ids = 0
         self.list = JsonList(self.folder / RESULT_FILES[predictor.task])
 
     def __enter__(self) -> 'Results':
@@ -83,6 +85,15 @@ class Results:
         """Returns the name of the file with the predictions, and for a detector the source of its ids."""
         ids = f', with ids from {self.id_source}' if self.predictor.task == 'detection' else ''
         return f'{self.list.path.name}{ids}'
+
+    def new_ids(self) -> str:
+        """Returns a line about the images that are not in the annotation file with the ids; '' if there are none."""
+        if not self.image_ids or not self.num_new_ids:
+            return ''
+        example = next(iter(self.image_ids))
+        return (f'{self.num_new_ids} of {len(self.images)} images are not in {self.id_source} and have new ids, from '
+                f'{self.next_id - self.num_new_ids}. Names are compared with those of this file, such as '
+                f'{printable(example)}: to get its ids, pass the folder to which its names are relative')
 
     def add(self, prediction: Prediction, name: str, size: tuple[int, int], *, frame: int | None = None,
             seconds: float | None = None) -> None:
@@ -124,6 +135,7 @@ class Results:
         """Id of the image in the annotation file, or the next unused id."""
         if frame is None and name in self.image_ids:
             return self.image_ids[name]
+        self.num_new_ids += 1
         self.next_id += 1
         return self.next_id - 1
 

@@ -27,7 +27,7 @@ from mae_backbone.utils.printable import printable
 _LOG_EVERY = 5.0   # seconds between two progress lines of a video
 _NAME_BYTES = 255  # length in bytes of the longest file name that most file systems allow
 _LISTED = 20       # number of skipped images that are listed at the end
-_SMALL = 64        # our choice: short side in pixels of images below which an error of the model is put down to the size
+_SMALL = 64        # our choice: an error of the model is due to the size of an image if its short side is below
 
 
 def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path] | VideoReader:
@@ -197,6 +197,8 @@ def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, r
             names = ', '.join(printable(str(name)) for name in left_out[:_LISTED])
             log(f'{len(left_out)} of {len(files)} images {fault} and were skipped: {names}'
                 + ', ...' * (len(left_out) > _LISTED))
+    if new_ids := results.new_ids():
+        log(new_ids)
 
 
 def _predict_batch(predictor: BasePredictor, images: Sequence[np.ndarray]) -> list[Prediction | Exception]:

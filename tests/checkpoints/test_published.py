@@ -98,6 +98,16 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_written(checkpoint: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ['iter_5.pth', 'public.pth']
 
 
+def test_a_model_card_replaces_only_an_earlier_one(checkpoint: Path, tmp_path: Path):
+    (tmp_path / 'README.md').write_text('notes of a user')
+    with pytest.raises(FileExistsError, match=r'README\.md would replace another file: choose another name'):
+        publish(checkpoint, tmp_path / 'README.safetensors')
+    assert not (tmp_path / 'README.safetensors').exists()
+    assert (tmp_path / 'README.md').read_text() == 'notes of a user'
+    for _ in range(2):
+        publish(checkpoint, tmp_path / 'cells.safetensors')
+
+
 @pytest.mark.parametrize('metadata', ['[]', '{', 'null', '[' * 100_000])
 def test_damaged_metadata_are_refused(metadata: str, tmp_path: Path):
     save_file({'a': torch.zeros(2)}, tmp_path / 'a.safetensors', {KEY: metadata})

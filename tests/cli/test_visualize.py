@@ -54,3 +54,14 @@ def test_a_masked_autoencoder_shows_both(image, tmp_path):
     (['--point', 1, 1, '--seed', 1], '--mask-ratio, --seed and --squeeze are for reconstructions')])
 def test_what_does_not_exist_is_refused(options, message, image, tmp_path):
     assert message in refused('visualize', write_checkpoint('pretraining', tmp_path), image, *options)
+
+
+@pytest.mark.parametrize('options', [[], ['--block', 0]])
+def test_a_picture_does_not_replace_its_image(options, image, tmp_path):
+    checkpoint, before = write_checkpoint('pretraining', tmp_path), (tmp_path / image).read_bytes()
+    message = refused('visualize', checkpoint, image, *options, '-o', tmp_path / image)
+    assert 'image.png would replace the image that it shows: choose another name with -o' in message
+    (tmp_path / image).rename(tmp_path / 'attention.png')
+    (tmp_path / 'reconstruction.png').symlink_to('attention.png')
+    assert 'would replace' in refused('visualize', checkpoint, 'attention.png', *options)
+    assert (tmp_path / 'attention.png').read_bytes() == before

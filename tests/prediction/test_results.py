@@ -56,6 +56,20 @@ def test_unknown_images_and_classes_get_new_ids(tmp_path):
     assert 'order of the classes' in about['numbered_by']
 
 
+def test_images_that_the_annotations_do_not_have_are_counted(tmp_path):
+    path = write_coco(tmp_path, split='val')
+    with Results(tmp_path, DETECTOR, coco_config(tmp_path)) as results:
+        results.add(DETECTOR(np.zeros((8, 8, 3))), 'a.png', (8, 8))
+        assert results.new_ids() == ''
+        for name in ('val/a.png', 'val/b.png'):  # the folder above the one of the annotations
+            results.add(DETECTOR(np.zeros((8, 8, 3))), name, (8, 8))
+    assert f'2 of 3 images are not in {path} and have new ids, from 4' in results.new_ids()
+    assert 'such as a.png: to get its ids, pass the folder' in results.new_ids()
+    with Results(tmp_path, DETECTOR, NO_DATA) as results:
+        results.add(DETECTOR(np.zeros((8, 8, 3))), 'a.png', (8, 8))
+    assert results.new_ids() == ''
+
+
 def test_segmenter_writes_labels_with_palette_and_areas(tmp_path):
     image = np.zeros((6, 5, 3), np.uint8)
     labels = SEGMENTER(image)

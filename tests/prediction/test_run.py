@@ -94,7 +94,7 @@ def test_figures_of_a_folder_labels_do_not_replace_label_maps(tmp_path, image):
         write_image(tmp_path / 'in' / name)
     for task in ('detection', 'classification'):  # they write no label maps
         check_output(find_inputs(str(tmp_path / 'in')), str(tmp_path / 'in'), str(tmp_path / 'out'), task=task)
-    with pytest.raises(ValueError, match='in has a folder labels, where 1 figures .* such as labels/a.png: rename'):
+    with pytest.raises(ValueError, match=r'in has a folder labels, where 1 figures .* such as labels/a.png: rename'):
         check_output(find_inputs(str(tmp_path / 'in')), str(tmp_path / 'in'), str(tmp_path / 'out'),
                      task='segmentation')
 
@@ -107,7 +107,7 @@ def test_files_that_no_prediction_wrote_are_not_overwritten(tmp_path, task, file
     (tmp_path / 'data' / file).parent.mkdir(exist_ok=True)
     (tmp_path / 'data' / file).write_bytes(b'precious')
     source, out = str(tmp_path / 'data' / 'images'), str(tmp_path / 'data')
-    with pytest.raises(ValueError, match=f'1 files in this folder would be overwritten, such as {file}, .*choose'):
+    with pytest.raises(ValueError, match=rf'1 files in this folder would be overwritten, such as {file}, .*choose'):
         check_output(find_inputs(source), source, out, task=task)
     (tmp_path / 'data' / 'areas.json').write_text('[]')  # an earlier prediction, which may be repeated
     check_output(find_inputs(source), source, out, task=task)
