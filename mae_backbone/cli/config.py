@@ -109,6 +109,28 @@ def check_keys(cfg: Config, options: dict[str, object]) -> None:
             raise ValueError(f'--cfg-options {option}: unknown key {first!r}'
                              + (f'; did you mean {similar[0]!r}?' if similar else
                                 ', see the top-level keys of the config'))
+        _check_spelling(cfg, option, options)
+
+
+def _check_spelling(cfg: Config, option: str, options: dict[str, object]) -> None:
+    """Refuses an option for a new key below the top level next to a key with nearly the same name.
+
+    Parts of a config such as `test_cfg` are plain dicts, in which a misspelled key has no effect.
+
+    Raises:
+        ValueError: the key is misspelled.
+    """
+    node: object = cfg
+    parts = option.split('.')
+    for depth, key in enumerate(parts):
+        if isinstance(node, (dict, Config)) and key not in node:
+            parent = '.'.join(parts[:depth])
+            similar = difflib.get_close_matches(key, [str(name) for name in node], n=1, cutoff=0.85)
+            if parent and similar and f'{parent}.type' not in options:  # another type may have other options
+                raise ValueError(f'--cfg-options {option}: the config has no key {key!r} in {parent}; did you mean '
+                                 f'{similar[0]!r}?')
+            return
+        node = _value_at(cfg, '.'.join(parts[:depth + 1]))
 
 
 def check_kept(cfg: Config, args: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 
 from mae_backbone import __version__
 from mae_backbone.cli.errors import exit_process, is_rank0, run_cli
@@ -75,11 +76,40 @@ def set_rank(launcher: str) -> None:
 
 
 def with_config(command: str, options: list[str]) -> list[str]:
-    """Returns the options with the checkpoint as CONFIG, if CONFIG was left out: the checkpoint holds the config."""
-    if command in _CHECKPOINT_COMMANDS and options and is_checkpoint(options[0]) and not (
-            len(options) > 1 and is_checkpoint(options[1])):
-        return [options[0], *options]
+    """Returns the options with the checkpoint as CONFIG, if CONFIG was left out: the checkpoint holds the config.
+
+    Raises:
+        ValueError: the folder of a run is passed in place of a checkpoint.
+    """
+    if command not in _CHECKPOINT_COMMANDS:
+        return options
+    at = _first_argument(_parser(command), options)
+    words = options[at:at + 2]
+    if words and Path(words[0]).is_dir() and (files := _checkpoints_in(Path(words[0]))):
+        raise ValueError(f'{words[0]} is the folder of a run: pass one of its checkpoints, such as {files[-1]}')
+    if words and is_checkpoint(words[0]) and not (len(words) > 1 and is_checkpoint(words[1])):
+        return [*options[:at], words[0], *options[at:]]
     return options
+
+
+def _first_argument(parser: argparse.ArgumentParser, words: list[str]) -> int:
+    """Index of the first word that is neither an option nor its value."""
+    options = {name: action for action in parser._actions for name in action.option_strings}
+    at = 0
+    while at < len(words) and words[at].startswith('-') and words[at] != '--':
+        action = options.get(words[at])  # None: --option=value
+        at += 1
+        if action is not None and (action.nargs is None or isinstance(action.nargs, int)):
+            at += 1 if action.nargs is None else action.nargs
+        elif action is not None:
+            while at < len(words) and words[at][:1] != '-' and ('=' in words[at] or not is_checkpoint(words[at])):
+                at += 1
+    return at + (words[at:at + 1] == ['--'])
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    """Checkpoints in the folder of a run, the best or latest one last."""
+    return sorted(folder.glob('*.pth'), key=lambda file: (file.name.startswith('best_'), file.stat().st_mtime))
 
 
 def console(command: str | None = None) -> None:

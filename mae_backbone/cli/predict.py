@@ -6,8 +6,12 @@ examples:
   mae-backbone predict CONFIG CHECKPOINT IMAGE     with a config in place of the one in the checkpoint
 """
 import argparse
+from typing import TYPE_CHECKING
 
 from mae_backbone.cli.options import add_config_options, positive_int
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
     names = checkpoint_classes(args.checkpoint)
     if args.data_root:
         adapt_classes(cfg)
+        _check_data(cfg, args.data_root)
         match_classes(cfg, names, args.checkpoint, with_labels=False)
     else:
         take_classes(cfg, names)
@@ -70,6 +75,18 @@ def run(args: argparse.Namespace) -> None:
     make_folder(args.out, '-o')
     model.write_predictions(args.images, args.out, batch_size=args.batch_size, threshold=args.threshold,
                             tile=args.tile, overlap=args.overlap, tta=args.tta, log=log_rank0)
+
+
+def _check_data(cfg: 'Config', data_root: str) -> None:
+    """Raises ValueError if the file or folder that states ids and classes of the test data does not exist."""
+    from pathlib import Path
+
+    from mae_backbone.formats.registry import formats_in
+    for spec in (data_format.spec for data_format in formats_in(cfg, ['test'])):
+        path = spec.annotations or spec.root
+        if spec.is_local and path and not Path(path).exists():
+            raise ValueError(f'--data-root {data_root}: {path} does not exist, which states ids and classes: pass the '
+                             'folder of the data, or leave --data-root out, because the checkpoint has the classes')
 
 
 def _run_onnx(args: argparse.Namespace) -> None:

@@ -20,6 +20,21 @@ def test_misspelled_option_is_named():
     cli_config.check_keys(Config(dict(model={})), {'train_cfg.max_epochs': 1})
 
 
+@pytest.mark.parametrize(('option', 'similar'), [
+    ('model.test_cfg.scor_thr', 'score_thr'), ('tta.ratio', 'ratios'), ('pipeline.0.scalee', 'scale')])
+def test_misspelled_option_below_the_top_level_is_named(option: str, similar: str):
+    cfg = Config(dict(model=dict(test_cfg=dict(score_thr=0.5, nms=dict())), tta=dict(ratios=[1.0]),
+                      pipeline=[dict(type='Resize', scale=3)], test_pipeline=None))
+    cli_config._check_spelling(cfg, f'{option.rpartition(".")[0]}.{similar}', {})
+    with pytest.raises(ValueError, match=rf'{option}: the config has no key .* did you mean {similar!r}'):
+        cli_config._check_spelling(cfg, option, {option: 1})
+    with pytest.raises(ValueError, match='did you mean'):
+        cli_config.check_keys(Config(dict(model=cfg.model)), {'model.test_cfg.scor_thr': 1})
+    for other in ('model.test_cfg.max_per_img', 'model.new.score_thr', 'tta.flip', 'pipeline.7.scalee'):
+        cli_config._check_spelling(cfg, other, {other: 1})
+    cli_config._check_spelling(cfg, 'pipeline.0.scales', {'pipeline.0.scales': 1, 'pipeline.0.type': 'Other'})
+
+
 def test_folder_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(OSError, match=r'--work-dir .* cannot be written'):

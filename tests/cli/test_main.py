@@ -10,7 +10,7 @@ import pytest
 import mae_backbone
 from mae_backbone.cli import benchmark
 from mae_backbone.cli.errors import is_rank0
-from mae_backbone.cli.main import COMMANDS, main, set_rank
+from mae_backbone.cli.main import COMMANDS, main, set_rank, with_config
 from mae_backbone.core.vit import ARCHS
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from mae_backbone.cli.errors import is_rank0
-from mae_backbone.cli.main import COMMANDS, main, set_rank
+from mae_backbone.cli.main import COMMANDS, main, set_rank, with_config
 for arguments in [[], *([name] for name in COMMANDS), *{benchmarks}]:
     with redirect_stdout(StringIO()) as printed:
         code = main([*arguments, '--help'])
@@ -101,6 +101,30 @@ def test_config_is_taken_from_the_checkpoint_and_never_from_its_folder(tmp_path:
     assert not (tmp_path / 'touched').exists()
     assert main(['predict', str(tmp_path / 'iter_2.pth'), str(tmp_path)]) == 2
     assert 'iter_2.pth does not exist: check the path; ' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('options', 'expected'), [
+    (['a.pth', 'x.png'], ['a.pth', 'a.pth', 'x.png']),
+    (['--threshold', '0.5', 'a.pth', 'x.png'], ['--threshold', '0.5', 'a.pth', 'a.pth', 'x.png']),
+    (['--tta', '-o', 'out', 'a.pth', 'x'], ['--tta', '-o', 'out', 'a.pth', 'a.pth', 'x']),
+    (['--out=o', 'a.onnx', 'x.png'], ['--out=o', 'a.onnx', 'a.onnx', 'x.png']),
+    (['--tta', '--', 'a.pth', 'x.png'], ['--tta', '--', 'a.pth', 'a.pth', 'x.png']),
+    (['--cfg-options', 'load_from=x.pth', '--tta', 'a.pth', 'x'],
+     ['--cfg-options', 'load_from=x.pth', '--tta', 'a.pth', 'a.pth', 'x'])])
+def test_config_may_be_left_out_after_options(options: list[str], expected: list[str]):
+    assert with_config('predict', options) == expected
+    assert with_config('predict', ['run.py', 'a.pth', 'x.png']) == ['run.py', 'a.pth', 'x.png']
+    assert with_config('predict', ['--tta', 'run.py', 'a.pth', 'x']) == ['--tta', 'run.py', 'a.pth', 'x']
+    assert with_config('predict', ['a.pth', 'b.pth', 'x']) == ['a.pth', 'b.pth', 'x']
+    assert with_config('train', ['a.pth']) == ['a.pth']
+
+
+def test_folder_of_a_run_in_place_of_a_checkpoint_is_refused_with_the_names_in_it(tmp_path: Path, capsys):
+    for name in ('best_top1_iter_1.pth', 'iter_1.pth', 'iter_2.pth'):
+        (tmp_path / name).write_bytes(b'x')
+    assert main(['predict', str(tmp_path), str(tmp_path)]) == 2
+    message = f'{tmp_path} is the folder of a run: pass one of its checkpoints, such as '
+    assert message + str(tmp_path / 'best_top1_iter_1.pth') in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('launcher', 'name'), [('slurm', 'SLURM_PROCID'), ('mpi', 'OMPI_COMM_WORLD_RANK')])
