@@ -24,6 +24,9 @@ from mae_backbone.checkpoints.safetensors_file import open_safetensors
 # Errors that the readers below raise for damaged files.
 _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, AttributeError, TypeError, StopIteration,
             AssertionError, OverflowError, MemoryError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error)
+# Files that downloads leave in place of a checkpoint, by their first bytes in lower case.
+_OTHER_FILES = {b'version h': 'a pointer of Git LFS: fetch its content with `git lfs pull`', b'<!doctype': 'a web page',
+                b'<html': 'a web page'}
 # Value of the first pickle in a file of torch before 1.6.
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_DIRECTORY = 2**25  # largest directory of a zip archive in bytes: more than 200,000 entries, one for each tensor
@@ -77,12 +80,17 @@ def damage_reported(path: Path) -> Iterator[None]:
 def _read(path: Path, outline: bool) -> object:
     with open(path, 'rb') as file:
         start = file.read(9)
+        for beginning, reason in _OTHER_FILES.items():
+            if start.lower().startswith(beginning):
+                raise ValueError(reason)
         if path.suffix == '.safetensors' or start[8:] == b'{':
             return {name: read() for name, read in open_safetensors(path)[0].items()}
         if zipfile.is_zipfile(file):
             return _read_zip(file, outline)
         if not start:
             raise EOFError('the file is empty')
+        if start.startswith(b'PK\3\4'):
+            raise EOFError('a zip archive without its end')
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _read_pickles(content)
 

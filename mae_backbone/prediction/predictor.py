@@ -25,6 +25,7 @@ from mae_backbone.formats.messages import first_few
 from mae_backbone.prediction import chunked_logits
 from mae_backbone.prediction.base import BasePredictor, Prediction, check_threshold, labels_array
 from mae_backbone.prediction.building import build_model, default_scope
+from mae_backbone.prediction.finite_outputs import check_outputs
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
@@ -76,6 +77,8 @@ class Predictor(BasePredictor):
         self.task = task_of(self.net)
         load_model(self.net, run, checkpoint)
         self.net.to(self.device).eval()
+        if dtype != 'float32':
+            check_outputs(self.net, dtype)
         with default_scope(cfg.get('default_scope')):
             self.decoding = reading_in(cfg.get('test_dataloader') or cfg.get('train_dataloader') or {})
             meta = run['meta'].get('dataset_meta') or {}

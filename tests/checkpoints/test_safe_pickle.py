@@ -193,3 +193,15 @@ def test_a_tensor_stays_within_its_storage(size: tuple, stride: tuple, says: str
         return
     with pytest.raises(CheckpointError, match=says):
         read_weights(path)
+
+
+@pytest.mark.parametrize(('content', 'reason'), [
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n', 'Git LFS: fetch its content with `git lfs'),
+    (b'<!DOCTYPE html><html>', 'a web page'), (b'<HTML>not found', 'a web page'),
+    (b'PK\3\4' + b'\x80' * 80, 'a zip archive without its end')])
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_what_a_download_left_in_place_of_a_checkpoint_is_named(content, reason, suffix, tmp_path):
+    (tmp_path / f'a{suffix}').write_bytes(content)
+    with pytest.raises(CheckpointError, match='is not a checkpoint, or is damaged or cut off') as refused:
+        read_content(tmp_path / f'a{suffix}')
+    assert reason in str(refused.value) or (suffix, content[:2]) == ('.safetensors', b'PK')

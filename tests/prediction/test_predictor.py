@@ -43,6 +43,35 @@ def test_classifier_predicts_and_draws_images_of_any_size(classifier, shape):
     assert picture.shape[0] > 192, 'a small image is shown larger, under its title'
 
 
+def test_numbers_beyond_float16_are_refused(classifier):
+    """They became NaN, which is the first class."""
+    cfg, path = classifier
+    content = torch.load(path, weights_only=True)
+    content['state_dict']['head.weight'] *= 1e8
+    torch.save(content, path)
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    assert np.isfinite(Predictor(cfg, path)(image)).all()
+    with pytest.raises(ValueError, match=r'not finite in float16: choose --dtype bfloat16 or float32'):
+        Predictor(cfg, path, dtype='float16')(image)
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'detection'])
+def test_numbers_beyond_float16_are_no_background(task, tmp_path):
+    """They were no objects, or the first class."""
+    if task == 'detection':
+        write_coco(tmp_path)
+        cfg, model = detector('mask-rcnn_vitdet-b_100e_coco', tmp_path)
+        model.neck.simfp_2[0].weight.data *= 1e10
+    else:
+        cfg = segmenter_config()
+        model = MODELS.build(cfg.model)
+        model.decode_head.convs[0].conv.weight.data *= 1e10
+    torch.save({'meta': {}, 'state_dict': model.state_dict()}, tmp_path / 'a.pth')
+    Predictor(cfg, tmp_path / 'a.pth')(IMAGE)
+    with pytest.raises(ValueError, match=r'a part of the model, computes numbers that are not finite in float16'):
+        Predictor(cfg, tmp_path / 'a.pth', dtype='float16')(IMAGE)
+
+
 def test_checkpoint_of_another_model_is_refused(classifier):
     cfg, path = classifier
     cfg.model.num_classes = 5
