@@ -52,22 +52,28 @@ def write_published(source: str | Path, target: str | Path) -> tuple[dict[str, A
         The `meta` that was written, and the number of parameters.
 
     Raises:
-        FileNotFoundError: the source does not exist.
+        FileNotFoundError: the source, or the folder of the target, does not exist.
         CheckpointError: the source cannot be read, has no config, or has weights that are not finite.
         ValueError: the target has another suffix, or is the source.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
     target = Path(target)
     if target.suffix != '.safetensors':
         raise ValueError(f'{target}: expected a name that ends in .safetensors')
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f'the folder {target.parent} does not exist: create it, or choose another name')
     if target.exists() and target.samefile(source):
         raise ValueError(f'{target} would replace the checkpoint: choose another name')
     content = read_checkpoint(source)
     meta = _public_meta(content, source)
     weights = {name: _own_memory(value) for name, value in merged_weights(weights_in(content, source)).items()}
     check_finite(weights, source)
-    with atomic_path(target, durable=True) as temporary:
-        save_file(weights, temporary, {'format': 'pt', KEY: json.dumps(meta)})
+    try:
+        with atomic_path(target, durable=True) as temporary:
+            save_file(weights, temporary, {'format': 'pt', KEY: json.dumps(meta)})
+    except SafetensorError as error:
+        raise OSError(f'{target} cannot be written ({error}): check its folder and the space on the disk') from error
     return meta, sum(value.numel() for value in weights.values())
 
 

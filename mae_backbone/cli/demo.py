@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> None:
     if args.save_bank is not None:
         if not is_folder:
             raise ValueError('--save-bank is for features of a folder: pass --bank FOLDER')
-        check_suffix(args.save_bank)
+        if not check_suffix(args.save_bank).absolute().parent.is_dir():
+            raise FileNotFoundError(f'--save-bank {args.save_bank}: the folder does not exist: create it first')
     model = load(args.checkpoint, device=args.device, dtype=args.dtype)
     if isinstance(model, OnnxModel) and args.bank is not None:
         raise ValueError(f'--bank needs features, and {args.checkpoint} returns predictions only: pass the checkpoint, '

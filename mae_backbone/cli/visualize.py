@@ -55,21 +55,23 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args, with_data=False)
     model = from_config(cfg, read_checkpoint(args.checkpoint), Path(args.checkpoint))
     is_folder = Path(args.image).is_dir()
-    files = list_images(args.image, suffixes_of(model.decoding))[:MAX_IMAGES] if is_folder else [Path(args.image)]
+    images = list_images(args.image, suffixes_of(model.decoding)) if is_folder else [Path(args.image)]
+    files = images[:MAX_IMAGES]
+    number = f'{len(files)} images' if files == images else f'the first {len(files)} of {len(images)} images'
     attention = args.point is not None or args.block is not None
     if not attention and isinstance(model, MaskedAutoencoder):
         out = _checked_out(args.out or 'reconstruction.png', files)
         reconstruct = model.reconstruct if args.squeeze else model.reconstruct_whole
         results = reconstruct(files, mask_ratio=args.mask_ratio, seed=args.seed or 0)
         save_picture(out, draw_reconstructions(results if isinstance(results, list) else [results]))
-        log_rank0(f'{len(files)} images, original | masked | reconstruction: {out}')
+        log_rank0(f'{number}, original | masked | reconstruction: {out}')
         return
     if args.mask_ratio is not None or args.seed is not None or args.squeeze:
         raise ValueError('--mask-ratio, --seed and --squeeze are for reconstructions: leave them out, or pass the '
                          'checkpoint of a pretraining without --point and --block')
     out = _checked_out(args.out or 'attention.png', files)
     _draw_attention(model, files, args.point, args.block, out)
-    log_rank0(f'{len(files)} images, original | attention from the marked patch: {out}')
+    log_rank0(f'{number}, original | attention from the marked patch: {out}')
 
 
 def _checked_out(out: str, files: list[Path]) -> str:

@@ -14,12 +14,17 @@ def check_outputs(model: nn.Module, dtype: str) -> None:
     class.
     """
     def check(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not all(bool(value.isfinite().all()) for value in _tensors(output)):
-            raise ValueError(f'{type(module).__name__}, a part of the model, computes numbers that are not finite in '
-                             f'{dtype}: choose --dtype bfloat16 or float32')
+        check_finite(module, dtype, output)
     for name, module in model.named_modules():
         if not {*name.split('.')[-2:]}.isdisjoint(_PARTS):  # the part, or its children, such as a list of heads
             module.register_forward_hook(check)
+
+
+def check_finite(module: nn.Module, dtype: str, output: Any) -> None:
+    """Raises ValueError if an output of a module has numbers that are not finite."""
+    if not all(bool(value.isfinite().all()) for value in _tensors(output)):
+        raise ValueError(f'{type(module).__name__} computes numbers that are not finite in {dtype}: choose '
+                         + ('another checkpoint' if dtype == 'float32' else '--dtype bfloat16 or float32'))
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:

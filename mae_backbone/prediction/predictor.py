@@ -25,7 +25,7 @@ from mae_backbone.formats.messages import first_few
 from mae_backbone.prediction import chunked_logits
 from mae_backbone.prediction.base import BasePredictor, Prediction, check_threshold, labels_array
 from mae_backbone.prediction.building import build_model, default_scope
-from mae_backbone.prediction.finite_outputs import check_outputs
+from mae_backbone.prediction.finite_outputs import check_finite, check_outputs
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.tiles import Tile, predict_tiles, square_grid
 from mae_backbone.prediction.tta import use_tta
@@ -180,6 +180,7 @@ class Predictor(BasePredictor):
     def _to_prediction(self, output: Any) -> Prediction:
         """Converts the output of a model for one image to a prediction."""
         if self.task == 'classification':
+            check_finite(self.net, self.dtype, output['scores'])  # the forward hooks do not see all of its features
             return output['scores'].cpu().numpy()
         if self.task == 'segmentation':
             return self._to_labels(output.pred_sem_seg.data[0])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.encoder_files import CONFIG, save
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from mae_backbone.checkpoints.info import info
@@ -96,6 +97,18 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_written(checkpoint: 
     with pytest.raises(CheckpointError, match='NaN or infinite'):
         publish(checkpoint, tmp_path / 'out.safetensors')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['iter_5.pth', 'public.pth']
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(checkpoint: Path, tmp_path: Path, monkeypatch):
+    with pytest.raises(FileNotFoundError, match=r'the folder .*nowhere does not exist: create it'):
+        publish(checkpoint, tmp_path / 'nowhere' / 'a.safetensors')
+
+    def fail(*_: object) -> None:
+        raise SafetensorError('I/O error: No space left on device')
+    monkeypatch.setattr('safetensors.torch.save_file', fail)
+    with pytest.raises(OSError, match=r'a\.safetensors cannot be written .*No space left on device'):
+        publish(checkpoint, tmp_path / 'a.safetensors')
+    assert [path.name for path in tmp_path.iterdir()] == ['iter_5.pth']
 
 
 def test_a_model_card_replaces_only_an_earlier_one(checkpoint: Path, tmp_path: Path):

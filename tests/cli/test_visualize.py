@@ -65,3 +65,12 @@ def test_a_picture_does_not_replace_its_image(options, image, tmp_path):
     (tmp_path / 'reconstruction.png').symlink_to('attention.png')
     assert 'would replace' in refused('visualize', checkpoint, 'attention.png', *options)
     assert (tmp_path / 'attention.png').read_bytes() == before
+
+
+def test_images_of_a_folder_that_are_left_out_are_counted(image, tmp_path):
+    checkpoint = write_checkpoint('pretraining', tmp_path)
+    for number in range(9):
+        write_image(tmp_path / 'images' / f'{number}.png', (72, 48))
+    assert 'the first 8 of 9 images, original | masked' in run_command('visualize', checkpoint, 'images')
+    (tmp_path / 'images' / '8.png').unlink()
+    assert '\n8 images, original | attention' in '\n' + run_command('visualize', checkpoint, 'images', '--block', 0)

@@ -140,6 +140,7 @@ def test_the_page_needs_gradio(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (['--port', '0'], "'0': expected a port from 1 to 65535"), (['--save-bank', 'a.safetensors'], 'pass --bank FOLDER'),
+    (['--bank', '.', '--save-bank', 'no/a.safetensors'], 'no/a.safetensors: the folder does not exist: create it'),
     (['--bank', '.', '--save-bank', 'a.npz'], 'a.npz: the file of a feature bank ends in .safetensors'),
     ([], 'a.pth does not exist')])
 def test_wrong_options_are_refused(options, message, tmp_path, monkeypatch):
