@@ -4,6 +4,7 @@ They call what the command line calls. Mistakes raise the errors that the comman
 process is afterwards what it was before.
 """
 import argparse
+import difflib
 import logging
 import os
 import random
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from mmengine.utils import ManagerMixin
 
-from mae_backbone.cli.main import COMMANDS
+from mae_backbone.cli.main import COMMANDS, with_config
 from mae_backbone.cli.training import last_checkpoint
 from mae_backbone.planning.plan import WrittenPlan
 from mae_backbone.utils.config_files import find_config
@@ -197,8 +198,14 @@ def run_command(name: str, *arguments: object, **options: Any) -> Any:
     overrides = options.pop('cfg_options', None)
     parser = _Parser(prog=name, allow_abbrev=False)
     command.add_options(parser)
-    words = [str(argument) for argument in arguments]
-    args = parser.parse_args([*_option_words(options), '--', *words] if words else _option_words(options))
+    known = {word.lstrip('-').replace('-', '_') for action in parser._actions for word in action.option_strings}
+    for option in options:
+        if option not in known:
+            similar = difflib.get_close_matches(option, known, n=1)
+            raise ValueError(f'{name} has no option {option!r}: '
+                             + (f'did you mean {similar[0]!r}?' if similar else f'it has {", ".join(sorted(known))}'))
+    words = with_config(name, ['--', *map(str, arguments)] if arguments else [])
+    args = parser.parse_args([*_option_words(options), *words])
     if overrides is not None:
         args.cfg_options = overrides
     with unchanged_process():

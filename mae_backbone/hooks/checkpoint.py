@@ -15,14 +15,28 @@ from mae_backbone.registry import HOOKS
 class WholeCheckpointHook(CheckpointHook):
     """CheckpointHook of MMEngine with safer saving. Our Runner uses it instead, with the same options.
 
-    There are three differences. An old checkpoint is deleted only after the new one is complete. During gradient
+    There are four differences. An old checkpoint is deleted only after the new one is complete. During gradient
     accumulation, a checkpoint is saved after the next optimizer step, because accumulated gradients are not saved. If
     the disk is full, an error is logged and the training continues. Only for the last checkpoint of a run, an error is
-    raised.
+    raised. A run that continues in a copy of a folder does not remove the best checkpoint of the original.
     """
 
     # Epoch or iteration of a checkpoint that is delayed until the next optimizer step; None otherwise.
     delayed_step: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Restores the state of a resumed run. A best checkpoint in the folder of another run is never removed."""
+        super().before_train(runner)
+        if self.save_best is None:
+            return
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = self._in_this_run(self.best_ckpt_path)
+        else:
+            self.best_ckpt_path_dict = {key: self._in_this_run(path) for key, path in self.best_ckpt_path_dict.items()}
+
+    def _in_this_run(self, path: str | None) -> str | None:
+        """Path of the file with the same name in the folder of this run, which may be a copy of the resumed run."""
+        return None if path is None else self.file_backend.join_path(self.out_dir, Path(path).name)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:

@@ -135,6 +135,9 @@ class Model:
             ValueError: the point or the block does not exist, or the attention of the model cannot be read.
         """
         self._check_encoder('attention')
+        if not is_single(image):
+            raise ValueError('attention is computed for one image, and a folder, video or sequence is given: pass one '
+                             'of its images')
         blocks = attention_blocks(self.encoder)
         number = (blocks or [self.encoder.arch.depth - 1])[-1] if block is None else block
         source = next(sources(image))

@@ -60,7 +60,11 @@ def test_a_pretraining_and_a_training_leave_the_process_as_it_was(tmp_path: Path
     (lambda: mae_backbone.train('data', task='detection', config='x'), 'either a task or a config'),
     (lambda: mae_backbone.train('data', task='pretraining'), "expected 'detection'"),
     (lambda: mae_backbone.train('no_such', task='detection', batch_size=0), '--batch-size'),
-    (lambda: mae_backbone.train('no_such', task='detection', batchsize=4), 'unrecognized arguments'),
+    (lambda: mae_backbone.train('no_such', task='detection', batchsize=4),
+     "train has no option 'batchsize': did you mean 'batch_size'?"),
+    (lambda: mae_backbone.run_command('predict', 'a.pth', 'x.png', outt='o'), "no option 'outt': did you mean 'out'?"),
+    (lambda: mae_backbone.run_command('predict', 'a.pth', 'x.png'), 'checkpoint a.pth does not exist'),  # no CONFIG
+    (lambda: mae_backbone.run_command('predict', '-a.pth', 'x.png', out='o'), 'checkpoint -a.pth does not exist'),
     (lambda: mae_backbone.train('no_such', task='detection'), 'no_such'),
     (lambda: mae_backbone.pretrain('no_such', epochs=1, iters=1), 'not allowed with'),
     (lambda: mae_backbone.pretrain('no_such'), 'no_such'),

@@ -9,6 +9,8 @@ from helpers.small_sets import write_image
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+import mae_backbone
+
 FOREIGN = dict(type='mae_backbone.TimmViT', name='vit_tiny_patch16_224', embed_dim=32, depth=2, num_heads=2,
                image_size=32, patch_size=8)
 
@@ -74,3 +76,11 @@ def test_images_of_a_folder_that_are_left_out_are_counted(image, tmp_path):
     assert 'the first 8 of 9 images, original | masked' in run_command('visualize', checkpoint, 'images')
     (tmp_path / 'images' / '8.png').unlink()
     assert '\n8 images, original | attention' in '\n' + run_command('visualize', checkpoint, 'images', '--block', 0)
+
+
+def test_attention_of_a_folder_is_refused(image, tmp_path):
+    model = mae_backbone.load(write_checkpoint('pretraining', tmp_path))
+    assert model.attention(image).weights.ndim == 3
+    for images in ('.', [image, image]):
+        with pytest.raises(ValueError, match='attention is computed for one image'):
+            model.attention(images)
