@@ -56,6 +56,10 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
             has no data_root.
     """
     os.environ.setdefault('LOCAL_RANK', str(getattr(args, 'local_rank', 0)))
+    if is_checkpoint(args.config) and not hasattr(args, 'checkpoint'):
+        raise ValueError(f'{args.config} is a checkpoint, and this command needs a config, with the settings of the '
+                         'training: pass the config in the work directory of the run. In training, --resume continues '
+                         'from a checkpoint and --pretrained starts from its weights')
     if is_checkpoint(args.config):
         from mae_backbone.checkpoints.published import read_checkpoint
         from mae_backbone.prediction.embedded_config import safe_config

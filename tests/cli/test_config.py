@@ -14,6 +14,13 @@ def test_misspelled_key_of_a_config_is_named(key):
         cli_config.check_keys(Config({key: {}}), {})
 
 
+@pytest.mark.parametrize('name', ['a.pth', 'a.safetensors'])
+def test_checkpoint_in_place_of_the_config_of_a_training_is_refused(name):
+    args = argparse.Namespace(config=name, cfg_options=None, data_root=None)
+    with pytest.raises(ValueError, match=rf'{name} is a checkpoint, and this command needs a config.*--resume'):
+        cli_config.load_config(args)
+
+
 def test_misspelled_option_is_named():
     with pytest.raises(ValueError, match=r'did you mean .train_dataloader'):
         cli_config.check_keys(Config(dict(model={})), {'train_dataloder.batch_size': 2})
