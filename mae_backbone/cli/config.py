@@ -188,6 +188,8 @@ def _check_conflicts(args: argparse.Namespace, options: dict[str, object]) -> No
         first, last = option.split('.')[0], option.split('.')[-1]
         if first in _OWN_OPTIONS:
             raise ValueError(f'--cfg-options {option} has no effect: pass {_OWN_OPTIONS[first]} instead')
+        if first == 'tta' and not getattr(args, 'tta', True):
+            raise ValueError(f'--cfg-options {option} has no effect without test-time augmentation: pass --tta too')
         if first == 'custom_imports':
             raise ValueError(f'--cfg-options {option} has no effect: modules are imported when the config is read. '
                              'Write custom_imports into the config file')

@@ -31,6 +31,9 @@ def use_tta(cfg: Config) -> str:
         importlib.import_module(package)
         cfg.tta_model = ConfigDict(type=f'mae_backbone.{name}')
     settings = cfg.get('tta') or {}
+    unknown = sorted(set(settings) - {'ratios', 'flip'})
+    if unknown:
+        raise ValueError(f'tta.{unknown[0]} does not exist: expected tta.ratios or tta.flip')
     ratios, flip = settings.get('ratios', [1.0]), settings.get('flip', True)
     if not isinstance(ratios, (list, tuple)) or not ratios or not all(isinstance(ratio, (int, float)) and ratio > 0
                                                                       for ratio in ratios):

@@ -105,6 +105,13 @@ def test_option_that_another_one_or_the_data_replace_is_refused(option: str, giv
         cli_config.check_kept(cfg, args)
 
 
+def test_settings_of_test_time_augmentation_need_its_option():
+    for args in (argparse.Namespace(data_root=None), argparse.Namespace(data_root=None, tta=True)):
+        cli_config._check_conflicts(args, {'tta.ratios': [0.5]})
+    with pytest.raises(ValueError, match=r'--cfg-options tta\.ratios has no effect .* pass --tta too'):
+        cli_config._check_conflicts(argparse.Namespace(data_root=None, tta=False), {'tta.ratios': [0.5]})
+
+
 def test_text_in_place_of_a_flag_is_refused():
     cfg = Config(dict(model=[dict(use_sigmoid=False)]))
     cli_config._check_flags(cfg, {'model.0.use_sigmoid': True, 'model.0.other': 'text'})

@@ -154,3 +154,8 @@ def test_tta_pipeline_of_a_config_is_used():
     assert cfg.test_dataloader.dataset.pipeline == cfg.tta_pipeline
     with pytest.raises(ValueError, match='for detectors and segmenters'):
         use_tta(Config(dict(default_scope='mmengine')))
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ValueError, match=r'tta\.ratio does not exist: expected tta\.ratios or tta\.flip'):
+        use_tta(Config(dict(default_scope='mmdet', tta=dict(ratio=[0.5]))))
