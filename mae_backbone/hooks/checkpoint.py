@@ -23,6 +23,9 @@ class WholeCheckpointHook(CheckpointHook):
 
     # Epoch or iteration of a checkpoint that is delayed until the next optimizer step; None otherwise.
     delayed_step: int | None = None
+    # Set by MMEngine: path of the best checkpoint, or of each metric if there are several.
+    best_ckpt_path: str | None
+    best_ckpt_path_dict: dict[str, str | None]
 
     def before_train(self, runner: Runner) -> None:
         """Restores the state of a resumed run. A best checkpoint in the folder of another run is never removed."""
