@@ -49,6 +49,9 @@ def read_content(path: str | Path, *, outline: bool = False) -> object:
         CheckpointError: the file is not a checkpoint, is damaged, or contains names of code.
     """
     path = existing_file(path)
+    if path.suffix.lower() in ('.onnx', '.pt2'):
+        raise CheckpointError(f'{path} is an exported file: pass the checkpoint that it was exported from. Only '
+                              '`predict`, `demo` and `info` read ONNX files')
     with damage_reported(path):
         return _read(path, outline)
 

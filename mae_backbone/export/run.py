@@ -82,6 +82,8 @@ def export(model: str | Path | Model, out: str | Path, *, part: str = 'model',
     path = Path(out)
     if path.suffix not in SUFFIXES:
         raise ValueError(f'{out}: expected a name that ends in {" or ".join(SUFFIXES)}')
+    if isinstance(model, (str, Path)) and Path(model).suffix.lower() in SUFFIXES:
+        raise ValueError(f'{model} is an exported file: pass the checkpoint that it was exported from')
     if part not in PARTS:
         raise ValueError(f'part={part!r}, expected one of {", ".join(PARTS)}')
     if softmax and argmax:

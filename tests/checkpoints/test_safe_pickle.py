@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import mae_backbone
 from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.checkpoints.run_files import read_run
 from mae_backbone.checkpoints.state_dicts import read_weights
@@ -205,3 +206,12 @@ def test_what_a_download_left_in_place_of_a_checkpoint_is_named(content, reason,
     with pytest.raises(CheckpointError, match='is not a checkpoint, or is damaged or cut off') as refused:
         read_content(tmp_path / f'a{suffix}')
     assert reason in str(refused.value) or (suffix, content[:2]) == ('.safetensors', b'PK')
+
+
+@pytest.mark.parametrize('name', ['a.onnx', 'a.pt2'])
+def test_an_exported_file_in_place_of_a_checkpoint_is_named(name, tmp_path):
+    (tmp_path / name).write_bytes(b'x')
+    with pytest.raises(CheckpointError, match='is an exported file: pass the checkpoint that it was exported from'):
+        read_content(tmp_path / name)
+    with pytest.raises(ValueError, match='is an exported file: pass the checkpoint that it was exported from'):
+        mae_backbone.export(tmp_path / name, tmp_path / 'b.onnx')
