@@ -2,7 +2,7 @@
 
 examples:
   mae-backbone predict work_dirs/RUN/iter_600.pth IMAGE|FOLDER|VIDEO -o predictions
-  mae-backbone predict model.onnx IMAGE            on onnxruntime, with a file of `mae-backbone export`
+  mae-backbone predict model.onnx images/a*.jpg    on onnxruntime, with a file of `mae-backbone export`
   mae-backbone predict CONFIG CHECKPOINT IMAGE     with a config in place of the one in the checkpoint
 """
 import argparse
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
                         help='checkpoint of `mae-backbone train` or `mae-backbone publish`, or an exported ONNX file')
-    parser.add_argument('images', metavar='IMAGE|FOLDER|VIDEO', help='input')
+    parser.add_argument('images', nargs='+', metavar='IMAGE|FOLDER|VIDEO', help='input: images, a folder or a video')
     group = parser.add_argument_group('prediction')
     group.add_argument('-o', '--out', default='predictions', metavar='DIR', help='output folder (default: %(default)s)')
     group.add_argument('--threshold', type=float, default=0.3, metavar='SCORE',
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         return
     cfg = load_config(args, with_data=bool(args.data_root))
     reading = reading_in(cfg.get('test_dataloader') or {})
-    check_output(find_inputs(args.images, suffixes_of(reading)), args.images, args.out)
+    check_output(find_inputs(args.images, suffixes_of(reading)), args.out)
     names = checkpoint_classes(args.checkpoint)
     if args.data_root:
         adapt_classes(cfg)
@@ -107,7 +107,7 @@ def _run_onnx(args: argparse.Namespace) -> None:
     if not isinstance(model, OnnxModel):
         raise ValueError(f'{args.checkpoint} predicts nothing for an image: it holds a backbone, export the whole '
                          'model')
-    check_output(find_inputs(args.images, suffixes_of(model.decoding)), args.images, args.out)
+    check_output(find_inputs(args.images, suffixes_of(model.decoding)), args.out)
     make_folder(args.out, '-o')
     model.write_predictions(args.images, args.out, batch_size=args.batch_size, threshold=args.threshold,
                             tile=args.tile, overlap=args.overlap, tta=args.tta, log=log_rank0)

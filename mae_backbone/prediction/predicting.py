@@ -107,15 +107,15 @@ class PredictsImages(Generic[ResultT]):
                 yield cast(ResultT, to_result(prediction, self.task, source, image.shape[:2], self.classes, self.colors,
                                               self.decoding))
 
-    def write_predictions(self, images: str | Path, out: str | Path, *, batch_size: int = 1, threshold: float = 0.3,
-                          tile: int | None = None, overlap: float = 0.2, tta: bool = False,
+    def write_predictions(self, images: str | Path | Sequence[str | Path], out: str | Path, *, batch_size: int = 1,
+                          threshold: float = 0.3, tile: int | None = None, overlap: float = 0.2, tta: bool = False,
                           log: Callable[[str], None] = print) -> None:
-        """Predicts an image, a folder or a video, and writes figures and files, as `mae-backbone predict` does.
+        """Predicts images or a video, and writes figures and files, as `mae-backbone predict` does.
 
         Images that cannot be read are skipped. Options as in `predict`.
 
         Args:
-            images: path of an image, a folder or a video.
+            images: path of an image, a folder or a video, or paths of images.
             out: folder for the results.
             log: receives lines about the progress.
 

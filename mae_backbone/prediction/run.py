@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -30,29 +31,62 @@ _LISTED = 20       # number of skipped images that are listed at the end
 _SMALL = 64        # our choice: an error of the model is due to the size of an image if its short side is below
 
 
-def find_inputs(path: str, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path] | VideoReader:
-    """Returns the image at a path, the sorted images (files that end in `suffixes`) of a folder, or a video.
+class Inputs(NamedTuple):
+    """Images or a video to predict.
+
+    Attributes:
+        files: paths of the images, or the video.
+        root: folder to which the names in the results are relative.
+        is_folder: True if all images of `root` are predicted.
+    """
+
+    files: list[Path] | VideoReader
+    root: Path
+    is_folder: bool = False
+
+
+def find_inputs(images: str | Path | Sequence[str | Path], suffixes: Sequence[str] = IMAGE_SUFFIXES) -> Inputs:
+    """Returns an image, the sorted images (files that end in `suffixes`) of a folder, a video, or several images.
 
     Raises:
-        FileNotFoundError: the path does not exist.
-        ValueError: the folder has no images, the path is a device or pipe, or a video cannot be read.
+        FileNotFoundError: a path does not exist.
+        ValueError: the folder has no images, a path is a device or pipe, a video cannot be read, or a folder or a video
+            is one of several paths.
     """
-    root = Path(path)
-    if not root.exists():
-        raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
+    if not isinstance(images, (str, Path)):
+        if len(images) > 1:
+            return _several([Path(image) for image in images])
+        (images,) = images
+    root = _existing(Path(images))
     if root.is_dir():
-        return list_images(root, suffixes)
-    if not root.is_file():  # reading a pipe would block
+        return Inputs(list_images(root, suffixes), root, is_folder=True)
+    return Inputs(VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root], root.parent)
+
+
+def _several(paths: list[Path]) -> Inputs:
+    """Returns several images. Their names in the results are relative to the folder that they have in common."""
+    for path in paths:
+        if _existing(path).is_dir() or path.suffix.lower() in VIDEO_SUFFIXES:
+            raise ValueError(f'{path} is a {"folder" if path.is_dir() else "video"} among {len(paths)} inputs: pass '
+                             'images only, or this input in a separate command')
+    files = list({path.resolve(): Path(os.path.abspath(path)) for path in paths}.values())
+    return Inputs(files, Path(os.path.commonpath([file.parent for file in files])))
+
+
+def _existing(path: Path) -> Path:
+    """Returns a path, and checks that it is a file or a folder."""
+    if not path.exists():
+        raise FileNotFoundError(f'{path} does not exist: pass an image, a folder of images, or a video')
+    if not path.is_dir() and not path.is_file():  # reading a pipe would block
         raise ValueError(f'{path} is neither a file nor a folder: pass an image, a folder of images, or a video')
-    return VideoReader(root) if root.suffix.lower() in VIDEO_SUFFIXES else [root]
+    return path
 
 
-def check_output(files: Sequence[Path] | VideoReader, path: str, out: str, *, task: str | None = None) -> None:
+def check_output(inputs: Inputs, out: str | Path, *, task: str | None = None) -> None:
     """Checks that writing to the folder `out` overwrites neither input files nor files of other programs.
 
     Args:
-        files: result of `find_inputs(path)`.
-        path: path of the images.
+        inputs: result of `find_inputs`.
         out: output folder.
         task: task of the model; None if it is not known yet. Only segmenters write label maps.
 
@@ -61,13 +95,15 @@ def check_output(files: Sequence[Path] | VideoReader, path: str, out: str, *, ta
             file would get the name of an input file, or of a file that no earlier prediction wrote; or a label map
             would get the name of a figure.
     """
-    root, folder = Path(path), Path(out).resolve()
-    if root.is_dir() and folder.is_relative_to(root.resolve()):
-        raise ValueError(f'-o {out} is inside {path}, whose images are predicted: choose a folder outside of it')
+    files, root, is_folder = inputs
+    folder = Path(out).resolve()
+    if is_folder and folder.is_relative_to(root.resolve()):
+        raise ValueError(f'-o {out} is inside {root}, whose images are predicted: choose a folder outside of it')
     if isinstance(files, VideoReader):
-        files, figures = [root], [Path(f'{root.stem}.mp4')]
+        files = [Path(files.path)]
+        figures = [Path(f'{files[0].stem}.mp4')]
     else:
-        figures = [name.with_name(f'{name.name}.png') for name in _figure_names(files, _root_of(root))]
+        figures = [name.with_name(f'{name.name}.png') for name in _figure_names(files, root)]
     maps = [Path('labels', figure) for figure in figures]
     overwritten = {file.resolve() for file in files} & {(folder / target).resolve() for target in (*figures, *maps)}
     if overwritten:
@@ -75,20 +111,15 @@ def check_output(files: Sequence[Path] | VideoReader, path: str, out: str, *, ta
                          f'{min(overwritten)}: choose another folder')
     both = set(figures) & set(maps) if task == 'segmentation' else None
     if both:
-        raise ValueError(f'{path} has a folder labels, where {len(both)} figures would get the names of label maps, '
+        raise ValueError(f'{root} has a folder labels, where {len(both)} figures would get the names of label maps, '
                          f'such as {min(both)}: rename the folder, or predict its images with another -o')
     targets = [*figures, *(maps if task == 'segmentation' else ()), Path('images.json')]
-    existing = [] if any((folder / name).exists() for name in RESULT_FILES.values()) else \
-        [target for target in targets if (folder / target).exists()]
+    existing = [] if any((folder / name).exists() for name in RESULT_FILES.values()) else [
+        target for target in targets if (folder / target).exists()]
     if existing:
         raise ValueError(f'-o {out}: {len(existing)} files in this folder would be overwritten, such as '
                          f'{printable(str(min(existing)))}, and no earlier prediction has finished there (it has no '
                          f'{", ".join(RESULT_FILES.values())}): choose another folder, or remove the files')
-
-
-def _root_of(path: Path) -> Path:
-    """Returns the folder to which the names of the images in the results are relative."""
-    return path if path.is_dir() else path.parent
 
 
 def _figure_names(files: Sequence[Path], root: Path) -> list[Path]:
@@ -115,15 +146,15 @@ def _shorten(name: Path) -> Path:
     return name.with_name(f'{text}-{digest}')
 
 
-def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str | Path, out: str | Path, *,
-                      batch_size: int = 1, log: Callable[[str], None]) -> None:
-    """Predicts an image, a folder or a video, and writes figures and files (`Results`) to the folder `out`.
+def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str | Path | Sequence[str | Path],
+                      out: str | Path, *, batch_size: int = 1, log: Callable[[str], None]) -> None:
+    """Predicts images or a video, and writes figures and files (`Results`) to the folder `out`.
 
     Args:
         predictor: predictor that computes the predictions.
         cfg: config of the predictor; None if it has none. Ids of images and classes are read from its annotation file,
             if the file exists.
-        images: path of the images.
+        images: path of an image, a folder or a video, or paths of images.
         out: output folder. It is created if it does not exist.
         batch_size: images in a forward pass.
         log: receives lines about the progress.
@@ -133,32 +164,32 @@ def write_predictions(predictor: BasePredictor, cfg: Config | None, images: str 
         OSError: the folder cannot be written to.
         ValueError: an input would be overwritten, or no image can be read.
     """
-    files = find_inputs(str(images), suffixes_of(predictor.decoding))
-    check_output(files, str(images), str(out), task=predictor.task)
+    inputs = find_inputs(images, suffixes_of(predictor.decoding))
+    check_output(inputs, out, task=predictor.task)
     Path(out).mkdir(parents=True, exist_ok=True)
     with Results(out, predictor, cfg) as results:
         log(f'{predictor.task}: results go to {out}; {results.summary()}')
-        if isinstance(files, VideoReader):
+        if isinstance(inputs.files, VideoReader):
             if not isinstance(predictor.decoding, Decoding) and not predictor.decoding.is_color:
-                raise ValueError(f'{images}: a video has three channels with 8 bits, the model reads '
+                raise ValueError(f'{inputs.files.path}: a video has three channels with 8 bits, the model reads '
                                  f'{predictor.decoding.channels} with {8 * predictor.decoding.dtype.itemsize} bits: '
                                  'pass images')
-            predict_video(files, predictor, results, log=log)
+            predict_video(inputs.files, predictor, results, log=log)
         else:
-            predict_images(files, str(images), predictor, results, log=log, decoding=predictor.decoding,
+            predict_images(inputs.files, inputs.root, predictor, results, log=log, decoding=predictor.decoding,
                            batch_size=batch_size)
 
 
-def predict_images(files: Sequence[Path], path: str, predictor: BasePredictor, results: Results, *,
+def predict_images(files: Sequence[Path], root: Path, predictor: BasePredictor, results: Results, *,
                    log: Callable[[str], None], decoding: Reading = DEFAULT, batch_size: int = 1) -> None:
-    """Predicts each image that `find_inputs(path)` returned.
+    """Predicts each image. Names in the results are relative to the folder `root`.
 
     Images that cannot be read, or are too small for the model, are skipped and listed.
 
     Raises:
         ValueError: no image could be predicted.
     """
-    root, start = _root_of(Path(path)), time.monotonic()
+    start = time.monotonic()
     skipped: list[Path] = []
     small: list[Path] = []
     if decoding == DEFAULT and (warning := bit_depth_warning(evenly_spaced(files, NUM_SAMPLED))):

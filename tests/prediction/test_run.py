@@ -20,13 +20,13 @@ NO_DATA = Config(dict(test_dataloader=None))
 
 
 def run(path: Path, out: Path, *, detector=DETECTOR) -> list[str]:
-    lines, files = [], find_inputs(str(path))
+    lines, inputs = [], find_inputs(path)
     out.mkdir(exist_ok=True)
     with Results(out, detector, NO_DATA) as results:
-        if isinstance(files, VideoReader):
-            predict_video(files, detector, results, log=lines.append)
+        if isinstance(inputs.files, VideoReader):
+            predict_video(inputs.files, detector, results, log=lines.append)
         else:
-            predict_images(files, str(path), detector, results, log=lines.append)
+            predict_images(inputs.files, inputs.root, detector, results, log=lines.append)
     return lines
 
 
@@ -55,6 +55,20 @@ def test_single_image_and_no_readable_image(tmp_path):
         run(tmp_path / 'a.png', tmp_path / 'out')
     with pytest.raises(FileNotFoundError, match='does not exist'):
         find_inputs(str(tmp_path / 'b.png'))
+
+
+def test_several_images_are_named_relative_to_their_common_folder(tmp_path, monkeypatch):
+    for name in ('a.jpg', 'b/a.jpg', 'c.jpg'):
+        write_image(tmp_path / 'in' / name)
+    (tmp_path / 'in' / 'film.mp4').write_bytes(b'frames')
+    monkeypatch.chdir(tmp_path / 'in' / 'b')
+    files, root, is_folder = find_inputs(['../a.jpg', 'a.jpg', tmp_path / 'in' / 'a.jpg'])  # one of them twice
+    assert [file.relative_to(root).as_posix() for file in files] == ['a.jpg', 'b/a.jpg']
+    assert not is_folder
+    assert find_inputs(['a.jpg']) == find_inputs('a.jpg')
+    for other, says in (('.', 'is a folder among 2 inputs'), ('../film.mp4', 'is a video'), ('d', 'does not exist')):
+        with pytest.raises((ValueError, FileNotFoundError), match=says):
+            find_inputs(['a.jpg', other])
 
 
 def test_broken_link_is_skipped(tmp_path):
@@ -93,10 +107,9 @@ def test_figures_of_a_folder_labels_do_not_replace_label_maps(tmp_path, image):
     for name in ('a.jpg', image):
         write_image(tmp_path / 'in' / name)
     for task in ('detection', 'classification'):  # they write no label maps
-        check_output(find_inputs(str(tmp_path / 'in')), str(tmp_path / 'in'), str(tmp_path / 'out'), task=task)
+        check_output(find_inputs(tmp_path / 'in'), tmp_path / 'out', task=task)
     with pytest.raises(ValueError, match=r'in has a folder labels, where 1 figures .* such as labels/a.png: rename'):
-        check_output(find_inputs(str(tmp_path / 'in')), str(tmp_path / 'in'), str(tmp_path / 'out'),
-                     task='segmentation')
+        check_output(find_inputs(tmp_path / 'in'), tmp_path / 'out', task='segmentation')
 
 
 @pytest.mark.parametrize(('task', 'file'), [
@@ -108,17 +121,16 @@ def test_files_that_no_prediction_wrote_are_not_overwritten(tmp_path, task, file
     (tmp_path / 'data' / file).write_bytes(b'precious')
     source, out = str(tmp_path / 'data' / 'images'), str(tmp_path / 'data')
     with pytest.raises(ValueError, match=rf'1 files in this folder would be overwritten, such as {file}, .*choose'):
-        check_output(find_inputs(source), source, out, task=task)
+        check_output(find_inputs(source), out, task=task)
     (tmp_path / 'data' / 'areas.json').write_text('[]')  # an earlier prediction, which may be repeated
-    check_output(find_inputs(source), source, out, task=task)
+    check_output(find_inputs(source), out, task=task)
 
 
 def test_labels_in_the_output_folder_of_a_detector_are_left_alone(tmp_path):
     write_image(tmp_path / 'data' / 'images' / 'a.jpg')
     write_image(tmp_path / 'data' / 'labels' / 'a.png')
     for task in (None, 'detection'):
-        check_output(find_inputs(str(tmp_path / 'data' / 'images')), str(tmp_path / 'data' / 'images'),
-                     str(tmp_path / 'data'), task=task)
+        check_output(find_inputs(tmp_path / 'data' / 'images'), tmp_path / 'data', task=task)
 
 
 def test_further_frames_of_an_image_file_are_mentioned(tmp_path):
@@ -191,7 +203,7 @@ def test_output_that_overwrites_inputs_is_refused(tmp_path, monkeypatch, images,
         images, out = 'b/b', 'b'
     write(Path(file), frames(2)) if file == 'v.mp4' else write_image(Path(file))
     with pytest.raises(ValueError, match='choose a') as refused:
-        check_output(find_inputs(images), images, out)
+        check_output(find_inputs(images), out)
     assert f'-o {out}' in str(refused.value)
 
 
@@ -202,7 +214,7 @@ def test_output_next_to_inputs_is_allowed_under_other_names(tmp_path, monkeypatc
     write(tmp_path / 'v.mp4', frames(2))
     Path('v.mp4').rename('b/v.avi')
     before = {file: Path(file).read_bytes() for file in ('b/a.jpg', 'b/v.avi')}
-    check_output(find_inputs(images), images, out)
+    check_output(find_inputs(images), out)
     run(Path(images), Path(out))
     assert before == {file: Path(file).read_bytes() for file in before}
 
