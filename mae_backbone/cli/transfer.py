@@ -35,7 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--tasks', nargs='+', metavar='NAME', help='only these tasks of the suite')
     group.add_argument('--data', nargs='+', metavar='NAME', help='only these data sets of the suite')
     group.add_argument('--labels', nargs='+', type=float, metavar='FRACTION', help='only these fractions of the labels')
-    group.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds')
+    group.add_argument('--seeds', nargs='+', type=int, metavar='N',
+                       help='seeds (default: the seeds of the suite); more seeds give narrower intervals')
     group.add_argument('--length', type=positive_float, default=1.0, metavar='FACTOR',
                        help='multiply the length of every training by this, such as 0.1 for a first look')
     group = parser.add_argument_group('execution')

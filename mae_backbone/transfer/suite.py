@@ -160,24 +160,29 @@ class Suite:
              labels: Sequence[float] | None = None, seeds: Sequence[int] | None = None) -> 'Suite':
         """Returns a suite with only these tasks, data sets, fractions of the labels and seeds. None keeps all.
 
+        The seeds may be others than those of the suite, to repeat its tasks more often. A task that the suite repeats
+        less often than others, for example because it does not depend on the seed, keeps only seeds of its own.
+
         Raises:
-            ValueError: the suite has no such tasks, data sets, fractions or seeds.
+            ValueError: the suite has no such tasks, data sets or fractions, or a seed is negative.
         """
         options: tuple[tuple[str, Sequence[Any] | None, list[Any]], ...] = (
             ('--tasks', tasks, [task.name for task in self.tasks]),
             ('--data', data, list(self.data)),
-            ('--labels', labels, sorted({fraction for task in self.tasks for fraction in task.labels})),
-            ('--seeds', seeds, sorted({seed for task in self.tasks for seed in task.seeds})))
+            ('--labels', labels, sorted({fraction for task in self.tasks for fraction in task.labels})))
         for option, wanted, available in options:
             missing = [str(value) for value in wanted or () if value not in available]
             if missing:
                 raise ValueError(f'{option} {" ".join(missing)}: the suite {self.name} has '
                                  f'{", ".join(map(str, available))}')
-        selected = []
+        if seeds and min(seeds) < 0:
+            raise ValueError(f'--seeds {min(seeds)}: expected numbers from 0 on')
+        selected, most = [], max(len(task.seeds) for task in self.tasks)
         for task in self.tasks:
             task_data = tuple(name for name in task.data if data is None or name in data)
             task_labels = tuple(fraction for fraction in task.labels if labels is None or fraction in labels)
-            task_seeds = tuple(seed for seed in task.seeds if seeds is None or seed in seeds)
+            task_seeds = task.seeds if seeds is None else tuple(
+                seed for seed in dict.fromkeys(seeds) if len(task.seeds) == most or seed in task.seeds)
             if task_data and task_labels and task_seeds and (tasks is None or task.name in tasks):
                 selected.append(dataclasses.replace(task, data=task_data, labels=task_labels, seeds=task_seeds))
         if not selected:

@@ -103,10 +103,15 @@ def test_selection_of_a_suite_has_the_selected_parts(tmp_path):
     assert found.only() == found
     with pytest.raises(ValueError, match=r'--labels 0\.5: the suite mine has 0\.1, 1\.0'):
         found.only(labels=[0.5])
-    with pytest.raises(ValueError, match=r'--seeds 7: the suite mine has 0, 1, 5'):
-        found.only(seeds=[7])
+    with pytest.raises(ValueError, match=r'--seeds -1: expected numbers from 0 on'):
+        found.only(seeds=[0, -1])
     with pytest.raises(ValueError, match='no task for this combination'):
         found.only(tasks=['tune'], data=['two'])
+
+
+def test_more_seeds_repeat_the_tasks_that_the_suite_repeats(tmp_path):
+    more = suite(tmp_path).only(seeds=[0, 1, 2, 5, 5])
+    assert {task.name: task.seeds for task in more.tasks} == {'knn': (5,), 'tune': (0, 1, 2, 5)}
 
 
 @pytest.mark.parametrize('name', SUITES)
