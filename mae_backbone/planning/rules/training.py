@@ -139,7 +139,8 @@ def stopping(stage: Stage, machine: Machine, metric: str, accumulation: int = 1)
     """Returns hooks that average the weights, and stop a training whose metric no longer increases; none on a CPU."""
     stage.choose('best checkpoint', metric, 'the highest value on the validation set', 'RF-DETR')
     if machine.device == 'cpu':
-        stage.choose('average of the weights', 'none', 'short training, learning rate falls to 0', OURS)
+        stage.choose('average of the weights', 'none', 'short training, learning rate falls to 0',
+                     'docs/benchmarks.md: 58.9 mIoU with and without after 5,000 iterations, CamVid, one seed')
         return []
     stage.choose('average of the weights', 1 - _EMA, 'for validation, checkpoints and prediction', 'RF-DETR: 0.993')
     average = dict(type='EMAHook', momentum=_EMA, **(dict(interval=accumulation) if accumulation > 1 else {}))
