@@ -33,7 +33,9 @@ def choose_input(stage: Stage, fingerprint: Fingerprint, encoder: Encoder) -> In
     target = round(factor * long_side) if factor != 1.0 or encoder.tier != 'cpu' else None
     stage.choose('long side of images', target or 'as it is', f'the median image has a long side of {long_side:.0f}'
                  + (f'; at most {_MAX_LONG_SIDE} on a CPU' if encoder.tier == 'cpu' else
-                    f'; a crop of {crop} shows a sixteenth of an image or more'), OURS)
+                    f'; a crop of {crop} shows a sixteenth of an image or more'),
+                 OURS if target else 'docs/benchmarks.md: 1.5 times the size is worse after 970 iterations, CamVid, '
+                 'one seed')
     crop = stage.choose('crop', min(crop, max(multiple, math.ceil(short * factor / multiple) * multiple)),
                         f'10 % of the images have a short side below {short * factor:.0f} in the input',
                         'mmsegmentation: 512 for ADE20K, Potsdam, LoveDA' if encoder.tier != 'cpu' else
