@@ -1,4 +1,4 @@
-"""Heads and RoI extraction whose boxes stay float32 if the feature maps are bfloat16 or float16.
+"""Heads and RoI extraction that keep boxes in float32 if the feature maps are bfloat16 or float16.
 
 bfloat16 has 8 significant bits: a coordinate of 601.3 pixels becomes 600. Under autocast mmdet casts RoIs, and the
 anchors and points from which boxes are decoded, to the dtype of the feature maps. These classes cast the maps instead.
@@ -40,12 +40,12 @@ class _PreciseBoxes:
 
 @MODELS.register_module()
 class RPNHead(_PreciseBoxes, MMDetRPNHead):
-    """mmdet's `RPNHead`, whose proposals in training and testing are decoded from anchors in float32."""
+    """mmdet's `RPNHead` that decodes proposals from anchors in float32, in training and testing."""
 
 
 @MODELS.register_module()
 class FCOSHead(_PreciseBoxes, MMDetFCOSHead):
-    """mmdet's `FCOSHead`, whose boxes are decoded from points in float32."""
+    """mmdet's `FCOSHead` that decodes boxes from points in float32."""
 
 
 def _precise(x: Tensor) -> Tensor:

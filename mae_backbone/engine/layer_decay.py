@@ -36,7 +36,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg=dict(layer_decay=.65, flat_decay_mult=0.,
                            custom_keys={'pos_embed': dict(decay_mult=0.), 'cls_token': dict(decay_mult=0.)})
 
-    Under FSDP1, whose shards are all 1-D, write norm_decay_mult=0. and bias_decay_mult=0. instead of
+    Under FSDP1, all shards are 1-D. Write norm_decay_mult=0. and bias_decay_mult=0. instead of
     flat_decay_mult=0. For a ViT both are equivalent.
 
     ViTDet (detectron2 projects/ViTDet; L has .8, and H .9 with everything decayed): the norms of the ViT do not decay,

@@ -72,7 +72,7 @@ class CocoLabels:
                             'annotations')
 
     def check_consistency(self, *, masks: bool) -> list[str]:
-        """Refuses files whose fields contradict each other systematically. Returns lines for single contradictions."""
+        """Refuses a file if many of its fields contradict each other. Returns lines for single contradictions."""
         lines = []
         for contradiction in self.file.consistency.contradictions():
             if contradiction.is_systematic and (masks or contradiction.concerns_boxes):
@@ -115,7 +115,7 @@ class CocoLabels:
                                 '"iscrowd": 0 for objects that are not crowds: correct them')
 
     def notes(self, *, masks: bool) -> list[str]:
-        """Returns lines about annotations that are not errors. Refuses a set whose images are all filtered out."""
+        """Returns lines about annotations that are not errors. Refuses a set if training filters out all images."""
         file, categories = self.file, self.categories
         filters = (self.spec.option('filter_cfg') or {}) if self.spec.split == 'train' else {}
         min_size, drops_empty = filters.get('min_size', 0), filters.get('filter_empty_gt', False)
@@ -179,7 +179,7 @@ class CocoLabels:
         return [self.file.images[number].file_name for number in self.file.images_with_skipped]
 
     def _use_of_empty_images(self, drops_empty: bool) -> str:
-        """Returns a text about how training uses images without annotations; '' for other splits."""
+        """Returns what training does with images without annotations, as text; '' for other splits."""
         if self.spec.split != 'train':
             return ''
         if drops_empty:

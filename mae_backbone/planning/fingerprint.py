@@ -56,14 +56,14 @@ class Fingerprint:
         width, height, short_side, long_side: percentiles over the images of the training set.
         channels, bits: most frequent number of channels, and of bits per channel.
         reader: name of the reader of bands (`planning.bands`); '' for gray and color images.
-        mixed: number of images whose channels or bits differ from the most frequent ones.
+        mixed: number of images with other channels or bits than the most frequent ones.
         mean, std: mean and standard deviation of each channel over the sampled images.
         gray: True if all channels of each sampled image are equal.
         flat: fraction of patches of 8 x 8 pixels without contrast.
         border: fraction of the area of an image that is a border of a single value, median over the sampled images.
         exposure: standard deviation of the medians of the sampled images, divided by their mean.
         value_range: 0.5th and 99.5th percentile of the values, median over the sampled images.
-        num_sampled: number of images whose pixels were measured.
+        num_sampled: number of images with measured pixels.
         equal_images: number of files that are copies of another file.
         similar_images: number of images among `num_compared` that look like another image.
         num_compared: number of images that were compared with each other.

@@ -168,7 +168,7 @@ def _format(cls: type[DataFormat], split: str, /, **options: Any) -> DataFormat:
 # ---- COCO
 
 def _find_coco(folder: Path) -> OwnData | None:
-    """Finds annotation files whose names of images are paths in a folder. Other files are read by `_find_layout`."""
+    """Finds annotation files that name images by paths in a folder. Other files are read by `_find_layout`."""
     files = sorted(path for path in folder.glob('annotations/*.json') if not path.name.startswith('.'))
     chosen = {split: _annotation_file(files, names) for split, names in (('train', _TRAIN), ('val', _VAL))}
     if None in chosen.values():
@@ -237,7 +237,7 @@ def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **opti
 
 
 def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
-    """Returns the annotation file whose name contains the name of a split. Files `instances_*` take precedence."""
+    """Returns the annotation file that has the name of a split in its own name. Files `instances_*` take precedence."""
     for name in names:
         pattern = re.compile(rf'(^|[^a-z]){name}($|[^a-z])')
         matches = [path for path in files if pattern.search(path.stem.lower())]

@@ -205,7 +205,8 @@ def predict_images(files: Sequence[Path], root: Path, predictor: BasePredictor, 
                 skipped.append(file.relative_to(root))
                 log(f'[{number}/{len(files)}] skipped: {printable(str(error))}')
                 continue
-            if (frames := num_frames(file)) > 1:
+            # A reader of bands takes the pages of a TIFF as channels.
+            if isinstance(decoding, Decoding) and (frames := num_frames(file)) > 1:
                 log(f'[{number}/{len(files)}] {printable(str(file))} has {frames} frames or pages, and only the first '
                     'one is predicted: save each as an image, or an animation as a video')
         predictions = _predict_batch(predictor, [image for *_, image in images])

@@ -12,6 +12,7 @@ from helpers.videos import frames, write
 from mmengine.config import Config
 from PIL import Image
 
+from mae_backbone.data.readers import TiffReader
 from mae_backbone.prediction.results import Results
 from mae_backbone.prediction.run import check_output, find_inputs, predict_images, predict_video
 from mae_backbone.prediction.video import BadVideoError, VideoReader
@@ -145,6 +146,17 @@ def test_further_frames_of_an_image_file_are_mentioned(tmp_path):
     assert all('3 frames' in line for line in lines)
     images[0].save(tmp_path / 'e.gif', save_all=True, append_images=images[1:])
     assert 'e.gif has 3 frames' in run(tmp_path / 'e.gif', tmp_path / 'out')[0]
+
+
+def test_pages_that_are_read_as_channels_are_not_mentioned(tmp_path):
+    pages = [Image.new('L', (20, 10), value) for value in (10, 20, 30)]
+    pages[0].save(tmp_path / 'a.tif', save_all=True, append_images=pages[1:])
+    lines: list[str] = []
+    (tmp_path / 'out').mkdir()
+    with Results(tmp_path / 'out', DETECTOR, NO_DATA) as results:
+        predict_images([tmp_path / 'a.tif'], tmp_path, DETECTOR, results, log=lines.append,
+                       decoding=TiffReader(3, dtype='uint8'))
+    assert not [line for line in lines if 'pages' in line or 'skipped' in line]
 
 
 def test_images_that_are_too_small_for_the_model_are_skipped(tmp_path):
