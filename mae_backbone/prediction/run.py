@@ -22,7 +22,7 @@ from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.prediction.base import BasePredictor, Prediction
 from mae_backbone.prediction.results import RESULT_FILES, Results
 from mae_backbone.prediction.video import VideoReader, VideoWriter
-from mae_backbone.utils.atomic_write import atomic_path
+from mae_backbone.utils.atomic_write import atomic_path, partial_files
 from mae_backbone.utils.printable import printable
 
 _LOG_EVERY = 5.0   # seconds between two progress lines of a video
@@ -114,11 +114,12 @@ def check_output(inputs: Inputs, out: str | Path, *, task: str | None = None) ->
         raise ValueError(f'{root} has a folder labels, where {len(both)} figures would get the names of label maps, '
                          f'such as {min(both)}: rename the folder, or predict its images with another -o')
     targets = [*figures, *(maps if task == 'segmentation' else ()), Path('images.json')]
-    existing = [] if any((folder / name).exists() for name in RESULT_FILES.values()) else [
-        target for target in targets if (folder / target).exists()]
+    # A prediction that was killed leaves its results incomplete, and may be repeated.
+    is_repeated = any((folder / name).exists() or partial_files(folder, name) for name in RESULT_FILES.values())
+    existing = [] if is_repeated else [target for target in targets if (folder / target).exists()]
     if existing:
         raise ValueError(f'-o {out}: {len(existing)} files in this folder would be overwritten, such as '
-                         f'{printable(str(min(existing)))}, and no earlier prediction has finished there (it has no '
+                         f'{printable(str(min(existing)))}, and no earlier prediction wrote there (it has no '
                          f'{", ".join(RESULT_FILES.values())}): choose another folder, or remove the files')
 
 

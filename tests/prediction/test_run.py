@@ -127,6 +127,13 @@ def test_files_that_no_prediction_wrote_are_not_overwritten(tmp_path, task, file
     check_output(find_inputs(source), out, task=task)
 
 
+def test_prediction_that_was_killed_may_be_repeated(tmp_path):
+    write_image(tmp_path / 'in' / 'a.jpg')
+    write_image(tmp_path / 'out' / 'a.png')
+    (tmp_path / 'out' / '.predictions.json.243e9954.part').write_text('[')
+    check_output(find_inputs(tmp_path / 'in'), tmp_path / 'out', task='detection')
+
+
 def test_labels_in_the_output_folder_of_a_detector_are_left_alone(tmp_path):
     write_image(tmp_path / 'data' / 'images' / 'a.jpg')
     write_image(tmp_path / 'data' / 'labels' / 'a.png')
