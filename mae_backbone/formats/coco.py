@@ -1,7 +1,7 @@
 """COCO's format of objects, read by CocoDataset of mmdet and by the LVIS data set of this package."""
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import ClassVar
 
@@ -9,15 +9,7 @@ import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 
-from mae_backbone.formats.coco_file import (
-    CocoFile,
-    Id,
-    image_file,
-    is_trained,
-    read_coco,
-    read_content,
-    without_byte_order_mark,
-)
+from mae_backbone.formats.coco_file import CocoFile, read_annotations, read_coco, without_byte_order_mark
 from mae_backbone.formats.coco_labels import CocoLabels
 from mae_backbone.formats.coco_masks import is_complete
 from mae_backbone.formats.data_format import ClassNames, DataFormat
@@ -156,12 +148,13 @@ class CocoFormat(DataFormat):
 
     # ---- survey
 
-    def _image_path(self, file_name: str) -> str:
-        return os.path.join(self.spec.folder('img'), file_name)
+    def _image_paths(self) -> list[str]:
+        folder = self.spec.folder('img')
+        return [os.path.join(folder, image.file_name) for image in self.file.images.values()]
 
     def images(self) -> list[str]:
         """Lists the paths of all images in the annotation file. Raises DataError if one is outside the data root."""
-        paths = [self._image_path(image.file_name) for image in self.file.images.values()]
+        paths = self._image_paths()
         outside = paths_outside(paths, [self.spec.root, self.spec.folder('img')])
         if outside and not os.environ.get(ALLOW_OUTSIDE):
             raise DataError(f'{self.spec.annotations}: {len(outside):,} of {len(paths):,} images are outside of the '
@@ -171,23 +164,19 @@ class CocoFormat(DataFormat):
 
     def stated_sizes(self) -> dict[str, tuple[float, float]]:
         """Returns the (width, height) that the annotation file states for each image path."""
-        return {self._image_path(image.file_name): (image.width, image.height) for image in self.file.images.values()}
-
-    @cached_property
-    def _content(self) -> dict:
-        return read_content(self.spec.annotations)
+        return {path: (image.width, image.height)
+                for path, image in zip(self._image_paths(), self.file.images.values(), strict=True)}
 
     def statistics(self, pixel_counts: np.ndarray) -> list[str]:
         """Counts boxes by class, by area and by fault."""
         file = self.file
-        areas = [annotation['area'] for annotation in self._content.get('annotations', [])
-                 if not annotation.get('iscrowd') and is_trained(annotation, file.images[annotation['image_id']])]
+        areas = file.objects.areas
         faults: Counter[str] = Counter()
         for fault, ids in file.mask_faults.items():
             faults[fault.kind] += len(ids)
         num_without_mask = faults.pop('missing', 0)
         boxes = {name: file.num_boxes[number] for number, name in file.categories.items()}
-        by_area = ', '.join(f'{sum(low <= area < high for area in areas):,} {name}'
+        by_area = ', '.join(f'{np.count_nonzero((low <= areas) & (areas < high)):,} {name}'
                             for name, (low, high) in AREAS.items())
         num_empty = len(file.images) - len(set().union(*file.annotated_images.values()))
         return [f'{len(areas):,} boxes, {len(areas) / len(file.images):.1f} per image, {num_empty:,} images without '
@@ -197,29 +186,21 @@ class CocoFormat(DataFormat):
                 f'{faults.total():,} broken masks',
                 *frequency_table(boxes, 'boxes')]
 
-    @cached_property
-    def _objects(self) -> dict[str, list[dict]]:
-        """Annotations of each image path."""
-        paths = {image['id']: self._image_path(image_file(image) or '') for image in self._content['images']}
-        objects: dict[str, list[dict]] = {path: [] for path in paths.values()}
-        for annotation in self._content.get('annotations', []):
-            objects[paths[annotation['image_id']]].append(annotation)
-        return objects
-
     def class_counts(self, pixel_counts: np.ndarray) -> dict[str, int]:
         """Counts the boxes of each class that are trained on."""
         return {self.file.categories[number]: self.file.num_boxes[number] for number in self.labels.categories}
 
     def objects(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields the boxes of each image that mmdet trains on, without crowds."""
-        labels = {number: label for label, number in enumerate(self.labels.categories)}
-        boxes: dict[Id, list[tuple[float, ...]]] = {number: [] for number in self.file.images}
-        for annotation in self._content.get('annotations', []):
-            label, image = labels.get(annotation['category_id']), annotation['image_id']
-            if label is not None and not annotation.get('iscrowd') and is_trained(annotation, self.file.images[image]):
-                boxes[image].append((*annotation['bbox'], label))
-        for number, image in self.file.images.items():
-            yield self._image_path(image.file_name), np.array(boxes[number], np.float32).reshape(-1, 5)
+        objects, known = self.file.objects, {number: label for label, number in enumerate(self.labels.categories)}
+        label_of_category = np.array([known.get(number, -1) for number in self.file.categories])
+        labels = label_of_category[objects.categories]
+        order = np.argsort(objects.images, kind='stable')
+        order = order[labels[order] >= 0]
+        boxes = np.column_stack([objects.boxes, labels]).astype(np.float32)[order]
+        starts = np.searchsorted(objects.images[order], np.arange(len(self.file.images) + 1))
+        for index, path in enumerate(self._image_paths()):
+            yield path, boxes[starts[index]:starts[index + 1]]
 
     @property
     def has_masks(self) -> bool:
@@ -228,9 +209,29 @@ class CocoFormat(DataFormat):
         return self.file.has_annotations and not any(
             self.file.faulty_masks(kind, self.labels.categories, trained_only=True) for kind in kinds)
 
+    @cached_property
+    def _annotations(self) -> dict[str, list[dict]]:
+        """Annotations of the images whose labels were read, by absolute path."""
+        return {}
+
+    def read_labels(self, paths: Sequence[str]) -> None:
+        """Reads the annotations of some images together."""
+        wanted = set(map(os.path.abspath, paths))
+        paths_of_file = map(os.path.abspath, self._image_paths())
+        ids = {number: path for number, path in zip(self.file.images, paths_of_file, strict=True) if path in wanted}
+        self._annotations.update({path: [] for path in ids.values()})
+        for annotation in read_annotations(self.spec.annotations, ids):
+            self._annotations[ids[annotation['image_id']]].append(annotation)
+
+    def _annotations_of(self, path: str) -> list[dict]:
+        path = os.path.abspath(path)
+        if path not in self._annotations:
+            self.read_labels([path])
+        return self._annotations[path]
+
     def outlines(self, path: str, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Yields the outlines of polygons, or of boxes if there are none."""
-        for annotation in self._objects.get(path, []):
+        for annotation in self._annotations_of(path):
             polygons = annotation.get('segmentation')
             if annotation.get('iscrowd'):
                 continue
@@ -243,7 +244,7 @@ class CocoFormat(DataFormat):
         """Draws boxes, masks and class names."""
         names = self.file.categories
         colors = self.colors()
-        return draw_objects(image, self._objects[path], names,
+        return draw_objects(image, self._annotations_of(path), names,
                             {number: colors.get(name, _NO_CLASS) for number, name in names.items()})
 
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from pycocotools import mask as coco_rle
 
 from mae_backbone.formats.coco_masks import is_complete
+from mae_backbone.formats.coco_objects import Id
 from mae_backbone.formats.messages import first_few
 
-Id = int | str
 Corners = tuple[float, float, float, float]  # x1, y1, x2, y2
 # Our choices. A box and a mask that are drawn by hand differ by a few pixels. If their IoU is below this, one of the
 # two is wrong.

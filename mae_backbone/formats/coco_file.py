@@ -4,7 +4,6 @@ import gc
 import hashlib
 import json
 import os
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from mae_backbone.data.index import cache_folder
-from mae_backbone.formats.coco_consistency import Consistency, Id
+from mae_backbone.formats.coco_consistency import Consistency
 from mae_backbone.formats.coco_masks import is_finite, mask_fault
+from mae_backbone.formats.coco_objects import Id, IdList, TrainedObjects
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.messages import does_not_exist, first_few
 from mae_backbone.formats.other_layouts import describe_layout
@@ -68,7 +68,7 @@ class CocoFile:
         has_id_zero: True if an annotation has the id 0, which pycocotools always counts as not detected.
         num_images_by_url: number of images that have a URL, but no file name, as in LVIS.
         consistency: contradictions between fields of the objects.
-        box_sizes: for each object in `num_boxes`: height and width of the box, height and width of its image.
+        objects: objects in `num_boxes`.
     """
     path: str
     categories: dict[Id, str]
@@ -80,12 +80,12 @@ class CocoFile:
     num_skipped: int = 0
     images_with_skipped: dict[Id, None] = field(default_factory=dict)
     num_out_of_bounds: int = 0
-    mask_faults: dict[MaskFault, list[Id]] = field(default_factory=lambda: defaultdict(list))
-    metric_faults: dict[str, list[Id]] = field(default_factory=lambda: defaultdict(list))
+    mask_faults: dict[MaskFault, IdList] = field(default_factory=lambda: defaultdict(IdList))
+    metric_faults: dict[str, IdList] = field(default_factory=lambda: defaultdict(IdList))
     has_id_zero: bool = False
     num_images_by_url: int = 0
     consistency: Consistency = field(default_factory=Consistency)
-    box_sizes: 'array[float]' = field(default_factory=lambda: array('f'))
+    objects: TrainedObjects = field(default_factory=TrainedObjects)
 
     def faulty_masks(self, kind: str, categories: Collection[Id], *, trained_only: bool) -> list[Id]:
         """Returns the ids of annotations of some categories whose segmentation has a fault of this kind.
@@ -145,6 +145,24 @@ def read_content(path: str) -> dict:
     return content
 
 
+def read_annotations(path: str, image_ids: Collection[Id]) -> list[dict]:
+    """Reads the annotations of some images in a file that `read_coco` accepts.
+
+    The other annotations are not kept in memory.
+
+    Args:
+        path: path of the file.
+        image_ids: ids of the images.
+    """
+    def keep(entry: dict) -> dict | None:
+        is_other = 'bbox' in entry and entry.get('image_id') not in wanted
+        return None if is_other else entry
+
+    wanted = list(image_ids)
+    content = _parse(path, os.path.getsize(path), keep)
+    return [annotation for annotation in content.get('annotations', []) if annotation is not None]
+
+
 def image_file(image: dict) -> str | None:
     """Returns the file name of an entry of `images`.
 
@@ -181,7 +199,7 @@ def _read(path: str, modified: int, size: int) -> CocoFile:
             gc.enable()
 
 
-def _parse(path: str, size: int) -> Any:
+def _parse(path: str, size: int, object_hook: Callable[[dict], dict | None] | None = None) -> Any:
     if not size:
         raise DataError(f'{path} is empty (0 bytes): copy it again')
     text = ''
@@ -189,7 +207,7 @@ def _parse(path: str, size: int) -> Any:
         with open(path, encoding='utf-8-sig') as file:  # some editors start files with a byte-order mark
             text = file.read()
         _check_memory(path, text)
-        return json.loads(text)
+        return json.loads(text, object_hook=object_hook)
     except UnicodeDecodeError as error:
         raise DataError(f'{path} is not JSON: byte {error.start} is not text: expected annotations in COCO\'s format, '
                         'uncompressed and in UTF-8') from error
@@ -320,16 +338,23 @@ def _summarize(path: str, content: dict, num_images_by_url: int) -> CocoFile:
               for image in content['images']}
     file = CocoFile(path, {category['id']: category['name'] for category in content['categories']}, images,
                     'annotations' in content, num_images_by_url=num_images_by_url)
+    image_positions = {number: (position, number) for position, number in enumerate(images)}
+    categories = {number: position for position, number in enumerate(file.categories)}
     for annotation in content.get('annotations', []):
-        _add(file, annotation)
+        # The id in the list of images is kept instead of its copy in the annotation, so that the memory of all
+        # annotations becomes free.
+        position, image_id = image_positions[annotation['image_id']]
+        if _add(file, annotation, image_id):
+            file.objects.add(annotation, position, categories[annotation['category_id']])
     file.consistency.close()
     return file
 
 
-def _add(file: CocoFile, annotation: dict) -> None:
-    number, category, image = annotation['id'], annotation['category_id'], file.images[annotation['image_id']]
+def _add(file: CocoFile, annotation: dict, image_id: Id) -> bool:
+    """Counts an annotation. Returns True if mmdet trains on it as an object."""
+    number, category, image = annotation['id'], annotation['category_id'], file.images[image_id]
     trained = is_trained(annotation, image)
-    file.annotated_images[category].add(annotation['image_id'])
+    file.annotated_images[category].add(image_id)
     file.has_id_zero |= number == 0
     mask_kind = mask_fault(annotation.get('segmentation'), image.width, image.height)
     if mask_kind:
@@ -338,16 +363,16 @@ def _add(file: CocoFile, annotation: dict) -> None:
         file.metric_faults[fault].append(number)
     if not trained:
         file.num_skipped += 1
-        file.images_with_skipped[annotation['image_id']] = None
+        file.images_with_skipped[image_id] = None
         file.consistency.num_relative += all(0 <= value <= 1 for value in annotation['bbox'])
-        return
+        return False
+    file.num_out_of_bounds += _is_out_of_bounds(annotation['bbox'], image)
     if annotation.get('iscrowd'):
         file.num_crowds[category] += 1
-    else:
-        file.num_boxes[category] += 1
-        file.box_sizes.extend((annotation['bbox'][3], annotation['bbox'][2], image.height, image.width))
-        file.consistency.add(annotation, image.width, image.height, has_mask=mask_kind in ('', 'partial'))
-    file.num_out_of_bounds += _is_out_of_bounds(annotation['bbox'], image)
+        return False
+    file.num_boxes[category] += 1
+    file.consistency.add(annotation, image.width, image.height, has_mask=mask_kind in ('', 'partial'))
+    return True
 
 
 def _metric_fault(annotation: dict) -> str:

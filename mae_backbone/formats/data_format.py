@@ -1,6 +1,6 @@
 """Base class of the formats of labeled data sets."""
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import ClassVar, NamedTuple
 
@@ -148,7 +148,9 @@ class DataFormat:
         # For images that are rotated by 90 degrees, the stated sizes already show the orientation of the labels.
         unclear = [(path, size.orientation) for path, size in rotated.items()
                    if size.upright == (size.width, size.height)]
-        votes = count_votes(evenly_spaced(unclear, MAX_IMAGES), self.outlines)
+        compared = evenly_spaced(unclear, MAX_IMAGES)
+        self.read_labels([path for path, _ in compared])
+        votes = count_votes(compared, self.outlines)
         if votes.decision == 'stored':
             raise DataError(f'{split}: {len(unclear):,} of {len(sizes):,} images are rotated or mirrored by their EXIF '
                             f'orientation, but annotated as they are stored: {votes.stored} outlines of labels lie on '
@@ -249,6 +251,9 @@ class DataFormat:
     def has_masks(self) -> bool:
         """True if every object has a usable mask; False for formats without objects."""
         return False
+
+    def read_labels(self, paths: Sequence[str]) -> None:
+        """Reads the labels of some images together, for `draw` and `outlines`, which otherwise read them one by one."""
 
     def draw(self, image: np.ndarray, path: str) -> np.ndarray:
         """Draws the labels of the image at `path` onto its pixels (H, W, 3) uint8 RGB. Returns (H', W', 3)."""

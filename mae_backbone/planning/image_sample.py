@@ -82,8 +82,10 @@ def box_sizes(data_format: DataFormat) -> BoxSizes | None:
     """Returns the sizes of all boxes that are used in training; None if the data set has no boxes."""
     if not isinstance(data_format, CocoFormat) or not os.path.isfile(data_format.spec.annotations):
         return None
-    sizes = np.array(data_format.file.box_sizes, np.float32).reshape(-1, 4)
-    return BoxSizes(sizes[:, :2], sizes[:, 2:]) if len(sizes) else None
+    file = data_format.file
+    images = np.array([(image.height, image.width) for image in file.images.values()], np.float32)
+    boxes = file.objects.boxes
+    return BoxSizes(boxes[:, :1:-1], images[file.objects.images]) if len(boxes) else None
 
 
 def _moments(load: _Load) -> tuple[int, int, np.ndarray, np.ndarray] | None:

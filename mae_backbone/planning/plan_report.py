@@ -8,7 +8,6 @@ import numpy as np
 
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.reading import read_shown
-from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
@@ -175,9 +174,11 @@ def _samples(data: OwnData) -> dict[str, str]:
     import cv2
     data_format = data.splits['train']
     samples: dict[str, str] = {}
-    for path in evenly_spaced(data.image_paths('train'), _NUM_SAMPLES):
+    paths = evenly_spaced(data.image_paths('train'), _NUM_SAMPLES)
+    data_format.read_labels(paths)
+    for path in paths:
         try:
-            picture = _drawn(data_format, path)
+            picture = data_format.draw(read_shown(path, data_format.reading), path)
         except (BadImageError, OSError, KeyError, ValueError):
             continue
         picture = to_height(picture, _HEIGHT)[:, :int(_WIDE * _HEIGHT)]
@@ -185,7 +186,3 @@ def _samples(data: OwnData) -> dict[str, str]:
         if done:
             samples[path.rsplit('/', 1)[-1]] = data_uri(content.tobytes(), 'image/jpeg')
     return samples
-
-
-def _drawn(data_format: DataFormat, path: str) -> np.ndarray:
-    return data_format.draw(read_shown(path, data_format.reading), path)

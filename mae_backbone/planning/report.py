@@ -70,7 +70,9 @@ def samples(spec: DatasetSpec, count: int = 8, *, height: int = 256) -> list[np.
     """
     data_format = format_of(spec)
     pictures = []
-    for path in evenly_spaced(data_format.images(), count):
+    paths = evenly_spaced(data_format.images(), count)
+    data_format.read_labels(paths)
+    for path in paths:
         try:
             picture = to_height(data_format.draw(read_shown(path, data_format.reading), path), height)
         except (BadImageError, OSError):
