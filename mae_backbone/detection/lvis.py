@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 
 from mae_backbone.detection.coco import category_ids, class_table, predicted_images
 from mae_backbone.evaluation.class_table import ClassTable, merged
-from mae_backbone.formats.coco_file import image_file
+from mae_backbone.formats.coco_json import image_file
 from mae_backbone.registry import DATASETS, METRICS
 
 # Names of faster-coco-eval -> names of the metric.

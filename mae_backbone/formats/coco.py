@@ -9,7 +9,8 @@ import numpy as np
 from mmengine.config import ConfigDict
 from mmengine.dataset import BaseDataset
 
-from mae_backbone.formats.coco_file import CocoFile, read_annotations, read_coco, without_byte_order_mark
+from mae_backbone.formats.coco_file import CocoFile, read_coco
+from mae_backbone.formats.coco_json import read_annotations, without_byte_order_mark
 from mae_backbone.formats.coco_labels import CocoLabels
 from mae_backbone.formats.coco_masks import is_complete
 from mae_backbone.formats.data_format import ClassNames, DataFormat

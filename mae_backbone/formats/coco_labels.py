@@ -1,5 +1,6 @@
 """Labels in an annotation file of COCO's format: checks for training and evaluation, and notes on unused labels."""
-from mae_backbone.formats.coco_file import NO_ISCROWD, CocoFile, Id
+from mae_backbone.formats.coco_file import NO_ISCROWD, CocoFile
+from mae_backbone.formats.coco_objects import Id
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.messages import case_hint, first_few
 

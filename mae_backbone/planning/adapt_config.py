@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from mae_backbone.formats.coco_file import without_byte_order_mark
+from mae_backbone.formats.coco_json import without_byte_order_mark
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, dicts_in
 from mae_backbone.formats.layout_config import read_layouts
 from mae_backbone.formats.registry import formats_in

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mae_backbone.checkpoints.published import read_checkpoint
 from mae_backbone.data.index import cache_folder
 from mae_backbone.formats.coco import CocoFormat
-from mae_backbone.formats.coco_file import read_content as read_annotations
+from mae_backbone.formats.coco_json import read_content
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, dicts_in
 from mae_backbone.formats.label_maps import LabelMaps
@@ -98,7 +98,7 @@ def _reorder(cfg: Config, data_format: DataFormat, of_data: list[str], names: li
 
 def _with_ordered_categories(path: str, names: list[str]) -> str:
     """Writes a copy of an annotation file whose categories are in the order of `names`; returns its path."""
-    content = read_annotations(path)
+    content = read_content(path)
     position = {name: index for index, name in enumerate(names)}
     content['categories'] = sorted(content['categories'], key=lambda entry: position.get(entry['name'], len(position)))
     text = json.dumps(content)

@@ -9,7 +9,7 @@ import pytest
 from helpers.mmdet_datasets import coco_dataset
 from helpers.small_sets import coco_content, write_coco
 
-from mae_backbone.formats.coco_file import read_annotations, read_coco
+from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.dataset_spec import DataError
 
 JUNK = (None, True, -1, 0, 2.5, 10**400, float('nan'), '', 'text', [], {}, [1, 2], [1, 2, 3, float('inf')], 7, 99)
@@ -71,22 +71,6 @@ def test_nothing_that_was_parsed_from_an_object_stays_in_memory(tmp_path: Path) 
     assert file.num_boxes[7] == count
     parsed = snapshot.filter_traces([tracemalloc.Filter(True, json.decoder.__file__)])
     assert sum(trace.size for trace in parsed.traces) / count < 4
-
-
-def test_annotations_of_some_images_are_those_of_the_whole_file(tmp_path: Path) -> None:
-    content = coco_content()
-    content['annotations'] = [
-        dict(id=1, image_id=1, category_id=7, bbox=[0, 0, 2, 2], area=4, segmentation=dict(size=[4, 4], counts=[16])),
-        dict(id=2, image_id=2, category_id=7, bbox=[0, 0, 2, 2], area=4, attributes=dict(bbox=[1], image_id=[1])),
-        dict(id=3, image_id=1, category_id=3, bbox=[1, 1, 2, 2], area=4, segmentation=[[0, 0, 2, 0, 2, 2]])]
-    path = write_coco(tmp_path, content)
-    read_coco(str(path))
-    for ids in ([], [1], [2], [2, 1], [99]):
-        expected = [annotation for annotation in content['annotations'] if annotation['image_id'] in ids]
-        found = read_annotations(str(path), ids)
-        assert [annotation['id'] for annotation in found] == [annotation['id'] for annotation in expected]
-        assert all(annotation.get('segmentation') == other.get('segmentation')
-                   for annotation, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(('text', 'words'), [

@@ -7,7 +7,7 @@ import pytest
 from helpers.small_sets import coco_config, coco_content, label_map_config, write_coco, write_label_maps
 
 from mae_backbone.data.image_header import SETTING
-from mae_backbone.formats import coco_file
+from mae_backbone.formats import coco_json
 from mae_backbone.formats.check import check_data
 from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.dataset_spec import DataError, dataset_specs
@@ -30,7 +30,7 @@ def test_ids_that_are_no_integers_of_64_bits_are_refused(tmp_path: Path, number:
 def test_file_that_needs_more_memory_than_is_free_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / 'a.json'
     path.write_text(json.dumps(coco_content() | {'licenses': [[]] * 30_000_000}).replace(' ', ''))
-    monkeypatch.setattr(coco_file, 'available_memory', lambda: 2**31)
+    monkeypatch.setattr(coco_json, 'available_memory', lambda: 2**31)
     with pytest.raises(DataError, match=r'would take about 2\.\d GB of memory, and 2\.1 GB are free'):
         read_coco(str(path))
 

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mae_backbone.formats.coco_file import read_coco, read_content
+from mae_backbone.formats.coco_file import read_coco
+from mae_backbone.formats.coco_json import read_content
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
