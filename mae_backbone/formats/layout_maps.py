@@ -45,15 +45,8 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     Raises:
         DataError: the label maps cannot be read.
     """
-    for spec in specs:
-        if not is_missing(spec):
-            try:
-                image_label_pairs(spec)
-            except DataError:
-                if not is_odd(spec):
-                    return []  # reported by the check of the data set
-            if not os.path.isfile(os.path.join(root, 'classes.txt')):
-                return []  # the config names the classes
+    if any(_is_read_as_configured(spec, root) for spec in specs):
+        return []
     found = find_map_pairs(Path(root))
     if found is None:
         if layout := find_layout(root):
@@ -65,10 +58,36 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
         return []  # reported by the check of the data set
     import_module('mae_backbone.segmentation')  # registers ListedSegDataset
     made = split_pairs(found, pattern=pattern)
-    lines = found.lines()
+    folder, files, lines = _write_lists(found, root)
+    lines = found.lines() + lines
+    if made:
+        lines.append(f'{made.line}; lists in {write_record(folder, made.record)}')
+    for spec in specs:
+        lines += _read_list(spec, files)
+    return lines
+
+
+def _is_read_as_configured(spec: DatasetSpec, root: str) -> bool:
+    """True if the folders of the config exist, and the check of the data set reads them or reports their faults."""
+    if is_missing(spec):
+        return False
+    try:
+        image_label_pairs(spec)
+    except DataError:
+        if not is_odd(spec):
+            return True
+    return not os.path.isfile(os.path.join(root, 'classes.txt'))
+
+
+def _write_lists(found: MapSet, root: str) -> tuple[Path, dict[str, str], list[str]]:
+    """Writes a list of pairs for each split into the cache.
+
+    Returns:
+        The folder in the cache, the path of the list by split, and lines for the plan.
+    """
     texts = {split: to_json([[pair.image, pair.map] for pair in found.pairs if pair.split == split])
              for split in SPLITS if any(pair.split == split for pair in found.pairs)}
-    classes = _class_file(found)
+    classes, lines = _class_file(found), []
     stamps = [_stamp(Path(root, pair.map)) for pair in found.pairs] if found.is_binary else []
     folder = layout_folder([*texts.values(), classes, str(Path(root).absolute()), *stamps])
     if found.is_binary:
@@ -76,18 +95,20 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
         lines.append(f'layout: label maps of 0 and 255 are written as 0 and 1 into {folder}')
     files = {split: write_once(folder / f'{split}.json', text) for split, text in texts.items()}
     write_once(folder / 'classes.txt', classes)
-    if made:
-        lines.append(f'{made.line}; lists in {write_record(folder, made.record)}')
-    for spec in specs:
-        file = files.get(spec.split, files['val'])
-        if spec.split == 'test' and 'test' in files:
-            lines.append(f'test: the split of the data named test, {file}')
-        if spec.option('reduce_zero_label'):
-            lines.append(f'{spec.split}: labels count from 0 (reduce_zero_label=False instead of True in the config)')
-        spec.cfg.update(type='mae_backbone.ListedSegDataset', ann_file=file, reduce_zero_label=False,
-                        data_prefix=dict(img_path='', seg_map_path=''))
-        for step in dicts_in(spec.option('pipeline')):
-            step.pop('reduce_zero_label', None)
+    return folder, files, lines
+
+
+def _read_list(spec: DatasetSpec, files: dict[str, str]) -> list[str]:
+    """Changes a data set so that it reads the list of its split. Returns lines for the plan."""
+    file, lines = files.get(spec.split, files['val']), []
+    if spec.split == 'test' and 'test' in files:
+        lines.append(f'test: the split of the data named test, {file}')
+    if spec.option('reduce_zero_label'):
+        lines.append(f'{spec.split}: labels count from 0 (reduce_zero_label=False instead of True in the config)')
+    spec.cfg.update(type='mae_backbone.ListedSegDataset', ann_file=file, reduce_zero_label=False,
+                    data_prefix=dict(img_path='', seg_map_path=''))
+    for step in dicts_in(spec.option('pipeline')):
+        step.pop('reduce_zero_label', None)
     return lines
 
 
