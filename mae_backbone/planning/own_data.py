@@ -95,35 +95,41 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
     if not folder.is_dir():
         raise DataError(f'{does_not_exist(str(folder))}: pass the folder of the data' if not folder.exists() else
                         f'{folder} is a file, expected the folder of the data: unpack it if it is an archive')
-    finders: dict[str, Callable[[Path], OwnData | None]] = {
-        'detection': _find_coco, 'segmentation': _find_label_maps, 'classification': _find_class_folders,
-        'pretraining': _find_images}
-    refused: list[DataError] = []
-    for name, finder in finders.items():
-        if task is None and name == 'pretraining':
-            if refused:  # the folder has labels that cannot be read: do not ignore them
-                raise refused[0]
-            if unread := describe_layout(str(folder)):
-                raise DataError(unread)
-        if task not in (None, name):
-            continue
-        data = finder(folder)
-        if data is None and name in _LAYOUTS:
-            try:
-                data = _find_layout(name, folder, group_pattern)
-            except DataError as error:  # for example labels of another task
-                if task is not None:
-                    raise
-                refused.append(error)
-        if data is not None:
-            if task is None and name == 'pretraining':
-                data.warnings += unread_labels(folder)
-            return _checked(data, task, group_pattern)
+    data = _find_any(folder, group_pattern) if task is None else _find_task(task, folder, group_pattern)
+    if data is not None:
+        return _checked(data, task, group_pattern)
     unread = describe_layout(str(folder)) if task == 'detection' else ''
     if unread:
         raise DataError(unread)
     labels = '. '.join(unread_labels(folder)) if task != 'pretraining' else ''
     raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}' + f'. {labels}' * bool(labels))
+
+
+def _find_task(task: str, folder: Path, group_pattern: str) -> OwnData | None:
+    """Returns the data of a task; None if the folder has none."""
+    data = _FINDERS[task](folder)
+    return _find_layout(task, folder, group_pattern) if data is None and task in _LAYOUTS else data
+
+
+def _find_any(folder: Path, group_pattern: str) -> OwnData | None:
+    """Returns the data of the first task that the folder has data for; None if it has none."""
+    refused: list[DataError] = []
+    for task in _LAYOUTS:
+        data = _FINDERS[task](folder)
+        try:
+            data = data or _find_layout(task, folder, group_pattern)
+        except DataError as error:  # for example labels of another task
+            refused.append(error)
+        if data is not None:
+            return data
+    if refused:  # the folder has labels that cannot be read: do not ignore them
+        raise refused[0]
+    if unread := describe_layout(str(folder)):
+        raise DataError(unread)
+    data = _find_images(folder)
+    if data is not None:
+        data.warnings += unread_labels(folder)
+    return data
 
 
 def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:
@@ -339,3 +345,9 @@ def _find_images(folder: Path) -> OwnData | None:
 
 def _arrays(folder: Path) -> Iterator[Path]:
     return folder.rglob('*.npy')
+
+
+# Function that reads the layout of the base configs, by task. Returns None if a folder has another layout.
+_FINDERS: dict[str, Callable[[Path], OwnData | None]] = {
+    'detection': _find_coco, 'segmentation': _find_label_maps, 'classification': _find_class_folders,
+    'pretraining': _find_images}
