@@ -117,18 +117,9 @@ def safe_config(content: object, path: str | Path, *, with_data: bool = False) -
         safe['test_dataloader'] = dict(dataset=checker.dataset(dataset, 'test_dataloader.dataset'))
     train = cfg.get('train_dataloader')
     data = train.get('dataset') if isinstance(train, dict) else None
-    # A pretraining has no test data. Copy the reader of its training images and the scale of its crops.
+    # A pretraining has no test data.
     if isinstance(data, dict) and (isinstance(data.get('reader'), dict) or 'scale' in data):
-        place = 'train_dataloader.dataset'
-        checker.check_type(data.get('type'), place, ('DATASETS',))
-        kept = dict(type=data['type'])
-        if isinstance(data.get('reader'), dict):
-            kept['reader'] = checker.built(data['reader'], f'{place}.reader', ('TRANSFORMS',))
-        scale = data.get('scale')
-        if isinstance(scale, (list, tuple)) and len(scale) == 2 and all(
-                isinstance(value, (int, float)) and 0 < value <= 1 for value in scale):
-            kept['scale'] = tuple(scale)
-        safe['train_dataloader'] = dict(dataset=kept)
+        safe['train_dataloader'] = dict(dataset=checker.pretraining_data(data, 'train_dataloader.dataset'))
     return Config(safe)
 
 
@@ -274,6 +265,18 @@ class _Checker:
         classes = meta.get('classes') if isinstance(meta, dict) else node.get('classes')
         if isinstance(classes, (list, tuple)):  # a string would be the path of a file
             kept['metainfo'] = {'classes': tuple(map(str, classes))}
+        return kept
+
+    def pretraining_data(self, dataset: dict, key: str) -> dict[str, Any]:
+        """Copies the type of a data set, the reader of its images and the scale of its crops."""
+        self.check_type(dataset.get('type'), key, ('DATASETS',))
+        kept = dict(type=dataset['type'])
+        if isinstance(dataset.get('reader'), dict):
+            kept['reader'] = self.built(dataset['reader'], f'{key}.reader', ('TRANSFORMS',))
+        scale = dataset.get('scale')
+        if isinstance(scale, (list, tuple)) and len(scale) == 2 and all(
+                isinstance(value, (int, float)) and 0 < value <= 1 for value in scale):
+            kept['scale'] = tuple(scale)
         return kept
 
     def data(self, cfg: dict) -> dict[str, Any]:
