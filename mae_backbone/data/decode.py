@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from mae_backbone.data.chunk_orientation import chunk_orientation
 from mae_backbone.data.files import read_file
 from mae_backbone.data.image_header import header_fault
 from mae_backbone.data.jpeg_cut import Cut, cut_jpeg
@@ -69,8 +70,8 @@ def read_image(path: str | Path, decoding: Decoding = DEFAULT) -> np.ndarray:
     """Reads an image file as pixels (H, W, 3) uint8 RGB; the content determines the format, not the suffix.
 
     Gray, palette and CMYK images are converted to RGB. 16 bits become 8 according to `decoding`. Alpha is dropped (for
-    some TIFF files, OpenCV multiplies the colors by it). EXIF orientation is applied to JPEG, PNG and TIFF; OpenCV
-    ignores it for WebP. Of a file with several pages the first page is read.
+    some TIFF files, OpenCV multiplies the colors by it). EXIF orientation is applied. Of a file with several pages the
+    first page is read.
 
     Raises:
         BadImageError: the file is empty, truncated, too large, not an image, or does not hold 8 or 16 bits.
@@ -98,9 +99,14 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     fault = _fault(data, decoding.max_pixels)
     if fault:
         raise BadImageError(fault)
+    # Any depth: OpenCV would convert floats of unknown range to 8 bits without an error.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    # OpenCV applies the orientation of JPEG, PNG and TIFF. Version 4.12 ignores the orientation of WebP.
+    orientation = chunk_orientation(io.BytesIO(data)) if data.startswith(b'RIFF') else 1
+    if orientation != 1:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        # Any depth: OpenCV would convert floats of unknown range to 8 bits without an error.
-        pixels = cv2.imdecode(np.frombuffer(without_animation(data), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        pixels = cv2.imdecode(np.frombuffer(without_animation(data), np.uint8), flags)
     except cv2.error as error:
         raise BadImageError(f'is refused by OpenCV ({error.err}): convert or remove it') from error
     if pixels is None and data.startswith(b'GIF8'):
@@ -111,7 +117,7 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise BadImageError(f'holds {pixels.dtype} numbers, expected 8 or 16 bits: scale them to 0..255 and save it '
                             'again')
-    return pixels
+    return pixels if orientation == 1 else np.ascontiguousarray(upright(pixels, orientation))
 
 
 def without_animation(data: bytes) -> bytes:

@@ -18,7 +18,7 @@ from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
 # Names of the measurements in the cache and in the progress line. The number is a version. Increase it if the values of
 # a measurement change.
-HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 2', 'pixels 2', 'thumbnails 1', 'contents 1'
+HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 3', 'pixels 2', 'thumbnails 2', 'contents 1'
 _PREFIX = 2 ** 16      # number of bytes at the start of a file from which its digest is computed
 _READ_SIZE = 2 ** 20   # bytes that are read at a time
 THUMBNAIL = 16         # height and width in pixels of the gray thumbnails that are compared

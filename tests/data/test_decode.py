@@ -50,11 +50,11 @@ def test_16_bits_keep_the_upper_8(tmp_path, suffix, channels):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp'])
 def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(tmp_path / f'a{suffix}', exif=exif)
+    path = save(tmp_path / f'a{suffix}', exif=exif, **({'lossless': True} if suffix == '.webp' else {}))
     with Image.open(path) as image:
         upright = np.array(ImageOps.exif_transpose(image))
     assert read_image(path).shape == ((64, 48, 3) if orientation > 4 else (48, 64, 3))
