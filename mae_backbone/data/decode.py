@@ -11,12 +11,13 @@ import simplejpeg
 
 from mae_backbone.data.chunk_orientation import chunk_orientation
 from mae_backbone.data.files import read_file
-from mae_backbone.data.image_header import header_fault
+from mae_backbone.data.image_header import header_fault, read_header
 from mae_backbone.data.jpeg_cut import Cut, cut_jpeg
 from mae_backbone.data.jpeg_header import JpegHeader, stored_box, upright
 from mae_backbone.data.resize import resize
 
 Box = tuple[int, int, int, int]  # top, left, height, width of a crop, in pixels of the displayed image
+_MAX_CHANNELS = 4  # of images that OpenCV decodes
 _END_OF_JPEG = b'\xff\xd9'
 _TRUNCATED_JPEG = 'is a JPEG truncated after {} bytes (no end marker)'
 
@@ -306,6 +307,11 @@ def _fault(data: bytes, max_pixels: int | None) -> str:
     fault = header_fault(data, max_pixels)
     if fault:
         return fault
+    header = read_header(data)
+    if header is not None and header.channels > _MAX_CHANNELS:
+        return (f'is a TIFF with {header.channels} channels of {header.bits} bits, expected gray or color. '
+                'mae_backbone.TiffReader reads up to 16 channels of unsigned 8 or 16 bits: set it as the reader, or '
+                'scale other numbers and save them again')
     if data.startswith(b'\xff\xd8') and data.rfind(_END_OF_JPEG, _jpeg_scan(data)) < 0:
         return f'{_TRUNCATED_JPEG.format(len(data))}: replace or remove it'
     if data.startswith(b'\x89PNG') and data.rfind(b'IEND') < 0:

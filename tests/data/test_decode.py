@@ -61,6 +61,15 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     assert difference(read_image(path), upright) <= 4
 
 
+def test_tiff_of_many_channels_names_the_reader(tmp_path):
+    tifffile = pytest.importorskip('tifffile')
+    for planar in ('contig', 'separate'):
+        pixels = np.zeros((9, 7, 5) if planar == 'contig' else (5, 9, 7), np.float32)
+        tifffile.imwrite(tmp_path / 'a.tif', pixels, photometric='minisblack', planarconfig=planar)
+        with pytest.raises(BadImageError, match=r'5 channels of 32 bits, expected gray.*TiffReader reads up to'):
+            read_image(tmp_path / 'a.tif')
+
+
 def test_unicode_names_and_wrong_suffixes_work(tmp_path):
     path = save(tmp_path / 'ünï 日本.jpg', format='PNG')
     np.testing.assert_array_equal(read_image(str(path)), ramp())
