@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.utils.image_grid import save_picture
 
     if args.data_root:
-        raise ValueError(f'--data-root {args.data_root} has no effect: visualize draws the images that are passed behind '
-                         'the checkpoint. Leave it out, or pass the folder there')
+        raise ValueError(f'--data-root {args.data_root} has no effect: visualize draws the images that are passed '
+                         'behind the checkpoint. Leave it out, or pass the folder there')
     cfg = load_config(args, with_data=False)
     model = from_config(cfg, read_checkpoint(args.checkpoint), Path(args.checkpoint))
     is_folder = Path(args.image).is_dir()
