@@ -34,11 +34,13 @@ class Decoding(NamedTuple):
             256, which leaves images of 12 bits (0 to 4,095) nearly black.
         percentiles: (low, high) in 0..100 that become 0 and 255, per 16-bit image, in place of `value_range`.
         max_pixels: maximum number of pixels; None for `image_header.max_pixels()`.
+        ignore_orientation: read images as they are stored, without their EXIF orientation.
     """
 
     value_range: tuple[int, int] | None = None
     percentiles: tuple[float, float] | None = None
     max_pixels: int | None = None
+    ignore_orientation: bool = False
 
     def check(self) -> 'Decoding':
         """Returns itself. Raises ValueError if an option is out of range."""
@@ -71,8 +73,8 @@ def read_image(path: str | Path, decoding: Decoding = DEFAULT) -> np.ndarray:
     """Reads an image file as pixels (H, W, 3) uint8 RGB; the content determines the format, not the suffix.
 
     Gray, palette and CMYK images are converted to RGB. 16 bits become 8 according to `decoding`. Alpha is dropped (for
-    some TIFF files, OpenCV multiplies the colors by it). EXIF orientation is applied. Of a file with several pages the
-    first page is read.
+    some TIFF files, OpenCV multiplies the colors by it). EXIF orientation is applied, unless `ignore_orientation` is
+    set. Of a file with several pages the first page is read.
 
     Raises:
         BadImageError: the file is empty, truncated, too large, not an image, or does not hold 8 or 16 bits.
@@ -103,8 +105,9 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     # Any depth: OpenCV would convert floats of unknown range to 8 bits without an error.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     # OpenCV applies the orientation of JPEG, PNG and TIFF. Version 4.12 ignores the orientation of WebP.
-    orientation = chunk_orientation(io.BytesIO(data)) if data.startswith(b'RIFF') else 1
-    if orientation != 1:
+    turns = data.startswith(b'RIFF') and not decoding.ignore_orientation
+    orientation = chunk_orientation(io.BytesIO(data)) if turns else 1
+    if orientation != 1 or decoding.ignore_orientation:
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(without_animation(data), np.uint8), flags)
@@ -164,7 +167,7 @@ def image_size(data: bytes, decoding: Decoding = DEFAULT) -> tuple[int, int]:
     Raises:
         BadImageError: as `decode`.
     """
-    header = JpegHeader.of(data)
+    header = _jpeg_header(data, decoding)
     if header is None:
         return _decoded(data, decoding).shape[:2]
     _check_header(data, decoding)
@@ -191,7 +194,7 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
         BadImageError: as `decode`.
         ValueError: the box is not inside the image.
     """
-    header = JpegHeader.of(data)
+    header = _jpeg_header(data, decoding)
     if header is None:
         return _crop_decoded(data, box, size, interpolation, out, decoding)
     _check_header(data, decoding)
@@ -207,6 +210,11 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
         return np.ascontiguousarray(displayed)
     out[:] = displayed
     return out
+
+
+def _jpeg_header(data: bytes, decoding: Decoding) -> JpegHeader | None:
+    header = JpegHeader.of(data)
+    return header._replace(orientation=1) if header is not None and decoding.ignore_orientation else header
 
 
 def _crop_decoded(data: bytes, box: Box, size: tuple[int, int], interpolation: str, out: np.ndarray | None,

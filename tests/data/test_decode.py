@@ -170,6 +170,15 @@ def test_gray_jpeg_has_three_equal_channels():
         assert (crop == crop[..., :1]).all()
 
 
+def test_crops_of_images_whose_orientation_is_ignored_are_crops_of_the_stored_image():
+    exif, stored = Image.Exif(), Decoding(ignore_orientation=True)
+    exif[0x0112] = 6
+    turned, plain = (jpeg(photograph(150, 200), **options) for options in ({'exif': exif}, {}))
+    assert image_size(turned, stored) == (150, 200)
+    box = (3, 20, 120, 70)
+    assert (decode_crop(turned, box, (64, 48), decoding=stored) == decode_crop(plain, box, (64, 48))).all()
+
+
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.usefixtures('no_opencv')
 def test_box_refers_to_the_displayed_image(orientation):
