@@ -90,6 +90,8 @@ def export(model: str | Path | Model, out: str | Path, *, part: str = 'model',
         raise ValueError('softmax and argmax: choose one of them')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'the folder {path.parent} does not exist: create it first')
+    if path.is_dir():
+        raise ValueError(f'{out} is a folder: choose another name for the file')
     if calibration is not None and (path.suffix != '.onnx' or half):
         raise ValueError('int8 is for ONNX files in float32: leave half out, and end the name with .onnx')
     chosen = ExportOptions(part=part, dynamic=read_dynamic(dynamic), size=read_size(size), preprocessing=preprocessing,

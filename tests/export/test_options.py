@@ -26,9 +26,11 @@ def test_sizes_are_one_or_two_numbers():
 
 @pytest.mark.parametrize(('out', 'options', 'error', 'message'), [
     ('a.tflite', {}, ValueError, 'ends in .onnx or .pt2'), ('missing/a.onnx', {}, FileNotFoundError, 'missing'),
+    ('.onnx', {}, ValueError, 'ends in .onnx or .pt2'), ('folder.onnx', {}, ValueError, 'is a folder'),
     ('a.onnx', dict(part='neck'), ValueError, "part='neck', expected one of model"),
     ('a.onnx', dict(softmax=True, argmax=True), ValueError, 'choose one'),
     ('a.onnx', {}, FileNotFoundError, 'checkpoint .*none.pth does not exist')])
 def test_wrong_options_are_refused_first(tmp_path: Path, out: str, options: dict, error: type, message: str):
+    (tmp_path / 'folder.onnx').mkdir()
     with pytest.raises(error, match=message):
         mae_backbone.export(tmp_path / 'none.pth', tmp_path / out, **options)
