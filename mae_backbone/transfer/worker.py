@@ -74,8 +74,8 @@ def check_weights(spec: Spec) -> None:
     if not checkpoint or not Path(checkpoint).is_file() or not re.fullmatch('[0-9a-f]{64}', planned):
         return
     if file_fingerprint(Path(checkpoint)) != planned:
-        raise ValueError(f'{checkpoint} was replaced after the suite had started: pass a file that does not change, and '
-                         'choose another --work-dir')
+        raise ValueError(f'{checkpoint} was replaced after the suite had started: pass a file that does not change, '
+                         'and choose another --work-dir')
 
 
 def train(spec: Spec, folder: Path) -> dict[str, Any]:

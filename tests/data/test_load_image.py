@@ -50,7 +50,7 @@ def test_orientation_is_ignored_as_by_mmcv(tmp_path: Path, suffix: str):
     assert isinstance(loaded, LoadImage)
     pixels = loaded(dict(img_path=str(path)))['img']
     assert (pixels == mmcv.imfrombytes(path.read_bytes(), flag='color_ignore_orientation')).all()
-    for part in (config, with_own_loading(config)):
+    for part in (config, with_own_loading(config), dict(type='LoadImageFromFile', color_type='unchanged')):
         assert (read_pixels(path, reading_in([part])) == pixels[..., ::-1]).all(), 'predict reads as the pipeline does'
 
 
