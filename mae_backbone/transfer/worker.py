@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.encoders import file_fingerprint
 from mae_backbone.transfer.environment import code_version, hardware
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.image_results import to_text
@@ -73,6 +72,7 @@ def check_weights(spec: Spec) -> None:
     checkpoint, planned = spec['where'].get('checkpoint'), str(spec.get('weights', ''))
     if not checkpoint or not Path(checkpoint).is_file() or not re.fullmatch('[0-9a-f]{64}', planned):
         return
+    from mae_backbone.transfer.encoders import file_fingerprint
     if file_fingerprint(Path(checkpoint)) != planned:
         raise ValueError(f'{checkpoint} was replaced after the suite had started: pass a file that does not change, '
                          'and choose another --work-dir')

@@ -190,7 +190,7 @@ logs.mkdir(parents=True)
     worker.work([str(folder)])
     result = experiment_dir.read_result(folder)
     assert (result['values'], result['cpu_minutes']) == ({'loss': 0.5}, 1.5)
+    assert torch.load(folder / 'encoder.pth', weights_only=True)['meta']['iter'] == 3
     (folder / 'encoder.pth').unlink()
     assert experiment_dir.read_result(folder) is None, 'an encoder that is gone is made again'
     assert 'encoder.pth, which does not exist' in experiment_dir.set_aside_broken(folder)
-    assert torch.load(folder / 'encoder.pth', weights_only=True)['meta']['iter'] == 3
