@@ -102,6 +102,14 @@ def test_a_folder_without_a_readable_image_is_refused(tmp_path):
         fingerprint_of(tmp_path / 'data')
 
 
+@pytest.mark.parametrize('content', [b'no image', b'', b'\x80\x04N.'])
+def test_a_file_that_is_no_numpy_file_is_not_to_be_unpickled(tmp_path, content: bytes):
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/broken.npy').write_bytes(content)
+    with pytest.raises(DataError, match=r'broken\.npy is not a NumPy file \(\.npy\) of numbers: replace'):
+        fingerprint_of(tmp_path / 'data')
+
+
 def test_images_that_have_only_a_header_are_refused(tmp_path):
     write_images(tmp_path / 'data', 3)
     for path in (tmp_path / 'data').iterdir():
