@@ -2,9 +2,12 @@
 from pathlib import Path
 
 import pytest
+from helpers.model_files import write_checkpoint
 
 import mae_backbone
-from mae_backbone.export.options import read_dynamic, read_size
+from mae_backbone.export.build import build_target
+from mae_backbone.export.options import ExportOptions, read_dynamic, read_size
+from mae_backbone.export.run import ExportedFile
 
 
 def test_dynamic_axes_are_named():
@@ -34,3 +37,12 @@ def test_wrong_options_are_refused_first(tmp_path: Path, out: str, options: dict
     (tmp_path / 'folder.onnx').mkdir()
     with pytest.raises(error, match=message):
         mae_backbone.export(tmp_path / 'none.pth', tmp_path / out, **options)
+
+
+def test_the_smallest_image_of_a_file_is_stated(tmp_path: Path):
+    model = mae_backbone.load(write_checkpoint('pretraining', tmp_path))
+    (tmp_path / 'a.onnx').touch()
+    lines = [str(ExportedFile(tmp_path / 'a.onnx', build_target(model, ExportOptions(dynamic=dynamic)), None))
+             for dynamic in (('batch', 'size'), ('batch',))]
+    assert '  images    sides of 16 pixels or more, multiples of 8' in lines[0].splitlines()
+    assert 'images    sides' not in lines[1]
