@@ -39,20 +39,31 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
         except KeyboardInterrupt:
             return _report_interrupt(resume_hint)
         except Exception as error:
-            # A compiled module that is interrupted while it is imported raises ImportError, or another error.
-            return _report_interrupt(resume_hint) if _Interrupt.received else _report(error)
+            # A compiled module that is interrupted while it is imported raises ImportError, or another error. MMEngine
+            # replaces any exception in the formatter of a config by a SyntaxError.
+            if _Interrupt.received == signal.SIGINT:
+                return _report_interrupt(resume_hint)
+            return 128 + _Interrupt.received if _Interrupt.received else _report(error)
     return 0
 
 
 class _Interrupt:
-    """Handler of Ctrl-C. Raises KeyboardInterrupt, and sets `received`, because another exception may replace it."""
+    """Handlers of signals. They raise, and set `received`, because another exception may replace the one they raise."""
 
-    received = False
+    received = 0  # number of the last signal; 0 without one
 
     @classmethod
     def handle(cls, number: int, frame: FrameType | None) -> None:
-        cls.received = True
+        """Raises KeyboardInterrupt."""
+        cls.received = number
         signal.default_int_handler(number, frame)
+
+    @classmethod
+    def terminate(cls, number: int, _: FrameType | None) -> None:
+        """Raises SystemExit."""
+        cls.received = number
+        print(f'\n{signal.Signals(number).name}: terminated, files that were written are kept', file=sys.stderr)
+        sys.exit(128 + number)
 
 
 def _report_interrupt(resume_hint: str) -> int:
@@ -62,14 +73,17 @@ def _report_interrupt(resume_hint: str) -> int:
 
 @contextmanager
 def _lost_interrupts_end_the_run(resume_hint: str) -> Iterator[None]:
-    """Exits on a KeyboardInterrupt that Python would print and drop, as in a callback of its import system."""
+    """Exits on a signal whose exception Python would print and drop, as in a callback of its import system."""
     previous = sys.unraisablehook
 
     def hook(unraisable: 'sys.UnraisableHookArgs') -> None:
-        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            code = _report_interrupt(resume_hint)
+        elif issubclass(unraisable.exc_type, SystemExit) and _Interrupt.received:
+            code = 128 + _Interrupt.received
+        else:
             previous(unraisable)
             return
-        code = _report_interrupt(resume_hint)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -135,11 +149,11 @@ def _signals_end_the_run() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _Interrupt.received = False
+    _Interrupt.received = 0
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {
-        signal.SIGINT: _Interrupt.handle, signal.SIGTERM: _terminate}
+        signal.SIGINT: _Interrupt.handle, signal.SIGTERM: _Interrupt.terminate}
     if hasattr(signal, 'SIGUSR1'):
-        handlers[signal.SIGUSR1] = _terminate
+        handlers[signal.SIGUSR1] = _Interrupt.terminate
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     end_with_parent()
     try:
@@ -147,11 +161,6 @@ def _signals_end_the_run() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _terminate(number: int, _: FrameType | None) -> None:
-    print(f'\n{signal.Signals(number).name}: terminated, files that were written are kept', file=sys.stderr)
-    sys.exit(128 + number)
 
 
 def _distributed() -> ModuleType | None:

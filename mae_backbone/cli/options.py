@@ -3,12 +3,16 @@ import argparse
 import ast
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Adds the config and options that change it, with mmdet's names. Returns the group, for more options."""
+def add_config_options(parser: argparse.ArgumentParser, *, reads_data: bool = True) -> argparse._ArgumentGroup:
+    """Adds the config and options that change it, with mmdet's names. Returns the group, for more options.
+
+    A command that reads no data of the config hides --data-root, and refuses it.
+    """
     parser.add_argument('config', metavar='CONFIG',
                         help='name of a config, such as mask-rcnn_vitdet-b_100e_coco, or a path')
     group = parser.add_argument_group('config')
-    group.add_argument('--data-root', metavar='DIR', help='your data, in the layout that the head of the config states')
+    group.add_argument('--data-root', metavar='DIR', help='your data, in the layout that the head of the config states'
+                       if reads_data else argparse.SUPPRESS)
     group.add_argument('--cfg-options', nargs='+', action='extend', type=key_value, metavar='KEY=VALUE',
                        help='override settings of the config, such as train_dataloader.batch_size=8')
     return group

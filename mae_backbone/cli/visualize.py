@@ -19,7 +19,7 @@ MAX_IMAGES = 8  # largest number of images of a folder that are drawn
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
-    add_config_options(parser)
+    add_config_options(parser, reads_data=False)
     parser.add_argument('checkpoint', metavar='CHECKPOINT',
                         help='checkpoint of `mae-backbone pretrain` or `mae-backbone train`')
     parser.add_argument('image', metavar='IMAGE|FOLDER', help=f'an image, or a folder: its first {MAX_IMAGES} images')
@@ -52,6 +52,9 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.prediction.typed_results import draw_reconstructions
     from mae_backbone.utils.image_grid import save_picture
 
+    if args.data_root:
+        raise ValueError(f'--data-root {args.data_root} has no effect: visualize draws the images that are passed '
+                         'behind the checkpoint. Leave it out, or pass the folder there')
     cfg = load_config(args, with_data=False)
     model = from_config(cfg, read_checkpoint(args.checkpoint), Path(args.checkpoint))
     is_folder = Path(args.image).is_dir()

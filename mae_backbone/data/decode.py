@@ -9,13 +9,15 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from mae_backbone.data.chunk_orientation import chunk_orientation
 from mae_backbone.data.files import read_file
-from mae_backbone.data.image_header import header_fault
+from mae_backbone.data.image_header import header_fault, read_header
 from mae_backbone.data.jpeg_cut import Cut, cut_jpeg
 from mae_backbone.data.jpeg_header import JpegHeader, stored_box, upright
 from mae_backbone.data.resize import resize
 
 Box = tuple[int, int, int, int]  # top, left, height, width of a crop, in pixels of the displayed image
+_MAX_CHANNELS = 4  # of images that OpenCV decodes
 _END_OF_JPEG = b'\xff\xd9'
 _TRUNCATED_JPEG = 'is a JPEG truncated after {} bytes (no end marker)'
 
@@ -32,11 +34,13 @@ class Decoding(NamedTuple):
             256, which leaves images of 12 bits (0 to 4,095) nearly black.
         percentiles: (low, high) in 0..100 that become 0 and 255, per 16-bit image, in place of `value_range`.
         max_pixels: maximum number of pixels; None for `image_header.max_pixels()`.
+        ignore_orientation: read images as they are stored, without their EXIF orientation.
     """
 
     value_range: tuple[int, int] | None = None
     percentiles: tuple[float, float] | None = None
     max_pixels: int | None = None
+    ignore_orientation: bool = False
 
     def check(self) -> 'Decoding':
         """Returns itself. Raises ValueError if an option is out of range."""
@@ -69,8 +73,8 @@ def read_image(path: str | Path, decoding: Decoding = DEFAULT) -> np.ndarray:
     """Reads an image file as pixels (H, W, 3) uint8 RGB; the content determines the format, not the suffix.
 
     Gray, palette and CMYK images are converted to RGB. 16 bits become 8 according to `decoding`. Alpha is dropped (for
-    some TIFF files, OpenCV multiplies the colors by it). EXIF orientation is applied to JPEG, PNG and TIFF; OpenCV
-    ignores it for WebP. Of a file with several pages the first page is read.
+    some TIFF files, OpenCV multiplies the colors by it). EXIF orientation is applied, unless `ignore_orientation` is
+    set. Of a file with several pages the first page is read.
 
     Raises:
         BadImageError: the file is empty, truncated, too large, not an image, or does not hold 8 or 16 bits.
@@ -98,9 +102,15 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     fault = _fault(data, decoding.max_pixels)
     if fault:
         raise BadImageError(fault)
+    # Any depth: OpenCV would convert floats of unknown range to 8 bits without an error.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    # OpenCV applies the orientation of JPEG, PNG and TIFF. Version 4.12 ignores the orientation of WebP.
+    turns = data.startswith(b'RIFF') and not decoding.ignore_orientation
+    orientation = chunk_orientation(io.BytesIO(data)) if turns else 1
+    if orientation != 1 or decoding.ignore_orientation:
+        flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        # Any depth: OpenCV would convert floats of unknown range to 8 bits without an error.
-        pixels = cv2.imdecode(np.frombuffer(without_animation(data), np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        pixels = cv2.imdecode(np.frombuffer(without_animation(data), np.uint8), flags)
     except cv2.error as error:
         raise BadImageError(f'is refused by OpenCV ({error.err}): convert or remove it') from error
     if pixels is None and data.startswith(b'GIF8'):
@@ -111,7 +121,7 @@ def decode_bgr(data: bytes, decoding: Decoding = DEFAULT) -> np.ndarray:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise BadImageError(f'holds {pixels.dtype} numbers, expected 8 or 16 bits: scale them to 0..255 and save it '
                             'again')
-    return pixels
+    return pixels if orientation == 1 else np.ascontiguousarray(upright(pixels, orientation))
 
 
 def without_animation(data: bytes) -> bytes:
@@ -157,7 +167,7 @@ def image_size(data: bytes, decoding: Decoding = DEFAULT) -> tuple[int, int]:
     Raises:
         BadImageError: as `decode`.
     """
-    header = JpegHeader.of(data)
+    header = _jpeg_header(data, decoding)
     if header is None:
         return _decoded(data, decoding).shape[:2]
     _check_header(data, decoding)
@@ -184,7 +194,7 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
         BadImageError: as `decode`.
         ValueError: the box is not inside the image.
     """
-    header = JpegHeader.of(data)
+    header = _jpeg_header(data, decoding)
     if header is None:
         return _crop_decoded(data, box, size, interpolation, out, decoding)
     _check_header(data, decoding)
@@ -200,6 +210,11 @@ def decode_crop(data: bytes, box: Box, size: tuple[int, int], *, interpolation: 
         return np.ascontiguousarray(displayed)
     out[:] = displayed
     return out
+
+
+def _jpeg_header(data: bytes, decoding: Decoding) -> JpegHeader | None:
+    header = JpegHeader.of(data)
+    return header._replace(orientation=1) if header is not None and decoding.ignore_orientation else header
 
 
 def _crop_decoded(data: bytes, box: Box, size: tuple[int, int], interpolation: str, out: np.ndarray | None,
@@ -300,6 +315,11 @@ def _fault(data: bytes, max_pixels: int | None) -> str:
     fault = header_fault(data, max_pixels)
     if fault:
         return fault
+    header = read_header(data)
+    if header is not None and header.channels > _MAX_CHANNELS:
+        return (f'is a TIFF with {header.channels} channels of {header.bits} bits, expected gray or color. '
+                'mae_backbone.TiffReader reads up to 16 channels of unsigned 8 or 16 bits: set it as the reader, or '
+                'scale other numbers and save them again')
     if data.startswith(b'\xff\xd8') and data.rfind(_END_OF_JPEG, _jpeg_scan(data)) < 0:
         return f'{_TRUNCATED_JPEG.format(len(data))}: replace or remove it'
     if data.startswith(b'\x89PNG') and data.rfind(b'IEND') < 0:

@@ -16,7 +16,7 @@ _MIN_LIMIT = 1_000_000  # pixels that are always allowed
 # Frame headers of JPEG (ITU T.81 table B.1), and other markers in their range.
 _FRAMES = frozenset(range(0xc0, 0xd0)) - {0xc4, 0xc8, 0xcc}
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xd0, 0xd8)})
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 256, 257, 258
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_CHANNELS = 256, 257, 258, 277
 
 
 class ImageHeader(NamedTuple):
@@ -26,6 +26,7 @@ class ImageHeader(NamedTuple):
     width: int
     bits: int  # bits per channel; 8 if the header does not state it
     min_bytes: int = 0  # smallest number of bytes that the pixels need in the file
+    channels: int = 1  # of a TIFF; 1 for other formats
 
 
 def max_pixels() -> int:
@@ -145,16 +146,17 @@ def _tiff(data: bytes) -> ImageHeader:
     start = struct.unpack_from(f'{order}Q' if big else f'{order}I', data, 8 if big else 4)[0]
     count = struct.unpack_from(f'{order}Q' if big else f'{order}H', data, start)[0]
     first, size, value_at = (start + 8, 20, 12) if big else (start + 2, 12, 8)
-    values = {_TIFF_BITS: 1}
+    values = {_TIFF_BITS: 1, _TIFF_CHANNELS: 1}
     for at in range(first, min(first + size * count, len(data)), size):
         tag, kind, number = struct.unpack_from(f'{order}HHQ' if big else f'{order}HHI', data, at)
         code = {1: 'B', 3: 'H', 4: 'I', 16: 'Q'}.get(kind)
-        if tag in (_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS) and code:
+        if tag in values.keys() | {_TIFF_WIDTH, _TIFF_HEIGHT} and code:
             place = at + value_at
             if number * struct.calcsize(f'={code}') > size - value_at:  # elsewhere in the file
                 place = struct.unpack_from(f'{order}Q' if big else f'{order}I', data, place)[0]
             values[tag] = struct.unpack_from(f'{order}{code}', data, place)[0]
-    return ImageHeader(values.get(_TIFF_HEIGHT, 0), values.get(_TIFF_WIDTH, 0), values[_TIFF_BITS])
+    return ImageHeader(values.get(_TIFF_HEIGHT, 0), values.get(_TIFF_WIDTH, 0), values[_TIFF_BITS],
+                       channels=values[_TIFF_CHANNELS])
 
 
 def _netpbm(data: bytes) -> ImageHeader:

@@ -15,8 +15,9 @@ from mae_backbone.registry import TRANSFORMS
 # Options of mmcv's LoadImageFromFile, with the values for which the result is the same as here.
 _MMCV_OPTIONS: dict[str, tuple] = {'type': ('LoadImageFromFile', 'mmcv.LoadImageFromFile', 'mmdet.LoadImageFromFile',
                                             'mmseg.LoadImageFromFile'),
-                                   'to_float32': (True, False), 'color_type': ('color',), 'imdecode_backend': ('cv2',),
-                                   'file_client_args': (None,), 'ignore_empty': (False,), 'backend_args': (None,)}
+                                   'to_float32': (True, False), 'color_type': ('color', 'color_ignore_orientation'),
+                                   'imdecode_backend': ('cv2',), 'file_client_args': (None,),
+                                   'ignore_empty': (False,), 'backend_args': (None,)}
 
 
 # Types of transforms that load an image.
@@ -37,6 +38,7 @@ class LoadImage(BaseTransform):
 
     Args:
         value_range, percentiles, max_pixels: as in `ColorReader`.
+        ignore_orientation: read images as they are stored, without their EXIF orientation.
         to_float32: convert the pixels to float32.
         reader: config of a reader, such as dict(type='mae_backbone.ArrayReader', channels=5), in place of
             `value_range`, `percentiles` and `max_pixels`.
@@ -47,10 +49,12 @@ class LoadImage(BaseTransform):
     """
 
     def __init__(self, *, value_range: Sequence[int] | None = None, percentiles: Sequence[float] | None = None,
-                 max_pixels: int | None = None, to_float32: bool = False, reader: dict | None = None) -> None:
+                 max_pixels: int | None = None, ignore_orientation: bool = False, to_float32: bool = False,
+                 reader: dict | None = None) -> None:
         low_high = None if value_range is None else (value_range[0], value_range[1])
         between = None if percentiles is None else (percentiles[0], percentiles[1])
-        self.decoding, self.to_float32 = Decoding(low_high, between, max_pixels).check(), to_float32
+        self.decoding = Decoding(low_high, between, max_pixels, ignore_orientation).check()
+        self.to_float32 = to_float32
         self.bands: BandReader | None = None
         if reader is not None:
             reading = reading_of(TRANSFORMS.build(dict(reader)))
@@ -95,7 +99,8 @@ def with_own_loading(config: Any) -> Any:
     if isinstance(config, dict):
         if config.get('type') in _MMCV_OPTIONS['type']:
             if all(key in _MMCV_OPTIONS and value in _MMCV_OPTIONS[key] for key, value in config.items()):
-                return dict(type='mae_backbone.LoadImage', to_float32=config.get('to_float32', False))
+                ignores = {'ignore_orientation': True} if 'ignore' in config.get('color_type', '') else {}
+                return dict(type='mae_backbone.LoadImage', to_float32=config.get('to_float32', False), **ignores)
             return config
         copied = config.copy()
         for key, value in config.items():

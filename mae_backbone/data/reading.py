@@ -28,6 +28,8 @@ def reading_in(config: Any) -> Reading:
             return reading_of(TRANSFORMS.build(dict(config['reader'])))
         if config.get('type') == 'mae_backbone.LoadImage':
             return TRANSFORMS.build(dict(config)).decoding
+        if config.get('color_type') in ('color_ignore_orientation', 'unchanged'):  # of LoadImageFromFile
+            return Decoding(ignore_orientation=True)
         config = list(config.values())
     if isinstance(config, (list, tuple)):
         return next((reading for value in config if (reading := reading_in(value)) is not DEFAULT

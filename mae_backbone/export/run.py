@@ -15,6 +15,7 @@ from mae_backbone.export.target import ExportTarget
 from mae_backbone.export.verify import Run, Verification, verify
 from mae_backbone.prediction.loading import load
 from mae_backbone.prediction.model import Model
+from mae_backbone.prediction.onnx.description import Description
 from mae_backbone.prediction.onnx.packages import require
 from mae_backbone.prediction.onnx.session import OnnxSession
 
@@ -43,6 +44,10 @@ class ExportedFile:
         lines = [f'{self.path}: {self.path.stat().st_size / 1e6:,.1f} MB',
                  f'  inputs    {", ".join(self.target.input_names)}; dynamic: {", ".join(axes) or "none"}',
                  f'  outputs   {", ".join(self.target.output_names)}']
+        description = Description.from_metadata(self.target.metadata)
+        if 'size' in description.dynamic:
+            multiples = f', multiples of {description.multiple}' * (description.multiple > 1)
+            lines.append(f'  images    sides of {description.minimum} pixels or more{multiples}')
         lines += [f'  verified  {self.verification}'] if self.verification else []
         return '\n'.join([*lines, *([f'  int8      {self.agreement}'] if self.agreement else [])])
 
@@ -90,6 +95,8 @@ def export(model: str | Path | Model, out: str | Path, *, part: str = 'model',
         raise ValueError('softmax and argmax: choose one of them')
     if not path.parent.is_dir():
         raise FileNotFoundError(f'the folder {path.parent} does not exist: create it first')
+    if path.is_dir():
+        raise ValueError(f'{out} is a folder: choose another name for the file')
     if calibration is not None and (path.suffix != '.onnx' or half):
         raise ValueError('int8 is for ONNX files in float32: leave half out, and end the name with .onnx')
     chosen = ExportOptions(part=part, dynamic=read_dynamic(dynamic), size=read_size(size), preprocessing=preprocessing,

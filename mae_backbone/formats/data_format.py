@@ -172,8 +172,9 @@ class DataFormat:
     @property
     def ignores_orientation(self) -> bool:
         """True if the pipeline reads images as they are stored, without their EXIF orientation."""
-        return any(str(step.get('type')).split('.')[-1] == 'LoadImageFromFile'
-                   and ('ignore_orientation' in str(step.get('color_type')) or step.get('color_type') == 'unchanged')
+        return any(str(step.get('type')).split('.')[-1] in ('LoadImageFromFile', 'LoadImage')
+                   and ('ignore_orientation' in str(step.get('color_type')) or step.get('color_type') == 'unchanged'
+                        or step.get('ignore_orientation'))
                    for step in self.spec.transforms())
 
     # ---- a part of the labels

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
+from mae_backbone.data.chunk_orientation import chunk_orientation
 from mae_backbone.data.decode import DEFAULT, BadImageError, Decoding, read_image
 from mae_backbone.data.files import open_regular
 from mae_backbone.data.index import Stamp, kept_table
@@ -19,8 +20,7 @@ from mae_backbone.data.tiff_header import tiff_shape
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.utils.printable import printable
 
-_EXIF_ORIENTATION = 0x0112
-_WITH_ORIENTATION = ('JPEG', 'PNG', 'TIFF', 'MPO')  # OpenCV applies the orientation of these formats
+_ORIENTATION = 0x0112  # tag of EXIF and TIFF
 _PREFIX = 2 ** 17  # bytes that are read first. They contain the header of most JPEG files, with the preview of cameras
 _NUM_THREADS = 8
 
@@ -53,12 +53,14 @@ def read_size(path: str, reading: Reading = DEFAULT) -> StoredSize:
         return StoredSize(header.width, header.height, header.orientation)
     try:
         with open_regular(path) as file, Image.open(file) as image:
-            # Without this condition, PIL decodes the whole PNG file to search for EXIF data after the pixels.
-            has_exif = image.format in _WITH_ORIENTATION and (image.format != 'PNG' or 'exif' in image.info)
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1) if has_exif else 1
-            # For TIFF, image.size is the size after the orientation is applied.
-            width, height = ((image.tag_v2[256], image.tag_v2[257]) if isinstance(image, TiffImageFile) else
-                             image.size)
+            if isinstance(image, TiffImageFile):  # image.size is the size after the orientation is applied
+                width, height, orientation = image.tag_v2[256], image.tag_v2[257], image.tag_v2.get(_ORIENTATION, 1)
+            else:
+                width, height = image.size
+                orientation = image.getexif().get(_ORIENTATION, 1) if image.format in ('JPEG', 'MPO') else 1
+                if image.format in ('PNG', 'WEBP'):  # PIL would decode the pixels of a PNG to look behind them
+                    file.seek(0)
+                    orientation = chunk_orientation(file)
             return StoredSize(width, height, orientation if orientation in range(1, 9) else 1)
     except UnidentifiedImageError:  # OpenCV reads a few formats that PIL does not.
         tiff = tiff_shape(path) if path.lower().endswith(('.tif', '.tiff')) else None
@@ -81,7 +83,7 @@ def read_sizes(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> 
     folder = os.path.dirname(paths[0]) if paths else ''
     digest = hashlib.sha256(os.fsencode('\n'.join(map(os.path.abspath, paths)))).hexdigest()
     how = '' if isinstance(reading, Decoding) else f'\n{reading}'
-    table = kept_table(f'image sizes in {folder}\nheaders {digest}{how}', lambda: _build(paths, reading))
+    table = kept_table(f'image sizes in {folder}\nheaders 2 {digest}{how}', lambda: _build(paths, reading))
     rows = np.stack([table[name].astype(int) for name in ('width', 'height', 'orientation')], axis=1).tolist()
     unreadable = [path for path, row in zip(paths, rows, strict=True) if not row[0]]
     if unreadable:

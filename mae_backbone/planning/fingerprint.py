@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mae_backbone.data.decode import BadImageError
+from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.planning.duplicates import Pair, across, equal_files, pairs_in, similar_pairs
 from mae_backbone.planning.image_scan import (
@@ -156,7 +157,7 @@ def take_fingerprint(data: OwnData, *, unlabeled: str | os.PathLike | None = Non
         progress: called with the name of the measurement, the number of files done and the total number.
 
     Raises:
-        DataError: labels cannot be read.
+        DataError: labels cannot be read, or no training image.
         FileNotFoundError, ValueError: `unlabeled` has no images.
     """
     workers = workers or available_cpus()
@@ -191,15 +192,17 @@ class _Measurement:
         kept = [index for index, header in enumerate(headers) if not header.error]
         split_counts = Counter(self.splits[index] for index in kept)
         trained = [index for index in kept if self.splits[index] in ('train', UNLABELED)]
+        if not trained:
+            raise DataError(f'{self.data.root}: none of the {len(headers):,} images can be read for the training: '
+                            f'{"; ".join(printable(error) for error in errors[:_NUM_EXAMPLES])}. Replace these files')
         labeled = [index for index in trained if self.splits[index] == 'train'] or trained
         self.headers = headers
         content: dict[str, Any] = dict(
             root=self.data.root, task=self.data.task, unreadable=len(errors), classes=list(self.data.classes),
             reader=str((self.data.reader or {}).get('type', '')).rpartition('.')[2],
             images={split: split_counts.get(split, 0) for split in dict.fromkeys(self.splits)})
-        if labeled:
-            content |= self._sizes([headers[index] for index in labeled])
-            content |= self._pixels(labeled)
+        content |= self._sizes([headers[index] for index in labeled])
+        content |= self._pixels(labeled)
         content |= self._duplicates(kept)
         content |= self._labels(len(labeled))
         return Fingerprint(**content, notes=self.notes)
@@ -220,6 +223,9 @@ class _Measurement:
     def _pixels(self, indices: Sequence[int]) -> dict[str, Any]:
         chosen = [self.stamps[index] for index in _evenly(indices, NUM_PIXELS)]
         samples = read_pixels(self.cache, chosen, **self.options)
+        if not samples:
+            raise DataError(f'{self.data.root}: none of {len(chosen):,} sampled images can be decoded, such as '
+                            f'{printable(chosen[0].path)}: copy the images again')
         if len(samples) < len(chosen):
             self.notes.append(f'{len(chosen) - len(samples)} of {len(chosen)} sampled images cannot be decoded: '
                               '`mae-backbone check` names them')

@@ -18,7 +18,7 @@ from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
 # Names of the measurements in the cache and in the progress line. The number is a version. Increase it if the values of
 # a measurement change.
-HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 2', 'pixels 2', 'thumbnails 1', 'contents 1'
+HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 3', 'pixels 2', 'thumbnails 2', 'contents 1'
 _PREFIX = 2 ** 16      # number of bytes at the start of a file from which its digest is computed
 _READ_SIZE = 2 ** 20   # bytes that are read at a time
 THUMBNAIL = 16         # height and width in pixels of the gray thumbnails that are compared
@@ -119,7 +119,7 @@ def _header(path: str) -> list:
 def _stored(path: str) -> tuple[int, int, int, int]:
     """Returns width, height, channels and bits of an image."""
     if path.lower().endswith('.npy'):
-        array = np.load(path, mmap_mode='r', allow_pickle=False)
+        array = _open_array(path)
         height, width, channels = (*array.shape, 1)[:3] if array.ndim in (2, 3) else (0, 0, 0)
         if not height:
             raise BadImageError(f'{path} has the shape {array.shape}, expected (height, width) or (height, width, '
@@ -147,8 +147,15 @@ def _is_tiff(path: str) -> bool:
     return path.lower().endswith(('.tif', '.tiff'))
 
 
+def _open_array(path: str) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, EOFError) as error:  # NumPy would advise to load it with pickle
+        raise BadImageError(f'{path} is not a NumPy file (.npy) of numbers: replace or remove it') from error
+
+
 def _load_array(path: str) -> np.ndarray:
-    array = np.load(path, mmap_mode='r', allow_pickle=False)
+    array = _open_array(path)
     if array.ndim not in (2, 3) or not np.issubdtype(array.dtype, np.number):
         raise BadImageError(f'{path} has the shape {array.shape} and the type {array.dtype}, expected numbers in '
                             '(height, width, channels)')

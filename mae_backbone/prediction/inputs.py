@@ -94,7 +94,7 @@ def to_pixels(image: ImageLike, reading: Reading = DEFAULT) -> np.ndarray:
     """Converts an image in any form to pixels (H, W, 3) uint8 RGB, or (H, W, channels) for a reader of bands.
 
     Arrays must be RGB. OpenCV returns BGR: reverse the last axis of its arrays. Tensors of floats must be in 0..1, and
-    are rounded to 8 bits. The EXIF orientation of files and PIL images is applied.
+    are rounded to 8 bits. The EXIF orientation of files and PIL images is applied, unless `reading` ignores it.
 
     Args:
         image: see `ImageLike`.
@@ -114,7 +114,7 @@ def to_pixels(image: ImageLike, reading: Reading = DEFAULT) -> np.ndarray:
     if isinstance(image, Tensor):
         return _tensor(image)
     if isinstance(image, Image.Image):
-        upright = ImageOps.exif_transpose(image)
+        upright = image if reading.ignore_orientation else ImageOps.exif_transpose(image)
         if upright.mode.startswith('I;16'):
             return _array(reading.to_8_bits(np.asarray(upright).astype(np.uint16)))
         if upright.mode in ('I', 'F'):

@@ -174,12 +174,12 @@ def _load_result(folder: Path) -> dict[str, Any] | None:
                 from_text(result['correct'])
         except (ValueError, TypeError, KeyError) as error:
             raise BrokenResultError(f'{path} has a "correct" that does not hold the results of images') from error
-    elif isinstance(figures, dict) and isinstance(result.get('faults'), list):
-        missing = [name for name in figures if not (folder / name).is_file()]
-        if missing:
-            raise BrokenResultError(f'{path} names {", ".join(missing)}, which does not exist')
-    else:
+    elif not (isinstance(figures, dict) and isinstance(result.get('faults'), list)):
         raise BrokenResultError(f'{path} holds no values')
+    files = [*(figures if isinstance(figures, dict) else ()), *(result.get('files') or ())]
+    missing = [str(name) for name in files if not (folder / str(name)).is_file()]
+    if missing:
+        raise BrokenResultError(f'{path} names {", ".join(missing)}, which does not exist')
     return result
 
 

@@ -2,6 +2,7 @@
 import json
 import math
 import os
+import re
 import runpy
 import shutil
 import sys
@@ -46,6 +47,7 @@ def run_cell(folder: Path) -> None:
     start, reason, environment = time.time(), None, code_version()
     with redirect_output(folder / experiment_dir.LOG):
         try:
+            check_weights(spec)
             result = _KINDS[spec['kind']](spec, folder)
         except SystemExit as end:
             if isinstance(end.code, int) and (end.code == 130 or 128 <= end.code < 160):
@@ -59,6 +61,21 @@ def run_cell(folder: Path) -> None:
         return
     result |= {'seconds': round(time.time() - start, 2), 'environment': environment | {'hardware': hardware()}}
     write_text(folder / experiment_dir.RESULT, json.dumps(result, indent=1))
+
+
+def check_weights(spec: Spec) -> None:
+    """Checks that the checkpoint of a cell is the file that was planned, whose hash is in the spec.
+
+    Raises:
+        ValueError: another file is in its place, such as a later checkpoint of a pretraining that is still running.
+    """
+    checkpoint, planned = spec['where'].get('checkpoint'), str(spec.get('weights', ''))
+    if not checkpoint or not Path(checkpoint).is_file() or not re.fullmatch('[0-9a-f]{64}', planned):
+        return
+    from mae_backbone.transfer.encoders import file_fingerprint
+    if file_fingerprint(Path(checkpoint)) != planned:
+        raise ValueError(f'{checkpoint} was replaced after the suite had started: pass a file that does not change, '
+                         'and choose another --work-dir')
 
 
 def train(spec: Spec, folder: Path) -> dict[str, Any]:
@@ -142,7 +159,7 @@ def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
         shutil.copyfile(checkpoint, temporary)
     recorded = cpu_times(run)
     times = {clock: recorded[-1][clock] for clock in ('cpu_minutes', 'minutes')} if recorded else {}
-    return {'values': {'loss': curve(run, 'loss')[-1][1]}, **times}
+    return {'values': {'loss': curve(run, 'loss')[-1][1]}, 'files': [encoder_file(folder).name], **times}
 
 
 def _cfg_options(options: dict[str, Any]) -> list[str]:

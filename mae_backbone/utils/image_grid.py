@@ -7,13 +7,16 @@ import numpy as np
 
 from mae_backbone.utils.palette import Color
 
+_MAX_ASPECT = 8  # largest width of a cell of a grid, in heights
+
 
 def side_by_side(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], *, height: int = 192) -> np.ndarray:
     """rows of images (H, W, 3) uint8 RGB -> one picture with the same rows, and a title above each column.
 
-    Images are scaled to `height` pixels. Small ones are enlarged with hard pixel edges, so that patches stay visible.
+    Images are scaled to `height` pixels, and images with an aspect ratio above 8 to a width of 8 times that. Small ones
+    are enlarged with hard pixel edges, so that patches stay visible.
     """
-    scaled = [[to_height(image, height) for image in row] for row in rows]
+    scaled = [[to_height(image, height, widest=_MAX_ASPECT * height) for image in row] for row in rows]
     widths = [max(row[column].shape[1] for row in scaled) for column in range(len(titles))]
     bars = [_pad_right(title_bar(title, width), 4) for title, width in zip(titles, widths, strict=True)]
     lines = [np.concatenate(bars, 1)]
@@ -75,11 +78,17 @@ def save_picture(path: str, picture: np.ndarray) -> None:
     Path(path).write_bytes(data.tobytes())  # cv2.imwrite only returns False when it fails
 
 
-def to_height(image: np.ndarray, height: int) -> np.ndarray:
-    """image (H, W, 3) -> (height, W', 3) with the same aspect ratio."""
-    scale = height / image.shape[0]
-    size = max(1, round(image.shape[1] * scale)), height
-    return cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
+def to_height(image: np.ndarray, height: int, *, widest: int | None = None) -> np.ndarray:
+    """image (H, W, 3) -> (height, W', 3) with the same aspect ratio.
+
+    An image that would be wider than `widest` (default: 8 times the height, or W if that is more) is scaled to that
+    width, and padded with white at the bottom.
+    """
+    widest = max(image.shape[1], _MAX_ASPECT * height) if widest is None else widest
+    scale = min(height / image.shape[0], widest / image.shape[1])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    scaled = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
+    return np.pad(scaled, ((0, height - size[1]), (0, 0), (0, 0)), constant_values=255)
 
 
 def _pad_right(image: np.ndarray, pixels: int) -> np.ndarray:

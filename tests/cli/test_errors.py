@@ -119,6 +119,20 @@ def test_interrupt_that_an_import_turns_into_another_error_is_an_interrupt(capsy
     assert run(ZeroDivisionError('ours')) == 1, 'only the interrupted run'
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+def test_termination_that_a_library_turns_into_another_error_is_a_termination(number: signal.Signals, capsys):
+    def main() -> None:
+        try:
+            signal.raise_signal(number)
+        except:  # noqa: E722, as MMEngine does while it formats a config
+            raise SyntaxError('Failed to format the config file') from None
+    assert errors.run_cli(main) == 128 + number
+    printed = capsys.readouterr().err
+    assert f'{number.name}: terminated' in printed
+    assert 'error' not in printed
+    assert run(ZeroDivisionError('ours')) == 1, 'only the terminated run'
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('seconds', [0.2, 1.0, 3.0])
 def test_interrupt_during_the_imports_ends_with_130_and_no_traceback(seconds: float, tmp_path):

@@ -84,3 +84,8 @@ def test_attention_of_a_folder_is_refused(image, tmp_path):
     for images in ('.', [image, image]):
         with pytest.raises(ValueError, match='attention is computed for one image'):
             model.attention(images)
+
+
+def test_a_data_root_is_refused_because_no_data_are_read(image, tmp_path):
+    message = refused('visualize', write_checkpoint('pretraining', tmp_path), image, '--data-root', tmp_path)
+    assert 'has no effect: visualize draws the images that are passed behind the checkpoint' in message

@@ -50,15 +50,24 @@ def test_16_bits_keep_the_upper_8(tmp_path, suffix, channels):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('suffix', ['.jpg', '.png'])
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp'])
 def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(tmp_path / f'a{suffix}', exif=exif)
+    path = save(tmp_path / f'a{suffix}', exif=exif, **({'lossless': True} if suffix == '.webp' else {}))
     with Image.open(path) as image:
         upright = np.array(ImageOps.exif_transpose(image))
     assert read_image(path).shape == ((64, 48, 3) if orientation > 4 else (48, 64, 3))
     assert difference(read_image(path), upright) <= 4
+
+
+def test_tiff_of_many_channels_names_the_reader(tmp_path):
+    tifffile = pytest.importorskip('tifffile')
+    for planar in ('contig', 'separate'):
+        pixels = np.zeros((9, 7, 5) if planar == 'contig' else (5, 9, 7), np.float32)
+        tifffile.imwrite(tmp_path / 'a.tif', pixels, photometric='minisblack', planarconfig=planar)
+        with pytest.raises(BadImageError, match=r'5 channels of 32 bits, expected gray.*TiffReader reads up to'):
+            read_image(tmp_path / 'a.tif')
 
 
 def test_unicode_names_and_wrong_suffixes_work(tmp_path):
@@ -159,6 +168,15 @@ def test_gray_jpeg_has_three_equal_channels():
         crop = decode_crop(data, box, (64, 48))
         assert difference(crop, pil_crop(data, box, (64, 48))) <= 3
         assert (crop == crop[..., :1]).all()
+
+
+def test_crops_of_images_whose_orientation_is_ignored_are_crops_of_the_stored_image():
+    exif, stored = Image.Exif(), Decoding(ignore_orientation=True)
+    exif[0x0112] = 6
+    turned, plain = (jpeg(photograph(150, 200), **options) for options in ({'exif': exif}, {}))
+    assert image_size(turned, stored) == (150, 200)
+    box = (3, 20, 120, 70)
+    assert (decode_crop(turned, box, (64, 48), decoding=stored) == decode_crop(plain, box, (64, 48))).all()
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))

@@ -74,7 +74,7 @@ def test_tiff_of_both_byte_orders_and_sizes(big: bool, order: str):
     tifffile = pytest.importorskip('tifffile')
     file = io.BytesIO()
     tifffile.imwrite(file, np.zeros((37, 53, 3), np.uint16), bigtiff=big, byteorder=order)
-    assert read_header(file.getvalue()) == ImageHeader(37, 53, 16)
+    assert read_header(file.getvalue()) == ImageHeader(37, 53, 16, channels=3)
 
 
 def test_default_limit_is_250_megapixels_or_less_by_memory(monkeypatch: pytest.MonkeyPatch):

@@ -13,6 +13,7 @@ from mmengine.registry import TRANSFORMS
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.image_header import SETTING
 from mae_backbone.data.load_image import LoadImage, with_own_loading
+from mae_backbone.data.reading import read_pixels, reading_in
 from mae_backbone.engine.runner import Runner
 
 
@@ -36,6 +37,21 @@ def test_exif_orientation_equals_mmcv(tmp_path: Path, orientation: int):
     exif[0x0112] = orientation
     path = save(tmp_path / 'a.jpg', ramp(), exif=exif)
     assert (load(path) == mmcv.imfrombytes(path.read_bytes())).all()
+
+
+@pytest.mark.parametrize('suffix', ['.jpg', '.png', '.tif', '.webp'])
+def test_orientation_is_ignored_as_by_mmcv(tmp_path: Path, suffix: str):
+    from PIL import Image
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / f'a{suffix}', ramp(), exif=exif)
+    config = dict(type='LoadImageFromFile', color_type='color_ignore_orientation')
+    loaded = TRANSFORMS.build(with_own_loading(config))
+    assert isinstance(loaded, LoadImage)
+    pixels = loaded(dict(img_path=str(path)))['img']
+    assert (pixels == mmcv.imfrombytes(path.read_bytes(), flag='color_ignore_orientation')).all()
+    for part in (config, with_own_loading(config), dict(type='LoadImageFromFile', color_type='unchanged')):
+        assert (read_pixels(path, reading_in([part])) == pixels[..., ::-1]).all(), 'predict reads as the pipeline does'
 
 
 def test_shapes_are_added(tmp_path: Path):

@@ -23,6 +23,20 @@ def test_size_equals_the_size_of_the_decoded_image(tmp_path: Path, suffix: str, 
     assert read_size(str(path)).upright == read_image(path).shape[1::-1]
 
 
+@pytest.mark.parametrize('orientation', [3, 6])
+def test_orientation_behind_the_pixels_of_a_png_is_the_orientation_of_the_decoded_image(tmp_path: Path, orientation: int
+                                                                                        ) -> None:
+    path, exif = tmp_path / 'image.png', Image.Exif()
+    exif[0x0112] = orientation
+    Image.new('RGB', (40, 30)).save(path, exif=exif)
+    data = path.read_bytes()
+    at = data.index(b'eXIf') - 4
+    end = at + 12 + int.from_bytes(data[at:at + 4], 'big')
+    path.write_bytes(data[:at] + data[end:-12] + data[at:end] + data[-12:])
+    assert read_size(str(path)) == (40, 30, orientation)
+    assert read_size(str(path)).upright == read_image(path).shape[1::-1]
+
+
 def test_size_of_formats_unknown_to_pil_comes_from_opencv(tmp_path: Path) -> None:
     path = tmp_path / 'image.pam'
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)

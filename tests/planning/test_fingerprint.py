@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.own_sets import save, textured, write_boxes, write_classes, write_images, write_maps
 
+from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.planning.fingerprint import Fingerprint, take_fingerprint
 from mae_backbone.planning.own_data import find_data
 
@@ -92,6 +93,29 @@ def test_files_that_cannot_be_read_are_counted_and_named(tmp_path):
     fingerprint = fingerprint_of(tmp_path / 'data')
     assert (fingerprint.unreadable, fingerprint.images) == (2, {'train': 3})
     assert any('broken.jpg' in note and 'empty.png' in note for note in fingerprint.notes)
+
+
+def test_a_folder_without_a_readable_image_is_refused(tmp_path):
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/broken.jpg').write_bytes(b'no image')
+    with pytest.raises(DataError, match=r'none of the 1 images can be read for the training: .*broken\.jpg'):
+        fingerprint_of(tmp_path / 'data')
+
+
+@pytest.mark.parametrize('content', [b'no image', b'', b'\x80\x04N.'])
+def test_a_file_that_is_no_numpy_file_is_not_to_be_unpickled(tmp_path, content: bytes):
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/broken.npy').write_bytes(content)
+    with pytest.raises(DataError, match=r'broken\.npy is not a NumPy file \(\.npy\) of numbers: replace'):
+        fingerprint_of(tmp_path / 'data')
+
+
+def test_images_that_have_only_a_header_are_refused(tmp_path):
+    write_images(tmp_path / 'data', 3)
+    for path in (tmp_path / 'data').iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match='none of 3 sampled images can be decoded, such as'):
+        fingerprint_of(tmp_path / 'data')
 
 
 def test_unlabeled_images_count_once(tmp_path):

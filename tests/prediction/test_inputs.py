@@ -7,6 +7,7 @@ import torch
 from helpers import videos
 from PIL import Image
 
+from mae_backbone.data.decode import Decoding
 from mae_backbone.prediction.inputs import count, is_single, sources, to_pixels
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -37,6 +38,9 @@ def test_a_pil_image_is_turned_as_its_file_is(tmp_path: Path):
     assert to_pixels(tmp_path / 'a.png').shape == (9, 6, 3)
     with Image.open(tmp_path / 'a.png') as image:
         assert (to_pixels(image) == to_pixels(tmp_path / 'a.png')).all()
+        stored = Decoding(ignore_orientation=True)
+        assert (to_pixels(image, stored) == IMAGE).all()
+        assert (to_pixels(tmp_path / 'a.png', stored) == IMAGE).all()
 
 
 def test_sixteen_bits_of_a_pil_image_become_eight_as_those_of_a_file(tmp_path: Path):

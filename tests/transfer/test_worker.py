@@ -15,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from mae_backbone.cli import validate_run
 from mae_backbone.transfer import experiment_dir, worker
+from mae_backbone.transfer.encoders import file_fingerprint
 from mae_backbone.transfer.environment import code_version, format_environment, hardware
 from mae_backbone.utils.config_files import configs_root
 
@@ -147,6 +148,22 @@ def test_a_training_on_several_gpus_has_a_process_for_each(tmp_path, stub, monke
     assert 'processes 2 True' in (job.folders[0] / experiment_dir.LOG).read_text()
 
 
+def test_a_checkpoint_that_was_replaced_after_the_start_is_no_result(tmp_path, stub):
+    checkpoint = tmp_path / 'mae.pth'
+    checkpoint.write_bytes(b'planned')
+    job = write_job(tmp_path / 'out', 'a', cells=2)
+    for folder in job.folders:
+        spec = experiment_dir.read_spec(folder)
+        where = spec.pop('where') | {'checkpoint': str(checkpoint)}
+        (folder / experiment_dir.SPEC).unlink()
+        experiment_dir.write_spec(folder, spec | {'weights': file_fingerprint(checkpoint)}, where)
+    worker.work([str(job.folders[0])])
+    checkpoint.write_bytes(b'later')
+    worker.work([str(job.folders[1])])
+    assert experiment_dir.read_result(job.folders[0]) is not None
+    assert 'mae.pth was replaced after the suite had started' in experiment_dir.read_error(job.folders[1])
+
+
 def test_an_encoder_that_was_killed_is_continued_and_kept(tmp_path, stub):
     write_stub(stub, """
 import torch
@@ -174,3 +191,6 @@ logs.mkdir(parents=True)
     result = experiment_dir.read_result(folder)
     assert (result['values'], result['cpu_minutes']) == ({'loss': 0.5}, 1.5)
     assert torch.load(folder / 'encoder.pth', weights_only=True)['meta']['iter'] == 3
+    (folder / 'encoder.pth').unlink()
+    assert experiment_dir.read_result(folder) is None, 'an encoder that is gone is made again'
+    assert 'encoder.pth, which does not exist' in experiment_dir.set_aside_broken(folder)

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mae_backbone.utils.image_grid import labeled, save_picture, side_by_side, title_bar
+from mae_backbone.utils.image_grid import labeled, save_picture, side_by_side, title_bar, to_height
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -30,6 +30,15 @@ def test_large_images_are_averaged_down():
     board = np.indices((128, 128)).sum(0) % 2 * 254
     found = side_by_side([[board[..., None].repeat(3, 2).astype(np.uint8)]], ['board'], height=64)
     assert (found[24:88, :64] == 127).all()
+
+
+def test_an_image_of_400_to_1_does_not_widen_a_figure_to_that_ratio():
+    wide = picture(10, 4000)
+    assert side_by_side([[wide, wide]], ['left', 'right'], height=192).shape == (24 + 196, 2 * (8 * 192 + 4), 3)
+    enlarged = to_height(wide, 192)
+    assert enlarged.shape == (192, 4000, 3)  # no pixel is lost, and none is enlarged
+    assert (enlarged[:10] == wide).all()
+    assert (enlarged[10:] == 255).all()
 
 
 @pytest.mark.parametrize('width', [40, 100, 400])

@@ -263,7 +263,8 @@ def check_size(session: OnnxSession, description: Description, height: int, widt
             side % description.multiple or side < description.minimum for side in (height, width))):
         multiples = f'multiples of {description.multiple} pixels, ' if description.multiple > 1 else ''
         raise CheckpointError(f'{session.path} takes images with sides of {multiples}{description.minimum} to '
-                              f'{MAX_SIDE} pixels, this one is {height}x{width}')
+                              f'{MAX_SIDE} pixels, this one is {height}x{width}: predict it with the checkpoint, or '
+                              'train with a model.data_preprocessor that pads images to more (pad_size_divisor)')
 
 
 def _check_shape(session: OnnxSession, output: np.ndarray, shape: tuple[int, ...]) -> None:

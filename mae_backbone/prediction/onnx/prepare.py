@@ -19,6 +19,8 @@ from mae_backbone.data.reading import Reading
 from mae_backbone.formats.dataset_spec import dataset_specs
 from mae_backbone.prediction.onnx.description import MAX_SIDE, Description
 
+# Options of Resize, with the values for which `resize` has the same result.
+_RESIZE = {'interpolation': 'bilinear', 'backend': 'cv2', 'clip_object_border': True}
 # Transforms of a test pipeline that do not change the pixels.
 _NO_EFFECT = ('LoadImageFromFile', 'LoadImageFromNDArray', 'LoadImage', 'LoadAnnotations', 'PackDetInputs',
               'PackSegInputs')
@@ -41,8 +43,11 @@ def pipeline_settings(cfg: Config | None, preprocessor: Any) -> dict[str, Any]:
     steps: list[dict[str, Any]] = []
     for step in specs[0].cfg.pipeline:
         name = str(step['type']).rpartition('.')[2]
-        if name == 'Resize' and step.get('interpolation', 'bilinear') == 'bilinear' and step.get('clip_object_border',
-                                                                                                   True):
+        if name == 'Resize':
+            changed = [key for key, value in _RESIZE.items() if step.get(key, value) != value]
+            if changed:
+                return {'kind': 'unknown', 'reason': f'the test pipeline has a Resize with {changed[0]}='
+                                                     f'{step[changed[0]]!r}'}
             steps.append(_resize_step(step))
         elif name not in _NO_EFFECT:
             return {'kind': 'unknown', 'reason': f'the test pipeline has the step {name}'}

@@ -25,6 +25,7 @@ def test_a_description_is_read_as_it_was_written(description: Description):
 
 def test_images_are_read_as_in_the_training():
     assert describe('classification', decoding={'value_range': [0, 4095]}).reading() == Decoding((0, 4095))
+    assert describe('classification', decoding={'ignore_orientation': True}).reading().ignore_orientation
     bands = describe('classification', mean=(), std=(), reader={'type': 'ArrayReader', 'channels': [4, 2]})
     assert bands.reading().taken == (4, 2)
     assert bands.to_metadata()[f'{PREFIX}format'] == '2', 'older versions would read color images'

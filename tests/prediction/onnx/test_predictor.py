@@ -82,7 +82,8 @@ def test_a_size_that_does_not_fit_is_refused(tmp_path: Path):
     with pytest.raises(CheckpointError, match='takes images of 16x16 pixels only, this one is 24x40'):
         model.predict(IMAGE)
     metadata = describe('segmentation', **ANY_SIZE, multiple=16, minimum=32).to_metadata()
-    with pytest.raises(CheckpointError, match='sides of multiples of 16 pixels, 32 to 16384 pixels, this one is 24x40'):
+    with pytest.raises(CheckpointError, match='sides of multiples of 16 pixels, 32 to 16384 pixels, this one is 24x40: '
+                                              'predict it with the checkpoint'):
         mae_backbone.load(segmenter(tmp_path / 'a.onnx', metadata)).predict(IMAGE)
 
 
