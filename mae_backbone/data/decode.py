@@ -315,7 +315,7 @@ def _fault(data: bytes, max_pixels: int | None) -> str:
     fault = header_fault(data, max_pixels)
     if fault:
         return fault
-    header = read_header(data)
+    header = read_header(data) if data.startswith((b'II', b'MM')) else None
     if header is not None and header.channels > _MAX_CHANNELS:
         return (f'is a TIFF with {header.channels} channels of {header.bits} bits, expected gray or color. '
                 'mae_backbone.TiffReader reads up to 16 channels of unsigned 8 or 16 bits: set it as the reader, or '
