@@ -1,5 +1,6 @@
 """Runs a command, handles its signals, and turns its errors into an exit code and one readable message."""
 import errno
+import io
 import os
 import re
 import signal
@@ -31,7 +32,9 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
         command: the function to run.
         resume_hint: advice after an interruption.
     """
-    with _signals_end_the_run(), _lost_interrupts_end_the_run(resume_hint):
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+        sys.stdout.reconfigure(errors='backslashreplace')  # for class names that the encoding of a terminal lacks
+    with _signals_end_the_run(resume_hint), _lost_interrupts_end_the_run(resume_hint):
         try:
             command()
         except SystemExit as end:
@@ -130,16 +133,21 @@ def _exit_code(end: SystemExit) -> int:
 
 
 @contextmanager
-def _signals_end_the_run() -> Iterator[None]:
+def _signals_end_the_run(resume_hint: str) -> Iterator[None]:
     """SIGTERM and SIGUSR1 end the run like Ctrl-C, so that the processes which it started end too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _Interrupt.received = False
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        print(f'\n{signal.Signals(number).name}: terminated, files that were written are kept; {resume_hint}',
+              file=sys.stderr)
+        sys.exit(128 + number)
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {
-        signal.SIGINT: _Interrupt.handle, signal.SIGTERM: _terminate}
+        signal.SIGINT: _Interrupt.handle, signal.SIGTERM: terminate}
     if hasattr(signal, 'SIGUSR1'):
-        handlers[signal.SIGUSR1] = _terminate
+        handlers[signal.SIGUSR1] = terminate
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     end_with_parent()
     try:
@@ -147,11 +155,6 @@ def _signals_end_the_run() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _terminate(number: int, _: FrameType | None) -> None:
-    print(f'\n{signal.Signals(number).name}: terminated, files that were written are kept', file=sys.stderr)
-    sys.exit(128 + number)
 
 
 def _distributed() -> ModuleType | None:
