@@ -23,7 +23,8 @@ class Layout(NamedTuple):
     read: Callable[[Path], LabeledSet]
 
 
-def first_files(folder: Path, pattern: str, count: int = 20) -> Iterator[Path]:
-    """Yields the first files that match a pattern; hidden files are left out."""
-    matches = (path for path in islice(folder.glob(pattern), _NUM_ENTRIES) if not path.name.startswith('.'))
+def first_files(folder: Path, pattern: str, count: int = 20, *, with_content: bool = False) -> Iterator[Path]:
+    """Yields the first files that match a pattern; hidden files, and empty ones if `with_content`, are left out."""
+    matches = (path for path in islice(folder.glob(pattern), _NUM_ENTRIES) if not path.name.startswith('.')
+               and not (with_content and path.is_file() and not path.stat().st_size))
     return islice(matches, count)
