@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mae_backbone.data.files import IMAGE_SUFFIXES
-from mae_backbone.formats.files import peek
+from mae_backbone.formats.files import peek, text_fault
 from mae_backbone.formats.layouts.class_lists import EXPECTED_COLUMNS, columns_text, header_of, is_class_list
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
 from mae_backbone.formats.layouts.layout import first_files
@@ -32,17 +32,9 @@ def unread_labels(root: Path) -> list[str]:
         paths = [path for pattern in patterns for path in first_files(root, pattern)]
         if paths:
             names = first_few([path.relative_to(root).as_posix() for path in paths])
-            fault = next(filter(None, map(_text_fault, paths)), expected)
-            lines.append(f'{kind} files were not used ({names}): {fault}')
+            faults = (f'{printable(path.name)} {fault}' for path in paths if (fault := text_fault(path)))
+            lines.append(f'{kind} files were not used ({names}): {next(faults, expected)}')
     return [*lines, *_class_folders(root)]
-
-
-def _text_fault(path: Path) -> str:
-    """Describes a file that is not text in UTF-8, or empty; '' for any other file."""
-    text = peek(path)
-    if '\0' in text or '\ufffd' in text[:1000]:
-        return f'{printable(path.name)} is not text in UTF-8: save the files again in UTF-8'
-    return '' if text.strip() else f'{printable(path.name)} is empty: copy or export the files again'
 
 
 def _table(path: Path, root: Path) -> str:

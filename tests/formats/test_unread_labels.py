@@ -41,8 +41,8 @@ def test_json_and_xml_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(('content', 'says'), [
     (b'cat 0.5 0.5 0.1 0.1\n', 'expected lines of YOLO: the number of a class, and x, y, width and height'),
-    ('0 0.5 0.5 0.1 0.1\n'.encode('utf-16'), 'a.txt is not text in UTF-8: save the files again in UTF-8'),
-    (b'', 'a.txt is empty: copy or export the files again')])
+    ('0 0.5 0.5 0.1 0.1\n'.encode('utf-16'), 'a.txt is not text in UTF-8: save it again in UTF-8'),
+    (b'', 'a.txt is empty: copy or export it again')])
 @pytest.mark.parametrize('folder', ['labels', 'labels/train', 'train/labels'])
 def test_text_files_of_labels_are_named(tmp_path: Path, folder: str, content: bytes, says: str) -> None:
     (tmp_path / folder).mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_text_files_of_labels_are_named(tmp_path: Path, folder: str, content: by
 def test_files_that_are_not_utf_8_are_named(tmp_path: Path, kind: str) -> None:
     (tmp_path / f'a.{kind}').write_bytes('<annotation/>'.encode('utf-16'))
     assert unread_labels(tmp_path) == [f'{kind.upper()} files were not used (a.{kind}): a.{kind} is not text in '
-                                       'UTF-8: save the files again in UTF-8']
+                                       'UTF-8: save it again in UTF-8']
 
 
 def test_class_folders_that_are_no_classes_are_named(tmp_path: Path) -> None:

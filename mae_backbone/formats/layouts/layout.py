@@ -1,5 +1,5 @@
 """A layout of labeled data on disk: how it is recognized and read."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,17 @@ class Layout(NamedTuple):
     name: str
     detect: Callable[[Path], bool]
     read: Callable[[Path], LabeledSet]
+
+
+def label_files(root: Path, patterns: Sequence[str], has_labels: Callable[[Path], bool]) -> list[Path]:
+    """Returns all files with labels that match one of the patterns, sorted.
+
+    Returns none if none of the first files of a pattern has labels, so that large folders are recognized quickly.
+    """
+    if not any(has_labels(path) for pattern in patterns for path in first_files(root, pattern)):
+        return []
+    return sorted(path for path in {path for pattern in patterns for path in root.glob(pattern)}
+                  if not path.name.startswith('.') and has_labels(path))
 
 
 def first_files(folder: Path, pattern: str, count: int = 20, *, with_content: bool = False) -> Iterator[Path]:
