@@ -1,4 +1,5 @@
 """Steps of `mae-backbone auto`. A finished step is recorded in a file and is not repeated by a later command."""
+import contextlib
 import json
 import os
 import time
@@ -15,7 +16,7 @@ from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, link, page, paragraph
 
 _MARKS = 'auto.json'
-_KEYS = {'arguments', 'steps'}
+_KEYS = {'arguments', 'data', 'steps'}
 
 
 class AutoRun:
@@ -39,13 +40,22 @@ class AutoRun:
         arguments = {'data': os.path.abspath(data), **self.options}
         self.marks = _read_marks(folder / _MARKS)
         if self.marks.setdefault('arguments', arguments) != arguments:
-            different = sorted(name for name in arguments if self.marks['arguments'].get(name) != arguments[name])
-            raise ValueError(f'{folder} holds a run with other options ({", ".join(different)}): repeat the options of '
-                             'its first command to continue it, or choose another --work-dir')
+            before = self.marks['arguments']
+            different = '; '.join(f'{name}: {_shown(before.get(name))} there, {_shown(arguments[name])} now'
+                                  for name in sorted(arguments) if before.get(name) != arguments[name])
+            raise ValueError(f'{folder} holds a run with other options ({different}): repeat the options of its first '
+                             'command to continue it, or choose another --work-dir')
         self.marks.setdefault('steps', {})
 
     def run(self) -> dict[str, float]:
         """Runs the remaining steps, and returns the metrics of the test."""
+        state = _state_of_files(Path(self.data), without=self.folder)
+        if 'plan' not in self.marks['steps']:
+            self.marks['data'] = state
+        elif (before := self.marks.get('data', state)) != state:
+            log_rank0(f'warning: the files in {self.data} have changed since this run was planned '
+                      f'({_shown_state(before)} then, {_shown_state(state)} now): its plan and its finished steps '
+                      'belong to the earlier files. Choose another --work-dir to start a run with the files of now')
         self._step('plan', self._plan)
         only = not self.pretraining_config.exists() and _is_pretraining(self.config)
         results: dict[str, float] = {}
@@ -80,6 +90,7 @@ class AutoRun:
 
     def _plan(self) -> dict[str, float]:
         from mae_backbone.cli.python_api import run_command
+        self.pretraining_config.unlink(missing_ok=True)  # of a killed plan, which may have had other data
         run_command('plan', self.data, out=self.config, overwrite=True, **self.options)
         return {}
 
@@ -107,7 +118,7 @@ class AutoRun:
             rows = [(name, metric_text(value)) for name, value in steps['test']['metrics'].items()]
             parts += [heading('Results'), html_table(['metric', 'value'], rows), paragraph(
                 'Measured on the split named test if the data have one with labels, otherwise on the validation set.')]
-        parts += [heading('Time'), html_table(['step', 'minutes'], [
+        parts += [heading('Time'), html_table(['step', 'minutes, without interrupted attempts'], [
             (name, f'{step["seconds"] / 60:.1f}') for name, step in steps.items()])]
         parts.append(link('plan.html', 'The plan: data, settings and reasons'))
         for name in ('pretrain', 'train'):
@@ -118,6 +129,31 @@ class AutoRun:
 
 def _is_pretraining(config: Path) -> bool:
     return str(Config.fromfile(config).model.get('type')).endswith('MAEPretrainer')
+
+
+def _shown(value: object) -> str:
+    return 'not given' if value is None else str(value)
+
+
+def _state_of_files(folder: Path, *, without: Path) -> dict[str, float]:
+    """Number of files in a folder and time of the last change, except hidden files and the folder of the results."""
+    number, changed, excluded = 0, 0.0, os.path.realpath(without)
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders
+                      if name[0] != '.' and os.path.realpath(os.path.join(root, name)) != excluded]
+        for name in names:
+            if name[0] != '.':
+                number += 1
+                with contextlib.suppress(OSError):  # such as a link to a file that does not exist
+                    changed = max(changed, os.stat(os.path.join(root, name)).st_mtime)
+    return dict(number=number, changed=changed)
+
+
+def _shown_state(state: Mapping[str, float]) -> str:
+    if not state['number']:
+        return 'no files'
+    changed = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(state['changed']))
+    return f'{state["number"]:,} files, the last of {changed}'
 
 
 def _read_marks(path: Path) -> dict[str, Any]:

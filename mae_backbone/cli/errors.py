@@ -1,5 +1,6 @@
 """Runs a command, handles its signals, and turns its errors into an exit code and one readable message."""
 import errno
+import io
 import os
 import re
 import signal
@@ -31,7 +32,9 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
         command: the function to run.
         resume_hint: advice after an interruption.
     """
-    with _signals_end_the_run(), _lost_interrupts_end_the_run(resume_hint):
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
+        sys.stdout.reconfigure(errors='backslashreplace')  # for class names that the encoding of a terminal lacks
+    with _signals_end_the_run(resume_hint), _lost_interrupts_end_the_run(resume_hint):
         try:
             command()
         except SystemExit as end:
@@ -51,6 +54,7 @@ class _Interrupt:
     """Handlers of signals. They raise, and set `received`, because another exception may replace the one they raise."""
 
     received = 0  # number of the last signal; 0 without one
+    resume_hint = ''  # advice after an interruption
 
     @classmethod
     def handle(cls, number: int, frame: FrameType | None) -> None:
@@ -62,7 +66,8 @@ class _Interrupt:
     def terminate(cls, number: int, _: FrameType | None) -> None:
         """Raises SystemExit."""
         cls.received = number
-        print(f'\n{signal.Signals(number).name}: terminated, files that were written are kept', file=sys.stderr)
+        print(f'\n{signal.Signals(number).name}: terminated, files that were written are kept; {cls.resume_hint}',
+              file=sys.stderr)
         sys.exit(128 + number)
 
 
@@ -144,12 +149,12 @@ def _exit_code(end: SystemExit) -> int:
 
 
 @contextmanager
-def _signals_end_the_run() -> Iterator[None]:
+def _signals_end_the_run(resume_hint: str) -> Iterator[None]:
     """SIGTERM and SIGUSR1 end the run like Ctrl-C, so that the processes which it started end too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _Interrupt.received = 0
+    _Interrupt.received, _Interrupt.resume_hint = 0, resume_hint
     handlers: dict[int, Callable[[int, FrameType | None], None]] = {
         signal.SIGINT: _Interrupt.handle, signal.SIGTERM: _Interrupt.terminate}
     if hasattr(signal, 'SIGUSR1'):

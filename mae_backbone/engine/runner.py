@@ -57,6 +57,8 @@ class Runner(CheckpointRunner):
             handler.addFilter(escape_record)
             if isinstance(handler, logging.StreamHandler) and handler.stream is printed:
                 handler.setStream(sys.stdout)
+            if isinstance(handler, logging.FileHandler) and isinstance(handler.stream, io.TextIOWrapper):
+                handler.stream.reconfigure(encoding='utf-8')  # for class names that the locale lacks
         runner.logger.addFilter(keep_record)
         ours = logging.getLogger('mae_backbone')
         ours.handlers, ours.propagate = runner.logger.handlers, False

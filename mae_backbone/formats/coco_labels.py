@@ -69,8 +69,8 @@ class CocoLabels:
                             'are now')
         if not num_boxes:
             raise DataError(f'{file.path}: none of its {len(file.images):,} images has a box of '
-                            f'{first_few(self.spec.class_names)}: label some, or set ann_file to the file with the '
-                            'annotations')
+                            f'{first_few(self.spec.class_names)}: label some, or correct the names of the label files '
+                            '(in a config: ann_file)')
 
     def check_consistency(self, *, masks: bool) -> list[str]:
         """Refuses a file if many of its fields contradict each other. Returns lines for single contradictions."""

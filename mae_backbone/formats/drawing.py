@@ -8,6 +8,7 @@ from pycocotools import mask as coco_rle
 from mae_backbone.formats.coco_masks import mask_fault
 from mae_backbone.utils.image_grid import title_bar, to_height
 from mae_backbone.utils.palette import Color
+from mae_backbone.utils.printable import printable
 
 _CROWD_COLOR = (255, 255, 255)
 _MIN_NAMED_FRACTION = 0.01  # smallest fraction of the pixels that a class must cover for its name to be drawn
@@ -31,8 +32,8 @@ def draw_objects(image: np.ndarray, annotations: Sequence[dict], names: dict[int
         (left, top), (right, bottom) = _to_points([x, y, x + width, y + height], picture).tolist()
         cv2.rectangle(picture, (left, top), (right, bottom), color, thickness)
         cv2.polylines(picture, mask_outlines(annotation.get('segmentation'), picture), True, color, thickness)
-        cv2.putText(picture, str(names[category]), (left, max(10, top - 2)), cv2.FONT_HERSHEY_SIMPLEX, 0.4 * thickness,
-                    color, thickness)
+        cv2.putText(picture, printable(str(names[category])), (left, max(10, top - 2)), cv2.FONT_HERSHEY_SIMPLEX,
+                    0.4 * thickness, color, thickness)
     return picture
 
 
@@ -89,6 +90,7 @@ def _write_inside(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     distances = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)
     _, _, _, (x, y) = cv2.minMaxLoc(distances[1:-1, 1:-1])
     scale, thickness = max(0.35, picture.shape[0] / 1000), max(1, picture.shape[0] // 400)
+    name = printable(name)  # OpenCV crashes on text that is not UTF-8
     (width, height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
     origin = max(0, min(x - width // 2, picture.shape[1] - width)), y + height // 2
     for color, extra in (((0, 0, 0), 2), ((255, 255, 255), 0)):  # white with a black outline, legible on any color

@@ -31,6 +31,20 @@ def peek(path: str | Path) -> str:
         return ''
 
 
+def text_fault(path: str | Path) -> str:
+    """Describes a file that is empty or not text in UTF-8, with what to do; '' for any other file."""
+    text = peek(path)
+    if '\0' in text or '\ufffd' in text[:1000]:
+        return 'is not text in UTF-8: save it again in UTF-8'
+    return '' if text.strip() else 'is empty: copy or export it again'
+
+
+def refuse_faulty_text(path: Path) -> None:
+    """Raises DataError for a file of labels that no layout would recognize, because it is empty or not UTF-8."""
+    if fault := text_fault(path):
+        raise DataError(f'{path} {fault}, or remove it')
+
+
 def missing_files(paths: Iterable[str]) -> list[str]:
     """Returns the paths that do not exist. Each folder is listed once, which is faster than a call per file."""
     contents: dict[str, set[str]] = {}

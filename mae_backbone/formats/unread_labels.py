@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mae_backbone.data.files import IMAGE_SUFFIXES
-from mae_backbone.formats.files import peek
+from mae_backbone.formats.files import peek, text_fault
 from mae_backbone.formats.layouts.class_lists import EXPECTED_COLUMNS, columns_text, header_of, is_class_list
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
 from mae_backbone.formats.layouts.layout import first_files
@@ -12,22 +12,28 @@ from mae_backbone.formats.messages import first_few
 from mae_backbone.utils.printable import printable
 
 _MAX_FILES = 3
+_UNKNOWN = 'they are in no layout of labels that is known for these images'
+# Kind of files -> patterns, and what is said of files that are text.
+_KINDS = {
+    'JSON': (('*.json', '*/*.json'), _UNKNOWN), 'XML': (('*.xml', '*/*.xml'), _UNKNOWN),
+    'TXT': (('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt'),
+            'expected lines of YOLO: the number of a class, and x, y, width and height as fractions of the image')}
 _IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img')  # folders that group images without being a class
 
 
 def unread_labels(root: Path) -> list[str]:
-    """Returns a line for each CSV file, and for all JSON files, XML files and class folders, of which no label is read.
+    """Returns a line for each CSV file, and each kind of other files and class folders, of which no label is read.
 
     Call it only for a folder in which no layout of labels was found. It reads the first lines of a few files.
     """
     tables = [path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)]
     lines = [_table(path, root) for path in tables[:_MAX_FILES]]
-    for kind in ('json', 'xml'):
-        names = [path.relative_to(root).as_posix() for pattern in (f'*.{kind}', f'*/*.{kind}')
-                 for path in first_files(root, pattern)]
-        if names:
-            lines.append(f'{kind.upper()} files were not used ({first_few(names)}): they are in no layout of labels '
-                         'that is known for these images')
+    for kind, (patterns, expected) in _KINDS.items():
+        paths = [path for pattern in patterns for path in first_files(root, pattern)]
+        if paths:
+            names = first_few([path.relative_to(root).as_posix() for path in paths])
+            faults = (f'{printable(path.name)} {fault}' for path in paths if (fault := text_fault(path)))
+            lines.append(f'{kind} files were not used ({names}): {next(faults, expected)}')
     return [*lines, *_class_folders(root)]
 
 

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mae_backbone.evaluation.knn import gather
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.atomic_write import write_bytes, write_text
+from mae_backbone.utils.printable import plot_label
 
 _MAX_NAMES = 40  # classes whose names are legible in the picture
 _MAX_NUMBERS = 15  # classes whose cells have room for numbers
@@ -135,6 +136,7 @@ def draw(matrix: np.ndarray, names: Sequence[str]) -> bytes:
                         interpolation='nearest')
     axes.set(xlabel='predicted class', ylabel='true class')
     if few:
+        names = [plot_label(name) for name in names]
         axes.set_xticks(range(len(names)), names, rotation=45, ha='right', rotation_mode='anchor')
         axes.set_yticks(range(len(names)), names)
     if len(names) <= _MAX_NUMBERS:

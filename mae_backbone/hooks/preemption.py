@@ -19,6 +19,9 @@ from mae_backbone.engine.optim_wrapper import between_steps
 from mae_backbone.engine.signals import STOP_SIGNALS
 from mae_backbone.registry import HOOKS
 
+# Commands such as `auto` run trainings too, and have no --resume.
+_CONTINUE = 'run the same command again to continue (`train` and `pretrain`: with --resume)'
+
 
 class Interrupted(SystemExit):
     """Exit of a run that was stopped by a signal after it saved. The exit code is 128 + signal number, as in shells."""
@@ -109,7 +112,7 @@ class PreemptionHook(Hook):
             dist.barrier(self.group)  # when the first process exits, torchrun ends the others
         if is_main_process():
             _print(f'{signal.Signals(number).name}: iteration {runner.iter + 1} of {runner.max_iters} saved to {path}; '
-                   'run the same command with --resume to continue')
+                   f'{_CONTINUE}')
         raise Interrupted(number)
 
     def _stop_timer(self) -> None:
@@ -119,7 +122,7 @@ class PreemptionHook(Hook):
 
     def _give_up(self) -> None:
         _print(f'{signal.Signals(self.number).name}: the iteration or validation did not end within {self.grace:g} '
-               's, exiting without saving; run the same command with --resume to continue from the last checkpoint')
+               f's, exiting without saving; {_CONTINUE} from the last checkpoint')
         os._exit(128 + self.number)
 
 

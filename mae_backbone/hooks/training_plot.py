@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 from mae_backbone.hooks.scalar_history import history, metric_history, metric_names, recorded_names, step_history
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.atomic_write import write_bytes
+from mae_backbone.utils.printable import plot_label
 
 _POINTS = 300  # largest number of points of a curve: more are not visible
 _COLORS = ('#1f6fb4', '#d9822b', '#2f9e62', '#b5446e', '#6b5bb0', '#7a7a7a')
@@ -184,7 +185,7 @@ def draw_panel(axes: Axes, panel: Panel, *, scale: float) -> None:
         if len(x) < len(line.iterations):
             axes.fill_between(x, low, high, color=color, alpha=0.22, linewidth=0)
         axes.plot(x, mean, color=color, linewidth=1.4, marker='o' if len(x) <= 30 else '', markersize=3,
-                  label=line.label)
+                  label=plot_label(line.label, longest=60))
     axes.set_title(panel.title, fontsize=9, loc='left')
     axes.grid(color='#dddddd', linewidth=0.6)
     axes.spines[['top', 'right']].set_visible(False)

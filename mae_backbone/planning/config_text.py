@@ -9,7 +9,7 @@ from mae_backbone.planning.own_data import OwnData
 from mae_backbone.planning.plan import Choice, Plan, Stage, shown
 from mae_backbone.planning.rules.encoder import GIGABYTE
 from mae_backbone.utils.atomic_write import write_text
-from mae_backbone.utils.config_files import base_reference
+from mae_backbone.utils.config_files import base_reference, without_templates
 
 _WIDTH = 118
 
@@ -73,7 +73,7 @@ def _head(plan: Plan, stage: Stage, data: OwnData, file: str) -> str:
         wrapped += ['', 'Warnings:']
         wrapped += [line for text in plan.warnings for line in textwrap.wrap(text, _WIDTH, initial_indent='  ',
                                                                              subsequent_indent='    ')]
-    text = '\n'.join(wrapped).replace('\\', '\\\\').replace('"""', "'''")
+    text = '\n'.join(wrapped).replace('\\', '\\\\').replace('"""', "'''").replace('{{', '{ {')
     return f'"""{text}\n"""\n'
 
 
@@ -191,7 +191,7 @@ def _single_line(value: Any) -> str:
         return f'[{", ".join(map(_single_line, value))}]'
     if isinstance(value, tuple):
         return f'({", ".join(map(_single_line, value))}{"," * (len(value) == 1)})'
-    return repr(value)
+    return without_templates(repr(value))
 
 
 def write_list(paths: list[str], file: Path) -> None:

@@ -17,6 +17,7 @@ from mae_backbone.planning.rules.encoder import GIGABYTE
 from mae_backbone.planning.rules.lengths import hours_text
 from mae_backbone.utils.html_report import data_uri, gallery, heading, html_table, page, paragraph, preformatted
 from mae_backbone.utils.image_grid import to_height
+from mae_backbone.utils.printable import plot_label
 
 _NUM_SAMPLES, _HEIGHT = 8, 180
 _MAX_BARS = 30
@@ -150,7 +151,7 @@ def _class_bars(axes: Any, fingerprint: Fingerprint) -> None:
         axes.plot(range(1, len(counts) + 1), [max(count, 0.5) for count, _ in counts], color=_COLOR)
         axes.set_xlabel(f'{len(counts)} classes by frequency')
     else:
-        names = [name if len(name) < 18 else name[:16] + '…' for _, name in counts]
+        names = [plot_label(name, longest=17) for _, name in counts]
         axes.barh(range(len(counts)), [max(count, 0.5) for count, _ in counts], color=_COLOR)
         axes.set_yticks(range(len(counts)), names, fontsize=8)
         axes.invert_yaxis()

@@ -2,6 +2,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ class VideoReader:
         if not Path(path).is_file():
             raise BadVideoError(f'{path} does not exist: pass an image, a folder of images, or a video')
         os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # FFmpeg prints nothing; errors are raised below
-        self.path, self._capture = path, cv2.VideoCapture(str(path))
+        self.path, self._capture = path, cv2.VideoCapture(_file_name(path))
         rate, count = (self._capture.get(prop) for prop in (cv2.CAP_PROP_FPS, cv2.CAP_PROP_FRAME_COUNT))
         self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
         self.count = max(int(count), 0)
@@ -71,7 +72,7 @@ class VideoWriter:
         height, width = (side - side % 2 for side in frame.shape[:2])
         if self._writer is None:
             code = cv2.VideoWriter.fourcc(*'mp4v')
-            self._writer = cv2.VideoWriter(str(self.path), code, self.rate, (width, height))
+            self._writer = cv2.VideoWriter(_file_name(self.path), code, self.rate, (width, height))
             if not self._writer.isOpened():
                 raise BadVideoError(f'a video of {width}x{height} pixels cannot be written to {self.path.parent}: '
                                     'OpenCV cannot encode it; install opencv-python, whose builds have FFmpeg, or '
@@ -88,7 +89,13 @@ class VideoWriter:
         if self._writer is None:
             return
         self._writer.release()
-        written = int(cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT))
+        written = int(cv2.VideoCapture(_file_name(self.path)).get(cv2.CAP_PROP_FRAME_COUNT))
         if written < self.count:
             raise BadVideoError(f'{written} of {self.count} frames were written to {self.path.parent}: the disk may be '
                                 'full, free some space and run the same command again')
+
+
+def _file_name(path: str | Path) -> Any:
+    """The name of a file for OpenCV, which crashes on a str that is not UTF-8."""
+    name = str(path)
+    return name if name.isascii() or os.name == 'nt' else os.fsencode(name)

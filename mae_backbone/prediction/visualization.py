@@ -8,6 +8,7 @@ import numpy as np
 from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.utils.image_grid import add_legend, title_bar, to_height
 from mae_backbone.utils.palette import Color, palette
+from mae_backbone.utils.printable import printable
 
 MIN_SIDE = 480   # our choice: short side in pixels to which small images are enlarged
 MAX_SIDE = 4096  # our choice: largest long side in pixels of enlarged images
@@ -130,7 +131,7 @@ def _fill(figure: np.ndarray, mask: CroppedRLE, scale: int, color: Color, thickn
 
 def _write(figure: np.ndarray, text: str, x: int, y: int, box_width: int, color: Color) -> None:
     """Draws text at the upper left corner of a box, on a background of `color`. Omits text much wider than the box."""
-    size = max(0.4, min(figure.shape[:2]) / 1500)
+    size, text = max(0.4, min(figure.shape[:2]) / 1500), printable(text)  # OpenCV crashes on text that is not UTF-8
     (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
     if width > 1.5 * box_width:
         return

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from mae_backbone.utils.palette import Color
+from mae_backbone.utils.printable import printable
 
 _MAX_ASPECT = 8  # largest width of a cell of a grid, in heights
 
@@ -39,7 +40,7 @@ def labeled(image: np.ndarray, text: str, right: bool | None, *, height: int = 1
 
 def title_bar(title: str, width: int) -> np.ndarray:
     """White bar (24, width, 3) with a title, shrunk to fit."""
-    bar = np.full((24, width, 3), 255, np.uint8)
+    bar, title = np.full((24, width, 3), 255, np.uint8), printable(title)  # OpenCV crashes on text that is not UTF-8
     scale = 0.5
     while scale > 0.2 and cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > width - 8:
         scale -= 0.05
@@ -49,6 +50,7 @@ def title_bar(title: str, width: int) -> np.ndarray:
 def legend(names: Sequence[str], colors: Sequence[Color], width: int) -> np.ndarray:
     """White bar (H, width, 3) with a square of each color and its name, in as many columns as fit."""
     scale, line, square = 0.42, 20, 12
+    names = [printable(name) for name in names]  # OpenCV crashes on text that is not UTF-8
     lengths = [cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] for name in names]
     cell = min(max([*lengths, 1]) + square + 18, max(width, 1))
     columns = max(1, width // cell)
@@ -72,7 +74,7 @@ def add_legend(picture: np.ndarray, names: Sequence[str], colors: Sequence[Color
 def save_picture(path: str, picture: np.ndarray) -> None:
     """Writes a picture (H, W, 3) uint8 RGB. Raises OSError if it cannot be written."""
     suffix = Path(path).suffix
-    if not suffix or not cv2.haveImageWriter(path):
+    if not suffix or not cv2.haveImageWriter(f'picture{suffix}'):
         raise OSError(f'{path} cannot be written as an image: choose a file name that ends in .png or .jpg')
     _, data = cv2.imencode(suffix, picture[..., ::-1])
     Path(path).write_bytes(data.tobytes())  # cv2.imwrite only returns False when it fails

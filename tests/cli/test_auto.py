@@ -1,5 +1,6 @@
 """`mae-backbone auto` does each step once, and continues where it stopped."""
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,40 @@ def test_an_interrupted_run_continues(tmp_path, monkeypatch, stop_at):
 def test_other_options_do_not_continue_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(python_api, 'run_command', Commands())
     AutoRun(tmp_path, 'data', OPTIONS).run()
-    with pytest.raises(ValueError, match=r'holds a run with other options \(data, hours\)'):
-        AutoRun(tmp_path, 'other', {**OPTIONS, 'hours': 3})
+    with pytest.raises(ValueError, match=r'holds a run with other options \(data: .*data there, .*other now; '
+                                         r'hours: 0.001 there, not given now\)'):
+        AutoRun(tmp_path, 'other', {**OPTIONS, 'hours': None})
+
+
+@pytest.mark.parametrize('change', ['', 'label', 'image', 'result'])
+def test_data_that_changed_after_the_plan_are_named(tmp_path, monkeypatch, capsys, change):
+    monkeypatch.setattr(python_api, 'run_command', Commands())
+    data = tmp_path / 'data'
+    paths = write_images(data, 2)
+    folder = data / 'results'
+    folder.mkdir()
+    AutoRun(folder, str(data), OPTIONS).run()
+    if change == 'label':
+        os.utime(paths[0], (2e9, 2e9))
+    elif change:
+        write_images(folder if change == 'result' else data / 'more', 1)
+    capsys.readouterr()
+    AutoRun(folder, str(data), OPTIONS).run()
+    assert ('have changed since this run was planned' in capsys.readouterr().out) == (change in ('label', 'image'))
+
+
+def test_the_pretraining_of_a_killed_plan_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / 'plan_pretrain.py').write_text('')
+    commands = Commands()
+
+    def run(name: str, *arguments: object, **options: object) -> dict[str, float]:
+        result = {} if name == 'plan' else commands(name, *arguments, **options)
+        if name == 'plan':
+            (tmp_path / 'plan.py').write_text("model = dict(type='MaskRCNN')")
+        return result
+    monkeypatch.setattr(python_api, 'run_command', run)
+    AutoRun(tmp_path, 'data', OPTIONS).run()
+    assert commands.names == ['train', 'test']
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"what": {}}', '{"steps": 3}'])

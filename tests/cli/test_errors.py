@@ -1,5 +1,6 @@
 """Errors become one message and an exit code."""
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -21,6 +22,13 @@ def run(error: Exception) -> int:
     def main() -> None:
         raise error
     return errors.run_cli(main, resume_hint='the same command with --resume continues')
+
+
+def test_names_that_the_encoding_of_the_terminal_lacks_are_escaped(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, 'stdout', io.TextIOWrapper(written, encoding='ascii'))
+    assert errors.run_cli(lambda: errors.log_rank0('größe')) == 0
+    assert written.getvalue() == rb'gr\xf6\xdfe' + os.linesep.encode()
 
 
 @pytest.mark.parametrize('error', [

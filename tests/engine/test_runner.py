@@ -2,7 +2,9 @@
 import argparse
 import copy
 import errno
+import io
 import itertools
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -347,6 +349,14 @@ def test_building_is_silent_and_training_logs(tmp_path: Path, capsys: pytest.Cap
     for line in ('pos_embed from 4x4 to 2x2 patches', 'Epoch(train)'):
         assert line in said
         assert line in log
+
+
+def test_the_log_file_holds_names_that_the_locale_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(logging.FileHandler, '_open', lambda handler: io.TextIOWrapper(
+        io.FileIO(handler.baseFilename, handler.mode), encoding='ascii'))
+    runner = Runner.quietly_from_cfg(config(tmp_path))
+    runner.logger.info('größe')
+    assert 'größe' in next(tmp_path.glob('*/*.log')).read_text('utf-8')
 
 
 def test_none_switches_off_any_hook(tmp_path: Path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_rle
 
-from mae_backbone.formats.drawing import draw_objects, mask_outlines
+from mae_backbone.formats.drawing import draw_label_map, draw_objects, mask_outlines
 
 
 def compressed(mask: np.ndarray) -> dict:
@@ -19,6 +19,15 @@ def test_any_segmentation_and_box_is_drawn(segmentation: object, bbox: list):
     annotation = dict(category_id=7, bbox=bbox, segmentation=segmentation)
     picture = draw_objects(np.zeros((30, 40, 3), np.uint8), [annotation], {7: 'cell'}, {7: (255, 0, 0)})
     assert picture.any()
+
+
+def test_names_that_are_not_utf_8_are_drawn():
+    name = 'gr\udcfcn'
+    objects = draw_objects(np.zeros((30, 40, 3), np.uint8), [dict(category_id=7, bbox=[2, 3, 8, 5])], {7: name},
+                           {7: (255, 0, 0)})
+    assert objects.any()
+    labels, colors = np.zeros((90, 90), np.uint8), np.array([[255, 0, 0]])
+    assert draw_label_map(np.zeros((90, 90, 3), np.uint8), labels, {0: name}, colors).any()
 
 
 def test_rle_is_drawn_as_its_outline():

@@ -39,6 +39,26 @@ def test_json_and_xml_files_are_named(tmp_path: Path) -> None:
     assert '(labels/a.xml)' in lines[1]
 
 
+@pytest.mark.parametrize(('content', 'says'), [
+    (b'cat 0.5 0.5 0.1 0.1\n', 'expected lines of YOLO: the number of a class, and x, y, width and height'),
+    ('0 0.5 0.5 0.1 0.1\n'.encode('utf-16'), 'a.txt is not text in UTF-8: save it again in UTF-8'),
+    (b'', 'a.txt is empty: copy or export it again')])
+@pytest.mark.parametrize('folder', ['labels', 'labels/train', 'train/labels'])
+def test_text_files_of_labels_are_named(tmp_path: Path, folder: str, content: bytes, says: str) -> None:
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / 'a.txt').write_bytes(content)
+    (tmp_path / 'readme.txt').write_text('Photographs.')
+    line, = unread_labels(tmp_path)
+    assert line.startswith(f'TXT files were not used ({folder}/a.txt): {says}')
+
+
+@pytest.mark.parametrize('kind', ['json', 'xml'])
+def test_files_that_are_not_utf_8_are_named(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f'a.{kind}').write_bytes('<annotation/>'.encode('utf-16'))
+    assert unread_labels(tmp_path) == [f'{kind.upper()} files were not used (a.{kind}): a.{kind} is not text in '
+                                       'UTF-8: save it again in UTF-8']
+
+
 def test_class_folders_that_are_no_classes_are_named(tmp_path: Path) -> None:
     write_classes(tmp_path / 'single', classes=('cat',))
     line, = unread_labels(tmp_path / 'single')

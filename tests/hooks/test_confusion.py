@@ -43,6 +43,11 @@ def test_picture_is_dark_at_the_predictions(num_classes: int):
     assert darkness(np.eye(num_classes, dtype=int)) > darkness(np.zeros((num_classes, num_classes), int))
 
 
+@pytest.mark.parametrize('name', [r'$\foo$', '$5 to $6', 'gr\udcfcn', 'x' * 200])
+def test_any_name_is_drawn(name: str):
+    assert draw(np.eye(2, dtype=int), [name, 'b'])
+
+
 class Identity(BaseModel):
     """Returns its inputs as scores."""
 

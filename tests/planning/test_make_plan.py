@@ -216,6 +216,13 @@ def test_bands_are_read_by_the_reader_of_their_files(task, channels):
     assert 'PhotoMetricDistortion' not in str(config)
 
 
+@pytest.mark.parametrize('num_train', [1, 2, 3])
+def test_batch_norm_of_a_segmenter_has_two_images(num_train: int):
+    data = fingerprint('segmentation', train=num_train, size=(64, 48), classes=['a', 'b'], class_counts=[9, 9])
+    stage = make_plan(data, LAPTOP, PlanOptions()).stage('segmentation')
+    assert stage.config['batch'] == 2
+
+
 def test_accumulation_never_exceeds_an_epoch():
     data = replace(USERS['cells on a laptop'][0], images={'train': 6, 'val': 2})
     stage = make_plan(data, SMALL_GPU, PlanOptions(train_step=StepCost(2, 0.1))).training

@@ -1,4 +1,7 @@
 """Videos, read and written frame by frame."""
+import os
+import sys
+
 import numpy as np
 import pytest
 from helpers.videos import frames, write
@@ -6,9 +9,12 @@ from helpers.videos import frames, write
 from mae_backbone.prediction.video import BadVideoError, VideoReader, VideoWriter
 
 
-def test_written_frames_are_read_back(tmp_path):
-    write(tmp_path / 'a.mp4', frames())
-    reader = VideoReader(tmp_path / 'a.mp4')
+@pytest.mark.parametrize('name', ['a', 'größe 日本', pytest.param('gr\udcfcn', marks=pytest.mark.skipif(
+    os.name == 'nt' or sys.platform == 'darwin', reason='names of files are UTF-8'))])
+def test_written_frames_are_read_back(tmp_path, name):
+    path = tmp_path / f'{name}.mp4'
+    write(path, frames())
+    reader = VideoReader(path)
     read = list(reader)
     assert (reader.rate, reader.count) == (10.0, 6)
     assert len(read) == 6

@@ -46,6 +46,11 @@ def test_name_of_a_single_class_is_not_drawn():
     assert bare.any(-1).sum() < scored.any(-1).sum() < named.any(-1).sum()
 
 
+def test_names_that_are_not_utf_8_are_drawn():
+    image = np.zeros((480, 600, 3), np.uint8)
+    assert draw_instances(image, instances(masks=False), ('a', 'gr\udcfcn'), (RED, BLUE)).any()
+
+
 def test_no_instances_leave_the_image():
     image = np.random.default_rng(0).integers(0, 256, (480, 480, 3), np.uint8)
     none = Instances(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), [])

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mae_backbone.utils.image_grid import labeled, save_picture, side_by_side, title_bar, to_height
+from mae_backbone.utils.image_grid import labeled, legend, save_picture, side_by_side, title_bar, to_height
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -64,6 +64,14 @@ def test_unwritable_picture_raises_an_oserror_with_its_name(tmp_path: Path, name
     with pytest.raises(OSError, match=name):
         save_picture(str(tmp_path / name), picture(8, 9))
     assert not (tmp_path / name).exists()
+
+
+def test_names_that_are_not_utf_8_are_drawn(tmp_path: Path):
+    name = 'gr\udcfcn'
+    assert (title_bar(name, 200) < 128).any()
+    assert (legend([name], [(0, 0, 0)], 200) < 128).any()
+    save_picture(str(tmp_path / f'{name}.png'), picture(8, 9))
+    assert (tmp_path / f'{name}.png').stat().st_size
 
 
 @pytest.mark.parametrize('right', [None, True, False])

@@ -10,15 +10,17 @@ from mae_backbone.formats.files import peek
 from mae_backbone.formats.layouts.csv_boxes import (
     COLUMNS,
     CORNERS,
+    PATTERNS,
     columns_of,
     find_image,
     header_of,
     read_rows,
+    refuse_faulty_tables,
     row_split,
 )
 from mae_backbone.formats.layouts.image_index import ImageIndex
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
-from mae_backbone.formats.layouts.layout import first_files
+from mae_backbone.formats.layouts.layout import first_files, label_files
 from mae_backbone.formats.layouts.map_pairs import refuse_folders_of_maps
 from mae_backbone.formats.messages import case_hint, first_few
 from mae_backbone.utils.printable import printable
@@ -86,8 +88,7 @@ def find_class_images(root: Path) -> ClassSet | None:
         DataError: a line names no image or no class, an image has two classes, or the folders have images and label
             maps.
     """
-    files = sorted(path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)
-                   if is_class_list(path))
+    files = label_files(root, PATTERNS, is_class_list)
     if files:
         return _of_lists(root, files)
     found = _of_folders(root)
@@ -115,7 +116,7 @@ def columns_text(names: Sequence[str]) -> str:
 
 def _refuse_other_boxes(root: Path) -> None:
     """Refuses CSV files with boxes that are not given as four corners, as centers and sizes."""
-    for path in (path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)):
+    for path in (path for pattern in PATTERNS for path in first_files(root, pattern)):
         header = peek(path).splitlines()[:1]
         columns, names = columns_of(header).keys(), header_of(header)
         if {'image', 'label'} <= columns and _has_boxes(names) and not set(CORNERS) <= columns:
@@ -127,6 +128,7 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
     left_out, notes = Findings(), Findings()
     index = ImageIndex(root, notes)
     images: dict[str, ClassImage] = {}
+    refuse_faulty_tables(root)
     for path in files:
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         file_split = SPLIT_NAMES.get(path.stem.lower(), '')

@@ -17,7 +17,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     LabeledSet,
     split_in_path,
 )
-from mae_backbone.formats.layouts.layout import Layout, first_files
+from mae_backbone.formats.layouts.layout import Layout, label_files
 from mae_backbone.formats.messages import first_few
 
 _PATTERNS = ('*.json', '*/*.json', '*/*/*.json')
@@ -69,9 +69,7 @@ LAYOUT = Layout('COCO', detect, read)
 
 def _files(root: Path) -> list[Path]:
     """COCO files of the root, at most two folders deep."""
-    found = [path for pattern in _PATTERNS for path in first_files(root, pattern)
-             if not _OTHER_TASKS.match(path.name) and _is_coco(path)]
-    return sorted(found)
+    return label_files(root, _PATTERNS, lambda path: not _OTHER_TASKS.match(path.name) and _is_coco(path))
 
 
 def _is_coco(path: Path) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.files import peek
+from mae_backbone.formats.files import peek, refuse_faulty_text
 from mae_backbone.formats.layouts.files import large_limit, number, read_text
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
@@ -18,7 +18,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     round_box,
     split_in_path,
 )
-from mae_backbone.formats.layouts.layout import Layout, first_files
+from mae_backbone.formats.layouts.layout import Layout, label_files
 from mae_backbone.formats.messages import first_few
 
 # Our name of a column -> names that programs write.
@@ -31,7 +31,7 @@ COLUMNS = {
     'split': ('split', 'set', 'subset'), 'group': ('group', 'group_id', 'patient', 'patient_id'),
 }
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
-_PATTERNS = ('*.csv', '*/*.csv')
+PATTERNS = ('*.csv', '*/*.csv')
 
 
 class Row(dict[str, str]):
@@ -57,6 +57,7 @@ def read(root: Path) -> LabeledSet:
     index = ImageIndex(root, notes)
     rows: dict[str, list[Row]] = defaultdict(list)
     split_of: dict[str, str] = {}
+    refuse_faulty_tables(root)
     for path in _files(root):
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         file_split = SPLIT_NAMES.get(path.stem.lower(), split_in_path(path.relative_to(root).as_posix()))
@@ -84,8 +85,15 @@ LAYOUT = Layout('CSV with boxes', detect, read)
 
 
 def _files(root: Path) -> list[Path]:
-    return sorted(path for pattern in _PATTERNS for path in first_files(root, pattern)
-                  if {'image', 'label', *CORNERS} <= set(columns_of(peek(path).splitlines()[:1])))
+    return label_files(root, PATTERNS, lambda path: {'image', 'label', *CORNERS} <= set(
+        columns_of(peek(path).splitlines()[:1])))
+
+
+def refuse_faulty_tables(root: Path) -> None:
+    """Raises DataError for a CSV file of the folder that is empty or not text in UTF-8."""
+    for path in sorted(root.glob('*.csv')):
+        if not path.name.startswith('.'):
+            refuse_faulty_text(path)
 
 
 def columns_of(header: Sequence[str]) -> dict[str, int]:

@@ -25,7 +25,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     split_in_path,
     with_rectangles,
 )
-from mae_backbone.formats.layouts.layout import Layout, first_files
+from mae_backbone.formats.layouts.layout import Layout, label_files
 from mae_backbone.formats.messages import first_few
 
 
@@ -80,8 +80,11 @@ LAYOUT = Layout('CVAT for images', detect, read)
 
 
 def _files(root: Path) -> list[Path]:
-    return [path for path in first_files(root, '*.xml')
-            if re.search(r'<annotations[\s>]', text := peek(path)) and re.search(r'<image\s', text)]
+    return label_files(root, ('*.xml',), _has_labels)
+
+
+def _has_labels(path: Path) -> bool:
+    return bool(re.search(r'<annotations[\s>]', text := peek(path)) and re.search(r'<image\s', text))
 
 
 def _image_of(index: ImageIndex, element: Element) -> str:

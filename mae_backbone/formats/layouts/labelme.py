@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.files import peek
+from mae_backbone.formats.files import peek, refuse_faulty_text
 from mae_backbone.formats.layouts.files import number, read_json
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
@@ -53,7 +53,10 @@ def read(root: Path) -> LabeledSet:
     left_out, notes = Findings(), Findings()
     index, contents = ImageIndex(root, notes), {}
     for path in sorted(root.glob('**/*.json')):
-        if path.name.startswith('.') or not _is_labelme(peek(path)):
+        if path.name.startswith('.'):
+            continue
+        if not _is_labelme(peek(path)):
+            refuse_faulty_text(path)
             continue
         content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get('shapes'), list):

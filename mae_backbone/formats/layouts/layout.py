@@ -1,5 +1,5 @@
 """A layout of labeled data on disk: how it is recognized and read."""
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,19 @@ class Layout(NamedTuple):
     read: Callable[[Path], LabeledSet]
 
 
-def first_files(folder: Path, pattern: str, count: int = 20) -> Iterator[Path]:
-    """Yields the first files that match a pattern; hidden files are left out."""
-    matches = (path for path in islice(folder.glob(pattern), _NUM_ENTRIES) if not path.name.startswith('.'))
+def label_files(root: Path, patterns: Sequence[str], has_labels: Callable[[Path], bool]) -> list[Path]:
+    """Returns all files with labels that match one of the patterns, sorted.
+
+    Returns none if none of the first files of a pattern has labels, so that large folders are recognized quickly.
+    """
+    if not any(has_labels(path) for pattern in patterns for path in first_files(root, pattern)):
+        return []
+    return sorted(path for path in {path for pattern in patterns for path in root.glob(pattern)}
+                  if not path.name.startswith('.') and has_labels(path))
+
+
+def first_files(folder: Path, pattern: str, count: int = 20, *, with_content: bool = False) -> Iterator[Path]:
+    """Yields the first files that match a pattern; hidden files, and empty ones if `with_content`, are left out."""
+    matches = (path for path in islice(folder.glob(pattern), _NUM_ENTRIES) if not path.name.startswith('.')
+               and not (with_content and path.is_file() and not path.stat().st_size))
     return islice(matches, count)

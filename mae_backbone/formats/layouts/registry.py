@@ -22,6 +22,9 @@ def read_layout(root: str | Path) -> LabeledSet | None:
     if layout is None:
         return None
     labeled = layout.read(Path(root))
+    if not labeled.images:
+        raise DataError(f'{root}: the labels, which have the layout of {layout.name}, name no image: label objects, or '
+                        'remove the labels if the images are for pretraining')
     if not labeled.names:
         raise DataError(f'{root}: none of the {len(labeled.images):,} images has an object in its labels '
                         f'({first_few(image.file_name for image in labeled.images)}), which have the layout of '

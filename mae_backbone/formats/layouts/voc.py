@@ -7,7 +7,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.files import peek
+from mae_backbone.formats.files import peek, refuse_faulty_text
 from mae_backbone.formats.layouts.files import number, read_text, read_xml
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
@@ -66,7 +66,10 @@ def read(root: Path) -> LabeledSet:
     index, entries = ImageIndex(root, notes), list[_Entry]()
     for path in sorted(root.glob('**/*.xml')):
         file = path.relative_to(root).as_posix()
-        if path.name.startswith('.') or not re.search(r'<annotation[\s>]', peek(path)):
+        if path.name.startswith('.'):
+            continue
+        if not re.search(r'<annotation[\s>]', peek(path)):
+            refuse_faulty_text(path)
             continue
         element = read_xml(path)
         entries.append(_Entry(file, _image_of(index, file, element), _stated(element),

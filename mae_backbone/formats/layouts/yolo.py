@@ -49,7 +49,7 @@ def detect(root: Path) -> bool:
     if any(re.search(r'^names\s*:', peek(path), re.M) and re.search(r'^(train|val|test|nc|path)\s*:', peek(path), re.M)
            for path in _yaml_files(root)):
         return True
-    return any(_is_label(line) for pattern in _LABEL_FILES for path in first_files(root, pattern)
+    return any(_is_label(line) for pattern in _LABEL_FILES for path in first_files(root, pattern, with_content=True)
                for line in peek(path).splitlines()[:1])
 
 

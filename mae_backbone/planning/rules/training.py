@@ -40,7 +40,9 @@ def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, en
         Images per iteration, and iterations per optimizer step (`accumulative_counts`).
     """
     if encoder.tier == 'cpu':
-        wanted = min(_CPU_BATCH[stage.task], max(1, fingerprint.num_train // 2))
+        # Batch norm in the head of a segmenter cannot train on a single image. The sampler repeats images.
+        least = 2 if stage.task == 'segmentation' else 1
+        wanted = min(_CPU_BATCH[stage.task], max(least, fingerprint.num_train // 2))
         batch = min(wanted, step.batch) if step else wanted
         reason = (f'more does not fit into {machine.memory / GIGABYTE:.1f} GB' if batch < wanted else
                   'on a CPU many small steps are better than few large ones' if batch == _CPU_BATCH[stage.task] else

@@ -124,6 +124,17 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
         assert part in lines
 
 
+def test_labels_are_found_among_many_background_images(tmp_path: Path) -> None:
+    labels = tmp_path / 'labels'
+    labels.mkdir()
+    for index in range(200):
+        (labels / f'{index:03d}.txt').write_text('')
+    assert not yolo.detect(tmp_path)
+    for name in ('000', '199'):
+        (labels / f'{name}.txt').write_text('0 0.5 0.5 0.1 0.1\n')
+    assert yolo.detect(tmp_path)
+
+
 def test_validation_set_of_training_images_counts_as_missing(tmp_path: Path) -> None:
     write_yolo(tmp_path, yaml='train: images\nval: images/val\n' + NAMES)
     labeled = yolo.read(tmp_path)
