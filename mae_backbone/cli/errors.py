@@ -3,6 +3,7 @@ import errno
 import io
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from mae_backbone.utils.subprocesses import end_with_parent
 _LOST_PROCESS = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Connection refused',
                  'NCCL error', 'NCCL communicator was aborted', 'Timed out waiting', 'remote process has terminated',
                  'Watchdog caught')
+_SIGPIPE_CODE = 141  # 128 + the number of SIGPIPE, which Windows does not have
 TRACEBACK = 'MAE_BACKBONE_TRACEBACK'  # environment variable: 1 prints tracebacks of user errors too
 
 
@@ -26,17 +28,21 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
     """Runs a command and returns its exit code. Errors are printed to stderr.
 
     The code is 0, 2 after a mistake of the user (one message, no traceback), 1 after a defect of the program, and 128 +
-    the number of the signal after SIGINT (Ctrl-C), SIGTERM and SIGUSR1.
+    the number of the signal after SIGINT (Ctrl-C), SIGTERM and SIGUSR1. It is 141, without a message, if the reader of
+    stdout has ended, as after `| head -1`: shells have this code for SIGPIPE.
 
     Args:
         command: the function to run.
         resume_hint: advice after an interruption.
     """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
         sys.stdout.reconfigure(errors='backslashreplace')  # for class names that the encoding of a terminal lacks
     with _signals_end_the_run(resume_hint), _lost_interrupts_end_the_run(resume_hint):
         try:
+            _check_folder()
             command()
+            sys.stdout.flush()
         except SystemExit as end:
             return _exit_code(end)
         except KeyboardInterrupt:
@@ -46,8 +52,40 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
             # replaces any exception in the formatter of a config by a SyntaxError.
             if _Interrupt.received == signal.SIGINT:
                 return _report_interrupt(resume_hint)
+            if isinstance(error, BrokenPipeError) and _reader_has_ended():
+                return _SIGPIPE_CODE
             return 128 + _Interrupt.received if _Interrupt.received else _report(error)
     return 0
+
+
+def _open_closed_streams() -> None:
+    """Opens the null device in place of closed standard streams, as after `>&-`.
+
+    Otherwise they are None, and the next opened files get their numbers, to which libraries print messages.
+    """
+    for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding='utf-8'))
+
+
+def _check_folder() -> None:
+    """Raises FileNotFoundError if the current folder is deleted, where imports of PyTorch end the process."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise FileNotFoundError('the current folder was deleted: change to another one (cd)') from error
+
+
+def _reader_has_ended() -> bool:
+    """True if stdout is a pipe without a reader. It is replaced by the null device, so that Python can close it."""
+    if not hasattr(select, 'poll') or not isinstance(sys.stdout, io.TextIOWrapper):  # Windows has no poll
+        return False
+    pipe = select.poll()
+    pipe.register(sys.stdout.fileno(), 0)
+    ended = any(event & select.POLLERR for _, event in pipe.poll(0))
+    if ended:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ended
 
 
 class _Interrupt:

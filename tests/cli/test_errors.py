@@ -186,3 +186,34 @@ exit_process(run_cli(command))
     done = subprocess.run([sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, 'Traceback' in done.stderr) == (130, '', False), done.stderr
     assert 'interrupted: files that were written are kept' in done.stderr
+
+
+def test_a_reader_of_stdout_that_ends_is_no_error():
+    """As in `mae-backbone plan DIR | head -1`."""
+    code = """
+from mae_backbone.cli.errors import exit_process, run_cli
+exit_process(run_cli(lambda: [print('line', flush=number % 10 == 0) for number in range(100_000)]))
+"""
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, '-c', code], env=environment, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == 'line\n'
+        process.stdout.close()
+        assert (process.wait(timeout=60), process.stderr.read()) == (141, '')
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='shells of Windows do not close streams')
+def test_closed_streams_are_no_error():
+    command = f'{sys.executable} -c "from mae_backbone.cli.errors import *; exit_process(run_cli(lambda: print(1)))"'
+    environment = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+    for closed in ('>&-', '2>&-', '>&- 2>&-', '<&- >&- 2>&-'):
+        assert subprocess.run(['sh', '-c', f'{command} {closed}'], env=environment, check=False).returncode == 0, closed
+
+
+def test_a_deleted_folder_is_named(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert errors.run_cli(lambda: None) == 2
+    assert 'the current folder was deleted' in capsys.readouterr().err
