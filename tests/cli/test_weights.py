@@ -73,6 +73,22 @@ def test_mistakes_are_told_before_the_model_is_built(folder: Path, tmp_path: Pat
         ViTBackbone(ARCH, init_cfg=dict(type='Pretrained', checkpoint='x', head=3))
 
 
+def test_weights_of_the_config_that_do_not_exist_name_their_pretraining(tmp_path: Path):
+    path = tmp_path / 'cells.py'
+    path.write_text("model = dict(backbone=dict(init_cfg=dict(type='Pretrained', "
+                    "checkpoint='work_dirs/cells_pretrain/iter_9.pth')))\n")
+    with pytest.raises(FileNotFoundError, match=r'iter_9.pth, from which .*: run the pretraining that writes it, or'):
+        set_weights(Config.fromfile(path), None)
+    (tmp_path / 'cells_pretrain.py').touch()
+    with pytest.raises(FileNotFoundError, match=r'run `mae-backbone pretrain .*cells_pretrain.py` first, or'):
+        set_weights(Config.fromfile(path), None)
+    with pytest.raises(FileNotFoundError, match='run the pretraining that writes it'):
+        set_weights(Config(dict(model=dict(init_cfg=dict(type='Pretrained', checkpoint='missing/mae.pth')))), None)
+    for known in ('mae_vit_base', 'https://example.org/vit.pth'):  # downloaded when the model is built
+        assert set_weights(Config(dict(model=dict(backbone=dict(
+            init_cfg=dict(type='Pretrained', checkpoint=known))))), None) == []
+
+
 def test_a_resumed_run_keeps_the_normalization_of_its_checkpoint(tmp_path: Path):
     text = 'model = dict(type="mae_backbone.ViTClassifier", backbone=dict(arch="base"), ' \
            'data_preprocessor=dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0]))'
