@@ -11,7 +11,7 @@ The names of `__all__` are imported when they are first used: `import mae_backbo
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mae_backbone.compat import config_scope, install_check, mmcv_ops, optimizers
+from mae_backbone.compat import config_scope, install_check, mmcv_ops, optimizers, quiet_logs
 
 if TYPE_CHECKING:
     from mae_backbone.checkpoints.conversion.convert import convert
@@ -89,5 +89,6 @@ def __dir__() -> list[str]:
 install_check.warn_of_clashes()
 config_scope.install()
 optimizers.install()
+quiet_logs.quiet_imports()
 # Before mmdet or mmseg is imported: both bind the ops of mmcv when they are imported.
 mmcv_ops.install()

@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 
 from mae_backbone.compat.import_hook import Execute, on_import
@@ -40,6 +41,23 @@ def is_dropped(message: object) -> bool:
 def keep_record(record: logging.LogRecord) -> bool:
     """A filter for a logger: False for messages that are dropped."""
     return not is_dropped(record.msg)
+
+
+def quiet_imports() -> None:
+    """Drops the messages above while mmdet and mmseg are imported, also in a Python program that uses this package."""
+    for name in ('mmdet.datasets', 'mmseg.datasets'):
+        if name not in sys.modules:
+            on_import(name, _execute_quietly)
+
+
+def _execute_quietly(module: ModuleType, execute: Execute) -> None:
+    mmengine_logging = import_module('mmengine.logging')
+    before = mmengine_logging.print_log
+    _filter_print_log(mmengine_logging)
+    try:
+        execute(module)
+    finally:
+        vars(mmengine_logging)['print_log'] = before
 
 
 def install() -> None:

@@ -46,6 +46,13 @@ def test_modules_that_are_imported_later_are_filtered_too():
     assert done.stdout == 'end\n'
 
 
+def test_imports_in_a_python_program_are_quiet_and_change_nothing():
+    code = ('import mmengine.logging; before = mmengine.logging.print_log; import mae_backbone, mmdet.datasets, '
+            'mmseg.datasets; assert mmengine.logging.print_log is before')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == ''
+
+
 def test_a_second_call_wraps_nothing_twice():
     before = mmengine.logging.print_log
     with warnings.catch_warnings():
