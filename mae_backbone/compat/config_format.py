@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import yapf.yapflib.yapf_api
 
-from mae_backbone.utils.config_files import without_templates
+from mae_backbone.compat.config_templates import without_templates
 
 _format_code = yapf.yapflib.yapf_api.FormatCode
 

@@ -5,11 +5,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from mae_backbone.compat.config_templates import without_templates
 from mae_backbone.planning.own_data import OwnData
 from mae_backbone.planning.plan import Choice, Plan, Stage, shown
 from mae_backbone.planning.rules.encoder import GIGABYTE
 from mae_backbone.utils.atomic_write import write_text
-from mae_backbone.utils.config_files import base_reference, without_templates
+from mae_backbone.utils.config_files import base_reference
 
 _WIDTH = 118
 

@@ -61,15 +61,6 @@ def base_reference(name: str) -> str:
     return f'{_SCOPE}{name}.py' if installed else str(find_config(f'{_SCOPE}{name}.py'))
 
 
-def without_templates(code: str) -> str:
-    """Returns Python code of the same value in which MMEngine finds no template, such as `{{ fileDirname }}`.
-
-    MMEngine replaces templates in the text of a config before it reads it. Names of folders and classes may contain
-    them. Two braces occur only in strings: a set or a dict is no element of a set and no key of a dict.
-    """
-    return code.replace('{{', '{\\x7b')
-
-
 def is_checkpoint(name: str | Path) -> bool:
     """True if the suffix of `name` is a suffix of checkpoints."""
     return Path(name).suffix.lower() in _CHECKPOINTS
