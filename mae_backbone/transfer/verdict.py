@@ -64,7 +64,7 @@ def statements(verdict: Verdict) -> list[str]:
         return [f'There are not enough seeds to tell whether {verdict.model} is better than {reference}: '
                 f'{_examples(undecided)}.']
     if better:
-        every = 'the only comparison' if number == 1 else f'all {number} comparisons'
+        every = {1: 'the only comparison', 2: 'both comparisons'}.get(number, f'all {number} comparisons')
         count = every if len(better) == number else f'{len(better)} of {number} comparisons'
         texts = [f'{verdict.model} beats {reference} in {count}: {_examples(better)}.']
     else:

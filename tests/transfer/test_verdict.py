@@ -56,7 +56,7 @@ def test_without_enough_seeds_nothing_is_claimed():
 
 
 def test_all_and_none_are_said_as_such():
-    for mean, text in ((9, 'mae beats random weights in all 2 comparisons: '),
+    for mean, text in ((9, 'mae beats random weights in both comparisons: '),
                        (-9, 'mae beats random weights in none of 2 comparisons. It loses in 2: ')):
         [verdict] = verdicts(make_table(results({'a': (mean, 0.2, 4), 'b': (mean, 0.2, 4)}), ['random']), ENCODERS)
         assert sentence(verdict).startswith(text)
