@@ -1,9 +1,7 @@
 """Runs a command, handles its signals, and turns its errors into an exit code and one readable message."""
 import errno
-import io
 import os
 import re
-import select
 import signal
 import sys
 import threading
@@ -13,6 +11,7 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 
 from mae_backbone.cli.raw_errors import explain_raw
+from mae_backbone.cli.streams import prepare_streams, reader_has_ended
 from mae_backbone.utils.printable import printable_lines
 from mae_backbone.utils.subprocesses import end_with_parent
 
@@ -35,9 +34,7 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
         command: the function to run.
         resume_hint: advice after an interruption.
     """
-    _open_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == 'strict':
-        sys.stdout.reconfigure(errors='backslashreplace')  # for class names that the encoding of a terminal lacks
+    prepare_streams()
     with _signals_end_the_run(resume_hint), _lost_interrupts_end_the_run(resume_hint):
         try:
             _check_folder()
@@ -52,20 +49,10 @@ def run_cli(command: Callable[[], None], *, resume_hint: str = 'run the same com
             # replaces any exception in the formatter of a config by a SyntaxError.
             if _Interrupt.received == signal.SIGINT:
                 return _report_interrupt(resume_hint)
-            if isinstance(error, BrokenPipeError) and _reader_has_ended():
+            if isinstance(error, BrokenPipeError) and reader_has_ended():
                 return _SIGPIPE_CODE
             return 128 + _Interrupt.received if _Interrupt.received else _report(error)
     return 0
-
-
-def _open_closed_streams() -> None:
-    """Opens the null device in place of closed standard streams, as after `>&-`.
-
-    Otherwise they are None, and the next opened files get their numbers, to which libraries print messages.
-    """
-    for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding='utf-8'))
 
 
 def _check_folder() -> None:
@@ -74,18 +61,6 @@ def _check_folder() -> None:
         os.getcwd()
     except FileNotFoundError as error:
         raise FileNotFoundError('the current folder was deleted: change to another one (cd)') from error
-
-
-def _reader_has_ended() -> bool:
-    """True if stdout is a pipe without a reader. It is replaced by the null device, so that Python can close it."""
-    if not hasattr(select, 'poll') or not isinstance(sys.stdout, io.TextIOWrapper):  # Windows has no poll
-        return False
-    pipe = select.poll()
-    pipe.register(sys.stdout.fileno(), 0)
-    ended = any(event & select.POLLERR for _, event in pipe.poll(0))
-    if ended:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ended
 
 
 class _Interrupt:

@@ -26,14 +26,14 @@ class TimmViT(nn.Module):
     """A plain ViT of timm for dense tasks and classification: `type='mae_backbone.TimmViT'`.
 
     The model of timm is the attribute `vit`; outputs are from its `forward_intermediates`. Images may have any size
-    whose sides are multiples of the patch size: positions are interpolated by timm (`dynamic_img_size`), and the
-    relative positions of BEiT, whose size is fixed in timm, bicubically.
+    with sides that are multiples of the patch size: positions are interpolated by timm (`dynamic_img_size`), and the
+    relative positions of BEiT, which have a fixed size in timm, bicubically.
 
     Args:
         name: name of a model in `timm.list_models()`, such as 'vit_base_patch14_reg4_dinov2.lvd142m'; or a local hub
             folder with a `config.json`.
         image_size: (H, W) in pixels or one number, that positions are stored for; None: as the model of timm.
-        out_indices: indices of the blocks whose output is returned, one map each; -1 is the last block.
+        out_indices: indices of the blocks that return a map, one each; -1 is the last block.
         final_norm: apply the last norm of the model to every map, as DINOv2's heads expect. A model that has no norm
             before its pooling (BEiT, EVA-02) is left as it is. In SAM it is the neck, with 256 channels.
         pooling: keep the pooling of the model, the norm after it and its neck, for `pooled`. A backbone for

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
-NUM_BOXES = 2000         # largest number of boxes whose sizes are kept to fit anchors, evenly spaced
-_MAX_PER_IMAGE = 500     # largest number of boxes of an image whose overlaps are computed
-_MAX_IMAGES = 2000       # largest number of images whose overlaps are computed, evenly spaced
+NUM_BOXES = 2000         # largest number of box sizes that are kept to fit anchors, evenly spaced
+_MAX_PER_IMAGE = 500     # largest number of boxes of an image for which overlaps are computed
+_MAX_IMAGES = 2000       # largest number of images for which overlaps are computed, evenly spaced
 _CROWDED = 0.5           # IoU above which the usual non-maximum suppression removes a box (COCO configs of mmdet)
 
 

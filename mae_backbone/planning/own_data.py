@@ -31,7 +31,7 @@ _IMAGES, _LABEL_MAPS = ('images', 'image', 'imgs'), ('annotations', 'labels', 'm
 _EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/, '
              'Pascal VOC or YOLO (detection), images/{training,validation} and annotations/{training,validation} with '
              'classes.txt (segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
-_MAX_LISTED = 5000  # largest number of files whose suffixes are counted
+_MAX_LISTED = 5000  # largest number of files in which suffixes are counted
 
 
 @dataclass
@@ -47,7 +47,7 @@ class OwnData:
         written: settings for a config by split, for data in a layout that is converted to annotation files in the
             cache. They name the user's folder, not the cache: the converted files are written again on the machine of
             the training.
-        group_pattern: regular expression. Images whose names have the same match are put into the same split if a
+        group_pattern: regular expression. Images with the same match in their names are put into the same split if a
             validation split is made. '' if not given.
         warnings: messages for the user about labels that are not used.
         reader: config of the reader of images with other channels or bits; None for gray and color images of 8 bits.
@@ -82,8 +82,8 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         root: data folder.
         task: one of `TASKS`. None tries detection, segmentation, classification and pretraining, in this order, and
             takes the first one that the folder has data for.
-        group_pattern: regular expression. Images whose names have the same match are put into the same split. Only for
-            data without a validation split.
+        group_pattern: regular expression. Images with the same match in their names are put into the same split. Only
+            for data without a validation split.
 
     Raises:
         DataError: the folder does not exist, or has no data for the task.

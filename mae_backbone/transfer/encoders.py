@@ -72,7 +72,7 @@ class Encoder(NamedTuple):
     def run(self) -> tuple[Path | None, str]:
         """Key of the pretraining run, and `unit`. Checkpoints in the same folder belong to the same run.
 
-        A file whose name does not state its step is a separate run.
+        A file without its step in the name is a separate run.
         """
         if self.key and not (self.checkpoint or self.timm):
             return Path('suite', self.key), self.unit
@@ -95,7 +95,7 @@ def last_of_runs(encoders: Sequence[Encoder]) -> list[Encoder]:
 
 
 def runs_of(encoders: Sequence[Encoder], unit: str) -> dict[str, list[Encoder]]:
-    """Returns the encoders whose length of pretraining is known in `unit`, grouped by the short name of their run.
+    """Returns the encoders with a known length of pretraining in `unit`, grouped by the short name of their run.
 
     References are excluded.
     """
@@ -245,7 +245,7 @@ def weights_fingerprint(path: Path, *, of_timm: bool = False) -> str:
 
     Args:
         path: file or folder of the weights.
-        of_timm: True for a model of timm, whose folder contains a single file of weights.
+        of_timm: True for a model of timm: its folder contains a single file of weights.
     """
     if of_timm or not path.is_dir():
         return file_fingerprint(weights_file(path))
