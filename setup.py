@@ -68,6 +68,7 @@ setup(
         'timm>=1.0.31',
         'opencv-python',
         'numpy',
+        'pillow>=10.1',
         'simplejpeg>=1.9',
         'pycocotools',
         'faster-coco-eval',

@@ -8,7 +8,7 @@ from pycocotools import mask as coco_rle
 from mae_backbone.formats.coco_masks import mask_fault
 from mae_backbone.utils.image_grid import title_bar, to_height
 from mae_backbone.utils.palette import Color
-from mae_backbone.utils.printable import printable
+from mae_backbone.utils.picture_text import BLACK, WHITE, text_size, write_label, write_text
 
 _CROWD_COLOR = (255, 255, 255)
 _MIN_NAMED_FRACTION = 0.01  # smallest fraction of the pixels that a class must cover for its name to be drawn
@@ -18,13 +18,15 @@ def draw_objects(image: np.ndarray, annotations: Sequence[dict], names: dict[int
                  colors: dict[int | str, Color]) -> np.ndarray:
     """Draws boxes, outlines of masks and class names; crowds are white.
 
+    Names much wider than their box are omitted, except for the first object of each class.
+
     Args:
         image: (H, W, 3) uint8 RGB.
         annotations: entries of a COCO file.
         names: class name of each category id.
         colors: color of each category id.
     """
-    picture, thickness = image.copy(), max(1, min(image.shape[:2]) // 200)
+    picture, thickness, named = image.copy(), max(1, min(image.shape[:2]) // 200), set()
     for annotation in annotations:
         category = annotation['category_id']
         color = _CROWD_COLOR if annotation.get('iscrowd') else colors[category]
@@ -32,8 +34,10 @@ def draw_objects(image: np.ndarray, annotations: Sequence[dict], names: dict[int
         (left, top), (right, bottom) = _to_points([x, y, x + width, y + height], picture).tolist()
         cv2.rectangle(picture, (left, top), (right, bottom), color, thickness)
         cv2.polylines(picture, mask_outlines(annotation.get('segmentation'), picture), True, color, thickness)
-        cv2.putText(picture, printable(str(names[category])), (left, max(10, top - 2)), cv2.FONT_HERSHEY_SIMPLEX,
-                    0.4 * thickness, color, thickness)
+        name, size = str(names[category]), _font_size(picture)
+        if category not in named or text_size(name, size)[0] <= 1.5 * (right - left):
+            write_label(picture, name, left, top, size, color)
+            named.add(category)
     return picture
 
 
@@ -73,6 +77,11 @@ def draw_class_name(image: np.ndarray, name: str) -> np.ndarray:
     return np.concatenate([title_bar(name, picture.shape[1]), picture])
 
 
+def _font_size(picture: np.ndarray) -> int:
+    """Returns a font size that is legible, also after reducing the picture to a height of 256 pixels."""
+    return max(12, picture.shape[0] // 21)
+
+
 def _has_plain_counts(segmentation: object) -> bool:
     return isinstance(segmentation, dict) and isinstance(segmentation['counts'], list)
 
@@ -89,9 +98,7 @@ def _write_inside(picture: np.ndarray, region: np.ndarray, name: str) -> None:
     # With the padding, the border of the image counts as an edge.
     distances = cv2.distanceTransform(np.pad(region.astype(np.uint8), 1), cv2.DIST_L2, 3)
     _, _, _, (x, y) = cv2.minMaxLoc(distances[1:-1, 1:-1])
-    scale, thickness = max(0.35, picture.shape[0] / 1000), max(1, picture.shape[0] // 400)
-    name = printable(name)  # OpenCV crashes on text that is not UTF-8
-    (width, height), _ = cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
-    origin = max(0, min(x - width // 2, picture.shape[1] - width)), y + height // 2
-    for color, extra in (((0, 0, 0), 2), ((255, 255, 255), 0)):  # white with a black outline, legible on any color
-        cv2.putText(picture, name, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, color, thickness + extra, cv2.LINE_AA)
+    size = _font_size(picture)
+    width, height = text_size(name, size)
+    left, top = max(0, min(x - width // 2, picture.shape[1] - width)), y - height // 2
+    write_text(picture, name, left, top, size, WHITE, outline=BLACK)

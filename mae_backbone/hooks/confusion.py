@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mae_backbone.evaluation.knn import gather
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.atomic_write import write_bytes, write_text
-from mae_backbone.utils.printable import plot_label
+from mae_backbone.utils.fonts import plot_label, set_fonts
 
 _MAX_NAMES = 40  # classes whose names are legible in the picture
 _MAX_NUMBERS = 15  # classes whose cells have room for numbers
@@ -146,5 +146,6 @@ def draw(matrix: np.ndarray, names: Sequence[str]) -> bytes:
                           color='white' if fraction > 0.5 else 'black', fontsize=8)
     figure.colorbar(image, ax=axes, label='% of the true class', shrink=0.8)
     file = io.BytesIO()
+    set_fonts(figure)
     figure.savefig(file, format='png', dpi=110)
     return file.getvalue()

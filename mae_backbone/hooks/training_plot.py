@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from mae_backbone.hooks.scalar_history import history, metric_history, metric_names, recorded_names, step_history
 from mae_backbone.registry import HOOKS
 from mae_backbone.utils.atomic_write import write_bytes
-from mae_backbone.utils.printable import plot_label
+from mae_backbone.utils.fonts import plot_label, set_fonts
 
 _POINTS = 300  # largest number of points of a curve: more are not visible
 _COLORS = ('#1f6fb4', '#d9822b', '#2f9e62', '#b5446e', '#6b5bb0', '#7a7a7a')
@@ -133,6 +133,7 @@ def training_picture(hub: MessageHub, iteration: int, *, title: str, epoch: int 
         axes.set_xlabel('epoch' if epoch else 'iteration', fontsize=8)
         axes.set_xlim(0, max(iteration / (epoch or 1), 1e-9))
     file = io.BytesIO()
+    set_fonts(figure)
     figure.savefig(file, format='png', dpi=110)
     return file.getvalue()
 

@@ -15,9 +15,9 @@ from mae_backbone.planning.own_data import OwnData
 from mae_backbone.planning.plan import Plan, Stage, shown
 from mae_backbone.planning.rules.encoder import GIGABYTE
 from mae_backbone.planning.rules.lengths import hours_text
+from mae_backbone.utils.fonts import plot_label, set_fonts
 from mae_backbone.utils.html_report import data_uri, gallery, heading, html_table, page, paragraph, preformatted
 from mae_backbone.utils.image_grid import to_height
-from mae_backbone.utils.printable import plot_label
 
 _NUM_SAMPLES, _HEIGHT = 8, 180
 _MAX_BARS = 30
@@ -130,6 +130,7 @@ def _svg(draw: Any, title: str) -> str:
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
     buffer = io.BytesIO()
+    set_fonts(picture)
     picture.savefig(buffer, format='svg')
     return data_uri(buffer.getvalue(), 'image/svg+xml')
 

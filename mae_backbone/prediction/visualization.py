@@ -8,11 +8,10 @@ import numpy as np
 from mae_backbone.prediction.instances import CroppedRLE, Instances
 from mae_backbone.utils.image_grid import add_legend, title_bar, to_height
 from mae_backbone.utils.palette import Color, palette
-from mae_backbone.utils.printable import printable
+from mae_backbone.utils.picture_text import label_size, text_size, write_label
 
 MIN_SIDE = 480   # our choice: short side in pixels to which small images are enlarged
 MAX_SIDE = 4096  # our choice: largest long side in pixels of enlarged images
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _MAX_FIXED = 40  # our choice: largest number of classes in the legend of a video
 
 Legend = Literal['present', 'fixed', 'none']
@@ -91,8 +90,9 @@ def draw_instances(image: np.ndarray, instances: Instances, names: Sequence[str]
         x1, y1, x2, y2 = (round(float(side) * scale) for side in instances.boxes[i])
         cv2.rectangle(figure, (x1, y1), (x2, y2), color[i], thickness[i])
         words = [names[instances.labels[i]]] * (len(names) > 1) + [f'{instances.scores[i]:.0%}'] * with_scores
-        if words:
-            _write(figure, ' '.join(words), x1, y1, x2 - x1, color[i])
+        text, size = ' '.join(words), label_size(figure)
+        if words and text_size(text, size)[0] <= 1.5 * (x2 - x1):
+            write_label(figure, text, x1, y1, size, color[i])
     return figure
 
 
@@ -127,16 +127,3 @@ def _fill(figure: np.ndarray, mask: CroppedRLE, scale: int, color: Color, thickn
     region[inside] = region[inside] // 2 + np.array(color, np.uint8) // 2
     outlines, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
     cv2.drawContours(figure, outlines, -1, color, thickness)
-
-
-def _write(figure: np.ndarray, text: str, x: int, y: int, box_width: int, color: Color) -> None:
-    """Draws text at the upper left corner of a box, on a background of `color`. Omits text much wider than the box."""
-    size, text = max(0.4, min(figure.shape[:2]) / 1500), printable(text)  # OpenCV crashes on text that is not UTF-8
-    (width, height), base = cv2.getTextSize(text, _FONT, size, 1)
-    if width > 1.5 * box_width:
-        return
-    x, y = min(max(x, 0), max(figure.shape[1] - width, 0)), max(y, height + base)
-    cv2.rectangle(figure, (x, y - height - base), (x + width, y), color, cv2.FILLED)
-    is_bright = sum(value * weight for value, weight in zip(color, (0.3, 0.6, 0.1), strict=True)) > 128
-    cv2.putText(figure, text, (x, y - base // 2 - 1), _FONT, size, (0, 0, 0) if is_bright else (255, 255, 255),
-                max(1, round(size)), cv2.LINE_AA)

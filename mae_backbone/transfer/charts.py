@@ -14,6 +14,7 @@ from mae_backbone.transfer.made_encoders import MadeEncoder, lines_over_time
 from mae_backbone.transfer.results import CellResult, Row
 from mae_backbone.transfer.time_to_quality import Points, curves_of, mean_curve
 from mae_backbone.transfer.verdict import Verdict, format_effect
+from mae_backbone.utils.fonts import plot_label, set_fonts
 from mae_backbone.utils.html_report import data_uri, gallery, heading
 
 Group = tuple[str, str, str]  # task, data, metric
@@ -167,7 +168,7 @@ def _axis(key: Group) -> Axes:
     """Returns the axes of a new figure that is narrow enough for the screen of a phone."""
     task, data, metric = key
     axis = Figure(figsize=(4, 3), layout='constrained').add_subplot()
-    axis.set(title=f'{task}, {data}'.replace('$', r'\$'), ylabel=f'{metric}, %'.replace('$', r'\$'))
+    axis.set(title=plot_label(f'{task}, {data}', longest=50), ylabel=plot_label(f'{metric}, %'))
     axis.grid(alpha=0.3)
     return axis
 
@@ -186,5 +187,6 @@ def _svg(axis: Axes) -> bytes:
     figure = axis.get_figure(root=True)
     assert isinstance(figure, Figure)
     buffer = io.BytesIO()
+    set_fonts(figure)
     figure.savefig(buffer, format='svg', metadata={'Date': None})
     return buffer.getvalue()

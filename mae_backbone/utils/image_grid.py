@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from mae_backbone.utils.palette import Color
-from mae_backbone.utils.printable import printable
+from mae_backbone.utils.picture_text import fitting_size, text_size, write_text
 
 _MAX_ASPECT = 8  # largest width of a cell of a grid, in heights
 
@@ -40,29 +40,24 @@ def labeled(image: np.ndarray, text: str, right: bool | None, *, height: int = 1
 
 def title_bar(title: str, width: int) -> np.ndarray:
     """White bar (24, width, 3) with a title, shrunk to fit."""
-    bar, title = np.full((24, width, 3), 255, np.uint8), printable(title)  # OpenCV crashes on text that is not UTF-8
-    scale = 0.5
-    while scale > 0.2 and cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] > width - 8:
-        scale -= 0.05
-    return cv2.putText(bar, title, (4, 17), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    bar, size = np.full((24, width, 3), 255, np.uint8), fitting_size(title, 14, width - 8)
+    write_text(bar, title, 4, (24 - text_size(title, size)[1]) // 2, size)
+    return bar
 
 
 def legend(names: Sequence[str], colors: Sequence[Color], width: int) -> np.ndarray:
     """White bar (H, width, 3) with a square of each color and its name, in as many columns as fit."""
-    scale, line, square = 0.42, 20, 12
-    names = [printable(name) for name in names]  # OpenCV crashes on text that is not UTF-8
-    lengths = [cv2.getTextSize(name, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] for name in names]
-    cell = min(max([*lengths, 1]) + square + 18, max(width, 1))
+    font, line, square = 12, 20, 12
+    cell = min(max([text_size(name, font)[0] for name in names], default=1) + square + 18, max(width, 1))
     columns = max(1, width // cell)
     rows = -(-len(names) // columns)
     bar = np.full((rows * line + 4 * bool(rows), width, 3), 255, np.uint8)
-    for i, (name, color, length) in enumerate(zip(names, colors, lengths, strict=True)):
+    for i, (name, color) in enumerate(zip(names, colors, strict=True)):
         x, y = i % columns * cell + 4, i // columns * line + 6
         cv2.rectangle(bar, (x, y), (x + square, y + square), tuple(color), cv2.FILLED)
         cv2.rectangle(bar, (x, y), (x + square, y + square), (90, 90, 90), 1)
-        room = cell - square - 12
-        cv2.putText(bar, name, (x + square + 5, y + square - 2), cv2.FONT_HERSHEY_SIMPLEX,
-                    scale * min(1.0, room / max(length, 1)), (0, 0, 0), 1, cv2.LINE_AA)
+        size = fitting_size(name, font, cell - square - 12)
+        write_text(bar, name, x + square + 5, y + (square - text_size(name, size)[1]) // 2, size)
     return bar
 
 

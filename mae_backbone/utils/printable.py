@@ -19,17 +19,6 @@ def printable_lines(text: str) -> str:
     return printable(text, keep='\n\t')
 
 
-def plot_label(text: str, *, longest: int = 30) -> str:
-    """Returns text for matplotlib, which reads formulas between dollar signs, and draws no bytes that are not UTF-8.
-
-    Args:
-        text: any text, such as the name of a class.
-        longest: number of characters after which the text is cut off.
-    """
-    text = printable(text)
-    return (text if len(text) <= longest else text[:longest - 1] + '…').replace('$', r'\$')
-
-
 def escape_record(record: logging.LogRecord) -> bool:
     """A filter for a handler that escapes control characters, such as in names of files. Drops nothing."""
     record.msg, record.args = printable_lines(record.getMessage()), ()

@@ -6,7 +6,7 @@ import pytest
 
 from mae_backbone.cli.errors import log_rank0, run_cli
 from mae_backbone.data.index import say
-from mae_backbone.utils.printable import escape_record, plot_label, printable, printable_lines
+from mae_backbone.utils.printable import escape_record, printable, printable_lines
 
 HOSTILE = 'a\x1b[2J\x07\r\x9b\udcff\u202eb'
 ESCAPED = r'a\x1b[2J\x07\r\x9b\udcff\u202eb'
@@ -22,12 +22,6 @@ def test_control_characters_and_invalid_bytes_are_escaped():
     assert printable('a\nb\tc') == r'a\nb\tc'
     assert printable_lines('a\nb\tc') == 'a\nb\tc'
     printable(HOSTILE).encode()
-
-
-def test_labels_of_a_plot_are_short_and_no_formulas():
-    assert plot_label('cat') == 'cat'
-    assert plot_label('$5\n', longest=5) == r'\$5\n'
-    assert plot_label('x' * 99, longest=4) == 'xxx…'
 
 
 @pytest.mark.parametrize('write', [log_rank0, say])
