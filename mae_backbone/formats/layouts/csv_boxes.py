@@ -104,8 +104,11 @@ def columns_of(header: Sequence[str]) -> dict[str, int]:
 
 
 def header_of(lines: Sequence[str]) -> list[str]:
-    """Returns the names in the first line of a CSV file, in lower case; empty without one."""
-    return [word.strip().lower() for word in next(csv.reader(lines[:1], delimiter=_delimiter(lines)), [])]
+    """Returns the names in the first line of a CSV file, in lower case; empty without one, or if it is not CSV."""
+    try:
+        return [word.strip().lower() for word in next(csv.reader(lines[:1], delimiter=_delimiter(lines)), [])]
+    except csv.Error:  # names longer than Python reads; before Python 3.11 also a null character
+        return []
 
 
 def _delimiter(lines: Sequence[str]) -> str:

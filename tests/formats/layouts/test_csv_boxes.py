@@ -6,6 +6,7 @@ from helpers.layouts import expected, objects_of, scene, write_csv
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts import csv_boxes
+from mae_backbone.formats.layouts.csv_boxes import header_of
 from mae_backbone.formats.layouts.registry import find_layout
 
 
@@ -16,6 +17,12 @@ def test_reads_columns_by_their_names(tmp_path: Path, header: str) -> None:
     assert find_layout(tmp_path) is csv_boxes.LAYOUT
     boxes = {name: objects for name, objects in expected().items() if objects}  # background has no line
     assert objects_of(csv_boxes.read(tmp_path)) == boxes
+
+
+def test_file_with_an_endless_name_in_its_header_is_not_csv(tmp_path: Path) -> None:
+    assert header_of(['x' * 200_000 + ',label']) == []
+    (tmp_path / 'notes.csv').write_text('x' * 200_000)
+    assert find_layout(tmp_path) is None
 
 
 def test_columns_of_split_and_group_and_lines_without_box(tmp_path: Path) -> None:
