@@ -49,7 +49,8 @@ def members(path: str | Path) -> Iterator[Member]:
     advice = 'copy it again, or pack the images again (mae-backbone pack)'
     try:
         with tarfile.open(path, 'r:', errorlevel=2) as tar:
-            while (info := tar.next()) is not None:
+            # The offset is 0 if there are no members. Python 3.10 would seek before the start of the file.
+            while tar.offset and (info := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # undocumented; otherwise tarfile keeps them all
                 if info.isreg() and not info.issparse():
                     yield Member(info.name, info.offset_data, info.size)

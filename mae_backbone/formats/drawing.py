@@ -26,18 +26,21 @@ def draw_objects(image: np.ndarray, annotations: Sequence[dict], names: dict[int
         names: class name of each category id.
         colors: color of each category id.
     """
-    picture, thickness, named = image.copy(), max(1, min(image.shape[:2]) // 200), set()
-    for annotation in annotations:
-        category = annotation['category_id']
-        color = _CROWD_COLOR if annotation.get('iscrowd') else colors[category]
-        x, y, width, height = annotation['bbox']
-        (left, top), (right, bottom) = _to_points([x, y, x + width, y + height], picture).tolist()
-        cv2.rectangle(picture, (left, top), (right, bottom), color, thickness)
-        cv2.polylines(picture, mask_outlines(annotation.get('segmentation'), picture), True, color, thickness)
-        name, size = str(names[category]), _font_size(picture)
+    picture, thickness = image.copy(), max(1, min(image.shape[:2]) // 200)
+    boxes = [_to_points([x, y, x + width, y + height], picture).tolist()
+             for x, y, width, height in (annotation['bbox'] for annotation in annotations)]
+    used = [_CROWD_COLOR if annotation.get('iscrowd') else colors[annotation['category_id']]
+            for annotation in annotations]
+    size, named = _font_size(picture), set()
+    for annotation, ((left, top), (right, _)), color in zip(annotations, boxes, used, strict=True):
+        category, name = annotation['category_id'], str(names[annotation['category_id']])
         if category not in named or text_size(name, size)[0] <= 1.5 * (right - left):
             write_label(picture, name, left, top, size, color)
             named.add(category)
+    # Names must not hide boxes.
+    for annotation, (upper_left, lower_right), color in zip(annotations, boxes, used, strict=True):
+        cv2.rectangle(picture, upper_left, lower_right, color, thickness)
+        cv2.polylines(picture, mask_outlines(annotation.get('segmentation'), picture), True, color, thickness)
     return picture
 
 
@@ -79,7 +82,7 @@ def draw_class_name(image: np.ndarray, name: str) -> np.ndarray:
 
 def _font_size(picture: np.ndarray) -> int:
     """Returns a font size that is legible, also after reducing the picture to a height of 256 pixels."""
-    return max(12, picture.shape[0] // 21)
+    return max(8, picture.shape[0] // 21)
 
 
 def _has_plain_counts(segmentation: object) -> bool:
