@@ -19,6 +19,7 @@ from mae_backbone.formats.drawing import draw_objects
 from mae_backbone.formats.exif_orientation import box_outline, polygon_outline
 from mae_backbone.formats.files import ALLOW_OUTSIDE, missing_files, paths_outside
 from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.names import accent_hint
 from mae_backbone.formats.subset import subset_by_indices
 from mae_backbone.formats.tables import frequency_table
 from mae_backbone.utils.palette import palette
@@ -102,7 +103,7 @@ class CocoFormat(DataFormat):
         if missing:
             raise DataError(f'{len(missing):,} of the {len(self.file.images):,} images in {self.file.path} do not '
                             f'exist ({first_few(missing)}): copy them there, correct file_name, or set data_prefix of '
-                            f'the {self.spec.split} set')
+                            f'the {self.spec.split} set{accent_hint(missing)}')
 
     def _check_image_sizes(self) -> list[str]:
         """Compares the sizes of all images with the annotation file."""

@@ -23,6 +23,7 @@ from mae_backbone.formats.image_headers import read_size
 from mae_backbone.formats.label_map_palettes import MODE as PALETTE_MODE
 from mae_backbone.formats.label_map_palettes import labels_by_palette, palette_colors
 from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.names import accent_hint
 
 Reader = Callable[[str], np.ndarray]
 # Modes of PIL with a color in each pixel.
@@ -57,10 +58,11 @@ def image_label_pairs(spec: DatasetSpec) -> list[tuple[str, str]]:
     for i, word, stems, partners in ((0, 'images', images, maps), (1, 'label maps', maps, images)):
         unpaired, other = sorted(stems - partners), folders[1 - i]
         if unpaired:
+            hint = accent_hint(os.path.join(other, stem + suffixes[1 - i]) for stem in unpaired)
             raise DataError(f'{len(unpaired):,} of {len(stems):,} {word} in {folders[i]} have no partner '
                             f'{other}/NAME{suffixes[1 - i]} ({first_few(stem + suffixes[i] for stem in unpaired)}); '
                             f'{other} contains {_suffix_counts(other)}: add or remove files, or set img_suffix and '
-                            'seg_map_suffix. Label maps must not be JPEG, whose compression changes labels')
+                            f'seg_map_suffix. Label maps must not be JPEG, whose compression changes labels{hint}')
     return [(os.path.join(folders[0], stem + suffixes[0]), os.path.join(folders[1], stem + suffixes[1]))
             for stem in sorted(images)]
 
@@ -128,7 +130,7 @@ def _refuse_missing(pairs: list[tuple[str, str]], path: str, advice: str) -> Non
     missing = missing_files(path for pair in pairs for path in pair)
     if missing:
         raise DataError(f'{len(missing):,} files of the {len(pairs):,} names in {path} do not exist '
-                        f'({first_few(missing)}): {advice}')
+                        f'({first_few(missing)}): {advice}{accent_hint(missing)}')
 
 
 # ---- pixels

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from mae_backbone.formats.names import TO_NFC, name_key, nfc
 from mae_backbone.utils.printable import printable
 
 
@@ -14,12 +15,17 @@ def first_few(items: Iterable[object]) -> str:
 
 
 def case_hint(names: Iterable[str], others: Iterable[str] = ()) -> str:
-    """Returns a text that continues a sentence if names differ only in upper and lower case; '' if none do."""
-    by_lower: dict[str, set[str]] = defaultdict(set)
+    """Returns a text that continues a sentence if names differ only in case or in the form of accents; '' if none do.
+    """
+    by_key: dict[str, set[str]] = defaultdict(set)
     for name in (*names, *others):
-        by_lower[name.casefold()].add(name)
-    pairs = [' and '.join(sorted(spellings)) for _, spellings in sorted(by_lower.items()) if len(spellings) > 1]
-    return f'. {first_few(pairs)} differ only in upper and lower case: use the same spelling' if pairs else ''
+        by_key[name_key(name)].add(name)
+    groups = [sorted(spellings) for _, spellings in sorted(by_key.items()) if len(spellings) > 1]
+    accents = [group[0] for group in groups if len({nfc(name) for name in group}) == 1]
+    pairs = [' and '.join(group) for group in groups if group[0] not in accents]
+    text = f'. {first_few(pairs)} differ only in upper and lower case: use the same spelling' if pairs else ''
+    return text + (f'. The accents of {first_few(accents)} are stored in two Unicode forms (NFC and NFD): {TO_NFC}'
+                   if accents else '')
 
 
 def does_not_exist(path: str, *, suffix: str = '/') -> str:

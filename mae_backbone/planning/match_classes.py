@@ -14,6 +14,7 @@ from mae_backbone.formats.coco_json import read_content
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, dicts_in
 from mae_backbone.formats.label_maps import LabelMaps
+from mae_backbone.formats.messages import case_hint
 from mae_backbone.formats.registry import formats_in
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.printable import printable
@@ -59,7 +60,8 @@ def match_classes(cfg: Config, names: Sequence[str], checkpoint: str | Path, *, 
             missing, unknown = (', '.join(map(printable, sorted(set(a) - set(b))[:8])) or 'none'
                                 for a, b in ((names, of_data), (of_data, names)))
             raise DataError(f'{lists} (missing: {missing}; unknown: {unknown}): use data with the classes of the '
-                            'checkpoint, or pass the checkpoint that was trained on these data')
+                            'checkpoint, or pass the checkpoint that was trained on these data'
+                            f'{case_hint(names, of_data)}')
         if not with_labels:
             continue
         _reorder(cfg, data_format, of_data, list(names))

@@ -12,6 +12,7 @@ from mae_backbone.formats.files import ALLOW_OUTSIDE
 from mae_backbone.formats.image_headers import StoredSize, read_sizes
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings
 from mae_backbone.formats.messages import first_few
+from mae_backbone.formats.names import name_key
 
 # Folders that only tell that there are images in them.
 _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'jpegimages', 'photos', 'pictures', 'data', 'default', 'upload',
@@ -19,7 +20,7 @@ _IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'jpegimages', 'photos', 'pic
 
 
 class ImageIndex:
-    """All images under a root, by name without regard to upper and lower case.
+    """All images under a root, by name without regard to upper and lower case, and to the Unicode form of accents.
 
     Args:
         root: the folder.
@@ -42,7 +43,7 @@ class ImageIndex:
         self._by_name: dict[str, list[str]] = defaultdict(list)
         self._by_stem: dict[str, list[str]] = defaultdict(list)
         for name in self.names:
-            path = PurePosixPath(name.lower())
+            path = PurePosixPath(name_key(name))
             self._by_path[str(path)].append(name)
             self._by_name[path.name].append(name)
             self._by_stem[path.stem].append(name)
@@ -62,11 +63,11 @@ class ImageIndex:
         inner = self._inside(stated_path)
         for folder in ('',) if inner else folders:
             path = os.path.normpath(os.path.join(folder, inner or stated_path)).replace(os.sep, '/')
-            matches = self._by_path.get(path.lower(), [])
+            matches = self._by_path.get(name_key(path), [])
             if path in matches or len(matches) == 1:
                 return path if path in matches else matches[0]
         wanted = PurePosixPath(inner or stated_path)
-        matches = self._by_name.get(wanted.name.lower(), [])
+        matches = self._by_name.get(name_key(wanted.name), [])
         matches = [match for match in matches if PurePosixPath(match).name == wanted.name] or matches
         lengths = [_common_end(PurePosixPath(match), wanted) for match in matches]
         best = [match for match, length in zip(matches, lengths, strict=True) if length == max(lengths)]
@@ -106,7 +107,7 @@ class ImageIndex:
         Raises:
             DataError: several images of a folder have this stem.
         """
-        stem_matches = self._by_stem.get(stem.lower(), [])
+        stem_matches = self._by_stem.get(name_key(stem), [])
         for folder in folders:
             matches = [name for name in stem_matches if os.path.dirname(name) == folder.strip('/')]
             matches = [name for name in matches if PurePosixPath(name).stem == stem] or matches
@@ -126,8 +127,8 @@ class ImageIndex:
 
 
 def _folders(path: PurePosixPath) -> list[str]:
-    """Lower-case folders of a path; names of splits as ours, without years such as in train2017."""
-    folders = [folder.lower() for folder in path.parts[:-1] if folder not in ('/', '.', '..')]
+    """Keys of the folders of a path (`name_key`); names of splits as ours, without years such as in train2017."""
+    folders = [name_key(folder) for folder in path.parts[:-1] if folder not in ('/', '.', '..')]
     plain = [re.sub(r'[_-]?\d{4}$', '', folder) for folder in folders]
     return [SPLIT_NAMES.get(name, folder) for name, folder in zip(plain, folders, strict=True)]
 
@@ -135,7 +136,7 @@ def _folders(path: PurePosixPath) -> list[str]:
 def _common_end(path: PurePosixPath, other: PurePosixPath) -> int:
     """Number of last parts that two paths have in common."""
     pairs = zip(reversed(path.parts), reversed(other.parts), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0].lower() == pair[1].lower(), pairs))
+    return sum(1 for _ in takewhile(lambda pair: name_key(pair[0]) == name_key(pair[1]), pairs))
 
 
 def _agrees(match: str, stated: PurePosixPath, folders: Sequence[str]) -> bool:

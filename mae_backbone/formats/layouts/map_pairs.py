@@ -20,6 +20,7 @@ from mae_backbone.formats.label_map_palettes import check_palettes, palette_colo
 from mae_backbone.formats.layouts.files import read_text
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
 from mae_backbone.formats.messages import first_few
+from mae_backbone.formats.names import name_key, nfc
 
 _MAP_WORDS = ('masks', 'mask', 'labels', 'label', 'annotations', 'annotation', 'annot', 'segmentationclass',
               'segmentation', 'segmentations', 'seg', 'segs', 'groundtruth', 'ground_truth', 'gt', 'gtfine', 'targets',
@@ -183,10 +184,10 @@ def _key(path: PurePosixPath) -> tuple[tuple[str, ...], bool]:
     """Returns the common key of an image and its map, and whether a path is the map."""
     folders, is_map = [], False
     for folder in path.parts[:-1]:
-        rest, kind = _without_word(folder.lower())
+        rest, kind = _without_word(name_key(folder))
         is_map |= kind == 'map'
         folders += [rest] if rest else []
-    stem = path.stem.lower()
+    stem = name_key(path.stem)
     for suffixes, kind in ((_MAP_SUFFIXES, 'map'), (_IMAGE_SUFFIXES, 'image')):
         match = re.fullmatch(rf'(.+?)[_.-]({"|".join(suffixes)})|mask[_.-](?P<rest>.+)' if kind == 'map' else
                              rf'(.+?)[_.-]({"|".join(suffixes)})', stem)
@@ -223,9 +224,9 @@ def _with_listed_splits(root: Path, pairs: list[MapPair]) -> list[MapPair]:
         for name, split in (('trainval', 'train'), ('train', 'train'), ('val', 'val'), ('test', 'test')):
             path = folder / f'{name}.txt'
             if path.is_file():
-                stems |= {line.strip(): split for line in read_text(path).splitlines() if line.strip()}
-    listed = [pair._replace(split=stems[PurePosixPath(pair.image).stem]) for pair in pairs
-              if PurePosixPath(pair.image).stem in stems]
+                stems |= {nfc(line.strip()): split for line in read_text(path).splitlines() if line.strip()}
+    names = [nfc(PurePosixPath(pair.image).stem) for pair in pairs]
+    listed = [pair._replace(split=stems[name]) for pair, name in zip(pairs, names, strict=True) if name in stems]
     return listed or pairs
 
 

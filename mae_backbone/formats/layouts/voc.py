@@ -23,6 +23,7 @@ from mae_backbone.formats.layouts.labeled_set import (
 )
 from mae_backbone.formats.layouts.layout import Layout, first_files
 from mae_backbone.formats.messages import first_few
+from mae_backbone.formats.names import nfc
 
 _LISTS = {'train': 'train', 'val': 'val', 'test': 'test', 'trainval': 'train'}
 _CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
@@ -181,7 +182,7 @@ def _listed_splits(root: Path, index: ImageIndex, image_of: dict[str, str], left
     Raises:
         DataError: an image is missing or belongs to several splits.
     """
-    by_stem = {(os.path.dirname(os.path.dirname(file)), PurePosixPath(file).stem): image
+    by_stem = {(os.path.dirname(os.path.dirname(file)), nfc(PurePosixPath(file).stem)): image
                for file, image in image_of.items()}
     splits: dict[str, str] = {}
     for folder in sorted(root.glob('**/ImageSets/Main')):
@@ -191,7 +192,7 @@ def _listed_splits(root: Path, index: ImageIndex, image_of: dict[str, str], left
             files.pop('trainval', None)
         for name, path in files.items():
             for position, line in enumerate(read_text(path).splitlines(), start=1):
-                stem = line.strip()
+                stem = nfc(line.strip())
                 if not stem:
                     continue
                 # A second column, if there is one, states whether the image shows a class.

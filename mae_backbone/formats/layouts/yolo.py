@@ -1,6 +1,7 @@
 """YOLO: data.yaml with the class names and folders, and a text file for each image with a line for each object."""
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -229,6 +230,8 @@ def _label_file(root: Path, image: str) -> str:
     folder, name = os.path.split(stem)
     paths += [f'{stem}.txt', os.path.join(folder, 'labels', f'{name}.txt'),
               os.path.join(os.path.dirname(folder), 'labels', f'{name}.txt')]
+    if not image.isascii():  # accents may be stored in two forms
+        paths += [unicodedata.normalize(form, path) for path in paths for form in ('NFC', 'NFD')]
     return next((str(root / path) for path in paths if (root / path).is_file()), '')
 
 
