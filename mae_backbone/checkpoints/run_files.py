@@ -22,11 +22,10 @@ from mae_backbone.checkpoints.reading import CheckpointError, check_directory
 from mae_backbone.checkpoints.run_content import check_run
 from mae_backbone.checkpoints.sharding import scatter_shard
 from mae_backbone.checkpoints.state_dicts import check_finite, few, is_finite, mismatches, weights_in
-from mae_backbone.utils.atomic_write import atomic_path, partial_files, write_text
+from mae_backbone.utils.atomic_write import FULL_DISK, atomic_path, partial_files, write_text
 
 INTERRUPTED = 'interrupted.pth'  # checkpoint that is saved when a signal stops the run
 _PATTERNS = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LOG = logging.getLogger(__name__)
 
 
@@ -51,7 +50,7 @@ def write_checkpoint(content: dict, path: Path) -> None:
         with atomic_path(path, durable=True) as temporary, open(temporary, 'wb') as file:
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError for some errors of the disk
-        if getattr(error, 'errno', None) in _FULL or shutil.disk_usage(path.parent).free < needed:
+        if getattr(error, 'errno', None) in FULL_DISK or shutil.disk_usage(path.parent).free < needed:
             raise _disk_full(path, needed) from error
         raise
 

@@ -19,6 +19,11 @@ from mae_backbone.utils.subprocesses import end_with_parent
 _LOST_PROCESS = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Connection refused',
                  'NCCL error', 'NCCL communicator was aborted', 'Timed out waiting', 'remote process has terminated',
                  'Watchdog caught')
+# Errors of a file that is not written completely -> the reason. PyTorch does not pass on the number of the error.
+_NO_SPACE = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota of this user is full',
+             errno.EFBIG: 'the disk is full for a file of this size (a limit of the file system, or of ulimit -f)'}
+_NO_SPACE_TEXTS = {'No space left on device': errno.ENOSPC, 'Disk quota exceeded': errno.EDQUOT,
+                   'PytorchStreamWriter failed': errno.ENOSPC}
 _SIGPIPE_CODE = 141  # 128 + the number of SIGPIPE, which Windows does not have
 TRACEBACK = 'MAE_BACKBONE_TRACEBACK'  # environment variable: 1 prints tracebacks of user errors too
 
@@ -209,10 +214,12 @@ def _no_space(error: BaseException, text: str) -> str | None:
         from mae_backbone.checkpoints.run_files import DiskFullError  # imports torch
         if isinstance(error, DiskFullError):
             return error.strerror
-    if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left on device' in text:
-        return ('the disk is full: free some space or choose another --work-dir, then run the same command again, '
-                'training with --resume')
-    return None
+    number = next((number for sign, number in _NO_SPACE_TEXTS.items() if sign in text), getattr(error, 'errno', None))
+    if number not in _NO_SPACE:
+        return None
+    path = getattr(error, 'filename', None)
+    return (f'{_NO_SPACE[number]}{f" ({path})" if path else ""}: free some space or choose another folder, then run '
+            'the same command again, training with --resume')
 
 
 def _file_error(error: BaseException, text: str) -> str | None:

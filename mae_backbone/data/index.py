@@ -148,8 +148,9 @@ def kept_table(key: str, build: Callable[[], tuple[dict[str, np.ndarray], list[S
                           'sizes': np.array([stamp.size for stamp in stamps], 'i8')}, key=key)
             table = load(folder, key=key)
         except OSError as error:
-            say(f'the list of {what} cannot be cached in {folder.parent} ({error.strerror}): it will be built again in '
-                'each run, and each worker may hold a copy. Set MAE_BACKBONE_CACHE to a folder with free space')
+            say(f'the list of {what} cannot be cached in {folder.parent} ({error.strerror or error}): it will be built '
+                'again in each run, and each worker may hold a copy. Set MAE_BACKBONE_CACHE to a folder with free '
+                'space')
             return Table(arrays)
         if time.monotonic() - start > _LONG:
             say(f'{what}: {entries:,} entries in {time.monotonic() - start:.0f} s, cached in {folder} for the next run')

@@ -4,12 +4,14 @@ Content goes into a hidden file next to the target, `.NAME.TOKEN.part`, which is
 sees the old file or the new one, and an error leaves the old one in place. Only a killed process leaves its partial
 file behind; see `partial_files`.
 """
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota of the user, limit of the size of a file
 _MAX_BYTES = 180  # of the name that a partial file repeats: file systems allow 255 bytes in a name
 
 
@@ -26,7 +28,7 @@ def atomic_path(path: str | Path, *, durable: bool = False, keep_suffix: bool = 
         keep_suffix: end the temporary name in the suffix of `path`, for writers that choose a format by it.
 
     Raises:
-        OSError: the file cannot be written, flushed or renamed.
+        OSError: the file cannot be written, flushed or renamed. Of a full disk, `filename` is the path.
     """
     path = Path(path)
     temporary = _partial(path, path.suffix if keep_suffix else '')
@@ -35,6 +37,10 @@ def atomic_path(path: str | Path, *, durable: bool = False, keep_suffix: bool = 
         if durable:
             _sync(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in FULL_DISK and error.filename is None:  # a write does not state the file
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     if durable:

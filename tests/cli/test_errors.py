@@ -101,6 +101,16 @@ def test_full_disk_is_recognized_in_every_wording():
               'mae_backbone.data.decode.BadImageError: 3 of 12: see\n  a.jpg\nRemove them')
     assert errors.explain(BadImageError(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
     assert 'disk is full' in errors.explain(RuntimeError('write failed: No space left on device'))
+    assert 'disk is full' in errors.explain(RuntimeError('PytorchStreamWriter failed writing file data/0: file write '
+                                                         'failed'))
+
+
+@pytest.mark.parametrize(('number', 'reason'), [(errno.EDQUOT, 'the disk quota of this user is full'),
+                                                (errno.EFBIG, 'the disk is full for a file of this size')])
+def test_full_quota_and_limit_of_the_size_of_a_file_say_what_to_do(number: int, reason: str):
+    said = errors.explain(OSError(number, os.strerror(number), '/home/me/.cache/a'))
+    assert said.startswith(reason)
+    assert '(/home/me/.cache/a): free some space or choose another folder' in said
 
 
 def test_out_of_memory_is_not_a_defect():

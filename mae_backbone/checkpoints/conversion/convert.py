@@ -1,6 +1,5 @@
 """Converts a checkpoint to the layout of another library, verifies the result, and writes it atomically."""
 import contextlib
-import errno
 import importlib.metadata
 import shutil
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from mae_backbone.checkpoints.conversion.to_mae import MAETarget
 from mae_backbone.checkpoints.conversion.to_mmpretrain import MmpretrainTarget
 from mae_backbone.checkpoints.conversion.to_safetensors import SafetensorsTarget, to_dtype
 from mae_backbone.checkpoints.conversion.to_timm import TimmTarget
-from mae_backbone.utils.atomic_write import atomic_path
+from mae_backbone.utils.atomic_write import FULL_DISK, atomic_path
 
 TARGETS: dict[str, Target] = {target.name: target for target in (
     MAETarget(), TimmTarget(), HuggingFaceTarget(), MmpretrainTarget(), Detectron2Target(), SafetensorsTarget())}
@@ -105,7 +104,7 @@ def convert(source: str | Path, path: str | Path, target: str, *, verify: bool =
     try:
         verification = _write(writer, model, result, path, verify=verify)
     except (OSError, RuntimeError) as error:  # torch and safetensors do not raise ENOSPC if the disk is full
-        full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = getattr(error, 'errno', None) in FULL_DISK
         if full or 'No space left' in str(error):
             raise disk_full(path, result.size) from error
         raise
