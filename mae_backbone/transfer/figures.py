@@ -13,12 +13,13 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.data.class_folder import ClassFolder, evaluation_transform
-from mae_backbone.data.decode import read_image
 from mae_backbone.data.files import list_images
+from mae_backbone.data.reading import is_color, read_pixels, suffixes_of
 from mae_backbone.evaluation.knn import nearest, normalize
 from mae_backbone.models.backbone import ViTBackbone
 from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.encoder_reader import reading_of
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.frozen_encoder import (
     build_frozen,
@@ -43,11 +44,15 @@ Figure = tuple[str, str, Callable[[], np.ndarray | tuple[np.ndarray, str]]]
 def draw_figures(spec: Spec, folder: Path) -> dict[str, Any]:
     """Draws the figures of `spec` into `folder`. A figure that fails does not stop the others.
 
+    Figures show color images. Encoders of images with bands have none.
+
     Returns:
         'pictures': caption of each figure by file name; 'faults': a line for each figure that failed.
     """
     figures = _encoder_figures(spec) if spec['of'] == 'encoders' else _prediction_figures(spec)
-    captions, faults = {}, []
+    captions: dict[str, str] = {}
+    faults = [f'{encoder["name"]} has no figures: they show color images with 8 bits' for encoder in spec['encoders']
+              if not _is_color(encoder)]
     for name, caption, draw in figures:
         try:
             drawn = draw()
@@ -77,8 +82,13 @@ def _compare_predictions(spec: Spec) -> np.ndarray:
 
 
 def _encoder_figures(spec: Spec) -> list[Figure]:
-    encoders = list(zip(spec['encoders'], spec['where']['checkpoints'], strict=True))
-    images = cache(lambda: validation_images(Path(spec['data_root']), NUM_IMAGES, classes=spec['classes']))
+    encoders = [(encoder, checkpoint) for encoder, checkpoint
+                in zip(spec['encoders'], spec['where']['checkpoints'], strict=True) if _is_color(encoder)]
+    if not encoders:
+        return []
+    reader = next((one['architecture']['reader'] for one, _ in encoders if 'reader' in one['architecture']), None)
+    images = cache(lambda: validation_images(Path(spec['data_root']), NUM_IMAGES, classes=spec['classes'],
+                                             reader=reader))
 
     def maps(draw: Callable[[ViTClassifier, list[Tensor]], list[np.ndarray]],
              shown: list[tuple[dict[str, Any], str | None]]) -> np.ndarray:
@@ -103,25 +113,33 @@ def _encoder_figures(spec: Spec) -> list[Figure]:
     return figures
 
 
-def validation_images(root: Path, number: int, *, classes: bool) -> list[np.ndarray]:
+def _is_color(encoder: dict[str, Any]) -> bool:
+    return is_color(reading_of(encoder.get('architecture', {}).get('reader')))
+
+
+def validation_images(root: Path, number: int, *, classes: bool, reader: dict[str, Any] | None = None
+                      ) -> list[np.ndarray]:
     """Returns evenly spaced validation images (H, W, 3) uint8.
 
     Args:
         root: folder of the data set. Without a validation folder, all its images are used.
         number: number of images.
         classes: True for a classification data set: class folders, a list, or shards.
+        reader: config of the reader of the images; None for the default.
 
     Raises:
         ValueError: there are no images.
     """
     if classes:
-        dataset = ClassFolder(root, 'val', train=False)
+        dataset = ClassFolder(root, 'val', train=False, reader=reader)
         return [dataset.pixels(i) for i in _evenly_spaced(len(dataset), number)]
     root = next((root / name for name in _VALIDATION_FOLDERS if (root / name).is_dir()), root)
-    files = [path for path in list_images(root) if not set(_LABEL_FOLDERS) & set(path.relative_to(root).parts[:-1])]
+    reading = reading_of(reader)
+    files = [path for path in list_images(root, suffixes_of(reading))
+             if not set(_LABEL_FOLDERS) & set(path.relative_to(root).parts[:-1])]
     if not files:
         raise ValueError(f'{root} has only label maps and no images: check --data-root')
-    return [read_image(files[i]) for i in _evenly_spaced(len(files), number)]
+    return [read_pixels(files[i], reading) for i in _evenly_spaced(len(files), number)]
 
 
 def _evenly_spaced(length: int, number: int) -> list[int]:
@@ -184,9 +202,10 @@ def _neighbors(encoder: dict[str, Any], checkpoint: str | None, spec: Spec) -> t
     size = probe_size(spec['image_size'], architecture)
     pooling = architecture.get('timm', {}).get('pooling', 'mean')
     model = build_frozen(architecture, checkpoint)
-    train, val = (class_features(model, spec['data_root'], split, size, spec['where']['features'], pooling=pooling)
-                  for split in ('train', 'val'))
-    train_set, val_set = (ClassFolder(spec['data_root'], split, train=False, image_size=size)
+    reader = architecture.get('reader')
+    train, val = (class_features(model, spec['data_root'], split, size, spec['where']['features'], pooling=pooling,
+                                 reader=reader) for split in ('train', 'val'))
+    train_set, val_set = (ClassFolder(spec['data_root'], split, train=False, image_size=size, reader=reader)
                           for split in ('train', 'val'))
     queries = _evenly_spaced(len(val.labels), NUM_IMAGES + 2)
     _, neighbors = nearest(normalize(val.values[queries]), train.values, min(NUM_NEIGHBORS, len(train.labels)))

@@ -35,7 +35,7 @@ def build_frozen(architecture: dict[str, Any], checkpoint: str | Path | None, *,
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = ViTClassifier(backbone, num_classes=0, data_preprocessor=dict(
-            type='ImgDataPreprocessor', mean=architecture['mean'], std=architecture['std']))
+            type='mae_backbone.PixelPreprocessor', mean=architecture['mean'], std=architecture['std']))
         if checkpoint:
             model.backbone.load_weights(checkpoint)
     return model.to(get_device()).eval()
@@ -60,7 +60,7 @@ def build_pretrainer(checkpoint: Path) -> MAEPretrainer:
     if model.get('norm_pix') in (True, False, 'image'):
         options['norm_pix'] = model['norm_pix']
     return MAEPretrainer(architecture.backbone, **options, compile=False, data_preprocessor=dict(
-        type='ImgDataPreprocessor', mean=architecture.mean, std=architecture.std))
+        type='mae_backbone.PixelPreprocessor', mean=architecture.mean, std=architecture.std))
 
 
 def normalized(model: ViTClassifier, images: Sequence[Tensor]) -> Tensor:

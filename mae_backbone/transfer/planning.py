@@ -18,6 +18,7 @@ from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.planning.timm_backbone import timm_overrides
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoder_plan import EncoderPlan
+from mae_backbone.transfer.encoder_reader import stored_reader, with_common_reader
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
@@ -96,8 +97,9 @@ class Experiment:
         """Architecture of each encoder by (name of the encoder, data set).
 
         An architecture is an `EncoderArchitecture` as a dict. For a model of timm it has the additional key 'timm'
-        (`timm_architecture`). The encoder `random` has the architecture of the first encoder of the data set whose
-        architecture is known.
+        (`timm_architecture`). If the images are not color images with 8 bits, it has the key 'reader': the config of
+        their reader, from the checkpoint (`with_common_reader`). The encoder `random` has the architecture of the
+        first encoder of the data set whose architecture is known.
 
         Raises:
             ValueError: a data set has the encoder `random`, but no encoder whose architecture is known.
@@ -108,12 +110,15 @@ class Experiment:
         for data in self.suite.data:
             here = {index: encoder for index, encoder in enumerate(self.encoders) if encoder.is_for(data)}
             first = next((known[index] for index in here if index in known), None)
+            named: dict[str, dict[str, Any]] = {}
             for index, encoder in here.items():
                 architecture = known.get(index, first)
                 if architecture is None:
                     raise ValueError(f'{encoder.name} weights on {data} have the architecture of the first encoder '
                                      'that is evaluated there, and there is none: pass --checkpoint')
-                found[encoder.name, data] = architecture
+                named[encoder.name] = architecture
+            for name, architecture in zip(named, with_common_reader(list(named.values())), strict=True):
+                found[name, data] = architecture
         return found
 
     def _architecture(self, encoder: Encoder) -> dict[str, Any] | None:
@@ -127,7 +132,10 @@ class Experiment:
             [encoder] = find_encoders([key], [], None, self.suite.encoders)
         if encoder.timm:
             return timm_architecture(encoder.timm)
-        return read_architecture(encoder.checkpoint)._asdict() if encoder.checkpoint else None
+        if not encoder.checkpoint:
+            return None
+        reader = stored_reader(encoder.checkpoint)
+        return read_architecture(encoder.checkpoint)._asdict() | ({'reader': reader} if reader else {})
 
     @cached_property
     def fingerprints(self) -> dict[tuple[str, str], str]:
@@ -307,7 +315,7 @@ class _Specs:
             if length:
                 spec['length'] = length
             where['config'] = str(path)
-        classes = self._classes(cell.data, None if task.probe else config)
+        classes = self._classes(cell.data, None if task.probe else config, architecture.get('reader'))
         if classes:
             spec[experiment_dir.CLASSES] = classes
         return spec, where
@@ -329,7 +337,7 @@ class _Specs:
         classes = self._classes(cell.data, config)
         return spec | ({experiment_dir.CLASSES: classes} if classes else {}), where
 
-    def _classes(self, data: str, config: str | None) -> list[str]:
+    def _classes(self, data: str, config: str | None, reader: dict[str, Any] | None = None) -> list[str]:
         """Returns the sorted class names of a data set; [] if they are unknown.
 
         They are part of the spec, so that results for other classes never appear in the same table.
@@ -337,16 +345,18 @@ class _Specs:
         Args:
             data: name of the data set.
             config: config that reads the data set; None for the class folders that probes read.
+            reader: reader of the images in class folders; None for color images.
         """
-        if (data, config) not in self.classes:
+        key = data, config or repr(reader)
+        if key not in self.classes:
             folder = str(self.experiment.data_folder(data))
             try:
                 names = _config_classes(self.configs.read(config).cfg, folder) if config else \
-                    ClassFolder(folder, 'train', train=False).classes
+                    ClassFolder(folder, 'train', train=False, reader=reader).classes
             except (ValueError, OSError):  # the cell will fail and report this error
                 names = []
-            self.classes[data, config] = sorted(map(str, names))
-        return self.classes[data, config]
+            self.classes[key] = sorted(map(str, names))
+        return self.classes[key]
 
     def _timm_config(self, config: str, model: str, options: dict[str, Any]) -> tuple[Path, str]:
         """Writes a config that inherits `config` and has a timm model as backbone. Returns its path and its hash."""

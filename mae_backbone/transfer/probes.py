@@ -28,17 +28,18 @@ def run_probe(spec: Spec) -> dict[str, Any]:
     else:
         own = spec['architecture'].get('timm', {}).get('pooling', 'mean')  # timm states the pooling of its models
         pooling = options.pop('pooling', own)
+    reader = spec['architecture'].get('reader')
     model = build_frozen(spec['architecture'], spec['where']['checkpoint'], seed=spec['weights_seed'])
     train, test = (class_features(model, spec['data_root'], split, spec['image_size'], spec['where']['features'],
-                                  pooling=pooling) for split in ('train', 'val'))
-    rows = labeled_rows(spec['data_root'], spec['labels'], spec['seed'])
+                                  pooling=pooling, reader=reader) for split in ('train', 'val'))
+    rows = labeled_rows(spec['data_root'], spec['labels'], spec['seed'], reader)
     if rows is not None:
         train = train.select(rows)
     return _PROBES[spec['probe']](train, test, seed=spec['seed'], **options)
 
 
 def class_features(model: ViTClassifier, data_root: str, split: str, image_size: int, folder: str, *,
-                   pooling: str = 'mean') -> Features:
+                   pooling: str = 'mean', reader: dict[str, Any] | None = None) -> Features:
     """Returns the features of all images of a split of class folders.
 
     Args:
@@ -48,22 +49,23 @@ def class_features(model: ViTClassifier, data_root: str, split: str, image_size:
         image_size: height and width in pixels to which images are resized and cropped.
         folder: folder of the cache. Features that are already in it are not computed again.
         pooling: pooling of the patch features to the features of an image.
+        reader: config of the reader of the images; None for color images.
     """
-    dataset = ClassFolder(data_root, split, train=False, image_size=image_size)
+    dataset = ClassFolder(data_root, split, train=False, image_size=image_size, reader=reader)
     # On a GPU, all CPUs of this job decode images. torch.get_num_threads() is their number.
     workers = min(threads_per_process(1), torch.get_num_threads()) if get_device() == 'cuda' else 1
     return cached_features(model, dataset, folder, pooling=pooling, workers=workers)
 
 
-def labeled_rows(data_root: str, fraction: float, seed: int) -> Tensor | None:
+def labeled_rows(data_root: str, fraction: float, seed: int, reader: dict[str, Any] | None = None) -> Tensor | None:
     """Returns the indices (N,) of the training images whose labels are used, or None for all images.
 
     They are the same images as in a training with `--labels FRACTION --seed SEED`.
     """
     if fraction == 1:
         return None
-    all_rows = ClassFolder(data_root, 'train', train=False).rows.tolist()
-    labeled = ClassFolder(data_root, 'train', train=False, fraction=fraction, seed=seed).rows.tolist()
+    all_rows = ClassFolder(data_root, 'train', train=False, reader=reader).rows.tolist()
+    labeled = ClassFolder(data_root, 'train', train=False, fraction=fraction, seed=seed, reader=reader).rows.tolist()
     position = {row: index for index, row in enumerate(all_rows)}
     return torch.tensor([position[row] for row in labeled])
 

@@ -1,16 +1,27 @@
 """Probes in cells: features, labels and predictions equal those of their parts."""
 
+import numpy as np
 import pytest
 import torch
+from helpers.band_sets import save_npy, save_png, save_tiff, write_set
 from helpers.class_folders import write_classes
 from helpers.encoder_files import CONFIG, save
+from helpers.transfer_suites import SUITE
 
 from mae_backbone.checkpoints.architecture import read_architecture
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.evaluation.feature_cache import Features
 from mae_backbone.evaluation.knn import knn_predict
+from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.encoder_reader import stored_reader
+from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.figure_plan import plan_figures
+from mae_backbone.transfer.figures import draw_figures
 from mae_backbone.transfer.frozen_encoder import build_frozen
+from mae_backbone.transfer.planning import Experiment, plan
 from mae_backbone.transfer.probes import class_features, knn, labeled_rows, run_probe
+from mae_backbone.transfer.suite import load_suite
 
 
 @pytest.fixture
@@ -89,3 +100,39 @@ def test_on_a_gpu_all_threads_of_the_job_decode(spec, monkeypatch: pytest.Monkey
 
 def test_k_is_at_most_the_number_of_labels(spec):
     assert run_probe({**spec, 'labels': 0.1})['k'] == 2
+
+
+READER = "train_dataloader = dict(dataset=dict(type='mae_backbone.UnlabeledImages', reader=dict({})))\n"
+
+
+@pytest.mark.parametrize(('save_image', 'channels', 'reader'), [
+    (save_tiff, 5, "type='mae_backbone.TiffReader', channels=5, dtype='uint16'"),
+    (save_npy, 2, "type='mae_backbone.ArrayReader', channels=2, dtype='uint16'"),
+    (save_png, 3, "type='mae_backbone.ColorReader', value_range=(0, 8400)")])
+def test_images_are_read_as_in_the_pretraining(tmp_path, save_image, channels: int, reader: str):
+    """Also by `random`. Otherwise bands would fail, and values of 12 bits would be nearly black."""
+    write_set('classification', tmp_path / 'data', save_image, channels=channels, dtype=np.uint16, images=8)
+    checkpoint = save(tmp_path / 'mae.pth', config=READER.format(reader), in_channels=channels)
+    (tmp_path / 'suite.py').write_text(SUITE.replace('K', '3'))
+    made = Experiment(load_suite(str(tmp_path / 'suite.py')), tuple(find_encoders([str(checkpoint)], ['random'])),
+                      tmp_path / 'data', tmp_path / 'out')
+    plan(made)
+    cells = [experiment_dir.read_spec(made.work_dir / cell.folder) for cell in made.cells()]
+    assert [cell['architecture']['reader']['type'] in reader for cell in cells] == [True, True]
+    assert all(cell['classes'] == ['a', 'b'] for cell in cells)
+    dataset = ClassFolder(tmp_path / 'data', 'val', train=False, image_size=16,
+                          reader=cells[0]['architecture']['reader'])
+    assert float(dataset[0]['inputs'].float().max()) > (200 if channels == 3 else 2000)
+    for cell in (cells[0], {**cells[0], 'labels': 0.5}):
+        assert 0 <= run_probe({**cell, 'image_size': 16})['values']['top-1'] <= 100
+    drawn = draw_figures(experiment_dir.read_spec(plan_figures(made)[0].folders[0]), tmp_path)
+    assert ('principal.png' in drawn['pictures']) == (channels == 3)
+    assert any('has no figures' in fault for fault in drawn['faults']) == (channels != 3)
+
+
+def test_reader_of_other_code_is_refused(tmp_path):
+    checkpoint = save(tmp_path / 'mae.pth', config=READER.format("type='os.system', command='touch ran'"))
+    with pytest.raises(CheckpointError, match=r'os\.system, which is not a reader of this package'):
+        stored_reader(checkpoint)
+    assert stored_reader(save(tmp_path / 'b.pth', config=READER.format("type='mae_backbone.ColorReader'"))) is None
+    assert stored_reader(save(tmp_path / 'c.pth')) is None
