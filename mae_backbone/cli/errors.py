@@ -217,7 +217,7 @@ def _no_space(error: BaseException, text: str) -> str | None:
     number = next((number for sign, number in _NO_SPACE_TEXTS.items() if sign in text), getattr(error, 'errno', None))
     if number not in _NO_SPACE:
         return None
-    path = getattr(error, 'filename', None)
+    path = getattr(error, 'filename2', None) or getattr(error, 'filename', None)  # the second one of a copy
     return (f'{_NO_SPACE[number]}{f" ({path})" if path else ""}: free some space or choose another folder, then run '
             'the same command again, training with --resume')
 

@@ -20,6 +20,7 @@ from mae_backbone.data.frames import num_frames
 from mae_backbone.data.reading import Reading, read_pixels, suffixes_of
 from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.prediction.base import BasePredictor, Prediction
+from mae_backbone.prediction.onnx.predictor import SmallImageError
 from mae_backbone.prediction.results import RESULT_FILES, Results
 from mae_backbone.prediction.video import VideoReader, VideoWriter
 from mae_backbone.utils.atomic_write import atomic_path, partial_files
@@ -239,7 +240,7 @@ def _predict_batch(predictor: BasePredictor, images: Sequence[np.ndarray]) -> li
     try:
         return [*predictor.predict_batch(images)]
     except (RuntimeError, ValueError, ArithmeticError, cv2.error) as error:
-        if all(min(image.shape[:2]) >= _SMALL for image in images):
+        if not isinstance(error, SmallImageError) and all(min(image.shape[:2]) >= _SMALL for image in images):
             raise
         return [error] if len(images) == 1 else [result for image in images
                                                  for result in _predict_batch(predictor, [image])]

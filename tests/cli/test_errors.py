@@ -111,6 +111,8 @@ def test_full_quota_and_limit_of_the_size_of_a_file_say_what_to_do(number: int, 
     said = errors.explain(OSError(number, os.strerror(number), '/home/me/.cache/a'))
     assert said.startswith(reason)
     assert '(/home/me/.cache/a): free some space or choose another folder' in said
+    copying = OSError(number, os.strerror(number), 'source', None, 'target')
+    assert '(target): ' in errors.explain(copying)
 
 
 def test_out_of_memory_is_not_a_defect():

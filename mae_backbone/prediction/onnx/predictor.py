@@ -19,6 +19,10 @@ from mae_backbone.prediction.tiles import Tile, grid, square_grid
 Self = TypeVar('Self', bound='OnnxPredictor')
 
 
+class SmallImageError(CheckpointError):
+    """An image is smaller than the smallest one that an exported file takes. Other images can be predicted."""
+
+
 class OnnxPredictor(BasePredictor):
     """Base class of predictors of exported files.
 
@@ -252,7 +256,7 @@ def run_batches(session: OnnxSession, description: Description,
 
 
 def check_size(session: OnnxSession, description: Description, height: int, width: int) -> None:
-    """Raises CheckpointError if images of height x width pixels do not fit the file."""
+    """Raises CheckpointError if images of height x width pixels do not fit the file, SmallImageError if too small."""
     if 'size' not in description.dynamic and not description.preprocessing:
         if (height, width) != description.image_size:
             expected = 'x'.join(map(str, description.image_size))
@@ -262,9 +266,11 @@ def check_size(session: OnnxSession, description: Description, height: int, widt
     elif 'size' in description.dynamic and (max(height, width) > MAX_SIDE or any(
             side % description.multiple or side < description.minimum for side in (height, width))):
         multiples = f'multiples of {description.multiple} pixels, ' if description.multiple > 1 else ''
-        raise CheckpointError(f'{session.path} takes images with sides of {multiples}{description.minimum} to '
-                              f'{MAX_SIDE} pixels, this one is {height}x{width}: predict it with the checkpoint, or '
-                              'train with a model.data_preprocessor that pads images to more (pad_size_divisor)')
+        is_small = min(height, width) < description.minimum
+        raise (SmallImageError if is_small else CheckpointError)(
+            f'{session.path} takes images with sides of {multiples}{description.minimum} to {MAX_SIDE} pixels, this '
+            f'one is {height}x{width}: predict it with the checkpoint, or train with a model.data_preprocessor that '
+            'pads images to more (pad_size_divisor)')
 
 
 def _check_shape(session: OnnxSession, output: np.ndarray, shape: tuple[int, ...]) -> None:

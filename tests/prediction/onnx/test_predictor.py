@@ -129,6 +129,19 @@ def test_the_command_writes_the_files_of_a_prediction(tmp_path: Path, capsys: py
     assert 'is not an ONNX file, or is damaged' in capsys.readouterr().err
 
 
+def test_images_below_the_smallest_size_of_a_file_are_skipped(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """The others are predicted, as by a checkpoint."""
+    path = segmenter(tmp_path / 'a.onnx', describe('segmentation', **ANY_SIZE, minimum=80).to_metadata())
+    (tmp_path / 'images').mkdir()
+    for name, side in (('a', 70), ('b', 80), ('c', 90)):
+        save_picture(str(tmp_path / 'images' / f'{name}.png'), np.zeros((side, 100, 3), np.uint8))
+    assert main(['predict', path, tmp_path / 'images', '-o', tmp_path / 'out', '--batch-size', '2']) == 0
+    printed = capsys.readouterr().out
+    assert 'skipped: a.png has 70x100 pixels (height x width), too few for the model' in printed
+    assert '1 of 3 images are too small and were skipped: a.png' in printed
+    assert {file.name for file in (tmp_path / 'out').iterdir()} == {'areas.json', 'b.png', 'c.png', 'labels'}
+
+
 BANDS = dict(channels='', mean=(20000.0,) * 5, std=(9000.0,) * 5,
              reader={'type': 'ArrayReader', 'channels': 5, 'dtype': 'uint16'})
 
