@@ -19,11 +19,10 @@ from mae_backbone.utils.subprocesses import end_with_parent
 _LOST_PROCESS = ('Connection closed by peer', 'Connection reset by peer', 'Broken pipe', 'Connection refused',
                  'NCCL error', 'NCCL communicator was aborted', 'Timed out waiting', 'remote process has terminated',
                  'Watchdog caught')
-# Errors of a file that is not written completely -> the reason. PyTorch does not pass on the number of the error.
+# Errors of a file that is not written completely -> the reason. Some libraries only pass on the text of the error.
 _NO_SPACE = {errno.ENOSPC: 'the disk is full', errno.EDQUOT: 'the disk quota of this user is full',
              errno.EFBIG: 'the disk is full for a file of this size (a limit of the file system, or of ulimit -f)'}
-_NO_SPACE_TEXTS = {'No space left on device': errno.ENOSPC, 'Disk quota exceeded': errno.EDQUOT,
-                   'PytorchStreamWriter failed': errno.ENOSPC}
+_NO_SPACE_TEXTS = {'No space left on device': errno.ENOSPC, 'Disk quota exceeded': errno.EDQUOT}
 _SIGPIPE_CODE = 141  # 128 + the number of SIGPIPE, which Windows does not have
 TRACEBACK = 'MAE_BACKBONE_TRACEBACK'  # environment variable: 1 prints tracebacks of user errors too
 

@@ -1,4 +1,5 @@
 """torch.export: a target as a graph, and as a .pt2 file."""
+import io
 import json
 import re
 import warnings
@@ -41,9 +42,12 @@ def save(program: ExportedProgram, metadata: Mapping[str, str], path: Path) -> N
     Raises:
         OSError: the file cannot be written.
     """
-    with atomic_path(path, keep_suffix=True) as temporary, warnings.catch_warnings():
+    buffer = io.BytesIO()  # on a full disk, torch's writer of files ends the process
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        torch.export.save(program, str(temporary), extra_files={PT2_METADATA: json.dumps(dict(metadata))})
+        torch.export.save(program, buffer, extra_files={PT2_METADATA: json.dumps(dict(metadata))})
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def reason(error: BaseException) -> str:

@@ -101,8 +101,7 @@ def test_full_disk_is_recognized_in_every_wording():
               'mae_backbone.data.decode.BadImageError: 3 of 12: see\n  a.jpg\nRemove them')
     assert errors.explain(BadImageError(worker)) == '3 of 12: see\n  a.jpg\nRemove them'
     assert 'disk is full' in errors.explain(RuntimeError('write failed: No space left on device'))
-    assert 'disk is full' in errors.explain(RuntimeError('PytorchStreamWriter failed writing file data/0: file write '
-                                                         'failed'))
+    assert 'quota of this user is full' in errors.explain(RuntimeError('IoError: Disk quota exceeded (os error 122)'))
 
 
 @pytest.mark.parametrize(('number', 'reason'), [(errno.EDQUOT, 'the disk quota of this user is full'),

@@ -1,4 +1,5 @@
 """Targets become files that other programs read: whole, with names of axes and metadata, without paths."""
+import errno
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,3 +154,16 @@ def test_axes_of_images_have_multiples():
     axes = image_axes(batch=True, size=True, multiple=14)
     assert axes[2] == Axis('height', 14, 14, 16380)
     assert axes[0].name == 'batch'
+
+
+def test_full_disk_leaves_no_pt2_file_and_no_writer_of_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """torch's own writer aborts the process in its destructor."""
+    def full(self: Path, _: bytes) -> int:
+        self.touch()
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    monkeypatch.setattr(Path, 'write_bytes', full)
+    one = target()
+    with pytest.raises(OSError, match='No space left') as caught:
+        torch_export.save(torch_export.trace(one), one.metadata, tmp_path / 'model.pt2')
+    assert caught.value.filename == str(tmp_path / 'model.pt2')
+    assert not list(tmp_path.iterdir())
