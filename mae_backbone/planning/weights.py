@@ -33,6 +33,8 @@ def read_weights(path: str | Path) -> WeightFacts:
     arch = Arch(width, depth, heads)
     name = next((name for name, known in ARCHS.items() if known == arch), None)
     facts = source.facts
+    # As the folder of the data, so that the config can be used from any folder.
+    file = str(Path(path).absolute()) if Path(path).exists() else str(path)
     return WeightFacts(
-        str(path), name or arch._asdict(), width, depth, patch_size, image_size,
+        file, name or arch._asdict(), width, depth, patch_size, image_size,
         tuple(facts.mean or ()), tuple(facts.std or ()), bool(source.plan.decoder), source.layout.title)
