@@ -107,6 +107,16 @@ def test_crops_hold_as_many_objects_as_the_training_expects():
         assert cut <= MAX_CUT or stage.value('crop') == 320
 
 
+def test_crops_on_a_cpu_are_much_larger_than_large_objects():
+    crops = []
+    for side in (30, 50, 60, 83, 120):
+        data = fingerprint('detection', train=500, size=(320, 320), classes=['a'], class_counts=[400],
+                           objects=objects((320, 320), (side, side), per_image=4))
+        crops.append(make_plan(data, LAPTOP).training.value('crop'))
+        assert crops[-1] >= 2.5 * side or crops[-1] == 320
+    assert crops == [128, 128, 192, 256, 320]
+
+
 def test_anchors_fit_the_boxes_that_the_input_shows():
     for side, ratio in ((100, 1.0), (30, 4.0)):
         data = fingerprint('detection', train=500, size=(640, 640), classes=['a'], class_counts=[400],

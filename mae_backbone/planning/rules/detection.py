@@ -17,6 +17,10 @@ from mae_backbone.planning.rules.pixels import choose_pixels
 
 MIN_SIDE = 8.0           # smallest 10th percentile of the object sizes in the input, in pixels: one patch of 8
 _MIN_LONG_SIDE = 320     # long side in pixels below which images are not reduced on a CPU
+# On a CPU, the crop is the smallest of these sizes in pixels that is 2.5 times the 95th percentile of the object sizes.
+# In the same time, smaller crops allow more iterations, but cut more objects (docs/benchmarks.md).
+_CROPS = (128, 192, 256, 320)
+_CROP = 2.5
 _SIZES = (512, 640, 800, 1024)
 _MAX_SIZE = {'8gb': 640, '24gb': 800, '80gb': 1024}
 _BASE_SIZE = {'8gb': 512, '24gb': 640, '80gb': 800}
@@ -66,11 +70,12 @@ def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatisti
         checked = 'docs/benchmarks.md: better than half and twice the factor on blood cells, one seed'
         stage.choose('factor of images', factor, reason, checked if factor < 1.0 else OURS)  # enlarging was not tried
     largest, sides = objects.sides['95'] * factor, fingerprint.short_side['50'] * factor
-    crop = next((size for size in (192, 256)
-                 if size >= 1.5 * largest and _fraction_within(objects, size / factor) >= 1 - MAX_CUT), 320)
+    crop = next((size for size in _CROPS
+                 if size >= _CROP * largest and _fraction_within(objects, size / factor) >= 1 - MAX_CUT), _CROPS[-1])
     crop = min(crop, max(64, math.ceil(sides / 64) * 64))
     stage.choose('crop', crop, f'contains {_fraction_within(objects, crop / factor):.0%} of the objects as a whole; '
-                 f'their 95th percentile is {largest:.0f} pixels in the input', OURS)
+                 f'their 95th percentile is {largest:.0f} pixels in the input, {largest / crop:.0%} of the crop',
+                 'docs/benchmarks.md: the best of three sizes on nuclei and on blood cells')
     return InputSize(factor, target, crop, None)
 
 
