@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.data.reading import Reading, shown
 from mae_backbone.prediction.instances import Instances
 from mae_backbone.prediction.visualization import Legend, describe, draw_prediction
@@ -12,6 +13,10 @@ from mae_backbone.prediction.visualization import Legend, describe, draw_predict
 # Instances of a detector, labels (H, W) of a segmenter, or scores (num_classes,) of a classifier.
 Prediction = Instances | np.ndarray
 Self = TypeVar('Self', bound='BasePredictor')
+
+
+class SmallImageError(CheckpointError):
+    """An image is smaller than the smallest one that an exported file takes. Other images can be predicted."""
 
 
 class BasePredictor(ABC):

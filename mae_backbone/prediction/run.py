@@ -19,8 +19,7 @@ from mae_backbone.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_images
 from mae_backbone.data.frames import num_frames
 from mae_backbone.data.reading import Reading, read_pixels, suffixes_of
 from mae_backbone.formats.files import evenly_spaced
-from mae_backbone.prediction.base import BasePredictor, Prediction
-from mae_backbone.prediction.onnx.predictor import SmallImageError
+from mae_backbone.prediction.base import BasePredictor, Prediction, SmallImageError
 from mae_backbone.prediction.results import RESULT_FILES, Results
 from mae_backbone.prediction.video import VideoReader, VideoWriter
 from mae_backbone.utils.atomic_write import atomic_path, partial_files

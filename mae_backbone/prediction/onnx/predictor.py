@@ -10,17 +10,19 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.prediction import chunked_logits
-from mae_backbone.prediction.base import BasePredictor, Prediction, check_threshold, labels_array
+from mae_backbone.prediction.base import (
+    BasePredictor,
+    Prediction,
+    SmallImageError,
+    check_threshold,
+    labels_array,
+)
 from mae_backbone.prediction.onnx.description import MAX_SIDE, Description
 from mae_backbone.prediction.onnx.prepare import padding, prepare_function
 from mae_backbone.prediction.onnx.session import OnnxSession
 from mae_backbone.prediction.tiles import Tile, grid, square_grid
 
 Self = TypeVar('Self', bound='OnnxPredictor')
-
-
-class SmallImageError(CheckpointError):
-    """An image is smaller than the smallest one that an exported file takes. Other images can be predicted."""
 
 
 class OnnxPredictor(BasePredictor):
