@@ -26,7 +26,8 @@ from mae_backbone import registry
 from mae_backbone.utils.config_files import find_config, is_checkpoint
 
 PLACEHOLDERS = {'CONFIG', 'quick', 'few-labels', 'small-sets', 'evidence', 'paper'}
-PLANNED = {'my_voc.py', 'my_voc_pretrain.py', 'nuclei.py', 'camvid.py'}  # which `mae-backbone plan` writes for data of these names
+# Configs that `mae-backbone plan` writes for data of these names.
+PLANNED = {'my_voc.py', 'my_voc_pretrain.py', 'nuclei.py', 'camvid.py'}
 FOREIGN_OPTIONS = {'--help', '--no-build-isolation', '--nodes'}  # of argparse, pip and Slurm
 PROGRAMS = {'python', 'mae-backbone', 'ruff', 'mypy', 'lint-imports', 'mkdocs', 'torchrun', 'export', 'srun',
             'scontrol', '.', '['}
