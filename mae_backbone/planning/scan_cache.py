@@ -141,13 +141,15 @@ def _open(path: Path) -> sqlite3.Connection:
             if target == path:
                 path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(target, timeout=_TIMEOUT)
+        except (sqlite3.DatabaseError, OSError):
+            continue
+        try:
             connection.execute(_TABLE)
             return connection
         except sqlite3.DatabaseError:  # the file is damaged or not a database: remove it and try again
+            connection.close()
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        except OSError:
-            continue
     raise AssertionError('SQLite cannot open a database in memory')
 
 
