@@ -29,16 +29,16 @@ def draw_objects(image: np.ndarray, annotations: Sequence[dict], names: dict[int
     picture, thickness = image.copy(), max(1, min(image.shape[:2]) // 200)
     boxes = [_to_points([x, y, x + width, y + height], picture).tolist()
              for x, y, width, height in (annotation['bbox'] for annotation in annotations)]
-    used = [_CROWD_COLOR if annotation.get('iscrowd') else colors[annotation['category_id']]
-            for annotation in annotations]
+    box_colors = [_CROWD_COLOR if annotation.get('iscrowd') else colors[annotation['category_id']]
+                  for annotation in annotations]
     size, named = _font_size(picture), set()
-    for annotation, ((left, top), (right, _)), color in zip(annotations, boxes, used, strict=True):
+    for annotation, ((left, top), (right, _)), color in zip(annotations, boxes, box_colors, strict=True):
         category, name = annotation['category_id'], str(names[annotation['category_id']])
         if category not in named or text_size(name, size)[0] <= 1.5 * (right - left):
             write_label(picture, name, left, top, size, color)
             named.add(category)
     # Names must not hide boxes.
-    for annotation, (upper_left, lower_right), color in zip(annotations, boxes, used, strict=True):
+    for annotation, (upper_left, lower_right), color in zip(annotations, boxes, box_colors, strict=True):
         cv2.rectangle(picture, upper_left, lower_right, color, thickness)
         cv2.polylines(picture, mask_outlines(annotation.get('segmentation'), picture), True, color, thickness)
     return picture

@@ -75,7 +75,7 @@ def _small_input(stage: Stage, fingerprint: Fingerprint, objects: ObjectStatisti
     crop = min(crop, max(64, math.ceil(sides / 64) * 64))
     stage.choose('crop', crop, f'contains {_fraction_within(objects, crop / factor):.0%} of the objects as a whole; '
                  f'their 95th percentile is {largest:.0f} pixels in the input, {largest / crop:.0%} of the crop',
-                 'docs/benchmarks.md: the best of three sizes on nuclei and on blood cells')
+                 'docs/benchmarks.md: measured on nuclei and blood cells, two seeds')
     return InputSize(factor, target, crop, None)
 
 
