@@ -15,8 +15,7 @@ def first_few(items: Iterable[object]) -> str:
 
 
 def case_hint(names: Iterable[str], others: Iterable[str] = ()) -> str:
-    """Returns a text that continues a sentence if names differ only in case or in the form of accents; '' if none do.
-    """
+    """Returns a text that continues a sentence if names differ only in case or form of accents; '' if none do."""
     by_key: dict[str, set[str]] = defaultdict(set)
     for name in (*names, *others):
         by_key[name_key(name)].add(name)
