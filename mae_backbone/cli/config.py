@@ -138,7 +138,7 @@ def _check_spelling(cfg: Config, option: str, options: dict[str, object]) -> Non
 
 
 def check_kept(cfg: Config, args: argparse.Namespace) -> None:
-    """Refuses --cfg-options whose values were replaced by the classes of the data or by other options.
+    """Refuses --cfg-options with values that were replaced by the classes of the data or by other options.
 
     Raises:
         ValueError: a value was replaced.
@@ -210,7 +210,7 @@ def _keys_that_count(cfg: Config, variable: str) -> str:
 
 
 def _paths_of(node: object, value: object, path: str) -> Iterator[str]:
-    """Yields the dotted keys at and below `path` whose value is `value`."""
+    """Yields the dotted keys at and below `path` that have the value `value`."""
     if type(node) is type(value) and node == value:
         yield path
     elif isinstance(node, dict):

@@ -37,7 +37,7 @@ COMMANDS = {
     'benchmark': 'measure speed and memory against reference implementations',
 }
 
-# Commands whose CONFIG may be left out: it is taken from the checkpoint.
+# Commands that need no CONFIG: it is taken from the checkpoint.
 _CHECKPOINT_COMMANDS = ('test', 'predict', 'visualize', 'robustness')
 
 
@@ -116,7 +116,7 @@ def console(command: str | None = None) -> None:
     """Runs a command as the program of this process, which ends with its exit code.
 
     Args:
-        command: name of the command whose options the command line has (default: the first argument).
+        command: name of the command that the options of the command line belong to (default: the first argument).
     """
     exit_process(main([command, *sys.argv[1:]] if command else sys.argv[1:]))
 

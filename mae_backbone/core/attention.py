@@ -141,7 +141,7 @@ def attend_with_bias(q: Tensor, k: Tensor, v: Tensor, make_bias: MakeInput, *, r
 
 
 def aligned(bias: Tensor) -> Tensor:
-    """bias (heads, N, N) -> the same numbers in rows whose distance in memory is a multiple of 16.
+    """bias (heads, N, N) -> the same numbers in rows at a distance in memory that is a multiple of 16.
 
     PyTorch's memory-efficient kernel needs this. Otherwise it makes a padded copy and keeps it for the backward pass.
     """
@@ -193,7 +193,7 @@ def attend_in_windows(qkv: Tensor, padding: Tensor, windows: Windows, heads: int
     size, down, across = windows.size, windows.groups(0), windows.groups(1)
     rows_of, columns_of = (relative(table, size).to(qkv.dtype) for table in (table_h, table_w))
     groups: list[list[Tensor]] = []
-    # Parts come from `split`, whose gradient is one copy. Gradients of slices would be filled with zeros and added up.
+    # Parts come from `split`: its gradient is one copy. Gradients of slices would be filled with zeros and added up.
     bands = qkv.unflatten(1, windows.grid).split([group.last - group.first for group in down], dim=1)
     for band, (_, _, (above, below)) in zip(bands, down, strict=True):
         groups.append([])
