@@ -9,8 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from mae_backbone.cli.options import add_group_pattern, positive_float
-from mae_backbone.cli.plan import TASKS
+from mae_backbone.cli.options import add_plan_options
 
 if TYPE_CHECKING:
     from mae_backbone.cli.python_api import TrainingRun
@@ -20,14 +19,7 @@ RESUME_HINT = 'the same command continues: finished steps are not repeated'
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
-    parser.add_argument('data', metavar='DATA', help='folder of the data')
-    parser.add_argument('--task', choices=TASKS, help='task to train (default: the task of the labels)')
-    parser.add_argument('--unlabeled', metavar='DIR', help='folder of further images, for the pretraining')
-    parser.add_argument('--pretrained', metavar='PATH',
-                        help='weights to start from: a file, or a name of `mae-backbone models`')
-    add_group_pattern(parser)
-    parser.add_argument('--hours', type=positive_float, metavar='H',
-                        help='time for all trainings together (default: 1 on a CPU, 12 on a GPU)')
+    add_plan_options(parser)
     parser.add_argument('--work-dir', metavar='DIR',
                         help='folder of all results (default: work_dirs/auto_NAME, by the name of the folder)')
 

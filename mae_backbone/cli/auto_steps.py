@@ -9,11 +9,11 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mae_backbone.cli.auto_report import report_page
 from mae_backbone.cli.errors import log_rank0
 from mae_backbone.cli.training import last_checkpoint
 from mae_backbone.evaluation.metrics import metric_text
 from mae_backbone.utils.atomic_write import write_text
-from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, link, page, paragraph
 
 _MARKS = 'auto.json'
 _KEYS = {'arguments', 'data', 'steps'}
@@ -68,7 +68,7 @@ class AutoRun:
             results = self._step('test', self._test)
         else:
             self.checkpoint = Path(last_checkpoint(str(self.folder / 'pretrain')))
-        write_text(self.report, self._page())
+        write_text(self.report, report_page(self.folder, self.data, str(self.checkpoint), self.marks['steps']))
         return results
 
     def _step(self, name: str, work: Callable[[], Mapping[str, float]]) -> dict[str, float]:
@@ -85,8 +85,6 @@ class AutoRun:
         self.marks['steps'][name] = dict(seconds=round(time.monotonic() - start, 1), metrics=metrics)
         write_text(self.folder / _MARKS, json.dumps(self.marks, indent=1) + '\n')
         return metrics
-
-    # ---- steps
 
     def _plan(self) -> dict[str, float]:
         from mae_backbone.cli.python_api import run_command
@@ -107,24 +105,6 @@ class AutoRun:
     def _test(self) -> dict[str, float]:
         from mae_backbone.cli.python_api import run_command
         return dict(run_command('test', self.config, self.checkpoint, work_dir=self.folder / 'test'))
-
-    # ---- report
-
-    def _page(self) -> str:
-        """The report: metrics, times, curves, and a link to the plan."""
-        steps = self.marks['steps']
-        parts = [paragraph(f'Data: {os.path.abspath(self.data)}. Checkpoint: {self.checkpoint}.')]
-        if steps.get('test'):
-            rows = [(name, metric_text(value)) for name, value in steps['test']['metrics'].items()]
-            parts += [heading('Results'), html_table(['metric', 'value'], rows), paragraph(
-                'Measured on the split named test if the data have one with labels, otherwise on the validation set.')]
-        parts += [heading('Time'), html_table(['step', 'minutes, without interrupted attempts'], [
-            (name, f'{step["seconds"] / 60:.1f}') for name, step in steps.items()])]
-        parts.append(link('plan.html', 'The plan: data, settings and reasons'))
-        for name in ('pretrain', 'train'):
-            for picture in sorted((self.folder / name).glob('training*.png')):
-                parts.append(figure(data_uri(picture.read_bytes(), 'image/png'), f'{name}: {picture.stem}'))
-        return page(f'{Path(self.data).resolve().name}: planned and trained', parts)
 
 
 def _is_pretraining(config: Path) -> bool:

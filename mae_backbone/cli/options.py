@@ -25,6 +25,20 @@ def add_group_pattern(group: argparse._ActionsContainer) -> None:
                             "match, such as '^(patient\\d+)_'; the part in parentheses is compared")
 
 
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the data and the options of a plan."""
+    parser.add_argument('data', metavar='DATA', help='folder of the data')
+    parser.add_argument('--task', choices=['detection', 'segmentation', 'classification', 'pretraining'],
+                        help='task to train (default: the task of the labels)')
+    parser.add_argument('--unlabeled', '--unlabelled', metavar='DIR',
+                        help='folder of further images, for the pretraining')
+    parser.add_argument('--pretrained', metavar='PATH',
+                        help='weights to start from: a file, or a name of `mae-backbone models`')
+    add_group_pattern(parser)
+    parser.add_argument('--hours', type=positive_float, metavar='H',
+                        help='time for all trainings together (default: 1 on a CPU, 12 on a GPU)')
+
+
 def add_work_dir(parser: argparse._ActionsContainer) -> None:
     """Adds the option of the output folder."""
     parser.add_argument('--work-dir', metavar='DIR',

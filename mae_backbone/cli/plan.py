@@ -10,24 +10,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mae_backbone.cli.options import add_group_pattern, positive_float, positive_int
+from mae_backbone.cli.options import add_plan_options, positive_int
 
 if TYPE_CHECKING:
     from mae_backbone.planning.plan import WrittenPlan
 
-TASKS = ('detection', 'segmentation', 'classification', 'pretraining')
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
-    parser.add_argument('data', metavar='DATA', help='folder of the data')
-    parser.add_argument('--task', choices=TASKS, help='task to train (default: the task of the labels)')
-    parser.add_argument('--unlabeled', metavar='DIR', help='folder of further images, for the pretraining')
-    parser.add_argument('--pretrained', metavar='PATH',
-                        help='weights to start from: a file, or a name of `mae-backbone models`')
-    add_group_pattern(parser)
-    parser.add_argument('--hours', type=positive_float, metavar='H',
-                        help='time for all trainings together (default: 1 on a CPU, 12 on a GPU)')
+    add_plan_options(parser)
     parser.add_argument('-o', '--out', metavar='FILE',
                         help='config file to write (default: NAME.py, by the name of the folder)')
     parser.add_argument('--overwrite', action='store_true', help='replace files of an earlier plan')

@@ -1,5 +1,6 @@
 """The training options of the command line, written into the config."""
 import argparse
+import math
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -93,14 +94,15 @@ def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = No
     factor = value / before
 
     def stretched(length: int) -> int:
-        return max(1, round(length * factor))
+        # Rounded up: an interval that is too short by a fraction gives one more validation, right before the end.
+        return math.ceil(length * value / before)
 
     cfg.train_cfg[key] = value
     for name in ('val_interval', 'val_begin'):
         if name in cfg.train_cfg and f'train_cfg.{name}' not in typed:
             cfg.train_cfg[name] = min(value, stretched(cfg.train_cfg[name]))
     if cfg.train_cfg.get('dynamic_intervals'):
-        cfg.train_cfg.dynamic_intervals = [(stretched(begin) if begin else 0, stretched(interval))
+        cfg.train_cfg.dynamic_intervals = [(stretched(begin), stretched(interval))
                                            for begin, interval in cfg.train_cfg.dynamic_intervals]
     _stretch_schedule(cfg.get('param_scheduler') or [], factor)
     _shorten_intervals(cfg, value, by_epoch=key == 'max_epochs')

@@ -1,5 +1,6 @@
 """Training options of the command line, written into the config."""
 import argparse
+import math
 
 import numpy as np
 import pytest
@@ -221,6 +222,14 @@ def test_warmup_into_a_cosine_is_stretched_to_the_same_curve(iters: int):
     before, after = rates(cfg(), 200), rates(stretched, iters)
     expected = np.interp(np.arange(iters) * 200 / iters, np.arange(200), before)
     assert np.abs(np.array(after) - expected).max() < 0.01
+
+
+@pytest.mark.parametrize('iters', [30, 33, 301, 1234])
+def test_length_does_not_change_the_number_of_validations(iters: int):
+    """With an interval of 10 and 51 iterations, a validation at 50 would be followed by the last one at 51."""
+    cfg = schedule(max_iters=300)
+    training.set_length(cfg, iters=iters)
+    assert math.ceil(iters / cfg.train_cfg.val_interval) == 5
 
 
 def test_typed_validation_interval_is_not_stretched():

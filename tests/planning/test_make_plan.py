@@ -1,5 +1,6 @@
 """Decisions of the planner: laws, and six users whose plans are compared with those of before, with all reasons."""
 import json
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -60,6 +61,17 @@ def test_a_faster_step_never_gives_fewer_iterations(name):
     lengths = [make_plan(data, machine, PlanOptions(hours=1, train_step=StepCost(4, seconds))).training.iterations
                for seconds in (10, 1, 0.1)]
     assert lengths == sorted(lengths)
+
+
+@every_user
+def test_the_last_of_the_planned_validations_is_at_the_end(name):
+    """With an interval of 242 and 970 iterations, a validation at 968 would be followed by one at 970."""
+    for hours in HOURS:
+        stage = make_plan(*USERS[name], PlanOptions(hours=hours)).training
+        chosen = {choice.name: choice for choice in stage.choices}
+        if 'validation interval' in chosen:
+            interval = chosen['validation interval']
+            assert f'{math.ceil(stage.iterations / interval.value)} validations' in interval.reason
 
 
 @every_user

@@ -104,6 +104,6 @@ def validation_interval(stage: Stage, machine: Machine, fingerprint: Fingerprint
     There are 10 validations in a training, or 4 on a CPU, where they take a larger part of the time.
     """
     count = 4 if machine.device == 'cpu' else 10
-    interval = max(1, stage.iterations // count)
+    interval = math.ceil(stage.iterations / count)  # rounded down, there would be one more right before the end
     return int(stage.choose('validation interval', interval,
                             f'{count} validations on {fingerprint.images.get("val", 0):,} images', OURS))
