@@ -1,4 +1,5 @@
 """Fingerprint of a data set: the facts on which a plan depends, measured once and cached."""
+import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -11,6 +12,7 @@ import numpy as np
 
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.label_map_files import label_colors
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.planning.duplicates import Pair, across, equal_files, pairs_in, similar_pairs
 from mae_backbone.planning.image_scan import (
@@ -36,7 +38,7 @@ NUM_THUMBNAILS = 20_000   # number of images that are compared with each other, 
 NUM_LABEL_MAPS = 500      # number of label maps that are read, evenly spaced
 _NUM_EXAMPLES = 5
 UNLABELED = 'unlabeled'   # name of the split of images without labels
-_LABEL_PIXELS = 'label pixels 1'  # name and version of the measurement in the cache, see `image_scan`
+_LABEL_PIXELS = 'label pixels'  # name of the measurement in the cache
 
 
 @dataclass(frozen=True)
@@ -315,7 +317,10 @@ class _Measurement:
                 return data_format.count_pixels(path).tolist()
             except (BadImageError, OSError, ValueError):
                 return []
-        rows = self.cache.measure(_LABEL_PIXELS, files, count, workers=self.workers, progress=self.progress)
+        # The counts depend on the colors in classes.txt, which may change while the label maps do not.
+        colors = hashlib.sha256(repr(label_colors(data_format.spec)).encode()).hexdigest()[:16]
+        rows = self.cache.measure(f'{_LABEL_PIXELS} 2:{colors}', files, count, workers=self.workers,
+                                  progress=self.progress)
         pixels = np.array([row for row in rows if row], np.int64).reshape(-1, 256)
         counts = data_format.class_counts(pixels.sum(axis=0))
         class_counts = [counts.get(name, 0) for name in self.data.classes]

@@ -60,7 +60,7 @@ class PixelSample(NamedTuple):
 def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
                  ) -> list[ImageHeader]:
     """Reads the headers of image files. If a file cannot be read, its `error` is the reason."""
-    rows = cache.measure(HEADERS, files, _header, workers=workers, progress=progress)
+    rows = cache.measure(HEADERS, files, _header, workers=workers, progress=progress, failed=lambda row: bool(row[5]))
     return [ImageHeader(stamp.path, row[0], row[1], row[2], row[3], stamp.size, row[4], row[5])
             for stamp, row in zip(files, rows, strict=True)]
 
@@ -83,7 +83,8 @@ def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: in
 
 def read_digests(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> list[str]:
     """Computes digests of the whole content of files. They are '' if a file cannot be read."""
-    return [row[0] for row in cache.measure(CONTENTS, files, _digest, workers=workers, progress=progress)]
+    rows = cache.measure(CONTENTS, files, _digest, workers=workers, progress=progress, failed=lambda row: not row[0])
+    return [row[0] for row in rows]
 
 
 def load_pixels(path: str) -> np.ndarray:

@@ -219,8 +219,13 @@ def _coco_settings(split: str) -> dict[str, Any]:
 
 def _map_settings(split: str) -> dict[str, Any]:
     name = {'train': 'training', 'val': 'validation'}[split]
-    return dict(type='BaseSegDataset', img_suffix='.jpg', seg_map_suffix='.png', reduce_zero_label=False,
-                ignore_index=255, data_prefix=dict(img_path=f'images/{name}', seg_map_path=f'annotations/{name}'))
+    return dict(type='BaseSegDataset', img_suffix='.jpg', seg_map_suffix='.png', **_map_options(),
+                data_prefix=dict(img_path=f'images/{name}', seg_map_path=f'annotations/{name}'))
+
+
+def _map_options() -> dict[str, Any]:
+    # The colors of label maps in colors are set in the pipeline (`LabelMaps.set_classes`).
+    return dict(reduce_zero_label=False, ignore_index=255, pipeline=[dict(type='LoadAnnotations')])
 
 
 def _class_settings(split: str) -> dict[str, Any]:
@@ -292,8 +297,7 @@ def _label_maps(folder: Path, images: str, maps: str, train: str, val: str) -> O
         splits[split] = _format(
             LabelMaps, split, type='BaseSegDataset', data_root=str(folder),
             data_prefix=dict(img_path=f'{images}/{name}', seg_map_path=f'{maps}/{name}'),
-            img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', reduce_zero_label=False,
-            ignore_index=255)
+            img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', **_map_options())
     if not splits['train'].classes().names:
         raise DataError(f'{folder}/classes.txt does not exist: write the names of the classes into it, one per line, '
                         'the first for label 0')

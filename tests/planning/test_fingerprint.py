@@ -1,5 +1,6 @@
 """The fingerprint of data sets equals what NumPy says of all their images and labels."""
 import shutil
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from helpers.own_sets import save, textured, write_boxes, write_classes, write_images, write_maps
 
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.planning import image_scan
 from mae_backbone.planning.fingerprint import Fingerprint, take_fingerprint
 from mae_backbone.planning.own_data import find_data
 
@@ -58,6 +60,19 @@ def test_pixels_of_the_classes_of_label_maps(tmp_path):
     assert fingerprint.foreground == pytest.approx(0.5, abs=0.01)
 
 
+def test_pixels_of_label_maps_in_colors_follow_classes_txt(tmp_path):
+    colors = {'sky': (0, 0, 0), 'road': (0, 99, 0), 'sign': (200, 0, 0)}
+    write_maps(tmp_path, train=6, size=(64, 40), rare=0.1)
+    for path in tmp_path.glob('annotations/*/*.png'):
+        save(path, np.array([color[::-1] for color in colors.values()], np.uint8)[cv2.imread(str(path), -1)])
+    for names in (['sky', 'road', 'sign'], ['sign', 'sky', 'road']):
+        lines = ['{} #{:02x}{:02x}{:02x}\n'.format(name, *colors[name]) for name in names]
+        (tmp_path / 'classes.txt').write_text(''.join(lines), encoding='utf-8')
+        fingerprint = fingerprint_of(tmp_path)
+        assert dict(zip(names, fingerprint.class_counts, strict=True)) == {
+            'sky': 6 * 64 * 16, 'road': 6 * 64 * 20, 'sign': 6 * 64 * 4}
+
+
 def test_images_of_class_folders(tmp_path):
     write_classes(tmp_path, train=5, val=2)
     shutil.rmtree(tmp_path / 'train/fox')
@@ -93,6 +108,15 @@ def test_files_that_cannot_be_read_are_counted_and_named(tmp_path):
     fingerprint = fingerprint_of(tmp_path / 'data')
     assert (fingerprint.unreadable, fingerprint.images) == (2, {'train': 3})
     assert any('broken.jpg' in note and 'empty.png' in note for note in fingerprint.notes)
+
+
+def test_files_that_could_not_be_read_are_read_again(tmp_path, monkeypatch):
+    write_images(tmp_path / 'data', 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_scan, 'read_size', Mock(side_effect=PermissionError(13, 'Permission denied')))
+        with pytest.raises(DataError, match='none of the 3 images can be read .*Permission denied'):
+            fingerprint_of(tmp_path / 'data')
+    assert fingerprint_of(tmp_path / 'data').images == {'train': 3}
 
 
 def test_a_folder_without_a_readable_image_is_refused(tmp_path):
