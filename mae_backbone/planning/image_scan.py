@@ -18,7 +18,7 @@ from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
 # Names of the measurements in the cache and in the progress line. The number is a version. Increase it if the values of
 # a measurement change.
-HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 3', 'pixels 2', 'thumbnails 2', 'contents 1'
+HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 3', 'pixels 3', 'thumbnails 2', 'contents 1'
 _PREFIX = 2 ** 16      # number of bytes at the start of a file from which its digest is computed
 _READ_SIZE = 2 ** 20   # bytes that are read at a time
 THUMBNAIL = 16         # height and width in pixels of the gray thumbnails that are compared
@@ -55,6 +55,8 @@ class PixelSample(NamedTuple):
     flat: float             # fraction of patches of 8 x 8 pixels whose standard deviation is below 2 % of the range
     gray: bool              # True if all channels are equal
     border: float           # fraction of the area in rows and columns at the edges that have a single value
+    clipped_mean: np.ndarray    # (C,) mean of each channel after clipping all values to `low` and `high`
+    clipped_square: np.ndarray  # (C,) mean square of each channel after clipping
 
 
 def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
@@ -69,8 +71,8 @@ def read_pixels(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, p
                 ) -> list[PixelSample]:
     """Measures the pixels of image files. Files that cannot be decoded are skipped."""
     rows = cache.measure(PIXELS, files, _pixels, workers=workers, progress=progress)
-    return [PixelSample(np.array(row[0]), np.array(row[1]), row[2], row[3], row[4], row[5], bool(row[6]), row[7])
-            for row in rows if row]
+    return [PixelSample(np.array(row[0]), np.array(row[1]), *row[2:6], bool(row[6]), row[7], np.array(row[8]),
+                        np.array(row[9])) for row in rows if row]
 
 
 def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> np.ndarray:
@@ -177,15 +179,23 @@ def _pixels(path: str) -> list:
         top, left = (max(0, (side - _MAX_MEASURED) // 2) for side in pixels.shape[:2])
         values = np.ascontiguousarray(pixels[top:top + _MAX_MEASURED, left:left + _MAX_MEASURED])
         flat = values.reshape(-1, values.shape[2])
-        mean = flat.mean(axis=0, dtype=np.float64)
-        square = np.einsum('pc,pc->c', flat, flat, dtype=np.float64, casting='unsafe') / len(flat)
+        mean, square = _moments(flat)
         low, median, high = np.percentile(flat[::max(1, len(flat) // 100_000)], (0.5, 50, 99.5))
+        # In the type of the pixels: float64 would take four times the memory of 16 bits.
+        clipped = flat.clip(*np.array([np.floor(low), np.ceil(high)]).astype(flat.dtype))
         gray = values.shape[2] == 1 or bool((values == values[..., :1]).all())
         row = [mean.tolist(), square.tolist(), float(median), float(low), float(high),
-               _flat_fraction(values, high), gray, _border_fraction(values)]
+               _flat_fraction(values, high), gray, _border_fraction(values),
+               *(moments.tolist() for moments in _moments(clipped))]
         return row if np.isfinite([*row[0], *row[1], *row[2:5]]).all() else []
     except (BadImageError, OSError, ValueError, MemoryError, cv2.error):
         return []
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean (C,) and the mean square (C,) of values (N, C)."""
+    square = np.einsum('pc,pc->c', values, values, dtype=np.float64, casting='unsafe') / len(values)
+    return values.mean(axis=0, dtype=np.float64), square
 
 
 def _flat_fraction(values: np.ndarray, high: float) -> float:

@@ -5,11 +5,14 @@ from unittest.mock import Mock
 import cv2
 import numpy as np
 import pytest
+from helpers.fingerprints import LAPTOP
 from helpers.own_sets import save, textured, write_boxes, write_classes, write_images, write_maps
 
+from mae_backbone.data.decode import Decoding, read_image
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.planning import image_scan
 from mae_backbone.planning.fingerprint import Fingerprint, take_fingerprint
+from mae_backbone.planning.make_plan import make_plan
 from mae_backbone.planning.own_data import find_data
 
 
@@ -160,6 +163,23 @@ def test_channels_and_bits(tmp_path):
     assert (deep.channels, deep.bits, deep.value_range[1] > 255) == (3, 16, True)
     assert (gray.channels, gray.bits, gray.gray) == (1, 8, True)
     assert (bands.channels, bands.bits, len(bands.mean), bands.width['50']) == (6, 16, 6, 12)
+
+
+@pytest.mark.parametrize('spread', [0.0, 4.0])
+def test_normalization_of_16_bits_is_that_of_the_scaled_images(tmp_path, spread):
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        image = textured(rng, (64, 48))[..., 0] * 8.0 * 2 ** (spread * (index % 3 - 1))
+        image[rng.random(image.shape) < 0.003] = 65535  # hot pixels
+        save(tmp_path / f'data/{index}.png', image.astype(np.uint16))
+    fingerprint = fingerprint_of(tmp_path / 'data')
+    stage = make_plan(fingerprint, LAPTOP).training
+    decoding = Decoding(**{option: tuple(stage.value('scaling of 16 bits')) for option in (
+        ['percentiles'] if spread else ['value_range'])})
+    pixels = np.stack([read_image(path, decoding) for path in (tmp_path / 'data').iterdir()])
+    mean, std = stage.value('mean and std')
+    assert mean == pytest.approx(3 * [pixels.mean()], abs=3)
+    assert std == pytest.approx(3 * [pixels.std()], abs=3)
 
 
 def test_flat_patches_and_borders(tmp_path):
