@@ -78,8 +78,8 @@ def read_sizes(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> 
     """Reads the sizes of all images in parallel. For large data sets they are cached on disk until a file changes.
 
     Raises:
-        DataError: some images cannot be read. This is not cached, because the cause may be outside of the files, such as
-            a missing permission.
+        DataError: some images cannot be read. This is not cached, because the cause may be outside of the files, such
+            as a missing permission.
     """
     folder = os.path.dirname(paths[0]) if paths else ''
     digest = hashlib.sha256(os.fsencode('\n'.join(map(os.path.abspath, paths)))).hexdigest()

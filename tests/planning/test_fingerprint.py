@@ -117,7 +117,7 @@ def test_files_that_could_not_be_read_are_read_again(tmp_path, monkeypatch):
     write_images(tmp_path / 'data', 3)
     with monkeypatch.context() as patch:
         patch.setattr(image_scan, 'read_size', Mock(side_effect=PermissionError(13, 'Permission denied')))
-        with pytest.raises(DataError, match='none of the 3 images can be read .*Permission denied'):
+        with pytest.raises(DataError, match=r'none of the 3 images can be read .*Permission denied'):
             fingerprint_of(tmp_path / 'data')
     assert fingerprint_of(tmp_path / 'data').images == {'train': 3}
 
