@@ -264,6 +264,14 @@ def test_too_little_time_and_leaks_are_warned_of():
     assert 'Predict with --tile' in text
 
 
+@pytest.mark.parametrize('machine', [LAPTOP, LARGE_GPU])
+@pytest.mark.parametrize(('side', 'warned'), [(2000, False), (20_000, True)])
+def test_images_that_are_too_large_for_a_validation_are_warned_of(machine, side, warned):
+    data = fingerprint('detection', train=50, size=(side, side), classes=['ship'], class_counts=[100],
+                       objects=objects((side, side), (20, 60), per_image=2))
+    assert ('read whole images' in ' '.join(make_plan(data, machine).warnings)) is warned
+
+
 @every_user
 def test_the_hours_in_a_warning_are_enough(name):
     options = PlanOptions(hours=0.001, pretrain_step=StepCost(64, 2.0), train_step=StepCost(4, 5.0))
