@@ -127,7 +127,11 @@ def _stored(path: str) -> tuple[int, int, int, int]:
         if not height:
             raise BadImageError(f'{path} has the shape {array.shape}, expected (height, width) or (height, width, '
                                 'channels)')
-        return width, height, channels, array.dtype.itemsize * 8
+        bits = array.dtype.itemsize * 8
+        if array.dtype.kind != 'u' and bits <= 16:  # larger numbers are refused by their bits
+            raise BadImageError(f'{path} holds {array.dtype} numbers, expected uint8 or uint16: scale them and save it '
+                                'again')
+        return width, height, channels, bits
     tiff = tiff_shape(path) if _is_tiff(path) else None
     if tiff is not None and tiff.has_bands:
         return tiff.width, tiff.height, tiff.channels, tiff.bits

@@ -137,6 +137,14 @@ def test_a_file_that_is_no_numpy_file_is_not_to_be_unpickled(tmp_path, content: 
         fingerprint_of(tmp_path / 'data')
 
 
+@pytest.mark.parametrize(('kind', 'message'), [(np.int16, 'holds int16 numbers'), (np.float32, 'have 32 bits')])
+def test_numbers_that_no_reader_reads_are_refused(tmp_path, kind: type, message: str):
+    (tmp_path / 'data').mkdir()
+    np.save(tmp_path / 'data/scan.npy', np.zeros((16, 12, 6), kind))
+    with pytest.raises(DataError, match=message):
+        make_plan(fingerprint_of(tmp_path / 'data'), LAPTOP)
+
+
 def test_images_that_have_only_a_header_are_refused(tmp_path):
     write_images(tmp_path / 'data', 3)
     for path in (tmp_path / 'data').iterdir():
