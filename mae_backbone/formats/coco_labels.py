@@ -102,6 +102,10 @@ class CocoLabels:
                             'or an odd number of coordinates, or RLE without counts and size '
                             f'(id {first_few(broken + partial)}). The evaluation would fail: correct or remove them, '
                             f'{otherwise}')
+        if broken and len(broken) >= self.num_boxes:
+            raise DataError(f'{path}: all {len(broken):,} segmentations are empty, have polygons with fewer than three '
+                            f'points, or are RLE without counts and size (id {first_few(broken)}), so that no object '
+                            f'would be trained on: correct them, {otherwise}')
 
     def check_metric(self, *, reads_iscrowd: bool) -> None:
         """Refuses annotations with which the metric would fail.

@@ -136,6 +136,16 @@ def test_missing_masks_are_refused_if_required(tmp_path: Path) -> None:
     check(path)
 
 
+def test_segmentations_that_are_all_empty_are_no_masks(tmp_path: Path) -> None:
+    content = coco_content()
+    for annotation in content['annotations']:
+        annotation['segmentation'] = [[]]
+    path = write_coco(tmp_path, content)
+    assert not CocoFormat(spec_of(path)).has_masks
+    assert 'segmentations are empty, have polygons with fewer than three points' in refused(path, masks=True)
+    check(path)
+
+
 def test_prediction_needs_no_annotations(tmp_path: Path) -> None:
     content = coco_content()
     del content['annotations']
