@@ -153,8 +153,8 @@ def class_folders(root: Path, split: str) -> dict[str, Path]:
         return {name: folder / name for name in numbers}
     lines = _names_in(file)
     if len(set(map(int, numbers))) < len(numbers):
-        raise ValueError(f'{folder.absolute()} has folders with the same number, such as 1 and 01, and {file} has a name '
-                         'for each number: rename one of them')
+        raise ValueError(f'{folder.absolute()} has folders with the same number, such as 1 and 01, and {file} has a '
+                         'name for each number: rename one of them')
     unknown = [name for name in numbers if int(name) >= len(lines)]
     if unknown:
         raise ValueError(f'{file} has {len(lines)} names, but {folder.absolute()} has the folders '
