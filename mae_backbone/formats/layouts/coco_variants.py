@@ -142,6 +142,9 @@ def _images(root: Path, path: Path, split: str, content: dict[str, Any], index: 
     images = []
     for image in content['images']:
         name = found[image['id']]
+        if file_of.get(name) == path:
+            raise DataError(f'{path} lists the image {name} more than once, so that objects of one entry would be '
+                            'background in the other: join the entries')
         if name in file_of:
             raise DataError(f'{path} names the image {name}, which {file_of[name]} names as well: use different images '
                             'for training and validation, or remove one of the files')
