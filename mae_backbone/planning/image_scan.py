@@ -71,8 +71,8 @@ def read_pixels(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, p
                 ) -> list[PixelSample]:
     """Measures the pixels of image files. Files that cannot be decoded are skipped."""
     rows = cache.measure(PIXELS, files, _pixels, workers=workers, progress=progress)
-    return [PixelSample(np.array(row[0]), np.array(row[1]), *row[2:6], bool(row[6]), row[7], np.array(row[8]),
-                        np.array(row[9])) for row in rows if row]
+    return [PixelSample(np.array(row[0]), np.array(row[1]), row[2], row[3], row[4], row[5], bool(row[6]), row[7],
+                        np.array(row[8]), np.array(row[9])) for row in rows if row]
 
 
 def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> np.ndarray:
