@@ -3,18 +3,20 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from shlex import quote
 
 from mae_backbone.cli.errors import log_rank0
-from mae_backbone.planning.config_text import config_text, write_list
+from mae_backbone.planning.config_text import config_text, list_text
 from mae_backbone.planning.fingerprint import Fingerprint
 from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.own_data import OwnData, unlabeled_images
 from mae_backbone.planning.plan import Plan, PlanOptions, Stage, StepCost, WrittenPlan
 from mae_backbone.planning.plan_report import report_page
-from mae_backbone.utils.atomic_write import write_text
+from mae_backbone.utils.atomic_write import atomic_path, write_text
 
 _MOST = {'pretraining': 256, 'classification': 256}  # largest batch that is tried, in images; 16 for other tasks
 
@@ -38,7 +40,8 @@ class Writer:
         self.pretraining_config = config if data.task == 'pretraining' else config.with_stem(f'{config.stem}_pretrain')
         self.report = config.with_suffix('.html')
         self.image_list = config.with_name(f'{config.stem}_images.txt')
-        existing = [path for path in (config, self.pretraining_config, self.report) if path.exists()]
+        existing = [path for path in (config, self.pretraining_config, self.report, self.image_list)
+                    if path.exists()]
         if existing and not overwrite:
             raise ValueError(f'{existing[0]} exists: write the plan to another file with -o FILE, or replace it with '
                              '--overwrite')
@@ -57,8 +60,9 @@ class Writer:
         with tempfile.TemporaryDirectory() as folder:
             for stage in draft.stages:
                 name = 'pretrain_step' if stage.task == 'pretraining' else 'train_step'
-                file = Path(folder, f'{name}.py')
-                write_text(file, self._text(draft, stage, Path(folder, 'images.txt')))
+                file, image_list = Path(folder, f'{name}.py'), Path(folder, 'images.txt')
+                write_text(file, self._text(draft, stage, image_list))
+                write_text(image_list, list_text(self._listed_images), errors='surrogateescape')
                 costs[name] = measure_step(file, memory=machine.memory, most=_MOST.get(stage.task, 16))
                 cost = costs[name]
                 log_rank0(f'{stage.task}: an iteration of {cost.batch} images takes {cost.seconds:.3g} s and '
@@ -66,11 +70,14 @@ class Writer:
         return make_plan(fingerprint, machine, replace(options, **costs))  # type: ignore[arg-type]  # of these names
 
     def write(self, plan: Plan, fingerprint: Fingerprint, machine: Machine) -> WrittenPlan:
-        """Writes all files."""
-        for stage in plan.stages:
-            write_text(self._file(stage), self._text(plan, stage, self.image_list), errors='surrogateescape')
-        page = report_page(plan, fingerprint, machine, self.data, self.commands(plan))
-        write_text(self.report, page, errors='surrogateescape')
+        """Writes all files, or none of them if one cannot be written."""
+        texts = {self._file(stage): self._text(plan, stage, self.image_list) for stage in plan.stages}
+        if plan.stage('pretraining') is not None and (images := self._listed_images):
+            texts[self.image_list] = list_text(images)
+        texts[self.report] = report_page(plan, fingerprint, machine, self.data, self.commands(plan))
+        with ExitStack() as renames:
+            for path, text in texts.items():
+                renames.enter_context(atomic_path(path)).write_bytes(text.encode(errors='surrogateescape'))
         pretrains = plan.stage('pretraining') is not None and plan.training.task != 'pretraining'
         return WrittenPlan(self.config, self.pretraining_config if pretrains else None, self.report, plan, fingerprint)
 
@@ -95,21 +102,19 @@ class Writer:
         checkpoint = None
         if stage.task != 'pretraining' and pretraining is not None:
             checkpoint = f'work_dirs/{self.pretraining_config.stem}/iter_{pretraining.iterations}.pth'
+        images = str(image_list.absolute()) if self._listed_images else _common_folder(self.data.image_paths('train'))
         return config_text(plan, stage, self.data, file=str(self._file(stage)), pretrained=checkpoint,
-                           train_images=self._train_images(image_list) if stage.task == 'pretraining' else '')
+                           train_images=images if stage.task == 'pretraining' else '')
 
-    def _train_images(self, image_list: Path) -> str:
-        """Folder with all images of the pretraining, or a list of them, which is written."""
+    @cached_property
+    def _listed_images(self) -> list[str]:
+        """Images of the pretraining, without images of other splits; empty if they are all images of a folder."""
         paths = self.data.image_paths('train')
         if self.unlabeled is None:
-            folder = _common_folder(paths)
-            # Images of other splits in the folder would be used in the pretraining.
-            if set(unlabeled_images(folder)) == set(paths):
-                return folder
-        else:
-            paths = list(dict.fromkeys([*paths, *unlabeled_images(self.unlabeled)]))
-        write_list(paths, image_list)
-        return str(image_list.absolute())
+            return [] if set(unlabeled_images(_common_folder(paths))) == set(paths) else paths
+        others = {path for split in self.data.splits if split != 'train' for path in self.data.image_paths(split)}
+        return list(dict.fromkeys([*paths, *(path for path in unlabeled_images(self.unlabeled)
+                                             if path not in others)]))
 
 
 def _common_folder(paths: list[str]) -> str:

@@ -89,8 +89,17 @@ def named_classes(root: Path, texts: Sequence[str]) -> tuple[str, ...]:
         return tuple(sorted(set(texts)))
     file = root / 'classes.txt'
     if file.is_file():
-        return tuple(line.strip() for line in file.read_text(encoding='utf-8-sig').splitlines() if line.strip())
+        return tuple(_names_in(file))
     return tuple(str(number) for number in range(max(map(int, texts)) + 1))
+
+
+def _names_in(file: Path) -> list[str]:
+    """Names in classes.txt. Raises ValueError for a repeated name, which would join two classes."""
+    names = [line.strip() for line in file.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
+    repeated = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if repeated:
+        raise ValueError(f'{file} names {", ".join(repeated[:5])} more than once: give every class a unique name')
+    return names
 
 
 def numbered(texts: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:
@@ -136,13 +145,16 @@ def class_folders(root: Path, split: str) -> dict[str, Path]:
     folder N holds the class in line N of the file, counted from 0.
 
     Raises:
-        ValueError: classes.txt has no line for a folder.
+        ValueError: classes.txt has no line for a folder or repeats a name, or two folders have the same number.
     """
     folder, file = root / split, root / 'classes.txt'
     numbers = _folders(folder)
     if not numbers or not all(name.isdecimal() for name in numbers) or not file.is_file():
         return {name: folder / name for name in numbers}
-    lines = [line.strip() for line in file.read_text(encoding='utf-8-sig').splitlines() if line.strip()]
+    lines = _names_in(file)
+    if len(set(map(int, numbers))) < len(numbers):
+        raise ValueError(f'{folder.absolute()} has folders with the same number, such as 1 and 01, and {file} has a '
+                         'name for each number: rename one of them')
     unknown = [name for name in numbers if int(name) >= len(lines)]
     if unknown:
         raise ValueError(f'{file} has {len(lines)} names, but {folder.absolute()} has the folders '

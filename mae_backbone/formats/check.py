@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from mmengine.config import Config, ConfigDict
 
 from mae_backbone.formats.data_format import DataFormat
-from mae_backbone.formats.dataset_spec import SPLITS, DatasetSpec, dataset_specs, dicts_in
+from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, dataset_specs, dicts_in
+from mae_backbone.formats.layout_cache import is_written, no_training_split
 from mae_backbone.formats.registry import format_of, formats_in
 
 
@@ -32,6 +33,8 @@ def check_data(cfg: Config, *, splits: Sequence[str] = SPLITS) -> list[str]:
         if key not in checked:
             lines += (data_format if spec.is_local else DataFormat(spec)).check(**needs)
         elif checked[key] != spec.split:
+            if checked[key] == 'train' and is_written(spec.annotations):
+                raise DataError(no_training_split(spec.root))
             lines.append(f'{spec.split}: the same data as {checked[key]}')
         checked.setdefault(key, spec.split)
     for split in splits:

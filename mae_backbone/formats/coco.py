@@ -206,10 +206,10 @@ class CocoFormat(DataFormat):
 
     @property
     def has_masks(self) -> bool:
-        """True if every object that is trained on has a mask that can be used."""
-        kinds = ('missing', 'misfit')
-        return self.file.has_annotations and not any(
-            self.file.faulty_masks(kind, self.labels.categories, trained_only=True) for kind in kinds)
+        """True if the objects that are trained on have masks. Some may have polygons of fewer than three points."""
+        missing, misfit, broken = (len(self.file.faulty_masks(kind, self.labels.categories, trained_only=True))
+                                   for kind in ('missing', 'misfit', 'broken'))
+        return self.file.has_annotations and not (missing or misfit or broken >= self.labels.num_boxes)
 
     @cached_property
     def _annotations(self) -> dict[str, list[dict]]:

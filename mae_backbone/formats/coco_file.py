@@ -55,6 +55,8 @@ class CocoFile:
         metric_faults: ids of the annotations that pycocotools cannot evaluate, by fault.
         has_id_zero: True if an annotation has the id 0, which pycocotools always counts as not detected.
         num_images_by_url: number of images that have a URL, but no file name, as in LVIS.
+        num_rotated: number of objects with a rotation in `attributes`, as CVAT writes it next to the box before the
+            rotation.
         consistency: contradictions between fields of the objects.
         objects: objects in `num_boxes`.
     """
@@ -72,8 +74,14 @@ class CocoFile:
     metric_faults: dict[str, IdList] = field(default_factory=lambda: defaultdict(IdList))
     has_id_zero: bool = False
     num_images_by_url: int = 0
+    num_rotated: int = 0
     consistency: Consistency = field(default_factory=Consistency)
     objects: TrainedObjects = field(default_factory=TrainedObjects)
+
+    @property
+    def repeated_images(self) -> list[str]:
+        """File names that several images have."""
+        return [name for name, count in Counter(image.file_name for image in self.images.values()).items() if count > 1]
 
     def faulty_masks(self, kind: str, categories: Collection[Id], *, trained_only: bool) -> list[Id]:
         """Returns the ids of annotations of some categories whose segmentation has a fault of this kind.
@@ -163,6 +171,8 @@ def _add(file: CocoFile, annotation: dict, image_id: Id) -> bool:
         file.num_crowds[category] += 1
         return False
     file.num_boxes[category] += 1
+    attributes = annotation.get('attributes')
+    file.num_rotated += isinstance(attributes, dict) and bool(attributes.get('rotation')) and bool(mask_kind)
     file.consistency.add(annotation, image.width, image.height, has_mask=mask_kind in ('', 'partial'))
     return True
 

@@ -7,6 +7,8 @@ from mae_backbone.formats.messages import case_hint, first_few
 # Transforms of mmdet that drop images without objects by default, and the setting with which they keep them. Despite
 # its name, keep_empty=True of FilterAnnotations drops such images.
 _DROPPERS = {'FilterAnnotations': ('keep_empty', False), 'RandomCrop': ('allow_negative_crop', True)}
+_REPEATED = 'image files that are listed more than once, so that objects of one entry are background in the others'
+_ROTATED = 'objects with a rotation in "attributes", whose box is read as it is before the rotation'
 
 
 class CocoLabels:
@@ -102,6 +104,10 @@ class CocoLabels:
                             'or an odd number of coordinates, or RLE without counts and size '
                             f'(id {first_few(broken + partial)}). The evaluation would fail: correct or remove them, '
                             f'{otherwise}')
+        if broken and len(broken) >= self.num_boxes:
+            raise DataError(f'{path}: all {len(broken):,} segmentations are empty, have polygons with fewer than three '
+                            f'points, or are RLE without counts and size (id {first_few(broken)}), so that no object '
+                            f'would be trained on: correct them, {otherwise}')
 
     def check_metric(self, *, reads_iscrowd: bool) -> None:
         """Refuses annotations with which the metric would fail.
@@ -144,7 +150,8 @@ class CocoLabels:
              "annotations with the id 0, which COCO's metric always counts as not detected (number them from 1)"),
             (sum(others.values()), 'boxes of classes that are not in the config, which are left out ('
              + first_few(f'{name}: {count:,}' for name, count in others.items()) + ')'),
-            (len(unused), f'classes without a box ({first_few(unused)})')]
+            (len(unused), f'classes without a box ({first_few(unused)})'),
+            (len(self.file.repeated_images), _REPEATED), (self.file.num_rotated, _ROTATED)]
         return [f'{self.spec.split}: {note}: {count:,}' for count, note in notes if count]
 
     def warnings(self) -> list[str]:
@@ -154,6 +161,11 @@ class CocoLabels:
             warnings.append(f'{split}: boxes without area, outside of their image or marked "ignore", which are not '
                             f'used: {file.num_skipped:,} (in {first_few(self._images_with_skipped())}). Correct or '
                             'remove them')
+        if repeated := file.repeated_images:
+            warnings.append(f'{split}: {_REPEATED}: {len(repeated):,} ({first_few(repeated)}). Join their entries')
+        if file.num_rotated:
+            warnings.append(f'{split}: {_ROTATED}: {file.num_rotated:,}. Export them from CVAT as "CVAT for images '
+                            '1.1", whose rotated boxes become polygons')
         others = self._other_boxes()
         if any(others.values()):
             counts = first_few(f'{name}: {count:,}' for name, count in others.items())

@@ -78,25 +78,25 @@ def read_sizes(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> 
     """Reads the sizes of all images in parallel. For large data sets they are cached on disk until a file changes.
 
     Raises:
-        DataError: some images cannot be read.
+        DataError: some images cannot be read. This is not cached, because the cause may be outside of the files, such
+            as a missing permission.
     """
     folder = os.path.dirname(paths[0]) if paths else ''
     digest = hashlib.sha256(os.fsencode('\n'.join(map(os.path.abspath, paths)))).hexdigest()
     how = '' if isinstance(reading, Decoding) else f'\n{reading}'
-    table = kept_table(f'image sizes in {folder}\nheaders 2 {digest}{how}', lambda: _build(paths, reading))
+    table = kept_table(f'image sizes in {folder}\nheaders 2 {digest}{how}', lambda: _build(split, paths, reading))
     rows = np.stack([table[name].astype(int) for name in ('width', 'height', 'orientation')], axis=1).tolist()
-    unreadable = [path for path, row in zip(paths, rows, strict=True) if not row[0]]
-    if unreadable:
-        raise DataError(f'{split}: {len(unreadable):,} of {len(paths):,} images cannot be read: '
-                        + '; '.join(printable(str(_size_or_error(path, reading))) for path in unreadable[:3]))
     return {path: StoredSize(*row) for path, row in zip(paths, rows, strict=True)}
 
 
-def _build(paths: Sequence[str], reading: Reading) -> tuple[dict[str, np.ndarray], list[Stamp]]:
+def _build(split: str, paths: Sequence[str], reading: Reading) -> tuple[dict[str, np.ndarray], list[Stamp]]:
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         results = list(pool.map(partial(_size_or_error, reading=reading), paths, chunksize=1))
-    sizes = [result if isinstance(result, StoredSize) else StoredSize(0, 0) for result in results]
-    columns = np.array(sizes, np.int64).reshape(-1, 3)
+    errors = [result for result in results if isinstance(result, Exception)]
+    if errors:
+        raise DataError(f'{split}: {len(errors):,} of {len(paths):,} images cannot be read: '
+                        + '; '.join(printable(str(error)) for error in errors[:3]))
+    columns = np.array(results, np.int64).reshape(-1, 3)
     arrays = {'width': columns[:, 0].astype(np.uint32), 'height': columns[:, 1].astype(np.uint32),
               'orientation': columns[:, 2].astype(np.uint32)}
     return arrays, [Stamp.of_file(path) for path in paths if os.path.isfile(path)]

@@ -219,7 +219,8 @@ class LabelMaps(DataFormat):
         lines = frequency_table(dict.fromkeys(names, 0) | counts, 'pixels')
         of_classes = pixel_counts[first:first + len(names)]
         if self.spec.split == 'train' and of_classes.any():
-            weights = ', '.join(f'{weight:.2f}' for weight in class_weights(of_classes))
+            weights = ', '.join(f'{weight:.2f}' if weight >= 0.1 else f'{weight:.2g}'
+                                for weight in class_weights(of_classes))
             lines.append(f'class_weight for loss_decode, if rare classes matter as much as frequent ones: [{weights}]')
         return lines
 

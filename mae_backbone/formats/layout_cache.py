@@ -22,6 +22,12 @@ def is_written(path: str) -> bool:
     return bool(_WRITTEN.search(path))
 
 
+def no_training_split(root: str) -> str:
+    """Returns the message for data with a validation split only, which can be tested, but not trained on."""
+    return (f'{root} has a validation split, and no images for training: add them in a folder or list named train, or '
+            'rename the split, so that a validation split is made of its images')
+
+
 def layout_folder(content: Iterable[str]) -> Path:
     """Makes the folder for a data set. The same content always has the same folder."""
     digest = hashlib.sha256('\n'.join(content).encode('utf-8', 'surrogateescape')).hexdigest()[:16]

@@ -153,7 +153,7 @@ def read_map(found: MapSet, path: str) -> np.ndarray:
             raise DataError(f'{full} has other numbers than 0 and 255, which the other label maps have: maps must not '
                             'be smoothed or saved as JPEG')
         return (labels > 0).astype(np.uint8)
-    wrong = set(np.unique(labels).tolist()) - {*range(len(found.names)), IGNORED}
+    wrong = set(np.unique(labels).astype(int).tolist()) - {*range(len(found.names)), IGNORED}
     if wrong:
         raise DataError(f'{full} has the numbers {sorted(wrong)[:5]}, expected 0 to {len(found.names) - 1} for the '
                         f'{len(found.names)} classes and {IGNORED}: correct it, or add the classes to classes.txt')

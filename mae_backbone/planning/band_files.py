@@ -24,7 +24,7 @@ def reader_of(paths: Sequence[str]) -> dict[str, Any] | None:
             except (OSError, ValueError, EOFError):
                 continue
             channels = array.shape[2] if array.ndim == 3 else 1
-            return _reader('ArrayReader', channels, 8 * array.dtype.itemsize)
+            return _reader('ArrayReader', channels, 8 * array.dtype.itemsize) if array.dtype.kind == 'u' else None
         shape = tiff_shape(path) if name.endswith(('.tif', '.tiff')) else None
         if shape is None:
             return None

@@ -1,7 +1,6 @@
 """Text of a config file: the choices of a plan as comments, and the differences from the base."""
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
@@ -9,7 +8,6 @@ from mae_backbone.compat.config_templates import without_templates
 from mae_backbone.planning.own_data import OwnData
 from mae_backbone.planning.plan import Choice, Plan, Stage, shown
 from mae_backbone.planning.rules.encoder import GIGABYTE
-from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.config_files import base_reference
 
 _WIDTH = 118
@@ -195,9 +193,9 @@ def _single_line(value: Any) -> str:
     return without_templates(repr(value))
 
 
-def write_list(paths: list[str], file: Path) -> None:
-    """Writes a list of image files, one path in each line. Raises ValueError for a path with a line end."""
+def list_text(paths: list[str]) -> str:
+    """Returns a list of image files, one path in each line. Raises ValueError for a path with a line end."""
     broken = [path for path in paths if '\n' in path or '\r' in path]
     if broken:
         raise ValueError(f'{broken[0]!r} has a line end in its name, which a list of files cannot hold: rename it')
-    write_text(file, ''.join(f'{path}\n' for path in paths), errors='surrogateescape')
+    return ''.join(f'{path}\n' for path in paths)

@@ -1,4 +1,5 @@
 """Fingerprint of a data set: the facts on which a plan depends, measured once and cached."""
+import hashlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -11,6 +12,7 @@ import numpy as np
 
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.label_map_files import label_colors
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.planning.duplicates import Pair, across, equal_files, pairs_in, similar_pairs
 from mae_backbone.planning.image_scan import (
@@ -36,7 +38,7 @@ NUM_THUMBNAILS = 20_000   # number of images that are compared with each other, 
 NUM_LABEL_MAPS = 500      # number of label maps that are read, evenly spaced
 _NUM_EXAMPLES = 5
 UNLABELED = 'unlabeled'   # name of the split of images without labels
-_LABEL_PIXELS = 'label pixels 1'  # name and version of the measurement in the cache, see `image_scan`
+_LABEL_PIXELS = 'label pixels'  # name of the measurement in the cache
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Fingerprint:
         border: fraction of the area of an image that is a border of a single value, median over the sampled images.
         exposure: standard deviation of the medians of the sampled images, divided by their mean.
         value_range: 0.5th and 99.5th percentile of the values, median over the sampled images.
+        scaled: for images of more than 8 bits, mean and standard deviation of each channel after scaling to 0..255: by
+            'value_range', or by the 'percentiles' of each image.
         num_sampled: number of images with measured pixels.
         equal_images: number of files that are copies of another file.
         similar_images: number of images among `num_compared` that look like another image.
@@ -98,6 +102,7 @@ class Fingerprint:
     border: float = 0.0
     exposure: float = 0.0
     value_range: list[float] = field(default_factory=list)
+    scaled: dict[str, list[list[float]]] = field(default_factory=dict)
     num_sampled: int = 0
     equal_images: int = 0
     similar_images: int = 0
@@ -202,7 +207,7 @@ class _Measurement:
             reader=str((self.data.reader or {}).get('type', '')).rpartition('.')[2],
             images={split: split_counts.get(split, 0) for split in dict.fromkeys(self.splits)})
         content |= self._sizes([headers[index] for index in labeled])
-        content |= self._pixels(labeled)
+        content |= self._pixels(labeled, bits=content['bits'])
         content |= self._duplicates(kept)
         content |= self._labels(len(labeled))
         return Fingerprint(**content, notes=self.notes)
@@ -220,7 +225,7 @@ class _Measurement:
                     short_side=percentiles(sizes.min(axis=1)), long_side=percentiles(sizes.max(axis=1)),
                     channels=channels, bits=bits, mixed=len(headers) - count)
 
-    def _pixels(self, indices: Sequence[int]) -> dict[str, Any]:
+    def _pixels(self, indices: Sequence[int], *, bits: int) -> dict[str, Any]:
         chosen = [self.stamps[index] for index in _evenly(indices, NUM_PIXELS)]
         samples = read_pixels(self.cache, chosen, **self.options)
         if not samples:
@@ -229,7 +234,7 @@ class _Measurement:
         if len(samples) < len(chosen):
             self.notes.append(f'{len(chosen) - len(samples)} of {len(chosen)} sampled images cannot be decoded: '
                               '`mae-backbone check` names them')
-        return summarize_pixels(samples)
+        return summarize_pixels(samples, bits=bits)
 
     def _duplicates(self, kept: Sequence[int]) -> dict[str, Any]:
         groups = self._equal_files(kept)
@@ -315,7 +320,10 @@ class _Measurement:
                 return data_format.count_pixels(path).tolist()
             except (BadImageError, OSError, ValueError):
                 return []
-        rows = self.cache.measure(_LABEL_PIXELS, files, count, workers=self.workers, progress=self.progress)
+        # The counts depend on the colors in classes.txt, which may change while the label maps do not.
+        colors = hashlib.sha256(repr(label_colors(data_format.spec)).encode()).hexdigest()[:16]
+        rows = self.cache.measure(f'{_LABEL_PIXELS} 2:{colors}', files, count, workers=self.workers,
+                                  progress=self.progress)
         pixels = np.array([row for row in rows if row], np.int64).reshape(-1, 256)
         counts = data_format.class_counts(pixels.sum(axis=0))
         class_counts = [counts.get(name, 0) for name in self.data.classes]
@@ -328,7 +336,7 @@ class _Measurement:
                     foreground=round(float(1 - np.median(shares[:, largest])), 4) if len(shares) else 0.0)
 
 
-def summarize_pixels(samples: Sequence[PixelSample]) -> dict[str, Any]:
+def summarize_pixels(samples: Sequence[PixelSample], *, bits: int) -> dict[str, Any]:
     """Returns statistics over the sampled images as arguments of `Fingerprint`. Each image has the same weight.
 
     Only images with the most frequent number of channels are used.
@@ -337,17 +345,34 @@ def summarize_pixels(samples: Sequence[PixelSample]) -> dict[str, Any]:
         return dict(num_sampled=0)
     channels = Counter(len(sample.mean) for sample in samples).most_common(1)[0][0]
     samples = [sample for sample in samples if len(sample.mean) == channels]
-    mean = np.mean([sample.mean for sample in samples], axis=0)
-    square = np.mean([sample.square for sample in samples], axis=0)
+    mean, std = _mean_and_std([sample.mean for sample in samples], [sample.square for sample in samples])
+    value_range = [float(np.median([sample.low for sample in samples])),
+                   float(np.median([sample.high for sample in samples]))]
+    scaled = {'value_range': _scaled(samples, [value_range] * len(samples)),
+              'percentiles': _scaled(samples, [[sample.low, sample.high] for sample in samples])}
     medians = np.array([sample.median for sample in samples])
     return dict(
-        mean=mean.round(2).tolist(), std=np.sqrt(np.maximum(square - mean ** 2, 0)).round(2).tolist(),
+        mean=mean, std=std, scaled=scaled if bits > 8 else {},
         gray=all(sample.gray for sample in samples), flat=round(float(np.mean([s.flat for s in samples])), 4),
         border=round(float(np.median([sample.border for sample in samples])), 4),
         exposure=round(float(medians.std() / max(medians.mean(), 1e-6)), 4),
-        value_range=[round(float(np.median([sample.low for sample in samples])), 2),
-                     round(float(np.median([sample.high for sample in samples])), 2)],
-        num_sampled=len(samples))
+        value_range=[round(value, 2) for value in value_range], num_sampled=len(samples))
+
+
+def _mean_and_std(means: Sequence[np.ndarray], squares: Sequence[np.ndarray]) -> list[list[float]]:
+    mean = np.mean(means, axis=0)
+    std = np.sqrt(np.maximum(np.mean(squares, axis=0) - mean ** 2, 0))
+    return [mean.round(2).tolist(), std.round(2).tolist()]
+
+
+def _scaled(samples: Sequence[PixelSample], ranges: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Returns mean and standard deviation of clipped images after scaling the range of each image to 0..255."""
+    means, squares = [], []
+    for sample, (low, high) in zip(samples, ranges, strict=True):
+        factor = 255 / max(high - low, 1.0)
+        means.append((sample.clipped_mean - low) * factor)
+        squares.append((sample.clipped_square - 2 * low * sample.clipped_mean + low ** 2) * factor ** 2)
+    return _mean_and_std(means, squares)
 
 
 def _all_pairs(groups: Sequence[Sequence[int]]) -> list[Pair]:

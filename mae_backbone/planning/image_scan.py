@@ -18,7 +18,7 @@ from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
 # Names of the measurements in the cache and in the progress line. The number is a version. Increase it if the values of
 # a measurement change.
-HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 3', 'pixels 2', 'thumbnails 2', 'contents 1'
+HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 3', 'pixels 3', 'thumbnails 2', 'contents 1'
 _PREFIX = 2 ** 16      # number of bytes at the start of a file from which its digest is computed
 _READ_SIZE = 2 ** 20   # bytes that are read at a time
 THUMBNAIL = 16         # height and width in pixels of the gray thumbnails that are compared
@@ -55,12 +55,14 @@ class PixelSample(NamedTuple):
     flat: float             # fraction of patches of 8 x 8 pixels whose standard deviation is below 2 % of the range
     gray: bool              # True if all channels are equal
     border: float           # fraction of the area in rows and columns at the edges that have a single value
+    clipped_mean: np.ndarray    # (C,) mean of each channel after clipping all values to `low` and `high`
+    clipped_square: np.ndarray  # (C,) mean square of each channel after clipping
 
 
 def read_headers(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress
                  ) -> list[ImageHeader]:
     """Reads the headers of image files. If a file cannot be read, its `error` is the reason."""
-    rows = cache.measure(HEADERS, files, _header, workers=workers, progress=progress)
+    rows = cache.measure(HEADERS, files, _header, workers=workers, progress=progress, failed=lambda row: bool(row[5]))
     return [ImageHeader(stamp.path, row[0], row[1], row[2], row[3], stamp.size, row[4], row[5])
             for stamp, row in zip(files, rows, strict=True)]
 
@@ -69,8 +71,8 @@ def read_pixels(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, p
                 ) -> list[PixelSample]:
     """Measures the pixels of image files. Files that cannot be decoded are skipped."""
     rows = cache.measure(PIXELS, files, _pixels, workers=workers, progress=progress)
-    return [PixelSample(np.array(row[0]), np.array(row[1]), row[2], row[3], row[4], row[5], bool(row[6]), row[7])
-            for row in rows if row]
+    return [PixelSample(np.array(row[0]), np.array(row[1]), row[2], row[3], row[4], row[5], bool(row[6]), row[7],
+                        np.array(row[8]), np.array(row[9])) for row in rows if row]
 
 
 def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> np.ndarray:
@@ -83,7 +85,8 @@ def read_thumbnails(cache: ScanCache, files: Sequence[FileStamp], *, workers: in
 
 def read_digests(cache: ScanCache, files: Sequence[FileStamp], *, workers: int, progress: Progress) -> list[str]:
     """Computes digests of the whole content of files. They are '' if a file cannot be read."""
-    return [row[0] for row in cache.measure(CONTENTS, files, _digest, workers=workers, progress=progress)]
+    rows = cache.measure(CONTENTS, files, _digest, workers=workers, progress=progress, failed=lambda row: not row[0])
+    return [row[0] for row in rows]
 
 
 def load_pixels(path: str) -> np.ndarray:
@@ -124,7 +127,11 @@ def _stored(path: str) -> tuple[int, int, int, int]:
         if not height:
             raise BadImageError(f'{path} has the shape {array.shape}, expected (height, width) or (height, width, '
                                 'channels)')
-        return width, height, channels, array.dtype.itemsize * 8
+        bits = array.dtype.itemsize * 8
+        if array.dtype.kind != 'u' and bits <= 16:  # larger numbers are refused by their bits
+            raise BadImageError(f'{path} holds {array.dtype} numbers, expected uint8 or uint16: scale them and save it '
+                                'again')
+        return width, height, channels, bits
     tiff = tiff_shape(path) if _is_tiff(path) else None
     if tiff is not None and tiff.has_bands:
         return tiff.width, tiff.height, tiff.channels, tiff.bits
@@ -176,15 +183,23 @@ def _pixels(path: str) -> list:
         top, left = (max(0, (side - _MAX_MEASURED) // 2) for side in pixels.shape[:2])
         values = np.ascontiguousarray(pixels[top:top + _MAX_MEASURED, left:left + _MAX_MEASURED])
         flat = values.reshape(-1, values.shape[2])
-        mean = flat.mean(axis=0, dtype=np.float64)
-        square = np.einsum('pc,pc->c', flat, flat, dtype=np.float64, casting='unsafe') / len(flat)
+        mean, square = _moments(flat)
         low, median, high = np.percentile(flat[::max(1, len(flat) // 100_000)], (0.5, 50, 99.5))
+        # In the type of the pixels: float64 would take four times the memory of 16 bits.
+        clipped = flat.clip(*np.array([np.floor(low), np.ceil(high)]).astype(flat.dtype))
         gray = values.shape[2] == 1 or bool((values == values[..., :1]).all())
         row = [mean.tolist(), square.tolist(), float(median), float(low), float(high),
-               _flat_fraction(values, high), gray, _border_fraction(values)]
+               _flat_fraction(values, high), gray, _border_fraction(values),
+               *(moments.tolist() for moments in _moments(clipped))]
         return row if np.isfinite([*row[0], *row[1], *row[2:5]]).all() else []
     except (BadImageError, OSError, ValueError, MemoryError, cv2.error):
         return []
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean (C,) and the mean square (C,) of values (N, C)."""
+    square = np.einsum('pc,pc->c', values, values, dtype=np.float64, casting='unsafe') / len(values)
+    return values.mean(axis=0, dtype=np.float64), square
 
 
 def _flat_fraction(values: np.ndarray, high: float) -> float:

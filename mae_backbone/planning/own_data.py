@@ -2,7 +2,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,19 +19,24 @@ from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.label_maps import LabelMaps
-from mae_backbone.formats.messages import does_not_exist
+from mae_backbone.formats.layout_cache import no_training_split
+from mae_backbone.formats.messages import does_not_exist, first_few
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unlabeled import UnlabeledImages
 from mae_backbone.formats.unread_labels import unread_labels
 from mae_backbone.planning.band_files import reader_of
 
 TASKS = ('pretraining', 'detection', 'segmentation', 'classification')
-_TRAIN, _VAL = ('train', 'training', 'train2017'), ('val', 'validation', 'valid', 'val2017', 'test')
+_TRAIN, _VAL = ('train', 'training', 'train2017'), ('val', 'validation', 'valid', 'val2017')
 _IMAGES, _LABEL_MAPS = ('images', 'image', 'imgs'), ('annotations', 'labels', 'masks', 'label', 'mask', 'segments')
 _EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/, '
              'Pascal VOC or YOLO (detection), images/{training,validation} and annotations/{training,validation} with '
              'classes.txt (segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
 _MAX_LISTED = 5000  # largest number of files in which suffixes are counted
+
+
+class _NoTrainingError(DataError):
+    """Data of a task have a validation split, but no images for training."""
 
 
 @dataclass
@@ -118,6 +123,8 @@ def _find_any(folder: Path, group_pattern: str) -> OwnData | None:
         data = _FINDERS[task](folder)
         try:
             data = data or _find_layout(task, folder, group_pattern)
+        except _NoTrainingError:
+            raise
         except DataError as error:  # for example labels of another task
             refused.append(error)
         if data is not None:
@@ -189,7 +196,7 @@ def _find_coco(folder: Path) -> OwnData | None:
             type='CocoDataset', data_root=str(folder), ann_file=str(path.relative_to(folder)),
             data_prefix=dict(img=image_folder))
         splits[split] = _format(CocoFormat, split, **options)
-    return _with_classes('detection', folder, splits)
+    return _with_classes('detection', folder, splits, warnings=_unread_files(files, chosen))
 
 
 def _find_layout(task: str, folder: Path, group_pattern: str) -> OwnData | None:
@@ -205,6 +212,8 @@ def _find_layout(task: str, folder: Path, group_pattern: str) -> OwnData | None:
     lines = kind.use(cfg, str(folder), specs, group_pattern)
     if not lines:
         return None
+    if specs[0].annotations and specs[0].annotations == specs[1].annotations:
+        raise _NoTrainingError(no_training_split(str(folder)))
     splits: dict[str, DataFormat] = {}
     for spec in specs:
         # The data set of listed label maps is registered by now.
@@ -219,8 +228,13 @@ def _coco_settings(split: str) -> dict[str, Any]:
 
 def _map_settings(split: str) -> dict[str, Any]:
     name = {'train': 'training', 'val': 'validation'}[split]
-    return dict(type='BaseSegDataset', img_suffix='.jpg', seg_map_suffix='.png', reduce_zero_label=False,
-                ignore_index=255, data_prefix=dict(img_path=f'images/{name}', seg_map_path=f'annotations/{name}'))
+    return dict(type='BaseSegDataset', img_suffix='.jpg', seg_map_suffix='.png', **_map_options(),
+                data_prefix=dict(img_path=f'images/{name}', seg_map_path=f'annotations/{name}'))
+
+
+def _map_options() -> dict[str, Any]:
+    # The colors of label maps in colors are set in the pipeline (`LabelMaps.set_classes`).
+    return dict(reduce_zero_label=False, ignore_index=255, pipeline=[dict(type='LoadAnnotations')])
 
 
 def _class_settings(split: str) -> dict[str, Any]:
@@ -245,11 +259,32 @@ def _with_classes(task: str, folder: Path, splits: dict[str, DataFormat], **opti
 def _annotation_file(files: list[Path], names: tuple[str, ...]) -> Path | None:
     """Returns the annotation file that has the name of a split in its own name. Files `instances_*` take precedence."""
     for name in names:
-        pattern = re.compile(rf'(^|[^a-z]){name}($|[^a-z])')
-        matches = [path for path in files if pattern.search(path.stem.lower())]
+        matches = [path for path in files if _names_split(path, name)]
         if matches:
-            return min(matches, key=lambda path: (not path.name.startswith('instances'), path.name))
+            return min(matches, key=lambda path: (not _has_instances(path), path.name))
     return None
+
+
+def _names_split(path: Path, name: str) -> bool:
+    return re.search(rf'(^|[^a-z]){name}($|[^a-z])', path.stem.lower()) is not None
+
+
+def _has_instances(path: Path) -> bool:
+    return path.name.startswith('instances')
+
+
+def _unread_files(files: list[Path], chosen: Mapping[str, Path | None]) -> list[str]:
+    """Returns warnings about annotation files that name the same split as a chosen file, such as parts of it."""
+    warnings = []
+    for split, names in (('train', _TRAIN), ('val', _VAL)):
+        path = chosen[split]
+        assert path is not None
+        others = [other.name for other in files if other != path and _has_instances(other) == _has_instances(path)
+                  and any(_names_split(other, name) for name in names)]
+        if others:
+            warnings.append(f'{split}: of the annotation files, only {path.name} is read, not {first_few(others)}. '
+                            'Join the files if they are parts of the split, or move the others to another folder')
+    return warnings
 
 
 def _image_folder(folder: Path, annotations: Path) -> str | None:
@@ -292,8 +327,7 @@ def _label_maps(folder: Path, images: str, maps: str, train: str, val: str) -> O
         splits[split] = _format(
             LabelMaps, split, type='BaseSegDataset', data_root=str(folder),
             data_prefix=dict(img_path=f'{images}/{name}', seg_map_path=f'{maps}/{name}'),
-            img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', reduce_zero_label=False,
-            ignore_index=255)
+            img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', **_map_options())
     if not splits['train'].classes().names:
         raise DataError(f'{folder}/classes.txt does not exist: write the names of the classes into it, one per line, '
                         'the first for label 0')

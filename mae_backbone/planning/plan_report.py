@@ -1,6 +1,7 @@
 """HTML report of a plan: costs, charts and samples of the data, and the settings with their reasons."""
 import io
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -186,5 +187,5 @@ def _samples(data: OwnData) -> dict[str, str]:
         picture = to_height(picture, _HEIGHT)[:, :int(_WIDE * _HEIGHT)]
         done, content = cv2.imencode('.jpg', picture[..., ::-1])
         if done:
-            samples[path.rsplit('/', 1)[-1]] = data_uri(content.tobytes(), 'image/jpeg')
+            samples[os.path.relpath(path, data.root)] = data_uri(content.tobytes(), 'image/jpeg')
     return samples

@@ -2,6 +2,7 @@
 import contextlib
 import hashlib
 import json
+import operator
 import os
 import sqlite3
 import time
@@ -82,15 +83,19 @@ class ScanCache:
         self._connection = _open(self.path)
 
     def measure(self, kind: str, files: Sequence[FileStamp], measure: Measure, *, workers: int,
-                progress: Progress) -> list[list]:
+                progress: Progress, failed: Callable[[list], bool] = operator.not_) -> list[list]:
         """Measures files in threads. Files that have not changed since a cached measurement are not measured again.
 
+        Failures are not cached, because the cause may be outside of the file, such as a missing permission.
+
         Args:
-            kind: name and version of the measurement. Change it if the values of the measurement change.
+            kind: name and version of the measurement, with the settings that it depends on. Change it if the values of
+                the measurement change.
             files: files to measure.
             measure: called in a thread with the path of each file. It must not raise an error.
             workers: number of threads.
             progress: called every two seconds and at the end.
+            failed: returns True for the result of a failed measurement; by default an empty list.
 
         Returns:
             The measurements in the order of the files.
@@ -109,7 +114,8 @@ class ScanCache:
         try:
             for stamp, row in _in_threads(missing, measure, workers):
                 results[stamp.path] = row
-                waiting.append((stamp, row))
+                if not failed(row):
+                    waiting.append((stamp, row))
                 if time.monotonic() > due:
                     self.store(kind, waiting)
                     waiting, due = [], time.monotonic() + _COMMIT

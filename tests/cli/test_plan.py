@@ -1,4 +1,5 @@
 """`mae-backbone plan`: its configs are trained as they are."""
+import errno
 from pathlib import Path
 
 import cv2
@@ -131,6 +132,35 @@ def test_unlabeled_images_are_listed_with_those_of_training(folder):
     assert len(paths) == 9
     assert all(Path(path).is_file() for path in paths)
     assert Config.fromfile('own_pretrain.py').train_dataloader.dataset.data_root == str(folder / 'own_images.txt')
+
+
+def test_images_of_validation_are_not_in_the_list_of_the_pretraining(folder):
+    write_boxes(folder / 'data', train=5, val=3)
+    write_images(folder / 'data/more', 4, seed=8)
+    assert run('plan', 'data', '--unlabeled', 'data', '--estimate', '-o', 'own.py') == 0
+    paths = Path('own_images.txt').read_text().splitlines()
+    assert len(paths) == 9
+    assert not [path for path in paths if '/val/' in path]
+
+
+@pytest.mark.parametrize('name', ['own.py', 'own_pretrain.py', 'own_images.txt', 'own.html'])
+def test_a_full_disk_leaves_no_part_of_a_plan(folder, monkeypatch, capsys, name):
+    write_boxes(folder / 'data', train=5, val=3)
+    write_images(folder / 'more', 4, seed=8)
+    command = ['plan', 'data', '--unlabeled', 'more', '--estimate', '-o', 'own.py']
+    with monkeypatch.context() as patch:
+        write = Path.write_bytes
+
+        def fail_for_one_file(path: Path, content: bytes) -> int:
+            write(path, content[:10])
+            if path.name.startswith(f'.{name}.'):
+                raise OSError(errno.ENOSPC, 'No space left on device')
+            return write(path, content)
+        patch.setattr(Path, 'write_bytes', fail_for_one_file)
+        assert run(*command) == 2
+    assert f'{name}' in capsys.readouterr().err
+    assert not [path for path in folder.iterdir() if 'own' in path.name]
+    assert run(*command) == 0
 
 
 def test_a_plan_of_before_is_kept(folder, capsys):

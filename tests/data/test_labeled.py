@@ -109,6 +109,16 @@ def test_labels_follow_the_training_split(tmp_path: Path):
         ClassFolder(tmp_path, 'val', train=False)
 
 
+@pytest.mark.parametrize(('folders', 'names', 'says'), [
+    (('0', '1', '2'), 'crane\ndog\ncrane\n', r'classes\.txt names crane more than once'),
+    (('0', '1', '01'), 'crane\ndog\n', 'has folders with the same number')])
+def test_two_classes_never_become_one(tmp_path: Path, folders: tuple[str, ...], names: str, says: str):
+    make_classes(tmp_path / 'train', **dict.fromkeys(folders, 1))
+    (tmp_path / 'classes.txt').write_text(names)
+    with pytest.raises(ValueError, match=says):
+        ClassFolder(tmp_path, train=True)
+
+
 def test_labels_follow_the_training_split_in_another_layout(tmp_path: Path):
     save(tmp_path / '1.png')
     make_classes(tmp_path / 'train', **{'1': 1, '3': 2})  # names, though they are made of digits

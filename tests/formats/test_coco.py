@@ -136,6 +136,31 @@ def test_missing_masks_are_refused_if_required(tmp_path: Path) -> None:
     check(path)
 
 
+def test_segmentations_that_are_all_empty_are_no_masks(tmp_path: Path) -> None:
+    content = coco_content()
+    for annotation in content['annotations']:
+        annotation['segmentation'] = [[]]
+    path = write_coco(tmp_path, content)
+    assert not CocoFormat(spec_of(path)).has_masks
+    assert 'segmentations are empty, have polygons with fewer than three points' in refused(path, masks=True)
+    check(path)
+
+
+def test_images_that_are_listed_twice_and_rotated_boxes_are_warned_of(tmp_path: Path) -> None:
+    content = coco_content()
+    assert not CocoFormat(spec_of(write_coco(tmp_path, content))).label_warnings()
+    content['images'].append(content['images'][0] | dict(id=99))
+    del content['annotations'][0]['segmentation']
+    content['annotations'][0]['attributes'] = {'occluded': False, 'rotation': 30.0}
+    content['annotations'][1]['attributes'] = {'rotation': 0.0}
+    path = write_coco(tmp_path, content)
+    warnings = CocoFormat(spec_of(path)).label_warnings()
+    assert [warning.split(':')[1] for warning in warnings] == [
+        ' image files that are listed more than once, so that objects of one entry are background in the others',
+        ' objects with a rotation in "attributes", whose box is read as it is before the rotation']
+    assert sum('listed more than once' in line or '"attributes"' in line for line in check(path)) == 2
+
+
 def test_prediction_needs_no_annotations(tmp_path: Path) -> None:
     content = coco_content()
     del content['annotations']

@@ -56,6 +56,18 @@ def test_unreadable_images_are_counted_and_named(tmp_path: Path) -> None:
         read_sizes('train', paths)
 
 
+def test_images_that_cannot_be_read_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    monkeypatch.setattr(index, 'KEEP_FROM', 3)
+    paths = [str(tmp_path / f'{i}.png') for i in range(4)]
+    for path in paths[1:]:
+        Image.new('RGB', (4, 3)).save(path)
+    with pytest.raises(DataError, match=r'1 of 4 images cannot be read: .*0\.png'):
+        read_sizes('train', paths)
+    Image.new('RGB', (4, 3)).save(paths[0])
+    assert set(read_sizes('train', paths).values()) == {StoredSize(4, 3)}
+
+
 def test_sizes_of_large_sets_are_cached_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(index, 'KEEP_FROM', 3)

@@ -7,6 +7,7 @@ from helpers.commands import refused, run_command
 from helpers.layouts import write_voc, write_yolo
 from helpers.small_sets import coco_config, write_coco
 
+from mae_backbone.formats.check import check_data
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layout_cache import is_written
 from mae_backbone.formats.layout_config import read_layouts
@@ -53,6 +54,15 @@ def test_labeled_test_split_is_tested(tmp_path: Path) -> None:
                                                     cfg.test_dataloader.dataset)]
     assert [file.stem for file in files] == ['instances_train', 'instances_val', 'instances_test']
     assert cfg.test_evaluator.ann_file == str(files[2])
+
+
+def test_validation_images_are_not_trained_on(tmp_path: Path) -> None:
+    write_yolo(tmp_path, yaml='val: images\nnames: [red, blue]\n')
+    cfg = coco_config(tmp_path, masks=False)
+    adapt_classes(cfg, complete=True)
+    assert check_data(cfg, splits=('test',))
+    with pytest.raises(DataError, match='has a validation split, and no images for training'):
+        check_data(cfg, splits=('train', 'val'))
 
 
 def test_made_split_is_the_same_each_time_and_follows_the_pattern(tmp_path: Path) -> None:

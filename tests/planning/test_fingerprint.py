@@ -1,13 +1,18 @@
 """The fingerprint of data sets equals what NumPy says of all their images and labels."""
 import shutil
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
 import pytest
+from helpers.fingerprints import LAPTOP
 from helpers.own_sets import save, textured, write_boxes, write_classes, write_images, write_maps
 
+from mae_backbone.data.decode import Decoding, read_image
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.planning import image_scan
 from mae_backbone.planning.fingerprint import Fingerprint, take_fingerprint
+from mae_backbone.planning.make_plan import make_plan
 from mae_backbone.planning.own_data import find_data
 
 
@@ -58,6 +63,19 @@ def test_pixels_of_the_classes_of_label_maps(tmp_path):
     assert fingerprint.foreground == pytest.approx(0.5, abs=0.01)
 
 
+def test_pixels_of_label_maps_in_colors_follow_classes_txt(tmp_path):
+    colors = {'sky': (0, 0, 0), 'road': (0, 99, 0), 'sign': (200, 0, 0)}
+    write_maps(tmp_path, train=6, size=(64, 40), rare=0.1)
+    for path in tmp_path.glob('annotations/*/*.png'):
+        save(path, np.array([color[::-1] for color in colors.values()], np.uint8)[cv2.imread(str(path), -1)])
+    for names in (['sky', 'road', 'sign'], ['sign', 'sky', 'road']):
+        lines = ['{} #{:02x}{:02x}{:02x}\n'.format(name, *colors[name]) for name in names]
+        (tmp_path / 'classes.txt').write_text(''.join(lines), encoding='utf-8')
+        fingerprint = fingerprint_of(tmp_path)
+        assert dict(zip(names, fingerprint.class_counts, strict=True)) == {
+            'sky': 6 * 64 * 16, 'road': 6 * 64 * 20, 'sign': 6 * 64 * 4}
+
+
 def test_images_of_class_folders(tmp_path):
     write_classes(tmp_path, train=5, val=2)
     shutil.rmtree(tmp_path / 'train/fox')
@@ -95,6 +113,15 @@ def test_files_that_cannot_be_read_are_counted_and_named(tmp_path):
     assert any('broken.jpg' in note and 'empty.png' in note for note in fingerprint.notes)
 
 
+def test_files_that_could_not_be_read_are_read_again(tmp_path, monkeypatch):
+    write_images(tmp_path / 'data', 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_scan, 'read_size', Mock(side_effect=PermissionError(13, 'Permission denied')))
+        with pytest.raises(DataError, match=r'none of the 3 images can be read .*Permission denied'):
+            fingerprint_of(tmp_path / 'data')
+    assert fingerprint_of(tmp_path / 'data').images == {'train': 3}
+
+
 def test_a_folder_without_a_readable_image_is_refused(tmp_path):
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/broken.jpg').write_bytes(b'no image')
@@ -108,6 +135,14 @@ def test_a_file_that_is_no_numpy_file_is_not_to_be_unpickled(tmp_path, content: 
     (tmp_path / 'data/broken.npy').write_bytes(content)
     with pytest.raises(DataError, match=r'broken\.npy is not a NumPy file \(\.npy\) of numbers: replace'):
         fingerprint_of(tmp_path / 'data')
+
+
+@pytest.mark.parametrize(('kind', 'message'), [(np.int16, 'holds int16 numbers'), (np.float32, 'have 32 bits')])
+def test_numbers_that_no_reader_reads_are_refused(tmp_path, kind: type, message: str):
+    (tmp_path / 'data').mkdir()
+    np.save(tmp_path / 'data/scan.npy', np.zeros((16, 12, 6), kind))
+    with pytest.raises(DataError, match=message):
+        make_plan(fingerprint_of(tmp_path / 'data'), LAPTOP)
 
 
 def test_images_that_have_only_a_header_are_refused(tmp_path):
@@ -136,6 +171,23 @@ def test_channels_and_bits(tmp_path):
     assert (deep.channels, deep.bits, deep.value_range[1] > 255) == (3, 16, True)
     assert (gray.channels, gray.bits, gray.gray) == (1, 8, True)
     assert (bands.channels, bands.bits, len(bands.mean), bands.width['50']) == (6, 16, 6, 12)
+
+
+@pytest.mark.parametrize('spread', [0.0, 4.0])
+def test_normalization_of_16_bits_is_that_of_the_scaled_images(tmp_path, spread):
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        image = textured(rng, (64, 48))[..., 0] * 8.0 * 2 ** (spread * (index % 3 - 1))
+        image[rng.random(image.shape) < 0.003] = 65535  # hot pixels
+        save(tmp_path / f'data/{index}.png', image.astype(np.uint16))
+    fingerprint = fingerprint_of(tmp_path / 'data')
+    stage = make_plan(fingerprint, LAPTOP).training
+    decoding = Decoding(**{option: tuple(stage.value('scaling of 16 bits')) for option in (
+        ['percentiles'] if spread else ['value_range'])})
+    pixels = np.stack([read_image(path, decoding) for path in (tmp_path / 'data').iterdir()])
+    mean, std = stage.value('mean and std')
+    assert mean == pytest.approx(3 * [pixels.mean()], abs=3)
+    assert std == pytest.approx(3 * [pixels.std()], abs=3)
 
 
 def test_flat_patches_and_borders(tmp_path):

@@ -1,6 +1,7 @@
 """Decisions of the planner: laws, and six users whose plans are compared with those of before, with all reasons."""
 import json
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -273,6 +274,38 @@ def test_too_little_time_and_leaks_are_warned_of():
     assert '4 validation images are equal or similar to a training image' in text
     assert '--hours' in text
     assert 'Predict with --tile' in text
+
+
+@pytest.mark.parametrize('machine', [LAPTOP, LARGE_GPU])
+@pytest.mark.parametrize(('side', 'warned'), [(2000, False), (20_000, True)])
+def test_images_that_are_too_large_for_a_validation_are_warned_of(machine, side, warned):
+    data = fingerprint('detection', train=50, size=(side, side), classes=['ship'], class_counts=[100],
+                       objects=objects((side, side), (20, 60), per_image=2))
+    assert ('read whole images' in ' '.join(make_plan(data, machine).warnings)) is warned
+
+
+@every_user
+def test_the_hours_in_a_warning_are_enough(name):
+    options = PlanOptions(hours=0.001, pretrain_step=StepCost(64, 2.0), train_step=StepCost(4, 5.0))
+    hours = [int(text) for warning in make_plan(*USERS[name], options).warnings
+             for text in re.findall(r'--hours (\d+)', warning)]
+    assert hours
+    assert '--hours' not in ' '.join(make_plan(*USERS[name], replace(options, hours=max(hours))).warnings)
+
+
+def test_no_class_has_a_weight_of_zero():
+    cells, machine = USERS['vessels on a laptop']
+    plan = make_plan(replace(cells, classes=['wall', 'crack', 'hole'], class_counts=[10**9, 3000, 4000],
+                             foreground=0.0), machine)
+    assert min(plan.training.value('class weights')) > 0
+
+
+@pytest.mark.parametrize(('reader', 'channels', 'cached'), [('', 3, True), ('TiffReader', 12, False)])
+def test_decoded_images_are_kept_in_memory_only_if_all_their_bands_fit(reader, channels, cached):
+    data = replace(USERS['cells on a laptop'][0], reader=reader, channels=channels, bits=16 if reader else 8)
+    machine = replace(LAPTOP, memory=4 * 5 * 430 * 256 * 256)
+    pretraining = make_plan(data, machine).stage('pretraining')
+    assert pretraining.config['train_dataloader']['dataset']['cache'] is cached
 
 
 def test_a_large_gpu_scales_the_batch_not_the_step():

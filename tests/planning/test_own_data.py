@@ -43,6 +43,42 @@ def test_a_missing_validation_split_is_made(tmp_path, monkeypatch):
         assert any(line.startswith('split:') for line in data.notes)
 
 
+def test_a_test_split_is_not_used_for_validation(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    write_boxes(tmp_path / 'boxes', train=10)
+    for name in ('annotations/instances_{}.json', '{}'):
+        (tmp_path / 'boxes' / name.format('val')).rename(tmp_path / 'boxes' / name.format('test'))
+    write_classes(tmp_path / 'classes', train=10)
+    (tmp_path / 'classes/val').rename(tmp_path / 'classes/test')
+    for name in ('boxes', 'classes'):
+        data = find_data(tmp_path / name)
+        assert not [path for split in data.splits for path in data.image_paths(split) if '/test/' in path]
+        assert any(line.startswith('split: the data have no validation split') for line in data.notes)
+
+
+@pytest.mark.parametrize('kind', ['boxes', 'maps'])
+def test_data_with_only_a_validation_split_are_not_trained_on(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    if kind == 'boxes':
+        write_boxes(tmp_path / 'data')
+        (tmp_path / 'data/annotations/instances_train.json').unlink()
+    else:
+        write_maps(tmp_path / 'data')
+        for name in ('images', 'annotations'):
+            shutil.rmtree(tmp_path / f'data/{name}/training')
+    with pytest.raises(DataError, match='has a validation split, and no images for training'):
+        find_data(tmp_path / 'data')
+
+
+def test_annotation_files_that_are_not_read_are_warned_of(tmp_path):
+    write_boxes(tmp_path)
+    folder = tmp_path / 'annotations'
+    for name in ('instances_train_2.json', 'instances_test.json', 'captions_train.json'):
+        shutil.copy(folder / 'instances_val.json', folder / name)
+    assert [warning.split('.json. ')[0] for warning in find_data(tmp_path).warnings] == [
+        'train: of the annotation files, only instances_train.json is read, not instances_train_2']
+
+
 def test_label_maps_of_any_naming(tmp_path, monkeypatch):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     write_maps(tmp_path / 'maps', train=10, val=1)

@@ -58,6 +58,14 @@ def test_another_measurement_has_its_own_results(folder):
     assert len(other.calls) == 600
 
 
+def test_failures_are_measured_again(folder):
+    path = str(folder / '7.txt')
+    measured(folder, lambda name: [] if name == path else [1])
+    again = Lengths()
+    measured(folder, again)
+    assert again.calls == [path]
+
+
 def test_an_interrupted_measurement_continues(folder):
     first, second = Lengths(stop_after=300), Lengths()
     with pytest.raises(KeyboardInterrupt):

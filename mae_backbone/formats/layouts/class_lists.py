@@ -19,7 +19,7 @@ from mae_backbone.formats.layouts.csv_boxes import (
     row_split,
 )
 from mae_backbone.formats.layouts.image_index import ImageIndex
-from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
+from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, note_shared_groups, split_in_path
 from mae_backbone.formats.layouts.layout import first_files, label_files
 from mae_backbone.formats.layouts.map_pairs import refuse_folders_of_maps
 from mae_backbone.formats.messages import case_hint, first_few
@@ -142,6 +142,7 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
                 raise DataError(f'{row.place}: {image} is listed with another class or split before: keep one line')
     for name in sorted({*index.names} - images.keys()):
         left_out.add('images that no CSV file names', name)
+    note_shared_groups(images.values(), notes)
     return ClassSet(root, 'CSV with classes', list(images.values()), left_out, notes)
 
 

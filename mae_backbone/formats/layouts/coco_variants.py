@@ -87,8 +87,10 @@ def _split_of(root: Path, path: Path) -> str:
 def _drop_parents(contents: list[dict[str, Any]], names: dict[str, int], notes: Findings) -> None:
     """Drops classes that are only the supercategory of others and have no object, as Roboflow writes them."""
     parents = {str(category.get('supercategory')) for content in contents for category in content['categories']}
-    used = {str(category['name']) for content in contents for category in content['categories']
-            if category['id'] in {annotation['category_id'] for annotation in content.get('annotations', [])}}
+    used = set()
+    for content in contents:
+        ids = {annotation['category_id'] for annotation in content.get('annotations', [])}
+        used |= {str(category['name']) for category in content['categories'] if category['id'] in ids}
     for name in [name for name in names if name in parents and name not in used and len(names) > 1]:
         del names[name]
         notes.add('classes without objects that only group others, which are dropped', name)
@@ -140,6 +142,9 @@ def _images(root: Path, path: Path, split: str, content: dict[str, Any], index: 
     images = []
     for image in content['images']:
         name = found[image['id']]
+        if file_of.get(name) == path:
+            raise DataError(f'{path} lists the image {name} more than once, so that objects of one entry would be '
+                            'background in the other: join the entries')
         if name in file_of:
             raise DataError(f'{path} names the image {name}, which {file_of[name]} names as well: use different images '
                             'for training and validation, or remove one of the files')

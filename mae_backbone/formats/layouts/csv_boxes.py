@@ -15,6 +15,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     LabeledImage,
     LabeledObject,
     LabeledSet,
+    note_shared_groups,
     round_box,
     split_in_path,
 )
@@ -77,6 +78,7 @@ def read(root: Path) -> LabeledSet:
         images.append(LabeledImage(image, size, objects, split_of[image], first.get('group', '')))
     for name in sorted({*index.names} - rows.keys()):
         left_out.add('images that no CSV file names', name)
+    note_shared_groups(images, notes)
     names = sorted({labeled.name for image in images for labeled in image.objects})
     return LabeledSet(root, 'CSV with boxes', names, images, left_out, notes)
 

@@ -228,6 +228,20 @@ def with_rectangles(images: Iterable[LabeledImage], notes: Findings) -> list[Lab
     return result
 
 
+def note_shared_groups(images: Iterable[Any], notes: Findings) -> None:
+    """Counts groups that have images in training and in another split, which makes results too good.
+
+    Args:
+        images: images with the attributes `group` and `split`.
+        notes: receives the names of the groups.
+    """
+    splits: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        splits[image.group].add(image.split)
+    for group in sorted(group for group, names in splits.items() if group and len(names) > 1 and 'train' in names):
+        notes.add('groups with images in training and in another split, so that results are too good', group)
+
+
 def split_in_path(file_name: str) -> str:
     """Returns the split that a folder of a path names; '' if there is none or there are several."""
     splits = {SPLIT_NAMES[part] for part in re.split(r'[/\\]', os.path.dirname(file_name).lower()) if

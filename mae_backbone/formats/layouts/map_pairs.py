@@ -35,6 +35,7 @@ _JPEG = ('.jpg', '.jpeg', '.jpe')
 _SUFFIXES = (*_MAP_FORMATS, *_JPEG, '.webp')
 _NUM_SAMPLED = 50  # number of maps that are read to find out whether they hold numbers or colors
 _MAX_CLASSES = IGNORED
+_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 VOC_CLASSES = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
                'diningtable', 'dog', 'horse', 'motorbike', 'person', 'pottedplant', 'sheep', 'sofa', 'train',
                'tvmonitor')  # order of the VOC devkit
@@ -102,8 +103,9 @@ def find_map_pairs(root: Path) -> MapSet | None:
     encoding = _encoding(root, pairs, [*colors, *ignored])
     colored = bool(encoding.colors) or not {*encoding.palette.values()}.isdisjoint([*colors, *ignored])
     is_binary = encoding.is_binary and len(names) <= 2 and not colors
-    if is_binary and len(names) < 2:
-        names = ['background', *(names or ['foreground'])]
+    if is_binary:
+        names = names if len(names) == 2 else ['background', *(names or ['foreground'])]
+        colors = [_BLACK, _WHITE] if encoding.colors and not encoding.labels else []
     elif encoding.colors and not colors:
         names, colors, ignored = _by_colors(root, pairs, notes)
     elif not names:
@@ -242,7 +244,7 @@ class _Encoding(NamedTuple):
     def is_binary(self) -> bool:
         """True if all values are 0 or 255."""
         return (bool(self.labels) and self.labels <= {0, IGNORED} and IGNORED in self.labels) or (
-            bool(self.colors) and self.colors <= {(0, 0, 0), (255, 255, 255)})
+            _WHITE in self.colors and self.colors <= {_BLACK, _WHITE})
 
 
 def _encoding(root: Path, pairs: Sequence[MapPair], colors: Sequence[Color]) -> _Encoding:
@@ -301,8 +303,6 @@ def _by_colors(root: Path, pairs: Sequence[MapPair], notes: Findings) -> tuple[l
     with ThreadPoolExecutor(8) as pool:
         values = pool.map(_values, [root / pair.map for pair in pairs])
         colors = sorted(set().union(*(value.colors for value in values)))
-    if colors == [(0, 0, 0), (255, 255, 255)]:
-        return ['background', 'foreground'], colors, []
     if len(colors) > _MAX_CLASSES:
         raise DataError(f'{root}: the label maps have {len(colors):,} colors, and no classes.txt says which of them '
                         f'are classes: write classes.txt into {root}, a name and a color such as "road #804080" in '

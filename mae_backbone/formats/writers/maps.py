@@ -38,7 +38,7 @@ def write_objects_as_maps(labeled: LabeledSet, to: Destination) -> list[str]:
     if boxes:
         raise DataError(f'{len(boxes):,} objects have a box and no mask ({boxes[0]}), so that they do not say which '
                         'pixels belong to a class: import them with --to coco, yolo or voc')
-    names = labeled.names if BACKGROUND in labeled.names[:1] else [BACKGROUND, *labeled.names]
+    names = [BACKGROUND, *(name for name in labeled.names if name != BACKGROUND)]
     if len(names) > IGNORED:
         raise DataError(f'{labeled.root} has {len(labeled.names)} classes, expected at most {IGNORED - 1}: label maps '
                         'have 8 bits per pixel')

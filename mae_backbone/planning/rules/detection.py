@@ -11,7 +11,7 @@ from mae_backbone.planning.machine import Machine
 from mae_backbone.planning.object_statistics import ObjectStatistics
 from mae_backbone.planning.plan import OURS, Plan, PlanOptions, Stage
 from mae_backbone.planning.rules import training
-from mae_backbone.planning.rules.encoder import Encoder, dense_backbone, dense_neck, dense_patch_size
+from mae_backbone.planning.rules.encoder import GIGABYTE, Encoder, dense_backbone, dense_neck, dense_patch_size
 from mae_backbone.planning.rules.lengths import clamp, estimated_step, set_length, validation_interval
 from mae_backbone.planning.rules.pixels import choose_pixels
 
@@ -26,6 +26,7 @@ _MAX_SIZE = {'8gb': 640, '24gb': 800, '80gb': 1024}
 _BASE_SIZE = {'8gb': 512, '24gb': 640, '80gb': 800}
 _KEPT = 0.98             # smallest fraction of boxes that fit the anchors of the base config without a change
 _MANY = 5_000            # with more images, large-scale jitter has the range of the COCO recipes
+_TEST_BYTES = 300        # memory in bytes for each pixel of a test image: measured for ViT-micro at 512 pixels on a CPU
 _CROWDED = 0.01          # with a larger fraction of crowded objects, non-maximum suppression keeps more boxes
 
 
@@ -149,6 +150,7 @@ def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
         test_cfg=dict(rpn=dict(nms_pre=max(1000, 2 * proposals) if encoder.tier != 'cpu' else 1000,
                                max_per_img=proposals), rcnn=roi))
     model |= dense_neck(encoder)
+    _warn_of_large_tests(plan, fingerprint, machine, size)
     evaluator: dict[str, Any] = dict(proposal_nums=(100, 300, max(maximum, 301)))
     if len(fingerprint.classes) > 1:
         evaluator['classwise'] = stage.choose('AP of each class', True, f'{len(fingerprint.classes)} classes', OURS)
@@ -160,6 +162,18 @@ def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
                             accumulation=accumulation, batch=batch, kind='detection', metric=metric))
     stage.config['custom_hooks'] = training.stopping(stage, machine, metric, accumulation)
     return stage
+
+
+def _warn_of_large_tests(plan: Plan, fingerprint: Fingerprint, machine: Machine, size: InputSize) -> None:
+    """Warns if whole images, which validations and tests read, do not fit into the memory."""
+    long_side, short = fingerprint.long_side['95'], fingerprint.short_side['95']
+    factor = size.long_side / long_side if size.long_side else size.factor
+    needed = _TEST_BYTES * long_side * short * factor ** 2
+    if needed > machine.memory:
+        plan.warnings.append(f'validations and tests read whole images, up to {long_side * factor:,.0f}x'
+                             f'{short * factor:,.0f} pixels in the input, which take about {needed / GIGABYTE:,.0f} GB '
+                             f'of {machine.memory / GIGABYTE:.1f} GB: cut the images and their labels into smaller '
+                             'images before the training')
 
 
 def _base(encoder: Encoder, masks: bool) -> str:

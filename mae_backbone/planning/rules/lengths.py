@@ -74,7 +74,10 @@ def set_length(stage: Stage, plan: Plan, encoder: Encoder, wanted: int, why: str
         f'{part:.0%} of {hours_text(plan.hours)}, at {speed}; {why}, would need '
         f'{wanted:,}', OURS)
     if iterations < wanted / 4:
-        more = plan.hours * wanted / max(iterations, 1)
+        share = _PRETRAINING_SHARE[encoder.pretraining]
+        least = share if is_pretraining else (1 - share) * (1 - _VALIDATION_SHARE)
+        least = 1.0 if plan.task == 'pretraining' else least
+        more = wanted * stage.cost.seconds / (3600 * least)
         plan.warnings.append(f'{stage.task}: {iterations:,} iterations are {iterations / wanted:.0%} of the '
                              f'{wanted:,} that the data need: --hours {math.ceil(more)} is enough for them')
     return iterations

@@ -88,10 +88,13 @@ def _scaling(stage: Stage, fingerprint: Fingerprint) -> dict[str, Any]:
 def _own(fingerprint: Fingerprint, scaling: dict[str, Any], channels: int) -> tuple[list[float], list[float]]:
     """Returns the measured mean and standard deviation after the scaling. Values of gray images are repeated."""
     mean, std = fingerprint.mean, fingerprint.std
+    known = next((fingerprint.scaled[option] for option in scaling if option in fingerprint.scaled), None)
+    if known is not None:
+        mean, std = known
     if len(mean) != channels:
         mean, std = [(list(values) * channels)[:channels] if len(values) == 1 else list(values)[:channels]
                      for values in (mean, std)]
-    if scaling and len(fingerprint.value_range) == 2:
+    if scaling and known is None and len(fingerprint.value_range) == 2:
         low, high = fingerprint.value_range
         factor = 255 / max(high - low, 1.0)
         mean, std = [(value - low) * factor for value in mean], [value * factor for value in std]

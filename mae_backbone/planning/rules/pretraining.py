@@ -122,8 +122,9 @@ def _learning_rate(encoder: Encoder, batch: int) -> tuple[float, str, str]:
 
 def _fits_cache(fingerprint: Fingerprint, machine: Machine) -> bool:
     """True if all decoded images fit into a quarter of the memory, so that the loader can keep them in memory."""
-    pixels = fingerprint.width.get('50', 0) * fingerprint.height.get('50', 0) * 3
-    return machine.device == 'cpu' and fingerprint.num_pretraining * pixels < machine.memory / 4
+    values = fingerprint.channels * (2 if fingerprint.bits > 8 else 1) if fingerprint.reader else 3  # bytes of a pixel
+    image = fingerprint.width.get('50', 0) * fingerprint.height.get('50', 0) * values
+    return machine.device == 'cpu' and fingerprint.num_pretraining * image < machine.memory / 4
 
 
 def _config(stage: Stage, fingerprint: Fingerprint, encoder: Encoder, pixels: Any, s: dict[str, Any]

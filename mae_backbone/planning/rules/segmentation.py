@@ -124,7 +124,7 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
         return [dict(cross_entropy, loss_name='loss_ce'),
                 dict(type='DiceLoss', loss_weight=3.0, loss_name='loss_dice')]
     if fingerprint.imbalance > _IMBALANCE:
-        weights = [round(weight, 2) for weight in class_weights(counts)]
+        weights = [round(weight, 2) if weight >= 0.1 else float(f'{weight:.2g}') for weight in class_weights(counts)]
         stage.choose('class weights', weights, f'{rarest} has {share:.2%} of the pixels, the most frequent class '
                      f'{fingerprint.imbalance:,.0f} times as many',
                      'median frequency balancing: Eigen & Fergus, ICCV 2015; square root ours')

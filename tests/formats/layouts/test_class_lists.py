@@ -51,6 +51,8 @@ def test_csv_names_classes_splits_and_groups(tmp_path: Path) -> None:
     assert [tuple(image) for image in found.images] == [('images/a.png', 'cat', 'train', '1'),
                                                         ('images/b.png', 'dog', 'val', '2')]
     assert any('images that no CSV file names: 1' in line for line in found.lines())
+    (tmp_path / 'labels.csv').write_text('filename,label,split,group\na.png,cat,train,1\nb,dog,valid,1\n')
+    assert any('results are too good: 1 (1)' in line for line in find_class_images(tmp_path).lines())
     (tmp_path / 'labels.csv').write_text('filename,label\na.png,cat\na.png,dog\n')
     with pytest.raises(DataError, match=r'line 3: images/a\.png is listed with another class'):
         find_class_images(tmp_path)

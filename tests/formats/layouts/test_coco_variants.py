@@ -76,6 +76,12 @@ def test_missing_and_repeated_images_are_named(tmp_path: Path) -> None:
     (tmp_path / 'b.json').write_text((tmp_path / 'a.json').read_text())
     with pytest.raises(DataError, match=r'b\.json names the image images/c\.JPG, which .*a\.json names as well'):
         coco_variants.read(tmp_path)
+    content = json.loads((tmp_path / 'a.json').read_text())
+    content['images'].append(content['images'][0] | dict(id=99))
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r'a\.json lists the image images/c\.JPG more than once'):
+        coco_variants.read(tmp_path)
+    write(tmp_path, 'val', 'a.json', 'images')
     (tmp_path / 'images/c.JPG').unlink()
     scene(tmp_path / 'images/d.jpg', (4, 4))
     with pytest.raises(DataError, match=r'1 of the 1 images in .*a\.json do not exist .*\(c\.JPG\)'):

@@ -33,6 +33,10 @@ def test_columns_of_split_and_group_and_lines_without_box(tmp_path: Path) -> Non
     labeled = csv_boxes.read(tmp_path)
     assert [(image.split, image.group, len(image.objects)) for image in labeled.images] == [
         ('train', 'p1', 1), ('val', 'p2', 0)]
+    assert not labeled.notes.lines()
+    (tmp_path / 'labels.csv').write_text('image;x1;y1;x2;y2;class;split;patient\na;1;2;5;6;red;train;p1\n'
+                                         'b.png;;;;;;validation;p1\n')
+    assert 'results are too good: 1 (p1)' in csv_boxes.read(tmp_path).notes.lines()[0]
 
 
 @pytest.mark.parametrize(('line', 'message'), [

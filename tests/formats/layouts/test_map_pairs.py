@@ -7,6 +7,7 @@ from helpers.small_sets import write_image
 from PIL import Image
 
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.layout_maps import read_map
 from mae_backbone.formats.layouts.map_pairs import VOC_CLASSES, find_map_pairs
 
 # Image and label map of a/b in training, and of c in validation.
@@ -60,6 +61,17 @@ def test_masks_of_0_and_255_have_two_classes(tmp_path: Path) -> None:
     assert (found.names, found.is_binary) == (['background', 'foreground'], True)
     (tmp_path / 'classes.txt').write_text('crack\n')
     assert find_map_pairs(tmp_path).names == ['background', 'crack']
+
+
+def test_masks_of_black_and_white_in_color_have_two_classes(tmp_path: Path) -> None:
+    write(tmp_path, 'images and masks', np.repeat(numbers(0, 255)[..., None], 3, axis=2))
+    for names, expected in (('', ['background', 'foreground']), ('crack', ['background', 'crack']),
+                            ('wall\ncrack', ['wall', 'crack'])):
+        if names:
+            (tmp_path / 'classes.txt').write_text(names)
+        found = find_map_pairs(tmp_path)
+        assert found.names == expected
+        assert [np.unique(read_map(found, pair.map)).tolist() for pair in found.pairs] == 3 * [[0, 1]]
 
 
 def test_palette_of_voc_names_its_classes_and_lists_its_splits(tmp_path: Path) -> None:

@@ -214,6 +214,21 @@ def test_segmentations_that_are_no_masks_are_refused(tmp_path: Path, segmentatio
     import_data(tmp_path / 'source', tmp_path / 'out', 'voc')
 
 
+def test_a_class_named_background_is_the_background_of_label_maps(tmp_path: Path) -> None:
+    shapes = [Shape('apple', (2, 2, 9, 9)), Shape('background', (20, 2, 9, 9)), Shape('car', (2, 20, 9, 9))]
+    for split in ('train', 'val'):
+        scene(tmp_path / f'source/{split}/{split}.png', (40, 30))
+        content = coco_dict({f'{split}.png': ((40, 30), [shape._replace(name='red') for shape in shapes])})
+        content['categories'] = [dict(id=number, name=shape.name) for number, shape in enumerate(shapes, start=1)]
+        for number, annotation in enumerate(content['annotations'], start=1):
+            annotation['category_id'] = number
+        (tmp_path / f'source/{split}.json').write_text(json.dumps(content))
+    import_data(tmp_path / 'source', tmp_path / 'out', 'labelmaps')
+    assert (tmp_path / 'out/classes.txt').read_text().split() == ['background', 'apple', 'car']
+    labels = np.asarray(Image.open(tmp_path / 'out/annotations/training/train.png'))
+    assert (labels[5, 5], labels[5, 25], labels[25, 5]) == (1, 0, 2)
+
+
 def test_polygons_of_two_points_are_reported_and_not_drawn(tmp_path: Path) -> None:
     scene(tmp_path / 'source/train/a.png', (40, 30))
     content = coco_dict({'a.png': ((40, 30), [Shape('red', (2, 2, 9, 9)), Shape('red', (20, 2, 9, 9))])})
