@@ -93,7 +93,11 @@ class CheckpointRunner(mmengine.runner.Runner):
 
     def return_to(self, filename: str | Path) -> None:
         """Loads the weights and the optimizer's moments of a checkpoint; data, learning rate and log continue."""
-        checkpoint = self.load_checkpoint(str(filename))
+        resumes, self._resume = self._resume, True  # EMAHook then loads the trained weights, not their average
+        try:
+            checkpoint = self.load_checkpoint(str(filename))
+        finally:
+            self._resume = resumes
         if 'optimizer' in checkpoint:
             self.optim_wrapper.return_to(checkpoint['optimizer'])
 

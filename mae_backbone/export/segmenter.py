@@ -42,9 +42,11 @@ def segmenter_target(model: Segmenter, options: ExportOptions) -> ExportTarget:
     dynamic = _is_dynamic(options)
     # torch.export makes a special case of one pixel of the coarsest map.
     minimum = max(smallest, 2 * coarsest_stride(model, options)) if dynamic else patch
+    prepare = pipeline_settings(model.config, net.data_preprocessor)
+    if options.preprocessing and dynamic and not slide and _pads_to_patches(prepare.get('pad'), patch):
+        prepare['pad']['divisor'] = 1  # the graph pads after its normalization
     description = describe(model, options, task='segmentation', multiple=1 if dynamic else patch, minimum=minimum,
-                           dynamic=('batch', 'size'), settings=settings,
-                           prepare=pipeline_settings(model.config, net.data_preprocessor))
+                           dynamic=('batch', 'size'), settings=settings, prepare=prepare)
     axes = {0: 'batch', 2: 'height', 3: 'width'} if options.activation != 'argmax' else {
         0: 'batch', 1: 'height', 2: 'width'}
     names = (OUTPUT_NAMES[options.activation],)
@@ -126,6 +128,11 @@ def _cells(before: int, after: int, like: Tensor) -> Tensor:
     pixel = torch.arange(before, device=like.device)[None]
     start, end = cell * before // after, ((cell + 1) * before + after - 1) // after
     return ((pixel >= start) & (pixel < end)).to(like.dtype) / (end - start).to(like.dtype)
+
+
+def _pads_to_patches(pad: Any, patch: int) -> bool:
+    """True if the padding of a data preprocessor is a part of the padding to multiples of the patch size."""
+    return bool(pad) and not pad['size'] and not pad['value'] and patch % pad['divisor'] == 0
 
 
 def _is_dynamic(options: ExportOptions) -> bool:

@@ -13,7 +13,7 @@ from mae_backbone.core.attention_from import attention_from
 from mae_backbone.core.vit import ViT
 from mae_backbone.data.class_folder import evaluation_transform
 from mae_backbone.data.decode import Decoding
-from mae_backbone.data.reading import Reading, shown
+from mae_backbone.data.reading import Reading, is_color, shown
 from mae_backbone.hooks.reconstruction import reconstruct
 from mae_backbone.models.pretrainer import MAEPretrainer
 from mae_backbone.models.timm_attention import timm_attention_from
@@ -176,9 +176,15 @@ class Model:
         """B images (3, H, W) uint8 -> (B, 3, H, W) on the device, normalized as in training."""
         preprocessor = self.net.data_preprocessor
         images = torch.stack(inputs).to(self.device)
-        if getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'channel_conversion', False):
-            return (images.float() - preprocessor.mean) / preprocessor.std  # mean and images are RGB
-        return preprocessor({'inputs': list(images)}, False)['inputs']
+        if self.task not in ('detection', 'segmentation'):
+            return preprocessor({'inputs': list(images)}, False)['inputs']
+        # The preprocessors of mmdet and mmseg take BGR, as mmcv loads images, and would pad them.
+        converts = getattr(preprocessor, '_channel_conversion', False) or getattr(preprocessor, 'channel_conversion',
+                                                                                  False)
+        images = images.flip(1) if is_color(self.decoding) and not converts else images
+        if not getattr(preprocessor, '_enable_normalize', hasattr(preprocessor, 'mean')):
+            return images.float()
+        return (images.float() - preprocessor.mean) / preprocessor.std
 
     def _image_size(self) -> tuple[int, int]:
         """Returns the image size (H, W) in pixels for which the position embeddings of the encoder are stored."""

@@ -19,6 +19,8 @@ from mae_backbone.export.run import write_target
 from mae_backbone.export.segmenter import MatrixPooling, replace_adaptive_pooling
 from mae_backbone.export.target import ExportError, ExportTarget, image_axes
 from mae_backbone.models.backbone import ViTBackbone
+from mae_backbone.prediction.onnx.description import Description
+from mae_backbone.prediction.onnx.prepare import padding
 from mae_backbone.utils.image_grid import save_picture
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 72, 3), dtype=np.uint8)
@@ -74,6 +76,17 @@ def test_an_exported_segmenter_takes_pixels_of_any_size(files, tmp_path: Path):
         assert len(np.unique(expected.labels)) > 1
     with pytest.raises(ValueError, match='export the model without --argmax'):
         exported.predict(IMAGE, tile=32)
+
+
+def test_a_segmenter_with_preprocessing_pads_images_in_the_graph_as_its_data_preprocessor_does(files):
+    model = mae_backbone.load(files['segmentation'])
+    patch = model.net.backbone.patch_size
+    model.net.data_preprocessor.test_cfg = dict(size_divisor=patch)
+    target = build_target(model, ExportOptions(preprocessing=True, activation='argmax'))
+    image = IMAGE[:5 * patch - 3, :7 * patch - 1]
+    assert padding(Description.from_metadata(target.metadata), *image.shape[:2]) == (0, 0)
+    labels, = target.expected(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])
+    np.testing.assert_array_equal(labels[0], model.predict(image).labels)
 
 
 @slow

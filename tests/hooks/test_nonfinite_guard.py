@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.micro_runs import losses, micro_config, train, write_images
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 
 from mae_backbone.checkpoints.run_files import read_run
 from mae_backbone.engine.runner import Runner
@@ -78,6 +78,17 @@ def test_skipped_steps_in_a_row_roll_back_to_the_last_good_checkpoint(tmp_path: 
     assert poison.seen == whole.seen, 'the batches after the failing ones come next'
     assert runner.optim_wrapper.get_lr() == plain.optim_wrapper.get_lr()
     assert len(losses(runner)) == 30
+
+
+def test_a_rollback_restores_the_trained_weights_and_not_their_average(tmp_path: Path, images: Path):
+    runner, _ = run(tmp_path, images, {11, 12, 13}, custom_hooks=[dict(type='EMAHook', momentum=0.1)], **{
+        'train_cfg.max_iters': 15, 'default_hooks.checkpoint.max_keep_ckpts': 20})
+    assert 'iter_9.pth, continuing' in log(tmp_path)
+    stored = read_run(tmp_path / 'iter_9.pth')
+    average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
+    for name, value in runner.model.named_parameters():
+        assert torch.equal(value, stored['ema_state_dict'][f'module.{name}']), name  # MMEngine exchanges the two
+        assert torch.equal(average.module.get_parameter(name), stored['state_dict'][name]), name
 
 
 def test_training_continues_without_a_checkpoint(tmp_path: Path, images: Path):

@@ -136,6 +136,15 @@ def test_features_equal_those_of_the_model(files):
     assert model.features([image] * 3, batch_size=2, size=(16, 64)).shape == (3, 16, 2, 8)
 
 
+def test_features_of_a_model_that_takes_bgr_are_computed_from_bgr(files):
+    model = mae_backbone.load(files['segmentation'])  # its preprocessor does not exchange the channels
+    image = np.random.default_rng(0).integers(0, 256, (*model.encoder.image_size, 3), np.uint8)
+    preprocessor = model.net.data_preprocessor
+    pixels = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None]
+    expected, = model.net.backbone((pixels - preprocessor.mean) / preprocessor.std)
+    np.testing.assert_allclose(model.features(image), expected.detach(), atol=1e-5)
+
+
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(pool='max'), "pool='max', expected None"), (dict(layer=2), 'the 2 blocks are numbered from 0'),
     (dict(pool='class', layer=0), 'for the last layer'), (dict(size=30), 'multiples of the patch size 8'),
