@@ -61,6 +61,9 @@ def run_cell(folder: Path) -> None:
         return
     result |= {'seconds': round(time.time() - start, 2), 'environment': environment | {'hardware': hardware()}}
     write_text(folder / experiment_dir.RESULT, json.dumps(result, indent=1))
+    fault = experiment_dir.find_broken(folder)
+    if fault is not None:  # otherwise the scheduler would run the cell again without end
+        experiment_dir.write_error(folder, fault[1])
 
 
 def check_weights(spec: Spec) -> None:
@@ -110,7 +113,10 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f'the training has no {", ".join(missing)}, it has {", ".join(metrics)}: correct `metrics` of '
                          'the task in the suite')
-    return {'values': {title: metrics[key] * spec['scale'] for key, title in spec['metrics'].items()},
+    values = experiment_dir.in_percent(metrics, spec)
+    notes = [f'without {title}, which is not defined: {experiment_dir.NO_OBJECTS}'
+             for title in spec['metrics'].values() if title not in values]
+    return {'values': values, 'notes': notes,
             **_time_to_quality(run, metrics, spec), **_image_results(validated, metrics)}
 
 
@@ -126,7 +132,8 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
     recorded[-1]['metrics'] = recorded[-1]['metrics'] or metrics
     return {clock: recorded[-1][clock], 'curves': {
         title: [[record['iter'], record[clock], record['metrics'][key] * spec['scale']] for record in recorded
-                if key in record['metrics']] for key, title in spec['metrics'].items()}}
+                if key in record['metrics']] for key, title in spec['metrics'].items()
+        if metrics[key] != experiment_dir.UNDEFINED}}
 
 
 def _image_results(validated: Path, metrics: dict[str, float]) -> dict[str, Any]:

@@ -98,6 +98,36 @@ def test_a_metric_that_a_training_does_not_have_is_named(tmp_path, stub, monkeyp
     assert error.startswith('the training has no accuracy/top1, it has mIoU: correct `metrics`')
 
 
+def test_a_result_that_cannot_be_read_back_is_a_failure(tmp_path, stub, monkeypatch):
+    """Otherwise the scheduler would run the cell again without end."""
+    cell = write_job(tmp_path, 'a').folders[0]
+    monkeypatch.setitem(worker._KINDS, 'train', lambda *_: {'values': {'top-1': '50'}})
+    worker.work([str(cell)])
+    assert 'result.json has values that are not numbers' in experiment_dir.read_error(cell)
+
+
+@pytest.mark.parametrize(('small', 'values', 'notes'), [
+    (-1.0, {'AP': 25.0}, ['without small AP, which is not defined: the validation images have no such objects']),
+    (0.0, {'AP': 25.0, 'small AP': 0.0}, [])])
+def test_a_metric_without_objects_has_no_value(tmp_path, stub, small: float, values: dict, notes: list):
+    """COCO's metrics are -1 then. The table would show -100 %."""
+    logged = json.dumps({'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_s': small, 'step': 1})
+    write_stub(stub, f"""
+logs = work / '2' / 'vis_data'
+logs.mkdir(parents=True)
+(logs / 'scalars.json').write_text('{logged}')
+(work / 'cpu_time.jsonl').write_text('{{"iter": 1, "cpu_minutes": 2.0, "minutes": 2.0, "metrics": {logged}}}')
+""")
+    folder = tmp_path / 'cell'
+    experiment_dir.write_spec(folder, {
+        'kind': 'train', 'config': 'a.py', 'data_root': 'data', 'labels': 1.0, 'seed': 0, 'gpus': 1, 'amp': False,
+        'options': {}, 'metrics': {'coco/bbox_mAP': 'AP', 'coco/bbox_mAP_s': 'small AP'}, 'scale': 100.0},
+        {'checkpoint': None, 'config': 'a.py'})
+    worker.work([str(folder)])
+    result = experiment_dir.read_result(folder)
+    assert (result['values'], result['notes'], result['curves'].keys()) == (values, notes, values.keys())
+
+
 def test_the_message_of_an_exception_is_the_reason(tmp_path, stub):
     write_stub(stub, 'raise ValueError("what to do")')
     cell = write_job(tmp_path / 'out', 'a').folders[0]

@@ -14,7 +14,7 @@ from torch import nn
 from mae_backbone.engine.replacements import our_evaluator
 from mae_backbone.engine.runner import Runner
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root, subset_labels
-from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.transfer.experiment_dir import Spec, in_percent
 from mae_backbone.utils.config_files import drop_scope
 
 
@@ -49,7 +49,7 @@ class ConfigData:
                 loader.update(num_workers=0, persistent_workers=False)
         if batch_size is not None:
             self.cfg.train_dataloader.batch_size = batch_size
-        self._metrics, self._scale = spec['metrics'], spec['scale']
+        self._spec = spec
         with DefaultScope.overwrite_default_scope(self.cfg.get('default_scope')):
             self.train, self.val = (Runner.build_dataloader(loader, seed=spec['seed'])
                                     for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader))
@@ -82,17 +82,17 @@ class ConfigData:
         """Returns 0 for each metric: the result of a detector without predictions, which COCO's evaluation rejects."""
         for metric in self._evaluator.metrics:
             metric.results.clear()
-        return dict.fromkeys(self._metrics.values(), 0.0)
+        return dict.fromkeys(self._spec['metrics'].values(), 0.0)
 
     def metrics(self) -> dict[str, float]:
         """Returns the metrics of the predictions since the last call, in percent by name in the table.
 
         Raises:
-            ValueError: the evaluator of the config does not compute a metric of the task.
+            ValueError: the evaluator of the config does not compute a metric of the task, or none is defined.
         """
         logged = self._evaluator.evaluate(len(self._val_set))
-        missing = [name for name in self._metrics if name not in logged]
+        missing = [name for name in self._spec['metrics'] if name not in logged]
         if missing:
             raise ValueError(f'the validation has no {", ".join(missing)}, it has {", ".join(logged)}: correct '
                              '`metrics` of the task in the suite')
-        return {title: float(logged[name]) * self._scale for name, title in self._metrics.items()}
+        return in_percent(logged, self._spec)
