@@ -78,12 +78,6 @@ class ConfigData:
         """Adds the predictions for a validation batch to the metrics."""
         self._evaluator.process(data_samples=samples, data_batch=batch)
 
-    def metrics_without_predictions(self) -> dict[str, float]:
-        """Returns 0 for each metric: the result of a detector without predictions, which COCO's evaluation rejects."""
-        for metric in self._evaluator.metrics:
-            metric.results.clear()
-        return dict.fromkeys(self._spec['metrics'].values(), 0.0)
-
     def metrics(self) -> dict[str, float]:
         """Returns the metrics of the predictions since the last call, in percent by name in the table.
 
