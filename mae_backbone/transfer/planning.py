@@ -18,13 +18,13 @@ from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.planning.timm_backbone import timm_overrides
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoder_plan import EncoderPlan
-from mae_backbone.transfer.encoder_reader import stored_reader, with_common_reader
+from mae_backbone.transfer.encoder_reader import check_color, stated_reader, stored_reader, with_common_reader
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.recipe import with_starts
 from mae_backbone.transfer.results import CellResult
-from mae_backbone.transfer.suite import Cell, Suite, Task, cells_of
+from mae_backbone.transfer.suite import CONFIG_PEERS, Cell, Suite, Task, cells_of
 from mae_backbone.transfer.suite_configs import SuiteConfigs
 from mae_backbone.transfer.timm_encoder import probe_size, timm_architecture
 from mae_backbone.utils.atomic_write import write_text
@@ -314,6 +314,8 @@ class _Specs:
             length = self.configs.length(config, task.length, experiment.length)
             if length:
                 spec['length'] = length
+            if 'reader' in architecture and not stated_reader(self.configs.read(config).cfg):
+                spec['reader'] = architecture['reader']
             where['config'] = str(path)
         classes = self._classes(cell.data, None if task.probe else config, architecture.get('reader'))
         if classes:
@@ -328,14 +330,36 @@ class _Specs:
         where: dict[str, Any] = {'name': cell.model, 'checkpoint': None}
         config: str | None = None
         data_task = task.data_task
-        if data_task is not None:
+        reader = self._peer_reader(cell, task)
+        if reader:
+            spec['reader'] = reader
+        if data_task is not None and task.peer in CONFIG_PEERS:
             config = data_task.config_for(None)
             path, fingerprint, _ = self.configs.read(config)
             spec |= {'config': config, 'config_print': fingerprint, 'config_options': data_task.options,
                      'metrics': data_task.metrics, 'scale': data_task.scale}
             where['config'] = str(path)
-        classes = self._classes(cell.data, config)
+        classes = self._classes(cell.data, config, reader)
         return spec | ({experiment_dir.CLASSES: classes} if classes else {}), where
+
+    def _peer_reader(self, cell: Cell, task: Task) -> dict[str, Any] | None:
+        """Returns the reader by which a peer must read images to see the pixels that the encoders see.
+
+        It is the reader of the config of the task that the peer is compared with, or else of the encoders. Returns None
+        for color images with 8 bits, and for a peer that uses a config with a reader.
+
+        Raises:
+            ValueError: the images are not color images.
+        """
+        configs = task.data_task.config if task.data_task else None
+        paths = [configs] if isinstance(configs, str) else [*(configs or {}).values()]
+        own = next((reader for path in paths if (reader := stated_reader(self.configs.read(path).cfg))), None)
+        shared = next((architecture['reader'] for (_, data), architecture in self.experiment.architectures.items()
+                       if data == cell.data and 'reader' in architecture), None)
+        reader = own or shared
+        if reader is not None:
+            check_color(str(task.peer), reader)
+        return None if own and task.peer in CONFIG_PEERS else reader
 
     def _classes(self, data: str, config: str | None, reader: dict[str, Any] | None = None) -> list[str]:
         """Returns the sorted class names of a data set; [] if they are unknown.

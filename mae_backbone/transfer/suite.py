@@ -48,7 +48,7 @@ class Task:
         pictures: number of validation images with predictions in the report.
         length: length of a training in epochs or iterations, the unit that its config uses. None keeps the length of
             the config.
-        data_task: for a peer in `CONFIG_PEERS`, the task named by `compare_to`. `load_suite` sets it.
+        data_task: for a peer, the task named by `compare_to`. `load_suite` sets it.
 
     Raises:
         ValueError: an attribute has a wrong type or value, or the attributes contradict each other.
@@ -291,15 +291,13 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
 
 
 def _with_data_task(task: Task, tasks: Sequence[Task]) -> Task:
-    """Sets `data_task` of a peer in `CONFIG_PEERS`. Returns other tasks unchanged.
+    """Sets `data_task` of a peer. Returns other tasks unchanged.
 
     Raises:
-        ValueError: the task that `compare_to` names is not a training with a single config.
+        ValueError: the peer needs the config of the task that `compare_to` names, which has no config or several.
     """
-    if task.peer not in CONFIG_PEERS:
-        return task
     data_task = next((other for other in tasks if other.name == task.compare_to), None)
-    if data_task is None or not isinstance(data_task.config, str):
+    if task.peer in CONFIG_PEERS and (data_task is None or not isinstance(data_task.config, str)):
         trainings = ', '.join(other.name for other in tasks if isinstance(other.config, str))
         raise ValueError(f'task {task.name!r} has compare_to={task.compare_to!r}: the peer {task.peer} uses the data '
                          f'set of another task, which must have a single config: expected one of {trainings}')

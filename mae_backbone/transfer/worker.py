@@ -95,7 +95,7 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
         common += ['--launcher', 'pytorch']
     if _TOP1 in spec['metrics']:
         options['default_hooks.image_results.type'] = 'mae_backbone.ImageResultsHook'
-    common += _cfg_options(options)
+    common += _reader_option(spec.get('reader')) + _cfg_options(options)
     before = _curves(run, spec['metrics'])
     _run(PROGRAM, [
         'train', config, '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
@@ -167,6 +167,13 @@ def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
     recorded = cpu_times(run)
     times = {clock: recorded[-1][clock] for clock in ('cpu_minutes', 'minutes')} if recorded else {}
     return {'values': {'loss': curve(run, 'loss')[-1][1]}, 'files': [encoder_file(folder).name], **times}
+
+
+def _reader_option(reader: dict[str, Any] | None) -> list[str]:
+    """Returns the arguments for --reader."""
+    if reader is None:
+        return []
+    return ['--reader', reader['type'], *(f'{key}={value!r}' for key, value in reader.items() if key != 'type')]
 
 
 def _cfg_options(options: dict[str, Any]) -> list[str]:

@@ -178,6 +178,17 @@ def test_a_training_on_several_gpus_has_a_process_for_each(tmp_path, stub, monke
     assert 'processes 2 True' in (job.folders[0] / experiment_dir.LOG).read_text()
 
 
+def test_a_training_gets_the_reader_of_its_encoder(tmp_path, stub):
+    write_stub(stub, 'start = sys.argv.index("--reader")\n'
+                     '(root / "seen").write_text(" ".join(sys.argv[start + 1:start + 3]))')
+    folder = write_job(tmp_path / 'out', 'a').folders[0]
+    spec = experiment_dir.read_spec(folder)
+    reader = {'type': 'mae_backbone.ColorReader', 'value_range': [0, 4095]}
+    (folder / experiment_dir.SPEC).write_text(json.dumps(spec | {'reader': reader}))
+    worker.work([str(folder)])
+    assert (stub / 'seen').read_text() == 'mae_backbone.ColorReader value_range=[0, 4095]'
+
+
 def test_a_checkpoint_that_was_replaced_after_the_start_is_no_result(tmp_path, stub):
     checkpoint = tmp_path / 'mae.pth'
     checkpoint.write_bytes(b'planned')

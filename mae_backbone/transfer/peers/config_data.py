@@ -14,6 +14,7 @@ from torch import nn
 from mae_backbone.engine.replacements import our_evaluator
 from mae_backbone.engine.runner import Runner
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root, subset_labels
+from mae_backbone.planning.bands import use_reader
 from mae_backbone.transfer.experiment_dir import Spec, in_percent
 from mae_backbone.utils.config_files import drop_scope
 
@@ -25,7 +26,7 @@ class ConfigData:
 
     Args:
         spec: spec of the cell, with 'data_root', 'labels', 'seed', 'config_options' (--cfg-options of the training),
-            'metrics', 'scale', and the path of the config in 'where'.
+            'metrics', 'scale', optionally 'reader' (a reader of color images), and the path of the config in 'where'.
         batch_size: images per step; None for the batch size of the config.
 
     Attributes:
@@ -42,7 +43,8 @@ class ConfigData:
         drop_scope(self.cfg._cfg_dict)
         self.cfg.merge_from_dict(spec['config_options'])
         replace_data_root(self.cfg, spec['data_root'])
-        lines = adapt_classes(self.cfg) + subset_labels(self.cfg, spec['labels'], seed=spec['seed'])
+        lines = use_reader(self.cfg, spec['reader']) if 'reader' in spec else []
+        lines += adapt_classes(self.cfg, complete=True) + subset_labels(self.cfg, spec['labels'], seed=spec['seed'])
         print('\n'.join(lines), flush=True)
         for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader):
             if not torch.cuda.is_available() or loader.get('num_workers') == 'auto':
