@@ -194,14 +194,18 @@ def plan(experiment: Experiment) -> list[Job]:
     trains is trained before the first job that needs it.
 
     Raises:
-        ValueError: a data set does not exist, or has a single class for a probe, or a folder contains results of
-            another experiment.
+        ValueError: a data set does not exist, or has a single class for a probe, an encoder has the name of a peer, or
+            a folder contains results of another experiment.
     """
     suite = experiment.suite
     for name in suite.data:
         if not experiment.data_folder(name).is_dir():
             raise ValueError(f'the suite {suite.name} needs the data {name} in {experiment.data_folder(name)}, which '
                              'does not exist: check --data-root')
+    mixed = sorted({task.peer for task in suite.tasks if task.peer} & set(experiment.models))
+    if mixed:
+        raise ValueError(f'an encoder and a peer have the same name {", ".join(mixed)}, and so the same row in the '
+                         'table: rename the file of the encoder, or its entry in `encoders` of the suite')
     cells = experiment.cells()
     specs = _Specs(experiment)
     with_encoder = [specs.encoder(cell) for cell in cells if not experiment.task(cell).peer]

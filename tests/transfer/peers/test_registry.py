@@ -1,4 +1,5 @@
 """Peers in a suite: each can be trained, and has its rows in the table of the task that it is compared to."""
+import dataclasses
 import json
 import sys
 from types import SimpleNamespace
@@ -184,6 +185,14 @@ def test_the_reader_of_the_config_of_a_task_is_the_reader_of_its_peer(tmp_path):
     assert 'reader' not in specs['tune'], 'its config has it'
     assert specs['resnet18']['reader'] == json.loads(json.dumps(READ))
     assert 'reader' not in specs['unet'], 'neither encoder nor config have one'
+
+
+def test_an_encoder_with_the_name_of_a_peer_is_refused(tmp_path):
+    """Otherwise one result would replace the other one in the table."""
+    experiment = readers_experiment(tmp_path, READ)
+    encoder = experiment.encoders[0]._replace(name='resnet18')
+    with pytest.raises(ValueError, match='an encoder and a peer have the same name resnet18'):
+        plan(dataclasses.replace(experiment, encoders=(encoder,)))
 
 
 def test_a_peer_of_color_images_is_refused_for_bands(tmp_path):
