@@ -260,6 +260,7 @@ def load_suite(name: str) -> Suite:
     _check_keys(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
     data = _as_dict(content['data'], f'suite {path}: data', "dict(NAME='folder')")
     entries = _as_dict(content['tasks'], f'suite {path}: tasks', 'dict(NAME=dict(...))')
+    _check_folders(path, content, data, entries)
     tasks = tuple(_task(key, {**defaults, **_as_dict(value, f'task {key!r}', "dict(probe='knn', data=['NAME'])")}, data)
                   for key, value in entries.items())
     reported = _as_tuple(content.get('reported', ()), f'suite {path}: reported', 'a list of dicts')
@@ -276,6 +277,20 @@ def load_suite(name: str) -> Suite:
         _check_reported(result, suite)
     _check_names(suite)
     return suite
+
+
+def _check_folders(path: Path, content: dict[str, Any], data: dict[str, Any], tasks: dict[str, Any]) -> None:
+    """Raises ValueError for names of tasks and data sets that would be other folders of results, and for non-texts."""
+    if not isinstance(content['title'], str):
+        raise ValueError(f'suite {path} has title={content["title"]!r}: expected a text')
+    for kind, names in (('task', tasks), ('data set', data)):
+        for name in names:
+            if set(name) & set('/\\') or name in ('', '.', '..'):
+                raise ValueError(f'the {kind} {name!r} names a folder: expected a name without slashes, such as '
+                                 f'{Path(name).name or "images"!r}')
+    for name, folder in data.items():
+        if not isinstance(folder, str):
+            raise ValueError(f'data {name!r} is {folder!r}: expected the path of a folder in --data-root')
 
 
 def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:

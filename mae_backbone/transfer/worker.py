@@ -116,6 +116,9 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     values = experiment_dir.in_percent(metrics, spec)
     notes = [f'without {title}, which is not defined: {experiment_dir.NO_OBJECTS}'
              for title in spec['metrics'].values() if title not in values]
+    if num_processes < spec['gpus']:
+        notes.append(f'trained by {num_processes} process{"es" if num_processes > 1 else ""} instead of '
+                     f'{spec["gpus"]}: all batches of a step together are smaller')
     return {'values': values, 'notes': notes,
             **_time_to_quality(run, metrics, spec), **_image_results(validated, metrics)}
 

@@ -82,6 +82,13 @@ def test_folders_of_cells_lie_in_the_work_directory():
     ("cifar10.py'", "cifar10.py', pictures=None", "has pictures=None: expected a number of images, 0 or more"),
     ("cifar10.py'", "cifar10.py', amp='yes'", "has amp='yes': expected True or False"),
     ("config='demo/vit-micro_finetune_cifar10.py'", "config=['a.py']", "has config=['a.py']: expected a path"),
+    ("knn=dict(probe", "**{'../knn': 'x'}, knn=dict(probe", "the task '../knn' names a folder: expected a name"),
+    ("one='one', two", "**{'a/b': 'one'}, one='one', two", "the data set 'a/b' names a folder: expected a name"),
+    ("two='folder'", "two=5", "data 'two' is 5: expected the path of a folder"),
+    ("title = 'Small'", "title = 5", "has title=5: expected a text"),
+    ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(checkpoint=5))", "encoder 'a' of the suite"),
+    ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(timm='x', options=[1]))", "encoder 'a' of the suite"),
+    ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(like=['b']))", "encoder 'a' of the suite"),
     ("title = 'Small'", "title = 'Small'\nimage_size = '224'", "has image_size='224': expected a number of pixels"),
     ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "expected arch, data, metric, name"),
 ])

@@ -84,9 +84,10 @@ def test_a_training_that_was_killed_in_its_last_validation_is_validated_again(tm
 
 def test_a_run_without_checkpoint_cannot_be_validated(tmp_path):
     data = write_classes(tmp_path / 'data')
-    with pytest.raises(ValueError, match='no checkpoint to validate'):
-        validate_run.run([str(configs_root() / EPOCHS[0]), str(tmp_path), '--data-root', str(data), '--work-dir',
-                          str(tmp_path / 'out')])
+    for reader in ([], ['--reader', 'mae_backbone.ColorReader', 'value_range=[0, 4095]']):
+        with pytest.raises(ValueError, match='no checkpoint to validate'):
+            validate_run.run([str(configs_root() / EPOCHS[0]), str(tmp_path), '--data-root', str(data), '--work-dir',
+                              str(tmp_path / 'out'), *reader])
 
 
 def test_a_metric_that_a_training_does_not_have_is_named(tmp_path, stub, monkeypatch):
@@ -176,6 +177,16 @@ def test_a_training_on_several_gpus_has_a_process_for_each(tmp_path, stub, monke
     worker.work([str(job.folders[0])])
     assert values(job) == [50.0]
     assert 'processes 2 True' in (job.folders[0] / experiment_dir.LOG).read_text()
+
+
+def test_fewer_gpus_than_the_suite_asks_for_are_noted(tmp_path, stub, monkeypatch):
+    """The batches of all GPUs together are smaller, so that the learning rate may be too large."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    for gpus in (1, 8):
+        [folder] = write_job(tmp_path / f'out{gpus}', 'a', gpus=gpus).folders
+        worker.work([str(folder)])
+        assert experiment_dir.read_result(folder)['notes'] == (['trained by 1 process instead of 8: all batches of a '
+                                                                'step together are smaller'] if gpus == 8 else [])
 
 
 def test_a_training_gets_the_reader_of_its_encoder(tmp_path, stub):
