@@ -1,5 +1,6 @@
 """Files in the folder of a cell: its settings ("spec"), lock, log, and result or error."""
 import json
+import math
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from mae_backbone.utils.run_logs import tail
 
 SPEC, RESULT, ERROR, LOG, LOCK = 'cell.json', 'result.json', 'error.txt', 'output.log', 'cell.lock'
 CLASSES = 'classes'  # key of a spec: sorted names of the classes of the data
-UNDEFINED = -1.0  # COCO's metrics have this value if no object has their size
+_UNDEFINED = -1.0  # COCO's metrics have this value if no object has their size, and NaN for a class without objects
 NO_OBJECTS = 'the validation images have no such objects'
 NUM_LOG_LINES = 12  # number of last lines of the log in the report of a failure
 
@@ -151,7 +152,7 @@ def in_percent(logged: Mapping[str, float], spec: Spec) -> dict[str, float]:
         ValueError: no metric is defined.
     """
     values = {title: float(logged[name]) * spec['scale'] for name, title in spec['metrics'].items()
-              if logged[name] != UNDEFINED}
+              if logged[name] != _UNDEFINED and not math.isnan(logged[name])}
     if not values:
         raise ValueError(f'{", ".join(spec["metrics"])} are not defined: {NO_OBJECTS}')
     return values

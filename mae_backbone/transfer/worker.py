@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,13 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
         notes.append(f'trained by {num_processes} process{"es" if num_processes > 1 else ""} instead of '
                      f'{spec["gpus"]}: all batches of a step together are smaller')
     return {'values': values, 'notes': notes,
-            **_time_to_quality(run, metrics, spec), **_image_results(validated, metrics)}
+            **_time_to_quality(run, metrics, spec, values), **_image_results(validated, metrics)}
 
 
-def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[str, Any]:
+def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec, titles: Container[str]) -> dict[str, Any]:
     """Returns the minutes of a training, and the curve of each metric: [iteration, minutes, percent] per validation.
+
+    Only metrics with one of the `titles` have a curve.
 
     The minutes are CPU time, or wall-clock time with a GPU, because CPU time does not include the work of a GPU.
     """
@@ -136,7 +138,7 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
     return {clock: recorded[-1][clock], 'curves': {
         title: [[record['iter'], record[clock], record['metrics'][key] * spec['scale']] for record in recorded
                 if key in record['metrics']] for key, title in spec['metrics'].items()
-        if metrics[key] != experiment_dir.UNDEFINED}}
+        if title in titles}}
 
 
 def _image_results(validated: Path, metrics: dict[str, float]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Worker: a cell has the value at the end of its training, wherever the training was killed."""
 import json
+import math
 import os
 import runpy
 import signal
@@ -109,9 +110,10 @@ def test_a_result_that_cannot_be_read_back_is_a_failure(tmp_path, stub, monkeypa
 
 @pytest.mark.parametrize(('small', 'values', 'notes'), [
     (-1.0, {'AP': 25.0}, ['without small AP, which is not defined: the validation images have no such objects']),
+    (math.nan, {'AP': 25.0}, ['without small AP, which is not defined: the validation images have no such objects']),
     (0.0, {'AP': 25.0, 'small AP': 0.0}, [])])
 def test_a_metric_without_objects_has_no_value(tmp_path, stub, small: float, values: dict, notes: list):
-    """COCO's metrics are -1 then. The table would show -100 %."""
+    """COCO's metrics are -1 or NaN then. The table would show -100 % or nan."""
     logged = json.dumps({'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_s': small, 'step': 1})
     write_stub(stub, f"""
 logs = work / '2' / 'vis_data'
