@@ -18,7 +18,7 @@ from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.planning.timm_backbone import timm_overrides
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoder_plan import EncoderPlan
-from mae_backbone.transfer.encoder_reader import check_color, stated_reader, stored_reader, with_common_reader
+from mae_backbone.transfer.encoder_reader import check_color, stored_reader, with_common_reader
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
@@ -318,7 +318,7 @@ class _Specs:
             length = self.configs.length(config, task.length, experiment.length)
             if length:
                 spec['length'] = length
-            if 'reader' in architecture and not stated_reader(self.configs.read(config).cfg):
+            if 'reader' in architecture and not self.configs.stated_reader(config, spec['options']):
                 spec['reader'] = architecture['reader']
             where['config'] = str(path)
         classes = self._classes(cell.data, None if task.probe else config, architecture.get('reader'))
@@ -355,9 +355,11 @@ class _Specs:
         Raises:
             ValueError: the images are not color images.
         """
-        configs = task.data_task.config if task.data_task else None
+        data_task = task.data_task
+        configs = data_task.config if data_task else None
         paths = [configs] if isinstance(configs, str) else [*(configs or {}).values()]
-        own = next((reader for path in paths if (reader := stated_reader(self.configs.read(path).cfg))), None)
+        options = data_task.options if data_task and data_task.config else {}
+        own = next((reader for path in paths if (reader := self.configs.stated_reader(path, options))), None)
         shared = next((architecture['reader'] for (_, data), architecture in self.experiment.architectures.items()
                        if data == cell.data and 'reader' in architecture), None)
         reader = own or shared

@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mae_backbone.checkpoints.architecture import EncoderArchitecture
 from mae_backbone.core.vit import ARCHS, find_arch
-from mae_backbone.transfer.encoder_reader import known_reader
+from mae_backbone.transfer.encoder_reader import known_reader, stated_reader
 from mae_backbone.utils.config_files import find_config
 
 
@@ -94,6 +94,11 @@ class SuiteConfigs:
             ValueError: the reader is not of this package.
         """
         return known_reader(self._with_options(config, options), config)
+
+    def stated_reader(self, config: str, options: Mapping[str, object]) -> dict[str, Any] | None:
+        """Returns the reader that a config or the options of a training state, which may be a reader of the user."""
+        return stated_reader(self._with_options(config, {key: value for key, value in options.items()
+                                                         if 'reader' in key or 'LoadImage' in repr(value)}))
 
     def _with_options(self, config: str, options: Mapping[str, object]) -> Config:
         cfg = Config(self.read(config).cfg.to_dict())

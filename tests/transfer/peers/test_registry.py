@@ -187,6 +187,16 @@ def test_the_reader_of_the_config_of_a_task_is_the_reader_of_its_peer(tmp_path):
     assert 'reader' not in specs['unet'], 'neither encoder nor config have one'
 
 
+def test_the_reader_in_the_options_of_a_task_takes_precedence(tmp_path):
+    own = {f'{split}_dataloader.dataset.reader': {**READ, 'value_range': (0, 4095)} for split in ('train', 'val')}
+    experiment = readers_experiment(tmp_path, READ)
+    text = (tmp_path / 'suite.py').read_text().replace("tune.py', data=", f"tune.py', options={own!r}, data=")
+    (tmp_path / 'suite.py').write_text(text)
+    specs = planned_specs(dataclasses.replace(experiment, suite=load_suite(str(tmp_path / 'suite.py'))))
+    assert 'reader' not in specs['tune'], 'its options have it'
+    assert specs['resnet18']['reader']['value_range'] == [0, 4095]
+
+
 def test_an_encoder_with_the_name_of_a_peer_is_refused(tmp_path):
     """Otherwise one result would replace the other one in the table."""
     experiment = readers_experiment(tmp_path, READ)
