@@ -48,7 +48,7 @@ class ConfigData:
         print('\n'.join(lines), flush=True)
         for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader):
             if not torch.cuda.is_available() or loader.get('num_workers') == 'auto':
-                loader.update(num_workers=0, persistent_workers=False)
+                loader.update(num_workers=0, persistent_workers=False, prefetch_factor=None)
         if batch_size is not None:
             self.cfg.train_dataloader.batch_size = batch_size
         self._spec = spec
