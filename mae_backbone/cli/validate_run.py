@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 from mae_backbone.cli.errors import exit_process, run_cli
-from mae_backbone.cli.options import add_config_options, add_launcher, add_work_dir
+from mae_backbone.cli.options import add_config_options, add_launcher, add_reader, add_work_dir
 from mae_backbone.transfer.worker import METRICS
 
 
 def run(arguments: list[str]) -> None:
     """Writes the metrics to `METRICS` in the work directory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_config_options(parser)
+    add_reader(add_config_options(parser))
     parser.add_argument('run', metavar='RUN', help='work directory of the training')
     add_work_dir(parser)
     add_launcher(parser)
@@ -24,11 +24,12 @@ def run(arguments: list[str]) -> None:
     from mmengine.dist import is_main_process
 
     from mae_backbone.checkpoints.run_files import resume_path
-    from mae_backbone.cli.config import data_lines, load_config
+    from mae_backbone.cli.config import data_lines, load_config, reader_lines
     from mae_backbone.engine.runner import Runner
     from mae_backbone.utils.atomic_write import write_text
 
     cfg = load_config(args)
+    reader_lines(cfg, args)
     data_lines(cfg, ['val'])
     cfg.load_from = resume_path('auto', args.run)
     if cfg.load_from is None:

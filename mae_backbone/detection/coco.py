@@ -10,6 +10,7 @@ from faster_coco_eval import COCOeval_faster
 from mmdet.evaluation import CocoMetric as MMDetCocoMetric
 from mmdet.evaluation.metrics import coco_metric
 from mmengine.logging import print_log
+from pycocotools import mask as coco_rle
 
 from mae_backbone.evaluation.class_table import ClassTable, merged
 from mae_backbone.registry import METRICS
@@ -25,6 +26,8 @@ class CocoMetric(MMDetCocoMetric):
     pycocotools counts the objects of images that were not predicted as missed. If predictions cover only a part of the
     images of the annotation file, because the data set filters its images or takes a fraction of them, this metric is
     computed for the predicted images, and says so.
+
+    mmdet computes no metrics for a detector that finds nothing. With this metric, they are 0.
 
     Args:
         options: as in mmdet's CocoMetric.
@@ -46,6 +49,7 @@ class CocoMetric(MMDetCocoMetric):
         if self._coco_api is not None:
             self.img_ids = predicted_images(self._coco_api.get_img_ids(), results)
             self.cat_ids = category_ids(self._coco_api.dataset['categories'], self.dataset_meta['classes'])
+        results = results if self.format_only else with_any_detection(results)
         if self.use_mp_eval:
             return super().compute_metrics(results)
         evaluations: list[COCOeval] = []
@@ -58,6 +62,18 @@ class CocoMetric(MMDetCocoMetric):
         self.class_table = merged(*(class_table(evaluation) for evaluation in evaluations
                                     if evaluation.eval and evaluation.params.useCats))
         return metrics
+
+
+def with_any_detection(results: list[tuple[dict, dict]]) -> list[tuple[dict, dict]]:
+    """Returns the results with a detection without area if they have none, which no object matches."""
+    if not results or any(len(prediction['bboxes']) for _, prediction in results):
+        return results
+    print_log('no objects were detected in any image', logger='current', level=logging.WARNING)
+    (truth, prediction), *others = results
+    empty = np.zeros((truth['height'], truth['width'], 1), np.uint8, order='F')
+    added = {'bboxes': np.zeros((1, 4)), 'scores': np.zeros(1), 'labels': np.zeros(1, int),
+             'masks': coco_rle.encode(empty), 'mask_scores': np.zeros(1)}
+    return [(truth, {name: added.get(name, value) for name, value in prediction.items()}), *others]
 
 
 def category_ids(categories: Sequence[dict], classes: Sequence[str]) -> list[int | str]:

@@ -11,6 +11,8 @@ _STATE = 'early_stopping'  # in the message hub, which checkpoints contain
 class EarlyStopHook(EarlyStoppingHook):
     """EarlyStoppingHook of MMEngine whose counter is saved in checkpoints and restored by `--resume`.
 
+    Validations with a metric of 0 do not count before the first one above 0.
+
     Args:
         monitor: name of the metric, such as 'coco/bbox_mAP'.
         patience: number of validations without improvement after which the training stops.
@@ -40,11 +42,13 @@ class EarlyStopHook(EarlyStoppingHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Counts the validation, and stops the training if the patience is used up."""
-        if not metrics:  # as of a detector that has found nothing yet
+        if not metrics:  # as of a detector that has found nothing yet, with some metrics of mmdet
             return
         if self.monitor not in metrics:
             raise ValueError(f'early stopping looks at {self.monitor}, but the validation has computed '
                              f'{", ".join(metrics)}: set default_hooks.checkpoint.save_best to one of these')
+        if self.rule == 'greater' and metrics[self.monitor] == 0 and not self.best_score > 0:
+            return  # nothing has been found yet, as in the first validations of a detector with random weights
         stops, reason = self._check_stop_condition(metrics[self.monitor])
         runner.message_hub.update_info(_STATE, dict(monitor=self.monitor, best=self.best_score,
                                                     waited=self.wait_count))

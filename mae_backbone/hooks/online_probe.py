@@ -86,8 +86,9 @@ def probe(train: Features, val: Features, *, k: int = 20, temperature: float = 0
     assert train.labels is not None
     assert val.labels is not None
     classes = int(train.labels.max()) + 1
-    if int(val.labels.max()) >= classes:
-        raise ValueError(f'ProbeHook.val has class {int(val.labels.max())}, and ProbeHook.train has no image of it. '
+    missing = sorted(set(val.labels.tolist()) - set(train.labels.tolist()))
+    if missing:
+        raise ValueError(f'ProbeHook.val has class {missing[0]}, and ProbeHook.train has no image of it. '
                          'Both need the same classes; raise `images` if too few images are used')
     percent = {}
     for name, features, bank in (('mean', val.mean, train.mean), ('class', val.class_token, train.class_token)):

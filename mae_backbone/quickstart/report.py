@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
+from mae_backbone.checkpoints.run_files import resume_path
 from mae_backbone.data.files import list_images
 from mae_backbone.prediction.comparison import draw_predictions
 from mae_backbone.quickstart.tasks import INITS, TASKS, TRANSFER, Task
@@ -143,8 +144,7 @@ def draw_task(task: Task, work_dir: Path, *, images: int = 5) -> np.ndarray:
     models: dict[str, tuple[Config, str | Path]] = {}
     for init, title in INITS.items():
         config = Config.fromfile(configs_root() / 'demo' / f'quickstart_{task.name}.py')
-        checkpoint = (work_dir / f'{task.name}_{init}' / 'last_checkpoint').read_text().strip()
-        models[title] = config, checkpoint
+        models[title] = config, str(resume_path('auto', work_dir / f'{task.name}_{init}'))
     return draw_predictions(models, data_root=work_dir / 'scenes' / task.folder, images=images)
 
 

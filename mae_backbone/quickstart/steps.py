@@ -79,7 +79,8 @@ def quickstart(work_dir: Path, *, images: Path | None = None, length: float = 1.
                      *_iterations(task.name, length))
     run_steps([_step('mae', 'pretrain', source, work_dir, mae_options, *_iterations('mae', length)),
                *(training(task, 'random') for task in TASKS)])
-    checkpoint = (work_dir / 'mae' / 'last_checkpoint').read_text(encoding='utf-8').strip()
+    from mae_backbone.checkpoints.run_files import resume_path  # imports torch, which takes seconds
+    checkpoint = str(resume_path('auto', work_dir / 'mae'))
     print_line('3. the tasks from the MAE, and classifiers on frozen features of the MAE and of random weights')
     frozen = Step(TRANSFER, [
         'transfer', 'quick', '--labels', '1.0', '--checkpoint', checkpoint, '--against', 'random',

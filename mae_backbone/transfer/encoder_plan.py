@@ -51,9 +51,11 @@ class EncoderPlan:
         return recipe
 
     def architecture(self, key: str) -> dict[str, Any]:
-        """Architecture of an encoder, an `EncoderArchitecture` as a dict."""
+        """Architecture of an encoder, an `EncoderArchitecture` as a dict, with 'reader' as in `Experiment`."""
         recipe = self.recipe(key)
-        return self.configs.architecture(recipe.config, recipe.options)._asdict()
+        reader = self.configs.reader(recipe.config, recipe.options)
+        return self.configs.architecture(recipe.config, recipe.options)._asdict() | (
+            {'reader': reader} if reader else {})
 
     def spec(self, key: str) -> Spec:
         """Returns the spec of an encoder: all settings that determine its weights."""

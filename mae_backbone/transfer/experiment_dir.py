@@ -1,7 +1,8 @@
 """Files in the folder of a cell: its settings ("spec"), lock, log, and result or error."""
 import json
+import math
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from mae_backbone.utils.run_logs import tail
 
 SPEC, RESULT, ERROR, LOG, LOCK = 'cell.json', 'result.json', 'error.txt', 'output.log', 'cell.lock'
 CLASSES = 'classes'  # key of a spec: sorted names of the classes of the data
+_UNDEFINED = -1.0  # COCO's metrics have this value if no object has their size, and NaN for a class without objects
+NO_OBJECTS = 'the validation images have no such objects'
 NUM_LOG_LINES = 12  # number of last lines of the log in the report of a failure
 
 Spec = dict[str, Any]
@@ -122,10 +125,10 @@ def set_aside_broken(folder: Path) -> str | None:
     Returns:
         A message with the reason and the new name, or None if no file was broken.
     """
-    error = _find_broken(folder)
+    error = find_broken(folder)
     if error is None or is_locked(folder):
         return None
-    error = _find_broken(folder)  # another process may have replaced the file since the first check
+    error = find_broken(folder)  # another process may have replaced the file since the first check
     if error is None:
         return None
     path, reason = error
@@ -138,12 +141,29 @@ def write_error(folder: Path, reason: str) -> None:
     write_text(folder / ERROR, '\n'.join([reason, *lines[-NUM_LOG_LINES:]]) + '\n')
 
 
+def in_percent(logged: Mapping[str, float], spec: Spec) -> dict[str, float]:
+    """Returns the metrics of a spec in percent by their names in the table, without those that are not defined.
+
+    Args:
+        logged: values by their names in the log, with all metrics of the spec.
+        spec: spec of the cell, with 'metrics' and 'scale'.
+
+    Raises:
+        ValueError: no metric is defined.
+    """
+    values = {title: float(logged[name]) * spec['scale'] for name, title in spec['metrics'].items()
+              if logged[name] != _UNDEFINED and not math.isnan(logged[name])}
+    if not values:
+        raise ValueError(f'{", ".join(spec["metrics"])} are not defined: {NO_OBJECTS}')
+    return values
+
+
 def error_message(error: BaseException) -> str:
     """Returns the message of an error, or its type if it has no message."""
     return str(error) or ''.join(traceback.format_exception_only(error)).strip()
 
 
-def _find_broken(folder: Path) -> tuple[Path, str] | None:
+def find_broken(folder: Path) -> tuple[Path, str] | None:
     """Returns the path to rename and the reason, or None if nothing is broken."""
     try:
         if (folder / SPEC).exists():

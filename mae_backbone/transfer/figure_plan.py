@@ -51,9 +51,10 @@ def _prediction_figures(experiment: Experiment, task: Task, cells: Sequence[Cell
     folders = [experiment.work_dir / cell.folder for cell in cells]
     specs = [experiment_dir.read_spec(folder) for folder in folders]
     common = {key: specs[0][key] for key in ('data_root', 'labels', 'seed')}
-    own = ('weights', 'config', 'config_print', 'options')  # encoders of different architectures have different configs
+    # Encoders of different architectures have different configs.
+    own = ('weights', 'config', 'config_print', 'options', 'amp', 'length', 'reader', experiment_dir.CLASSES)
     spec = {'kind': 'pictures', 'of': 'predictions', **common, 'images': task.pictures,
-            'encoders': [{'name': cell.model, **{key: spec[key] for key in own}}
+            'encoders': [{'name': cell.model, **{key: spec[key] for key in own if key in spec}}
                          for cell, spec in zip(cells, specs, strict=True)]}
     return spec, {'configs': [spec['where']['config'] for spec in specs],
                   'runs': [str((folder / 'run').resolve()) for folder in folders]}

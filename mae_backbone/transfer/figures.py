@@ -71,12 +71,17 @@ def _prediction_figures(spec: Spec) -> list[Figure]:
 
 
 def _compare_predictions(spec: Spec) -> np.ndarray:
+    from mae_backbone.planning.adapt_config import replace_data_root
+    from mae_backbone.planning.bands import use_reader
     from mae_backbone.prediction.comparison import draw_predictions
     models: dict[str, tuple[Config, str | Path]] = {}
     where = spec['where']
     for encoder, config, run in zip(spec['encoders'], where['configs'], where['runs'], strict=True):
         cfg = Config.fromfile(config)
         cfg.merge_from_dict(encoder['options'])
+        if encoder.get('reader'):
+            replace_data_root(cfg, spec['data_root'])
+            use_reader(cfg, encoder['reader'])
         models[encoder['name']] = cfg, str(resume_path('auto', run))
     return draw_predictions(models, data_root=spec['data_root'], images=spec['images'])
 

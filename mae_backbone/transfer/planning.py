@@ -18,13 +18,13 @@ from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.planning.timm_backbone import timm_overrides
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoder_plan import EncoderPlan
-from mae_backbone.transfer.encoder_reader import stored_reader, with_common_reader
+from mae_backbone.transfer.encoder_reader import check_color, stored_reader, with_common_reader
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.recipe import with_starts
 from mae_backbone.transfer.results import CellResult
-from mae_backbone.transfer.suite import Cell, Suite, Task, cells_of
+from mae_backbone.transfer.suite import CONFIG_PEERS, Cell, Suite, Task, cells_of
 from mae_backbone.transfer.suite_configs import SuiteConfigs
 from mae_backbone.transfer.timm_encoder import probe_size, timm_architecture
 from mae_backbone.utils.atomic_write import write_text
@@ -194,14 +194,18 @@ def plan(experiment: Experiment) -> list[Job]:
     trains is trained before the first job that needs it.
 
     Raises:
-        ValueError: a data set does not exist, or has a single class for a probe, or a folder contains results of
-            another experiment.
+        ValueError: a data set does not exist, or has a single class for a probe, an encoder has the name of a peer, or
+            a folder contains results of another experiment.
     """
     suite = experiment.suite
     for name in suite.data:
         if not experiment.data_folder(name).is_dir():
             raise ValueError(f'the suite {suite.name} needs the data {name} in {experiment.data_folder(name)}, which '
                              'does not exist: check --data-root')
+    mixed = sorted({task.peer for task in suite.tasks if task.peer} & set(experiment.models))
+    if mixed:
+        raise ValueError(f'an encoder and a peer have the same name {", ".join(mixed)}, and so the same row in the '
+                         'table: rename the file of the encoder, or its entry in `encoders` of the suite')
     cells = experiment.cells()
     specs = _Specs(experiment)
     with_encoder = [specs.encoder(cell) for cell in cells if not experiment.task(cell).peer]
@@ -314,6 +318,8 @@ class _Specs:
             length = self.configs.length(config, task.length, experiment.length)
             if length:
                 spec['length'] = length
+            if 'reader' in architecture and not self.configs.stated_reader(config, spec['options']):
+                spec['reader'] = architecture['reader']
             where['config'] = str(path)
         classes = self._classes(cell.data, None if task.probe else config, architecture.get('reader'))
         if classes:
@@ -328,14 +334,38 @@ class _Specs:
         where: dict[str, Any] = {'name': cell.model, 'checkpoint': None}
         config: str | None = None
         data_task = task.data_task
-        if data_task is not None:
+        reader = self._peer_reader(cell, task)
+        if reader:
+            spec['reader'] = reader
+        if data_task is not None and task.peer in CONFIG_PEERS:
             config = data_task.config_for(None)
             path, fingerprint, _ = self.configs.read(config)
             spec |= {'config': config, 'config_print': fingerprint, 'config_options': data_task.options,
                      'metrics': data_task.metrics, 'scale': data_task.scale}
             where['config'] = str(path)
-        classes = self._classes(cell.data, config)
+        classes = self._classes(cell.data, config, reader)
         return spec | ({experiment_dir.CLASSES: classes} if classes else {}), where
+
+    def _peer_reader(self, cell: Cell, task: Task) -> dict[str, Any] | None:
+        """Returns the reader by which a peer must read images to see the pixels that the encoders see.
+
+        It is the reader of the config of the task that the peer is compared with, or else of the encoders. Returns None
+        for color images with 8 bits, and for a peer that uses a config with a reader.
+
+        Raises:
+            ValueError: the images are not color images.
+        """
+        data_task = task.data_task
+        configs = data_task.config if data_task else None
+        paths = [configs] if isinstance(configs, str) else [*(configs or {}).values()]
+        options = data_task.options if data_task and data_task.config else {}
+        own = next((reader for path in paths if (reader := self.configs.stated_reader(path, options))), None)
+        shared = next((architecture['reader'] for (_, data), architecture in self.experiment.architectures.items()
+                       if data == cell.data and 'reader' in architecture), None)
+        reader = own or shared
+        if reader is not None:
+            check_color(str(task.peer), reader)
+        return None if own and task.peer in CONFIG_PEERS else reader
 
     def _classes(self, data: str, config: str | None, reader: dict[str, Any] | None = None) -> list[str]:
         """Returns the sorted class names of a data set; [] if they are unknown.

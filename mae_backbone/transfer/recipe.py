@@ -191,9 +191,10 @@ def _recipe(what: str, values: dict[str, Any], data: Mapping[str, str]) -> Recip
 
 def _check_given(what: str, values: dict[str, Any]) -> None:
     keys = set(values)
-    if keys == {'like'}:
+    typed = all(isinstance(value, dict if key == 'options' else (str, Path)) for key, value in values.items())
+    if typed and keys == {'like'}:
         return
-    if not keys <= {'checkpoint', 'timm', 'options'} or not keys & {'checkpoint', 'timm'} or (
+    if not typed or not keys <= {'checkpoint', 'timm', 'options'} or not keys & {'checkpoint', 'timm'} or (
             'options' in keys and 'timm' not in keys):
         raise ValueError(f'{what} is {values!r}: expected {GIVEN}, or {MADE}, which the suite makes')
 

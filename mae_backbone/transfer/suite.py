@@ -1,5 +1,6 @@
 """Suites of transfer benchmarks: a config that lists tasks, data sets, fractions of the labels and seeds."""
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Task:
         pictures: number of validation images with predictions in the report.
         length: length of a training in epochs or iterations, the unit that its config uses. None keeps the length of
             the config.
-        data_task: for a peer in `CONFIG_PEERS`, the task named by `compare_to`. `load_suite` sets it.
+        data_task: for a peer, the task named by `compare_to`. `load_suite` sets it.
 
     Raises:
         ValueError: an attribute has a wrong type or value, or the attributes contradict each other.
@@ -75,6 +76,7 @@ class Task:
         name = f'task {self.name!r}'
         _check_numbers(name, 'labels', self.labels, (int, float), 'fractions such as [0.1, 1.0]')
         _check_numbers(name, 'seeds', self.seeds, (int,), 'integers such as [0, 1, 2]')
+        self._check_types(name)
         if self.length is not None and (not isinstance(self.length, int) or self.length < 1 or self.probe):
             raise ValueError(f'{name} has length={self.length!r}: expected a number of epochs or iterations of a '
                              'training')
@@ -87,6 +89,24 @@ class Task:
             raise ValueError(f'{name} has labels={self.labels}, expected fractions in (0, 1]')
         if not self.seeds or not self.data:
             raise ValueError(f'{name} has seeds={self.seeds} and data={self.data}: give at least one of each')
+        if min(self.seeds) < 0:
+            raise ValueError(f'{name} has seeds={self.seeds}: expected numbers from 0 on')
+
+    def _check_types(self, name: str) -> None:
+        """Raises ValueError for values that would fail after a training, or would hide one metric behind another."""
+        metrics = self.metrics
+        named = isinstance(metrics, dict) and all(isinstance(text, str) for text in [*metrics, *metrics.values()])
+        for key, is_right, expected in (
+                ('config', isinstance(self.config, (str, dict, type(None))), 'a path, or a dict of paths'),
+                ('metrics', named and 0 < len(set(metrics.values())) == len(metrics),
+                 "a dict from names in the log to different names in the table, such as {'mIoU': 'mIoU'}"),
+                ('options', isinstance(self.options, dict), "a dict such as {'train_cfg.max_iters': 200}"),
+                ('scale', _is_number(self.scale), 'a number such as 100.0'),
+                ('gpus', isinstance(self.gpus, int) and self.gpus > 0, 'a number of GPUs, 1 or more'),
+                ('pictures', isinstance(self.pictures, int) and self.pictures >= 0, 'a number of images, 0 or more'),
+                ('amp', isinstance(self.amp, bool), 'True or False')):
+            if not is_right:
+                raise ValueError(f'{name} has {key}={getattr(self, key)!r}: expected {expected}')
 
     def _check_peer(self, name: str) -> None:
         if self.peer is None:
@@ -240,6 +260,7 @@ def load_suite(name: str) -> Suite:
     _check_keys(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
     data = _as_dict(content['data'], f'suite {path}: data', "dict(NAME='folder')")
     entries = _as_dict(content['tasks'], f'suite {path}: tasks', 'dict(NAME=dict(...))')
+    _check_folders(path, content, data, entries)
     tasks = tuple(_task(key, {**defaults, **_as_dict(value, f'task {key!r}', "dict(probe='knn', data=['NAME'])")}, data)
                   for key, value in entries.items())
     reported = _as_tuple(content.get('reported', ()), f'suite {path}: reported', 'a list of dicts')
@@ -249,10 +270,27 @@ def load_suite(name: str) -> Suite:
     tasks = tuple(_with_data_task(task, tasks) for task in tasks)
     suite = Suite(name=path.stem, text=path.read_text(encoding='utf-8'), **{
         **content, 'tasks': tasks, 'reported': reported, 'encoders': encoders, 'against': against, 'folders': data})
+    size = suite.image_size
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise ValueError(f'suite {path} has image_size={size!r}: expected a number of pixels')
     for result in suite.reported:
         _check_reported(result, suite)
     _check_names(suite)
     return suite
+
+
+def _check_folders(path: Path, content: dict[str, Any], data: dict[str, Any], tasks: dict[str, Any]) -> None:
+    """Raises ValueError for names of tasks and data sets that would be other folders of results, and for non-texts."""
+    if not isinstance(content['title'], str):
+        raise ValueError(f'suite {path} has title={content["title"]!r}: expected a text')
+    for kind, names in (('task', tasks), ('data set', data)):
+        for name in names:
+            if set(name) & set('/\\') or name in ('', '.', '..'):
+                raise ValueError(f'the {kind} {name!r} names a folder: expected a name without slashes, such as '
+                                 f'{Path(name).name or "images"!r}')
+    for name, folder in data.items():
+        if not isinstance(folder, str):
+            raise ValueError(f'data {name!r} is {folder!r}: expected the path of a folder in --data-root')
 
 
 def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
@@ -268,15 +306,13 @@ def _task(name: str, values: dict[str, Any], data: dict[str, str]) -> Task:
 
 
 def _with_data_task(task: Task, tasks: Sequence[Task]) -> Task:
-    """Sets `data_task` of a peer in `CONFIG_PEERS`. Returns other tasks unchanged.
+    """Sets `data_task` of a peer. Returns other tasks unchanged.
 
     Raises:
-        ValueError: the task that `compare_to` names is not a training with a single config.
+        ValueError: the peer needs the config of the task that `compare_to` names, which has no config or several.
     """
-    if task.peer not in CONFIG_PEERS:
-        return task
     data_task = next((other for other in tasks if other.name == task.compare_to), None)
-    if data_task is None or not isinstance(data_task.config, str):
+    if task.peer in CONFIG_PEERS and (data_task is None or not isinstance(data_task.config, str)):
         trainings = ', '.join(other.name for other in tasks if isinstance(other.config, str))
         raise ValueError(f'task {task.name!r} has compare_to={task.compare_to!r}: the peer {task.peer} uses the data '
                          f'set of another task, which must have a single config: expected one of {trainings}')
@@ -284,12 +320,24 @@ def _with_data_task(task: Task, tasks: Sequence[Task]) -> Task:
 
 
 def _check_names(suite: Suite) -> None:
-    """Raises ValueError if `compare_to`, or `against` or `on` of an encoder, has a name or value not in the suite."""
+    """Checks names that refer to other parts of the suite.
+
+    Raises:
+        ValueError: `compare_to`, or `against` or `on` of an encoder, has a name or value that is not in the suite, or
+            two peers have the same place in the table.
+    """
     trained = [task.name for task in suite.tasks if not task.peer]
     for task in suite.tasks:
         if task.compare_to is not None and task.compare_to not in trained:
             raise ValueError(f'task {task.name!r} is compared to {task.compare_to!r}: the suite has '
                              f'{", ".join(trained)}')
+    cells: dict[tuple[object, ...], str] = {}
+    for task in suite.tasks:
+        for cell in itertools.product([task.peer], [task.compare_to or task.name], task.data, task.labels, task.seeds):
+            other = cells.setdefault(cell, task.name)
+            if task.peer and other != task.name:
+                raise ValueError(f'tasks {other!r} and {task.name!r} have the same peer {task.peer} in the same row of '
+                                 'the table: remove one of them, or give them different data, labels or seeds')
     known = {'random', *suite.encoders, *(entry.name for entry in suite.encoders.values())}
     missing = [name for name in suite.against if name not in known]
     if missing:
@@ -319,6 +367,10 @@ def _as_tuple(value: object, what: str, expected: str) -> tuple[Any, ...]:
     return tuple(value)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_numbers(what: str, key: str, values: Sequence[object], types: tuple[type, ...], expected: str) -> None:
     if any(not isinstance(value, types) or isinstance(value, bool) for value in values):
         raise ValueError(f'{what} has {key}={list(values)!r}: expected {expected}')
@@ -343,6 +395,6 @@ def _check_reported(result: dict[str, Any], suite: Suite) -> None:
     if result['arch'] not in list(ARCHS):
         raise ValueError(f'`reported` has a result for the architecture {result["arch"]!r}: expected one of '
                          f'{", ".join(ARCHS)}')
-    value = result['value']
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f'the result reported for {result["task"]} on {result["data"]} is {value!r}: expected percent')
+    if not _is_number(result['value']):
+        raise ValueError(f'the result reported for {result["task"]} on {result["data"]} is {result["value"]!r}: '
+                         'expected percent')

@@ -4,12 +4,13 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mmengine.config import Config
 
 from mae_backbone.checkpoints.architecture import EncoderArchitecture
 from mae_backbone.core.vit import ARCHS, find_arch
+from mae_backbone.transfer.encoder_reader import known_reader, stated_reader
 from mae_backbone.utils.config_files import find_config
 
 
@@ -63,8 +64,7 @@ class SuiteConfigs:
         Raises:
             ValueError: the config has no ViT of this package, or does not state the normalization of its pixels.
         """
-        cfg = Config(self.read(config).cfg.to_dict())
-        cfg.merge_from_dict(dict(options))
+        cfg = self._with_options(config, options)
         part = cfg.model.get('encoder') or cfg.model.get('backbone') or {}
         if 'arch' not in part:
             raise ValueError(f'{config} has no ViT with an `arch`: an encoder of a suite is made by a config of a MAE, '
@@ -83,6 +83,27 @@ class SuiteConfigs:
             name=next((name for name, arch in ARCHS.items() if (arch.width, arch.depth) == (width, depth)), None),
             width=width, depth=depth, heads=heads, patch_size=patch_size, image_size=side, in_channels=channels,
             mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+
+    def reader(self, config: str, options: Mapping[str, object]) -> dict[str, Any] | None:
+        """Returns the reader of the images of a training with a config; None for color images with 8 bits.
+
+        Args:
+            config, options: as for `architecture`.
+
+        Raises:
+            ValueError: the reader is not of this package.
+        """
+        return known_reader(self._with_options(config, options), config)
+
+    def stated_reader(self, config: str, options: Mapping[str, object]) -> dict[str, Any] | None:
+        """Returns the reader that a config or the options of a training state, which may be a reader of the user."""
+        return stated_reader(self._with_options(config, {key: value for key, value in options.items()
+                                                         if 'reader' in key or 'LoadImage' in repr(value)}))
+
+    def _with_options(self, config: str, options: Mapping[str, object]) -> Config:
+        cfg = Config(self.read(config).cfg.to_dict())
+        cfg.merge_from_dict(dict(options))
+        return cfg
 
     def length(self, config: str, length: int | None, factor: float) -> list[str] | None:
         """Returns the command-line option for a length, such as ['--iters', '200']; None for the length of the config.

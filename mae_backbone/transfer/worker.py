@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,9 @@ def run_cell(folder: Path) -> None:
         return
     result |= {'seconds': round(time.time() - start, 2), 'environment': environment | {'hardware': hardware()}}
     write_text(folder / experiment_dir.RESULT, json.dumps(result, indent=1))
+    fault = experiment_dir.find_broken(folder)
+    if fault is not None:  # otherwise the scheduler would run the cell again without end
+        experiment_dir.write_error(folder, fault[1])
 
 
 def check_weights(spec: Spec) -> None:
@@ -92,7 +95,7 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
         common += ['--launcher', 'pytorch']
     if _TOP1 in spec['metrics']:
         options['default_hooks.image_results.type'] = 'mae_backbone.ImageResultsHook'
-    common += _cfg_options(options)
+    common += _reader_option(spec.get('reader')) + _cfg_options(options)
     before = _curves(run, spec['metrics'])
     _run(PROGRAM, [
         'train', config, '--work-dir', str(run), '--resume', 'auto', '--seed', str(spec['seed']),
@@ -110,12 +113,20 @@ def train(spec: Spec, folder: Path) -> dict[str, Any]:
     if missing:
         raise ValueError(f'the training has no {", ".join(missing)}, it has {", ".join(metrics)}: correct `metrics` of '
                          'the task in the suite')
-    return {'values': {title: metrics[key] * spec['scale'] for key, title in spec['metrics'].items()},
-            **_time_to_quality(run, metrics, spec), **_image_results(validated, metrics)}
+    values = experiment_dir.in_percent(metrics, spec)
+    notes = [f'without {title}, which is not defined: {experiment_dir.NO_OBJECTS}'
+             for title in spec['metrics'].values() if title not in values]
+    if num_processes < spec['gpus']:
+        notes.append(f'trained by {num_processes} process{"es" if num_processes > 1 else ""} instead of '
+                     f'{spec["gpus"]}: all batches of a step together are smaller')
+    return {'values': values, 'notes': notes,
+            **_time_to_quality(run, metrics, spec, values), **_image_results(validated, metrics)}
 
 
-def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[str, Any]:
+def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec, titles: Container[str]) -> dict[str, Any]:
     """Returns the minutes of a training, and the curve of each metric: [iteration, minutes, percent] per validation.
+
+    Only metrics with one of the `titles` have a curve.
 
     The minutes are CPU time, or wall-clock time with a GPU, because CPU time does not include the work of a GPU.
     """
@@ -126,7 +137,8 @@ def _time_to_quality(run: Path, metrics: dict[str, float], spec: Spec) -> dict[s
     recorded[-1]['metrics'] = recorded[-1]['metrics'] or metrics
     return {clock: recorded[-1][clock], 'curves': {
         title: [[record['iter'], record[clock], record['metrics'][key] * spec['scale']] for record in recorded
-                if key in record['metrics']] for key, title in spec['metrics'].items()}}
+                if key in record['metrics']] for key, title in spec['metrics'].items()
+        if title in titles}}
 
 
 def _image_results(validated: Path, metrics: dict[str, float]) -> dict[str, Any]:
@@ -160,6 +172,13 @@ def encoder(spec: Spec, folder: Path) -> dict[str, Any]:
     recorded = cpu_times(run)
     times = {clock: recorded[-1][clock] for clock in ('cpu_minutes', 'minutes')} if recorded else {}
     return {'values': {'loss': curve(run, 'loss')[-1][1]}, 'files': [encoder_file(folder).name], **times}
+
+
+def _reader_option(reader: dict[str, Any] | None) -> list[str]:
+    """Returns the arguments for --reader."""
+    if reader is None:
+        return []
+    return ['--reader', reader['type'], *(f'{key}={value!r}' for key, value in reader.items() if key != 'type')]
 
 
 def _cfg_options(options: dict[str, Any]) -> list[str]:

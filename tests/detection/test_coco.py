@@ -69,6 +69,16 @@ def compute(kind: type, path: Path, results: list, **options: object) -> dict[st
                                    for truth, prediction in results])
 
 
+def test_a_detector_that_finds_nothing_has_an_ap_of_0(tmp_path: Path):
+    """mmdet has no metrics then, and the value of an earlier validation would count."""
+    path = write_truth(tmp_path / 'truth.json', images=2, per_image=3)
+    results = predict(path, per_image=0)
+    found = compute(CocoMetric, path, results, metric=['bbox', 'segm'])
+    assert {kind: found[f'{kind}_mAP'] for kind in ('bbox', 'segm')} == {'bbox': 0.0, 'segm': 0.0}
+    assert found.keys() == compute(CocoMetric, path, predict(path, per_image=3), metric=['bbox', 'segm']).keys()
+    assert [len(prediction['bboxes']) for _, prediction in results] == [0, 0], 'its predictions stay empty'
+
+
 @pytest.mark.parametrize(('per_image', 'options'), [
     (12, dict(metric=['bbox', 'segm'], metric_items=ITEMS, classwise=True)),
     (130, dict(metric=['bbox', 'segm'], metric_items=ITEMS)),  # more than the 100 detections that AP counts

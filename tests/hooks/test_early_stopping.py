@@ -1,5 +1,6 @@
 """Early stopping counts validations, and decides alike in a run that was stopped and resumed."""
 import itertools
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,13 @@ def test_resumed_run_stops_where_an_uninterrupted_one_does(tmp_path: Path, epoch
     again.train()
     assert again.iter == 10, 'a run that has stopped does not go on'
     assert len(list(tmp_path.glob('best_*.pth'))) == 1
+
+
+def test_a_detector_that_has_found_nothing_yet_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.modules[__name__], 'SCORES', [0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0, 0.9])
+    run = runner(tmp_path)
+    run.train()
+    assert run.iter == 18, 'three validations after the best one'
 
 
 def test_longer_patience_goes_on(tmp_path: Path):

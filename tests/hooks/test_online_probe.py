@@ -53,6 +53,14 @@ def test_images_without_classes_raise_before_training(tmp_path: Path):
     assert run.iter == 0
 
 
+def test_a_class_without_training_images_is_refused():
+    """Its validation images would count as errors."""
+    train, val = (Features(torch.randn(6, 4), torch.randn(6, 4), torch.ones(6), torch.tensor(labels))
+                  for labels in ([0, 0, 0, 2, 2, 2], [0, 0, 1, 1, 2, 2]))
+    with pytest.raises(ValueError, match=r'ProbeHook\.val has class 1, and ProbeHook\.train has no image of it'):
+        probe(train, val, k=1)
+
+
 def clusters(number: int, classes: int, width: int, noise: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     centers = torch.randn(classes, width, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(seed)

@@ -3,6 +3,7 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+import torch
 
 from mae_backbone.quickstart import report
 from mae_backbone.quickstart.tasks import TASKS, TRANSFER
@@ -34,6 +35,19 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setattr(report, 'draw_task', lambda *_, **__: report.np.zeros((8, 8, 3), 'uint8'))
     monkeypatch.setattr(report, 'list_images', lambda _: [1, 2, 3])
     return tmp_path
+
+
+def test_a_folder_that_was_moved_is_drawn_with_its_own_checkpoints(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(report, 'draw_predictions', lambda models, **_: drawn.update(models))
+    for init in ('mae', 'random'):
+        folder = tmp_path / f'segmentation_{init}'
+        folder.mkdir()
+        torch.save({'state_dict': {}, 'meta': {'iter': 2, 'epoch': 0}}, folder / 'iter_2.pth')
+        (folder / 'last_checkpoint').write_text(f'elsewhere/segmentation_{init}/iter_2.pth')
+    report.draw_task(TASKS[1], tmp_path)
+    assert [path for _, path in drawn.values()] == [
+        str(tmp_path / f'segmentation_{init}' / 'iter_2.pth') for init in ('mae', 'random')]
 
 
 def test_results_have_every_metric_from_both_starts(work):

@@ -47,6 +47,17 @@ def test_cells_have_the_encoder_of_their_data_and_random_weights_its_architectur
     assert plan(made) == plan(made)
 
 
+def test_probes_read_images_with_the_reader_of_the_recipe(tmp_path):
+    reader = {'type': 'mae_backbone.ColorReader', 'value_range': [0, 4095]}
+    options = f"dict(one, data='two', options=dict(one['options'], **{{'train_dataloader.dataset.reader': {reader}}}))"
+    made = made_experiment(tmp_path, MADE_SUITE.replace("dict(one, data='two')", options), tasks=['knn'])
+    plan(made)
+    specs = {(cell.data, cell.model): experiment_dir.read_spec(made.work_dir / cell.folder) for cell in made.cells()}
+    assert {key: spec['architecture'].get('reader') for key, spec in specs.items()} == {
+        ('one', 'mae'): None, ('one', 'random'): None,
+        **{('two', name): reader for name in ('mae', 'continued', 'twice', 'random')}}
+
+
 def test_equal_recipes_are_made_once(tmp_path):
     text = MADE_SUITE.replace('twice=dict(two, length=4', 'twice=dict(two, length=2')
     made = made_experiment(tmp_path, text)

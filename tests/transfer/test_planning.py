@@ -1,4 +1,5 @@
 """Plan: one job for all cells on the same features, one for each training; folders keep their spec."""
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_every_checkpoint_is_read_and_hashed_once(experiment, monkeypatch):
     plan_figures(planned)
     write_report(planned, failed={}, figures=[], seconds=1.0, command='', only={})
     assert sorted(asked) == ['file_fingerprint', 'open_source']
+
+
+def test_figures_of_another_training_have_another_folder(experiment, tmp_path):
+    """The user may remove the results of another length, as the message says, but the figures stay."""
+    shown = set()
+    for length in (1.0, 0.5):
+        planned = dataclasses.replace(experiment(), length=length)
+        shutil.rmtree(tmp_path / 'out' / 'cells' / 'tune', ignore_errors=True)
+        plan(planned)
+        cell = next(cell for cell in planned.cells() if cell.task == 'tune' and cell.labels == 1.0)
+        (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text('{"values": {"top-1": 1.5}, "seconds": 1}')
+        shown |= {job.folders for job in plan_figures(planned) if 'tune' in job.name}
+    assert len(shown) == 2
 
 
 def test_a_single_data_set_may_be_the_data_root(experiment, tmp_path):

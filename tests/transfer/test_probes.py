@@ -136,3 +136,12 @@ def test_reader_of_other_code_is_refused(tmp_path):
         stored_reader(checkpoint)
     assert stored_reader(save(tmp_path / 'b.pth', config=READER.format("type='mae_backbone.ColorReader'"))) is None
     assert stored_reader(save(tmp_path / 'c.pth')) is None
+
+
+@pytest.mark.parametrize('load', ["reader=dict(type='mae_backbone.ColorReader', value_range=(0, 4095))",
+                                  'value_range=(0, 4095)'])
+def test_the_reader_of_a_detector_or_segmenter_is_in_its_pipeline(tmp_path, load: str):
+    config = ("train_dataloader = dict(dataset=dict(type='CocoDataset', pipeline=["
+              f"dict(type='mae_backbone.LoadImage', {load}), dict(type='LoadAnnotations')]))\n")
+    assert stored_reader(save(tmp_path / 'a.pth', config=config)) == {
+        'type': 'mae_backbone.ColorReader', 'value_range': (0, 4095)}

@@ -72,11 +72,41 @@ def test_folders_of_cells_lie_in_the_work_directory():
     ("title = 'Small'", "title = 'Small'\nreported = ['a']", "an entry of `reported` is 'a': expected a dict"),
     ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('tiny', 'tinny')}", "'tinny': expected one of"),
     ("title = 'Small'", f"title = 'Small'\n{REPORTED.replace('1.5', 'None')}", "is None: expected percent"),
+    ("seeds = [0, 1]", "seeds = [-1]", "task 'tune' has seeds=(-1,): expected numbers from 0 on"),
+    ("cifar10.py'", "cifar10.py', metrics={}", "has metrics={}: expected a dict from names in the log to different"),
+    ("cifar10.py'", "cifar10.py', metrics=['mIoU']", "has metrics=['mIoU']: expected a dict"),
+    ("cifar10.py'", "cifar10.py', metrics=dict(box='AP', mask='AP')", "'mask': 'AP'}: expected a dict"),
+    ("cifar10.py'", "cifar10.py', options=['amp']", "has options=['amp']: expected a dict such as"),
+    ("cifar10.py'", "cifar10.py', scale='100'", "has scale='100': expected a number such as 100.0"),
+    ("cifar10.py'", "cifar10.py', gpus='8'", "has gpus='8': expected a number of GPUs, 1 or more"),
+    ("cifar10.py'", "cifar10.py', pictures=None", "has pictures=None: expected a number of images, 0 or more"),
+    ("cifar10.py'", "cifar10.py', amp='yes'", "has amp='yes': expected True or False"),
+    ("config='demo/vit-micro_finetune_cifar10.py'", "config=['a.py']", "has config=['a.py']: expected a path"),
+    ("knn=dict(probe", "**{'../knn': 'x'}, knn=dict(probe", "the task '../knn' names a folder: expected a name"),
+    ("one='one', two", "**{'a/b': 'one'}, one='one', two", "the data set 'a/b' names a folder: expected a name"),
+    ("two='folder'", "two=5", "data 'two' is 5: expected the path of a folder"),
+    ("title = 'Small'", "title = 5", "has title=5: expected a text"),
+    ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(checkpoint=5))", "encoder 'a' of the suite"),
+    ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(timm='x', options=[1]))", "encoder 'a' of the suite"),
+    ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(like=['b']))", "encoder 'a' of the suite"),
+    ("title = 'Small'", "title = 'Small'\nimage_size = '224'", "has image_size='224': expected a number of pixels"),
     ("title = 'Small'", "title = 'Small'\nreported = [dict(task='knn')]", "expected arch, data, metric, name"),
 ])
 def test_mistakes_are_named(tmp_path, old: str, new: str, says: str):
     with pytest.raises(ValueError, match=re.escape(says)):
         suite(tmp_path, SMALL.replace(old, new))
+
+
+def test_two_peers_of_one_name_in_one_row_are_refused(tmp_path):
+    """Otherwise the result of the second one replaces the result of the first one."""
+    peers = '''
+tasks.update(
+    short=dict(peer='resnet18', compare_to='tune', minutes=1, data=['one'], labels=[0.1]),
+    long=dict(peer='resnet18', compare_to='tune', minutes=9, data=['one'], labels=[LABELS]))
+'''
+    assert len(suite(tmp_path, SMALL + peers.replace('LABELS', '1.0')).tasks) == 4
+    with pytest.raises(ValueError, match="'short' and 'long' have the same peer resnet18 in the same row of the table"):
+        suite(tmp_path, SMALL + peers.replace('LABELS', '0.1'))
 
 
 def test_a_list_of_tasks_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """Worker: a cell has the value at the end of its training, wherever the training was killed."""
 import json
+import math
 import os
 import runpy
 import signal
@@ -84,9 +85,10 @@ def test_a_training_that_was_killed_in_its_last_validation_is_validated_again(tm
 
 def test_a_run_without_checkpoint_cannot_be_validated(tmp_path):
     data = write_classes(tmp_path / 'data')
-    with pytest.raises(ValueError, match='no checkpoint to validate'):
-        validate_run.run([str(configs_root() / EPOCHS[0]), str(tmp_path), '--data-root', str(data), '--work-dir',
-                          str(tmp_path / 'out')])
+    for reader in ([], ['--reader', 'mae_backbone.ColorReader', 'value_range=[0, 4095]']):
+        with pytest.raises(ValueError, match='no checkpoint to validate'):
+            validate_run.run([str(configs_root() / EPOCHS[0]), str(tmp_path), '--data-root', str(data), '--work-dir',
+                              str(tmp_path / 'out'), *reader])
 
 
 def test_a_metric_that_a_training_does_not_have_is_named(tmp_path, stub, monkeypatch):
@@ -96,6 +98,37 @@ def test_a_metric_that_a_training_does_not_have_is_named(tmp_path, stub, monkeyp
     worker.work([str(cell)])
     error = experiment_dir.read_error(cell)
     assert error.startswith('the training has no accuracy/top1, it has mIoU: correct `metrics`')
+
+
+def test_a_result_that_cannot_be_read_back_is_a_failure(tmp_path, stub, monkeypatch):
+    """Otherwise the scheduler would run the cell again without end."""
+    cell = write_job(tmp_path, 'a').folders[0]
+    monkeypatch.setitem(worker._KINDS, 'train', lambda *_: {'values': {'top-1': '50'}})
+    worker.work([str(cell)])
+    assert 'result.json has values that are not numbers' in experiment_dir.read_error(cell)
+
+
+@pytest.mark.parametrize(('small', 'values', 'notes'), [
+    (-1.0, {'AP': 25.0}, ['without small AP, which is not defined: the validation images have no such objects']),
+    (math.nan, {'AP': 25.0}, ['without small AP, which is not defined: the validation images have no such objects']),
+    (0.0, {'AP': 25.0, 'small AP': 0.0}, [])])
+def test_a_metric_without_objects_has_no_value(tmp_path, stub, small: float, values: dict, notes: list):
+    """COCO's metrics are -1 or NaN then. The table would show -100 % or nan."""
+    logged = json.dumps({'coco/bbox_mAP': 0.25, 'coco/bbox_mAP_s': small, 'step': 1})
+    write_stub(stub, f"""
+logs = work / '2' / 'vis_data'
+logs.mkdir(parents=True)
+(logs / 'scalars.json').write_text('{logged}')
+(work / 'cpu_time.jsonl').write_text('{{"iter": 1, "cpu_minutes": 2.0, "minutes": 2.0, "metrics": {logged}}}')
+""")
+    folder = tmp_path / 'cell'
+    experiment_dir.write_spec(folder, {
+        'kind': 'train', 'config': 'a.py', 'data_root': 'data', 'labels': 1.0, 'seed': 0, 'gpus': 1, 'amp': False,
+        'options': {}, 'metrics': {'coco/bbox_mAP': 'AP', 'coco/bbox_mAP_s': 'small AP'}, 'scale': 100.0},
+        {'checkpoint': None, 'config': 'a.py'})
+    worker.work([str(folder)])
+    result = experiment_dir.read_result(folder)
+    assert (result['values'], result['notes'], result['curves'].keys()) == (values, notes, values.keys())
 
 
 def test_the_message_of_an_exception_is_the_reason(tmp_path, stub):
@@ -146,6 +179,27 @@ def test_a_training_on_several_gpus_has_a_process_for_each(tmp_path, stub, monke
     worker.work([str(job.folders[0])])
     assert values(job) == [50.0]
     assert 'processes 2 True' in (job.folders[0] / experiment_dir.LOG).read_text()
+
+
+def test_fewer_gpus_than_the_suite_asks_for_are_noted(tmp_path, stub, monkeypatch):
+    """The batches of all GPUs together are smaller, so that the learning rate may be too large."""
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
+    for gpus in (1, 8):
+        [folder] = write_job(tmp_path / f'out{gpus}', 'a', gpus=gpus).folders
+        worker.work([str(folder)])
+        assert experiment_dir.read_result(folder)['notes'] == (['trained by 1 process instead of 8: all batches of a '
+                                                                'step together are smaller'] if gpus == 8 else [])
+
+
+def test_a_training_gets_the_reader_of_its_encoder(tmp_path, stub):
+    write_stub(stub, 'start = sys.argv.index("--reader")\n'
+                     '(root / "seen").write_text(" ".join(sys.argv[start + 1:start + 3]))')
+    folder = write_job(tmp_path / 'out', 'a').folders[0]
+    spec = experiment_dir.read_spec(folder)
+    reader = {'type': 'mae_backbone.ColorReader', 'value_range': [0, 4095]}
+    (folder / experiment_dir.SPEC).write_text(json.dumps(spec | {'reader': reader}))
+    worker.work([str(folder)])
+    assert (stub / 'seen').read_text() == 'mae_backbone.ColorReader value_range=[0, 4095]'
 
 
 def test_a_checkpoint_that_was_replaced_after_the_start_is_no_result(tmp_path, stub):

@@ -49,8 +49,9 @@ def train_classifier(spec: Spec, *, clock: Callable[[], float], build: Callable[
     """
     seed_everything(spec['seed'])
     root, device = spec['data_root'], get_device()
-    train = ClassFolder(root, 'train', train=True, image_size=image_size, fraction=spec['labels'], seed=spec['seed'])
-    test = ClassFolder(root, 'val', train=False, image_size=image_size)
+    options: dict[str, Any] = {'image_size': image_size, 'reader': spec.get('reader')}
+    train = ClassFolder(root, 'train', train=True, fraction=spec['labels'], seed=spec['seed'], **options)
+    test = ClassFolder(root, 'val', train=False, **options)
     pixels = (torch.tensor(mean, device=device).reshape(-1, 1, 1), torch.tensor(std, device=device).reshape(-1, 1, 1))
     model = build(len(train.classes), image_size).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)

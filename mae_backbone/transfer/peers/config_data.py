@@ -14,7 +14,8 @@ from torch import nn
 from mae_backbone.engine.replacements import our_evaluator
 from mae_backbone.engine.runner import Runner
 from mae_backbone.planning.adapt_config import adapt_classes, replace_data_root, subset_labels
-from mae_backbone.transfer.experiment_dir import Spec
+from mae_backbone.planning.bands import use_reader
+from mae_backbone.transfer.experiment_dir import Spec, in_percent
 from mae_backbone.utils.config_files import drop_scope
 
 
@@ -25,7 +26,7 @@ class ConfigData:
 
     Args:
         spec: spec of the cell, with 'data_root', 'labels', 'seed', 'config_options' (--cfg-options of the training),
-            'metrics', 'scale', and the path of the config in 'where'.
+            'metrics', 'scale', optionally 'reader' (a reader of color images), and the path of the config in 'where'.
         batch_size: images per step; None for the batch size of the config.
 
     Attributes:
@@ -42,14 +43,15 @@ class ConfigData:
         drop_scope(self.cfg._cfg_dict)
         self.cfg.merge_from_dict(spec['config_options'])
         replace_data_root(self.cfg, spec['data_root'])
-        lines = adapt_classes(self.cfg) + subset_labels(self.cfg, spec['labels'], seed=spec['seed'])
+        lines = use_reader(self.cfg, spec['reader']) if 'reader' in spec else []
+        lines += adapt_classes(self.cfg, complete=True) + subset_labels(self.cfg, spec['labels'], seed=spec['seed'])
         print('\n'.join(lines), flush=True)
         for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader):
             if not torch.cuda.is_available() or loader.get('num_workers') == 'auto':
-                loader.update(num_workers=0, persistent_workers=False)
+                loader.update(num_workers=0, persistent_workers=False, prefetch_factor=None)
         if batch_size is not None:
             self.cfg.train_dataloader.batch_size = batch_size
-        self._metrics, self._scale = spec['metrics'], spec['scale']
+        self._spec = spec
         with DefaultScope.overwrite_default_scope(self.cfg.get('default_scope')):
             self.train, self.val = (Runner.build_dataloader(loader, seed=spec['seed'])
                                     for loader in (self.cfg.train_dataloader, self.cfg.val_dataloader))
@@ -78,21 +80,15 @@ class ConfigData:
         """Adds the predictions for a validation batch to the metrics."""
         self._evaluator.process(data_samples=samples, data_batch=batch)
 
-    def metrics_without_predictions(self) -> dict[str, float]:
-        """Returns 0 for each metric: the result of a detector without predictions, which COCO's evaluation rejects."""
-        for metric in self._evaluator.metrics:
-            metric.results.clear()
-        return dict.fromkeys(self._metrics.values(), 0.0)
-
     def metrics(self) -> dict[str, float]:
         """Returns the metrics of the predictions since the last call, in percent by name in the table.
 
         Raises:
-            ValueError: the evaluator of the config does not compute a metric of the task.
+            ValueError: the evaluator of the config does not compute a metric of the task, or none is defined.
         """
         logged = self._evaluator.evaluate(len(self._val_set))
-        missing = [name for name in self._metrics if name not in logged]
+        missing = [name for name in self._spec['metrics'] if name not in logged]
         if missing:
             raise ValueError(f'the validation has no {", ".join(missing)}, it has {", ".join(logged)}: correct '
                              '`metrics` of the task in the suite')
-        return {title: float(logged[name]) * self._scale for name, title in self._metrics.items()}
+        return in_percent(logged, self._spec)

@@ -168,14 +168,12 @@ class _Detector(Learner[_Batch]):
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         self.model.eval()
-        num_objects = 0
         for batch in self.data.val:
             samples = batch['data_samples']
             for sample, objects in zip(samples, self.model(self._images(batch)), strict=True):
                 sample.pred_instances = _instances(objects, sample.ori_shape, sample.get('scale_factor', (1.0, 1.0)))
-                num_objects += len(sample.pred_instances)
             self.data.add_predictions(batch, samples)
-        return self.data.metrics() if num_objects else self.data.metrics_without_predictions()
+        return self.data.metrics()
 
     def _images(self, batch: _Batch) -> list[Tensor]:
         """Images (3, H, W) uint8 of a batch -> RGB in [0, 1] on the device."""

@@ -100,7 +100,8 @@ def train_for_minutes(learner: Learner[Any], spec: Spec, *, clock: Callable[[], 
     unit = 'minutes' if torch.cuda.is_available() else 'cpu_minutes'
     values = curve[-1][2]
     return {'values': values, unit: round(used / 60, 4), 'steps': steps, 'curves': {
-        name: [[step, minutes, metrics[name]] for step, minutes, metrics in curve] for name in values}}
+        name: [[step, minutes, metrics[name]] for step, minutes, metrics in curve if name in metrics]
+        for name in values}}
 
 
 def lr_factor(progress: float, warmup: float = 0.0) -> float:
