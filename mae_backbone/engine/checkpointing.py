@@ -28,6 +28,7 @@ class CheckpointRunner(mmengine.runner.Runner):
 
     optim_wrapper: OptimWrapper | OptimWrapperDict
     param_schedulers: list | dict | None
+    _resume: bool
 
     def load_checkpoint(self, filename: str, map_location: str | Callable = 'cpu', strict: bool = True,
                         revise_keys: object = None) -> dict:
