@@ -78,6 +78,8 @@ class Writer:
         with ExitStack() as renames:
             for path, text in texts.items():
                 renames.enter_context(atomic_path(path)).write_bytes(text.encode(errors='surrogateescape'))
+        for path in {self.config.with_stem(f'{self.config.stem}_pretrain'), self.image_list} - texts.keys():
+            path.unlink(missing_ok=True)  # of the plan that is replaced, which had a pretraining
         pretrains = plan.stage('pretraining') is not None and plan.training.task != 'pretraining'
         return WrittenPlan(self.config, self.pretraining_config if pretrains else None, self.report, plan, fingerprint)
 

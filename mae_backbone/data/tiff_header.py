@@ -13,6 +13,7 @@ class TiffShape(NamedTuple):
     channels: int   # number of channels of the pixels
     bits: int       # bits of a channel after reading: 16 for a file with 12
     has_alpha: bool  # whether the last channel is alpha
+    dtype: str      # type of the numbers, such as 'uint16'; 'unknown' if tifffile has none
 
     @property
     def has_bands(self) -> bool:
@@ -39,7 +40,8 @@ def tiff_shape(path: str) -> TiffShape | None:
             if channels == 1 and 1 < pages <= 16:  # each channel is a separate image
                 channels = pages
             bits = 8 * page.dtype.itemsize if page.dtype is not None else page.bitspersample
+            dtype = page.dtype.name if page.dtype is not None else 'unknown'
             return TiffShape(page.imagewidth, page.imagelength, channels, bits,
-                             bool(extra) and int(extra[-1]) in _ALPHA)
+                             bool(extra) and int(extra[-1]) in _ALPHA, dtype)
     except Exception:  # tifffile raises many kinds of errors for broken files
         return None

@@ -18,7 +18,7 @@ from mae_backbone.planning.scan_cache import FileStamp, Progress, ScanCache
 
 # Names of the measurements in the cache and in the progress line. The number is a version. Increase it if the values of
 # a measurement change.
-HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 3', 'pixels 3', 'thumbnails 2', 'contents 1'
+HEADERS, PIXELS, THUMBNAILS, CONTENTS = 'headers 4', 'pixels 3', 'thumbnails 2', 'contents 1'
 _PREFIX = 2 ** 16      # number of bytes at the start of a file from which its digest is computed
 _READ_SIZE = 2 ** 20   # bytes that are read at a time
 THUMBNAIL = 16         # height and width in pixels of the gray thumbnails that are compared
@@ -107,6 +107,7 @@ def load_pixels(path: str) -> np.ndarray:
 
 # ---- one file, in a thread
 
+
 def _header(path: str) -> list:
     try:
         with open_regular(path) as file:
@@ -127,12 +128,11 @@ def _stored(path: str) -> tuple[int, int, int, int]:
         if not height:
             raise BadImageError(f'{path} has the shape {array.shape}, expected (height, width) or (height, width, '
                                 'channels)')
-        bits = array.dtype.itemsize * 8
-        if array.dtype.kind != 'u' and bits <= 16:  # larger numbers are refused by their bits
-            raise BadImageError(f'{path} holds {array.dtype} numbers, expected uint8 or uint16: scale them and save it '
-                                'again')
-        return width, height, channels, bits
+        _check_numbers(path, array.dtype.name)
+        return width, height, channels, array.dtype.itemsize * 8
     tiff = tiff_shape(path) if _is_tiff(path) else None
+    if tiff is not None and tiff.dtype != 'bool':
+        _check_numbers(path, tiff.dtype)
     if tiff is not None and tiff.has_bands:
         return tiff.width, tiff.height, tiff.channels, tiff.bits
     width, height = read_size(path).upright
@@ -148,6 +148,11 @@ def _stored(path: str) -> tuple[int, int, int, int]:
     if tiff is not None:  # PIL reports 8 bits for color TIFF files of 16 bits
         bits = tiff.bits
     return width, height, channels, bits
+
+
+def _check_numbers(path: str, dtype: str) -> None:
+    if dtype not in ('uint8', 'uint16'):
+        raise BadImageError(f'{path} holds {dtype} numbers, expected uint8 or uint16: scale them and save it again')
 
 
 def _is_tiff(path: str) -> bool:

@@ -134,6 +134,14 @@ def test_unlabeled_images_are_listed_with_those_of_training(folder):
     assert Config.fromfile('own_pretrain.py').train_dataloader.dataset.data_root == str(folder / 'own_images.txt')
 
 
+def test_overwrite_leaves_no_files_of_the_earlier_plan(folder):
+    write_boxes(folder / 'data', train=5)
+    write_images(folder / 'more', 4, seed=8)
+    assert run('plan', 'data', '--unlabeled', 'more', '--estimate', '-o', 'own.py') == 0
+    assert run('plan', 'more', '--task', 'pretraining', '--estimate', '-o', 'own.py', '--overwrite') == 0
+    assert sorted(path.name for path in folder.glob('own*')) == ['own.html', 'own.py']
+
+
 def test_images_of_validation_are_not_in_the_list_of_the_pretraining(folder):
     write_boxes(folder / 'data', train=5, val=3)
     write_images(folder / 'data/more', 4, seed=8)

@@ -38,7 +38,7 @@ def test_bands_are_told_from_colors_and_transparency(tmp_path: Path, channels: i
 
 def test_pages_are_channels(tmp_path: Path):
     tifffile.imwrite(tmp_path / 'a.tif', np.zeros((7, 6, 8), np.uint8), photometric='minisblack')
-    assert tiff_shape(str(tmp_path / 'a.tif')) == TiffShape(8, 6, 7, 8, False)
+    assert tiff_shape(str(tmp_path / 'a.tif')) == TiffShape(8, 6, 7, 8, False, 'uint8')
 
 
 def test_other_files_are_none(tmp_path: Path):

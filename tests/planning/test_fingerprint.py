@@ -137,12 +137,19 @@ def test_a_file_that_is_no_numpy_file_is_not_to_be_unpickled(tmp_path, content: 
         fingerprint_of(tmp_path / 'data')
 
 
-@pytest.mark.parametrize(('kind', 'message'), [(np.int16, 'holds int16 numbers'), (np.float32, 'have 32 bits')])
-def test_numbers_that_no_reader_reads_are_refused(tmp_path, kind: type, message: str):
+@pytest.mark.parametrize('kind', ['int16', 'uint32', 'float32'])
+@pytest.mark.parametrize('file', ['scan.npy', 'bands.tif', 'gray.tif'])
+def test_numbers_that_no_reader_reads_are_refused(tmp_path, kind: str, file: str):
+    """Elevations and measurements of satellites have such numbers. They were to be copied again."""
+    tifffile = pytest.importorskip('tifffile')
     (tmp_path / 'data').mkdir()
-    np.save(tmp_path / 'data/scan.npy', np.zeros((16, 12, 6), kind))
-    with pytest.raises(DataError, match=message):
-        make_plan(fingerprint_of(tmp_path / 'data'), LAPTOP)
+    pixels = np.zeros((16, 12) if file == 'gray.tif' else (16, 12, 6), kind)
+    if file == 'scan.npy':
+        np.save(tmp_path / 'data' / file, pixels)
+    else:
+        tifffile.imwrite(tmp_path / 'data' / file, pixels, photometric='minisblack')
+    with pytest.raises(DataError, match=f'holds {kind} numbers, expected uint8 or uint16: scale them'):
+        fingerprint_of(tmp_path / 'data')
 
 
 def test_images_that_have_only_a_header_are_refused(tmp_path):
