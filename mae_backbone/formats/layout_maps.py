@@ -11,11 +11,12 @@ from PIL import Image
 from mae_backbone.data.files import ImageWalk
 from mae_backbone.data.label_colors import IGNORED, LabelColors, hex_color
 from mae_backbone.formats.dataset_spec import SPLITS, DataError, DatasetSpec, dicts_in
+from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.label_map_files import image_label_pairs, open_label_map, read_colors
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.layout_cache import is_written, layout_folder, to_json, write_once, write_record
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledObject, LabeledSet
-from mae_backbone.formats.layouts.map_pairs import MapSet, find_map_pairs
+from mae_backbone.formats.layouts.map_pairs import NUM_SAMPLED, MapSet, find_map_pairs, hold_black_and_white
 from mae_backbone.formats.layouts.registry import find_layout
 from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
 from mae_backbone.utils.atomic_write import atomic_path
@@ -30,11 +31,25 @@ def is_missing(spec: DatasetSpec) -> bool:
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """True if the image folder in the config has images with another suffix than the config expects."""
+    """True if the image folder in the config has images with another suffix than the config expects, or binary maps."""
     folder = spec.folder('img_path')
     if is_written(spec.annotations) or not os.path.isdir(folder):
         return False
-    return any(not name.endswith(str(spec.option('img_suffix'))) for name in ImageWalk(folder))
+    return _has_other_suffixes(spec) or has_binary_maps(spec)
+
+
+def has_binary_maps(spec: DatasetSpec) -> bool:
+    """True if the label maps of the config hold two classes as 0 and 255. As labels, 255 means pixels of no class."""
+    folder, suffix = spec.folder('seg_map_path'), str(spec.option('seg_map_suffix'))
+    names = [name for name in ImageWalk(folder) if name.endswith(suffix)] if os.path.isdir(folder) else []
+    try:
+        return hold_black_and_white(os.path.join(folder, name) for name in evenly_spaced(names, NUM_SAMPLED))
+    except DataError:  # a broken file, which the check of the data set reports
+        return False
+
+
+def _has_other_suffixes(spec: DatasetSpec) -> bool:
+    return any(not name.endswith(str(spec.option('img_suffix'))) for name in ImageWalk(spec.folder('img_path')))
 
 
 def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[str]:
@@ -74,9 +89,9 @@ def _is_read_as_configured(spec: DatasetSpec, root: str) -> bool:
     try:
         image_label_pairs(spec)
     except DataError:
-        if not is_odd(spec):
+        if not _has_other_suffixes(spec):
             return True
-    return not os.path.isfile(os.path.join(root, 'classes.txt'))
+    return not os.path.isfile(os.path.join(root, 'classes.txt')) and not has_binary_maps(spec)
 
 
 def _write_lists(found: MapSet, root: str) -> tuple[Path, dict[str, str], list[str]]:
@@ -149,7 +164,11 @@ def read_map(found: MapSet, path: str) -> np.ndarray:
     if labels.ndim != 2 or labels.dtype.kind not in 'bui':
         raise DataError(f'{full} has the shape {labels.shape}, expected one number per pixel')
     if found.is_binary:
-        if not set(np.unique(labels).tolist()) <= {0, 1, IGNORED}:
+        values = set(np.unique(labels).tolist())
+        if {1, IGNORED} <= values:
+            raise DataError(f'{full} has the numbers 1 and 255, and other label maps only have 0 and 255: replace 255 '
+                            'by 1 in all of them if it is a class')
+        if not values <= {0, 1, IGNORED}:
             raise DataError(f'{full} has other numbers than 0 and 255, which the other label maps have: maps must not '
                             'be smoothed or saved as JPEG')
         return (labels > 0).astype(np.uint8)

@@ -321,13 +321,16 @@ def _subfolder(images: Path, maps: Path, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _label_maps(folder: Path, images: str, maps: str, train: str, val: str) -> OwnData:
+def _label_maps(folder: Path, images: str, maps: str, train: str, val: str) -> OwnData | None:
+    """Returns the data of label maps with labels as numbers; None for maps of 0 and 255, which a layout has."""
     splits: dict[str, DataFormat] = {}
     for split, name in (('train', train), ('val', val)):
         splits[split] = _format(
             LabelMaps, split, type='BaseSegDataset', data_root=str(folder),
             data_prefix=dict(img_path=f'{images}/{name}', seg_map_path=f'{maps}/{name}'),
             img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', **_map_options())
+    if layout_maps.has_binary_maps(splits['train'].spec):
+        return None
     if not splits['train'].classes().names:
         raise DataError(f'{folder}/classes.txt does not exist: write the names of the classes into it, one per line, '
                         'the first for label 0')

@@ -38,7 +38,8 @@ class Task:
         minutes: for a peer, the CPU minutes of its training (wall-clock minutes with a GPU).
         config: config of the training, as a path relative to `configs/`, or a dict with a config for each architecture
             by its name in `mae_backbone.core.vit.ARCHS`.
-        metrics: dict from the name of a metric in the log of the training to its name in the table.
+        metrics: dict from the name of a metric in the log of the training to its name in the table. Larger values must
+            be better.
         scale: factor by which logged values are multiplied to get percent.
         options: arguments of the probe or the peer, or --cfg-options of the training.
         labels: fractions of the labels, in (0, 1].

@@ -1,11 +1,14 @@
 """The layout of a folder is recognized, and what is missing is said."""
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 from helpers.layouts import write_voc, write_yolo
-from helpers.own_sets import write_boxes, write_classes, write_images, write_maps
+from helpers.own_sets import save, write_boxes, write_classes, write_images, write_maps
 
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.label_map_files import image_label_pairs
 from mae_backbone.planning.own_data import find_data
 
 
@@ -153,3 +156,21 @@ def test_labels_that_are_not_read_are_warned_of_unless_pretraining_is_chosen(tmp
     assert find_data(tmp_path, 'pretraining').warnings == []
     with pytest.raises(DataError, match=r'no data for classification: .*its columns are id, label'):
         find_data(tmp_path, 'classification')
+
+
+@pytest.mark.parametrize('names', ['', 'wall\ncrack\n'])
+@pytest.mark.parametrize('splits', [('training', 'validation'), ('train', 'val')])
+def test_masks_of_0_and_255_are_two_classes_also_in_folders_of_splits(tmp_path, splits: tuple[str, str], names: str):
+    """As labels, 255 means pixels of no class: such masks were refused, but not without folders of splits."""
+    for split in splits:
+        for index in range(2):
+            mask = np.zeros((48, 64), np.uint8)
+            mask[:12] = 255
+            save(tmp_path / 'images' / split / f'{split}{index}.png', np.zeros((48, 64, 3), np.uint8))
+            save(tmp_path / 'annotations' / split / f'{split}{index}.png', mask)
+    if names:
+        (tmp_path / 'classes.txt').write_text(names)
+    data = find_data(tmp_path)
+    assert data.classes == (names.split() or ['background', 'foreground'])
+    maps = [label_map for _, label_map in image_label_pairs(data.splits['val'].spec)]
+    assert [np.bincount(cv2.imread(path, -1).ravel()).tolist() for path in maps] == [[36 * 64, 12 * 64]] * 2

@@ -33,7 +33,7 @@ _IMAGE_SUFFIXES = ('leftimg8bit', 'image', 'img', 'rgb', 'sat')
 _MAP_FORMATS = ('.png', '.gif', '.bmp', '.tif', '.tiff')
 _JPEG = ('.jpg', '.jpeg', '.jpe')
 _SUFFIXES = (*_MAP_FORMATS, *_JPEG, '.webp')
-_NUM_SAMPLED = 50  # number of maps that are read to find out whether they hold numbers or colors
+NUM_SAMPLED = 50  # number of maps that are read to find out whether they hold numbers or colors
 _MAX_CLASSES = IGNORED
 _BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
 VOC_CLASSES = ('background', 'aeroplane', 'bicycle', 'bird', 'boat', 'bottle', 'bus', 'car', 'cat', 'chair', 'cow',
@@ -247,9 +247,20 @@ class _Encoding(NamedTuple):
             _WHITE in self.colors and self.colors <= {_BLACK, _WHITE})
 
 
+def hold_black_and_white(maps: Iterable[str]) -> bool:
+    """True if label maps hold 0 and 255, or black and white, and nothing else. Stops at the first other map."""
+    labels, colors = set[int](), set[Color]()
+    for path in maps:
+        values = _values(Path(path))
+        if not (values.labels <= {0, IGNORED} and values.colors <= {_BLACK, _WHITE}):
+            return False
+        labels, colors = labels | values.labels, colors | values.colors
+    return labels == {0, IGNORED} or colors == {_BLACK, _WHITE}
+
+
 def _encoding(root: Path, pairs: Sequence[MapPair], colors: Sequence[Color]) -> _Encoding:
     """Reads a sample of the maps. Raises DataError if their palettes contradict each other."""
-    paths = [root / pair.map for pair in evenly_spaced(pairs, _NUM_SAMPLED)]
+    paths = [root / pair.map for pair in evenly_spaced(pairs, NUM_SAMPLED)]
     with ThreadPoolExecutor(8) as pool:
         samples = list(pool.map(_values, paths))
     check_palettes(((str(path), sample.palette) for path, sample in zip(paths, samples, strict=True)), colors)

@@ -63,6 +63,15 @@ def test_masks_of_0_and_255_have_two_classes(tmp_path: Path) -> None:
     assert find_map_pairs(tmp_path).names == ['background', 'crack']
 
 
+def test_a_map_with_1_and_255_among_masks_of_0_and_255_is_refused(tmp_path: Path) -> None:
+    """255 may be a class or mean pixels of no class."""
+    write(tmp_path, 'images and masks', numbers(0, 255))
+    found = find_map_pairs(tmp_path)
+    write_map(tmp_path / found.pairs[1].map, numbers(0, 1, 255))
+    with pytest.raises(DataError, match=r'has the numbers 1 and 255, and other label maps only have 0 and 255'):
+        read_map(found, found.pairs[1].map)
+
+
 def test_masks_of_black_and_white_in_color_have_two_classes(tmp_path: Path) -> None:
     write(tmp_path, 'images and masks', np.repeat(numbers(0, 255)[..., None], 3, axis=2))
     for names, expected in (('', ['background', 'foreground']), ('crack', ['background', 'crack']),
