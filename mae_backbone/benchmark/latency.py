@@ -25,7 +25,7 @@ RUNTIMES = (EAGER, 'compile', 'onnxruntime', 'openvino')
 # Measured if no model is named: a classifier, a segmenter and a detector on ViT-B.
 MODELS = (('vit-b_100e_in1k', 224), ('upernet_vit-b_160k_ade20k-512x512', 512), ('mask-rcnn_vitdet-b_100e_coco', 512))
 _SECONDS = 0.3   # our choice: a faster model is repeated for this time
-_DIVISOR = 32    # of the padding of a detector, whose config pads to the size of its training
+_DIVISOR = 32    # of the padding of a detector. Its config pads to the size of its training
 _SPREAD = 2.0    # standard deviation of the class scores of random weights, so that a detector finds objects
 # Our choice. Largest relative difference between the sums of the outputs of two runtimes: they must do the same work.
 _TOLERANCE = 0.02
@@ -36,7 +36,7 @@ Outcome = tuple[float, float]  # seconds per image, sum of the outputs
 class Spec(NamedTuple):
     """A model to measure."""
 
-    name: str         # of a config, whose weights are random, or path of a checkpoint
+    name: str         # of a config, which gets random weights, or path of a checkpoint
     size: int | None  # side of the image in pixels; None: size of the training
 
 

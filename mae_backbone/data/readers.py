@@ -89,7 +89,7 @@ class BandReader:
 
     Args:
         channels: number of channels in each file, or a list of channels to take, counted from 0. [3, 2, 1] takes the
-            colors of a Sentinel-2 image, whose first channels are B1 to B4.
+            colors of a Sentinel-2 image with B1 to B4 as its first channels.
         dtype: 'uint8' or 'uint16', as in the files.
         max_pixels: as in `ColorReader`.
         shown: three of the channels that are read, counted from 0, to show as red, green and blue in pictures. By
@@ -305,5 +305,5 @@ def _pages_fault(data: bytes) -> str:
         except (struct.error, OverflowError):  # truncated, which tifffile reports
             return ''
     if at in visited:
-        return 'is a TIFF whose pages form a cycle: replace or remove it'
+        return 'is a TIFF in which pages form a cycle: replace or remove it'
     return f'is a TIFF of more than {_MAX_PAGES:,} pages: split it' if len(visited) > _MAX_PAGES else ''

@@ -21,7 +21,7 @@ class CascadeRoIHead(MMDetCascadeRoIHead):
 
     It differs from mmdet's in four points:
 
-    - One mask head is trained on the boxes of the first stage, instead of three mask heads whose masks are averaged.
+    - One mask head is trained on the boxes of the first stage, instead of averaging three mask heads.
     - The losses of all stages have equal weights. Instead, the gradient that each stage sends into the features is
       divided by the number of stages.
     - In testing, the probabilities of the stages are averaged, not their logits.
@@ -100,7 +100,7 @@ class CascadeRoIHead(MMDetCascadeRoIHead):
 
 
 class _ScaleGradient(torch.autograd.Function):
-    """Identity whose gradient is multiplied by a factor."""
+    """Identity that multiplies its gradient by a factor."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, factor: float) -> Tensor:

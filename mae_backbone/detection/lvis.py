@@ -22,9 +22,9 @@ _NAMES = {'AP_all': 'AP', 'AP_50': 'AP50', 'AP_75': 'AP75', 'AP_small': 'APs', '
 
 @DATASETS.register_module()
 class LVISDataset(CocoDataset):
-    """LVIS v1: annotations in COCO's format, whose images are named by `coco_url`.
+    """LVIS v1: annotations in COCO's format that name their images by `coco_url`.
 
-    mmdet's `LVISV1Dataset` requires the lvis package, whose release (0.5.3) does not run with NumPy 2.
+    mmdet's `LVISV1Dataset` requires the lvis package, and its release 0.5.3 does not run with NumPy 2.
     """
 
     METAINFO = LVISV1Dataset.METAINFO

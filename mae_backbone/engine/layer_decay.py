@@ -58,7 +58,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         ValueError: an unknown key, a `layer_decay` out of range or without a learning rate, no or several ViTs in the
-            model, a parameter of the ViT whose layer is unknown, a shared parameter without bypass_duplicate, or
+            model, a parameter of the ViT in an unknown layer, a shared parameter without bypass_duplicate, or
             `no_decay_of_model` for a model that names none.
     """
 
@@ -182,7 +182,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
     """id of each trained parameter of the one ViT in `model` -> factor of its learning rate; all others have 1.
 
     Raises:
-        ValueError: there is no ViT, or several, or one with a parameter whose layer is unknown.
+        ValueError: there is no ViT, or several, or one with a parameter in an unknown layer.
     """
     if decay == 1:
         return {}

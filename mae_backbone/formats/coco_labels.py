@@ -8,7 +8,7 @@ from mae_backbone.formats.messages import case_hint, first_few
 # its name, keep_empty=True of FilterAnnotations drops such images.
 _DROPPERS = {'FilterAnnotations': ('keep_empty', False), 'RandomCrop': ('allow_negative_crop', True)}
 _REPEATED = 'image files that are listed more than once, so that objects of one entry are background in the others'
-_ROTATED = 'objects with a rotation in "attributes", whose box is read as it is before the rotation'
+_ROTATED = 'objects with a rotation in "attributes", read as they are before the rotation'
 
 
 class CocoLabels:
@@ -165,7 +165,7 @@ class CocoLabels:
             warnings.append(f'{split}: {_REPEATED}: {len(repeated):,} ({first_few(repeated)}). Join their entries')
         if file.num_rotated:
             warnings.append(f'{split}: {_ROTATED}: {file.num_rotated:,}. Export them from CVAT as "CVAT for images '
-                            '1.1", whose rotated boxes become polygons')
+                            '1.1", in which rotated boxes become polygons')
         others = self._other_boxes()
         if any(others.values()):
             counts = first_few(f'{name}: {count:,}' for name, count in others.items())

@@ -9,7 +9,8 @@ from mae_backbone.transfer.encoders import Encoder, last_of_runs
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.planning import Experiment
-from mae_backbone.transfer.suite import Cell, Task
+from mae_backbone.transfer.suite import Cell
+from mae_backbone.transfer.task import Task
 
 
 def plan_figures(experiment: Experiment) -> list[Job]:

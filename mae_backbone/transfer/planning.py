@@ -24,8 +24,9 @@ from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.recipe import with_starts
 from mae_backbone.transfer.results import CellResult
-from mae_backbone.transfer.suite import CONFIG_PEERS, Cell, Suite, Task, cells_of
+from mae_backbone.transfer.suite import Cell, Suite, cells_of
 from mae_backbone.transfer.suite_configs import SuiteConfigs
+from mae_backbone.transfer.task import CONFIG_PEERS, Task
 from mae_backbone.transfer.timm_encoder import probe_size, timm_architecture
 from mae_backbone.utils.atomic_write import write_text
 

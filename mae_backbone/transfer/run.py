@@ -18,7 +18,8 @@ from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.planning import Experiment, known_names, plan, set_aside_broken
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.scheduler import run_jobs
-from mae_backbone.transfer.suite import PEER_PACKAGES, Suite, load_suite
+from mae_backbone.transfer.suite import Suite, load_suite
+from mae_backbone.transfer.task import PEER_PACKAGES
 from mae_backbone.utils.cpu import available_cpus
 from mae_backbone.utils.run_logs import print_line
 

@@ -157,7 +157,7 @@ def test_images_that_are_listed_twice_and_rotated_boxes_are_warned_of(tmp_path: 
     warnings = CocoFormat(spec_of(path)).label_warnings()
     assert [warning.split(':')[1] for warning in warnings] == [
         ' image files that are listed more than once, so that objects of one entry are background in the others',
-        ' objects with a rotation in "attributes", whose box is read as it is before the rotation']
+        ' objects with a rotation in "attributes", read as they are before the rotation']
     assert sum('listed more than once' in line or '"attributes"' in line for line in check(path)) == 2
 
 

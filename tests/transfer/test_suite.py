@@ -7,8 +7,9 @@ import pytest
 from mmengine.config import Config
 
 from mae_backbone.core.vit import ARCHS
-from mae_backbone.transfer.suite import PROBES, Cell, cells_of, load_suite
+from mae_backbone.transfer.suite import Cell, cells_of, load_suite
 from mae_backbone.transfer.suite_configs import SuiteConfigs
+from mae_backbone.transfer.task import PROBES
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'

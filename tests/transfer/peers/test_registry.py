@@ -29,7 +29,8 @@ from mae_backbone.transfer.peers.classifier import train_classifier
 from mae_backbone.transfer.peers.registry import train_peer
 from mae_backbone.transfer.peers.unet import train_segmenter
 from mae_backbone.transfer.planning import Experiment, cell_results, plan
-from mae_backbone.transfer.suite import PEERS, load_suite
+from mae_backbone.transfer.suite import load_suite
+from mae_backbone.transfer.task import PEERS
 from mae_backbone.transfer.worker import run_cell
 from mae_backbone.utils.config_files import find_config
 
