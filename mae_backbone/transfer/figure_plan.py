@@ -7,8 +7,8 @@ from typing import Any
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoders import Encoder, last_of_runs
 from mae_backbone.transfer.executors import Job
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.experiment_dir import Spec
-from mae_backbone.transfer.planning import Experiment
 from mae_backbone.transfer.suite import Cell
 from mae_backbone.transfer.task import Task
 

@@ -3,7 +3,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mae_backbone.transfer import experiment_dir
-from mae_backbone.transfer.planning import Experiment
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.recipe import with_starts
 from mae_backbone.transfer.results import Row
 

@@ -14,8 +14,9 @@ from markupsafe import Markup
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.charts import curves, difference_chart, minutes_curves, time_curves
 from mae_backbone.transfer.environment import format_environment
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.made_encoders import MadeEncoder, encoder_table, made_encoders
-from mae_backbone.transfer.planning import Experiment, cell_results
+from mae_backbone.transfer.planning import cell_results
 from mae_backbone.transfer.results import CellResult, Row, grouped, make_table, table_cells
 from mae_backbone.transfer.time_to_quality import TimeToQuality, format_time, sentences, times_to_quality
 from mae_backbone.transfer.verdict import LEVEL_MARGIN, SIGNIFICANCE, Verdict, sentence, statements, verdicts

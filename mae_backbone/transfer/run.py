@@ -14,8 +14,9 @@ from filelock import FileLock
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.executors import Executor, Job, LocalExecutor, SlurmExecutor
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.figure_plan import plan_figures
-from mae_backbone.transfer.planning import Experiment, known_names, plan, set_aside_broken
+from mae_backbone.transfer.planning import known_names, plan, set_aside_broken
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.scheduler import run_jobs
 from mae_backbone.transfer.suite import Suite, load_suite

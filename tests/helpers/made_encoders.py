@@ -3,7 +3,7 @@ from pathlib import Path
 
 from helpers.class_folders import write_classes
 
-from mae_backbone.transfer.planning import Experiment
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.run import select_encoders
 from mae_backbone.transfer.suite import load_suite
 

@@ -18,10 +18,11 @@ from mae_backbone.data.decode import read_image
 from mae_backbone.prediction import comparison
 from mae_backbone.transfer import experiment_dir, figures
 from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.figures import draw_figures, validation_images
 from mae_backbone.transfer.frozen_encoder import build_frozen
-from mae_backbone.transfer.planning import Experiment, plan
+from mae_backbone.transfer.planning import plan
 from mae_backbone.transfer.suite import load_suite
 
 

@@ -14,8 +14,9 @@ from mmengine.config import Config
 from mae_backbone.checkpoints import architecture
 from mae_backbone.transfer import encoders, experiment_dir
 from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.figure_plan import plan_figures
-from mae_backbone.transfer.planning import Experiment, cell_results, known_names, plan
+from mae_backbone.transfer.planning import cell_results, known_names, plan
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.suite import load_suite
 

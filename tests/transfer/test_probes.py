@@ -16,10 +16,11 @@ from mae_backbone.evaluation.knn import knn_predict
 from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.encoder_reader import stored_reader
 from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.figure_plan import plan_figures
 from mae_backbone.transfer.figures import draw_figures
 from mae_backbone.transfer.frozen_encoder import build_frozen
-from mae_backbone.transfer.planning import Experiment, plan
+from mae_backbone.transfer.planning import plan
 from mae_backbone.transfer.probes import class_features, knn, labeled_rows, run_probe
 from mae_backbone.transfer.suite import load_suite
 

@@ -16,7 +16,8 @@ from mae_backbone.transfer import experiment_dir
 from mae_backbone.transfer.charts import curves
 from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.environment import git_commit
-from mae_backbone.transfer.planning import Experiment, plan
+from mae_backbone.transfer.experiment import Experiment
+from mae_backbone.transfer.planning import plan
 from mae_backbone.transfer.report import write_report
 from mae_backbone.transfer.results import CellResult, make_table
 from mae_backbone.transfer.suite import load_suite

@@ -25,10 +25,11 @@ from torch import nn
 
 from mae_backbone.transfer import experiment_dir, run
 from mae_backbone.transfer.encoders import find_encoders
+from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.peers.classifier import train_classifier
 from mae_backbone.transfer.peers.registry import train_peer
 from mae_backbone.transfer.peers.unet import train_segmenter
-from mae_backbone.transfer.planning import Experiment, cell_results, plan
+from mae_backbone.transfer.planning import cell_results, plan
 from mae_backbone.transfer.suite import load_suite
 from mae_backbone.transfer.task import PEERS
 from mae_backbone.transfer.worker import run_cell
