@@ -128,8 +128,8 @@ def load_suite(name: str) -> Suite:
     path = Path(name) if name.endswith('.py') else folder / f'{name}.py'
     if not path.is_file():
         known = ', '.join(sorted(file.stem for file in folder.glob('*.py')))
-        raise ValueError(f'suite {path} does not exist: choose from {known}, or pass the path of a config, with '
-                         f'the keys of those in {folder}')
+        raise ValueError(f'suite {path} does not exist: choose from {known}, or pass the path of a config, such '
+                         f'as a changed copy of one in {folder}')
     content = Config.fromfile(path, import_custom_modules=False).to_dict()
     defaults = {key: content.pop(key) for key in ('labels', 'seeds') if key in content}
     _check_keys(content, Suite, f'suite {path}', {'title', 'data', 'tasks'})
