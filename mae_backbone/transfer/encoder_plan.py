@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.data_files import describe_files
 from mae_backbone.transfer.executors import Job
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.recipe import Entry, Recipe, encoder_file, encoder_folder, with_starts
@@ -92,7 +93,9 @@ class EncoderPlan:
                 raise ValueError(f'the encoder {key} of the suite is made from images in {spec["data_root"]}, which '
                                  'does not exist: check --data-root')
             start = self.file(recipe.start) if recipe.start else None
-            experiment_dir.write_spec(folder, spec, {
+            # Not in `spec`, which determines `fingerprint`: earlier results would be refused.
+            files = describe_files(Path(spec['data_root']), self.work_dir)
+            experiment_dir.write_spec(folder, spec | {experiment_dir.FILES: files}, {
                 'config': str(self.configs.read(recipe.config).path), 'name': key, 'start': start and str(start)})
             after = (self.folder(recipe.start),) if recipe.start else ()
             jobs[key] = Job(f'encoder-{key.replace("/", "-")}', (folder,), after=after)

@@ -15,6 +15,7 @@ from mae_backbone.utils.run_logs import tail
 
 SPEC, RESULT, ERROR, LOG, LOCK = 'cell.json', 'result.json', 'error.txt', 'output.log', 'cell.lock'
 CLASSES = 'classes'  # key of a spec: sorted names of the classes of the data
+FILES = 'files'  # key of a spec: `describe_files` of the folder of the data
 _UNDEFINED = -1.0  # COCO's metrics have this value if no object has their size, and NaN for a class without objects
 NO_OBJECTS = 'the validation images have no such objects'
 NUM_LOG_LINES = 12  # number of last lines of the log in the report of a failure
@@ -101,15 +102,13 @@ def write_spec(folder: Path, spec: Spec, where: dict[str, Any]) -> None:
     before = read_spec(folder) if (folder / SPEC).is_file() else None
     if before is not None:
         old = {key: value for key, value in before.items() if key != 'where'}
-        if CLASSES not in old or CLASSES not in spec:  # written by an earlier version, or the classes are unknown
-            old.pop(CLASSES, None)
-        changed = sorted(key for key in old.keys() | spec.keys() if key != CLASSES and old.get(key) != spec.get(key))
-        if not changed and old.get(CLASSES, spec.get(CLASSES)) != spec.get(CLASSES):
-            raise ValueError(f'{folder} holds results for the classes {_list(old[CLASSES])}, the data have '
-                             f'{_list(spec[CLASSES])}: choose another --work-dir, or remove that folder')
+        for key in (CLASSES, FILES):
+            if key not in old or key not in spec:  # written by an earlier version, or the classes are unknown
+                old[key] = spec.get(key)
+        changed = sorted(key for key in old.keys() | spec.keys() if old.get(key) != spec.get(key))
         if changed:
-            raise ValueError(f'{folder} holds results for a different {", ".join(changed)}: choose another --work-dir, '
-                             'or remove that folder')
+            raise ValueError(f'{folder} holds results for {_difference(changed, old, spec)}: choose another '
+                             '--work-dir, or remove that folder')
     folder.mkdir(parents=True, exist_ok=True)
     current = spec | {'where': where}
     if current != before:
@@ -214,6 +213,17 @@ def _load_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict):
         raise BrokenResultError(f'{path} holds {type(content).__name__} instead of an object')
     return content
+
+
+def _difference(changed: list[str], old: Spec, new: Spec) -> str:
+    others = [key for key in changed if key not in (CLASSES, FILES)]
+    if others:
+        return f'a different {", ".join(others)}'
+    if CLASSES in changed:
+        return f'the classes {_list(old[CLASSES])}, the data have {_list(new[CLASSES])}'
+    before, now = (f'{files["files"]:,} files of {files["bytes"]:,} bytes' for files in (old[FILES], new[FILES]))
+    return f'other files: the folder of the data had {before}, and now has {now}' + (
+        ' with other names or sizes' if before == now else '')
 
 
 def _list(names: list[str]) -> str:

@@ -14,6 +14,7 @@ from mae_backbone.models.timm_vit import DOWNLOAD
 from mae_backbone.planning.adapt_config import replace_data_root
 from mae_backbone.planning.timm_backbone import timm_overrides
 from mae_backbone.transfer import experiment_dir
+from mae_backbone.transfer.data_files import describe_files
 from mae_backbone.transfer.encoder_reader import check_color
 from mae_backbone.transfer.encoders import Encoder
 from mae_backbone.transfer.executors import Job
@@ -125,6 +126,8 @@ class _Specs:
         self.encoders = {(encoder.name, data): encoder for encoder in experiment.encoders
                          for data in experiment.suite.data if encoder.is_for(data)}
         self.classes: dict[tuple[str, str | None], list[str]] = {}
+        self.files = {name: describe_files(experiment.data_folder(name), experiment.work_dir)
+                      for name in experiment.suite.data}
 
     def encoder(self, cell: Cell) -> Encoder:
         """Returns the encoder of a cell, which must not be a cell of a peer."""
@@ -132,8 +135,10 @@ class _Specs:
 
     def spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
         """Returns the spec of a cell, and the paths of its files (arguments `spec` and `where` of `write_spec`)."""
-        if task.peer:
-            return self._peer_spec(cell, task)
+        spec, where = self._peer_spec(cell, task) if task.peer else self._encoder_spec(cell, task)
+        return spec | {experiment_dir.FILES: self.files[cell.data]}, where
+
+    def _encoder_spec(self, cell: Cell, task: Task) -> tuple[Spec, dict[str, Any]]:
         experiment, encoder = self.experiment, self.encoder(cell)
         spec: Spec = {
             'kind': 'probe' if task.probe else 'train', 'data_root': str(experiment.data_folder(cell.data).resolve()),

@@ -17,6 +17,7 @@ from mae_backbone.models.classifier import ViTClassifier
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.frozen_encoder import build_frozen
 from mae_backbone.transfer.image_results import to_text
+from mae_backbone.transfer.task import TOP1
 from mae_backbone.utils.cpu import threads_per_process
 
 
@@ -92,7 +93,7 @@ def knn(train: Features, test: Features, *, seed: int, k: int = 20, temperature:
                                   temperature=temperature)
     top1 = {k: 100 * float((labels.cpu() == test.labels).double().mean()) for k, labels in predictions.items()}
     notes = [f'k={k} neighbors instead of {asked}: there are no more training images'] if k != asked else []
-    return {'values': {'top-1': top1[k]}, 'k': k, 'top-1 by k': top1, 'notes': notes,
+    return {'values': {TOP1: top1[k]}, 'k': k, 'top-1 by k': top1, 'notes': notes,
             'correct': to_text((predictions[k].cpu() == test.labels).numpy())}
 
 
@@ -100,7 +101,7 @@ def trained(probe: Callable[..., Any], train: Features, test: Features, *, seed:
     """Trains a probe. Its learning rate is selected on training images that are held out for this purpose."""
     num_classes = int(max(train.labels.max(), test.labels.max())) + 1
     result = probe(train, test, seed=seed, num_classes=num_classes, device=get_device(), **options)
-    return {'values': {'top-1': result.accuracy}, 'chosen': result.chosen._asdict(),
+    return {'values': {TOP1: result.accuracy}, 'chosen': result.chosen._asdict(),
             'correct': to_text((result.predictions.cpu() == test.labels).numpy())}
 
 

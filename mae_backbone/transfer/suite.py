@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mae_backbone.core.vit import ARCHS
 from mae_backbone.transfer.recipe import Entry, read_entries
-from mae_backbone.transfer.task import CONFIG_PEERS, Task, is_number
+from mae_backbone.transfer.task import CONFIG_PEERS, FOLDER_PEERS, TOP1, Task, is_number
 from mae_backbone.utils.config_files import configs_root
 
 
@@ -184,13 +184,19 @@ def _with_data_task(task: Task, tasks: Sequence[Task]) -> Task:
     """Sets `data_task` of a peer. Returns other tasks unchanged.
 
     Raises:
-        ValueError: the peer needs the config of the task that `compare_to` names, which has no config or several.
+        ValueError: the peer needs the config of the task that `compare_to` names, which has no config or several, or
+            the task does not measure the metric of the peer.
     """
     data_task = next((other for other in tasks if other.name == task.compare_to), None)
     if task.peer in CONFIG_PEERS and (data_task is None or not isinstance(data_task.config, str)):
         trainings = ', '.join(other.name for other in tasks if isinstance(other.config, str))
         raise ValueError(f'task {task.name!r} has compare_to={task.compare_to!r}: the peer {task.peer} uses the data '
                          f'set of another task, which must have a single config: expected one of {trainings}')
+    if task.peer in FOLDER_PEERS and data_task and TOP1 not in data_task.metrics.values():
+        raise ValueError(f'task {task.name!r} is compared to {data_task.name!r}, which measures '
+                         f'{", ".join(data_task.metrics.values())}: the peer {task.peer} measures {TOP1}. Name '
+                         f"a metric of that task {TOP1!r}, as in metrics={{'accuracy/top1': "
+                         f'{TOP1!r}}}')
     return dataclasses.replace(task, data_task=data_task)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 PROBES = ('knn', 'linear', 'attentive')
 # Peers are models that are trained from scratch for comparison.
 FOLDER_PEERS = ('resnet18',)  # read class folders, as probes do
+TOP1 = 'top-1'  # name of the metric of these peers and of probes
 CONFIG_PEERS = ('unet', 'mask-rcnn', 'faster-rcnn')  # read the data set of the config of `Task.compare_to`
 PEERS = (*FOLDER_PEERS, *CONFIG_PEERS)
 PEER_PACKAGES = {'unet': 'segmentation_models_pytorch'}  # packages that the installation does not include
@@ -49,7 +50,7 @@ class Task:
     data: tuple[str, ...]
     probe: str | None = None
     config: str | dict[str, str] | None = None
-    metrics: dict[str, str] = field(default_factory=lambda: {'accuracy/top1': 'top-1'})
+    metrics: dict[str, str] = field(default_factory=lambda: {'accuracy/top1': TOP1})
     scale: float = 1.0
     options: dict[str, object] = field(default_factory=dict)
     labels: tuple[float, ...] = (1.0,)

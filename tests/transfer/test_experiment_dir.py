@@ -53,6 +53,16 @@ def test_results_for_other_classes_are_refused_and_both_lists_are_shown(tmp_path
         experiment_dir.write_spec(tmp_path, {'seed': 1, 'classes': ['dog', 'wolf']}, {})
 
 
+def test_results_for_other_files_are_refused_and_both_amounts_are_shown(tmp_path):
+    first = {'files': 10, 'bytes': 2048, 'hash': 'a'}
+    experiment_dir.write_spec(tmp_path, {'seed': 1}, {})  # by an earlier version
+    experiment_dir.write_spec(tmp_path, {'seed': 1, 'files': first}, {})
+    for files, now in ((first | {'hash': 'b'}, '10 files of 2,048 bytes with other names or sizes: choose'),
+                       (first | {'files': 9, 'hash': 'b'}, '9 files of 2,048 bytes: choose')):
+        with pytest.raises(ValueError, match=f'the folder of the data had 10 files of 2,048 bytes, and now has {now}'):
+            experiment_dir.write_spec(tmp_path, {'seed': 1, 'files': files}, {})
+
+
 def test_an_error_has_the_last_lines_of_the_log_except_those_that_repeat_the_reason(tmp_path):
     (tmp_path / experiment_dir.LOG).write_text('\n'.join(f'line {i}' for i in range(40)) + '\nthe reason\n')
     experiment_dir.write_error(tmp_path, 'the reason')

@@ -145,6 +145,23 @@ def test_a_data_set_whose_classes_changed_is_refused(experiment, tmp_path):
         plan(experiment())
 
 
+@pytest.mark.parametrize('kind', ['probe', 'train'])
+def test_a_data_set_whose_files_changed_is_refused(experiment, tmp_path, kind: str):
+    data = write_classes(tmp_path / 'data')
+    plan(experiment())
+    plan(experiment())
+    for folder in [file.parent for file in (tmp_path / 'out' / 'cells').rglob(experiment_dir.SPEC)]:
+        if experiment_dir.read_spec(folder)['kind'] != kind:
+            shutil.rmtree(folder)
+    image = next((data / 'train').rglob('*.png'))
+    image.write_bytes(image.read_bytes() + b' ')
+    with pytest.raises(ValueError, match=r'other files: the folder of the data had \d+ files of [\d,]+ bytes, and now'):
+        plan(experiment())
+    image.unlink()
+    with pytest.raises(ValueError, match='other files'):
+        plan(experiment())
+
+
 def test_results_come_from_finished_cells(experiment):
     planned = experiment()
     plan(planned)

@@ -55,6 +55,9 @@ def test_folders_of_cells_lie_in_the_work_directory():
     ("probe='knn'", "peer='resnet18'", "has minutes=None: expected the CPU minutes"),
     ("probe='knn'", "peer='resnet18', minutes=1, compare_to='x'", "is compared to 'x': the suite has tune"),
     ("probe='knn'", "probe='knn', compare_to='tune'", "only a peer has these"),
+    ("cifar10.py'", "cifar10.py', metrics={'accuracy/top1': 'accuracy'}, data=['one']), peer=dict("
+     "peer='resnet18', minutes=1, compare_to='tune'",
+     "which measures accuracy: the peer resnet18 measures top-1. Name a metric"),
     ("probe='knn'", "probe='knn', length=3", "has length=3: expected a number of epochs or iterations of a training"),
     ("title = 'Small'", "title = 'Small'\nagainst = ['mae']", "compares with mae: expected random or a name"),
     ("title = 'Small'", "title = 'Small'\nencoders = dict(a=dict(checkpoint='x', on=dict(labels=[0.5])))",

@@ -14,6 +14,7 @@ from mae_backbone.data.class_folder import ClassFolder
 from mae_backbone.transfer.experiment_dir import Spec
 from mae_backbone.transfer.image_results import to_text
 from mae_backbone.transfer.peers.training import Learner, seed_everything, train_for_minutes
+from mae_backbone.transfer.task import TOP1
 
 _SMALL = 64  # pixels up to which a ResNet keeps the resolution of its first layers
 _Batch = tuple[Tensor, Tensor]
@@ -91,7 +92,7 @@ class _Classifier(Learner[_Batch]):
             images, labels = self._normalized(batch)
             right.append((self.model(images).argmax(dim=1) == labels).cpu())
         self.correct = torch.cat(right).numpy()
-        return {'top-1': 100 * float(self.correct.mean())}
+        return {TOP1: 100 * float(self.correct.mean())}
 
     def _normalized(self, batch: _Batch) -> _Batch:
         """images (B, 3, H, W) uint8, labels (B,) -> normalized float32 images and labels on the device."""
