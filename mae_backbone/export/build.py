@@ -109,8 +109,8 @@ def describe(model: Model, options: ExportOptions, *, task: str, multiple: int, 
     # torch.export makes a special case of one patch.
     minimum = max(minimum or multiple, 2 * multiple if 'size' in axes else multiple)
     if any(side % multiple or side < minimum for side in size):
-        raise ExportError(f'size={size[0]},{size[1]}: both sides must be multiples of {multiple} pixels, and at least '
-                          f'{minimum}')
+        multiples = f'multiples of {multiple} pixels, and ' if multiple > 1 else ''
+        raise ExportError(f'size={size[0]},{size[1]}: both sides must be {multiples}at least {minimum} pixels')
     mean, std = pixel_statistics(model.net)
     names = getattr(model, 'classes', ()) if options.part == 'model' else ()
     colors = getattr(model, 'colors', ())

@@ -329,7 +329,8 @@ class _Measurement:
         class_counts = [counts.get(name, 0) for name in self.data.classes]
         first = int(bool(data_format.spec.option('reduce_zero_label')))
         of_classes = pixels[:, first:first + len(self.data.classes)]
-        shares = of_classes / np.maximum(of_classes.sum(axis=1, keepdims=True), 1)
+        labeled = of_classes[of_classes.any(axis=1)]
+        shares = labeled / labeled.sum(axis=1, keepdims=True)
         largest = int(np.argmax(class_counts)) if class_counts else 0
         return dict(class_counts=class_counts,
                     class_images=(of_classes > 0).mean(axis=0).round(6).tolist() if len(of_classes) else [],

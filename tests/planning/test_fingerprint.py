@@ -63,6 +63,13 @@ def test_pixels_of_the_classes_of_label_maps(tmp_path):
     assert fingerprint.foreground == pytest.approx(0.5, abs=0.01)
 
 
+def test_label_maps_without_labeled_pixels_do_not_count_as_images_of_rare_classes(tmp_path):
+    write_maps(tmp_path, train=6, size=(64, 40), rare=0.1)
+    for path in sorted(tmp_path.glob('annotations/training/*.png'))[:4]:
+        save(path, np.full((40, 64), 255, np.uint8))
+    assert fingerprint_of(tmp_path).foreground == pytest.approx(0.5, abs=0.01)
+
+
 def test_pixels_of_label_maps_in_colors_follow_classes_txt(tmp_path):
     colors = {'sky': (0, 0, 0), 'road': (0, 99, 0), 'sign': (200, 0, 0)}
     write_maps(tmp_path, train=6, size=(64, 40), rare=0.1)

@@ -296,8 +296,16 @@ def test_the_hours_in_a_warning_are_enough(name):
 def test_no_class_has_a_weight_of_zero():
     cells, machine = USERS['vessels on a laptop']
     plan = make_plan(replace(cells, classes=['wall', 'crack', 'hole'], class_counts=[10**9, 3000, 4000],
-                             foreground=0.0), machine)
+                             foreground=0.5), machine)
     assert min(plan.training.value('class weights')) > 0
+
+
+def test_rare_objects_are_trained_with_dice_also_if_most_images_have_none():
+    cells, machine = USERS['vessels on a laptop']
+    for foreground in (0.0, 0.001):
+        plan = make_plan(replace(cells, classes=['wall', 'crack'], class_counts=[10**9, 3000], foreground=foreground),
+                         machine)
+        assert 'Dice' in plan.training.value('loss')
 
 
 @pytest.mark.parametrize(('reader', 'channels', 'cached'), [('', 3, True), ('TiffReader', 12, False)])

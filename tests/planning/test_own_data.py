@@ -59,12 +59,14 @@ def test_a_test_split_is_not_used_for_validation(tmp_path, monkeypatch):
         assert any(line.startswith('split: the data have no validation split') for line in data.notes)
 
 
-@pytest.mark.parametrize('kind', ['boxes', 'maps'])
+@pytest.mark.parametrize('kind', ['boxes', 'maps', 'classes'])
 def test_data_with_only_a_validation_split_are_not_trained_on(tmp_path, monkeypatch, kind):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     if kind == 'boxes':
         write_boxes(tmp_path / 'data')
         (tmp_path / 'data/annotations/instances_train.json').unlink()
+    elif kind == 'classes':
+        shutil.rmtree(write_classes(tmp_path / 'data') / 'train')
     else:
         write_maps(tmp_path / 'data')
         for name in ('images', 'annotations'):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
+from mae_backbone.formats.layout_cache import no_training_split
 from mae_backbone.formats.layouts.csv_boxes import (
     COLUMNS,
     CORNERS,
@@ -166,8 +167,10 @@ def _folder_images(root: Path, left_out: Findings) -> Iterator[ClassImage]:
 
 
 def check_classes(found: ClassSet) -> None:
-    """Refuses validation or test images of classes that training lacks."""
+    """Raises DataError for data without a training split, or with classes that have images only in other splits."""
     trained = {image.name for image in found.images if image.split == 'train'}
+    if found.images and not trained:
+        raise DataError(no_training_split(str(found.root)))
     unknown = sorted({image.name for image in found.images} - trained)
     if unknown:
         raise DataError(f'{found.root}: {len(unknown)} classes have no image in the training split '
