@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, ModuleType
 
 from mae_backbone.cli.raw_errors import explain_raw
@@ -223,10 +224,18 @@ def _no_space(error: BaseException, text: str) -> str | None:
 
 def _file_error(error: BaseException, text: str) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
-        return f'{error.filename}: {error.strerror or error}: check the path and its permissions'
+        return f'{error.filename}: {error.strerror or error}: {_way_out(error)}'
     if isinstance(error, (ValueError, OSError)):
         return _without_worker_traceback(text, error)
     return None
+
+
+def _way_out(error: OSError) -> str:
+    from mae_backbone.data.index import cache_folder  # imports NumPy
+    path, cache = Path(str(error.filename)), cache_folder()
+    if cache in (path, *path.parents):
+        return f'set the environment variable MAE_BACKBONE_CACHE to another folder than {cache}'
+    return 'choose another folder' if error.errno == errno.EROFS else 'check the path and its permissions'
 
 
 def _lost_worker(error: BaseException, text: str) -> str | None:

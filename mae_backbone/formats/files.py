@@ -76,7 +76,7 @@ def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
 def decode_sample(split: str, paths: Sequence[str], reading: Reading = DEFAULT) -> dict[str, tuple[int, int]]:
     """Decodes `NUM_DECODED` evenly spaced images and returns the (width, height) of each.
 
-    Warns if they are 16-bit images that use a small part of their range.
+    Warns if they are 16-bit images that use a small part of their range, and `reading` does not scale them.
 
     Raises:
         DataError: at least one of them cannot be read.
@@ -88,7 +88,8 @@ def decode_sample(split: str, paths: Sequence[str], reading: Reading = DEFAULT) 
     if errors:
         raise DataError(f'{split}: {len(errors)} of {len(sample)} sampled images cannot be read: '
                         + '; '.join(printable(str(error)) for error in errors[:3]))
-    warning = bit_depth_warning(sample[:NUM_SAMPLED]) if isinstance(reading, Decoding) else ''
+    is_plain = isinstance(reading, Decoding) and reading.value_range is None and reading.percentiles is None
+    warning = bit_depth_warning(sample[:NUM_SAMPLED]) if is_plain else ''
     if warning:
         _LOG.warning('%s: %s (not needed if the config does so already)', split, warning)
     return {path: result for path, result in zip(sample, results, strict=True) if isinstance(result, tuple)}

@@ -8,7 +8,7 @@ import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota of the user, limit of the size of a file
@@ -28,7 +28,7 @@ def atomic_path(path: str | Path, *, durable: bool = False, keep_suffix: bool = 
         keep_suffix: end the temporary name in the suffix of `path`, for writers that choose a format by it.
 
     Raises:
-        OSError: the file cannot be written, flushed or renamed. Of a full disk, `filename` is the path.
+        OSError: the file cannot be written, flushed or renamed. Its `filename` is the path, not the temporary path.
     """
     path = Path(path)
     temporary = _partial(path, path.suffix if keep_suffix else '')
@@ -38,11 +38,13 @@ def atomic_path(path: str | Path, *, durable: bool = False, keep_suffix: bool = 
             _sync(temporary)
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in FULL_DISK and error.filename is None:  # a write does not state the file
+        is_unknown = error.filename is None and error.errno in FULL_DISK  # a write does not state the file
+        if is_unknown or error.filename == str(temporary):
             error.filename = str(path)
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it does not exist, or a read-only file system refuses to remove what does not exist
+            temporary.unlink()
     if durable:
         _sync(path.parent)
 

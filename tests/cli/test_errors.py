@@ -114,6 +114,15 @@ def test_full_quota_and_limit_of_the_size_of_a_file_say_what_to_do(number: int, 
     assert '(target): ' in errors.explain(copying)
 
 
+@pytest.mark.parametrize(('path', 'number', 'advice'), [
+    ('plan.py', errno.EROFS, 'choose another folder'), ('plan.py', errno.EACCES, 'check the path and its permissions'),
+    ('cache/scan.json', errno.EROFS, 'set the environment variable MAE_BACKBONE_CACHE to another folder than cache'),
+    ('cache', errno.EACCES, 'set the environment variable MAE_BACKBONE_CACHE to another folder than cache')])
+def test_a_file_that_cannot_be_written_is_named_with_a_way_out(path: str, number: int, advice: str, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', 'cache')
+    assert errors.explain(OSError(number, os.strerror(number), path)) == f'{path}: {os.strerror(number)}: {advice}'
+
+
 def test_out_of_memory_is_not_a_defect():
     with pytest.raises(RuntimeError) as error:
         torch.empty(1 << 50)

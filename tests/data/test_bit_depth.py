@@ -60,8 +60,12 @@ def test_training_warns_unless_the_reader_scales(images: Path, caplog: pytest.Lo
     assert '4,095 (12 bits)' in caplog.text
 
 
-def test_check_and_start_of_labeled_training_warn(images: Path, caplog: pytest.LogCaptureFixture):
-    decode_sample('train', [str(path) for path in sorted((images / 'a').iterdir())])
+def test_labeled_training_warns_unless_the_reader_scales(images: Path, caplog: pytest.LogCaptureFixture):
+    files = [str(path) for path in sorted((images / 'a').iterdir())]
+    for scaled in (Decoding(value_range=(0, 4095)), Decoding(percentiles=(1, 99))):
+        decode_sample('train', files, scaled)
+    assert caplog.text == ''
+    decode_sample('train', files)
     assert 'train: 4 sampled images have 16 bits' in caplog.text
 
 

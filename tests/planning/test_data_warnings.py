@@ -34,6 +34,18 @@ def test_good_data_have_no_warnings(tmp_path):
         assert warnings_of(tmp_path / name) == []
 
 
+def test_dark_images_that_the_plan_scales_are_not_warned_of(tmp_path, caplog):
+    write_classes(tmp_path, train=2, val=1)
+    for path in tmp_path.rglob('*.png'):
+        cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 12)
+    data = find_data(tmp_path)
+    assert data_warnings(data) == []
+    assert caplog.text == ''
+    for data_format in find_data(tmp_path).splits.values():
+        data_format.check(masks=False, labels=True)
+    assert 'nearly black' in caplog.text, 'a training without scaling has the warning'
+
+
 def test_class_names_in_another_case_are_refused(tmp_path):
     write_boxes(tmp_path)
     edit(tmp_path, 'val', lambda content: [category.update(name=category['name'].title())

@@ -41,6 +41,12 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path, error: BaseException):
         assert error.filename == str(tmp_path / 'training.png')
 
 
+def test_an_error_names_the_file_instead_of_the_temporary_one(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_bytes(tmp_path / 'missing' / 'plan.py', b'new')
+    assert caught.value.filename == str(tmp_path / 'missing' / 'plan.py')
+
+
 def test_failed_rename_leaves_no_partial_file(tmp_path: Path):
     (tmp_path / 'folder').mkdir()
     with pytest.raises(OSError, match='folder'):

@@ -125,8 +125,9 @@ def plan_detection(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
     maximum = clamp(math.ceil(1.5 * objects.per_image['99.9'] / 50) * 50, 100, 2000)
     maximum = stage.choose('detections in an image', maximum, f'99.9 % of the images have up to '
                            f'{objects.per_image["99.9"]:.0f} objects', 'COCO: 100; LVIS: 300; factor 1.5 ours')
-    proposals = stage.choose('proposals', max(1000 if encoder.tier != 'cpu' else 500, 2 * maximum),
-                             f'twice the {maximum} detections', OURS)
+    least = 1000 if encoder.tier != 'cpu' else 500
+    proposals = stage.choose('proposals', max(least, 2 * maximum),
+                             f'twice the {maximum} detections, at least {least:,}', OURS)
     crowded = objects.crowded > _CROWDED
     nms = stage.choose('IoU of suppression', 0.6 if crowded else 0.5,
                        f'{objects.crowded:.1%} of the objects have an IoU above 0.5 with another of their class',

@@ -165,7 +165,8 @@ def _description_lines(description: Description) -> Iterator[str]:
     height, width = description.image_size
     fixed = f'{height}x{width} pixels'
     if 'size' in description.dynamic:
-        fixed = f'any, in multiples of {description.multiple} from {description.minimum} pixels on (training: {fixed})'
+        multiples = f' in multiples of {description.multiple}' if description.multiple > 1 else ''
+        fixed = f'any{multiples} from {description.minimum} pixels on (training: {fixed})'
     elif description.preprocessing:
         fixed = f'any, resized to {fixed} inside'
     yield f'  size      {fixed}'

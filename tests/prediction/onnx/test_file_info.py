@@ -31,7 +31,7 @@ def test_a_page_on_an_onnx_file(tmp_path: Path):
     assert page.verified['error'] == 3e-7
     text = run_command('info', path)
     for words in ('ONNX file, opset 18', 'weights   9 numbers in tensors of 1 float', 'images float (batch, 3, h, w)',
-                  'logits float (batch, 3, h, w)', 'size      any, in multiples of 1 from 8 pixels on (training: 16x16',
+                  'logits float (batch, 3, h, w)', 'size      any from 8 pixels on (training: 16x16',
                   'dynamic   batch, size', f'mean {list(MEAN)}', 'classes   3: cat (3), dog (5), fox (9)',
                   '3e-07 (limit 0.0001), 5 images of 16x16, 24x16', 'int8      97% agree', 'versions  torch 2.14'):
         assert words in text
