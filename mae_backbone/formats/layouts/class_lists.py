@@ -1,13 +1,14 @@
 """Labeled images for classification: class folders with or without splits, and CSV lists of file names and classes."""
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
 from mae_backbone.formats.layout_cache import no_training_split
+from mae_backbone.formats.layouts.class_tree import classes_of_folders
 from mae_backbone.formats.layouts.csv_boxes import (
     COLUMNS,
     CORNERS,
@@ -80,7 +81,7 @@ class ClassSet:
 def find_class_images(root: Path) -> ClassSet | None:
     """Reads CSV files with columns of a file name and a class, or else class folders.
 
-    Class folders are CLASS/..., SPLIT/CLASS/... or CLASS/SPLIT/...
+    Class folders are found by `classes_of_folders`.
 
     Returns:
         None if there are none.
@@ -148,22 +149,14 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
 
 
 def _of_folders(root: Path) -> ClassSet | None:
-    left_out = Findings()
-    images = list(_folder_images(root, left_out))
-    refuse_folders_of_maps(root, (image.image for image in images))
-    return ClassSet(root, 'class folders', images, left_out) if len({image.name for image in images}) > 1 else None
-
-
-def _folder_images(root: Path, left_out: Findings) -> Iterator[ClassImage]:
-    """Images below folders. The first folder of the path that does not name a split names the class."""
-    for name in ImageIndex(root).names:
-        folders = PurePosixPath(name).parts[:-1]
-        splits = [SPLIT_NAMES[folder.lower()] for folder in folders[:2] if folder.lower() in SPLIT_NAMES]
-        classes = [folder for folder in folders if folder.lower() not in SPLIT_NAMES]
-        if classes:
-            yield ClassImage(name, classes[0], splits[0] if splits else '')
+    left_out, images = Findings(), []
+    refuse_folders_of_maps(root)
+    for image, (name, split) in classes_of_folders(ImageIndex(root).names).items():
+        if name:
+            images.append(ClassImage(image, name, split))
         else:
-            left_out.add('images in no class folder', name)
+            left_out.add('images in no class folder', image)
+    return ClassSet(root, 'class folders', images, left_out) if len({image.name for image in images}) > 1 else None
 
 
 def check_classes(found: ClassSet) -> None:

@@ -19,16 +19,17 @@ from mae_backbone.formats.label_map_files import open_label_map
 from mae_backbone.formats.label_map_palettes import check_palettes, palette_colors
 from mae_backbone.formats.layouts.files import read_text
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, split_in_path
+from mae_backbone.formats.layouts.map_contents import pairs_by_content
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.names import name_key, nfc
 
 _MAP_WORDS = ('masks', 'mask', 'labels', 'label', 'annotations', 'annotation', 'annot', 'segmentationclass',
               'segmentation', 'segmentations', 'seg', 'segs', 'groundtruth', 'ground_truth', 'gt', 'gtfine', 'targets',
-              'target', 'labelmaps', 'label_maps')
+              'target', 'labelmaps', 'label_maps', 'ann_dir', 'label_dir', 'mask_dir', 'seg_dir')
 _IMAGE_WORDS = ('images', 'image', 'imgs', 'img', 'jpegimages', 'inputs', 'input', 'photos', 'rgb', 'leftimg8bit',
                 'img_dir', 'data')
-_MAP_SUFFIXES = ('gtfine_labelids', 'labelids', 'mask', 'masks', 'label', 'labels', 'seg', 'segmentation', 'gt',
-                 'groundtruth', 'annotation')
+_MAP_SUFFIXES = ('gtfine_labeltrainids', 'gtfine_labelids', 'labeltrainids', 'labelids', 'mask', 'masks', 'label',
+                 'labels', 'seg', 'segmentation', 'gt', 'groundtruth', 'annotation')
 _IMAGE_SUFFIXES = ('leftimg8bit', 'image', 'img', 'rgb', 'sat')
 _MAP_FORMATS = ('.png', '.gif', '.bmp', '.tif', '.tiff')
 _JPEG = ('.jpg', '.jpeg', '.jpe')
@@ -87,6 +88,8 @@ class MapSet:
 def find_map_pairs(root: Path) -> MapSet | None:
     """Finds pairs by the names of folders (images/, masks/) and files (NAME.jpg, NAME_mask.png).
 
+    If these names form no pair, finds pairs by the pixels of the maps (`pairs_by_content`).
+
     Returns:
         None if there are none.
 
@@ -120,8 +123,8 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
     images: dict[tuple[str, ...], list[str]] = defaultdict(list)
     maps: dict[tuple[str, ...], list[str]] = defaultdict(list)
     compressed: dict[tuple[str, ...], str] = {}
-    for name in ImageWalk(root, _SUFFIXES):
-        path = PurePosixPath(name.replace(os.sep, '/'))
+    names = _names(root)
+    for path in map(PurePosixPath, names):
         key, is_map = _key(path)
         if not is_map:
             images[key].append(str(path))
@@ -129,9 +132,8 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
             maps[key].append(str(path))
         elif path.suffix.lower() in _JPEG:
             compressed[key] = str(path)
-    for key in [key for key, paths in maps.items() if len(paths) > 1]:  # of Cityscapes: labelIds next to color
-        preferred = [path for path in maps[key] if PurePosixPath(path).stem.lower().endswith('labelids')]
-        maps[key] = preferred if len(preferred) == 1 else maps[key]
+    for key in [key for key, paths in maps.items() if len(paths) > 1]:
+        maps[key] = _of_cityscapes(maps[key])
     several = [paths for key, paths in maps.items() if len(paths) > 1 and key in images]
     several += [paths for key, paths in images.items() if len(paths) > 1 and key in maps]
     if several:
@@ -141,26 +143,43 @@ def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
     of_images = sorted(images.keys() & compressed.keys() - maps.keys())
     if not both and 2 * len(of_images) >= len(images) > 0:
         raise DataError(_jpeg_fault(root, len(of_images), images[of_images[0]][0], compressed[of_images[0]]))
+    if not both:
+        found = pairs_by_content(root, names, _MAP_FORMATS)
+        used = {name for pair in found for name in pair}
+        for name in sorted({*names} - used) if found else []:
+            left_out.add('images and label maps that form no pair', name)
+        return [MapPair(*pair, _split(pair.image)) for pair in found]
     for key in of_images:
         left_out.add('label maps saved as JPEG, which changes labels', compressed[key])
-    for key in sorted(images.keys() - maps.keys()) if both else []:
+    for key in sorted(images.keys() - maps.keys()):
         left_out.add('images without a label map', images[key][0])
-    for key in sorted(maps.keys() - images.keys()) if both else []:
+    for key in sorted(maps.keys() - images.keys()):
         left_out.add('label maps without an image', maps[key][0])
-    return [MapPair(images[key][0], maps[key][0], split_in_path(images[key][0]) or _split_word(images[key][0]))
-            for key in both]
+    return [MapPair(images[key][0], maps[key][0], _split(images[key][0])) for key in both]
 
 
-def refuse_folders_of_maps(root: Path, names: Iterable[str]) -> None:
+def _names(root: Path) -> list[str]:
+    """Returns the paths of all images and label maps relative to the root, with '/'."""
+    return [name.replace(os.sep, '/') for name in ImageWalk(root, _SUFFIXES)]
+
+
+def _of_cityscapes(maps: list[str]) -> list[str]:
+    """Returns the map with the labels of the evaluation if there are several maps of an image, as in Cityscapes."""
+    for suffix in ('labeltrainids', 'labelids'):
+        preferred = [path for path in maps if PurePosixPath(path).stem.lower().endswith(suffix)]
+        if len(preferred) == 1:
+            return preferred
+    return maps
+
+
+def refuse_folders_of_maps(root: Path) -> None:
     """Refuses folders named like images and label maps, such as images and masks, as folders of classes.
 
-    Args:
-        root: folder of the data.
-        names: paths of all images in folders, relative to the root, with '/'.
-
     Raises:
-        DataError: at least half of the files in folders of images have a file of the same name in a folder of maps.
+        DataError: at least half of the files in folders of images have a file of the same name in a folder of maps, by
+            the names of the folders, or by the pixels of the maps (`pairs_by_content`).
     """
+    names = _names(root)
     by_kind: dict[str, dict[tuple[str, ...], str]] = defaultdict(dict)
     for name in names:
         path = PurePosixPath(name)
@@ -168,9 +187,10 @@ def refuse_folders_of_maps(root: Path, names: Iterable[str]) -> None:
         by_kind['map' if 'map' in kinds else 'image' if 'image' in kinds else ''][_key(path)[0]] = name
     images, maps = by_kind['image'], by_kind['map']
     both = sorted(images.keys() & maps.keys())
-    if not both or 2 * len(both) < len(images):
+    by_content = [] if both else pairs_by_content(root, names, _MAP_FORMATS)
+    if 2 * (len(both) or len(by_content)) < max(1, len(images) if both else len(names) / 2):
         return
-    image, label_map = images[both[0]], maps[both[0]]
+    image, label_map = (images[both[0]], maps[both[0]]) if both else by_content[0]
     if PurePosixPath(label_map).suffix.lower() in _JPEG:
         raise DataError(_jpeg_fault(root, len(both), image, label_map))
     raise DataError(f'{root} has images and label maps, such as {image} and {label_map}, and no class folders: configs '
@@ -212,11 +232,16 @@ def _without_word(folder: str) -> tuple[str, str]:
     return folder, ''
 
 
-def _split_word(name: str) -> str:
-    """Split in a folder such as train_images."""
-    words = {_without_word(folder.lower())[0] for folder in PurePosixPath(name).parts[:-1]}
-    splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
-    return splits.pop() if len(splits) == 1 else ''
+def _split(name: str) -> str:
+    """Returns the split that a folder of a path names, such as train or train_images; '' if there is none."""
+    splits = {SPLIT_NAMES[word] for folder in PurePosixPath(name).parts[:-1] for word in _split_words(folder.lower())}
+    return split_in_path(name) or (splits.pop() if len(splits) == 1 else '')
+
+
+def _split_words(folder: str) -> list[str]:
+    """Names of splits at the start or the end of the name of a folder, such as train in images_prepped_train."""
+    words = [_without_word(folder)[0], *(re.split('[_-]', folder)[index] for index in (0, -1))]
+    return [word for word in words if word in SPLIT_NAMES]
 
 
 def _with_listed_splits(root: Path, pairs: list[MapPair]) -> list[MapPair]:

@@ -19,6 +19,10 @@ NAMINGS = {
     'CamVid': ('train/{}.png', 'trainannot/{}.png', 'val/{}.png', 'valannot/{}.png'),
     'Cityscapes': ('leftImg8bit/train/x/{}_leftImg8bit.png', 'gtFine/train/x/{}_gtFine_labelIds.png',
                    'leftImg8bit/val/y/{}_leftImg8bit.png', 'gtFine/val/y/{}_gtFine_labelIds.png'),
+    'Cityscapes, labels of the evaluation': (
+        'leftImg8bit/train/x/{}_leftImg8bit.png', 'gtFine/train/x/{}_gtFine_labelTrainIds.png',
+        'leftImg8bit/val/y/{}_leftImg8bit.png', 'gtFine/val/y/{}_gtFine_labelTrainIds.png'),
+    'mmsegmentation': ('img_dir/train/{}.jpg', 'ann_dir/train/{}.png', 'img_dir/val/{}.jpg', 'ann_dir/val/{}.png'),
     'suffixes': ('images/train/{}.JPG', 'annotations/train/{}_seg.PNG', 'images/val/{}.png', 'annotations/val/{}.png'),
 }
 
