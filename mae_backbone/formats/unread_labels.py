@@ -14,7 +14,7 @@ _MAX_FILES = 3
 _UNKNOWN = 'they are in no layout of labels that is known for these images'
 # Kind of files -> patterns, and what is said of files that are text.
 _KINDS = {
-    'JSON': (('*.json', '*/*.json'), _UNKNOWN), 'XML': (('*.xml', '*/*.xml'), _UNKNOWN),
+    'JSON': (('*.json', '*/*.json', '*.jsonl', '*/*.jsonl'), _UNKNOWN), 'XML': (('*.xml', '*/*.xml'), _UNKNOWN),
     'TXT': (('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt'),
             'expected lines of YOLO: the number of a class, and x, y, width and height as fractions of the image')}
 _IMAGE_FOLDERS = ('images', 'image', 'imgs', 'img')  # folders that group images without being a class

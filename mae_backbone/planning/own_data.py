@@ -84,7 +84,7 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
     """Finds the task, splits and classes of a data folder.
 
     Args:
-        root: data folder.
+        root: data folder. If it has no labels and contains only a folder, that folder is the data folder.
         task: one of `TASKS`. None tries detection, segmentation, classification and pretraining, in this order, and
             takes the first one that the folder has data for.
         group_pattern: regular expression. Images with the same match in their names are put into the same split. Only
@@ -101,6 +101,14 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         raise DataError(f'{does_not_exist(str(folder))}: pass the folder of the data' if not folder.exists() else
                         f'{folder} is a file, expected the folder of the data: unpack it if it is an archive')
     data = _find_any(folder, group_pattern) if task is None else _find_task(task, folder, group_pattern)
+    inner = _only_folder(folder)
+    if inner and data is None:
+        return find_data(inner, task, group_pattern=group_pattern)
+    if inner and data is not None and task is None and data.task == 'pretraining':
+        try:
+            return find_data(inner, group_pattern=group_pattern)
+        except DataError as error:  # labels that cannot be read
+            data.warnings.append(str(error))
     if data is not None:
         return _checked(data, task, group_pattern)
     unread = describe_layout(str(folder)) if task == 'detection' else ''
@@ -108,6 +116,13 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         raise DataError(unread)
     labels = '. '.join(unread_labels(folder)) if task != 'pretraining' else ''
     raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}' + f'. {labels}' * bool(labels))
+
+
+def _only_folder(folder: Path) -> Path | None:
+    """Returns the only folder in a folder, such as dataset/ of an unpacked archive; None if there are other files."""
+    entries = [entry for entry in islice(os.scandir(folder), _MAX_LISTED)
+               if not entry.name.lower().startswith(('.', '__macosx', 'readme', 'license'))]
+    return Path(entries[0].path) if len(entries) == 1 and entries[0].is_dir() else None
 
 
 def _find_task(task: str, folder: Path, group_pattern: str) -> OwnData | None:

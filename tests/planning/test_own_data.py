@@ -59,6 +59,23 @@ def test_a_test_split_is_not_used_for_validation(tmp_path, monkeypatch):
         assert any(line.startswith('split: the data have no validation split') for line in data.notes)
 
 
+def test_data_may_be_in_folders_around_them(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    roots = {task: tmp_path / task / 'archive' / 'data' for task in ('detection', 'segmentation', 'classification')}
+    write_boxes(roots['detection'])
+    write_maps(roots['segmentation'])
+    write_classes(roots['classification'])
+    for task, root in roots.items():
+        (tmp_path / task / 'README.md').write_text('')
+        for folder in (root, root.parent, tmp_path / task):
+            data = find_data(folder)
+            assert (data.task, len(data.image_paths('train'))) == (task, len(find_data(root).image_paths('train')))
+    write_images(tmp_path / 'images/archive', 3)
+    assert find_data(tmp_path / 'images').task == 'pretraining'
+    (tmp_path / 'images/archive/labels.jsonl').write_text('{}')
+    assert 'labels.jsonl' in find_data(tmp_path / 'images').warnings[0]
+
+
 @pytest.mark.parametrize('kind', ['boxes', 'maps', 'classes'])
 def test_data_with_only_a_validation_split_are_not_trained_on(tmp_path, monkeypatch, kind):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
