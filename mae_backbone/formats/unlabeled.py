@@ -11,9 +11,11 @@ from mae_backbone.data.sources import FileSource, Source, open_source
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import evenly_spaced
+from mae_backbone.formats.layouts.map_pairs import pairs_among
 from mae_backbone.formats.messages import does_not_exist
 
 _COLOR_READERS = ('ColorReader', 'ColourReader')
+_MAX_PAIRED = 100_000  # largest number of images among which label maps are searched
 _SAMPLED = 16  # number of images whose pixels are read
 
 
@@ -24,7 +26,17 @@ class UnlabeledImages(DataFormat):
 
     def check(self, *, masks: bool, labels: bool) -> list[str]:
         """Counts the images. Raises DataError if the folder does not exist, ValueError if it has no images."""
-        return [f'{self.spec.split}: {len(self._source):,} images']
+        return [f'{self.spec.split}: {len(self._source):,} images',
+                *(f'warning: {line}' for line in self.label_warnings())]
+
+    def label_warnings(self) -> list[str]:
+        """Warns of label maps among the images. They are not searched among very many images."""
+        source = self._source
+        if not isinstance(source, FileSource) or len(source) > _MAX_PAIRED:
+            return []
+        pairs = pairs_among([os.path.abspath(source.name(index)) for index in range(len(source))])
+        return [f'{len(pairs):,} of the {len(source):,} images are label maps, such as {pairs[0].map} of the image '
+                f'{pairs[0].image}: pass the folder of the images'] if pairs else []
 
     def images(self) -> list[str]:
         source, reader = self._source, self._reader()['type']

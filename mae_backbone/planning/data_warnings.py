@@ -20,7 +20,7 @@ def data_warnings(data: OwnData) -> list[str]:
     """
     warnings = list(data.warnings)
     if data.task == 'pretraining':
-        return warnings
+        return warnings + data.splits['train'].label_warnings()
     masks = data.splits['train'].has_masks
     for split, data_format in data.splits.items():
         if isinstance(data_format.reading, Decoding):  # the plan scales images with 16 bits: no warning of dark images

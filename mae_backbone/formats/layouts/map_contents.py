@@ -43,6 +43,8 @@ def pairs_by_content(root: Path, names: Iterable[str], map_formats: Sequence[str
     for name in names:
         folders[os.path.dirname(name)].append(name)
     maps = {folder: files for folder, files in folders.items() if _are_maps(root, files, map_formats)}
+    if not maps:
+        return []
     images = {folder: _by_key(files) for folder, files in folders.items() if folder not in maps}
     best: dict[str, tuple[tuple[int, ...], list[Pair]]] = {}  # by folder of images: rank of the pairs, and pairs
     for folder, files in sorted(maps.items()):

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ def find_map_pairs(root: Path) -> MapSet | None:
             not known.
     """
     left_out, notes = Findings(), Findings()
-    pairs = _pairs(root, left_out)
+    pairs = _pairs(root, _names(root), left_out)
     if not pairs:
         return None
     pairs = _with_listed_splits(root, pairs)
@@ -117,13 +118,24 @@ def find_map_pairs(root: Path) -> MapSet | None:
                   left_out, notes)
 
 
+def pairs_among(names: Sequence[str]) -> list[MapPair]:
+    """Returns the pairs of an image and its label map among images that are used without labels; [] if unclear.
+
+    Args:
+        names: absolute paths.
+    """
+    try:
+        return _pairs(Path(os.sep), [name.replace(os.sep, '/') for name in names], Findings())
+    except DataError:
+        return []
+
+
 # ---- pairs
 
-def _pairs(root: Path, left_out: Findings) -> list[MapPair]:
+def _pairs(root: Path, names: Sequence[str], left_out: Findings) -> list[MapPair]:
     images: dict[tuple[str, ...], list[str]] = defaultdict(list)
     maps: dict[tuple[str, ...], list[str]] = defaultdict(list)
     compressed: dict[tuple[str, ...], str] = {}
-    names = _names(root)
     for path in map(PurePosixPath, names):
         key, is_map = _key(path)
         if not is_map:
@@ -220,6 +232,7 @@ def _key(path: PurePosixPath) -> tuple[tuple[str, ...], bool]:
     return (*folders, stem), is_map
 
 
+@lru_cache(maxsize=4096)
 def _without_word(folder: str) -> tuple[str, str]:
     """Removes a word for images or maps from a folder name; returns the rest and the kind of the word."""
     for words, kind in ((_MAP_WORDS, 'map'), (_IMAGE_WORDS, 'image')):
