@@ -252,9 +252,8 @@ def _split(name: str) -> str:
 
 
 def _split_words(folder: str) -> list[str]:
-    """Names of splits at the start or the end of the name of a folder, such as train in images_prepped_train."""
-    words = [_without_word(folder)[0], *(re.split('[_-]', folder)[index] for index in (0, -1))]
-    return [word for word in words if word in SPLIT_NAMES]
+    """Names of splits among the words of the name of a folder, such as training in ISIC2018_Training_Input."""
+    return [word for word in (_without_word(folder)[0], *re.split('[_-]', folder)) if word in SPLIT_NAMES]
 
 
 def _with_listed_splits(root: Path, pairs: list[MapPair]) -> list[MapPair]:

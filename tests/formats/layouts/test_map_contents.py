@@ -18,6 +18,9 @@ NAMINGS = {
     'x and y': ('x_train/{}.jpg', 'y_train/{}.png', 'x_val/{}.jpg', 'y_val/{}.png'),
     'several folders of maps': ('training/image_2/{}.png', 'training/semantic/{}.png', 'val/image_2/{}.png',
                                 'val/semantic/{}.png'),
+    'splits inside of the names': (
+        'ISIC2018_Training_Input/{}.jpg', 'ISIC2018_Training_GroundTruth/{}_segmentation.png',
+        'ISIC2018_Validation_Input/{}.jpg', 'ISIC2018_Validation_GroundTruth/{}_segmentation.png'),
     'suffixes of all files': ('training/images/{}_training.tif', 'training/1st_manual/{}_manual1.gif',
                               'val/images/{}_val.tif', 'val/1st_manual/{}_manual1.gif')}
 
