@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 # Not 'train/...': MMEngine writes all of those into every log line.
 _VALUE, _ITERATION = 'curve/{}', 'curve_at/{}'
 _METRIC = 'val/'
+_OPTIMIZER_SCALARS = ('grad_norm', 'skipped')  # recorded in each step of the optimizer
 
 
 def record(runner: Runner, scalars: dict[str, float], *, at: int) -> None:
@@ -53,7 +54,18 @@ def history(hub: MessageHub, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def step_history(hub: MessageHub, name: str, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """Like `history`, for scalars that the hub has of every iteration, such as 'loss', up to iteration `last`."""
-    key = f'train/{name}'
-    values = hub.get_scalar(key).data[0] if key in hub.log_scalars else np.empty(0)
+    """Like `history`, for scalars that the hub has of every iteration, such as 'loss', up to iteration `last`.
+
+    With accumulated gradients, the hub has the scalars of the optimizer, such as 'grad_norm', of every step only. They
+    are spread evenly over the iterations of which the hub has the learning rate.
+    """
+    values = _train_scalars(hub, name)
+    iterations = len(_train_scalars(hub, 'lr'))
+    if name in _OPTIMIZER_SCALARS and 0 < 2 * len(values) <= iterations + 1:
+        return np.linspace(last - iterations, last, len(values) + 1)[1:].round().astype(int), values
     return np.arange(last - len(values) + 1, last + 1), values
+
+
+def _train_scalars(hub: MessageHub, name: str) -> np.ndarray:
+    key = f'train/{name}'
+    return hub.get_scalar(key).data[0] if key in hub.log_scalars else np.empty(0)

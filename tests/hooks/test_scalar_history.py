@@ -28,3 +28,14 @@ def test_step_history_ends_at_the_last_iteration():
     at, values = step_history(hub, 'loss', last=10)
     assert (at.tolist(), values.tolist()) == ([8, 9, 10], [0.5, 0.25, 0.125])
     assert not np.concatenate(step_history(hub, 'grad_norm', last=10)).size
+
+
+def test_gradient_norms_of_accumulated_steps_are_at_the_iterations_of_the_steps():
+    hub = MessageHub.get_instance('accumulated')
+    for iteration in range(1, 14):
+        hub.update_scalar('train/lr', 0.1)
+        if iteration % 4 == 0 or iteration == 13:  # the last iteration always ends a step
+            hub.update_scalar('train/grad_norm', float(iteration))
+    at, values = step_history(hub, 'grad_norm', last=13)
+    assert abs(at - values).max() <= 2
+    assert at[-1] == 13
