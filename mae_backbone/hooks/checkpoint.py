@@ -1,4 +1,5 @@
 """Hook that saves checkpoints in such a way that the latest one is always complete."""
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -53,6 +54,8 @@ class WholeCheckpointHook(CheckpointHook):
         """Stores the metrics with their iteration, and saves the checkpoint if it is the best one."""
         runner.message_hub.update_info('last_validation', runner.iter)
         store_metrics(runner.message_hub, metrics or {}, at=runner.iter)
+        if metrics and self.save_best:
+            _check_computed(self.key_indicators, metrics)
         super().after_val_epoch(runner, metrics)
 
     def _save_checkpoint(self, runner: Runner) -> None:
@@ -62,6 +65,9 @@ class WholeCheckpointHook(CheckpointHook):
             super()._save_checkpoint(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        if between_steps(runner.optim_wrapper):  # MMEngine saves again after a validation with the best result so far
+            self.delayed_step = step
+            return
         self.delayed_step = None
         before = list(self.keep_ckpt_ids) if self.max_keep_ckpts > 0 else []
         surplus = self._keep(runner, step)
@@ -101,3 +107,11 @@ class WholeCheckpointHook(CheckpointHook):
         self.keep_ckpt_ids.clear()
         self.keep_ckpt_ids.extend(steps)
         runner.message_hub.update_info('keep_ckpt_ids', steps)
+
+
+def _check_computed(names: Sequence[str], metrics: Mapping[str, float]) -> None:
+    """Raises ValueError if a metric that selects the best checkpoint was not computed."""
+    missing = [name for name in names if name != 'auto' and name not in metrics]
+    if missing:
+        raise ValueError(f'the best checkpoint is selected by {", ".join(missing)}, but the validation has computed '
+                         f'{", ".join(metrics)}: set default_hooks.checkpoint.save_best to one of these')
