@@ -8,6 +8,7 @@ import difflib
 import logging
 import os
 import random
+import signal
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from mmengine.utils import ManagerMixin
 
 from mae_backbone.cli.main import COMMANDS, with_config
 from mae_backbone.cli.training import last_checkpoint
+from mae_backbone.engine.signals import STOP_SIGNALS
 from mae_backbone.planning.plan import WrittenPlan
 from mae_backbone.utils.config_files import find_config
 
@@ -240,13 +242,17 @@ def _train(command: str, data: str | Path, task: str, config: str | Path | None,
 
 @contextmanager
 def unchanged_process() -> Iterator[None]:
-    """Restores what a run changes in a process: random numbers, threads, loggers, environment, MMEngine's instances."""
+    """Restores what a run changes in a process.
+
+    These are random numbers, threads, loggers, environment, handlers of signals, and MMEngine's instances.
+    """
     logger = logging.getLogger('mae_backbone')
     log_state = list(logger.handlers), logger.propagate, logger.level
     numbers = torch.get_rng_state(), np.random.get_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     threads, cv_threads, environment = torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ)
     backends = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     instances = {cls: cls._instance_dict for cls in _managers()}
     for cls in instances:
         cls._instance_dict = OrderedDict()  # names such as 'visualizer' are taken by the run
@@ -271,6 +277,9 @@ def unchanged_process() -> Iterator[None]:
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = backends
         os.environ.clear()
         os.environ.update(environment)
+        for number, handler in handlers.items():  # a run that was stopped by a signal keeps its own
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _managers() -> list[Any]:

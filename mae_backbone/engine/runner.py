@@ -81,6 +81,9 @@ class Runner(CheckpointRunner):
             self.logger.info(self.tune_loader())
         try:
             return super().train()
+        except (Exception, KeyboardInterrupt):
+            self.call_hook('after_failed_train')
+            raise
         finally:
             self._stop_workers()
 

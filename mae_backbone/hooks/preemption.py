@@ -72,6 +72,10 @@ class PreemptionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Restores the signal handlers."""
+        self.after_failed_train(runner)
+
+    def after_failed_train(self, runner: Runner) -> None:
+        """Restores the signal handlers after an error, too: the process may continue, as in a notebook."""
         self._stop_timer()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)

@@ -2,6 +2,7 @@
 import logging
 import os
 import random
+import signal
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ import mae_backbone
 from mae_backbone.cli.auto_steps import AutoRun
 from mae_backbone.cli.main import COMMANDS
 from mae_backbone.cli.python_api import DEFAULT_CONFIGS, TrainingRun, unchanged_process
+from mae_backbone.hooks.preemption import Interrupted, PreemptionHook
 from mae_backbone.prediction.model import Classifier, MaskedAutoencoder
 from mae_backbone.quickstart.scene_files import write_scenes
 from mae_backbone.utils.config_files import configs_root, find_config
@@ -105,6 +107,19 @@ def test_the_state_is_restored_after_an_error():
     with pytest.raises(KeyError):
         change()
     assert state() == before
+
+
+def test_handlers_of_a_run_that_was_stopped_by_a_signal_do_not_stay():
+    before = signal.getsignal(signal.SIGINT)
+    hook = PreemptionHook()
+
+    def stop() -> None:
+        with unchanged_process():
+            hook.before_train(None)
+            raise Interrupted(signal.SIGINT)
+    with pytest.raises(Interrupted):
+        stop()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_data_functions_return_what_the_commands_find(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -8,7 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.commands import forget_instances
 from helpers.driven_runs import drive
+from helpers.micro_runs import micro_config, write_images
+from mmengine.hooks import Hook
+
+from mae_backbone.engine.runner import Runner
+from mae_backbone.hooks.preemption import PreemptionHook
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,3 +47,21 @@ def test_hanging_run_exits_within_its_grace(tmp_path: Path):
     assert run.returncode == 128 + signal.SIGTERM
     assert time.monotonic() - began < 10
     assert 'did not end within 0.3 s, exiting without saving' in said
+
+
+def test_a_run_that_fails_gives_the_signals_back(tmp_path: Path):
+    """The process may continue, as in a notebook, where Ctrl-C would end it after the grace."""
+    class Failing(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            raise ArithmeticError('of the model')
+
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    forget_instances()
+    runner = Runner.from_cfg(micro_config(tmp_path / 'run', write_images(tmp_path / 'images', 8)))
+    runner.register_hook(Failing())
+    with pytest.raises(ArithmeticError):
+        runner.train()
+    hook, = (hook for hook in runner.hooks if isinstance(hook, PreemptionHook))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert hook.timer is None
