@@ -153,6 +153,9 @@ def check_kept(cfg: Config, args: argparse.Namespace) -> None:
         if (last in _LENGTH_KEYS or (last == 'lr' and args.lr)) and not same:
             raise ValueError(f'--cfg-options {option}={value} has no effect: --epochs, --iters, --batch-size, --lr or '
                              f'--seed has set it to {now}. Pass only one of them')
+        if option.startswith('param_scheduler.') and not same:
+            raise ValueError(f'--cfg-options {option}={value} has no effect: --epochs or --iters has stretched it to '
+                             f'{now}. Pass only one of them')
 
 
 def _value_at(cfg: Config, option: str) -> object:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config, ConfigDict
 
-from mae_backbone.checkpoints.run_files import resume_path
+from mae_backbone.checkpoints.run_files import read_run, resume_path
 from mae_backbone.cli.config import check_kept, make_folder, parse_options
 from mae_backbone.cli.errors import is_rank0
 from mae_backbone.cli.weights import set_weights
@@ -55,10 +55,11 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
                          heads=getattr(args, 'weights_heads', None))
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
         raise FileNotFoundError(f'checkpoint {cfg.load_from} does not exist: check --resume')
+    typed = dict(args.cfg_options) if isinstance(args.cfg_options, Mapping) else parse_options(args.cfg_options or [])
     if args.epochs is not None or args.iters is not None:
-        typed = dict(args.cfg_options) if isinstance(args.cfg_options, Mapping) else parse_options(
-            args.cfg_options or [])
         lines.append(set_length(cfg, epochs=args.epochs, iters=args.iters, typed=typed))
+    else:
+        lines += unfinished_schedule(cfg, typed)
     lines.append(set_batch_and_lr(cfg, batch_size=args.batch_size, lr=args.lr))
     check_kept(cfg, args)
     if is_rank0():
@@ -111,6 +112,20 @@ def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = No
             f'the {before:,} of the config')
 
 
+def unfinished_schedule(cfg: Config, typed: Container[str]) -> list[str]:
+    """A warning if --cfg-options shortens the training, and the schedule of the learning rate ends after it."""
+    for key, by_epoch in (('max_epochs', True), ('max_iters', False)):
+        schedule = cfg.get('param_scheduler') or []
+        ends = [scheduler.get('end') or 0 for scheduler in ([schedule] if isinstance(schedule, dict) else schedule)
+                if scheduler.get('by_epoch', True) is by_epoch]
+        end = max((end for end in ends if end < 10**9), default=0)  # MMEngine's infinity is larger
+        if f'train_cfg.{key}' in typed and end > (length := cfg.train_cfg[key]):
+            unit = key.removeprefix('max_')
+            return [f'warning: the training ends after {length:,} {unit}, and the schedule of the learning rate after '
+                    f'{end:,}: pass --{unit} {length} in place of train_cfg.{key}, which stretches the schedule']
+    return []
+
+
 def _stretch_schedule(param_scheduler: dict | list[dict], factor: float) -> None:
     """Multiplies the steps at which the parts of a schedule begin and end."""
     schedulers = param_scheduler if isinstance(param_scheduler, (list, tuple)) else [param_scheduler]
@@ -160,6 +175,9 @@ def set_batch_and_lr(cfg: Config, *, batch_size: int | None = None, lr: float | 
     effective = batch * accumulation * processes
     line = f'effective batch {effective} = {batch} per process x {processes} processes x {accumulation} accumulated'
     base, scale = optimizer.lr, scaling.get('base_batch_size')
+    if scaling.get('enable') and not scale:
+        raise ValueError('auto_scale_lr.enable=True without auto_scale_lr.base_batch_size, the batch that the learning '
+                         'rate is meant for: set it, such as --cfg-options auto_scale_lr.base_batch_size=16')
     if scaling:
         # Disabled, because MMEngine would scale the rate a second time, and does not count accumulation.
         enabled, cfg.auto_scale_lr.enable = bool(scaling.get('enable')), False
@@ -206,6 +224,20 @@ def has_foreign_types(cfg: Config) -> bool:
 
 
 def last_checkpoint(work_dir: str) -> str:
-    """The checkpoint for the next command: the best one if there is one, otherwise the latest."""
+    """The checkpoint for the next command: the best one if there is one, otherwise the latest.
+
+    A best checkpoint of an earlier run in the same folder does not count: it is older than the latest checkpoint, which
+    does not name it.
+    """
+    latest = resume_path('auto', work_dir)
     best = sorted(Path(work_dir).glob('best_*.pth'), key=lambda file: file.stat().st_mtime)
-    return str(best[-1]) if best else str(resume_path('auto', work_dir))
+    if best and latest is not None and best[-1].stat().st_mtime < Path(latest).stat().st_mtime:
+        named = _best_files(latest)
+        best = [file for file in best if file.name in named]
+    return str(best[-1]) if best else str(latest)
+
+
+def _best_files(checkpoint: str) -> set[str]:
+    """Names of the best checkpoints of a run until one of its checkpoints was saved."""
+    info = read_run(checkpoint).get('message_hub', {}).get('runtime_info', {})
+    return {Path(path).name for key, path in info.items() if key.startswith('best_ckpt') and isinstance(path, str)}

@@ -23,7 +23,8 @@ EVERYWHERE = {
     'train_cfg.max_iters': [0, -1, 1.5], 'default_hooks.logger.interval': [0, -1, 1.5],
     'default_hooks.checkpoint.interval': [0, 'abc'], 'default_hooks.checkpoint.max_keep_ckpts': [0],
     'log_processor.window_size': [0, -2], 'log_level': ['FOO'], 'randomness.seed': [-1, 'abc', 1.5, 10 ** 20],
-    'env_cfg': [None], 'env_cfg.foo': [1], 'custom_hooks': [5], 'param_scheduler': [5],
+    'tf32': ['no'], 'find_unused_parameters': ['no'],
+    'auto_scale_lr.enable': ['no'], 'env_cfg': [None], 'env_cfg.foo': [1], 'custom_hooks': [5], 'param_scheduler': [5],
     'param_scheduler.0.end': [0, -5], 'param_scheduler.0.start_factor': [0, 2], 'model': [None],
     'model.data_preprocessor.mean': [[1, 2], 'abc', None], 'model.data_preprocessor.std': [[0, 0, 0], [-1, 1, 1]]}
 ENCODER = {'arch.width': [0, -8, 'abc'], 'arch.depth': [0, -1, 1.5], 'arch.heads': [0], 'patch_size': [0, -8, 5.5],

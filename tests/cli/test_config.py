@@ -93,10 +93,12 @@ def test_second_run_in_a_work_directory_is_refused_until_the_first_has_ended(tmp
 @pytest.mark.parametrize(('option', 'given', 'refused'), [
     ('train_cfg.max_iters=7', {}, True), ('train_cfg.max_iters=9', {}, False),
     ('optim_wrapper.lr=0.1', {'lr': 0.2}, True), ('optim_wrapper.lr=0.1', {'lr': None}, False),
+    ('param_scheduler.0.end=5', {}, True), ('param_scheduler.0.end=9', {}, False),
     ('model.0.num_classes=7', {}, True), ('model.0.num_classes=3', {}, False)])
 def test_option_that_another_one_or_the_data_replace_is_refused(option: str, given: dict, refused: bool):
     """Without --lr the learning rate of the config is scaled with the batch, which the plan shows."""
-    cfg = Config(dict(train_cfg=dict(max_iters=9), optim_wrapper=dict(lr=0.2), model=[dict(num_classes=3)]))
+    cfg = Config(dict(train_cfg=dict(max_iters=9), optim_wrapper=dict(lr=0.2), model=[dict(num_classes=3)],
+                      param_scheduler=[dict(type='LinearLR', end=9)]))
     args = argparse.Namespace(**{'cfg_options': [option], 'lr': None} | given)
     if not refused:
         cli_config.check_kept(cfg, args)

@@ -1,11 +1,14 @@
 """Training options of the command line, written into the config."""
 import argparse
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers.encoder_files import save
+from helpers.run_checkpoints import run_content
 from mmengine.config import Config
 from mmengine.optim import CosineAnnealingLR, LinearLR
 from mmengine.registry import PARAM_SCHEDULERS
@@ -239,3 +242,33 @@ def test_typed_validation_interval_is_not_stretched():
     cfg = schedule(max_iters=300)
     training.set_length(cfg, iters=30)
     assert cfg.train_cfg.val_interval == 6
+
+
+@pytest.mark.parametrize(('named', 'ages', 'expected'), [
+    ([], dict(best_a=3, iter_4=2), 'iter_4'), (['best_a'], dict(best_a=3, iter_4=2), 'best_a'),
+    ([], dict(iter_4=3, best_a=2), 'best_a'), (['best_a'], dict(best_b=3, best_a=2, iter_4=1), 'best_a'),
+    ([], dict(best_a=3), 'best_a')])
+def test_best_checkpoint_of_an_earlier_run_in_the_folder_does_not_count(
+        tmp_path: Path, named: list[str], ages: dict[str, int], expected: str):
+    content = run_content()
+    content['message_hub']['runtime_info'] = {'best_ckpt': f'elsewhere/{name}.pth' for name in named}
+    for name, age in ages.items():
+        torch.save(content, tmp_path / f'{name}.pth')
+        os.utime(tmp_path / f'{name}.pth', ns=(0, 10**18 - age * 10**9))
+    assert training.last_checkpoint(str(tmp_path)) == str(tmp_path / f'{expected}.pth')
+
+
+def test_scaling_of_the_learning_rate_needs_the_batch_that_it_is_meant_for():
+    with pytest.raises(ValueError, match='without auto_scale_lr.base_batch_size'):
+        training.set_batch_and_lr(config(auto_scale_lr=dict(enable=True)))
+
+
+@pytest.mark.parametrize(('typed', 'warns'), [({'train_cfg.max_iters': 60}, True), ({}, False)])
+def test_a_training_that_ends_before_its_schedule_is_warned_of_if_the_user_shortens_it(typed: dict, warns: bool):
+    cfg = config(train_cfg=dict(max_iters=60), param_scheduler=[
+        dict(type='LinearLR', start_factor=0.1, begin=0, end=10, by_epoch=False),
+        dict(type='CosineAnnealingLR', begin=10, end=100, T_max=90, by_epoch=False)])
+    lines = training.unfinished_schedule(cfg, typed)
+    assert [line.startswith('warning: the training ends after 60 iters, and') for line in lines] == [True] * warns
+    cfg.param_scheduler[1].end = 60
+    assert training.unfinished_schedule(cfg, typed) == []
