@@ -56,12 +56,26 @@ def main_metric(cfg: Config) -> str | None:
 
 def _metric_of(kind: str, evaluator: dict) -> str | None:
     """Returns the main metric of an evaluator of the type `kind`, such as 'mIoU'; None if the type is unknown."""
-    kinds: Any = evaluator.get('metric', 'bbox')
-    boxes = 'bbox' if 'bbox' in kinds else 'segm'
-    name = {'CocoMetric': f'coco/{boxes}_mAP', 'LVISMetric': f'lvis/{boxes}_AP', 'VOCMetric': 'pascal_voc/mAP',
-            'IoUMetric': 'mIoU', 'TopKAccuracy': f'accuracy/top{next(iter(evaluator.get("topk", (1,))), 1)}'}.get(kind)
-    prefix = evaluator.get('prefix')
+    kinds = _listed(evaluator.get('metric', 'bbox'))
+    boxes = next((name for name in ('bbox', 'segm') if name in kinds), None)
+    names: dict[str, str | None] = {
+        'CocoMetric': boxes and f'coco/{boxes}_{_first(evaluator.get("metric_items"), "mAP")}',
+        'LVISMetric': boxes and f'lvis/{boxes}_AP',
+        'VOCMetric': None if evaluator.get('metric', 'mAP') != 'mAP' else 'pascal_voc/mAP',
+        'IoUMetric': _first(evaluator.get('iou_metrics'), 'mIoU'),
+        'TopKAccuracy': f'accuracy/top{_first(evaluator.get("topk"), 1, among=False)}'}
+    name, prefix = names.get(kind), evaluator.get('prefix')
     return name if name is None or not prefix else f'{prefix}/{name.rpartition("/")[2]}'
+
+
+def _listed(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _first(values: Any, usual: Any, *, among: bool = True) -> Any:
+    """The first of the metrics that an evaluator computes; with `among`, the usual one if it is one of them."""
+    values = [usual] if values is None else _listed(values) or [usual]
+    return usual if among and usual in values else values[0]
 
 
 def num_validations(cfg: Config) -> int:
