@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mae_backbone.planning.plan import StepCost
+from mae_backbone.utils.cpu import available_cpus
 
 MEMORY_FRACTION = 0.85  # part of the free memory that a step may take; ultralytics: 0.6, nnDetection: all but 1.7 GB
 _WARMUP, _STEPS = 2, 5
@@ -125,7 +126,7 @@ class _Trial:
             data = max(batches, key=_num_objects)
             seconds = [self._step(runner.model.train(), wrapper, data) for _ in range(_WARMUP + _STEPS)][_WARMUP:]
         if self.device == 'cuda':
-            return StepCost(batch, max(min(seconds), loading / max(1, psutil.cpu_count() or 1)),
+            return StepCost(batch, max(min(seconds), loading / available_cpus()),
                             torch.cuda.max_memory_allocated())
         grown = max(0, process.memory_info().rss - before)
         # The workers load during the steps, but on the same processors.

@@ -1,6 +1,5 @@
 """Measures speed and memory of a run, and detects a data loader that limits it."""
 import datetime
-import os
 import time
 
 import psutil
@@ -13,6 +12,7 @@ from torch import Tensor
 from mae_backbone.hooks.device_scalars import log_interval
 from mae_backbone.hooks.scalar_history import record
 from mae_backbone.registry import HOOKS
+from mae_backbone.utils.cpu import available_cpus
 
 _START = 20  # steps until the first estimate: the first ones include warm-up, compilation and filling of queues
 
@@ -99,7 +99,7 @@ class ThroughputHook(Hook):
     def advise(self, runner: Runner, waiting: float) -> None:
         """Warns when the data loader begins to limit the run."""
         if waiting > self.threshold and not self.limited:
-            runner.logger.warning(loader_advice(waiting, runner.train_dataloader.num_workers, os.cpu_count() or 1,
+            runner.logger.warning(loader_advice(waiting, runner.train_dataloader.num_workers, available_cpus(),
                                                 get_world_size()))
         # The warning is repeated only if the fraction was below half of the threshold in between. Otherwise a run near
         # the threshold would get many warnings.

@@ -3,11 +3,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers.pretraining_runs import RandomCrops, log_of, runner
 
+from mae_backbone.hooks import throughput
 from mae_backbone.hooks.scalar_history import history
 from mae_backbone.hooks.throughput import ThroughputHook, count_images, duration, loader_advice
 
@@ -106,3 +108,13 @@ def test_more_workers_are_advised_if_cpus_are_free():
 def test_fraction_out_of_range_raises():
     with pytest.raises(ValueError, match=r'waiting=2, expected a fraction'):
         ThroughputHook(waiting=2)
+
+
+def test_cpus_that_the_container_does_not_grant_are_not_advised(monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    monkeypatch.setattr(throughput, 'available_cpus', lambda: 2)
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append),
+                             train_dataloader=SimpleNamespace(num_workers=2))
+    ThroughputHook().advise(runner, 0.9)
+    assert len(said) == 1
+    assert 'num_workers' not in said[0]
