@@ -10,6 +10,8 @@ from mae_backbone.evaluation.metrics import metric_text
 from mae_backbone.prediction.validation_pictures import FOLDER
 from mae_backbone.utils.html_report import data_uri, figure, heading, html_table, link, page, paragraph
 
+_KINDS = {'.png': 'image/png', '.jpg': 'image/jpeg'}
+
 
 def report_page(folder: Path, data: str, checkpoint: str, steps: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the page as HTML.
@@ -44,13 +46,13 @@ def report_page(folder: Path, data: str, checkpoint: str, steps: Mapping[str, Ma
 
 
 def _latest(folder: Path) -> Path | None:
-    """The file of a folder that was written last; None without one."""
-    return max(folder.glob('*'), key=os.path.getmtime, default=None)
+    """The picture of a folder that was written last; None without one. File managers write hidden files next to it."""
+    pictures = (file for file in folder.glob('[!.]*') if file.suffix in _KINDS)
+    return max(pictures, key=os.path.getmtime, default=None)
 
 
 def _picture(path: Path, caption: str) -> list[str]:
-    kind = {'.png': 'image/png', '.jpg': 'image/jpeg'}[path.suffix]
-    return [figure(data_uri(path.read_bytes(), kind), caption)] if path.exists() else []
+    return [figure(data_uri(path.read_bytes(), _KINDS[path.suffix]), caption)] if path.exists() else []
 
 
 def _read_csv(path: Path) -> list[list[str]]:

@@ -81,6 +81,9 @@ class AttentiveHead(nn.Module):
 def _train(head: AttentiveHead, train: Features, rows: Tensor, setting: Setting, *, epochs: int, batch_size: int,
            seed: int) -> None:
     """Trains with AdamW, then switches the head to evaluation mode without gradients."""
+    if min(len(rows), batch_size) < 2:
+        raise ValueError(f'{len(rows)} training images in batches of {batch_size}, expected batches of at least 2, '
+                         'because BatchNorm cannot normalize one image: raise batch_size, or pass more images')
     device = head.head.weight.device
     optimizer = torch.optim.AdamW(head.parameters(), lr=setting.lr, weight_decay=setting.weight_decay)
     head.train()

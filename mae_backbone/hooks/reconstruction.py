@@ -28,6 +28,9 @@ class ReconstructionHook(Hook):
         images: number of training images to show, evenly spaced.
         channels: three channels to show as red, green and blue. None takes the first three, or the first channel as
             gray if there are fewer than three.
+
+    Raises:
+        ValueError: `channels` are not three channels of the images.
     """
 
     priority = 'LOW'
@@ -44,6 +47,10 @@ class ReconstructionHook(Hook):
             torch.manual_seed(0)
             steps = np.linspace(0, len(dataset) - 1, min(self.number, len(dataset))).astype(int)
             self.images = [dataset[int(i)]['inputs'] for i in steps]
+        number = len(self.images[0]) if self.images else 0
+        if self.channels is not None and (len(self.channels) != 3 or not set(self.channels) <= {*range(number)}):
+            raise ValueError(f'ReconstructionHook has channels={self.channels}, expected three from 0 to {number - 1}, '
+                             f'because the images have {number} channels')
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Draws if the interval or training ends with this epoch."""

@@ -25,6 +25,8 @@ def test_classes_and_pictures_are_on_the_page(tmp_path):
         write(tmp_path / 'train' / 'training.png', b'curves')]
     hidden = [
         write(tmp_path / 'train' / 'validation' / 'iter_10.jpg', b'earlier validation', changed=1),
+        write(tmp_path / 'train' / 'validation' / '.DS_Store', b'of a file manager', changed=10),
+        write(tmp_path / 'train' / 'validation' / 'Thumbs.db', b'of another file manager', changed=10),
         write(tmp_path / 'pretrain' / 'reconstructions' / 'iter_10.png', b'earlier reconstructions', changed=1)]
     page = report_page(tmp_path, 'cells', 'best.pth', STEPS)
     assert all(content in page for content in shown)

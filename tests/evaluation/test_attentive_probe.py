@@ -68,3 +68,10 @@ def test_labels_above_num_classes_are_refused():
     features = Features(torch.randn(6, 5, 8), torch.arange(6))
     with pytest.raises(ValueError, match='labels are from 0 to 5, expected 0 to 2 for 3 classes'):
         attentive_probe(features, features, heads=2, num_classes=3)
+
+
+@pytest.mark.parametrize(('number', 'batch_size'), [(1, 64), (8, 1)])
+def test_batches_of_one_image_would_train_nothing_and_are_refused(number: int, batch_size: int):
+    train = marked(number, seed=0)
+    with pytest.raises(ValueError, match='expected batches of at least 2'):
+        attentive_probe(train, train, heads=2, epochs=1, batch_size=batch_size)

@@ -1,6 +1,7 @@
 """Reconstructions show the same images with the same masks, and drawing them does not change training."""
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mae_backbone.hooks.reconstruction import draw_reconstructions, to_pixels
+from mae_backbone.hooks.reconstruction import ReconstructionHook, draw_reconstructions, to_pixels
 from mae_backbone.models.pretrainer import MAEPretrainer
 
 COUNT = itertools.count()
@@ -70,6 +71,14 @@ def test_drawing_does_not_change_training(tmp_path: Path):
     drawn, plain = run(tmp_path / 'drawn', [hook], train_cfg), run(tmp_path / 'plain', [], train_cfg)
     for name, value in plain.model.state_dict().items():
         assert torch.equal(drawn.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('channels', [[0, 1, 3], [0, 1]])
+def test_channels_that_the_images_lack_are_refused_before_the_first_iteration(channels: list[int]):
+    hook = ReconstructionHook(channels=channels)
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(dataset=RandomCrops()))
+    with pytest.raises(ValueError, match='expected three from 0 to 2'):
+        hook.before_train(runner)
 
 
 def test_picture_has_one_row_per_image_and_depends_on_the_seed():
