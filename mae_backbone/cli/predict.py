@@ -13,6 +13,8 @@ from mae_backbone.cli.options import add_config_options, positive_int
 if TYPE_CHECKING:
     from mmengine.config import Config
 
+_OVERLAP = 0.2
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command."""
@@ -26,8 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        help='lowest score of an object, in figures and files (default: %(default)s)')
     group.add_argument('--tile', type=positive_int, metavar='PIXELS',
                        help='cut large images into tiles with this side')
-    group.add_argument('--overlap', type=float, default=0.2, metavar='FRACTION',
-                       help='overlap between tiles, as a fraction of the tile (default: %(default)s); choose more than '
+    group.add_argument('--overlap', type=float, metavar='FRACTION',
+                       help=f'overlap between tiles, as a fraction of the tile (default: {_OVERLAP}); choose more than '
                             'your largest object')
     group.add_argument('--tta', action='store_true',
                        help='test-time augmentation: flips, and the scales of the config (tta.ratios)')
@@ -54,6 +56,9 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.prediction.model import TaskModel
     from mae_backbone.prediction.run import check_output, find_inputs
 
+    if args.overlap is not None and args.tile is None:
+        raise ValueError(f'--overlap {args.overlap:g} has no effect without --tile: pass the side of the tiles, too')
+    args.overlap = _OVERLAP if args.overlap is None else args.overlap
     if Path(args.checkpoint).suffix.lower() == '.onnx':
         _run_onnx(args)
         return

@@ -7,6 +7,7 @@ examples:
   mae-backbone test CONFIG CHECKPOINT --data-root coco    with a config in place of the one in the checkpoint
 """
 import argparse
+from collections.abc import Iterable
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     """Runs the command; returns the metrics, which are empty for a measurement of the speed."""
     if args.speed is not None and args.launcher != 'none':
         raise ValueError(f'--speed measures one process: leave out --launcher {args.launcher}')
+    check_used(args.cfg_options or [])
     from mmengine.registry import MODELS
 
     from mae_backbone.checkpoints.adapters import drop_adapters
@@ -90,6 +92,27 @@ def run(args: argparse.Namespace) -> dict[str, float]:
         config = '' if args.config == args.checkpoint else f'{quote(str(args.config))} '
         log_rank0(f'\nnext: mae-backbone predict {config}{checkpoint} IMAGE|FOLDER -o predictions{data}')
     return metrics
+
+
+def check_used(options: Iterable[str]) -> None:
+    """Refuses --cfg-options of the training and of its validations, which a test does not read.
+
+    Data sets of the training are read: they state the classes.
+
+    Args:
+        options: KEY=VALUE or KEY.
+
+    Raises:
+        ValueError: an option has no effect.
+    """
+    for option in options:
+        key = option.partition('=')[0]
+        first, _, rest = key.partition('.')
+        if first.startswith('val_') and first not in ('val_dtype', 'val_pipeline') and not rest.startswith('dataset'):
+            raise ValueError(f'--cfg-options {key} has no effect in a test: set test_{key.removeprefix("val_")}')
+        if first in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr'):
+            raise ValueError(f'--cfg-options {key} has no effect in a test: it is a setting of the training, leave it '
+                             'out')
 
 
 def _measure_speed(runner: 'Runner', num_images: int) -> None:

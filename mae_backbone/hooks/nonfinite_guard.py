@@ -1,5 +1,6 @@
 """Rolls back to the last good checkpoint after repeated non-finite losses or gradients."""
 import math
+from pathlib import Path
 
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
@@ -54,6 +55,7 @@ class GuardHook(Hook):
         self.norm = math.nan  # norm of the last finite gradients
         self.newly_skipped: list[int] = []  # steps since the last check
         self.rolled_back_to: list[str] = []
+        self.foreign: set[tuple[str, int]] = set()  # checkpoints of an earlier run in the work directory, and times
         self.training = False
 
     def before_train(self, runner: Runner) -> None:
@@ -63,6 +65,7 @@ class GuardHook(Hook):
                              f'{type(runner.optim_wrapper).__name__}: set optim_wrapper.type='
                              "'mae_backbone.GuardedOptimWrapper', or remove the hook")
         self.training = True
+        self.foreign = set() if runner.iter else set(map(_version, saved_checkpoints(runner.work_dir)))
         self.patience += _FLOAT16_SEARCH * (runner.optim_wrapper.scaler is not None)
 
     def after_device_log(self, runner: Runner, numbers: dict[str, list[float]]) -> None:
@@ -129,7 +132,7 @@ class GuardHook(Hook):
         """Returns the latest complete checkpoint before the failure, preferably not the one of the last rollback."""
         good = []
         for path in saved_checkpoints(runner.work_dir):
-            if find_corruption(path) is None:
+            if _version(path) not in self.foreign and find_corruption(path) is None:
                 content = read_run(path)
                 # Checkpoints of later iterations belong to an earlier attempt, which was rolled back from there.
                 if content['meta']['iter'] <= runner.iter and not content.get('guard', {}).get('streak'):
@@ -144,3 +147,8 @@ class GuardHook(Hook):
                 f'({state["skipped"] / state["steps"]:.1%}). Lower optim_wrapper.optimizer.lr or use a longer warm-up; '
                 'set optim_wrapper.clip_grad.max_norm=1.0; try without --amp; check that the images contain no nan '
                 '(float arrays). Checkpoints are kept: --resume continues from the last one')
+
+
+def _version(path: Path) -> tuple[str, int]:
+    """Path and time of a file, which differ after it was written again."""
+    return str(path), path.stat().st_mtime_ns

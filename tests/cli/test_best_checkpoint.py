@@ -18,7 +18,8 @@ def config(evaluator: object = None, *, save_best: str | None = None, **train_cf
     (dict(type='mae_backbone.LVISMetric'), 'lvis/bbox_AP'), (dict(type='IoUMetric', iou_metrics=['mIoU']), 'mIoU'),
     ([dict(type='mae_backbone.CrossEntropy'), dict(type='mae_backbone.TopKAccuracy', topk=(1, 5))], 'accuracy/top1'),
     (dict(type='mae_backbone.TopKAccuracy', topk=5), 'accuracy/top5'),  # which the metric refuses
-    (dict(type='IoUMetric', iou_metrics=['mDice', 'mFscore']), 'mDice'), (dict(type='CocoMetric', metric='proposal'), None),
+    (dict(type='IoUMetric', iou_metrics=['mDice', 'mFscore']), 'mDice'),
+    (dict(type='CocoMetric', metric='proposal'), None),
     (dict(type='CocoMetric', metric_items=['mAP_50', 'mAP_s']), 'coco/bbox_mAP_50'),
     (dict(type='IoUMetric', iou_metrics=['mDice', 'mIoU']), 'mIoU'), (dict(type='VOCMetric', metric='recall'), None),
     (dict(type='VOCMetric'), 'pascal_voc/mAP'), (dict(type='MyMetric'), None)])

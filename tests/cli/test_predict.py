@@ -23,3 +23,7 @@ def test_data_root_that_does_not_exist_is_refused(task, tmp_path, monkeypatch):
     write_image(tmp_path / 'a.png', (72, 48))
     message = refused('predict', write_checkpoint(task, tmp_path), 'a.png', '--data-root', 'nowhere')
     assert '--data-root nowhere: ' in message
+
+
+def test_overlap_without_tiles_is_refused():
+    assert '--overlap 0.1 has no effect without --tile' in refused('predict', 'a.pth', 'a.png', '--overlap', '0.1')

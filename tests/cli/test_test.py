@@ -11,6 +11,7 @@ from helpers.tta_models import detector
 from safetensors.torch import save_file
 
 from mae_backbone.cli.main import main
+from mae_backbone.cli.test import check_used
 from mae_backbone.utils.config_files import find_config
 
 CLASSES = ('aerosol_can', 'air_conditioner')
@@ -113,3 +114,12 @@ model = dict(backbone=dict(_delete_=True, type='mae_backbone.TimmViT', name='hub
     assert 'knn/top1' in text
     assert main(['test', 'knn.py', 'mae_vit_bse', '--data-root', 'data']) == 2
     assert 'did you mean mae_vit_base' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('option', 'advice'), [
+    ('val_evaluator.classwise=True', 'set test_evaluator.classwise'), ('val_cfg.k=3', 'set test_cfg.k'),
+    ('val_dataloader.batch_size=2', 'set test_dataloader.batch_size'), ('param_scheduler.0.end=3', 'leave it out')])
+def test_settings_that_a_test_does_not_read_are_refused(option: str, advice: str, capsys: pytest.CaptureFixture):
+    assert main(['test', 'mask-rcnn_vit-micro_nuclei', 'random', '--cfg-options', option]) == 2
+    assert advice in capsys.readouterr().err
+    check_used(['val_dtype=bfloat16', 'train_dataloader.dataset.ann_file=a.json', 'test_evaluator.metric=bbox'])

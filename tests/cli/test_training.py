@@ -251,7 +251,7 @@ def test_typed_validation_interval_is_not_stretched():
 def test_best_checkpoint_of_an_earlier_run_in_the_folder_does_not_count(
         tmp_path: Path, named: list[str], ages: dict[str, int], expected: str):
     content = run_content()
-    content['message_hub']['runtime_info'] = {'best_ckpt': f'elsewhere/{name}.pth' for name in named}
+    content['message_hub']['runtime_info'] = {f'best_ckpt_{name}': f'elsewhere/{name}.pth' for name in named}
     for name, age in ages.items():
         torch.save(content, tmp_path / f'{name}.pth')
         os.utime(tmp_path / f'{name}.pth', ns=(0, 10**18 - age * 10**9))
@@ -259,7 +259,7 @@ def test_best_checkpoint_of_an_earlier_run_in_the_folder_does_not_count(
 
 
 def test_scaling_of_the_learning_rate_needs_the_batch_that_it_is_meant_for():
-    with pytest.raises(ValueError, match='without auto_scale_lr.base_batch_size'):
+    with pytest.raises(ValueError, match=r'without auto_scale_lr\.base_batch_size'):
         training.set_batch_and_lr(config(auto_scale_lr=dict(enable=True)))
 
 

@@ -97,6 +97,12 @@ def test_training_continues_without_a_checkpoint(tmp_path: Path, images: Path):
     assert runner.iter == 30
 
 
+def test_checkpoints_of_an_earlier_run_in_the_folder_are_not_rolled_back_to(tmp_path: Path, images: Path):
+    run(tmp_path, images, set(), **{'default_hooks.checkpoint.max_keep_ckpts': 20})
+    run(tmp_path, images, {11, 12, 13}, **{'default_hooks.checkpoint.interval': 30})
+    assert 'and no checkpoint to roll back to: continuing with other data' in log(tmp_path)
+
+
 def test_run_stops_with_a_report_after_all_rollbacks(tmp_path: Path, images: Path):
     with pytest.raises(NonFiniteError, match=r'not finite for 4 steps in a row at iteration 30, after '
                                              r'2 rollbacks.*Learning rate .*norm of the last finite gradients '
