@@ -18,7 +18,7 @@ MOMENTUM = 0.9  # the same
 _CHUNK = 8192  # rows at a time
 
 
-class Whitening(NamedTuple):
+class DecorrelatedNorm(NamedTuple):
     """BatchNorm without scale and shift (MAE paper, appendix A.1), followed by decorrelation.
 
     Mean and standard deviation are computed once over all training images instead of as running averages, since
@@ -31,7 +31,7 @@ class Whitening(NamedTuple):
     matrix: Tensor  # (D, D)
 
     @classmethod
-    def fit(cls, values: Tensor, rows: Tensor) -> 'Whitening':
+    def fit(cls, values: Tensor, rows: Tensor) -> 'DecorrelatedNorm':
         """Computes the statistics of some rows of values (N, D), in float64."""
         chunks = rows.split(_CHUNK)
         mean = torch.zeros(values.shape[1], dtype=torch.float64)
@@ -56,13 +56,13 @@ class Whitening(NamedTuple):
 class Heads(NamedTuple):
     """K linear classifiers on the same features."""
 
-    whitening: Whitening
+    norm: DecorrelatedNorm
     weight: Tensor  # (D, K, num_classes)
     bias: Tensor    # (K, num_classes)
 
     def scores(self, values: Tensor) -> Tensor:
         """values (B, D) -> (B, K, num_classes)."""
-        inputs = self.whitening.apply(values.to(self.weight.device))
+        inputs = self.norm.apply(values.to(self.weight.device))
         return (inputs @ self.weight.flatten(1)).unflatten(1, self.bias.shape) + self.bias
 
     def predict(self, values: Tensor) -> Tensor:
@@ -161,9 +161,9 @@ def train_heads(train: Features, settings: Sequence[Setting], *, num_classes: in
     generator = torch.Generator().manual_seed(seed)
     weight, bias, lrs, decays = _initialize(values.shape[1], settings, num_classes, generator, device)
     velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
-    heads = Heads(Whitening(*(tensor.to(device) for tensor in Whitening.fit(values, rows))), weight, bias)
+    heads = Heads(DecorrelatedNorm(*(tensor.to(device) for tensor in DecorrelatedNorm.fit(values, rows))), weight, bias)
     for lr_factor, batch in iterate_batches(rows, epochs, batch_size, generator):
-        inputs = heads.whitening.apply(values[batch].to(device, non_blocking=True))
+        inputs = heads.norm.apply(values[batch].to(device, non_blocking=True))
         gradient = _score_gradient(inputs, heads, labels[batch].to(device))
         velocity.mul_(MOMENTUM).add_((inputs.T @ gradient.flatten(1)).view_as(weight)).addcmul_(decays, weight)
         bias_velocity.mul_(MOMENTUM).add_(gradient.sum(dim=0))
