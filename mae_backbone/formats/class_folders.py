@@ -15,9 +15,12 @@ from mae_backbone.formats.data_format import ClassNames, DataFormat
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.drawing import draw_class_name
 from mae_backbone.formats.files import decode_sample
+from mae_backbone.formats.layouts.map_pairs import no_classes, pairs_among
 from mae_backbone.formats.messages import case_hint, does_not_exist, first_few
 from mae_backbone.formats.tables import frequency_table
 from mae_backbone.utils.palette import Color
+
+_MAX_FOLDERS = 4  # largest number of folders that may be images and label maps instead of classes
 
 
 class ClassFolders(DataFormat):
@@ -63,7 +66,11 @@ class ClassFolders(DataFormat):
         if layout(Path(self.spec.root), self.split_name) != 'folders':
             return self._check_list_or_shards()
         images = self._images_in_folders()
-        decode_sample(self.spec.split, [path for paths in images.values() for path in paths], self.reading)
+        paths = [os.path.abspath(path) for paths in images.values() for path in paths]
+        pairs = pairs_among(paths) if len(images) <= _MAX_FOLDERS else []
+        if 4 * len(pairs) > len(paths):  # more than half of the images
+            raise DataError(no_classes(self.folder, pairs[0].image, pairs[0].map))
+        decode_sample(self.spec.split, paths, self.reading)
         return self._lines([len(paths) for paths in images.values()])
 
     def _images_in_folders(self) -> dict[str, list[str]]:

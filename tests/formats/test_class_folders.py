@@ -1,8 +1,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers.small_sets import class_folder_config, write_class_folders
+from helpers.small_sets import class_folder_config, write_class_folders, write_image
+from PIL import Image
 
 from mae_backbone.formats.check import check_data
 from mae_backbone.formats.class_folders import ClassFolders
@@ -19,6 +21,18 @@ def test_class_folders_are_sorted_without_files_and_hidden_folders(tmp_path: Pat
     assert ClassFolders(spec).names_on_disk() == ['a', 'b']
     absent, = dataset_specs(class_folder_config(tmp_path / 'nowhere'), 'train')
     assert ClassFolders(absent).names_on_disk() == []
+
+
+def test_folders_of_images_and_label_maps_are_no_classes(tmp_path: Path) -> None:
+    for split in ('train', 'val'):
+        for number in range(3):
+            write_image(tmp_path / split / 'photos' / f'{number}.png', (16, 12))
+            labels = np.zeros((12, 16), np.uint8)
+            labels[4:, 8:] = 1
+            (tmp_path / split / 'truth').mkdir(exist_ok=True)
+            Image.fromarray(labels).save(tmp_path / split / 'truth' / f'{number}.png')
+    with pytest.raises(DataError, match=r'train has images and label maps, such as .*photos.* and .*truth'):
+        check_data(class_folder_config(tmp_path))
 
 
 def test_numbered_folders_take_their_names_from_classes_txt(tmp_path: Path) -> None:

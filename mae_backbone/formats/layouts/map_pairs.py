@@ -205,8 +205,13 @@ def refuse_folders_of_maps(root: Path) -> None:
     image, label_map = (images[both[0]], maps[both[0]]) if both else by_content[0]
     if PurePosixPath(label_map).suffix.lower() in _JPEG:
         raise DataError(_jpeg_fault(root, len(both), image, label_map))
-    raise DataError(f'{root} has images and label maps, such as {image} and {label_map}, and no class folders: configs '
-                    'of segmentation read them, such as upernet_vit-micro_camvid')
+    raise DataError(no_classes(root, image, label_map))
+
+
+def no_classes(root: Path, image: str, label_map: str) -> str:
+    """Returns the message for folders of images and label maps that are used as class folders."""
+    return (f'{root} has images and label maps, such as {image} and {label_map}, and no class folders: configs of '
+            'segmentation read them, such as upernet_vit-micro_camvid')
 
 
 def _jpeg_fault(root: Path, count: int, image: str, label_map: str) -> str:
