@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.layers import resample_patch_embed
 from torch import Tensor
 
 from mae_backbone.checkpoints.adapters import SUFFIXES
 from mae_backbone.checkpoints.channels import EMBEDDING_RULE, adapt_embedding
 from mae_backbone.checkpoints.layouts.rules import Step
+from mae_backbone.checkpoints.positions import resize_positions
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.report import LoadReport, say
 from mae_backbone.checkpoints.safetensors_file import StoredTensor
@@ -69,7 +70,7 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
     checked = {}
     bad = []
     for name in steps:
-        stored = _stored(name, steps[name], source, expected)
+        stored = _stored(name, steps[name], source, expected, model)
         if stored is not None:
             checked[name] = torch.empty(stored.shape, dtype=stored.dtype, device='meta')
             finite = stored.is_finite()
@@ -91,7 +92,7 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
                               + _advice(checked, expected))
     with torch.no_grad():
         for name, step in steps.items():
-            stored = _stored(name, step, source, expected)
+            stored = _stored(name, step, source, expected, model)
             if stored is not None and _same_memory(expected[name], stored.dtype):
                 stored.read_into(expected[name])
             else:
@@ -122,10 +123,21 @@ def _is_unused(name: str, model: ViT) -> bool:
             or (name.startswith('norm.') and not isinstance(model.norm, torch.nn.LayerNorm)))
 
 
-def _stored(name: str, step: Step, source: Source, expected: Mapping[str, Tensor]) -> StoredTensor | None:
+def _stored(name: str, step: Step, source: Source, expected: Mapping[str, Tensor], model: ViT) -> StoredTensor | None:
     """Returns the tensor of a step in the file if it fits the model without a change, otherwise None."""
     stored = source.weights.stored(step.names[0]) if step.join is None else None
-    return stored if stored is not None and name in expected and stored.shape == expected[name].shape else None
+    fits = stored is not None and name in expected and _fits(name, stored.shape, source, expected, model)
+    return stored if fits else None
+
+
+def _fits(name: str, shape: tuple[int, ...], source: Source, expected: Mapping[str, Tensor], model: ViT) -> bool:
+    """True if a tensor of this shape is loaded without a change.
+
+    Position embeddings of the same shape may be stored for another grid with the same number of patches.
+    """
+    if shape != expected[name].shape:
+        return False
+    return name != 'pos_embed' or source.grid(shape[1] - 1) in (None, model.grid)
 
 
 def _same_memory(tensor: Tensor, dtype: torch.dtype) -> bool:
@@ -140,27 +152,25 @@ def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor
     A tensor that cannot be resized is returned unchanged. Its shape is then reported as an error.
     """
     stored = step(source.weights)
-    if name not in expected or stored.shape == expected[name].shape or not stored.numel() or (
-            not stored.is_floating_point()):
+    if name not in expected or not stored.numel() or not stored.is_floating_point() or (
+            _fits(name, stored.shape, source, expected, model)):
         return stored, ''
     if adapt_channels and name == _PATCHES and stored.ndim == 4 and stored.shape[1] != model.in_channels:
         adapted, how = adapt_embedding(stored, model.in_channels), ''
         if adapted.shape != expected[name].shape:
-            adapted, how = _resized(name, adapted, expected[name], model)
+            adapted, how = _resized(name, adapted, expected[name], model, source)
         return adapted, f'from {stored.shape[1]} to {model.in_channels} channels ({EMBEDDING_RULE})' + (
             f', {how}' if how else '')
-    return _resized(name, stored, expected[name], model)
+    return _resized(name, stored, expected[name], model, source)
 
 
-def _resized(name: str, stored: Tensor, expected: Tensor, model: ViT) -> tuple[Tensor, str]:
+def _resized(name: str, stored: Tensor, expected: Tensor, model: ViT, source: Source) -> tuple[Tensor, str]:
     """Resizes position embeddings, tables of relative positions and patch embeddings to their size in the model."""
     if name == 'pos_embed' and stored.ndim == 3 and stored.shape[2] == expected.shape[2]:
-        side = round((stored.shape[1] - 1) ** 0.5)
-        if side == 0 or side * side + 1 != stored.shape[1]:
-            return stored, ''  # not square: its grid is unknown
-        how = f'from {side}x{side} to {model.grid[0]}x{model.grid[1]} patches (bicubic)'
-        return resample_abs_pos_embed(stored, list(model.grid), [side, side], num_prefix_tokens=1,
-                                      interpolation='bicubic', antialias=False), how
+        grid = source.grid(stored.shape[1] - 1)
+        if grid is None:
+            return stored, ''  # not square and not stated: its grid is unknown
+        return resize_positions(stored, grid, model.grid), resize_text(grid, model.grid)
     if (name == _PATCHES and stored.ndim == 4 and stored.shape[:2] == expected.shape[:2]
             and stored.shape[2] == stored.shape[3] and _near(stored.shape[2], expected.shape[2])):
         how = (f'from {stored.shape[2]} to {expected.shape[2]} pixels a side: a patch that is enlarged bicubically '
@@ -177,6 +187,13 @@ def _resized(name: str, stored: Tensor, expected: Tensor, model: ViT) -> tuple[T
         return (F.interpolate(stored.T[None], size=len(expected), mode='linear')[0].T,
                 f'from {len(stored)} to {len(expected)} distances (linear)')
     return stored, ''
+
+
+def resize_text(source: tuple[int, int], target: tuple[int, int]) -> str:
+    """Returns the text of the report about position embeddings that are interpolated to another grid."""
+    same_number = source[0] * source[1] == target[0] * target[1]
+    return (f'from {source[0]}x{source[1]} to {target[0]}x{target[1]} patches (bicubic)'
+            + ': the same number of patches in another grid' * same_number)
 
 
 class _Size(NamedTuple):

@@ -37,6 +37,7 @@ class Facts:
         pool: pooling of the tokens in a classifier, with its name in the file.
         norm_eps: epsilon of the LayerNorms.
         norm_pix: True if a MAE predicts pixels that are normalized in each patch.
+        image_size: height and width in pixels of the images for which position embeddings are stored.
         source: where the file states the number of heads, for messages.
         pixels_source: where the file states the normalization, for messages.
     """
@@ -49,6 +50,7 @@ class Facts:
     pool: str | None = None
     norm_eps: float | None = None
     norm_pix: bool | None = None
+    image_size: tuple[int, int] | None = None
     source: str = ''
     pixels_source: str = ''
 
@@ -72,7 +74,7 @@ def facts_of(content: Mapping[str, Any], config: Mapping[str, Any] | None = None
 
 def _of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> dict[str, Any]:
     """Reads `config.json` and `preprocessor_config.json` of transformers."""
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = dict(image_size=_size(config.get('image_size')))
     if 'num_attention_heads' in config:
         facts |= dict(heads=_int(config['num_attention_heads']), source='config.json',
                       decoder_heads=_int(config.get('decoder_num_attention_heads')),
@@ -92,7 +94,7 @@ def _of_timm(config: Mapping[str, Any], width: int | None) -> dict[str, Any]:
     arguments, pretrained = _dict(config.get('model_args')), _dict(config.get('pretrained_cfg'))
     facts: dict[str, Any] = dict(heads=_int(arguments.get('num_heads')) or _heads_of_name(name, _HEADS, width),
                                  source='config.json', pool=_text(config.get('global_pool')),
-                                 activation=_text(arguments.get('act_layer')))
+                                 activation=_text(arguments.get('act_layer')), image_size=_size(arguments.get('img_size')))
     mean, std = (_numbers(pretrained.get(key)) for key in ('mean', 'std'))
     if mean and std:
         facts |= dict(mean=_scaled(mean), std=_scaled(std), pixels_source='config.json')
@@ -116,6 +118,7 @@ def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = dict(
         heads=heads, source='the config in the file', pool=_text(model.get('pool')),
         decoder_heads=_int(model.get('decoder_heads')) or _int(neck.get('decoder_num_heads')),
+        image_size=_size(encoder.get('pretrain_image_size') or encoder.get('image_size') or encoder.get('img_size')),
         norm_pix=next((value for value in (model.get('norm_pix'), head.get('norm_pix')) if isinstance(value, bool)),
                       None))
     mean, std = (_numbers(preprocessor.get(key)) for key in ('mean', 'std'))
@@ -136,10 +139,12 @@ def _of_conversion(content: Mapping[str, Any], config: Mapping[str, Any]) -> dic
     if not architecture:
         return {}
     decoder, norm_pix = architecture.get('decoder'), architecture.get('norm_pix')
+    grid, patch_size = _size(architecture.get('grid')), _int(architecture.get('patch_size'))
     facts: dict[str, Any] = dict(
         heads=_int(architecture.get('heads')), source='the metadata of its conversion',
         decoder_heads=_int(decoder[2]) if isinstance(decoder, list) and len(decoder) == 3 else None,
-        norm_pix=norm_pix if isinstance(norm_pix, bool) else None, pool=_text(architecture.get('pool')))
+        norm_pix=norm_pix if isinstance(norm_pix, bool) else None, pool=_text(architecture.get('pool')),
+        image_size=(grid[0] * patch_size, grid[1] * patch_size) if grid and patch_size else None)
     mean, std = (_numbers(architecture.get(key)) for key in ('mean', 'std'))
     if mean and std:
         facts |= dict(mean=mean, std=std, pixels_source='the metadata of its conversion')
@@ -183,6 +188,15 @@ def _dict(value: object) -> dict[str, Any]:
 
 def _int(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _size(value: object) -> tuple[int, int] | None:
+    """Returns (H, W) of an image size, which is a number for both or two numbers; None for other values."""
+    sides = [value, value] if isinstance(value, int) else value
+    if not isinstance(sides, (list, tuple)) or len(sides) != 2:
+        return None
+    height, width = map(_int, sides)
+    return (height, width) if height and width else None
 
 
 def _number(value: object) -> float | None:

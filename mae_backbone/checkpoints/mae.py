@@ -2,11 +2,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from mae_backbone.checkpoints.channels import adapt_pixels
-from mae_backbone.checkpoints.encoder import load_source
+from mae_backbone.checkpoints.encoder import load_source, resize_text
+from mae_backbone.checkpoints.positions import resize_positions
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.report import say
 from mae_backbone.checkpoints.source import Source, open_source
@@ -64,7 +64,7 @@ def _decoder(model: MAE, source: Source, resized: dict[str, str]) -> tuple[dict[
     stored, expected = source.decoder(), model.decoder.state_dict()
     if not stored:
         return {}, [], [f'the file has no decoder: it starts from random weights; {_ADVICE}']
-    weights = {name: _fitted(name, value, expected, model, resized) for name, value in stored.items()}
+    weights = {name: _fitted(name, value, expected, model, source, resized) for name, value in stored.items()}
     if mismatches(weights, expected):
         resized.clear()
         return {}, [], [f'the decoder of the file has another size ({_size(weights)}; in the model {_size(expected)}): '
@@ -96,20 +96,22 @@ def _target(model: MAE, source: Source) -> list[str]:
             'targets, so the first losses are high']
 
 
-def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MAE, resized: dict[str, str]) -> Tensor:
+def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MAE, source: Source,
+            resized: dict[str, str]) -> Tensor:
     """Interpolates position embeddings to the grid of the model, and adapts predicted pixels to its channels.
 
     A tensor that cannot be resized is returned unchanged. Its shape is then reported.
     """
-    if name not in expected or stored.shape == expected[name].shape or not stored.is_floating_point():
+    if name not in expected or not stored.is_floating_point():
         return stored
     if name == 'decoder_pos_embed' and stored.ndim == 3 and stored.shape[2] == expected[name].shape[2]:
-        side, grid = round((stored.shape[1] - 1) ** 0.5), model.decoder.grid
-        if side == 0 or side * side + 1 != stored.shape[1]:
-            return stored  # not square: its grid is unknown
-        resized[name] = f'from {side}x{side} to {grid[0]}x{grid[1]} patches (bicubic)'
-        return resample_abs_pos_embed(stored, list(grid), [side, side], num_prefix_tokens=1, interpolation='bicubic',
-                                      antialias=False)
+        grid = source.grid(stored.shape[1] - 1)  # positions of the same number may be stored for another grid
+        if grid is None or grid == model.decoder.grid:
+            return stored
+        resized[name] = resize_text(grid, model.decoder.grid)
+        return resize_positions(stored, grid, model.decoder.grid)
+    if stored.shape == expected[name].shape:
+        return stored
     pixels, channels = model.encoder.patch_size**2, model.encoder.in_channels
     if name.startswith('decoder_pred.') and stored.shape[1:] == expected[name].shape[1:] and not len(stored) % pixels:
         resized[name] = f'from {len(stored) // pixels} to {channels} channels'

@@ -9,6 +9,7 @@ from mae_backbone.checkpoints.facts import Facts, facts_of
 from mae_backbone.checkpoints.layouts.layout import Layout, Names, Plan, prefixes_of
 from mae_backbone.checkpoints.layouts.registry import find_layouts
 from mae_backbone.checkpoints.layouts.rules import Step
+from mae_backbone.checkpoints.positions import Grid, stored_grid
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.selection import choose_prefix, is_asked_for
 from mae_backbone.checkpoints.state_dicts import check_finite, few
@@ -26,6 +27,7 @@ class Source:
         plan: steps that convert the tensors of the file to tensors with our names.
         weights: all named tensors of the file.
         facts: other facts that the file states.
+        patch_size: height and width of a patch in pixels; None without a patch embedding of two dimensions.
         choice: text about the selected weights, if the file has several sets of weights; otherwise ''.
     """
 
@@ -35,6 +37,7 @@ class Source:
     plan: Plan
     weights: LazyTensors
     facts: Facts
+    patch_size: int | None = None
     choice: str = ''
 
     def encoder(self, *, check: bool = True) -> dict[str, Tensor]:
@@ -52,6 +55,10 @@ class Source:
             CheckpointError: a value is not finite.
         """
         return self._read(self.plan.decoder)
+
+    def grid(self, number: int) -> Grid | None:
+        """Returns the grid (h, w) for which the positions of `number` patches are stored, see `stored_grid`."""
+        return stored_grid(number, self.facts.image_size, self.patch_size)
 
     def _read(self, steps: Mapping[str, Step], *, check: bool = True) -> dict[str, Tensor]:
         tensors = {name: step(self.weights) for name, step in steps.items()}
@@ -111,9 +118,11 @@ def find_vit(file: WeightFile, key: str | None = None) -> Source:
     decoders = prefixes_of(layout.decoder_anchor, file.weights) if layout.decoder else []
     plan = layout.plan(Names.split(file.weights, prefix), decoders[0] if len(decoders) == 1 else None)
     embedding = plan.encoder.get('patch_embed.proj.weight')
-    width = None if embedding is None else len(embedding(file.weights))
+    shape = () if embedding is None else embedding(file.weights).shape
+    width, patch_size = shape[0] if shape else None, shape[3] if len(shape) == 4 else None
     facts = facts_of(file.content, file.config, file.preprocessor, layout=layout.name, width=width)
-    return Source(path, layout, prefix, plan, file.weights, facts, _choice(file.key, file.other_keys, prefix, prefixes))
+    return Source(path, layout, prefix, plan, file.weights, facts, patch_size,
+                  _choice(file.key, file.other_keys, prefix, prefixes))
 
 
 def _choice(key: str, other_keys: list[str], prefix: str, prefixes: list[str]) -> str:

@@ -12,7 +12,9 @@ from timm.layers import resample_patch_embed
 from timm.models._manipulate import adapt_input_conv
 from torch import Tensor, nn
 
+from mae_backbone.checkpoints.facts import facts_of
 from mae_backbone.checkpoints.model_index import resolve
+from mae_backbone.checkpoints.positions import Grid, resize_positions, stored_grid
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches
 from mae_backbone.checkpoints.weight_files import file_in, open_weights, read_json
@@ -44,16 +46,24 @@ def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> No
         CheckpointError: the file cannot be read, or does not fit the model. The model is not changed.
     """
     file = resolve(path)
-    stored = dict(open_weights(file, key).weights)
+    content = open_weights(file, key)
+    stored = dict(content.weights)
     check_finite(stored, file)
     expected = vit.state_dict()
     weights = _without_wrapper(stored)
     _check_size(weights, expected, file)
-    weights = _convert(weights, vit, file)
+    before = weights
+    positions = _resized_positions(weights, vit, facts_of(content.content, content.config).image_size)
+    if positions is None:
+        weights = _convert(weights, vit, file)
+    else:
+        weights = {**_convert({**weights, 'pos_embed': expected['pos_embed']}, vit, file), 'pos_embed': positions}
     if _ANCHOR in weights and weights[_ANCHOR].ndim == 4 and weights[_ANCHOR].shape[2:] != expected[_ANCHOR].shape[2:]:
         # The conversion of timm for SAM does not resize the patch embedding.
         weights[_ANCHOR] = resample_patch_embed(weights[_ANCHOR].float(), list(expected[_ANCHOR].shape[2:]))
     resized = [name for name in stored.keys() & weights.keys() if stored[name].shape != weights[name].shape]
+    if positions is not None and positions is not before.get('pos_embed') and 'pos_embed' not in resized:
+        resized.append('pos_embed')
     if _ANCHOR in weights:
         weights[_ANCHOR], adapted = _adapt_channels(weights[_ANCHOR], expected[_ANCHOR])
         resized += [_ANCHOR] if adapted and _ANCHOR not in resized else []
@@ -132,6 +142,31 @@ def _convert(weights: dict[str, Tensor], vit: nn.Module, file: Path) -> dict[str
         raise CheckpointError(f'{file} cannot be converted for {type(vit).__name__} of timm '
                               f'({type(error).__name__}: {error}): it holds {few(weights)}. Name the model of timm '
                               'that the file belongs to') from error
+
+
+def _resized_positions(weights: Mapping[str, Tensor], vit: nn.Module, image_size: Grid | None) -> Tensor | None:
+    """Returns position embeddings for the grid of a model if timm would assume a wrong grid of the file; else None.
+
+    timm determines the grid in the file from the size in the config of the model, or assumes a square one. It keeps
+    positions if the model has as many, which may be for another grid.
+
+    Args:
+        weights: weights before the conversion.
+        vit: model.
+        image_size: image size (H, W) that the file states; None if it does not.
+    """
+    stored, patches = weights.get('pos_embed'), weights.get(_ANCHOR)
+    if stored is None or stored.ndim != 3 or patches is None or patches.ndim != 4:
+        return None
+    prefix = 0 if getattr(vit, 'no_embed_class', False) else getattr(vit, 'num_prefix_tokens', 1)
+    target: Grid = vit.patch_embed.grid_size  # type: ignore[union-attr,assignment]  # of timm
+    number, patch_size = stored.shape[1] - prefix, patches.shape[3]
+    grid = stored_grid(number, image_size, patch_size)
+    size = vit.pretrained_cfg.get('input_size', (0, 0, 0))  # type: ignore[union-attr,operator]  # of timm
+    known = (size[1] // patch_size) * (size[2] // patch_size) == number  # timm uses this size
+    if grid is None or (grid[0] == grid[1] and (known or target[0] * target[1] != number)):
+        return None
+    return stored if grid == target else resize_positions(stored, grid, target, prefix=prefix, antialias=True)
 
 
 def _adapt_channels(stored: Tensor, expected: Tensor) -> tuple[Tensor, bool]:

@@ -61,6 +61,16 @@ def assert_loaded(model: ViT, weights: dict[str, Tensor]) -> None:
 
 # ---- files of every origin
 
+@pytest.mark.parametrize('save', [torch.save, save_file])
+def test_positions_of_as_many_patches_in_another_grid_are_interpolated(tmp_path: Path, save: Callable):
+    """16 positions are stored for 4x4 or 2x8 patches: the number does not show the grid."""
+    source, target = tiny(), tiny(image_size=(16, 64))
+    save(dict(source.state_dict()), tmp_path / 'square.safetensors' if save is save_file else tmp_path / 'square.pth')
+    report = load_encoder(target, next(tmp_path.iterdir()))
+    assert_close(target.pos_embed, source.positions((2, 8)))
+    assert 'from 4x4 to 2x8 patches' in report.resized['pos_embed']
+
+
 def test_pretraining_checkpoint_loads(tmp_path: Path):
     pretrainer = MAEPretrainer(TINY, decoder_width=16, decoder_depth=1, decoder_heads=2)
     history = HistoryBuffer()

@@ -50,6 +50,28 @@ def loss(model: MAE, images: Tensor) -> Tensor:
 
 # ---- with the decoder of the file
 
+@pytest.mark.parametrize('size', [(16, 64), (32, 32), (32, 64)])
+def test_positions_keep_the_grid_that_the_config_of_a_run_states(tmp_path: Path, size: tuple[int, int]):
+    """The file has 16 positions for 2x8 patches. 4x4 patches have as many, in other places."""
+    source, target = tiny(image_size=(16, 64)), tiny(image_size=size, seed=1)
+    for table in (source.encoder.pos_embed, source.decoder.decoder_pos_embed):
+        table.data.normal_()
+    config = "model = dict(type='mae_backbone.MAEPretrainer', encoder=dict(image_size=(16, 64), patch_size=8))"
+    torch.save(dict(state_dict={f'mae.{name}': value for name, value in source.state_dict().items()},
+                    meta=dict(cfg=config)), tmp_path / 'epoch_1.pth')
+    assert load_mae(target, tmp_path / 'epoch_1.pth')
+    grid = (size[0] // 8, size[1] // 8)
+    assert_close(target.encoder.pos_embed, source.encoder.positions(grid))
+    assert_close(target.decoder.decoder_pos_embed, source.decoder.positions(grid))
+
+
+def test_positions_of_as_many_patches_in_another_grid_are_interpolated(tmp_path: Path):
+    source, target = tiny(), tiny(image_size=(16, 64), seed=1)
+    assert load_mae(target, public_file(source, tmp_path / 'mae.pth'))
+    assert_close(target.encoder.pos_embed, source.encoder.positions((2, 8)))
+    assert_close(target.decoder.decoder_pos_embed, source.decoder.positions((2, 8)))
+
+
 def test_first_loss_is_that_of_the_public_model(golden_mae: dict[str, Tensor], tmp_path: Path):
     """Weights, images, masks and losses are those of the public code (tests/golden/mae_tiny.npz)."""
     torch.save(dict(model={name.removeprefix('model.'): value for name, value in golden_mae.items()

@@ -126,6 +126,29 @@ def test_positions_and_patches_are_resized_as_timm_does(tmp_path: Path, caplog: 
     assert 'resized: patch_embed.proj.weight, pos_embed' in caplog.text
 
 
+def test_positions_of_as_many_patches_in_another_grid_are_interpolated(tmp_path: Path):
+    """16 positions are stored for 4x4 or 2x8 patches."""
+    source, target = model(img_size=64), model(img_size=(32, 128))
+    load_timm(target, save(tmp_path / 'square.pth', source.state_dict()))
+    expected = resample_abs_pos_embed(source.pos_embed, [2, 8], [4, 4])
+    assert_close(target.pos_embed, expected)
+
+
+@pytest.mark.parametrize('size', [(384, 384), (128, 512)])
+@pytest.mark.parametrize('stored_for', [(128, 512), (96, 512)])
+def test_positions_of_a_run_keep_the_grid_that_its_config_states(tmp_path: Path, stored_for: tuple, size: tuple):
+    """The name of the model states 256x256 pixels, that are 16x16 patches, and the run had as many in another grid."""
+    name = 'vit_base_patch16_siglip_256'
+    source, target = model(name, img_size=stored_for), model(name, img_size=size)
+    config = f"model = dict(backbone=dict(type='mae_backbone.TimmViT', name='{name}', image_size={stored_for}))"
+    torch.save(dict(state_dict={f'backbone.vit.{name}': value for name, value in source.state_dict().items()},
+                    meta=dict(cfg=config)), tmp_path / 'epoch_1.pth')
+    load_timm(target, tmp_path / 'epoch_1.pth')
+    expected = resample_abs_pos_embed(source.pos_embed, [side // 16 for side in size],
+                                      [side // 16 for side in stored_for], num_prefix_tokens=0)
+    assert_close(target.pos_embed, expected)
+
+
 def test_patches_of_sam_are_resized_and_its_positions_kept(tmp_path: Path):
     source, target = model('samvit_base_patch16'), model('samvit_base_patch16', patch_size=8, img_size=32)
     load_timm(target, save(tmp_path / 'a.pth', source.state_dict()))

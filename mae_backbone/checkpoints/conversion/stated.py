@@ -25,7 +25,7 @@ def stated_by_file(file: WeightFile, facts: Facts, config: Mapping[str, Any],
     pool = {'token': 'class', 'class': 'class', 'avg': 'mean', 'mean': 'mean'}.get(str(facts.pool), facts.pool)
     stated = dict(heads=facts.heads, mean=facts.mean, std=facts.std, norm_pix=facts.norm_pix, pool=pool,
                   decoder=facts.decoder_heads and Arch(0, 0, facts.decoder_heads),
-                  image_size=_image_size(file.config), mask_ratio=_number(file.config.get('mask_ratio')))
+                  image_size=facts.image_size, mask_ratio=_number(file.config.get('mask_ratio')))
     labels = file.config.get('label_names') or file.config.get('id2label')
     if isinstance(labels, dict):
         labels = list(labels.values())
@@ -33,16 +33,6 @@ def stated_by_file(file: WeightFile, facts: Facts, config: Mapping[str, Any],
     stated = {name: value for name, value in stated.items() if value is not None}
     stated |= stated_by_config(config) | stated_by_metadata(metadata, file.path)
     return stated | (dict(classes=classes) if classes else {})
-
-
-def _image_size(config: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Returns the image size (H, W) in a `config.json` of transformers or timm; None if it has none."""
-    size = config.get('image_size') or _dict(config.get('model_args')).get('img_size')
-    if isinstance(size, int):
-        return size, size
-    if isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size):
-        return size[0], size[1]
-    return None
 
 
 def _number(value: object) -> float | None:
