@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.adapters import SUFFIXES
 from mae_backbone.checkpoints.channels import EMBEDDING_RULE, adapt_embedding
-from mae_backbone.checkpoints.layouts.rules import Step
+from mae_backbone.checkpoints.layouts.rules import Step, wide
 from mae_backbone.checkpoints.positions import resize_positions
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.report import LoadReport, say
@@ -155,6 +155,7 @@ def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor
     if name not in expected or not stored.numel() or not stored.is_floating_point() or (
             _fits(name, stored.shape, source, expected, model)):
         return stored, ''
+    stored = wide(stored)  # torch does not interpolate float8
     if adapt_channels and name == _PATCHES and stored.ndim == 4 and stored.shape[1] != model.in_channels:
         adapted, how = adapt_embedding(stored, model.in_channels), ''
         if adapted.shape != expected[name].shape:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mae_backbone.checkpoints.channels import adapt_pixels
 from mae_backbone.checkpoints.encoder import load_source, resize_text
+from mae_backbone.checkpoints.layouts.rules import wide
 from mae_backbone.checkpoints.positions import resize_positions
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.report import say
@@ -109,13 +110,14 @@ def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MA
         if grid is None or grid == model.decoder.grid:
             return stored
         resized[name] = resize_text(grid, model.decoder.grid)
-        return resize_positions(stored, grid, model.decoder.grid)
+        return resize_positions(wide(stored), grid, model.decoder.grid)
     if stored.shape == expected[name].shape:
         return stored
     pixels, channels = model.encoder.patch_size**2, model.encoder.in_channels
-    if name.startswith('decoder_pred.') and stored.shape[1:] == expected[name].shape[1:] and not len(stored) % pixels:
+    if (name.startswith('decoder_pred.') and stored.shape[1:] == expected[name].shape[1:] and not len(stored) % pixels
+            and source.patch_size == model.encoder.patch_size):
         resized[name] = f'from {len(stored) // pixels} to {channels} channels'
-        return adapt_pixels(stored, model.encoder.patch_size, channels)
+        return adapt_pixels(wide(stored), model.encoder.patch_size, channels)
     return stored
 
 

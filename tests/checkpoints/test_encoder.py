@@ -61,6 +61,26 @@ def assert_loaded(model: ViT, weights: dict[str, Tensor]) -> None:
 
 # ---- files of every origin
 
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+def test_layer_scale_in_half_precision_is_multiplied_in_float32(tmp_path: Path, dtype: torch.dtype):
+    """The products of small scales and weights are smaller than the smallest numbers in half precision."""
+    source = VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, init_values=0.01)
+    weights = {name: value.to(dtype) for name, value in source.state_dict().items()}
+    models = tiny(), tiny()
+    for model, content in zip(models, (weights, {name: value.float() for name, value in weights.items()}), strict=True):
+        load_encoder(model, stored(tmp_path / 'timm.pth', content))
+    assert_loaded(models[0], models[1].state_dict())
+
+
+@pytest.mark.parametrize('options', [dict(relative_positions=True, class_token=False), dict(relative_bias='block'), {}])
+def test_float8_is_resized_in_float32(tmp_path: Path, options: dict):
+    weights = {name: value.to(torch.float8_e4m3fn) for name, value in tiny(**options).state_dict().items()}
+    models = tiny(**options, image_size=64, in_channels=5), tiny(**options, image_size=64, in_channels=5)
+    for model, content in zip(models, (weights, {name: value.float() for name, value in weights.items()}), strict=True):
+        load_encoder(model, stored(tmp_path / 'half.pth', content), adapt_channels=True)
+    assert_loaded(models[0], models[1].state_dict())
+
+
 @pytest.mark.parametrize('save', [torch.save, save_file])
 def test_positions_of_as_many_patches_in_another_grid_are_interpolated(tmp_path: Path, save: Callable):
     """16 positions are stored for 4x4 or 2x8 patches: the number does not show the grid."""

@@ -65,6 +65,13 @@ def test_positions_keep_the_grid_that_the_config_of_a_run_states(tmp_path: Path,
     assert_close(target.decoder.decoder_pos_embed, source.decoder.positions(grid))
 
 
+def test_decoder_of_another_patch_size_is_not_read_as_one_of_other_channels(tmp_path: Path, log):
+    """12x12 pixels of 4 channels are as many numbers as 8x8 pixels of 9 channels."""
+    source, target = tiny(image_size=48, patch_size=12, in_channels=4), tiny(in_channels=4, seed=1)
+    assert not load_mae(target, public_file(source, tmp_path / 'mae.pth'))
+    assert 'the decoder of the file has another size' in log.text
+
+
 def test_positions_of_as_many_patches_in_another_grid_are_interpolated(tmp_path: Path):
     source, target = tiny(), tiny(image_size=(16, 64), seed=1)
     assert load_mae(target, public_file(source, tmp_path / 'mae.pth'))

@@ -137,8 +137,17 @@ def cat_without_key(query: Tensor, value: Tensor) -> Tensor:
 
 
 def fold_scale(tensor: Tensor, scale: Tensor) -> Tensor:
-    """Multiplies weight (D, ...) or bias (D,) of the last layer of a branch by LayerScale (D,)."""
-    return tensor * scale.reshape(-1, *[1] * (tensor.ndim - 1))
+    """Multiplies weight (D, ...) or bias (D,) of the last layer of a branch by LayerScale (D,).
+
+    The product of half-precision tensors is float32: trained scales may be 1e-5, so that products in float16 would lose
+    a tenth of their value, and products in float8 would be zero.
+    """
+    return wide(tensor) * wide(scale).reshape(-1, *[1] * (tensor.ndim - 1))
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """Returns floating-point tensors of less than four bytes as float32, and other tensors unchanged."""
+    return tensor.float() if tensor.is_floating_point() and tensor.dtype.itemsize < 4 else tensor
 
 
 def add_class_row(positions: Tensor) -> Tensor:
