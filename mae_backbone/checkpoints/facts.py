@@ -66,8 +66,9 @@ def facts_of(content: Mapping[str, Any], config: Mapping[str, Any] | None = None
         width: width of the ViT. A name of an architecture with another width is ignored.
     """
     facts: dict[str, Any] = {}
-    for found in (_of_huggingface(config or {}, preprocessor or {}), _of_timm(config or {}, width), _of_run(content),
-                  _of_conversion(content, config or {}), _of_arguments(content, layout, width)):
+    # The metadata of a conversion state mean and std on the scale of the pixels, `config.json` of timm does not.
+    for found in (_of_huggingface(config or {}, preprocessor or {}), _of_conversion(content, config or {}),
+                  _of_timm(config or {}, width), _of_run(content), _of_arguments(content, layout, width)):
         facts |= {key: value for key, value in found.items() if value is not None and key not in facts}
     return Facts(**facts)
 
@@ -82,7 +83,12 @@ def _of_huggingface(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) 
                       norm_pix=config.get('norm_pix_loss') if isinstance(config.get('norm_pix_loss'), bool) else None)
     mean, std = (_numbers(preprocessor.get(f'image_{name}')) for name in ('mean', 'std'))
     if mean and std:
-        facts |= dict(mean=_scaled(mean), std=_scaled(std), pixels_source='preprocessor_config.json')
+        white = 1 / (_number(preprocessor.get('rescale_factor')) or 1 / 255)
+        if preprocessor.get('do_rescale') is False:  # the images have the scale of mean and std
+            white = 1.0 if max(std) > 1 else 255.0
+        if preprocessor.get('do_normalize') is False:
+            mean, std = (0.0,) * len(mean), (1.0,) * len(std)
+        facts |= dict(mean=_scaled(mean, white), std=_scaled(std, white), pixels_source='preprocessor_config.json')
     return facts
 
 
@@ -94,7 +100,8 @@ def _of_timm(config: Mapping[str, Any], width: int | None) -> dict[str, Any]:
     arguments, pretrained = _dict(config.get('model_args')), _dict(config.get('pretrained_cfg'))
     facts: dict[str, Any] = dict(heads=_int(arguments.get('num_heads')) or _heads_of_name(name, _HEADS, width),
                                  source='config.json', pool=_text(config.get('global_pool')),
-                                 activation=_text(arguments.get('act_layer')), image_size=_size(arguments.get('img_size')))
+                                 activation=_text(arguments.get('act_layer')),
+                                 image_size=_size(arguments.get('img_size')))
     mean, std = (_numbers(pretrained.get(key)) for key in ('mean', 'std'))
     if mean and std:
         facts |= dict(mean=_scaled(mean), std=_scaled(std), pixels_source='config.json')
@@ -111,8 +118,7 @@ def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(arch, dict):
         heads = _int(arch.get('heads')) or _int(arch.get('num_heads'))
     elif isinstance(arch, str):
-        ours = 'mae_backbone.' in str(model.get('type')) + str(encoder.get('type')) or 'encoder' in model
-        heads = _HEADS.get(arch) if ours else _HEADS_OF_MMPRETRAIN.get(arch)
+        heads = _HEADS.get(arch) if is_ours(model, encoder) else _HEADS_OF_MMPRETRAIN.get(arch)
     head, preprocessor = _dict(model.get('head')), _dict(model.get('data_preprocessor'))
     neck = _dict(model.get('neck'))
     facts: dict[str, Any] = dict(
@@ -125,6 +131,11 @@ def _of_run(content: Mapping[str, Any]) -> dict[str, Any]:
     if mean and std:
         facts |= dict(mean=mean, std=std, pixels_source='the config in the file')
     return facts
+
+
+def is_ours(model: Mapping[str, Any], encoder: Mapping[str, Any]) -> bool:
+    """True if the `model` of a config of MMEngine, with this encoder or backbone, is a model of this package."""
+    return 'mae_backbone.' in str(model.get('type')) + str(encoder.get('type')) or 'encoder' in model
 
 
 def _of_conversion(content: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,9 +188,9 @@ def _heads_of_name(name: str, heads: Mapping[str, int], width: int | None) -> in
     return heads[sizes[0]] if known else None
 
 
-def _scaled(values: Sequence[float]) -> tuple[float, ...]:
-    """Converts values from the scale of 0 to 1 to the scale of 0 to 255."""
-    return tuple(round(255 * value, 4) for value in values)
+def _scaled(values: Sequence[float], white: float = 255.0) -> tuple[float, ...]:
+    """Converts values from the scale of 0 to 1 to the scale of the pixels, whose largest value is `white`."""
+    return tuple(round(white * value, 4) for value in values)
 
 
 def _dict(value: object) -> dict[str, Any]:

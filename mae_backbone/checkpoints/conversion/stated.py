@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_backbone.checkpoints.conversion.model import Architecture
-from mae_backbone.checkpoints.facts import Facts
+from mae_backbone.checkpoints.facts import Facts, is_ours
 from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.checkpoints.weight_files import WeightFile
 from mae_backbone.core.vit import Arch, find_arch
@@ -28,7 +28,8 @@ def stated_by_file(file: WeightFile, facts: Facts, config: Mapping[str, Any],
                   image_size=facts.image_size, mask_ratio=_number(file.config.get('mask_ratio')))
     labels = file.config.get('label_names') or file.config.get('id2label')
     if isinstance(labels, dict):
-        labels = list(labels.values())
+        # Files may have the indices in the order of text: 0, 1, 10, 11, 2.
+        labels = [labels[index] for index in sorted(labels, key=lambda index: int(index) if index.isdecimal() else -1)]
     classes = classes_in(file.content) or (tuple(map(str, labels)) if isinstance(labels, list) else ())
     stated = {name: value for name, value in stated.items() if value is not None}
     stated |= stated_by_config(config) | stated_by_metadata(metadata, file.path)
@@ -40,10 +41,13 @@ def _number(value: object) -> float | None:
 
 
 def stated_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns attributes of `Architecture`, and `image_size`, from a config of this package; {} for other configs."""
+    """Returns attributes of `Architecture`, and `image_size`, from a config of this package; {} for other configs.
+
+    Configs of mmpretrain and mmseg have the same keys, with other meanings and defaults.
+    """
     model = _dict(config.get('model'))
     encoder = _dict(model.get('encoder')) or _dict(model.get('backbone'))
-    if not encoder:
+    if not encoder or not is_ours(model, encoder):
         return {}
     stated: dict[str, Any] = {}
     with contextlib.suppress(ValueError, TypeError):  # `arch` is not a literal in the config

@@ -12,7 +12,7 @@ import torch
 from helpers import stored_models
 from helpers.stored_models import TINY, WINDOWED, print_rows
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -22,7 +22,9 @@ from mae_backbone.checkpoints.conversion.model import StoredModel
 from mae_backbone.checkpoints.conversion.source import read_model
 from mae_backbone.checkpoints.conversion.target import ConversionError, random_inputs
 from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.layouts.registry import layout
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.source import read_facts
 from mae_backbone.core.vit import ViT
 from mae_backbone.models.backbone import ViTBackbone
 
@@ -327,6 +329,40 @@ def test_heads_are_asked_for(tmp_path: Path):
     assert conversion.model.architecture.heads == 4
     with pytest.raises(ValueError, match=r'--heads 2, but .* says that it has 4'):
         convert(conversion.path, tmp_path / 'other', 'timm', heads=2)
+
+
+@pytest.mark.parametrize(('arch', 'config'), [
+    (dict(width=48, depth=2, heads=6), dict(type='VisionTransformer', embed_dims=48, num_heads=6)),  # of mmseg
+    (dict(width=768, depth=1, heads=8), dict(type='VisionTransformer', arch='small'))])  # of mmpretrain
+def test_heads_in_a_config_of_another_library_are_not_the_heads_of_our_names(tmp_path: Path, arch: dict, config: dict):
+    """The config of mmseg names no architecture, whose default here is ViT-B with 12 heads."""
+    vit = ViT(arch, image_size=16, patch_size=8)
+    weights = layout('mmpretrain').from_ours(vit.state_dict())
+    torch.save(dict(state_dict={f'backbone.{name}': value for name, value in weights.items()},
+                    meta=dict(cfg=f'model = dict(type="ImageClassifier", backbone={config!r})')), tmp_path / 'a.pth')
+    assert read_model(tmp_path / 'a.pth').architecture.heads == arch['heads']
+
+
+@pytest.mark.parametrize('target', ['timm', 'hf'])
+def test_pixels_of_16_bits_keep_their_scale(tmp_path: Path, target: str):
+    mean, std = (3000.0, 4000.0, 5000.0), (1500.0, 1600.0, 1700.0)
+    config = dict(type='mae_backbone.ViTClassifier', data_preprocessor=dict(mean=mean, std=std), backbone=TINY)
+    weights = {f'backbone.{name}': value for name, value in ViT(**TINY).state_dict().items()}
+    torch.save(dict(state_dict=weights, meta=dict(cfg=f'model = {config!r}')), tmp_path / 'a.pth')
+    facts = read_facts(written(tmp_path / 'a.pth', tmp_path, target).path)
+    assert facts.mean == pytest.approx(mean, abs=0.01)
+    assert facts.std == pytest.approx(std, abs=0.01)
+
+
+def test_classes_of_transformers_have_the_order_of_their_indices(tmp_path: Path):
+    """JSON with sorted keys has the order 0, 1, 10, 2."""
+    names = [f'class {i}' for i in range(11)]
+    weights = dict(ViT(**TINY).state_dict()) | {'head.weight': torch.ones(11, 32), 'head.bias': torch.ones(11)}
+    save_file({name: value.contiguous() for name, value in layout('hf').from_ours(weights).items()},
+              tmp_path / 'model.safetensors')
+    config = dict(num_attention_heads=4, hidden_act='gelu', id2label={str(i): name for i, name in enumerate(names)})
+    (tmp_path / 'config.json').write_text(json.dumps(config, sort_keys=True))
+    assert read_model(tmp_path).architecture.classes == tuple(names)
 
 
 def test_decoder_heads_are_asked_for(golden_mae: dict[str, Tensor], tmp_path: Path):
