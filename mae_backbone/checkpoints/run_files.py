@@ -152,9 +152,7 @@ def saved_checkpoints(work_dir: str | Path) -> list[Path]:
     changes the times of its files.
     """
     note = Path(work_dir, 'last_checkpoint')
-    noted = Path(note.read_text(encoding='utf-8').strip()) if note.is_file() else None
-    if noted is not None and not noted.is_file():
-        noted = Path(work_dir, noted.name)  # the folder was moved after the run
+    noted = _noted(note)
     folders = {Path(work_dir)} if noted is None else {Path(work_dir), noted.parent}
     saved = sorted((file for folder in folders for pattern in _PATTERNS for file in folder.glob(pattern)),
                    key=_age, reverse=True)
@@ -164,6 +162,21 @@ def saved_checkpoints(work_dir: str | Path) -> list[Path]:
     written = note.stat().st_mtime_ns
     later = [file for file in others if file.stat().st_mtime_ns > written and not _is_earlier(file, noted)]
     return later + [noted] + [file for file in others if file not in later]
+
+
+def _noted(note: Path) -> Path | None:
+    """Returns the checkpoint that the file `last_checkpoint` names; None if it names none, as after a power failure.
+
+    A checkpoint of this name next to the file takes precedence, because the folder may have been moved or copied.
+    """
+    try:
+        path = Path(note.read_text(encoding='utf-8').strip()) if note.is_file() else Path()
+    except UnicodeDecodeError:
+        return None
+    if not path.name:
+        return None
+    local = note.with_name(path.name)
+    return path if path.is_file() and not local.is_file() else local
 
 
 def _age(file: Path) -> tuple[int, int]:

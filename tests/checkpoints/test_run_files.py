@@ -133,6 +133,24 @@ def test_copied_folder_continues_from_the_noted_checkpoint(tmp_path: Path):
     assert resume_path('auto', copy) == str(copy / 'iter_1000.pth')
 
 
+def test_copy_of_a_run_does_not_continue_from_the_checkpoints_of_the_first_run(tmp_path: Path):
+    run, copy = tmp_path / 'run', tmp_path / 'copy'
+    run.mkdir()
+    save(run, 'iter_500.pth', 9, noted=True)
+    shutil.copytree(run, copy)
+    save(run, 'iter_1000.pth', -9, noted=True)
+    assert saved_checkpoints(copy) == [copy / 'iter_500.pth']
+
+
+@pytest.mark.parametrize('content', [b'', b'\0' * 40, b'\xff\xfe'])
+def test_damaged_note_is_ignored_and_other_folders_are_not_searched(tmp_path: Path, content: bytes):
+    (tmp_path / 'run').mkdir()
+    path = save(tmp_path / 'run', 'epoch_1.pth', 9)
+    save(tmp_path, 'epoch_9.pth', 1)
+    (tmp_path / 'run' / 'last_checkpoint').write_bytes(content)
+    assert saved_checkpoints(tmp_path / 'run') == [path]
+
+
 def test_checkpoints_in_other_folder_are_found_by_note(tmp_path: Path):
     (tmp_path / 'there').mkdir()
     save(tmp_path / 'there', 'epoch_1.pth', 9)
