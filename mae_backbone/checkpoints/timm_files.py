@@ -16,6 +16,7 @@ from mae_backbone.checkpoints.facts import facts_of
 from mae_backbone.checkpoints.model_index import resolve
 from mae_backbone.checkpoints.positions import Grid, resize_positions, stored_grid
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.selection import is_asked_for
 from mae_backbone.checkpoints.state_dicts import check_finite, few, mismatches
 from mae_backbone.checkpoints.weight_files import file_in, open_weights, read_json
 
@@ -47,6 +48,9 @@ def load_timm(vit: nn.Module, path: str | Path, *, key: str | None = None) -> No
     """
     file = resolve(path)
     content = open_weights(file, key)
+    if key is not None and not is_asked_for(content.key, key):
+        raise CheckpointError(f'{file} has no weights that --weights-key {key} could mean: its weights are under '
+                              f'{", ".join(repr(name) for name in [content.key, *content.other_keys])}')
     stored = dict(content.weights)
     check_finite(stored, file)
     expected = vit.state_dict()
