@@ -2,7 +2,9 @@
 import json
 import math
 import os
+import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -13,6 +15,7 @@ from torch import Tensor
 _DTYPES = {'F64': torch.float64, 'F32': torch.float32, 'F16': torch.float16, 'BF16': torch.bfloat16,
            'F8_E4M3': torch.float8_e4m3fn, 'F8_E5M2': torch.float8_e5m2, 'I64': torch.int64, 'I32': torch.int32,
            'I16': torch.int16, 'I8': torch.int8, 'U8': torch.uint8, 'BOOL': torch.bool}
+_MAX_ELEMENTS = 2**60  # of a tensor; PyTorch fails on the shape of larger ones, even if a side is 0
 _MAX_TENSORS = 100_000  # the largest public models have a few thousand
 
 _CHUNK = 1 << 22  # number of elements that are checked at once
@@ -42,10 +45,32 @@ def open_safetensors(path: Path) -> tuple[dict[str, 'StoredTensor'], dict[str, s
         dtype, shape, (begin, end) = entry['dtype'], tuple(entry['shape']), entry['data_offsets']
         if dtype not in _DTYPES:
             raise ValueError(f'{name} has dtype {dtype}')
-        if end - begin != math.prod(shape) * _DTYPES[dtype].itemsize or start + end > size:
+        if (end - begin != math.prod(shape) * _DTYPES[dtype].itemsize or start + end > size
+                or math.prod(max(1, side) for side in shape) > _MAX_ELEMENTS):
             raise ValueError(f'{name} of shape {shape} is not in the file')
         readers[name] = StoredTensor(path, start + begin, shape, _DTYPES[dtype])
     return readers, metadata
+
+
+def save_safetensors(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full. safetensors has another error.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+    try:
+        save_file(dict(tensors), path, dict(metadata))
+    except SafetensorError as error:
+        number = re.search(r'\(os error (\d+)\)', str(error))
+        if number is None:
+            raise OSError(f'{path} cannot be written ({error}): check its folder and the space on the disk') from error
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(Path(path).parent)) from error
+
+
+class CutOffError(EOFError, ValueError):
+    """A file was cut off while it was read."""
 
 
 class StoredTensor:
@@ -91,7 +116,7 @@ class StoredTensor:
         while len(view):  # a single read returns at most 2 GiB
             count = cast(Any, file).readinto(view)
             if not count:
-                raise EOFError(f'{self.path} was cut off while it was read')
+                raise CutOffError(f'{self.path} was cut off while it was read: copy the file again')
             view = view[count:]
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from mae_backbone.checkpoints.safetensors_file import is_finite, open_safetensors
+from mae_backbone.checkpoints.safetensors_file import is_finite, open_safetensors, save_safetensors
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.data.files import list_images
 from mae_backbone.data.reading import read_pixels, shown, suffixes_of
@@ -74,14 +74,14 @@ class FeatureBank:
         Raises:
             ValueError: the name does not end in `.safetensors`.
         """
-        from safetensors.torch import save_file
         check_suffix(path)
         sizes = [0, *map(len, self.thumbnails)]
         tensors = {'features': torch.from_numpy(self.features),
                    'offsets': torch.from_numpy(np.cumsum(sizes, dtype=np.int64)),
                    'thumbnails': torch.frombuffer(bytearray(b''.join(self.thumbnails)), dtype=torch.uint8)}
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {'format': _FORMAT, 'model': self.model, 'names': json.dumps(self.names)})
+            save_safetensors(tensors, temporary, {'format': _FORMAT, 'model': self.model,
+                                                  'names': json.dumps(self.names)})
 
 
 def unit(features: np.ndarray) -> np.ndarray:

@@ -106,6 +106,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     An existing folder at `path` is replaced when the new folder is complete. If the block raises an error, the new
     folder is removed and `path` is not changed.
     """
+    path = path.resolve()  # the target of a link is replaced, and not the link
     temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.part')
     replaced = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.old')
     temporary.mkdir()

@@ -12,6 +12,7 @@ from mae_backbone.checkpoints.conversion.files import KEY
 from mae_backbone.checkpoints.conversion.model import StoredModel
 from mae_backbone.checkpoints.conversion.target import Result, Target
 from mae_backbone.checkpoints.layouts.ours import LAYOUT_KEY, Ours
+from mae_backbone.checkpoints.safetensors_file import save_safetensors
 from mae_backbone.utils.atomic_write import write_text
 
 
@@ -78,10 +79,9 @@ def write_folder(result: Result, folder: Path, layout: str) -> None:
 
 def save_tensors(result: Result, path: Path, layout: str) -> None:
     """Writes a safetensors file. Its header has the layout, our metadata as JSON, and `format` for transformers."""
-    from safetensors.torch import save_file
     # safetensors refuses tensors that share memory, which the weights of our models never do.
-    save_file({name: value.contiguous() for name, value in result.tensors.items()}, path,
-              metadata={'format': 'pt', LAYOUT_KEY: layout, KEY: json.dumps(result.metadata)})
+    save_safetensors({name: value.contiguous() for name, value in result.tensors.items()}, path,
+                     {'format': 'pt', LAYOUT_KEY: layout, KEY: json.dumps(result.metadata)})
 
 
 def to_dtype(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

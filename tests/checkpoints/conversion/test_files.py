@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import stored_models
+from safetensors import SafetensorError
 
 from mae_backbone.checkpoints.conversion import convert as module
 from mae_backbone.checkpoints.conversion.convert import TARGETS, convert
@@ -78,6 +79,26 @@ def test_a_full_disk_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: p
         convert(source, tmp_path / 'out', 'timm', force=True)
     assert [path.name for path in tmp_path.iterdir()] == ['out']
     assert {path.name: path.read_bytes() for path in earlier.iterdir()} == before
+
+
+def test_a_limit_of_the_size_of_files_is_reported_as_a_full_disk(source: Path, tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch):
+    """safetensors raises an error that is no OSError."""
+    def write(*_: object) -> None:
+        raise SafetensorError(f'Error while serializing: I/O error: File too large (os error {errno.EFBIG})')
+    monkeypatch.setattr('safetensors.torch.save_file', write)
+    with pytest.raises(DiskFullError, match='no room for'):
+        convert(source, tmp_path / 'out', 'timm')
+
+
+def test_force_replaces_the_target_of_a_link(source: Path, tmp_path: Path):
+    convert(source, tmp_path / 'out', 'timm')
+    (tmp_path / 'link').symlink_to('out')
+    (tmp_path / 'out' / 'model.safetensors').unlink()
+    convert(source, tmp_path / 'link', 'timm', force=True)
+    assert (tmp_path / 'link').is_symlink()
+    assert (tmp_path / 'out' / 'model.safetensors').is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {'out', 'link'}
 
 
 def test_too_little_space_is_said_before_the_work(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
