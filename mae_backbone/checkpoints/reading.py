@@ -26,7 +26,7 @@ _DAMAGED = (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, A
             AssertionError, OverflowError, MemoryError, RecursionError, struct.error, zipfile.BadZipFile, zlib.error)
 # Files that downloads leave in place of a checkpoint, by their first bytes in lower case.
 _OTHER_FILES = {b'version h': 'a pointer of Git LFS: fetch its content with `git lfs pull`', b'<!doctype': 'a web page',
-                b'<html': 'a web page'}
+                b'<html': 'a web page', b'<?xml': 'a web page'}
 # Value of the first pickle in a file of torch before 1.6.
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_DIRECTORY = 2**25  # largest directory of a zip archive in bytes: more than 200,000 entries, one for each tensor
@@ -74,18 +74,27 @@ def damage_reported(path: Path) -> Iterator[None]:
                               'state_dict, or convert it to safetensors where you trust it') from error
     except _DAMAGED as error:
         # The message of a KeyError would be only the key.
-        reason = 'unknown content' if isinstance(error, KeyError) else (
-            str(error).splitlines() or [type(error).__name__])[0]
+        reason = _other_file(path) or ('unknown content' if isinstance(error, KeyError) else (
+            str(error).splitlines() or [type(error).__name__])[0])
         raise CheckpointError(f'{path} is not a checkpoint, or is damaged or cut off ({reason[:200]}): check the path, '
                               'or copy the file again') from error
+
+
+def _other_file(path: Path) -> str:
+    """Returns what a file is that a download left in place of a checkpoint; '' for any other file."""
+    try:
+        with open(path, 'rb') as file:
+            start = file.read(9).lower()
+    except OSError:
+        return ''
+    return next((reason for beginning, reason in _OTHER_FILES.items() if start.startswith(beginning)), '')
 
 
 def _read(path: Path, outline: bool) -> object:
     with open(path, 'rb') as file:
         start = file.read(9)
-        for beginning, reason in _OTHER_FILES.items():
-            if start.lower().startswith(beginning):
-                raise ValueError(reason)
+        if reason := _other_file(path):
+            raise ValueError(reason)
         if path.suffix == '.safetensors' or start[8:] == b'{':
             return {name: read() for name, read in open_safetensors(path)[0].items()}
         if zipfile.is_zipfile(file):

@@ -69,7 +69,9 @@ def _sets_in(content: object) -> dict[str, dict[str, Callable[[], Tensor]]]:
         if not isinstance(node, dict):
             return
         tensors = {str(name): value for name, value in node.items() if isinstance(value, Tensor)}
-        if tensors:
+        # Next to its weights, a training checkpoint may have tensors such as the last loss or states of generators.
+        has_weights = any(isinstance(node.get(name), dict) for name in (*_AVERAGED, *_TRAINED))
+        if tensors and not has_weights:
             sets[key] = {name: _constant(value) for name, value in tensors.items()}
         elif depth:
             for name, value in node.items():

@@ -58,13 +58,14 @@ def header(entries: dict | bytes, data: int = 64) -> bytes:
 
 @pytest.mark.parametrize('content', [
     header({'a': dict(dtype='F32', shape=[2**70], data_offsets=[0, 64])}),
+    header({'a': dict(dtype='F32', shape=[0, 2**62, 8], data_offsets=[0, 0])}, data=0),
     header({'a': dict(dtype='F32', shape=[4], data_offsets=[0, 64])}),
     header({'a': dict(dtype='F32', shape=[16], data_offsets=[-5, 59])}),
     header({'a': dict(dtype='F32', shape=[16], data_offsets=[0, 64]),
             'b': dict(dtype='F32', shape=[16], data_offsets=[0, 64])}),
     header({'a': dict(dtype='F32', shape=[32], data_offsets=[0, 128])}),
     header({'a': dict(dtype='C64', shape=[8], data_offsets=[0, 64])}),
-    header(b'[' * 100_000), struct.pack('<Q', 2**62) + b'{}'], ids=range(8))
+    header(b'[' * 100_000), struct.pack('<Q', 2**62) + b'{}'], ids=range(9))
 def test_headers_that_declare_what_is_not_there_are_refused(tmp_path: Path, content: bytes):
     path = tmp_path / 'a.safetensors'
     path.write_bytes(content)
@@ -135,6 +136,23 @@ def test_values_of_other_types_in_a_config_are_ignored(tmp_path: Path, config: d
     assert facts.mean is None
     assert facts.heads in (None, 12)  # of vit_base
     assert facts.norm_eps is None
+
+
+@pytest.mark.parametrize(('start', 'says'), [
+    ('version https://git-lfs.github.com/spec/v1\n', 'git lfs pull'), ('<!DOCTYPE html>', 'a web page'),
+    ('<?xml version="1.0"?><Error>', 'a web page')])
+@pytest.mark.parametrize('name', ['model.safetensors', 'pytorch_model.bin'])
+def test_what_a_download_left_in_place_of_weights_is_named(tmp_path: Path, name: str, start: str, says: str):
+    (tmp_path / name).write_text(start * 9)
+    with pytest.raises(CheckpointError, match=says):
+        open_weights(tmp_path)
+
+
+@pytest.mark.parametrize('more', [dict(loss=torch.tensor(0.5)), dict(rng_state=torch.zeros(9, dtype=torch.uint8))])
+@pytest.mark.parametrize('key', ['model', 'model_state_dict'])
+def test_other_tensors_next_to_the_weights_do_not_hide_them(tmp_path: Path, key: str, more: dict):
+    torch.save({key: {'w': torch.ones(1)}, **more}, tmp_path / 'a.pth')
+    assert list(open_weights(tmp_path / 'a.pth').weights) == ['w']
 
 
 def test_a_folder_without_weights_says_what_it_holds(tmp_path: Path):
