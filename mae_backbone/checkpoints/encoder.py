@@ -86,7 +86,8 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
         raise CheckpointError(not_finite(source.path, bad, len(steps)))
     _check_architecture(checked, expected, source)
     check_heads(model, source, heads, checked, report)
-    problem = mismatches(checked, expected, may_miss=_NEW_TABLES + _NEW_CONVOLUTION)
+    has_tables = any(name.endswith(_NEW_TABLES) for name in checked)  # then all blocks must have them
+    problem = mismatches(checked, expected, may_miss=(() if has_tables else _NEW_TABLES) + _NEW_CONVOLUTION)
     if problem:
         raise CheckpointError(f'{source.path} ({source.layout.title}) does not fit the model.\n{problem}'
                               + _advice(checked, expected))

@@ -71,7 +71,10 @@ def _decoder(model: MAE, source: Source, resized: dict[str, str]) -> tuple[dict[
         return {}, [], [f'the decoder of the file has another size ({_size(weights)}; in the model {_size(expected)}): '
                         'it starts from random weights. Set decoder_width and decoder_depth as in the file to continue '
                         f'with its decoder; or {_ADVICE}']
-    return weights, [f'decoder: {_heads(model, source)}'], _target(model, source)
+    notes = [f'decoder: {_heads(model, source)}']
+    if source.facts.norm_pix is None:
+        notes.append(f'target: norm_pix={model.norm_pix} of the model; the file does not state it')
+    return weights, notes, _target(model, source)
 
 
 def _heads(model: MAE, source: Source) -> str:
@@ -114,8 +117,8 @@ def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MA
     if stored.shape == expected[name].shape:
         return stored
     pixels, channels = model.encoder.patch_size**2, model.encoder.in_channels
-    if (name.startswith('decoder_pred.') and stored.shape[1:] == expected[name].shape[1:] and not len(stored) % pixels
-            and source.patch_size == model.encoder.patch_size):
+    if (name.startswith('decoder_pred.') and stored.ndim and stored.shape[1:] == expected[name].shape[1:]
+            and not len(stored) % pixels and source.patch_size == model.encoder.patch_size):
         resized[name] = f'from {len(stored) // pixels} to {channels} channels'
         return adapt_pixels(wide(stored), model.encoder.patch_size, channels)
     return stored
@@ -124,6 +127,6 @@ def _fitted(name: str, stored: Tensor, expected: Mapping[str, Tensor], model: MA
 def _size(weights: Mapping[str, Tensor]) -> str:
     """Returns width, number of blocks and number of predicted pixels of a decoder, for a message."""
     blocks = {name.split('.')[1] for name in weights if name.startswith('decoder_blocks.')}
-    width, pixels = (len(weights[name]) if name in weights else 'unknown'
+    width, pixels = (len(weights[name]) if name in weights and weights[name].ndim else 'unknown'
                      for name in ('decoder_embed.weight', 'decoder_pred.weight'))
     return f'width {width}, {len(blocks)} blocks, {pixels} pixels of a patch'

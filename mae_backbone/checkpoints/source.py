@@ -119,6 +119,8 @@ def find_vit(file: WeightFile, key: str | None = None) -> Source:
     plan = layout.plan(Names.split(file.weights, prefix), decoders[0] if len(decoders) == 1 else None)
     embedding = plan.encoder.get('patch_embed.proj.weight')
     shape = () if embedding is None else embedding(file.weights).shape
+    if embedding is not None and not shape:
+        raise CheckpointError(f'{path} has a patch embedding without a shape: copy the file again')
     width, patch_size = shape[0] if shape else None, shape[3] if len(shape) == 4 else None
     facts = facts_of(file.content, file.config, file.preprocessor, layout=layout.name, width=width)
     return Source(path, layout, prefix, plan, file.weights, facts, patch_size,

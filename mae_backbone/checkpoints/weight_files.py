@@ -174,16 +174,19 @@ def read_json(path: Path, *, must_exist: bool = True) -> dict[str, Any]:
 def _open_shards(index: Path) -> tuple[dict[str, Callable[[], Tensor]], bool]:
     """Opens all weight files of an index. They must be in its folder."""
     readers: dict[str, Callable[[], Tensor]] = {}
-    lazy = True
-    for name in _shard_names(index):
+    names, lazy = _shard_names(index), True
+    places = read_json(index)['weight_map']
+    for name in names:
         file = existing_file(index.parent / name)
+        stored: Mapping[str, Callable[[], Tensor]]
         if is_safetensors(file):
             with damage_reported(file):
-                readers |= open_safetensors(file)[0]
+                stored = open_safetensors(file)[0]
         else:
-            readers |= find_weights(None, read_content(file), None, file).readers
-            lazy = False
-    missing = sorted(read_json(index)['weight_map'].keys() - readers.keys())
+            stored, lazy = find_weights(None, read_content(file), None, file).readers, False
+        # Several files may have a tensor of the same name. The index states which one belongs to the model.
+        readers |= {tensor: reader for tensor, reader in stored.items() if places.get(tensor, name) == name}
+    missing = sorted(places.keys() - readers.keys())
     if missing:
         raise CheckpointError(f'{index} names {len(missing)} tensors that its files do not have, such as '
                               f'{missing[0]}: copy the folder again')

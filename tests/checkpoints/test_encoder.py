@@ -16,6 +16,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 from torch.testing import assert_close
 
+from mae_backbone.checkpoints.architecture import read_architecture
 from mae_backbone.checkpoints.encoder import load_encoder
 from mae_backbone.checkpoints.reading import CheckpointError, read_content
 from mae_backbone.checkpoints.source import source_in
@@ -60,6 +61,21 @@ def assert_loaded(model: ViT, weights: dict[str, Tensor]) -> None:
 
 
 # ---- files of every origin
+
+def test_tables_of_some_blocks_are_refused(tmp_path: Path):
+    """Files have tables in all blocks or in none, which is a pretraining without them."""
+    options = dict(relative_positions=True, class_token=False)
+    weights = {name: value for name, value in tiny(**options).state_dict().items() if 'blocks.1.attn.rel' not in name}
+    with pytest.raises(CheckpointError, match=r'2 in the model, not in the file: blocks\.1\.attn\.rel_pos_h'):
+        load_encoder(tiny(**options), stored(tmp_path / 'a.pth', weights))
+
+
+@pytest.mark.parametrize('read', [lambda path: load_encoder(tiny(), path), read_architecture])
+def test_patch_embedding_without_a_shape_is_refused(tmp_path: Path, read: Callable):
+    weights = dict(tiny().state_dict()) | {'patch_embed.proj.weight': torch.tensor(1.0)}
+    with pytest.raises(CheckpointError, match='patch embedding without a shape'):
+        read(stored(tmp_path / 'a.pth', weights))
+
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float8_e4m3fn])
 def test_layer_scale_in_half_precision_is_multiplied_in_float32(tmp_path: Path, dtype: torch.dtype):

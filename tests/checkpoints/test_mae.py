@@ -65,6 +65,20 @@ def test_positions_keep_the_grid_that_the_config_of_a_run_states(tmp_path: Path,
     assert_close(target.decoder.decoder_pos_embed, source.decoder.positions(grid))
 
 
+@pytest.mark.parametrize('name', ['decoder_pred.weight', 'decoder_pred.bias', 'decoder_embed.weight'])
+def test_decoder_with_a_tensor_without_a_shape_is_reported(tmp_path: Path, log, name: str):
+    source = tiny()
+    weights = {key.split('.', 1)[1]: value for key, value in source.state_dict().items()}
+    torch.save(dict(model=weights | {name: torch.tensor(1.0)}), tmp_path / 'mae.pth')
+    assert not load_mae(tiny(seed=1), tmp_path / 'mae.pth')
+    assert 'the decoder of the file has another size' in log.text
+
+
+def test_target_that_the_file_does_not_state_is_noted(tmp_path: Path, log):
+    load_mae(tiny(seed=1), public_file(tiny(), tmp_path / 'mae.pth'))
+    assert 'norm_pix=True of the model; the file does not state it' in log.text
+
+
 def test_decoder_of_another_patch_size_is_not_read_as_one_of_other_channels(tmp_path: Path, log):
     """12x12 pixels of 4 channels are as many numbers as 8x8 pixels of 9 channels."""
     source, target = tiny(image_size=48, patch_size=12, in_channels=4), tiny(in_channels=4, seed=1)

@@ -93,6 +93,12 @@ def test_all_files_of_an_index_are_read(tmp_path: Path, whole: bool):
     assert {name: value.tolist() for name, value in weights.items()} == {'x.a': [1, 1], 'x.b': [0, 0]}
 
 
+def test_tensors_are_read_from_the_file_that_the_index_states(tmp_path: Path):
+    shards(tmp_path)
+    save_file({'x.a': torch.zeros(2), 'x.b': torch.zeros(2)}, tmp_path / 'model-2.safetensors')
+    assert open_weights(tmp_path).weights['x.a'].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(('files', 'says'), [
     ({'x.a': '../secret.safetensors'}, 'no weight_map of tensors to files next to it'),
     ({'x.a': '/etc/passwd'}, 'no weight_map of tensors to files next to it'),
