@@ -27,6 +27,7 @@ _NEW_TABLES = ('.rel_pos_h', '.rel_pos_w', '.relative_position_bias_table')
 _NEW_CONVOLUTION = tuple(f'.residual.{name}' for i in (1, 2, 3) for name in (
     f'conv{i}.weight', f'norm{i}.weight', f'norm{i}.bias'))
 _PATCHES = 'patch_embed.proj.weight'
+_MOVED = ': the same number of patches in another grid'
 
 
 def load_encoder(model: ViT, path: str | Path, *, key: str | None = None, heads: int | None = None,
@@ -105,6 +106,9 @@ def load_source(model: ViT, source: Source, *, heads: int | None = None, adapt_c
     report.left_out = sorted(source.weights.keys() - used)
     report.missing = sorted(expected.keys() - steps.keys())
     notes_of(model, source, report)
+    if source.facts.image_size is None and report.resized.get('pos_embed', '').endswith(_MOVED):
+        report.warnings.append('pos_embed: the file does not state the grid of its positions, a square is assumed. If '
+                               'they are for the grid of the model, load a checkpoint with its config')
     return report
 
 
@@ -195,7 +199,7 @@ def resize_text(source: tuple[int, int], target: tuple[int, int]) -> str:
     """Returns the text of the report about position embeddings that are interpolated to another grid."""
     same_number = source[0] * source[1] == target[0] * target[1]
     return (f'from {source[0]}x{source[1]} to {target[0]}x{target[1]} patches (bicubic)'
-            + ': the same number of patches in another grid' * same_number)
+            + _MOVED * same_number)
 
 
 class _Size(NamedTuple):

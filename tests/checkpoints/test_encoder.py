@@ -105,6 +105,7 @@ def test_positions_of_as_many_patches_in_another_grid_are_interpolated(tmp_path:
     report = load_encoder(target, next(tmp_path.iterdir()))
     assert_close(target.pos_embed, source.positions((2, 8)))
     assert 'from 4x4 to 2x8 patches' in report.resized['pos_embed']
+    assert 'a square is assumed' in report.warnings[0]
 
 
 def test_pretraining_checkpoint_loads(tmp_path: Path):

@@ -79,9 +79,14 @@ def write_folder(result: Result, folder: Path, layout: str) -> None:
 
 def save_tensors(result: Result, path: Path, layout: str) -> None:
     """Writes a safetensors file. Its header has the layout, our metadata as JSON, and `format` for transformers."""
-    # safetensors refuses tensors that share memory, which the weights of our models never do.
-    save_safetensors({name: value.contiguous() for name, value in result.tensors.items()}, path,
-                     {'format': 'pt', LAYOUT_KEY: layout, KEY: json.dumps(result.metadata)})
+    tensors, memory = {}, set[int]()
+    for name, value in result.tensors.items():
+        value = value.contiguous()
+        # safetensors refuses tensors that share memory, as tensors do that the source file stores once.
+        start = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if start in memory else value
+        memory.add(start)
+    save_safetensors(tensors, path, {'format': 'pt', LAYOUT_KEY: layout, KEY: json.dumps(result.metadata)})
 
 
 def to_dtype(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

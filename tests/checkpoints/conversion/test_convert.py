@@ -365,6 +365,14 @@ def test_classes_of_transformers_have_the_order_of_their_indices(tmp_path: Path)
     assert read_model(tmp_path).architecture.classes == tuple(names)
 
 
+def test_tensors_that_share_memory_are_written_separately(tmp_path: Path):
+    weights = dict(ViT(**TINY).state_dict())
+    weights['blocks.1.attn.qkv.weight'] = weights['blocks.0.attn.qkv.weight']
+    torch.save(dict(model=weights), tmp_path / 'a.pth')
+    result = load_file(written(tmp_path / 'a.pth', tmp_path, 'safetensors', heads=4).path)
+    assert torch.equal(result['blocks.1.attn.qkv.weight'], result['blocks.0.attn.qkv.weight'])
+
+
 def test_decoder_heads_are_asked_for(golden_mae: dict[str, Tensor], tmp_path: Path):
     weights = {name.removeprefix('model.'): value for name, value in golden_mae.items() if name.startswith('model.')}
     torch.save({'model': weights}, tmp_path / 'public.pth')
