@@ -173,10 +173,10 @@ def _fitted(name: str, step: Step, source: Source, expected: Mapping[str, Tensor
 def _resized(name: str, stored: Tensor, expected: Tensor, model: ViT, source: Source) -> tuple[Tensor, str]:
     """Resizes position embeddings, tables of relative positions and patch embeddings to their size in the model."""
     if name == 'pos_embed' and stored.ndim == 3 and stored.shape[2] == expected.shape[2]:
-        grid = source.grid(stored.shape[1] - 1)
-        if grid is None:
+        place = source.grid(stored.shape[1] - 1)
+        if place is None:
             return stored, ''  # not square and not stated: its grid is unknown
-        return resize_positions(stored, grid, model.grid), resize_text(grid, model.grid)
+        return resize_positions(stored, place, model.grid), resize_text(place, model.grid)
     if (name == _PATCHES and stored.ndim == 4 and stored.shape[:2] == expected.shape[:2]
             and stored.shape[2] == stored.shape[3] and _near(stored.shape[2], expected.shape[2])):
         how = (f'from {stored.shape[2]} to {expected.shape[2]} pixels a side: a patch that is enlarged bicubically '
