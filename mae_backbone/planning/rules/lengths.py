@@ -109,4 +109,5 @@ def validation_interval(stage: Stage, machine: Machine, fingerprint: Fingerprint
     count = 4 if machine.device == 'cpu' else 10
     interval = math.ceil(stage.iterations / count)  # rounded down, there would be one more right before the end
     return int(stage.choose('validation interval', interval,
-                            f'{count} validations on {fingerprint.images.get("val", 0):,} images', OURS))
+                            f'{count} validations on {fingerprint.images.get("val", 0):,} images',
+                            'number ours: it only determines which checkpoint can be the best'))

@@ -127,7 +127,8 @@ def _losses(stage: Stage, plan: Plan, fingerprint: Fingerprint) -> Any:
         weights = [round(weight, 2) if weight >= 0.1 else float(f'{weight:.2g}') for weight in class_weights(counts)]
         stage.choose('class weights', weights, f'{rarest} has {share:.2%} of the pixels, the most frequent class '
                      f'{fingerprint.imbalance:,.0f} times as many',
-                     'median frequency balancing: Eigen & Fergus, ICCV 2015; square root ours')
+                     'median frequency balancing: Eigen & Fergus, ICCV 2015; square root: docs/benchmarks.md, better '
+                     'than no weights on CamVid')
         return dict(cross_entropy, class_weight=weights)
     stage.choose('loss', 'cross-entropy', f'the rarest class, {rarest}, has {share:.1%} of the pixels',
                  'mmsegmentation')

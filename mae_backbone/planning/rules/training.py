@@ -15,7 +15,9 @@ _RATES: dict[tuple[str, bool], tuple[float, int, str]] = {
     ('segmentation', False): (1e-4, 16, 'MAE UPerNet: 1e-4 for 16 images'),
     ('classification', False): (2e-3, 1024, 'MAE, FINETUNE.md: 2e-3 for 1,024 images'),
 }
-_CPU_BATCH = {'detection': 4, 'segmentation': 4, 'classification': 128}
+_MEASURED = 'docs/benchmarks.md: 4 is better than 8 on nuclei and CamVid, one seed'
+# By task: images per iteration on a CPU, and source.
+_CPU_BATCH = {'detection': (4, _MEASURED), 'segmentation': (4, _MEASURED), 'classification': (128, 'configs/demo')}
 _PROBE_RATE = 1e-2
 PATIENCE = 3  # number of validations without a higher metric after which a training stops
 _EMA = 0.007  # weight of a new step in the moving average of the weights, which covers about 1 / 0.007 = 140 steps
@@ -42,12 +44,13 @@ def effective_batch(stage: Stage, fingerprint: Fingerprint, machine: Machine, en
     if encoder.tier == 'cpu':
         # Batch norm in the head of a segmenter cannot train on a single image. The sampler repeats images.
         least = 2 if stage.task == 'segmentation' else 1
-        wanted = min(_CPU_BATCH[stage.task], max(least, fingerprint.num_train // 2))
+        usual, measured = _CPU_BATCH[stage.task]
+        wanted = min(usual, max(least, fingerprint.num_train // 2))
         batch = min(wanted, step.batch) if step else wanted
         reason = (f'more does not fit into {machine.memory / GIGABYTE:.1f} GB' if batch < wanted else
-                  'on a CPU many small steps are better than few large ones' if batch == _CPU_BATCH[stage.task] else
+                  'on a CPU many small steps are better than few large ones' if batch == usual else
                   f'{fingerprint.num_train:,} images')
-        stage.choose('batch', batch, reason, 'configs/demo')
+        stage.choose('batch', batch, reason, measured)
         return batch, 1
     batch = step.batch if step else 2
     batch = min(batch, effective)
