@@ -16,7 +16,8 @@ from mae_backbone.formats.label_map_files import image_label_pairs, open_label_m
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.layout_cache import is_written, layout_folder, to_json, write_once, write_record
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledObject, LabeledSet
-from mae_backbone.formats.layouts.map_pairs import NUM_SAMPLED, MapSet, find_map_pairs, hold_black_and_white
+from mae_backbone.formats.layouts.map_classes import NUM_SAMPLED, hold_black_and_white
+from mae_backbone.formats.layouts.map_pairs import MapSet, find_map_pairs
 from mae_backbone.formats.layouts.registry import find_layout
 from mae_backbone.formats.layouts.splits import MadeSplit, make_validation
 from mae_backbone.utils.atomic_write import atomic_path

@@ -8,7 +8,8 @@ from PIL import Image
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layout_maps import read_map
-from mae_backbone.formats.layouts.map_pairs import VOC_CLASSES, find_map_pairs
+from mae_backbone.formats.layouts.map_classes import VOC_CLASSES
+from mae_backbone.formats.layouts.map_pairs import find_map_pairs
 
 # Image and label map of a/b in training, and of c in validation.
 NAMINGS = {
