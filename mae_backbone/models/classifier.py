@@ -34,7 +34,8 @@ class ViTClassifier(BaseModel):
         data_preprocessor: config of the module that moves images to the device and normalizes them.
 
     Raises:
-        ValueError: an unknown pool, a number of blocks out of range, or a backbone without class token.
+        ValueError: an unknown pool, a number out of range, options of which one would have no effect, or a backbone
+            without class token.
     """
 
     def __init__(self, backbone: dict, *, num_classes: int, pool: str = 'mean', probe: bool = False,
@@ -44,7 +45,17 @@ class ViTClassifier(BaseModel):
         if pool not in ('mean', 'class', 'attention', 'model'):
             raise ValueError(f"pool={pool!r}, expected 'mean' (of the patch tokens), 'class' (token) or 'attention'; "
                              "with a model of timm also 'model', as it pools itself")
+        for name, value in (('label_smoothing', label_smoothing), ('random_erasing', random_erasing)):
+            if not 0 <= value <= 1:
+                raise ValueError(f'{name}={value}, expected a number in [0, 1]')
+        if probe and tuned_blocks:
+            raise ValueError(f'tuned_blocks={tuned_blocks} with probe=True, which trains no block: leave one of the '
+                             'two out')
         tuned_blocks = 0 if probe else tuned_blocks
+        if tuned_blocks is not None and backbone.get('frozen_stages', -1) != -1:
+            raise ValueError(f'backbone has frozen_stages={backbone["frozen_stages"]}, and '
+                             f'{"probe=True" if probe else f"tuned_blocks={tuned_blocks}"} freezes blocks too: leave '
+                             'one of the two out')
         # Fine-tuning with the mean normalizes after the pooling, in fc_norm (public MAE code, `models_vit.py`). A model
         # of timm keeps its norm where it was trained.
         norm_last = pool == 'mean' and not probe and num_classes > 0 and not _is_timm(backbone)
@@ -55,6 +66,10 @@ class ViTClassifier(BaseModel):
                 self.backbone.freeze(_frozen_stages(tuned_blocks, self.backbone.arch.depth))
         else:
             self.backbone = _vit_backbone(backbone, pool=pool, final_norm=not norm_last, tuned_blocks=tuned_blocks)
+        depth = self.backbone.arch.depth
+        if {i % depth for i in self.backbone.out_indices} != {depth - 1}:
+            raise ValueError(f'backbone has out_indices={self.backbone.out_indices}, but a classifier reads the last '
+                             'block only: leave it out')
         self.pool, self.num_classes = pool, num_classes
         width = self.backbone.arch.width
         if isinstance(self.backbone, TimmViT) and pool != 'class':
@@ -70,6 +85,8 @@ class ViTClassifier(BaseModel):
             nn.init.zeros_(self.head.bias)
         self.label_smoothing = label_smoothing
         self.mixup = Mixup(**mixup, label_smoothing=label_smoothing, num_classes=num_classes) if mixup else None
+        if self.mixup is not None and not (self.mixup.mixup_alpha > 0 or self.mixup.cutmix_alpha > 0):
+            raise ValueError(f'mixup={mixup} mixes nothing: set mixup_alpha or cutmix_alpha above 0, or mixup=None')
         # timm draws the noise of 'pixel' from a unit normal, which fits images that are already normalized.
         self.erase = RandomErasing(random_erasing, mode='pixel', device='cpu') if random_erasing else None
 
@@ -111,6 +128,10 @@ class ViTClassifier(BaseModel):
             self.erase.device = images.device
             images = self.erase(images)
         if self.mixup is not None:
+            if len(images) % 2:
+                raise ValueError(f'a batch of {len(images)} images with mixup, which mixes pairs: set '
+                                 'train_dataloader.batch_size to an even number and drop_last=True, or '
+                                 'model.mixup=None')
             images, labels = self.mixup(images, labels)  # labels become (B, num_classes), smoothed
         logits = self.head(self.head_norm(self.features(images)))
         return F.cross_entropy(logits, labels, label_smoothing=0.0 if self.mixup else self.label_smoothing)

@@ -267,3 +267,22 @@ def test_backbone_of_another_kind_is_refused():
         ViTClassifier(dict(type='ResNet'), num_classes=2)
     with pytest.raises(ValueError, match="pool='model' is for a backbone of timm"):
         build(pool='model')
+
+
+@pytest.mark.parametrize(('backbone', 'options', 'message'), [
+    ({}, dict(probe=True, tuned_blocks=1), 'tuned_blocks=1 with probe=True'),
+    (dict(frozen_stages=1), dict(probe=True), 'frozen_stages=1, and probe=True freezes blocks too'),
+    (dict(frozen_stages=1), dict(tuned_blocks=2), 'frozen_stages=1, and tuned_blocks=2 freezes blocks too'),
+    (dict(out_indices=(0,)), {}, r'out_indices=\(0,\), but a classifier reads the last block only'),
+    ({}, dict(label_smoothing=10), r'label_smoothing=10, expected a number in \[0, 1\]'),
+    ({}, dict(random_erasing=25), r'random_erasing=25, expected a number in \[0, 1\]'),
+    ({}, dict(mixup=dict(mixup_alpha=0.0)), 'mixes nothing')])
+def test_options_that_would_be_ignored_are_refused(backbone: dict, options: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        build(backbone, **options)
+
+
+def test_mixup_of_an_odd_batch_names_the_batch_size():
+    model = build(mixup=dict(mixup_alpha=0.8)).train()
+    with pytest.raises(ValueError, match='a batch of 5 images with mixup, which mixes pairs: set train_dataloader'):
+        model.loss(torch.randn(5, 3, 32, 32), torch.arange(5))
