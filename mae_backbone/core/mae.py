@@ -41,6 +41,11 @@ class MAE(nn.Module):
             raise ValueError('the encoder has class_token=False: MAE has a class token, leave it out')
         if norm_pix not in (True, False, 'image'):
             raise ValueError(f"norm_pix={norm_pix!r}, expected True (within each patch), False or 'image'")
+        if norm_pix is True and encoder.patch_size**2 * encoder.in_channels == 1:
+            raise ValueError('norm_pix=True with patches of a single number, which have no standard deviation: set '
+                             "norm_pix=False or 'image', or a larger patch_size")
+        if decoder_depth < 1:
+            raise ValueError(f'decoder_depth={decoder_depth}, expected 1 or more blocks: the paper has 8')
         if not 0 < predict_ratio <= 1:
             raise ValueError(f'predict_ratio={predict_ratio}, expected a number in (0, 1]: the paper predicts all, 1')
         self.encoder = encoder

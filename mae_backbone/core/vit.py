@@ -89,6 +89,9 @@ class ViT(nn.Module):
                 relative_bias == 'shared' and window_size):
             raise ValueError(f"relative_bias={relative_bias!r}: expected 'block', 'shared' or None, not together with "
                              "relative_positions=True, and not 'shared' with windows")
+        if not 0 <= drop_path_rate < 1 or window_size < 0:
+            raise ValueError(f'drop_path_rate={drop_path_rate} and window_size={window_size}: expected a rate in '
+                             '[0, 1), and a window of 0 (none) or more patches')
         if shifted_windows and window_size < 2:
             raise ValueError(f'shifted_windows=True with window_size={window_size}: set window_size to 2 or more')
         for name, indices in (('global_blocks', global_blocks), ('conv_blocks', conv_blocks)):

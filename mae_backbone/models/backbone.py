@@ -24,8 +24,9 @@ class ViTBackbone(HubMixin, ViT):
     Args:
         arch: as in `ViT`.
         out_indices: indices of the blocks whose output is returned, one map each; -1 is the last block.
-        frozen_stages: -1 trains everything; 0 freezes the embedding; k freezes the embedding and the first k blocks,
-            and with all blocks the norm after them. k + 0.5 also freezes the attention of the next block.
+        frozen_stages: -1 trains everything; 0 freezes the embedding and a shared relative bias; k also freezes the
+            first k blocks, and with all blocks the norm after them. k + 0.5 also freezes the attention of the next
+            block.
         lora: trains low-rank matrices next to the frozen weights of all blocks, see `add_lora`: dict(rank=8), and
             `targets` for some of the layers. Not together with `frozen_stages`.
         init_cfg: dict(type='Pretrained', checkpoint=PATH) loads a file or a folder of any layout, see `load_encoder`.
@@ -42,7 +43,7 @@ class ViTBackbone(HubMixin, ViT):
                  final_norm: bool = False, **options: Any) -> None:
         super().__init__(arch, class_token=class_token, final_norm=final_norm, **options)
         depth = self.arch.depth
-        if any(not -depth <= i < depth for i in out_indices):
+        if not out_indices or any(not -depth <= i < depth for i in out_indices):
             raise ValueError(f'out_indices={tuple(out_indices)}, the {depth} blocks are numbered from 0')
         if frozen_stages != -1 and not (0 <= frozen_stages <= depth and frozen_stages % 0.5 == 0):
             raise ValueError(f'frozen_stages={frozen_stages}, expected -1 (none) to {depth} (all blocks)')
@@ -110,6 +111,8 @@ class ViTBackbone(HubMixin, ViT):
         blocks = list(self.blocks)
         whole, half = int(self.frozen_stages), self.frozen_stages % 1
         modules: list[nn.Module] = [self.patch_embed, *blocks[:whole]]
+        if self.rel_pos_bias is not None:  # the frozen blocks use it too
+            modules.append(self.rel_pos_bias)
         if half:
             modules += blocks[whole].get_submodule('norm1'), blocks[whole].get_submodule('attn')
         elif whole == len(blocks):

@@ -323,3 +323,16 @@ def test_every_tensor_starts_as_in_the_public_code():
             bound = math.sqrt(6 / (outputs + inputs))
             assert value.abs().max() <= bound, name
             assert value.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.03), name
+
+
+def test_patches_of_one_number_are_not_normalized_to_nan():
+    encoder = ViT(dict(width=16, depth=1, heads=2), image_size=4, patch_size=1, in_channels=1)
+    with pytest.raises(ValueError, match='patches of a single number'):
+        MAE(encoder, decoder_width=16, decoder_depth=1, decoder_heads=2)
+    loss = MAE(encoder, decoder_width=16, decoder_depth=1, decoder_heads=2, norm_pix=False)(torch.randn(2, 1, 4, 4))[0]
+    assert loss.isfinite()
+
+
+def test_a_decoder_without_blocks_is_refused():
+    with pytest.raises(ValueError, match='decoder_depth=0, expected 1 or more blocks'):
+        MAE(ViT(dict(width=16, depth=1, heads=2), image_size=32, patch_size=8), decoder_depth=0)

@@ -250,3 +250,10 @@ def test_invalid_models_are_refused(options: dict, says: str):
 
 def test_an_arch_is_a_name_or_three_numbers():
     assert find_arch('base') == find_arch(dict(width=768, depth=12, heads=12)) == Arch(768, 12, 12)
+
+
+@pytest.mark.parametrize('options', [dict(drop_path_rate=1.0), dict(drop_path_rate=10), dict(drop_path_rate=-0.1),
+                                     dict(window_size=-2, class_token=False)])
+def test_rates_and_windows_out_of_range_are_refused_before_they_give_nan(options: dict):
+    with pytest.raises(ValueError, match=r'expected a rate in \[0, 1\), and a window of 0'):
+        ViT(dict(width=32, depth=2, heads=2), image_size=32, patch_size=8, **options)

@@ -87,3 +87,14 @@ def test_invalid_options_are_refused(options: dict, says: str):
 def test_a_misspelled_option_is_refused():
     with pytest.raises(TypeError, match='windows'):
         ViTBackbone(**TINY, windows=14)
+
+
+def test_a_frozen_backbone_does_not_train_the_relative_bias_that_its_blocks_share():
+    arch = dict(width=32, depth=2, heads=2)
+    model = ViTBackbone(arch, image_size=32, patch_size=8, relative_bias='shared', frozen_stages=2)
+    assert not [name for name, value in model.named_parameters() if value.requires_grad]
+
+
+def test_a_backbone_without_outputs_is_refused():
+    with pytest.raises(ValueError, match=r'out_indices=\(\), the 2 blocks'):
+        ViTBackbone(dict(width=32, depth=2, heads=2), image_size=32, patch_size=8, out_indices=())
