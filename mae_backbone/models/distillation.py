@@ -45,7 +45,7 @@ class Distillation(nn.Module):
             compares both as they are.
         mean, std: normalization of the pixels that the teacher expects, for each channel on the scale of the pixels.
             None: a `ViT` gets the pixels as the student does, and a `TimmViT` as the weights of its name were trained.
-        weights_key, heads: of the file of a `ViT`, the `key` and `heads` of `load_encoder`.
+        weights_key, heads: of the file, the `key` and `heads` of `load_encoder`.
 
     Raises:
         ValueError: an option is out of its range, or student and teacher have different sizes and no projector.
@@ -70,6 +70,14 @@ class Distillation(nn.Module):
         self.arch: Arch = teacher.arch
         if mean is None and not isinstance(teacher, ViT):
             self.mean, self.std = teacher.mean, teacher.std
+        normalized = () if self.mean is None or self.std is None else (len(self.mean), len(self.std))
+        # A gray image is repeated for a teacher of color images by its mean and std.
+        channels = max(student.in_channels, *normalized) if normalized and student.in_channels == 1 else (
+            student.in_channels)
+        if teacher.in_channels != channels or not {1, channels} >= {*normalized}:
+            raise ValueError(f'the teacher takes {teacher.in_channels} channels, with a mean and std of '
+                             f'{normalized or "the student"}, and the images of the student have '
+                             f'{student.in_channels}: choose a teacher for these channels, and a number for each')
         self.student_blocks = self._position('student_blocks', student_blocks, student.arch.depth)
         self.teacher_blocks = self._position('teacher_blocks', teacher_blocks, self.arch.depth)
         sizes = self.sizes(student.arch), self.sizes(self.arch)

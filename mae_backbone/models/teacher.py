@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_backbone.checkpoints.encoder import load_encoder
+from mae_backbone.checkpoints.reading import CheckpointError
 from mae_backbone.core.masking import Mask
 from mae_backbone.core.patches import patchify
 from mae_backbone.core.vit import ViT
@@ -52,7 +53,10 @@ def load_weights(encoder: 'ViT | TimmViT', checkpoint: str | Path, *, key: str |
     if isinstance(encoder, ViT):
         load_encoder(encoder, checkpoint, key=key, heads=heads)
     else:
-        encoder.load_weights(checkpoint)
+        if heads not in (None, encoder.arch.heads):
+            raise CheckpointError(f'the weights have {heads} heads of attention, {encoder.name} has '
+                                  f'{encoder.arch.heads}: name the model of timm that they belong to')
+        encoder.load_weights(checkpoint, key=key)
     encoder.requires_grad_(False).eval()
 
 

@@ -251,3 +251,46 @@ def test_plan_names_the_teacher_and_counts_its_memory(tmp_path: Path):
     lines = run_plan.length_and_memory(runner)
     assert any(line.startswith('teacher: 0.08 M parameters of') and 'block 6 of 8' in line for line in lines)
     assert 'GB expected' in lines[-1]
+
+
+# ---- options of the teacher
+
+TIMM = dict(type='mae_backbone.TimmViT', name='vit_tiny_patch16_224', depth=4, embed_dim=32, num_heads=2,
+            image_size=32, patch_size=8, init_cfg=None)
+
+
+def timm_file(path: Path, **others: float) -> str:
+    import timm
+    weights = timm.create_model('vit_tiny_patch16_224', depth=4, embed_dim=32, num_heads=2, img_size=32, patch_size=8,
+                                num_classes=0).state_dict()
+    torch.save({key: {name: torch.full_like(tensor, value) for name, tensor in weights.items()}
+                for key, value in others.items()}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(('key', 'value'), [('student', 2.0), ('teacher', 3.0)])
+def test_the_key_selects_the_weights_of_a_teacher_of_timm_too(tmp_path: Path, key: str, value: float):
+    model = pretrainer(dict(checkpoint=timm_file(tmp_path / 'two.pth', student=2.0, teacher=3.0), encoder=TIMM,
+                            weights_key=key))
+    model.init_weights()
+    assert model.distillation.teacher.vit.cls_token.mean() == value
+
+
+def test_other_heads_than_those_of_a_teacher_of_timm_are_refused(tmp_path: Path):
+    model = pretrainer(dict(checkpoint=timm_file(tmp_path / 'a.pth', model=1.0), encoder=TIMM, heads=7))
+    with pytest.raises(CheckpointError, match='the weights have 7 heads of attention, vit_tiny_patch16_224 has 2'):
+        model.init_weights()
+
+
+@pytest.mark.parametrize(('channels', 'teacher'), [
+    (4, dict(encoder=TIMM)), (4, dict(encoder=TEACHER | dict(in_channels=3))),
+    (3, dict(encoder=TEACHER, mean=[120.0] * 2, std=[60.0] * 2))])
+def test_a_teacher_of_other_channels_is_refused_before_the_training(channels: int, teacher: dict):
+    with pytest.raises(ValueError, match='choose a teacher for these channels'):
+        MAEPretrainer(STUDENT | dict(in_channels=channels), decoder_width=16, decoder_depth=1, decoder_heads=2,
+                      teacher=dict(checkpoint='a.pth', **teacher))
+
+
+def test_a_teacher_of_color_images_takes_gray_ones():
+    MAEPretrainer(STUDENT | dict(in_channels=1), decoder_width=16, decoder_depth=1, decoder_heads=2,
+                  teacher=dict(checkpoint='a.pth', encoder=TIMM))
