@@ -42,6 +42,9 @@ class SimpleFeaturePyramid(nn.Module):
             layers += [ConvNorm(channels, out_channels, kernel_size=1),
                        ConvNorm(out_channels, out_channels, kernel_size=3, padding=1)]
             self.names.append(f'simfp_{int(math.log2(stride))}')  # as detectron2 counts its levels
+            if self.names[-1] in self.names[:-1]:
+                raise ValueError(f'strides={tuple(strides)}: two levels would share the layers {self.names[-1]}, '
+                                 'expected different strides of 1 or more')
             self.add_module(self.names[-1], nn.Sequential(*layers))
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:

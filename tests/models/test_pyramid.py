@@ -111,3 +111,9 @@ def test_pyramid_of_patches_of_14_pixels():
     pyramid = SimpleFeaturePyramid(8, out_channels=4, input_stride=14, strides=(3.5, 7, 14, 28))
     assert pyramid.names == ['simfp_1', 'simfp_2', 'simfp_3', 'simfp_4']
     assert [level.shape[-1] for level in pyramid([torch.zeros(1, 8, 6, 6)])] == [24, 12, 6, 3, 2]
+
+
+@pytest.mark.parametrize('strides', [(8, 8), (0.5, 1.0, 0.25, 0.5)])
+def test_levels_that_would_share_their_layers_are_refused(strides: tuple):
+    with pytest.raises(ValueError, match='two levels would share the layers'):
+        SimpleFeaturePyramid(64, out_channels=8, input_stride=8, strides=strides)
