@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mae_backbone.quickstart.scene_files import write_scenes
-from mae_backbone.quickstart.tasks import TASKS, TRANSFER, Task
+from mae_backbone.quickstart.tasks import INITS, TASKS, TRANSFER, Task
 from mae_backbone.utils.atomic_write import write_text
 from mae_backbone.utils.config_files import configs_root
 from mae_backbone.utils.cpu import available_cpus, threads_per_process
@@ -63,7 +63,8 @@ def quickstart(work_dir: Path, *, images: Path | None = None, length: float = 1.
 
     Raises:
         StepError: a step failed. The message has its last lines.
-        ValueError: `work_dir` holds the results of a pretraining on other images or of another length.
+        ValueError: `work_dir` holds the results of a pretraining on other images or of another length, or of another
+            command.
     """
     start = time.time()
     _check_source(work_dir, images, length)
@@ -97,13 +98,23 @@ def quickstart(work_dir: Path, *, images: Path | None = None, length: float = 1.
 def _check_source(work_dir: Path, images: Path | None, length: float) -> None:
     """Records images and length of the pretraining. Raises ValueError if the folder holds results for others."""
     path, source = work_dir / 'pretrained_on', str(images.resolve() if images else 'scenes')
+    source = source.encode('utf-8', 'backslashreplace').decode('utf-8')  # for names that are not UTF-8
     source += '' if length == 1 else f' with --length {length:g}'
     before = path.read_text(encoding='utf-8') if path.is_file() else ''
     if before and before != source:
         raise ValueError(f'{work_dir} holds results of a pretraining on {before}: choose another --work-dir, or remove '
                          'that folder')
+    foreign = [name for name in _folders() if not before and (work_dir / name).exists()]
+    if foreign:
+        raise ValueError(f'{work_dir} holds {", ".join(foreign)}, and no quickstart was started there: it would '
+                         'continue a run of yours. Choose another --work-dir')
     work_dir.mkdir(parents=True, exist_ok=True)
     write_text(path, source)
+
+
+def _folders() -> list[str]:
+    """Names of the folders of all steps."""
+    return ['mae', TRANSFER, *(f'{task.name}_{init}' for task in TASKS for init in INITS)]
 
 
 def _iterations(name: str, length: float) -> list[str]:

@@ -169,3 +169,18 @@ exit_process(run_cli(lambda: run_steps([Step('a', [], Path({str(tmp_path / 'a')!
     assert parent.returncode == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def test_a_run_of_the_user_in_the_folder_is_not_continued(tmp_path: Path):
+    (tmp_path / 'mae').mkdir()
+    with pytest.raises(ValueError, match='holds mae, and no quickstart was started there'):
+        steps._check_source(tmp_path, None, 1.0)
+    assert [path.name for path in tmp_path.iterdir()] == ['mae']
+
+
+def test_the_folder_of_the_images_may_have_a_name_that_is_not_utf_8(tmp_path: Path):
+    images = tmp_path / 'images\udcff'
+    steps._check_source(tmp_path / 'run', images, 1.0)
+    steps._check_source(tmp_path / 'run', images, 1.0)
+    with pytest.raises(ValueError, match='holds results of a pretraining on'):
+        steps._check_source(tmp_path / 'run', None, 1.0)
