@@ -17,7 +17,7 @@ import argparse
 from importlib import import_module
 
 from mae_backbone.benchmark.peers.registry import PEERS
-from mae_backbone.cli.options import positive_int
+from mae_backbone.cli.options import natural, positive_int
 
 ARCHS = ('tiny', 'small', 'base', 'large', 'huge')  # as in core/vit.py, which is not imported here: it imports torch
 DTYPES = ('float32', 'bfloat16')
@@ -39,6 +39,11 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.benchmark.report import write_json
     from mae_backbone.cli.errors import log_rank0
 
+    sizes = getattr(args, 'image_size', None)
+    if isinstance(sizes, list) and len(sizes) > 2:
+        raise ValueError(f'--image-size {" ".join(map(str, sizes))}: expected height and width, or one number for both')
+    if getattr(args, 'baseline_root', None) and not args.data_root:
+        raise ValueError('--baseline-root has the images of --data-root for the reference: pass --data-root too')
     if getattr(args, 'threads', None):
         torch.set_num_threads(args.threads)
     if getattr(args, 'device', '') is None:
@@ -132,7 +137,7 @@ def _add_features(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--image-size', type=positive_int, default=32, metavar='PIXELS',
                        help='side of the images (default: %(default)s)')
     _add_batch(group, 256)
-    group.add_argument('--workers', type=int, default=1, metavar='N',
+    group.add_argument('--workers', type=natural, default=1, metavar='N',
                        help='processes that decode (default: %(default)s)')
     group = parser.add_argument_group('model')
     _add_arch(group, 'tiny')
@@ -169,7 +174,7 @@ def _add_latency(parser: argparse.ArgumentParser) -> None:
                         help='among eager,compile,onnxruntime,openvino (default: %(default)s)')
     parser.add_argument('--rounds', type=positive_int, default=3, metavar='N',
                         help='each round measures all runtimes, in turns with eager PyTorch (default: %(default)s)')
-    parser.add_argument('--warmup', type=int, default=1, metavar='N',
+    parser.add_argument('--warmup', type=natural, default=1, metavar='N',
                         help='rounds before the measurement (default: %(default)s)')
 
 
@@ -188,7 +193,7 @@ def _add_measurement(parser: argparse.ArgumentParser, *, rounds: int) -> None:
     group.add_argument('--threads', type=positive_int, metavar='N', help="PyTorch's threads (default: as PyTorch sets)")
     group.add_argument('--rounds', type=positive_int, default=rounds, metavar='N',
                        help='each round measures both sides (default: %(default)s)')
-    group.add_argument('--warmup', type=int, default=1, metavar='N',
+    group.add_argument('--warmup', type=natural, default=1, metavar='N',
                        help='rounds before the measurement (default: %(default)s)')
 
 

@@ -106,6 +106,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def natural(text: str) -> int:
+    """An integer of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r}: expected an integer of 0 or more')
+    return int(text)
+
+
 def seed(text: str) -> int:
     """An integer that NumPy takes as a seed."""
     if not text.isdecimal() or int(text) >= 2**32:
