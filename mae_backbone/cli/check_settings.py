@@ -165,6 +165,7 @@ def check_settings(cfg: Config) -> None:
         if isinstance(scheduler, dict):
             _check_scheduler(scheduler, f'param_scheduler.{index}')
     _check_channels(cfg)
+    _check_stride(cfg)
 
 
 def _check(key: str, value: object, rule: _Rule) -> None:
@@ -221,3 +222,14 @@ def _check_channels(cfg: Config) -> None:
     if (mean is None) != (std is None) or (mean is not None and std is not None and len(mean) != len(std)):
         raise ValueError(f'model.data_preprocessor has mean={mean} and std={std}, expected both with a number for each '
                          'channel, or neither: set both')
+
+
+def _check_stride(cfg: Config) -> None:
+    """Raises ValueError if the pyramid takes maps of another stride than the backbone makes.
+
+    The levels would have other strides than the anchors, and boxes would be in wrong places.
+    """
+    patch, stride = (next(_values(cfg, key), None) for key in ('model.backbone.patch_size', 'model.neck.input_stride'))
+    if isinstance(patch, int) and isinstance(stride, int) and patch != stride:
+        raise ValueError(f'model.backbone.patch_size={patch} and model.neck.input_stride={stride}, expected equal '
+                         'numbers, because the pyramid computes its strides from the patches: set both')

@@ -209,8 +209,8 @@ def test_folder_without_weights_or_config(tmp_path: Path):
 
 def test_a_key_that_the_file_does_not_have_is_refused(tmp_path: Path):
     file = save(tmp_path / 'a.pth', {'state_dict': model().state_dict(), 'state_dict_ema': model().state_dict()})
-    with pytest.raises(CheckpointError, match=r"--weights-key techer could mean: .* 'state_dict_ema', 'state_dict'"):
-        load_timm(model(), file, key='techer')
+    with pytest.raises(CheckpointError, match=r"--weights-key tutor could mean: .* 'state_dict_ema', 'state_dict'"):
+        load_timm(model(), file, key='tutor')
 
 
 def test_averaged_weights_are_taken_unless_others_are_asked_for(tmp_path: Path):

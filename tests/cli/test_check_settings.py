@@ -74,3 +74,13 @@ def test_options_without_effect_are_refused(option: str, message: str):
                                         '--cfg-options', option])
     with pytest.raises(ValueError, match=message):
         load_config(args)
+
+
+@pytest.mark.parametrize('options', [{'model.backbone.patch_size': 16}, {'model.neck.input_stride': 4}])
+@pytest.mark.parametrize('task', ['detection', 'segmentation'])
+def test_a_pyramid_for_patches_of_another_size_is_refused(task: str, options: dict):
+    cfg = load(FILES[task])
+    check_settings(cfg)
+    cfg.merge_from_dict(options)
+    with pytest.raises(ValueError, match=r'patch_size=\d+ and model\.neck\.input_stride=\d+, expected equal'):
+        check_settings(cfg)
