@@ -176,7 +176,9 @@ def _noted(note: Path) -> Path | None:
     if not path.name:
         return None
     local = note.with_name(path.name)
-    return path if path.is_file() and not local.is_file() else local
+    if path.is_file() and (not local.is_file() or local.samefile(path)):
+        return path
+    return local
 
 
 def _age(file: Path) -> tuple[int, int]:
