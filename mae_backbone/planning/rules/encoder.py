@@ -91,7 +91,8 @@ def choose_encoder(plan: Plan, fingerprint: Fingerprint, machine: Machine, optio
         plan.decisions.append(Choice(
             'pretraining', 'from scratch', f'no public weights exist for an encoder of this size; {images:,} images '
             f'({fingerprint.images.get(UNLABELED, 0):,} without labels)',
-            'self-pretraining on 30 volumes gained 5 Dice: SelfMedMAE, openreview zcBlm0Boms'))
+            'docs/benchmarks.md: a gain with few labels; no gain in the same total time on nuclei and blood cells, '
+            'where all images have labels, one seed'))
         return Encoder(tier, 'micro', MICRO, 128, 6, patch, 'scratch', None)
     if given is not None:
         plan.decisions.append(Choice('encoder', f'{given.depth} blocks of width {given.width}',
