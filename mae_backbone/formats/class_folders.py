@@ -66,7 +66,7 @@ class ClassFolders(DataFormat):
         if layout(Path(self.spec.root), self.split_name) != 'folders':
             return self._check_list_or_shards()
         images = self._images_in_folders()
-        paths = [os.path.abspath(path) for paths in images.values() for path in paths]
+        paths = [path for paths in images.values() for path in paths]
         pairs = pairs_among(paths) if len(images) <= _MAX_FOLDERS else []
         if 4 * len(pairs) > len(paths):  # more than half of the images
             raise DataError(no_classes(self.folder, pairs[0].image, pairs[0].map))

@@ -15,7 +15,6 @@ from mae_backbone.formats.layouts.map_pairs import pairs_among
 from mae_backbone.formats.messages import does_not_exist
 
 _COLOR_READERS = ('ColorReader', 'ColourReader')
-_MAX_PAIRED = 100_000  # largest number of images among which label maps are searched
 _SAMPLED = 16  # number of images whose pixels are read
 
 
@@ -30,11 +29,11 @@ class UnlabeledImages(DataFormat):
                 *(f'warning: {line}' for line in self.label_warnings())]
 
     def label_warnings(self) -> list[str]:
-        """Warns of label maps among the images. They are not searched among very many images."""
+        """Warns of label maps among the images."""
         source = self._source
-        if not isinstance(source, FileSource) or len(source) > _MAX_PAIRED:
+        if not isinstance(source, FileSource):
             return []
-        pairs = pairs_among([os.path.abspath(source.name(index)) for index in range(len(source))])
+        pairs = pairs_among([source.name(index) for index in range(len(source))])
         return [f'{len(pairs):,} of the {len(source):,} images are label maps, such as {pairs[0].map} of the image '
                 f'{pairs[0].image}: pass the folder of the images'] if pairs else []
 
