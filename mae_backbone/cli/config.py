@@ -87,10 +87,25 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
 
 
 def parse_options(options: list[str]) -> dict[str, object]:
-    """Parses KEY=VALUE strings. Values are numbers, bools, None, lists, tuples or strings."""
+    """Parses KEY=VALUE strings. Values are numbers, bools, None, lists, tuples or strings.
+
+    Raises:
+        ValueError: a value has unmatched brackets, or is written as a dict.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='+', action=DictAction)
-    return parser.parse_args(['--options', *options]).options if options else {}
+    parsed: dict[str, object] = {}
+    for option in options:
+        message = (f'--cfg-options {option}: expected a number, a word, [1,2] or "(1,2)" after the =, with all '
+                   'brackets closed. A dict is set key by key: model.backbone.arch.width=64 '
+                   'model.backbone.arch.heads=2')
+        if option.partition('=')[2].startswith(('{', 'dict(')):  # MMEngine would parse it as a string
+            raise ValueError(message)
+        try:
+            parsed |= parser.parse_args(['--options', option]).options
+        except (AssertionError, RecursionError):  # MMEngine's parser, at brackets without their counterpart
+            raise ValueError(message) from None
+    return parsed
 
 
 def check_keys(cfg: Config, options: dict[str, object]) -> None:

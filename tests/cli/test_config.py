@@ -69,6 +69,13 @@ def test_options_are_parsed_as_in_mmengine():
     assert cli_config.parse_options([]) == {}
 
 
+@pytest.mark.parametrize('value', ['dict(a=1)', 'dict(a=1,b=2)', '{a:1}', "{'a':1,'b':[1,2]}", '(1,2', '[1,2', '1,(2',
+                                   '[(1,2],3)'])
+def test_options_with_unmatched_brackets_or_a_dict_are_refused(value: str):
+    with pytest.raises(ValueError, match='A dict is set key by key'):
+        cli_config.parse_options(['a.b=1', f'model.c={value}'])
+
+
 def test_scope_of_a_base_in_the_package_is_the_default_scope():
     cfg = Config(dict(hook=dict(type='DetVisualizationHook', _scope_='mae_backbone'),
                       model=[dict(type='MaskRCNN', _scope_='mmdet')]))
