@@ -10,5 +10,8 @@ The encoder is frozen. Matrices of rank 16 next to its weights are trained, as i
 """
 _base_ = ['./upernet_vitdet-s_8gb.py']
 
-model = dict(backbone=dict(lora=dict(rank=16)))
+model = dict(backbone=dict(
+    lora=dict(rank=16),
+    # These weights have no relative positions. New tables start at zero and would be frozen: time without an effect.
+    relative_positions=False))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay=1.0))  # the matrices start at zero in all blocks

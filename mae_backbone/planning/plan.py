@@ -43,6 +43,7 @@ class WeightFacts:
         mean, std: normalization of the pixels of the pretraining; empty if the file does not state it.
         has_decoder: whether the file has the decoder of a MAE.
         title: name of the layout of the file, for messages.
+        relative_positions: whether the file has tables of relative positions, as in ViTDet and SAM.
     """
 
     path: str
@@ -55,6 +56,7 @@ class WeightFacts:
     std: tuple[float, ...] = ()
     has_decoder: bool = False
     title: str = ''
+    relative_positions: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 from pathlib import Path
 
 from mae_backbone.checkpoints.reading import CheckpointError
+from mae_backbone.checkpoints.report import is_table
 from mae_backbone.checkpoints.source import open_source
-from mae_backbone.checkpoints.unseen import usual_heads
+from mae_backbone.checkpoints.unseen import heads_of_tables, usual_heads
 from mae_backbone.core.vit import ARCHS, Arch
 from mae_backbone.planning.plan import WeightFacts
 
@@ -22,7 +23,8 @@ def read_weights(path: str | Path) -> WeightFacts:
     embedding = steps['patch_embed.proj.weight'](tensors)
     depth = len({name.split('.')[1] for name in steps if name.startswith('blocks.')})
     width, patch_size = len(embedding), embedding.shape[-1]
-    heads = source.facts.heads or usual_heads(width, depth)
+    tables = {name: steps[name](tensors) for name in steps if is_table(name)}
+    heads = heads_of_tables(tables, width) or source.facts.heads or usual_heads(width, depth)
     if heads is None:
         raise CheckpointError(f'{path} does not state the number of attention heads: convert it with '
                               '`mae-backbone convert` and --heads first')
@@ -37,4 +39,5 @@ def read_weights(path: str | Path) -> WeightFacts:
     file = str(Path(path).absolute()) if Path(path).exists() else str(path)
     return WeightFacts(
         file, name or arch._asdict(), width, depth, patch_size, image_size,
-        tuple(facts.mean or ()), tuple(facts.std or ()), bool(source.plan.decoder), source.layout.title)
+        tuple(facts.mean or ()), tuple(facts.std or ()), bool(source.plan.decoder), source.layout.title,
+        relative_positions=any(name.endswith('.rel_pos_h') for name in tables))

@@ -189,6 +189,17 @@ def test_the_trained_part_by_labels_weights_and_machine(labels, changes, machine
         assert (layer_decay is None) == (part.startswith(('LoRA', 'none')) or machine is LAPTOP)
 
 
+@pytest.mark.parametrize(('labels', 'in_file', 'expected'), [
+    (100, False, False), (500, False, False),  # a frozen encoder, and LoRA: new tables would stay zero
+    (100, True, None), (500, True, None), (5000, False, None)])  # None: as in the base config, which has tables
+def test_tables_of_relative_positions_are_only_used_if_they_are_in_the_weights_or_trained(
+        labels: int, in_file: bool, expected: bool | None):
+    data = fingerprint('segmentation', train=labels, size=(640, 480), classes=['a', 'b'], class_counts=[9, 9],
+                       foreground=0.5)
+    plan = make_plan(data, SMALL_GPU, PlanOptions(weights=replace(DINO, relative_positions=in_file)))
+    assert plan.training.config['model']['backbone'].get('relative_positions') is expected
+
+
 def test_fewer_labels_train_less_of_a_classifier():
     def model(labels: int, machine=SMALL_GPU, **options) -> dict:
         data = fingerprint('classification', train=labels, size=(300, 300), classes=['a', 'b'],

@@ -147,6 +147,8 @@ def dense_backbone(encoder: Encoder, image_size: int) -> dict[str, Any]:
         quarter = encoder.depth // 4
         backbone['global_blocks'] = [quarter * (number + 1) - 1 for number in range(4)] if quarter else list(
             range(encoder.depth))
+    if encoder.tuned in ('lora', 'none') and not weights.relative_positions:
+        backbone['relative_positions'] = False  # new tables are zero and frozen: they would cost time without effect
     return backbone | trained_part(encoder)
 
 
