@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> 'WrittenPlan':
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.write_plan import Writer, progress_bar
     from mae_backbone.planning.data_warnings import data_warnings
+    from mae_backbone.planning.find_data import find_data
     from mae_backbone.planning.fingerprint import take_fingerprint
     from mae_backbone.planning.machine import measure_machine
-    from mae_backbone.planning.own_data import find_data
     from mae_backbone.planning.plan import PlanOptions
 
     data = find_data(args.data, args.task, group_pattern=args.group_pattern or '')

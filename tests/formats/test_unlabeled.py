@@ -8,7 +8,7 @@ from mmengine.config import ConfigDict
 from mae_backbone.formats.dataset_spec import DatasetSpec
 from mae_backbone.formats.unlabeled import UnlabeledImages
 from mae_backbone.planning.data_warnings import data_warnings
-from mae_backbone.planning.own_data import find_data
+from mae_backbone.planning.find_data import find_data
 
 
 def warnings_of(root: Path) -> list[str]:

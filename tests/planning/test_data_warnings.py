@@ -11,7 +11,7 @@ from helpers.own_sets import write_boxes, write_classes, write_maps
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.planning.data_warnings import data_warnings
-from mae_backbone.planning.own_data import find_data
+from mae_backbone.planning.find_data import find_data
 
 
 def edit(root: Path, split: str, change) -> None:

@@ -11,9 +11,9 @@ from helpers.own_sets import save, textured, write_boxes, write_classes, write_i
 from mae_backbone.data.decode import Decoding, read_image
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.planning import image_scan
+from mae_backbone.planning.find_data import find_data
 from mae_backbone.planning.fingerprint import Fingerprint, take_fingerprint
 from mae_backbone.planning.make_plan import make_plan
-from mae_backbone.planning.own_data import find_data
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from PIL import Image
 from mae_backbone.formats.layouts.class_lists import find_class_images
 from mae_backbone.formats.layouts.map_contents import pairs_by_content
 from mae_backbone.formats.layouts.map_pairs import find_map_pairs
-from mae_backbone.planning.own_data import find_data
+from mae_backbone.planning.find_data import find_data
 
 # Image and label map of a training image, of a validation image.
 NAMINGS = {

@@ -9,7 +9,7 @@ from helpers.own_sets import save, write_boxes, write_classes, write_images, wri
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.label_map_files import image_label_pairs
-from mae_backbone.planning.own_data import find_data
+from mae_backbone.planning.find_data import find_data
 
 
 def test_each_task_is_recognized(tmp_path):
