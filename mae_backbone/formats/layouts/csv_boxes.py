@@ -1,10 +1,12 @@
 """CSV lists of boxes: a line for each box, with the image, the corners and the class."""
 import csv
 import io
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek, refuse_faulty_text
 from mae_backbone.formats.layouts.files import large_limit, number, read_text
@@ -19,20 +21,23 @@ from mae_backbone.formats.layouts.labeled_set import (
     round_box,
     split_in_path,
 )
-from mae_backbone.formats.layouts.layout import Layout, label_files
+from mae_backbone.formats.layouts.layout import Layout, first_files, label_files
 from mae_backbone.formats.messages import first_few
 
 # Our name of a column -> names that programs write.
 COLUMNS = {
-    'image': ('filename', 'file_name', 'file', 'image', 'image_path', 'path', 'image_id', 'img', 'name'),
-    'label': ('label', 'class', 'class_name', 'category', 'label_name'),
+    'image': ('filename', 'file_name', 'file', 'image', 'image_path', 'path', 'image_id', 'imageid', 'img', 'name'),
+    'label': ('label', 'class', 'class_name', 'category', 'label_name', 'labelname'),
     'xmin': ('xmin', 'x1', 'x_min', 'left'), 'ymin': ('ymin', 'y1', 'y_min', 'top'),
     'xmax': ('xmax', 'x2', 'x_max', 'right'), 'ymax': ('ymax', 'y2', 'y_max', 'bottom'),
     'width': ('width', 'image_width'), 'height': ('height', 'image_height'),
     'split': ('split', 'set', 'subset'), 'group': ('group', 'group_id', 'patient', 'patient_id'),
+    'crowd': ('isgroupof', 'is_group_of', 'iscrowd', 'is_crowd'),
 }
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 PATTERNS = ('*.csv', '*/*.csv')
+_WITHOUT_HEADER = ('image', *CORNERS, 'label')  # columns of keras-retinanet, which writes no names of columns
+_DESCRIPTIONS = ('*class-descriptions*.csv', '*/*class-descriptions*.csv')  # Open Images: code and name of a class
 
 
 class Row(dict[str, str]):
@@ -49,7 +54,8 @@ def detect(root: Path) -> bool:
 def read(root: Path) -> LabeledSet:
     """Reads all CSV files with boxes. A line with a name and empty corners is a background image.
 
-    Splits come from a column `split`, the name of the file, or the folders of the images; groups from a column `group`.
+    If all corners are between 0 and 1, they are fractions of the size of the image, as in Open Images. Splits come from
+    a column `split`, the name of the file, or the folders of the images; groups from a column `group`.
 
     Raises:
         DataError: a line is not a valid box, or an image is missing.
@@ -69,12 +75,17 @@ def read(root: Path) -> LabeledSet:
             if split_of.setdefault(image, split) != split:
                 raise DataError(f'{row.place}: {image} is in the splits {split_of[image]} and {split}: keep one')
     sizes = index.sizes(rows)
+    is_fraction = _are_fractions(row for lines in rows.values() for row in lines)
+    descriptions = _descriptions(root)
     images = []
     for image in sorted(rows):
         first = rows[image][0]
         stated = tuple(number(first.get(side) or 0, first.place, side) for side in ('width', 'height'))
         size = stated_size(sizes[image], (stated[0], stated[1]), first.place, image)
-        objects = [labeled for row in rows[image] if (labeled := _object(row))]
+        objects = [labeled._replace(name=descriptions.get(labeled.name, labeled.name)) for row in rows[image]
+                   if (labeled := _object(row, size if is_fraction else (1, 1)))]
+        if is_fraction and objects:
+            notes.add('images with corners between 0 and 1, which are read as fractions of the image', image)
         images.append(LabeledImage(image, size, objects, split_of[image], first.get('group', '')))
     for name in sorted({*index.names} - rows.keys()):
         left_out.add('images that no CSV file names', name)
@@ -87,8 +98,19 @@ LAYOUT = Layout('CSV with boxes', detect, read)
 
 
 def _files(root: Path) -> list[Path]:
-    return label_files(root, PATTERNS, lambda path: {'image', 'label', *CORNERS} <= set(
-        columns_of(peek(path).splitlines()[:1])))
+    return label_files(root, PATTERNS, _has_boxes)
+
+
+def _has_boxes(path: Path) -> bool:
+    first = peek(path).splitlines()[:1]
+    return {'image', 'label', *CORNERS} <= columns_of(first).keys() or _is_row(first)
+
+
+def _is_row(first: Sequence[str]) -> bool:
+    """True if the first line of a CSV file is not a header, but the corners of a box in an image."""
+    values = header_of(first)
+    return len(values) == len(_WITHOUT_HEADER) and values[0].endswith(IMAGE_SUFFIXES) and (
+        not any(values[1:]) or all(re.fullmatch(r'-?\d+(\.\d*)?', value) for value in values[1:5]))
 
 
 def refuse_faulty_tables(root: Path) -> None:
@@ -119,12 +141,14 @@ def _delimiter(lines: Sequence[str]) -> str:
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yields the lines of a CSV file with a header. Raises DataError for a line with too few values."""
+    """Yields the lines of a CSV file without its header. Raises DataError for a line with too few values."""
     text = read_text(path, limit=large_limit())
-    columns = columns_of(text.splitlines()[:1])
-    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(text.splitlines()[:1]))
+    first = text.splitlines()[:1]
+    columns = {name: position for position, name in enumerate(_WITHOUT_HEADER)} if _is_row(first) else columns_of(first)
+    reader = csv.reader(io.StringIO(text), delimiter=_delimiter(first))
     try:
-        next(reader)
+        if not _is_row(first):
+            next(reader)
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
@@ -161,7 +185,26 @@ def row_split(row: Row, default: str) -> str:
     return SPLIT_NAMES[stated] if stated else default
 
 
-def _object(row: Row) -> LabeledObject | None:
+def _are_fractions(rows: Iterable[Row]) -> bool:
+    """True if there are boxes, and all of their corners are between 0 and 1."""
+    corners = [number(row[key], row.place, key) for row in rows if any(row[key] for key in CORNERS) for key in CORNERS]
+    return bool(corners) and 0 <= min(corners) and max(corners) <= 1
+
+
+def _descriptions(root: Path) -> dict[str, str]:
+    """Names of the classes of Open Images by their codes; empty without a file of them."""
+    names: dict[str, str] = {}
+    for path in sorted(path for pattern in _DESCRIPTIONS for path in first_files(root, pattern)):
+        try:
+            lines = [values for values in csv.reader(io.StringIO(read_text(path))) if len(values) == 2]
+        except csv.Error as error:
+            raise DataError(f'{path}: not CSV ({error}): export it again') from error
+        names |= {code.strip(): name.strip() for code, name in lines}
+    return names
+
+
+def _object(row: Row, unit: tuple[int, int]) -> LabeledObject | None:
+    """The box of a line, whose corners are in `unit` (x, y) pixels; None for a background image."""
     if not any(row[key] for key in CORNERS):
         return None
     if not row['label']:
@@ -170,4 +213,5 @@ def _object(row: Row) -> LabeledObject | None:
     if left > right or top > bottom:
         raise DataError(f'{row.place}: xmin, ymin, xmax, ymax are {left:g}, {top:g}, {right:g}, {bottom:g}: the '
                         'minimum is larger than the maximum. Correct or remove the box')
-    return LabeledObject(row['label'], round_box(left, top, right, bottom))
+    box = round_box(left * unit[0], top * unit[1], right * unit[0], bottom * unit[1])
+    return LabeledObject(row['label'], box, is_crowd=row.get('crowd', '').lower() in ('1', 'true'))

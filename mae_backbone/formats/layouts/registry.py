@@ -2,14 +2,15 @@
 from pathlib import Path
 
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.layouts import coco_variants, csv_boxes, cvat, labelme, voc, yolo
+from mae_backbone.formats.layouts import coco_variants, csv_boxes, cvat, jsonl_boxes, labelme, via, voc, yolo
 from mae_backbone.formats.layouts.labeled_set import LabeledSet
 from mae_backbone.formats.layouts.layout import Layout
 from mae_backbone.formats.messages import first_few
 
 # In the order in which they are tried.
 LAYOUTS: tuple[Layout, ...] = (
-    yolo.LAYOUT, cvat.LAYOUT, voc.LAYOUT, coco_variants.LAYOUT, csv_boxes.LAYOUT, labelme.LAYOUT)
+    yolo.LAYOUT, cvat.LAYOUT, voc.LAYOUT, coco_variants.LAYOUT, csv_boxes.LAYOUT, labelme.LAYOUT, via.LAYOUT,
+    jsonl_boxes.LAYOUT)
 
 
 def read_layout(root: str | Path) -> LabeledSet | None:

@@ -48,3 +48,37 @@ def test_faulty_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / 'labels.csv').write_text(f'filename,xmin,ymin,xmax,ymax,label\n{line}\n')
     with pytest.raises(DataError, match=message):
         csv_boxes.read(tmp_path)
+
+
+def test_corners_between_0_and_1_are_fractions_of_the_image(tmp_path: Path) -> None:
+    for folder, unit in (('pixels', (1, 1)), ('fractions', (60, 50))):
+        scene(tmp_path / folder / 'a.png', (60, 50))
+        (tmp_path / folder / 'labels.csv').write_text(
+            'filename,xmin,ymin,xmax,ymax,label\n'
+            f'a.png,{6 / unit[0]},{5 / unit[1]},{30 / unit[0]},{50 / unit[1]},red\n')
+    pixels, fractions = (csv_boxes.read(tmp_path / folder) for folder in ('pixels', 'fractions'))
+    assert objects_of(pixels) == objects_of(fractions) == {'/a.png': [('red', (6, 5, 24, 45))]}
+    assert not pixels.notes.lines()
+    assert 'read as fractions of the image: 1 (a.png)' in fractions.notes.lines()[0]
+
+
+def test_file_of_keras_retinanet_without_a_header(tmp_path: Path) -> None:
+    for name in ('a.png', 'b.png'):
+        scene(tmp_path / 'images' / name, (60, 50))
+    (tmp_path / 'annotations.csv').write_text(
+        'images/a.png,6,5,30,50,red\nimages/a.png,1,2,3,4,blue\nimages/b.png,,,,,\n')
+    assert find_layout(tmp_path) is csv_boxes.LAYOUT
+    assert objects_of(csv_boxes.read(tmp_path)) == {
+        '/a.png': [('red', (6, 5, 24, 45)), ('blue', (1, 2, 2, 2))], '/b.png': []}
+
+
+def test_file_of_open_images_with_codes_and_groups(tmp_path: Path) -> None:
+    scene(tmp_path / 'train/0a.jpg', (60, 50))
+    (tmp_path / 'train-annotations-bbox.csv').write_text(
+        'ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\n'
+        '0a,xclick,/m/01,1,0.1,0.5,0.1,1.0,0,0,0,0,0\n0a,xclick,/m/02,1,0.1,0.5,0.1,1.0,0,0,1,0,0\n')
+    (tmp_path / 'class-descriptions-boxable.csv').write_text('/m/01,Tortoise\n/m/02,Fig\n')
+    labeled = csv_boxes.read(tmp_path)
+    assert [(entry.name, entry.box, entry.is_crowd) for entry in labeled.images[0].objects] == [
+        ('Tortoise', (6, 5, 24, 45), False), ('Fig', (6, 5, 24, 45), True)]
+    assert labeled.images[0].split == 'train'
