@@ -168,3 +168,39 @@ def write_csv(root: Path, header: str = 'filename,xmin,ymin,xmax,ymax,label') ->
                 lines.append(','.join(str(values[key]) for key in header.split(',')))
         (root / f'{split}.csv').write_text('\n'.join(lines), encoding='utf-8')
     return root
+
+
+def via_region(shape: dict, **attributes) -> dict:
+    return dict(shape_attributes=shape, region_attributes=attributes)
+
+
+def write_via(root: Path, style: str = 'version 2') -> Path:
+    for split, scenes in SCENES.items():
+        images = {}
+        for name, (size, shapes) in scenes.items():
+            scene(root / split / name, size, shapes)
+            regions = []
+            for shape in shapes:
+                x, y, width, height = shape.box
+                label = {shape.name: True} if style == 'checkboxes' else shape.name
+                regions.append(via_region(dict(name='rect', x=x, y=y, width=width, height=height), label=label))
+            images[f'{name}123'] = dict(filename=name, size=123, file_attributes={}, regions=(
+                {str(i): entry for i, entry in enumerate(regions)} if style == 'version 1' else regions))
+        content = dict(_via_settings=dict(ui={}), _via_img_metadata=images) if style == 'project' else images
+        (root / split / 'via_region_data.json').write_text(json.dumps(content))
+    return root
+
+
+def write_jsonl(root: Path, style: str = 'names') -> Path:
+    names = ['red', 'blue']
+    for split, scenes in SCENES.items():
+        lines = []
+        for name, (size, shapes) in scenes.items():
+            scene(root / split / name, size, shapes)
+            classes = [shape.name if style == 'names' else names.index(shape.name) for shape in shapes]
+            objects = ([dict(bbox=shape.box, label=label) for shape, label in zip(shapes, classes, strict=True)]
+                       if style == 'list' else dict(bbox=[shape.box for shape in shapes], categories=classes))
+            lines.append(json.dumps(dict(file_name=name, objects=objects)))
+        (root / split / 'metadata.jsonl').write_text('\n'.join(lines))
+    (root / 'classes.txt').write_text('red\nblue\n')
+    return root

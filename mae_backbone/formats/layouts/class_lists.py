@@ -17,12 +17,11 @@ from mae_backbone.formats.layouts.csv_boxes import (
     find_image,
     header_of,
     read_rows,
-    refuse_faulty_tables,
     row_split,
 )
 from mae_backbone.formats.layouts.image_index import ImageIndex
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings, note_shared_groups, split_in_path
-from mae_backbone.formats.layouts.layout import first_files, label_files
+from mae_backbone.formats.layouts.layout import first_files, label_files, refuse_faulty_files
 from mae_backbone.formats.layouts.map_pairs import refuse_folders_of_maps
 from mae_backbone.formats.messages import case_hint, first_few
 from mae_backbone.utils.printable import printable
@@ -130,7 +129,7 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
     left_out, notes = Findings(), Findings()
     index = ImageIndex(root, notes)
     images: dict[str, ClassImage] = {}
-    refuse_faulty_tables(root)
+    refuse_faulty_files(root, PATTERNS)
     for path in files:
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         file_split = SPLIT_NAMES.get(path.stem.lower(), '')

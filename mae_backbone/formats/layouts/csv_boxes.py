@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.formats.dataset_spec import DataError
-from mae_backbone.formats.files import peek, refuse_faulty_text
+from mae_backbone.formats.files import peek
 from mae_backbone.formats.layouts.files import large_limit, number, read_text
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
 from mae_backbone.formats.layouts.labeled_set import (
@@ -21,7 +21,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     round_box,
     split_in_path,
 )
-from mae_backbone.formats.layouts.layout import Layout, first_files, label_files
+from mae_backbone.formats.layouts.layout import Layout, first_files, label_files, refuse_faulty_files
 from mae_backbone.formats.messages import first_few
 
 # Our name of a column -> names that programs write.
@@ -64,7 +64,7 @@ def read(root: Path) -> LabeledSet:
     index = ImageIndex(root, notes)
     rows: dict[str, list[Row]] = defaultdict(list)
     split_of: dict[str, str] = {}
-    refuse_faulty_tables(root)
+    refuse_faulty_files(root, PATTERNS)
     for path in _files(root):
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         file_split = SPLIT_NAMES.get(path.stem.lower(), split_in_path(path.relative_to(root).as_posix()))
@@ -111,13 +111,6 @@ def _is_row(first: Sequence[str]) -> bool:
     values = header_of(first)
     return len(values) == len(_WITHOUT_HEADER) and values[0].endswith(IMAGE_SUFFIXES) and (
         not any(values[1:]) or all(re.fullmatch(r'-?\d+(\.\d*)?', value) for value in values[1:5]))
-
-
-def refuse_faulty_tables(root: Path) -> None:
-    """Raises DataError for a CSV file of the folder that is empty or not text in UTF-8."""
-    for path in sorted(root.glob('*.csv')):
-        if not path.name.startswith('.'):
-            refuse_faulty_text(path)
 
 
 def columns_of(header: Sequence[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     round_box,
     split_in_path,
 )
-from mae_backbone.formats.layouts.layout import Layout, label_files
+from mae_backbone.formats.layouts.layout import Layout, label_files, refuse_faulty_files
 
 _PATTERNS = ('*.jsonl', '*/*.jsonl')
 _BOX_KEYS, _CLASS_KEYS = ('bbox', 'bboxes'), ('category', 'categories', 'label', 'labels', 'class', 'category_id')
@@ -46,6 +46,7 @@ def read(root: Path) -> LabeledSet:
     Raises:
         DataError: a line is damaged, an image is missing or repeated, or a class has no name.
     """
+    refuse_faulty_files(root, _PATTERNS)
     left_out, notes = Findings(), Findings()
     index = ImageIndex(root, notes)
     lines: dict[str, _Line] = {}

@@ -4,6 +4,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from mae_backbone.formats.files import refuse_faulty_text
 from mae_backbone.formats.layouts.labeled_set import LabeledSet
 
 _NUM_ENTRIES = 2000  # files of a folder that are examined to recognize a layout
@@ -32,6 +33,16 @@ def label_files(root: Path, patterns: Sequence[str], has_labels: Callable[[Path]
         return []
     return sorted(path for path in {path for pattern in patterns for path in root.glob(pattern)}
                   if not path.name.startswith('.') and has_labels(path))
+
+
+def refuse_faulty_files(root: Path, patterns: Sequence[str]) -> None:
+    """Raises DataError for a file that matches a pattern and is empty or not text in UTF-8.
+
+    No layout would recognize its labels.
+    """
+    for path in sorted(path for pattern in patterns for path in root.glob(pattern)):
+        if not path.name.startswith('.'):
+            refuse_faulty_text(path)
 
 
 def first_files(folder: Path, pattern: str, count: int = 20, *, with_content: bool = False) -> Iterator[Path]:

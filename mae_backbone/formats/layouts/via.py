@@ -20,7 +20,7 @@ from mae_backbone.formats.layouts.labeled_set import (
     split_in_path,
     with_rectangles,
 )
-from mae_backbone.formats.layouts.layout import Layout, label_files
+from mae_backbone.formats.layouts.layout import Layout, label_files, refuse_faulty_files
 from mae_backbone.formats.messages import first_few
 
 _PATTERNS = ('*.json', '*/*.json')
@@ -54,6 +54,7 @@ def read(root: Path) -> LabeledSet:
     Raises:
         DataError: a file is damaged, an image is missing, a region has no class, or the class is ambiguous.
     """
+    refuse_faulty_files(root, _PATTERNS)
     left_out, notes = Findings(), Findings()
     index = ImageIndex(root, notes)
     regions: dict[str, list[_Region]] = {}

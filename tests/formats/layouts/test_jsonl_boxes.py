@@ -3,26 +3,11 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.layouts import SCENES, expected, objects_of, scene
+from helpers.layouts import expected, objects_of, scene, write_jsonl
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts import jsonl_boxes
 from mae_backbone.formats.layouts.registry import find_layout
-
-NAMES = ['red', 'blue']
-
-
-def write_jsonl(root: Path, style: str) -> None:
-    for split, scenes in SCENES.items():
-        lines = []
-        for name, (size, shapes) in scenes.items():
-            scene(root / split / name, size, shapes)
-            classes = [shape.name if style == 'names' else NAMES.index(shape.name) for shape in shapes]
-            objects = ([dict(bbox=shape.box, label=label) for shape, label in zip(shapes, classes, strict=True)]
-                       if style == 'list' else dict(bbox=[shape.box for shape in shapes], categories=classes))
-            lines.append(json.dumps(dict(file_name=name, objects=objects)))
-        (root / split / 'metadata.jsonl').write_text('\n'.join(lines))
-    (root / 'classes.txt').write_text('red\nblue\n')
 
 
 def write_lines(root: Path, *lines: object) -> Path:

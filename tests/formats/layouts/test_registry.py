@@ -3,7 +3,17 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.layouts import Shape, cvat_element, scene, voc_xml, write_csv, write_labelme, write_voc
+from helpers.layouts import (
+    Shape,
+    cvat_element,
+    scene,
+    voc_xml,
+    write_csv,
+    write_jsonl,
+    write_labelme,
+    write_via,
+    write_voc,
+)
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.import_data import import_data
@@ -23,7 +33,8 @@ def test_labels_without_an_object_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(('write', 'name'), [
-    (write_voc, 'Annotations/c.xml'), (write_labelme, 'val/c.json'), (write_csv, 'val.csv')])
+    (write_voc, 'Annotations/c.xml'), (write_labelme, 'val/c.json'), (write_csv, 'val.csv'),
+    (write_via, 'val/a.json'), (write_jsonl, 'val/a.jsonl')])
 @pytest.mark.parametrize(('content', 'fault'), [
     (b'', 'is empty: copy or export it again'), ('<annotation/>'.encode('utf-16'), 'is not text in UTF-8: save it')])
 def test_a_file_that_is_empty_or_not_utf_8_is_named(tmp_path: Path, write, name: str, content: bytes,

@@ -5,29 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers.layouts import SCENES, expected, objects_of, scene
+from helpers.layouts import expected, objects_of, scene, write_via
+from helpers.layouts import via_region as region
 
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts import via
 from mae_backbone.formats.layouts.labeled_set import area
 from mae_backbone.formats.layouts.registry import find_layout, read_layout
-
-
-def region(shape: dict, **attributes) -> dict:
-    return dict(shape_attributes=shape, region_attributes=attributes)
-
-
-def write_via(root: Path, style: str) -> None:
-    for split, scenes in SCENES.items():
-        images = {}
-        for name, (size, shapes) in scenes.items():
-            scene(root / split / name, size, shapes)
-            regions = [region(dict(name='rect', **dict(zip(('x', 'y', 'width', 'height'), shape.box, strict=True))),
-                              label={shape.name: True} if style == 'checkboxes' else shape.name) for shape in shapes]
-            images[f'{name}123'] = dict(filename=name, size=123, file_attributes={}, regions=(
-                {str(i): entry for i, entry in enumerate(regions)} if style == 'version 1' else regions))
-        content = dict(_via_settings=dict(ui={}), _via_img_metadata=images) if style == 'project' else images
-        (root / split / 'via_region_data.json').write_text(json.dumps(content))
 
 
 def write_regions(root: Path, *regions: dict) -> Path:
