@@ -69,9 +69,13 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
 
 
 def _only_folder(folder: Path) -> Path | None:
-    """Returns the only folder in a folder, such as dataset/ of an unpacked archive; None if there are other files."""
+    """Returns the only folder in a folder, such as dataset/ of an unpacked archive; None if there are other files.
+
+    Files of code and documentation do not count.
+    """
     entries = [entry for entry in islice(os.scandir(folder), _MAX_LISTED)
-               if not entry.name.lower().startswith(('.', '__macosx', 'readme', 'license'))]
+               if not entry.name.lower().startswith(('.', '__macosx', 'readme', 'license'))
+               and not entry.name.lower().endswith(('.py', '.ipynb', '.md', '.pdf'))]
     return Path(entries[0].path) if len(entries) == 1 and entries[0].is_dir() else None
 
 

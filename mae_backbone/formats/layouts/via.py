@@ -23,7 +23,7 @@ from mae_backbone.formats.layouts.labeled_set import (
 from mae_backbone.formats.layouts.layout import Layout, label_files, refuse_faulty_files
 from mae_backbone.formats.messages import first_few
 
-_PATTERNS = ('*.json', '*/*.json')
+_PATTERNS = ('*.json', '*/*.json', '*/*/*.json')
 # An export starts with an image: its file name, size, regions and attributes. A project starts with its settings.
 _KEYS = re.compile(r'"(_via_img_metadata|_via_settings)"')
 _IMAGE_KEYS = ('"filename"', '"regions"', '"file_attributes"')
@@ -48,11 +48,12 @@ def detect(root: Path) -> bool:
 def read(root: Path) -> LabeledSet:
     """Reads rectangles, polygons, circles and ellipses. The last two become polygons of 64 points.
 
-    The class of a region is its only attribute, or the first of the usual ones such as `label` and `class`. Splits come
-    from folders named train, val and test. An image without regions is a background image.
+    The class of a region is its only attribute, or the first of the usual ones such as `label` and `class`. Regions
+    without an attribute have the only class of the others, or the class `object`. Splits come from folders named train,
+    val and test. An image without regions is a background image.
 
     Raises:
-        DataError: a file is damaged, an image is missing, a region has no class, or the class is ambiguous.
+        DataError: a file is damaged, an image is missing, or the class of a region is ambiguous.
     """
     refuse_faulty_files(root, _PATTERNS)
     left_out, notes = Findings(), Findings()
@@ -65,15 +66,21 @@ def read(root: Path) -> LabeledSet:
             if not image:
                 raise DataError(f'{path}: {name!r:.80} is no image below {root}{index.reason(name)}: add it, or remove '
                                 'it from the file')
-            if image in regions:
-                raise DataError(f'{path}: {image} is in this file twice, or in another file too: keep one')
-            regions[image] = found
-    attribute = _class_attribute([region for found in regions.values() for region in found], root, notes)
+            if image in regions and [region[:2] for region in found] != [region[:2] for region in regions[image]]:
+                raise DataError(f'{path}: {image} is in this file twice, or in another file too, with other regions: '
+                                'keep one')
+            if image in regions:  # a project next to its export
+                notes.add('images that are in several files, with the same regions', image)
+            else:
+                regions[image] = found
+    regions_of_all = [region for found in regions.values() for region in found]
+    attribute = _class_attribute(regions_of_all, root, notes)
+    only_class = _only_class(regions_of_all, attribute)
     sizes = index.sizes(regions)
     images = []
     for image in sorted(regions):
         objects = [labeled for region in regions[image]
-                   if (labeled := _object(region, _name(region, attribute), left_out))]
+                   if (labeled := _object(region, _name(region, attribute, only_class, notes), left_out))]
         images.append(LabeledImage(image, sizes[image].upright, objects, split_in_path(image)))
     for name in sorted({*index.names} - regions.keys()):
         left_out.add('images that no JSON file names', name)
@@ -128,29 +135,40 @@ def _class_attribute(regions: list[_Region], root: Path, notes: Findings) -> str
     """Name of the attribute with the class; '' if no region has an attribute.
 
     Raises:
-        DataError: there are several attributes, and none has a usual name.
+        DataError: there are several attributes with different values, and none has a usual name.
     """
     counts = Counter(name for region in regions for name in region.attributes)
+    if not counts:
+        return ''
     usual = {name.lower().replace(' ', '_'): name for name in counts}
     chosen = next((usual[name] for name in _CLASS_ATTRIBUTES if name in usual), None)
-    if len(counts) > 1 and chosen is None:
+    frequent = counts.most_common(1)[0][0]
+    if chosen is None and any(region.attributes and {*region.attributes.values()} != {region.attributes.get(frequent)}
+                              for region in regions):
         raise DataError(f'{root}: the regions of VIA have the attributes {first_few(counts)}. Rename the one with the '
-                        f'class to label')
-    if not counts:
-        notes.add(f'regions without attributes, which have the class {_NO_NAME}', str(root))
-        return ''
-    others = [name for name in counts if name != (chosen or name)]
+                        'class to label')
+    chosen = chosen or frequent
+    others = [name for name in counts if name != chosen]
     if others:
         notes.add(f'attributes of regions besides the class ({chosen}), which are not read', first_few(others))
-    return chosen or next(iter(counts))
+    return chosen
 
 
-def _name(region: _Region, attribute: str) -> str:
-    name = region.attributes.get(attribute, '') if attribute else _NO_NAME
-    if not name:
+def _only_class(regions: list[_Region], attribute: str) -> str:
+    """Name of the class if there is only one; '' if there are several."""
+    names = {region.attributes[attribute] for region in regions if attribute in region.attributes}
+    return next(iter(names or {_NO_NAME})) if len(names) < 2 else ''
+
+
+def _name(region: _Region, attribute: str, only_class: str, notes: Findings) -> str:
+    """Class of a region. Raises DataError if it has none, and there are several."""
+    name = region.attributes.get(attribute, '')
+    if not name and not only_class:
         raise DataError(f'{region.place} has no {attribute}, which is the class of the other regions: set it, or '
                         'remove the region')
-    return name
+    if not name:
+        notes.add(f'regions without an attribute for the class, which are read as {only_class}', region.place)
+    return name or only_class
 
 
 def _object(region: _Region, name: str, left_out: Findings) -> LabeledObject | None:

@@ -44,7 +44,9 @@ BOX = dict(name='rect', x=1, y=2, width=5, height=6)
 
 
 @pytest.mark.parametrize(('attributes', 'names', 'note'), [
-    ([{}, {}], ['object'], 'regions without attributes, which have the class object'),
+    ([{}, {}], ['object'], 'without an attribute for the class, which are read as object: 2'),
+    ([dict(label='cat'), {}], ['cat'], 'which are read as cat: 1'),
+    ([dict(insect='bee', inseto='bee'), dict(insect='fly')], ['bee', 'fly'], r'not read: 1 \(inseto\)'),
     ([dict(species='cat'), dict(species='dog')], ['cat', 'dog'], ''),
     ([dict(Class='cat', quality='good'), dict(Class='dog')], ['cat', 'dog'], r'not read: 1 \(quality\)')])
 def test_the_attribute_with_the_class(tmp_path: Path, attributes: list[dict], names: list[str], note: str) -> None:
@@ -55,7 +57,9 @@ def test_the_attribute_with_the_class(tmp_path: Path, attributes: list[dict], na
 
 @pytest.mark.parametrize(('regions', 'message'), [
     ([region(BOX, species='cat', quality='good')], 'Rename the one with the class to label'),
-    ([region(BOX, label='cat'), region(BOX)], 'region 2 has no label, which is the class of the other regions'),
+    ([region(BOX, car='1'), region(BOX, truck='1')], 'Rename the one with the class to label'),
+    ([region(BOX, label='cat'), region(BOX, label='dog'), region(BOX)],
+     'region 3 has no label, which is the class of the other regions'),
     ([region(BOX, label=dict(cat=True, dog=True))], 'cat, dog are checked, expected one'),
     ([region(dict(name='rect', x=1), label='cat')], r'region 1 \(cat\): y is None'),
     ([region(dict(name='polygon', all_points_x=[1, 2], all_points_y=[1]), label='a')], 'two lists of the same length'),
@@ -68,8 +72,13 @@ def test_faulty_region_is_named(tmp_path: Path, regions: list[dict], message: st
 
 def test_missing_and_repeated_images_are_named(tmp_path: Path) -> None:
     write_regions(tmp_path, region(BOX, label='cat'))
-    (tmp_path / 'copy.json').write_bytes((tmp_path / 'via.json').read_bytes())
-    with pytest.raises(DataError, match=r'a\.png is in this file twice, or in another file too'):
+    copy = (tmp_path / 'via.json').read_text()
+    (tmp_path / 'copy.json').write_text(copy)
+    labeled = via.read(tmp_path)
+    assert len(labeled.images[0].objects) == 1
+    assert 'in several files, with the same regions: 1 (a.png)' in labeled.notes.lines()[0]
+    (tmp_path / 'copy.json').write_text(copy.replace('cat', 'dog'))
+    with pytest.raises(DataError, match=r'a\.png is in this file twice, or in another file too, with other regions'):
         via.read(tmp_path)
     (tmp_path / 'copy.json').unlink()
     (tmp_path / 'a.png').rename(tmp_path / 'b.png')
