@@ -15,6 +15,7 @@ from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.label_map_files import image_label_pairs, open_label_map, read_colors
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.layout_cache import is_written, layout_folder, to_json, write_once, write_record
+from mae_backbone.formats.layouts.class_files import has_other_class_file, read_class_files
 from mae_backbone.formats.layouts.labeled_set import LabeledImage, LabeledObject, LabeledSet
 from mae_backbone.formats.layouts.map_classes import NUM_SAMPLED, hold_black_and_white
 from mae_backbone.formats.layouts.map_pairs import MapSet, find_map_pairs
@@ -32,11 +33,14 @@ def is_missing(spec: DatasetSpec) -> bool:
 
 
 def is_odd(spec: DatasetSpec) -> bool:
-    """True if the image folder in the config has images with another suffix than the config expects, or binary maps."""
+    """True if the data set must be converted although its folders exist.
+
+    It has images with another suffix than the config expects, binary maps, or classes in another file than classes.txt.
+    """
     folder = spec.folder('img_path')
     if is_written(spec.annotations) or not os.path.isdir(folder):
         return False
-    return _has_other_suffixes(spec) or has_binary_maps(spec)
+    return _has_other_suffixes(spec) or has_binary_maps(spec) or has_other_class_file(Path(spec.root))
 
 
 def has_binary_maps(spec: DatasetSpec) -> bool:
@@ -92,7 +96,7 @@ def _is_read_as_configured(spec: DatasetSpec, root: str) -> bool:
     except DataError:
         if not _has_other_suffixes(spec):
             return True
-    return not os.path.isfile(os.path.join(root, 'classes.txt')) and not has_binary_maps(spec)
+    return not read_class_files(Path(root)).names and not has_binary_maps(spec)
 
 
 def _write_lists(found: MapSet, root: str) -> tuple[Path, dict[str, str], list[str]]:

@@ -4,7 +4,13 @@ from pathlib import Path
 
 from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.formats.files import peek, text_fault
-from mae_backbone.formats.layouts.class_lists import EXPECTED_COLUMNS, columns_text, header_of, is_class_list
+from mae_backbone.formats.layouts.class_lists import (
+    EXPECTED_COLUMNS,
+    columns_text,
+    header_of,
+    is_class_list,
+    marked_classes,
+)
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
 from mae_backbone.formats.layouts.layout import first_files
 from mae_backbone.formats.messages import first_few
@@ -43,6 +49,9 @@ def _table(path: Path, root: Path) -> str:
     columns = columns_text(header_of(text.splitlines()[:1]))
     if is_class_list(path):
         return f'{name} has a class of each image, and no boxes'
+    if max(marked_classes(path), default=0) > 1:
+        return (f'{name} was not used: it marks several classes of an image (multi-label), which is not supported; '
+                'expected one')
     return f'{name} was not used: its columns are {columns}; expected {EXPECTED_COLUMNS}'
 
 

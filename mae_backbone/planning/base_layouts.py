@@ -17,6 +17,7 @@ from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.label_maps import LabelMaps
+from mae_backbone.formats.layouts.class_files import has_other_class_file
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.unlabeled import UnlabeledImages
 from mae_backbone.planning.own_data import OwnData, array_files, has_images, with_classes
@@ -123,14 +124,17 @@ def _subfolder(images: Path, maps: Path, names: tuple[str, ...]) -> str | None:
 
 
 def _label_maps(folder: Path, images: str, maps: str, train: str, val: str) -> OwnData | None:
-    """Returns the data of label maps with labels as numbers; None for maps of 0 and 255, which a layout has."""
+    """Returns the data of label maps with labels as numbers, named by classes.txt.
+
+    Returns None for maps of 0 and 255, and for classes in another file, which are converted.
+    """
     splits: dict[str, DataFormat] = {}
     for split, name in (('train', train), ('val', val)):
         splits[split] = _format(
             LabelMaps, split, type='BaseSegDataset', data_root=str(folder),
             data_prefix=dict(img_path=f'{images}/{name}', seg_map_path=f'{maps}/{name}'),
             img_suffix=_suffix(folder / images / name), seg_map_suffix='.png', **map_options())
-    if layout_maps.has_binary_maps(splits['train'].spec):
+    if layout_maps.has_binary_maps(splits['train'].spec) or has_other_class_file(folder):
         return None
     if not splits['train'].classes().names:
         raise DataError(f'{folder}/classes.txt does not exist: write the names of the classes into it, one per line, '

@@ -11,7 +11,8 @@ from mae_backbone.formats.unread_labels import unread_labels
 
 @pytest.mark.parametrize(('text', 'words'), [
     ('id,label\n0000,red\n', 'labels.csv was not used: its columns are id, label; expected filename and label for'),
-    ('filename,red,blue\n0000.png,1,0\n', 'its columns are filename, red, blue; expected'),
+    ('filename,red,blue\n0000.png,1,2\n', 'its columns are filename, red, blue; expected'),
+    ('filename,red,blue\n0000.png,1,1\n0001.png,0,1\n', 'several classes of an image (multi-label), which is not'),
     ('', 'its columns are empty; expected'),
     ('filename,label\n0000.png,red\n', 'labels.csv has a class of each image, and no boxes'),
 ])

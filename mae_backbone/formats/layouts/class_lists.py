@@ -1,6 +1,7 @@
 """Labeled images for classification: class folders with or without splits, and CSV lists of file names and classes."""
+import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,12 @@ from mae_backbone.formats.layouts.csv_boxes import (
     COLUMNS,
     CORNERS,
     PATTERNS,
+    Row,
     columns_of,
     find_image,
     header_of,
     read_rows,
+    read_values,
     row_split,
 )
 from mae_backbone.formats.layouts.image_index import ImageIndex
@@ -28,6 +31,8 @@ from mae_backbone.utils.printable import printable
 
 EXPECTED_COLUMNS = ('filename and label for a class of each image, or filename, xmin, ymin, xmax, ymax and class for '
                     'boxes')
+_NUM_LINES = 200  # lines that are read to recognize columns of 0 and 1
+_MARKS = ('0', '1', '0.0', '1.0')
 _MAX_COLUMNS = 12  # largest number of columns that a message names
 # Names of columns that describe a box. A position is a part of a box only if the file also has sizes.
 _BOX_COLUMNS = {'bbox', 'box', *(name for corner in CORNERS for name in COLUMNS[corner])}
@@ -99,9 +104,28 @@ def find_class_images(root: Path) -> ClassSet | None:
 
 
 def is_class_list(path: Path) -> bool:
-    """True if a CSV file has columns of an image and a class, and none of boxes."""
+    """True if a CSV file has columns of an image and a class, or of an image and marks of classes, but no boxes."""
     header = peek(path).splitlines()[:1]
-    return {'image', 'label'} <= columns_of(header).keys() and not _has_boxes(header_of(header))
+    if _has_boxes(header_of(header)):
+        return False
+    return {'image', 'label'} <= columns_of(header).keys() or marked_classes(path) == {1}
+
+
+def marked_classes(path: Path) -> set[int]:
+    """Numbers of ones in the first lines of a CSV file with a column of an image and columns of 0 and 1.
+
+    It is {1} for a class per image, and has larger numbers for several. Empty for files with other columns.
+    """
+    try:
+        rows = [row for row in csv.reader(peek(path).splitlines()[:_NUM_LINES], skipinitialspace=True) if row]
+    except csv.Error:
+        return set()
+    if len(rows) < 2 or len(rows[0]) < 3 or 'image' not in columns_of([','.join(rows[0][:1])]):
+        return set()
+    complete = [row[1:] for row in rows[1:] if len(row) == len(rows[0])]
+    if not all(value.strip() in _MARKS for row in complete for value in row):
+        return set()
+    return {int(sum(map(float, row))) for row in complete}
 
 
 def _has_boxes(names: Sequence[str]) -> bool:
@@ -133,7 +157,7 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
     for path in files:
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         file_split = SPLIT_NAMES.get(path.stem.lower(), '')
-        for row in read_rows(path):
+        for row in _class_rows(path):
             image = find_image(index, row, path, folder, file_split)
             if not row['label'] or '\t' in row['label']:
                 raise DataError(f'{row.place}: the class is {row["label"]!r:.40}: name it, or remove the line')
@@ -145,6 +169,25 @@ def _of_lists(root: Path, files: list[Path]) -> ClassSet:
         left_out.add('images that no CSV file names', name)
     note_shared_groups(images.values(), notes)
     return ClassSet(root, 'CSV with classes', list(images.values()), left_out, notes)
+
+
+def _class_rows(path: Path) -> Iterator[Row]:
+    """Yields the lines of a list of classes, with the class in `label`. Raises DataError for a line of several."""
+    header = peek(path).splitlines()[:1]
+    if 'label' in columns_of(header):
+        yield from read_rows(path)
+        return
+    names = [name.strip() for name in next(csv.reader(header, skipinitialspace=True))]
+    for row, values in zip(read_rows(path), read_values(path), strict=True):
+        if len(values) != len(names) or not all(value in _MARKS for value in values[1:]):
+            raise DataError(f'{row.place}: expected the name of an image, and 0 or 1 for each of the {len(names) - 1} '
+                            'classes in the first line')
+        marked = [name for name, value in zip(names[1:], values[1:], strict=True) if float(value)]
+        if len(marked) != 1:
+            raise DataError(f'{row.place}: {len(marked)} classes are marked by 1 ({first_few(marked)}), expected one. '
+                            'Several classes of an image (multi-label) are not supported')
+        row['label'] = marked[0]
+        yield row
 
 
 def _of_folders(root: Path) -> ClassSet | None:

@@ -46,6 +46,12 @@ class Row(dict[str, str]):
     place: str = ''
 
 
+class Values(list[str]):
+    """Values of a line in their order, with its place."""
+
+    place: str = ''
+
+
 def detect(root: Path) -> bool:
     """True if there is a CSV file with columns of an image, four corners and a class."""
     return bool(_files(root))
@@ -135,23 +141,30 @@ def _delimiter(lines: Sequence[str]) -> str:
 
 def read_rows(path: Path) -> Iterator[Row]:
     """Yields the lines of a CSV file without its header. Raises DataError for a line with too few values."""
+    first = peek(path).splitlines()[:1]
+    columns = {name: position for position, name in enumerate(_WITHOUT_HEADER)} if _is_row(first) else columns_of(first)
+    for values in read_values(path):
+        if len(values) <= max(columns.values()):
+            raise DataError(f'{values.place} has {len(values)} values, expected {max(columns.values()) + 1} as in the '
+                            'first line')
+        row = Row({column: values[position] for column, position in columns.items()})
+        row.place = values.place
+        yield row
+
+
+def read_values(path: Path) -> Iterator[Values]:
+    """Yields the values in the lines of a CSV file without its header. Raises DataError if it is not CSV."""
     text = read_text(path, limit=large_limit())
     first = text.splitlines()[:1]
-    columns = {name: position for position, name in enumerate(_WITHOUT_HEADER)} if _is_row(first) else columns_of(first)
     reader = csv.reader(io.StringIO(text), delimiter=_delimiter(first))
     try:
         if not _is_row(first):
             next(reader)
-        for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            place = f'{path}, line {reader.line_num}'
-            if len(values) <= max(columns.values()):
-                raise DataError(f'{place} has {len(values)} values, expected {max(columns.values()) + 1} as in the '
-                                'first line')
-            row = Row({column: values[position].strip() for column, position in columns.items()})
-            row.place = place
-            yield row
+        for texts in reader:
+            if any(text.strip() for text in texts):
+                values = Values(text.strip() for text in texts)
+                values.place = f'{path}, line {reader.line_num}'
+                yield values
     except csv.Error as error:
         raise DataError(f'{path}, line {reader.line_num}: not CSV ({error}): export it again') from error
 

@@ -1,5 +1,4 @@
-"""Classes of label maps: from classes.txt, or from the numbers and colors in the maps."""
-import re
+"""Classes of label maps: from a file with their names, or from the numbers and colors in the maps."""
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mae_backbone.data.label_colors import IGNORED, Color
-from mae_backbone.formats.classes_txt import read_classes
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import evenly_spaced
 from mae_backbone.formats.label_map_files import open_label_map
 from mae_backbone.formats.label_map_palettes import check_palettes, palette_colors
-from mae_backbone.formats.layouts.files import read_text
+from mae_backbone.formats.layouts.class_files import read_class_files
 from mae_backbone.formats.layouts.labeled_set import Findings
 from mae_backbone.formats.messages import first_few
 
@@ -38,14 +36,14 @@ def classes_of_maps(root: Path, maps: Sequence[str], notes: Findings) -> MapClas
     """Returns the classes of label maps.
 
     Args:
-        root: folder with `classes.txt` or CVAT's `labelmap.txt`, if there is one.
+        root: folder with a file of the classes, if there is one (`read_class_files`).
         maps: paths of the label maps relative to the root.
         notes: notes about classes without names are added to it.
 
     Raises:
         DataError: the classes of the values in the maps are not known, or a map cannot be read.
     """
-    names, colors, ignored = _named_classes(root)
+    names, colors, ignored = read_class_files(root)
     encoding = _encoding(root, maps, [*colors, *ignored])
     colored = bool(encoding.colors) or not {*encoding.palette.values()}.isdisjoint([*colors, *ignored])
     is_binary = encoding.is_binary and len(names) <= 2 and not colors
@@ -112,26 +110,6 @@ def _values(path: Path) -> _Encoding:
     # The first colors of VOC's palette: black, dark red, dark green.
     return _Encoding(set(np.unique(pixels).astype(int).tolist()), set(), entries[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0],
                      palette)
-
-
-def _named_classes(root: Path) -> tuple[list[str], list[Color], list[Color]]:
-    """Names and colors in classes.txt, or in labelmap.txt of CVAT; empty without."""
-    if (root / 'classes.txt').is_file():
-        file = read_classes(root / 'classes.txt')
-        return file.names, file.colors, file.ignored
-    path = root / 'labelmap.txt'
-    if not path.is_file():
-        return [], [], []
-    names, colors = [], []
-    for position, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip() or line.startswith('#'):
-            continue
-        match = re.match(r'(?P<name>[^:]+):(\d{1,3}),(\d{1,3}),(\d{1,3}):', line)
-        if not match:
-            raise DataError(f'{path}, line {position}: {line!r:.60}, expected name:red,green,blue::')
-        names.append(match['name'].strip())
-        colors.append((int(match[2]), int(match[3]), int(match[4])))
-    return names, colors, []
 
 
 def _by_colors(root: Path, maps: Sequence[str], notes: Findings) -> tuple[list[str], list[Color], list[Color]]:

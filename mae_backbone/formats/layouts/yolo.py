@@ -30,7 +30,8 @@ from mae_backbone.formats.messages import first_few
 
 # Places of label files in a folder without data.yaml.
 _LABEL_FILES = ('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt', '*.txt', '*/*.txt')
-_NAME_FILES = ('classes.txt', 'labels/classes.txt', 'obj.names', 'labels/*/classes.txt', '*/labels/classes.txt')
+_NAME_FILES = ('classes.txt', 'labels/classes.txt', 'obj.names', 'labels/*/classes.txt', '*/labels/classes.txt',
+               '_darknet.labels', '*/_darknet.labels')
 _FRACTION = 'a fraction of the width or height of the image, with a decimal point, such as 0.5'
 _MIN_CORNERS = 4  # smallest number of boxes from which the order of their numbers is judged
 _SLACK = 0.01  # rounded coordinates may be outside of 0..1 by this, as in ultralytics

@@ -2,6 +2,7 @@
 from pathlib import Path
 
 import pytest
+from helpers.layouts import scene
 from helpers.small_sets import write_image
 
 from mae_backbone.formats.dataset_spec import DataError
@@ -59,6 +60,27 @@ def test_csv_names_classes_splits_and_groups(tmp_path: Path) -> None:
     (tmp_path / 'labels.csv').write_text('filename,label\na.png,\n')
     with pytest.raises(DataError, match='line 2: the class is'):
         find_class_images(tmp_path)
+
+
+@pytest.mark.parametrize('text', ['filename, cat, dog\na.png, 1, 0\nb.png, 0, 1\n',
+                                  'image,cat,dog\na,1.0,0.0\nb,0.0,1.0\n'])
+def test_csv_with_a_column_of_marks_per_class(tmp_path: Path, text: str) -> None:
+    for name in ('a.png', 'b.png'):
+        scene(tmp_path / 'train' / name, (20, 20))
+    (tmp_path / 'train/_classes.csv').write_text(text)
+    found = find_class_images(tmp_path)
+    assert found is not None
+    assert [(image.image, image.name, image.split) for image in found.images] == [
+        ('train/a.png', 'cat', 'train'), ('train/b.png', 'dog', 'train')]
+    (tmp_path / 'train/_classes.csv').write_text(text + 'c.png, 1, 1\n' * 300)
+    scene(tmp_path / 'train/c.png', (20, 20))
+    assert find_class_images(tmp_path) is None
+    lines = 'filename,cat,dog\n' + 'a.png,1,0\n' * 300
+    for row, message in (('b.png,1,1', r'line 302: 2 classes are marked by 1 \(cat, dog\), expected one'),
+                         ('b.png,1', 'line 302: expected the name of an image, and 0 or 1 for each of the 2 classes')):
+        (tmp_path / 'train/_classes.csv').write_text(lines + row)
+        with pytest.raises(DataError, match=message):
+            find_class_images(tmp_path)
 
 
 def test_images_without_classes_are_none(tmp_path: Path) -> None:
