@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
+from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.formats import layout_boxes, layout_classes, layout_maps
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
@@ -17,13 +18,14 @@ from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unread_labels import unread_labels
 from mae_backbone.planning.band_files import reader_of
 from mae_backbone.planning.base_layouts import FINDERS, map_options
-from mae_backbone.planning.own_data import OwnData, with_classes
+from mae_backbone.planning.own_data import OwnData, has_images, with_classes
 
 TASKS = ('pretraining', 'detection', 'segmentation', 'classification')
 _EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/, '
              'Pascal VOC or YOLO (detection), images/{training,validation} and annotations/{training,validation} with '
              'classes.txt (segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
-_MAX_LISTED = 5000  # largest number of entries of a folder that are read to find its only folder
+# Largest numbers of entries and folders of a folder that are read to find its only folder with images.
+_MAX_LISTED, _MAX_FOLDERS = 5000, 20
 
 
 class _NoTrainingError(DataError):
@@ -34,7 +36,7 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
     """Finds the task, splits and classes of a data folder.
 
     Args:
-        root: data folder. If it has no labels and contains only a folder, that folder is the data folder.
+        root: data folder. If it has no labels that are known, and a single folder with images, that folder is read.
         task: one of `TASKS`. None tries detection, segmentation, classification and pretraining, in this order, and
             takes the first one that the folder has data for.
         group_pattern: regular expression. Images with the same match in their names are put into the same split. Only
@@ -53,10 +55,17 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
     data = _find_any(folder, group_pattern) if task is None else _find_task(task, folder, group_pattern)
     inner = _only_folder(folder)
     if inner and data is None:
-        return find_data(inner, task, group_pattern=group_pattern)
+        try:
+            return find_data(inner, task, group_pattern=group_pattern)
+        except DataError:
+            if task == 'pretraining' or not unread_labels(folder):
+                raise
     if inner and data is not None and task is None and data.task == 'pretraining':
         try:
-            return find_data(inner, group_pattern=group_pattern)
+            labeled = find_data(inner, group_pattern=group_pattern)
+            if labeled.task != 'pretraining':
+                return labeled
+            data.warnings += [line for line in labeled.warnings if line not in data.warnings]
         except DataError as error:  # labels that cannot be read
             data.warnings.append(str(error))
     if data is not None:
@@ -69,14 +78,18 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
 
 
 def _only_folder(folder: Path) -> Path | None:
-    """Returns the only folder in a folder, such as dataset/ of an unpacked archive; None if there are other files.
+    """Returns the only folder with images in a folder, such as dataset/ of an unpacked archive.
 
-    Files of code and documentation do not count.
+    Returns None if the folder has images itself, or several folders with images.
     """
     entries = [entry for entry in islice(os.scandir(folder), _MAX_LISTED)
-               if not entry.name.lower().startswith(('.', '__macosx', 'readme', 'license'))
-               and not entry.name.lower().endswith(('.py', '.ipynb', '.md', '.pdf'))]
-    return Path(entries[0].path) if len(entries) == 1 and entries[0].is_dir() else None
+               if not entry.name.lower().startswith(('.', '__macosx'))]
+    if any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if entry.is_file()):
+        return None
+    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    if len(folders) > 1:
+        folders = [inner for inner in folders[:_MAX_FOLDERS] if has_images(inner)]
+    return folders[0] if len(folders) == 1 else None
 
 
 def _find_task(task: str, folder: Path, group_pattern: str) -> OwnData | None:

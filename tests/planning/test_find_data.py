@@ -67,7 +67,8 @@ def test_data_may_be_in_folders_around_them(tmp_path, monkeypatch):
     write_classes(roots['classification'])
     for task, root in roots.items():
         (tmp_path / task / 'README.md').write_text('')
-        (tmp_path / task / 'train.py').write_text('')
+        (tmp_path / task / 'notes.txt').write_text('')
+        (tmp_path / task / 'runs').mkdir()
         for folder in (root, root.parent, tmp_path / task):
             data = find_data(folder)
             assert (data.task, len(data.image_paths('train'))) == (task, len(find_data(root).image_paths('train')))

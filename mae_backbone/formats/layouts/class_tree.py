@@ -20,25 +20,41 @@ def classes_of_folders(names: Iterable[str]) -> dict[str, FolderClass]:
 
     The first folder of a path that is no split and not shared by all images names the class. A folder is a split if it
     has the name of a split, such as train, or if a folder next to it differs only in the name of the split, such as
-    seg_train and seg_test.
+    seg_train and seg_test. If only one of several folders has splits with several folders of images, such as dataset/
+    next to runs/ in the folder of a project, the images outside of it have no class.
 
     Args:
         names: paths relative to the root, with '/'.
     """
     folders = {name: list(PurePosixPath(name).parts[:-1]) for name in names}
     splits = dict.fromkeys(folders, '')
+    data = _data_folder(folders.values())
+    if data:
+        inside = {name.removeprefix(f'{data}/'): name for name in folders if name.startswith(f'{data}/')}
+        found = {inside[name]: value for name, value in classes_of_folders(inside).items()}
+        return dict.fromkeys(folders, FolderClass('', '')) | found
     while outer := _outer_folders(folders.values()):
         for name, parts in folders.items():
             if parts and parts[0] in outer:
                 split = outer[parts.pop(0)]
                 splits[name] = splits[name] or split
-    found = {}
+    result = {}
     for name, parts in folders.items():
         # A split may also be in a class: cat/train/1.jpg.
         inner = [SPLIT_NAMES[part.lower()] for part in parts[:2] if part.lower() in SPLIT_NAMES]
         classes = [part for part in parts if part.lower() not in SPLIT_NAMES]
-        found[name] = FolderClass(classes[0] if classes else '', splits[name] or (inner[0] if inner else ''))
-    return found
+        result[name] = FolderClass(classes[0] if classes else '', splits[name] or (inner[0] if inner else ''))
+    return result
+
+
+def _data_folder(paths: Iterable[list[str]]) -> str:
+    """Returns the only one of several folders that has splits with several folders of images; '' if there is none."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    for parts in paths:
+        if parts:
+            inner[parts[0]] |= {parts[2]} if len(parts) > 2 and parts[1].lower() in SPLIT_NAMES else set()
+    found = [folder for folder, classes in inner.items() if len(classes) > 1 and folder.lower() not in SPLIT_NAMES]
+    return found[0] if len(found) == 1 and len(inner) > 1 else ''
 
 
 def _outer_folders(paths: Iterable[list[str]]) -> dict[str, str]:

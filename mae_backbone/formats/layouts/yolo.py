@@ -271,6 +271,9 @@ def _object(words: list[str], place: str, size: tuple[int, int], data: _Data, le
     if len(values) != 4 and (len(values) < 6 or len(values) % 2):
         raise DataError(f'{place} has {len(values)} numbers after the class, expected 4 for a box (center x, center y, '
                         'width, height), or pairs x, y of at least 3 points for a polygon')
+    if 1 + _SLACK < values.max() < 2 or -1 < values.min() < -_SLACK:
+        raise DataError(f'{place}: {first_few(words[1:])} are not in 0..1: the object reaches out of the image. '
+                        'Correct or remove the line')
     if values.max() > 1 + _SLACK or values.min() < -_SLACK:
         raise DataError(f'{place}: {first_few(words[1:])} are not in 0..1: YOLO\'s coordinates are relative to the '
                         'width and height of the image, not in pixels. Divide them')

@@ -34,3 +34,9 @@ def test_a_folder_next_to_splits_is_a_class_that_training_lacks() -> None:
 def test_images_in_no_folder_have_no_class() -> None:
     assert classes_of_folders(['1.jpg', 'train/2.jpg', 'val/3.jpg', 'cat/4.jpg']) == {
         '1.jpg': ('', ''), 'train/2.jpg': ('', 'train'), 'val/3.jpg': ('', 'val'), 'cat/4.jpg': ('cat', '')}
+
+
+def test_images_next_to_the_data_of_a_project_have_no_class() -> None:
+    data = {f'dataset/{split}/{name}/1.jpg': (name, split) for split in ('train', 'val') for name in ('cat', 'dog')}
+    others = ['result.jpg', 'runs/classify/train2/batch.jpg', 'testimages/2.jpg']
+    assert classes_of_folders([*data, *others]) == data | dict.fromkeys(others, ('', ''))

@@ -140,3 +140,10 @@ def test_validation_set_of_training_images_counts_as_missing(tmp_path: Path) -> 
     labeled = yolo.read(tmp_path)
     assert labeled.splits == {'train'}
     assert any('counts as missing' in line for line in labeled.lines())
+
+
+def test_object_that_reaches_out_of_the_image_is_not_called_pixels(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / 'labels/val/c.txt').write_text('0 0.5 1.02 0.1 0.1')
+    with pytest.raises(DataError, match=r'c\.txt, line 1: .*the object reaches out of the image'):
+        yolo.read(tmp_path)
