@@ -26,6 +26,7 @@ _EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format 
              'classes.txt (segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
 # Largest numbers of entries and folders of a folder that are read to find its only folder with images.
 _MAX_LISTED, _MAX_FOLDERS = 5000, 20
+_MAX_IMAGES = 5  # largest number of images next to the only folder, such as a picture of results
 
 
 class _NoTrainingError(DataError):
@@ -78,13 +79,13 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
 
 
 def _only_folder(folder: Path) -> Path | None:
-    """Returns the only folder with images in a folder, such as dataset/ of an unpacked archive.
+    """Returns the only folder with images in a folder, such as dataset/ of an unpacked archive or project.
 
-    Returns None if the folder has images itself, or several folders with images.
+    Returns None if there are several folders with images, or more than a few images next to the folder.
     """
     entries = [entry for entry in islice(os.scandir(folder), _MAX_LISTED)
                if not entry.name.lower().startswith(('.', '__macosx'))]
-    if any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if entry.is_file()):
+    if sum(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if entry.is_file()) > _MAX_IMAGES:
         return None
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
     if len(folders) > 1:

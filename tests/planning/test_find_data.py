@@ -69,6 +69,7 @@ def test_data_may_be_in_folders_around_them(tmp_path, monkeypatch):
         (tmp_path / task / 'README.md').write_text('')
         (tmp_path / task / 'notes.txt').write_text('')
         (tmp_path / task / 'runs').mkdir()
+        write_images(tmp_path / task, 2)  # pictures of results
         for folder in (root, root.parent, tmp_path / task):
             data = find_data(folder)
             assert (data.task, len(data.image_paths('train'))) == (task, len(find_data(root).image_paths('train')))
