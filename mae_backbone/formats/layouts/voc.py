@@ -55,16 +55,16 @@ def detect(root: Path) -> bool:
 def read(root: Path) -> LabeledSet:
     """Reads all XML files with their images.
 
-    Splits come from the lists in ImageSets/Main, otherwise from folders named train, val and test. Pixels count from 1
-    and both corners belong to the box (VOC devkit), unless a box of the set starts at 0: then they are coordinates from
-    0. Objects with `difficult` become regions to ignore. Polygons have the formats of Roboflow (x1, y1, x2, ...) and
-    LabelMe (pt). Their points are centers of pixels.
+    Splits come from the lists in ImageSets/Main (or ImageSets, or Main), otherwise from folders named train, val and
+    test. Pixels count from 1 and both corners belong to the box (VOC devkit), unless a box of the set starts at 0: then
+    they are coordinates from 0. Objects with `difficult` become regions to ignore. Polygons have the formats of
+    Roboflow (x1, y1, x2, ...) and LabelMe (pt). Their points are centers of pixels.
 
     Raises:
         DataError: a file is damaged, an image is missing, or a box is invalid.
     """
     left_out, notes = Findings(), Findings()
-    index, entries = ImageIndex(root, notes), list[_Entry]()
+    index, entries, missing = ImageIndex(root, notes), list[_Entry](), list[str]()
     for path in sorted(root.glob('**/*.xml')):
         file = path.relative_to(root).as_posix()
         if path.name.startswith('.'):
@@ -73,9 +73,10 @@ def read(root: Path) -> LabeledSet:
             refuse_faulty_text(path)
             continue
         element = read_xml(path)
-        entries.append(_Entry(file, _image_of(index, file, element), _stated(element),
-                              _objects(path, element, left_out, notes)))
-    missing = [entry.file for entry in entries if not entry.image]
+        image = _image_of(index, file, element)
+        if not image:
+            missing.append(file + index.reason((element.findtext('filename') or '').strip()))
+        entries.append(_Entry(file, image, _stated(element), _objects(path, element, left_out, notes)))
     if missing:
         raise DataError(f'{root}: {len(missing):,} of {len(entries):,} XML files have no image with their name '
                         f'({first_few(missing)}): add the images, or remove these files')
@@ -185,8 +186,8 @@ def _listed_splits(root: Path, index: ImageIndex, image_of: dict[str, str], left
     by_stem = {(os.path.dirname(os.path.dirname(file)), nfc(PurePosixPath(file).stem)): image
                for file, image in image_of.items()}
     splits: dict[str, str] = {}
-    for folder in sorted(root.glob('**/ImageSets/Main')):
-        base = folder.parent.parent.relative_to(root).as_posix().removeprefix('.')
+    for top, folder in _list_folders(root):
+        base = top.relative_to(root).as_posix().removeprefix('.')
         files = {name: folder / f'{name}.txt' for name in _LISTS if (folder / f'{name}.txt').is_file()}
         if 'train' in files and 'val' in files:
             files.pop('trainval', None)
@@ -206,6 +207,15 @@ def _listed_splits(root: Path, index: ImageIndex, image_of: dict[str, str], left
                     raise DataError(f'{path}, line {position}: {image} is in the lists of two splits '
                                     f'({splits[image]} and {_LISTS[name]}): remove it from one of them')
     return splits
+
+
+def _list_folders(root: Path) -> list[tuple[Path, Path]]:
+    """Returns the folders with lists of splits, each after the folder with its Annotations."""
+    found = {folder.parent.parent: folder for folder in root.glob('**/ImageSets/Main')}
+    for folder in [*root.glob('**/ImageSets'), *root.glob('**/Main')]:  # as some programs write them
+        if any((folder / f'{name}.txt').is_file() for name in _LISTS) and (folder.parent / 'Annotations').is_dir():
+            found.setdefault(folder.parent, folder)
+    return sorted(found.items())
 
 
 def _refuse_missing(index: ImageIndex, path: Path, position: int, stem: str, base: str) -> None:

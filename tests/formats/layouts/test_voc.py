@@ -23,6 +23,24 @@ def test_reads_boxes_with_lists_or_folders_of_splits(tmp_path: Path, lists: bool
     assert '4 images (3 train, 1 val), 4 objects of 2 classes, 1 background' in labeled.lines()[0]
 
 
+@pytest.mark.parametrize('folder', ['Main', 'ImageSets'])
+def test_lists_of_splits_may_be_in_other_folders(tmp_path: Path, folder: str) -> None:
+    write_voc(tmp_path)
+    lists = (tmp_path / 'ImageSets/Main').rename(tmp_path / 'lists')
+    (tmp_path / 'ImageSets').rmdir()
+    lists.rename(tmp_path / folder)
+    assert objects_of(voc.read(tmp_path)) == expected()
+
+
+def test_an_image_that_is_not_found_because_there_are_two_is_explained(tmp_path: Path) -> None:
+    for split in ('train', 'val'):
+        scene(tmp_path / 'photos' / split / 'a.jpg', (20, 20))
+    (tmp_path / 'Annotations').mkdir()
+    (tmp_path / 'Annotations/a.xml').write_text(voc_xml((20, 20), [], filename='a.jpg'))
+    with pytest.raises(DataError, match=r'a\.xml \(ambiguous: photos/train/a\.jpg, photos/val/a\.jpg\)'):
+        voc.read(tmp_path)
+
+
 def test_boxes_that_start_at_0_are_counted_from_0(tmp_path: Path) -> None:
     labeled = voc.read(write_voc(tmp_path, start=0))
     assert objects_of(labeled) == expected()
