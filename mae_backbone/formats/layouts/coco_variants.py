@@ -1,11 +1,12 @@
 """COCO's format under other names of files and folders, as Roboflow, Label Studio and CVAT export it."""
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from mae_backbone.formats.coco_file import read_coco
-from mae_backbone.formats.coco_json import read_content
+from mae_backbone.formats.coco_json import parse
+from mae_backbone.formats.coco_validation import validated
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
 from mae_backbone.formats.layouts.image_index import ImageIndex, stated_size
@@ -48,8 +49,7 @@ def read(root: Path) -> LabeledSet:
     splits = [_split_of(root, path) for path in files]
     contents = []
     for path in files:
-        read_coco(str(path))  # refuses what is not COCO
-        content = read_content(str(path))
+        content, _ = validated(str(path), _without_repeated_groups(parse(str(path), path.stat().st_size), notes))
         contents.append(content)
         for category in content['categories']:
             names.setdefault(str(category['name']), category['id'])
@@ -82,6 +82,27 @@ def _split_of(root: Path, path: Path) -> str:
     """The split in the name of a file (instances_val2017.json) or of its folder (valid/_annotations.coco.json)."""
     words = {SPLIT_NAMES[word] for word in re.split(r'[^a-z]+', path.stem.lower()) if word in SPLIT_NAMES}
     return words.pop() if len(words) == 1 else split_in_path(path.relative_to(root).as_posix())
+
+
+def _without_repeated_groups(content: Any, notes: Findings) -> Any:
+    """Drops classes without objects that have the name of another class, as Roboflow writes groups of classes."""
+    if not isinstance(content, dict):
+        return content  # refused by the validation
+    categories: Any = content.get('categories')
+    annotations: Any = content.get('annotations', [])
+    if not _are_dicts(categories) or not _are_dicts(annotations):
+        return content
+    used = {str(annotation.get('category_id')) for annotation in annotations}
+    counts = Counter(str(category.get('name')).strip() for category in categories)
+    dropped = [category for category in categories if counts[str(category.get('name')).strip()] > 1
+               and str(category.get('id')) not in used]
+    for category in dropped:
+        notes.add('classes without objects that have the name of another class, which are dropped', category['name'])
+    return content | dict(categories=[category for category in categories if category not in dropped])
+
+
+def _are_dicts(entries: Any) -> bool:
+    return isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
 
 
 def _drop_parents(contents: list[dict[str, Any]], names: dict[str, int], notes: Findings) -> None:

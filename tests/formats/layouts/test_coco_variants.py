@@ -62,6 +62,18 @@ def test_classes_of_files_in_another_order_are_joined_by_name_and_parents_are_dr
     assert labeled.content('val')['categories'] == labeled.content('train')['categories']
 
 
+def test_group_with_the_name_of_one_of_its_classes_is_dropped(tmp_path: Path) -> None:
+    for split in SCENES:
+        write(tmp_path, split, f'{split}/_annotations.coco.json', split)
+        path = tmp_path / split / '_annotations.coco.json'
+        content = json.loads(path.read_text())
+        content['categories'].insert(0, dict(id=0, name='red', supercategory='none'))
+        path.write_text(json.dumps(content))
+    labeled = coco_variants.read(tmp_path)
+    assert objects_of(labeled) == expected()
+    assert any('the name of another class, which are dropped: 2 (red, red)' in line for line in labeled.notes.lines())
+
+
 def test_ids_that_several_files_share_are_numbered_again(tmp_path: Path) -> None:
     write(tmp_path, 'train', 'a.json', 'images')
     write(tmp_path, 'val', 'b.json', 'images')
