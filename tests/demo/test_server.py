@@ -1,4 +1,5 @@
 """The page in a browser: a prediction appears, and files that cannot be read give a message."""
+import asyncio
 import importlib.util
 import json
 import multiprocessing
@@ -155,6 +156,25 @@ def test_exported_files_say_what_the_page_needs(description, options, message, t
     monkeypatch.setattr(server, 'check_installed', lambda: None)
     path = classifier(tmp_path / 'a.onnx', description.to_metadata())
     assert message in refused('demo', path, *options)
+
+
+@pytest.mark.parametrize(('origin', 'host', 'status'), [
+    (None, '127.0.0.1:7860', 200), ('http://127.0.0.1:7860', '127.0.0.1:7860', 200),
+    ('http://localhost:9000', 'localhost:9000', 200), ('https://example.org', '127.0.0.1:7860', 403),
+    ('http://127.0.0.1:80', '127.0.0.1:7860', 403), ('null', '127.0.0.1:7860', 403)])
+def test_a_form_of_another_site_is_refused(origin, host, status):
+    """Browsers send it without asking the server first: each file would be stored."""
+    pytest.importorskip('starlette')
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+
+    async def send(message):
+        sent.append(message)
+    headers = [(b'host', host.encode()), *([] if origin is None else [(b'origin', origin.encode())])]
+    asyncio.run(server._SameOrigin(app)({'type': 'http', 'headers': headers}, None, send))
+    assert sent[0]['status'] == status
 
 
 def test_old_files_are_deleted(tmp_path):
