@@ -111,6 +111,12 @@ def serve(model: Model | OnnxModel | OnnxEncoder, *, bank: FeatureBank | None = 
         except OSError as error:
             raise ValueError(f'the page cannot listen on {HOST}, port {port or "7860 to 7959"} ({error}): choose '
                              'another one with --port') from error
+        except ValueError as error:
+            if 'localhost is not accessible' not in str(error):
+                raise
+            # Gradio asks itself once, and then advises a public link.
+            raise ValueError(f'the page does not answer on {HOST} within 3 seconds: wait until the machine is less '
+                             'busy, and check that no proxy or firewall catches its own addresses') from error
         stop = threading.Event()
         janitor = threading.Thread(target=_clean, args=(Path(folder), stop), daemon=True)
         janitor.start()

@@ -177,6 +177,22 @@ def test_a_form_of_another_site_is_refused(origin, host, status):
     assert sent[0]['status'] == status
 
 
+@pytest.mark.skipif(NO_GRADIO, reason='needs gradio: pip install mae_backbone[demo]')
+def test_a_page_that_does_not_answer_gives_no_advice_about_public_links(monkeypatch, tmp_path):
+    """Such as on a busy machine."""
+    import gradio as gr
+
+    from mae_backbone.demo import layout, page
+
+    def launch(*_, **__):
+        raise ValueError('When localhost is not accessible, a shareable link must be created. Please set share=True.')
+    monkeypatch.setattr(gr.Blocks, 'launch', launch)
+    monkeypatch.setattr(page, 'Page', lambda *_, **__: None)
+    monkeypatch.setattr(layout, 'build', lambda _: gr.Blocks())
+    with pytest.raises(ValueError, match='the page does not answer on'), server.serve(None):
+        pass
+
+
 def test_old_files_are_deleted(tmp_path):
     (tmp_path / 'inner').mkdir()
     for name, age in (('old.png', 100), ('inner/old.json', 100), ('inner/new.json', 1)):
