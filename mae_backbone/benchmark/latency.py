@@ -30,6 +30,8 @@ _SPREAD = 2.0    # standard deviation of the class scores of random weights, so 
 # Our choice. Largest relative difference between the sums of the outputs of two runtimes: they must do the same work.
 _TOLERANCE = 0.02
 
+_EXPECTED = 'expected a classifier, segmenter or detector, whose prediction of an image is measured'
+
 Outcome = tuple[float, float]  # seconds per image, sum of the outputs
 
 
@@ -143,8 +145,11 @@ def prepare_files(spec: Spec, folder: str, runtimes: list[str]) -> Callable[[], 
         if is_checkpoint:
             (Path(folder) / 'model.pth').symlink_to(path.resolve())
         model = load(source, device='cpu')
+        if model.task not in _PREDICT:
+            raise ValueError(f'{spec.name} is a model for {model.task}: {_EXPECTED}')
         size = (spec.size, spec.size) if spec.size else input_size(model)
-        image = np.random.default_rng(0).normal(size=(1, 3, *size)).astype(np.float32)
+        channels = getattr(model.encoder, 'in_channels', 3)
+        image = np.random.default_rng(0).normal(size=(1, channels, *size)).astype(np.float32)
         np.save(Path(folder) / 'image.npy', image)
         if {'onnxruntime', 'openvino'} & set(runtimes):
             export(model, Path(folder) / 'model.onnx', dynamic='none', size=size, **_activation(model))
@@ -161,9 +166,12 @@ def random_checkpoint(spec: Spec, path: Path) -> Path:
 
     Raises:
         FileNotFoundError: the config does not exist.
+        ValueError: it is the config of a pretraining, or of no model.
     """
     cfg = Config.fromfile(find_config(spec.name))
     drop_scope(cfg._cfg_dict)
+    if 'backbone' not in cfg.get('model', {}):
+        raise ValueError(f'{spec.name} has the model {cfg.get("model", {}).get("type")}: {_EXPECTED}')
     backbone: Any = cfg.model.backbone
     preprocessor: Any = cfg.model.get('data_preprocessor') or {}
     backbone.pop('init_cfg', None)

@@ -152,7 +152,8 @@ def _serve(pipe: Connection, prepare: Callable, args: tuple, device: torch.devic
     except EOFError:  # the other end is closed
         return
     except Exception as error:
-        pipe.send(error if isinstance(error, ValueError | OSError) else RuntimeError(traceback.format_exc()))
+        is_mistake = isinstance(error, ValueError | OSError | ImportError)  # or a package is not installed
+        pipe.send(error if is_mistake else RuntimeError(traceback.format_exc()))
 
 
 def peak_memory(prepare: Callable[..., Callable[[], object]], *args: object, device: torch.device,

@@ -1,5 +1,6 @@
 """Report of a benchmark: two implementations of the same work, measured in turns, as a table and as JSON."""
 import json
+import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -92,9 +93,19 @@ def title(report: Report) -> str:
     return f'{report.name}: ' + ', '.join(f'{name} {value}' for name, value in report.machine.items())
 
 
+def check_json(path: str | Path) -> None:
+    """Creates the folder of a JSON file. Raises OSError if the file cannot be written, before a long measurement."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f'--json {path} is a folder: pass the name of a file')
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f'--json {path}: its folder may not be written by this user: choose another one')
+
+
 def write_json(content: dict, path: str | Path) -> None:
     """Writes a JSON file, and creates its folder."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    check_json(path)
     write_text(path, json.dumps(content, indent=2) + '\n')
 
 

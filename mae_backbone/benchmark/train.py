@@ -44,6 +44,9 @@ def measure(args: argparse.Namespace) -> Report:
     is_peer, device = args.against in TRAIN_PEERS, torch.device(args.device)
     paths = [find(name) for name in ((args.config,) if is_peer else (args.config, args.against))]
     configs = [Config.fromfile(path, import_custom_modules=False) for path in paths]
+    for path, config in zip(paths, configs, strict=True):
+        if not (config.get('model') and config.get('optim_wrapper')):
+            raise ValueError(f'{path} has no model or no optimizer: expected the config of a training')
     shape = shape_of(args, configs)
     if is_peer:
         peer: TrainPeer = find_peer('train', args.against, args.peer_root)

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     import torch
 
-    from mae_backbone.benchmark.report import write_json
+    from mae_backbone.benchmark.report import check_json, write_json
     from mae_backbone.cli.errors import log_rank0
 
     sizes = getattr(args, 'image_size', None)
@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f'--image-size {" ".join(map(str, sizes))}: expected height and width, or one number for both')
     if getattr(args, 'baseline_root', None) and not args.data_root:
         raise ValueError('--baseline-root has the images of --data-root for the reference: pass --data-root too')
+    if args.json:
+        check_json(args.json)
     if getattr(args, 'threads', None):
         torch.set_num_threads(args.threads)
     if getattr(args, 'device', '') is None:

@@ -1,5 +1,6 @@
 """Data set of labeled images for classification."""
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -21,6 +22,7 @@ from mae_backbone.registry import DATASETS
 _ERASING = ('re_prob', 're_mode', 're_count', 're_num_splits')
 _TRAIN_OPTIONS = ('no_aug', 'train_crop_mode', 'scale', 'ratio', 'hflip', 'vflip', 'color_jitter', 'color_jitter_prob',
                   'grayscale_prob', 'gaussian_blur_prob', 'auto_augment', 'interpolation')
+_MAX_ASPECT = 64  # our choice: the part of an elongated image that is kept before its center crop
 _EVAL_OPTIONS = ('crop_pct', 'crop_mode', 'crop_border_pixels', 'interpolation')
 
 
@@ -112,17 +114,30 @@ def image_transform(size: tuple[int, int], train: bool, augment: dict,
                     reading: Reading) -> Callable[[np.ndarray], Tensor]:
     """The transform for images (H, W, C) as they are read: timm's for color images, else `BandTransform`."""
     if isinstance(reading, Decoding) or reading.is_color:
-        return _OnArrays(_transform(size, train, augment))
+        # The other modes of evaluation show the whole image, and do not enlarge its long side.
+        is_cropped = not train and augment.get('crop_mode') in (None, 'center')
+        return _OnArrays(_transform(size, train, augment),
+                         math.ceil(_MAX_ASPECT * max(size) / min(size)) if is_cropped else None)
     return BandTransform(size, train, augment)
 
 
 class _OnArrays:
-    """Applies a transform of timm, which takes images of PIL, to an array."""
+    """Applies a transform of timm, which takes images of PIL, to an array.
 
-    def __init__(self, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.transform = transform
+    Args:
+        transform: transform of timm.
+        aspect: largest aspect ratio. Of a more elongated image only the central part is transformed. timm resizes the
+            shorter side before its center crop, for which an image of 1 x 60,000 pixels would take 15 GB.
+    """
+
+    def __init__(self, transform: Callable[[Image.Image], Tensor], aspect: int | None = None) -> None:
+        self.transform, self.aspect = transform, aspect
 
     def __call__(self, pixels: np.ndarray) -> Tensor:
+        if self.aspect is not None:
+            longest = self.aspect * min(pixels.shape[:2])
+            top, left = (max(0, (side - longest) // 2) for side in pixels.shape[:2])
+            pixels = pixels[top:top + longest, left:left + longest]
         return self.transform(Image.fromarray(pixels))
 
     def __repr__(self) -> str:

@@ -23,6 +23,8 @@ from mae_backbone.utils.image_grid import to_height
 LOWEST_SCORE = 0.05  # of detections that are kept for the slider; mmdet's own limit (score_thr) in its configs
 MAX_CLASSES = 12     # of a legend; the others are counted in its last line
 _LEAST_HEIGHT = 192  # pixels of the figure of a small image
+_GREATEST_WIDTH = 1600  # pixels of the same, as `page.MAX_FIGURE`
+_FORMULA = ('=', '+', '-', '@', '\t', '\r')  # first characters of a cell that a spreadsheet runs
 
 Color = tuple[int, int, int]
 
@@ -187,7 +189,8 @@ class ClassificationAnswer(Answer):
         best = np.argsort(-scores, kind='stable')
         rows = [Row(result.classes[i], f'{scores[i]:.1%}', float(scores[i]), None)
                 for i in best if scores[i] >= threshold]
-        figure = to_height(self.picture, max(_LEAST_HEIGHT, self.picture.shape[0]))
+        figure = self.picture if len(self.picture) >= _LEAST_HEIGHT else to_height(
+            self.picture, _LEAST_HEIGHT, widest=_GREATEST_WIDTH)
         return Shown(figure, result.describe(), shortened(rows))
 
     def write(self, folder: Path, threshold: float) -> list[Path]:
@@ -236,7 +239,7 @@ def to_csv(header: list[str], rows: list[list]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(header)
-    writer.writerows([f"'{cell}" if isinstance(cell, str) and cell[:1] in ('=', '+', '-', '@') and not _is_number(cell)
+    writer.writerows([f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA and not _is_number(cell)
                       else cell for cell in row] for row in rows)
     return text.getvalue()
 

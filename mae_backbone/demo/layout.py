@@ -36,7 +36,7 @@ def build(page: Page) -> gr.Blocks:
                 updates = [update for update in (_prediction(page, visit), _reconstruction(page, visit),
                                                  _attention(page, visit), _neighbors(page, visit)) if update]
         given = image.input if image is preview else image.upload
-        taken = given(page.take, [image], [visit, message, preview], show_progress='minimal')
+        taken = given(guarded(page.take), [image], [visit, message, preview], show_progress='minimal')
         for function, inputs, outputs in updates:
             taken.then(guarded(function), inputs, outputs)
         cleared = image.clear(lambda: (None, html.message(page.empty), None), None, [visit, message, preview])

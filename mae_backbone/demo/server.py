@@ -38,13 +38,33 @@ class _Headers:
         await self.app(scope, receive, add)
 
 
+class _SameOrigin:
+    """ASGI middleware that refuses requests which browsers send for the pages of other sites.
+
+    A browser sends such a form without asking this server first. Every file in it would be stored.
+    """
+
+    def __init__(self, app):  # type: ignore[no-untyped-def]  # ASGI
+        self.app = app
+
+    async def __call__(self, scope, receive, send):  # type: ignore[no-untyped-def]  # ASGI
+        headers = dict(scope.get('headers', ()))
+        origin = headers.get(b'origin')
+        if scope['type'] == 'lifespan' or origin is None or origin.partition(b'://')[2] == headers.get(b'host'):
+            await self.app(scope, receive, send)
+            return
+        from starlette.responses import PlainTextResponse
+        await PlainTextResponse('this page takes no requests of other sites', 403)(scope, receive, send)
+
+
 @contextmanager
 def serve(model: Model | OnnxModel | OnnxEncoder, *, bank: FeatureBank | None = None, port: int | None = None,
           max_megabytes: float = MAX_MEGABYTES) -> Iterator[str]:
     """Serves the page of a model, yields its address, and stops at the end of the block.
 
     The page listens on the loopback address. There is no public link and there are no statistics of its use, and the
-    response headers forbid the browser to load anything from other hosts. Uploads are deleted once they are read.
+    response headers forbid the browser to load anything from other hosts. Requests of other sites' pages are refused.
+    Uploads are deleted once they are read.
     Figures and files to download are in a temporary folder that only the user can read. They are deleted after an hour,
     and at the end.
 
@@ -78,6 +98,7 @@ def serve(model: Model | OnnxModel | OnnxEncoder, *, bank: FeatureBank | None = 
         headers = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer'),
                    (b'x-content-type-options', b'nosniff'), (b'cache-control', b'no-store')]
         middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, 'localhost']),
+                      Middleware(_SameOrigin),
                       Middleware(_Headers, headers=headers)]
         try:
             _, address, _ = blocks.launch(
@@ -90,6 +111,12 @@ def serve(model: Model | OnnxModel | OnnxEncoder, *, bank: FeatureBank | None = 
         except OSError as error:
             raise ValueError(f'the page cannot listen on {HOST}, port {port or "7860 to 7959"} ({error}): choose '
                              'another one with --port') from error
+        except ValueError as error:
+            if 'localhost is not accessible' not in str(error):
+                raise
+            # Gradio asks itself once, and then advises a public link.
+            raise ValueError(f'the page does not answer on {HOST} within 3 seconds: wait until the machine is less '
+                             'busy, and check that no proxy or firewall catches its own addresses') from error
         stop = threading.Event()
         janitor = threading.Thread(target=_clean, args=(Path(folder), stop), daemon=True)
         janitor.start()

@@ -267,5 +267,7 @@ def cell_results(experiment: Experiment) -> list[CellResult]:
                                       cell.model, result['values'], result['seconds'], result.get('environment'),
                                       result.get('notes', []),
                                       result.get('cpu_minutes', result.get('minutes')), result.get('curves', {}),
-                                      result.get('correct')))
+                                      result.get('correct'),
+                                      'minutes' if result.keys() & {'minutes', 'cpu_minutes'} == {'minutes'}
+                                      else 'cpu_minutes'))
     return results

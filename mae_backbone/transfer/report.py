@@ -216,6 +216,10 @@ def _circumstances(results: Sequence[CellResult], about: dict[str, Any]) -> Iter
         yield f'{number} cells: {format_environment(environment)}'
     for note, number in Counter(note for result in results for note in result.notes).items():
         yield f'{number} cells: {note}'
+    clocks = Counter(result.clock for result in results if result.curves)
+    if len(clocks) > 1:
+        yield (f'{clocks["cpu_minutes"]} trainings have minutes of CPU time, and {clocks["minutes"]}, on a GPU, of '
+               'wall-clock time: their minutes cannot be compared')
     unknown = sum(result.environment is None for result in results)
     if unknown:
         yield f'{unknown} cells have no recorded environment: an earlier version ran them.'

@@ -23,6 +23,7 @@ class CellResult(NamedTuple):
         notes: notes about settings that differ from the suite.
         minutes: minutes of training without start and validations: CPU time, or wall-clock time with a GPU.
         curves: [iteration, minutes, percent] for each validation of a training, by name of the metric.
+        clock: 'cpu_minutes' or 'minutes' (wall-clock time), the unit of `minutes` and of the curves.
         correct: for classification, which validation images were classified correctly (`image_results.to_text`).
     """
 
@@ -38,6 +39,7 @@ class CellResult(NamedTuple):
     minutes: float | None = None
     curves: Mapping[str, Sequence[Sequence[float]]] = {}
     correct: Mapping[str, Any] | None = None
+    clock: str = 'cpu_minutes'
 
 
 class Summary(NamedTuple):

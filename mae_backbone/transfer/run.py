@@ -140,11 +140,23 @@ def select_executor(jobs: Sequence[Job], work_dir: Path, gpus: str | None, num_j
         slots = [word.strip() for word in gpus.split(',')]
         if not all(slots) or len(set(slots)) < len(slots):
             raise ValueError(f'--gpus {gpus}: expected numbers separated by commas, such as 0,1')
+        _check_gpus(slots)
         return LocalExecutor(slots, logs)
     if num_jobs is not None and num_jobs < 1:
         raise ValueError(f'--jobs {num_jobs}: expected 1 or more')
     slots = visible_gpus() if num_jobs is None else []
     return LocalExecutor(slots or [''] * max(1, min(num_jobs or available_cpus(), len(jobs))), logs)
+
+
+def _check_gpus(names: Sequence[str]) -> None:
+    """Raises ValueError if a GPU does not exist. Its jobs would run on a CPU, and count wall-clock minutes."""
+    option = f'--gpus {",".join(names)}'
+    if not torch.cuda.is_available():
+        raise ValueError(f'{option}: PyTorch finds no GPU on this machine: run on its CPUs without --gpus')
+    count = torch.cuda.device_count()
+    # With CUDA_VISIBLE_DEVICES, numbers of GPUs may be larger than the number of visible ones.
+    if 'CUDA_VISIBLE_DEVICES' not in os.environ and any(name.isdecimal() and int(name) >= count for name in names):
+        raise ValueError(f'{option}: this machine has {count} GPUs, expected numbers from 0 to {count - 1}')
 
 
 def visible_gpus() -> list[str]:

@@ -159,7 +159,11 @@ def _check_folders(path: Path, content: dict[str, Any], data: dict[str, Any], ta
     if not isinstance(content['title'], str):
         raise ValueError(f'suite {path} has title={content["title"]!r}: expected a text')
     for kind, names in (('task', tasks), ('data set', data)):
+        if not names:
+            raise ValueError(f'suite {path} has no {kind}: give at least one')
         for name in names:
+            if not isinstance(name, str):
+                raise ValueError(f'the {kind} {name!r} has no text as its name: expected one such as {str(name)!r}')
             if set(name) & set('/\\') or name in ('', '.', '..'):
                 raise ValueError(f'the {kind} {name!r} names a folder: expected a name without slashes, such as '
                                  f'{Path(name).name or "images"!r}')

@@ -1,5 +1,6 @@
 """Task of a transfer suite: a probe, a training or a peer, with its data sets, fractions of the labels and seeds."""
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -89,9 +90,12 @@ class Task:
         metrics = self.metrics
         named = isinstance(metrics, dict) and all(isinstance(text, str) for text in [*metrics, *metrics.values()])
         for key, is_right, expected in (
-                ('config', isinstance(self.config, (str, dict, type(None))), 'a path, or a dict of paths'),
+                ('config', self.config is None or all(isinstance(path, str) for path in _paths(self.config)),
+                 'a path, or a dict of paths'),
                 ('metrics', named and 0 < len(set(metrics.values())) == len(metrics),
                  "a dict from names in the log to different names in the table, such as {'mIoU': 'mIoU'}"),
+                ('metrics', named and not any(re.search('loss|error', name, re.IGNORECASE) for name in metrics),
+                 'metrics of which larger values are better, as the report compares them'),
                 ('options', isinstance(self.options, dict), "a dict such as {'train_cfg.max_iters': 200}"),
                 ('scale', is_number(self.scale), 'a number such as 100.0'),
                 ('gpus', isinstance(self.gpus, int) and self.gpus > 0, 'a number of GPUs, 1 or more'),
@@ -129,6 +133,10 @@ class Task:
             raise ValueError(f'task {self.name!r} has configs for the architectures {", ".join(self.config)}, none for '
                              f'{arch or "the custom one"} of this encoder: add one to the suite')
         return self.config[arch]
+
+
+def _paths(config: object) -> list[object]:
+    return list(config.values()) if isinstance(config, dict) else [config]
 
 
 def is_number(value: object) -> bool:

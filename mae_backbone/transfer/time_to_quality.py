@@ -34,9 +34,14 @@ class TimeToQuality(NamedTuple):
 
 
 def times_to_quality(results: Sequence[CellResult], pairs: Sequence[tuple[str, str]]) -> list[TimeToQuality]:
-    """Returns the time to quality for each pair (encoder, reference) and each training with several validations."""
+    """Returns the time to quality for each pair (encoder, reference) and each training with several validations.
+
+    CPU time and wall-clock time are not compared, which an experiment has if it continued on another kind of machine.
+    """
     found = []
-    for key, models in curves_of(results).items():
+    clocks = dict.fromkeys(result.clock for result in results)
+    groups = [curves_of([result for result in results if result.clock == clock]) for clock in clocks]
+    for key, models in (item for group in groups for item in group.items()):
         for model, reference in pairs:
             curves, baseline = models.get(model, {}), models.get(reference, {})
             seeds = [seed for seed in sorted(curves.keys() & baseline.keys()) if len(curves[seed]) > 1]

@@ -28,6 +28,15 @@ def test_reference_backbone_has_the_same_features():
     assert_close(features[1], features[0], atol=1e-4, rtol=1e-4)
 
 
+def test_features_that_are_not_numbers_are_not_equal(monkeypatch: pytest.MonkeyPatch):
+    args = Namespace(arch='tiny', device='cpu', batch=1, rounds=1, warmup=0)
+    monkeypatch.setattr(backbone, 'peer_memory', lambda *_: 0)
+    monkeypatch.setattr(backbone, 'peak_memory', lambda *_, **__: 2**20)
+    monkeypatch.setattr(backbone, 'build', lambda *_: lambda: torch.full((1,), float('nan')))
+    with pytest.raises(ValueError, match='differ by nan'):
+        backbone.measure(args, 64, find_peer('backbone', 'plain'))
+
+
 def test_linear_memory_has_constant_growth():
     assert growth({16: 1000, 32: 1300, 64: 2500}) == [100, 100]
     assert growth({16: 0, 32: 16}) == [16 / 3]

@@ -42,6 +42,14 @@ def test_configs_have_random_weights_for_the_size(tmp_path):
     assert model.net.head.weight.std() > 0
 
 
+def test_models_that_predict_nothing_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r'MAEPretrainer: expected a classifier, segmenter or detector'):
+        random_checkpoint(Spec('configs/demo/mae_vit-micro_cifar10.py', None), tmp_path / 'a.pth')
+    checkpoint = write_checkpoint('pretraining', tmp_path)
+    with pytest.raises(ValueError, match=r'a model for pretraining: expected a classifier, segmenter or detector'):
+        prepare_files(Spec(str(checkpoint), None), str(tmp_path), ['eager'])()
+
+
 def test_other_work_is_refused():
     check_same(Spec('a', 1), 'onnxruntime', 10.1, 10.0)
     for total in (10.5, float('nan')):

@@ -2,6 +2,7 @@
 import os
 import signal
 from multiprocessing import Pipe
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -60,3 +61,11 @@ def test_exceptions_of_the_work_are_raised(error: Exception, kind: type):
 def test_matmul_peak_is_plausible_and_device_has_a_name():
     assert 1e8 < matmul_peak(torch.float32, CPU, repeats=1) < 1e14
     assert describe(CPU)['device']
+
+
+def test_a_missing_package_in_the_measuring_process_is_not_a_defect():
+    def prepare() -> None:
+        raise ImportError('ONNX files need openvino: pip install mae_backbone[openvino]')
+    sent: list[object] = []
+    _serve(SimpleNamespace(send=sent.append), prepare, (), CPU, None, torch.get_num_threads())
+    assert isinstance(sent[0], ImportError)

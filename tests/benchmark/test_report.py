@@ -3,11 +3,13 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers.commands import refused
 
 from mae_backbone.benchmark.report import (
     Report,
     Side,
     bytes_text,
+    check_json,
     measure_in_turns,
     median_parts,
     round_ratios,
@@ -27,6 +29,14 @@ def test_json_has_both_sides_and_their_ratio(tmp_path: Path):
                              'parts': {'backward': 0.5}, 'flops': 2.0}
     assert result['baseline']['peak_memory'] == 1000
     assert result['ratios'] == [1.25, 1.75, 1.5]
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_measurement(tmp_path: Path):
+    with pytest.raises(IsADirectoryError, match='is a folder: pass the name of a file'):
+        check_json(tmp_path)
+    assert 'pass the name of a file' in refused('benchmark', 'flops', 'none', '--against', 'none', '--json', tmp_path)
+    check_json(tmp_path / 'new' / 'report.json')
+    assert (tmp_path / 'new').is_dir()
 
 
 def test_table_has_throughput_parts_and_ratios():

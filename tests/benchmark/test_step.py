@@ -1,12 +1,14 @@
 """Benchmark of a pretraining step, on a tiny model."""
 import json
 import statistics
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
 from mae_backbone.benchmark import step
+from mae_backbone.benchmark.peers.registry import find_peer
 from mae_backbone.cli.main import main
 
 PARTS = {'pixels to the device', 'embed + encode', 'decode + loss', 'backward', 'optimizer'}
@@ -35,3 +37,10 @@ def test_command_prints_a_table_and_writes_json(tmp_path: Path, monkeypatch: pyt
     assert result['baseline']['settings']['dtype'] == 'float32'
     assert result['ratio']['throughput'] == statistics.median(result['ratios'])
     assert 0.5 < result['ours']['flops_per_image'] / result['baseline']['flops_per_image'] < 1
+
+
+def test_losses_that_are_not_numbers_are_not_equal(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(step, 'loss_difference', lambda *_: float('nan'))
+    options = Namespace(device='cpu', dtype='float32', baseline_dtype='float32')
+    with pytest.raises(ValueError, match='differ by nan'):
+        step.measure(options, find_peer('step', 'plain'))

@@ -49,6 +49,12 @@ def test_options_override_the_config():
     assert shape == Shape(3, (32, 48), 7)
 
 
+def test_configs_without_a_training_are_refused():
+    path = 'configs/transfer/quick.py'
+    with pytest.raises(ValueError, match=r'quick\.py has no model or no optimizer'):
+        train.measure(options(config=path, against=path, device='cpu', batch=1, image_size=[32]))
+
+
 def test_unknown_sizes_are_asked_for():
     with pytest.raises(ValueError, match=r'some\.py does not state the size .* give --image-size and --batch'):
         shape_of(options(), [config(model=dict())] * 2)

@@ -13,7 +13,7 @@ from mmengine.model import ImgDataPreprocessor
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mae_backbone.data.class_folder import ClassFolder
+from mae_backbone.data.class_folder import ClassFolder, evaluation_transform
 from mae_backbone.data.decode import BadImageError
 from mae_backbone.registry import DATASETS
 
@@ -57,6 +57,18 @@ def test_evaluation_resizes_the_shorter_side_and_crops_the_center(tmp_path, imag
     resized = Image.fromarray(pixels).resize((int(side * 64 / 48), side), Image.Resampling.BICUBIC)
     left, top = (round((length - image_size) / 2) for length in resized.size)
     assert difference(item.permute(1, 2, 0), resized.crop((left, top, left + image_size, top + image_size))) <= 1
+
+
+def test_an_elongated_image_is_cut_before_it_is_enlarged(monkeypatch):
+    """timm would enlarge an image of 1 x 60,000 pixels, a file of a kilobyte, to 15 GB."""
+    sizes, resize = [], Image.Image.resize
+    monkeypatch.setattr(Image.Image, 'resize', lambda image, size, *options, **named: (
+        sizes.append(size), resize(image, size, *options, **named))[1])
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4000, 3), dtype=np.uint8)
+    assert torch.equal(evaluation_transform(16)(pixels), evaluation_transform(16)(pixels[:, 2000 - 64:2000 + 64]))
+    tall = pixels.transpose(1, 0, 2)
+    assert torch.equal(evaluation_transform(16)(tall), evaluation_transform(16)(tall[2000 - 64:2000 + 64]))
+    assert max(map(max, sizes)) <= 64 * 16
 
 
 def test_training_only_crops_and_flips_by_default(tmp_path):

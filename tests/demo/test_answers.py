@@ -97,5 +97,6 @@ def test_a_long_legend_says_how_many_classes_are_left_out():
 
 
 def test_names_that_look_like_formulas_are_quoted():
-    text = to_csv(['class', 'score'], [['=1+1', '0.5'], ['@x', '-0.5'], ['cat, "dog"', '1e-3']])
-    assert list(csv.reader(io.StringIO(text)))[1:] == [["'=1+1", '0.5'], ["'@x", '-0.5'], ['cat, "dog"', '1e-3']]
+    text = to_csv(['class', 'score'], [['=1+1', '0.5'], ['@x', '-0.5'], ['\t=1', '1'], ['cat, "dog"', '1e-3']])
+    assert list(csv.reader(io.StringIO(text)))[1:] == [["'=1+1", '0.5'], ["'@x", '-0.5'], ["'\t=1", '1'],
+                                                  ['cat, "dog"', '1e-3']]

@@ -1,4 +1,5 @@
 """The page in a browser: a prediction appears, and files that cannot be read give a message."""
+import asyncio
 import importlib.util
 import json
 import multiprocessing
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ from helpers.model_files import CLASSES, write_checkpoint
 from helpers.onnx_files import classifier, describe
 
 from mae_backbone.cli.main import main
-from mae_backbone.demo import server
+from mae_backbone.demo import page, server
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 72, 3), dtype=np.uint8)
 NO_GRADIO = importlib.util.find_spec('gradio') is None
@@ -155,6 +157,39 @@ def test_exported_files_say_what_the_page_needs(description, options, message, t
     monkeypatch.setattr(server, 'check_installed', lambda: None)
     path = classifier(tmp_path / 'a.onnx', description.to_metadata())
     assert message in refused('demo', path, *options)
+
+
+@pytest.mark.parametrize(('origin', 'host', 'status'), [
+    (None, '127.0.0.1:7860', 200), ('http://127.0.0.1:7860', '127.0.0.1:7860', 200),
+    ('http://localhost:9000', 'localhost:9000', 200), ('https://example.org', '127.0.0.1:7860', 403),
+    ('http://127.0.0.1:80', '127.0.0.1:7860', 403), ('null', '127.0.0.1:7860', 403)])
+def test_a_form_of_another_site_is_refused(origin, host, status):
+    """Browsers send it without asking the server first: each file would be stored."""
+    pytest.importorskip('starlette')
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+
+    async def send(message):
+        sent.append(message)
+    headers = [(b'host', host.encode()), *([] if origin is None else [(b'origin', origin.encode())])]
+    asyncio.run(server._SameOrigin(app)({'type': 'http', 'headers': headers}, None, send))
+    assert sent[0]['status'] == status
+
+
+def test_a_page_that_does_not_answer_gives_no_advice_about_public_links(monkeypatch):
+    """Such as on a busy machine. Gradio is not started, as it leaves event loops and sockets open."""
+    pytest.importorskip('starlette')
+
+    def launch(**_):
+        raise ValueError('When localhost is not accessible, a shareable link must be created. Please set share=True.')
+    layout = SimpleNamespace(build=lambda _: SimpleNamespace(launch=launch), theme=lambda: None)
+    monkeypatch.setitem(sys.modules, 'mae_backbone.demo.layout', layout)
+    monkeypatch.setattr(page, 'Page', lambda *_, **__: None)
+    monkeypatch.setattr(server, 'check_installed', lambda: None)
+    with pytest.raises(ValueError, match='the page does not answer on'), server.serve(None):
+        pass
 
 
 def test_old_files_are_deleted(tmp_path):

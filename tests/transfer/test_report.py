@@ -18,7 +18,7 @@ from mae_backbone.transfer.encoders import Encoder, find_encoders
 from mae_backbone.transfer.environment import git_commit
 from mae_backbone.transfer.experiment import Experiment
 from mae_backbone.transfer.planning import plan
-from mae_backbone.transfer.report import write_report
+from mae_backbone.transfer.report import _circumstances, write_report
 from mae_backbone.transfer.results import CellResult, make_table
 from mae_backbone.transfer.suite import load_suite
 from mae_backbone.utils.image_grid import save_picture
@@ -188,3 +188,11 @@ def test_a_browser_shows_the_page_within_its_window(page, tmp_path, width: int):
     text = min(width - 32, 960)
     assert lines.max() == text, 'the picture is as wide as the text'
     assert (lines == text).sum() == pytest.approx(text * 300 / 1400, abs=3)
+
+
+def test_minutes_of_a_gpu_and_of_a_cpu_are_named():
+    cells = [CellResult('tune', 'one', 1.0, seed, 'mae', {'top-1': 1.0}, 1.0, curves={'top-1': [[1, 1.0, 1.0]]},
+                        clock=clock) for seed, clock in enumerate(('cpu_minutes', 'minutes'))]
+    about = {'finished': 'today', 'seconds': 60.0, 'command': 'mae-backbone transfer'}
+    assert sum('their minutes cannot be compared' in line for line in _circumstances(cells, about)) == 1
+    assert not any('cannot be compared' in line for line in _circumstances(cells[:1], about))

@@ -141,6 +141,23 @@ def test_by_default_all_gpus_are_used(tmp_path, monkeypatch, named: str | None, 
     assert on_cpus.description.startswith('CPUs, up to 2 jobs')
 
 
+@pytest.mark.parametrize(('count', 'visible', 'message'), [
+    (0, None, 'PyTorch finds no GPU on this machine'),
+    (2, None, 'this machine has 2 GPUs, expected numbers from 0 to 1'), (2, '4,7', None)])
+def test_gpus_that_do_not_exist_are_refused_before_their_jobs_run_on_a_cpu(
+        tmp_path, monkeypatch, count: int, visible: str | None, message: str | None):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: count)
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if visible is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+    if message is None:
+        assert select_executor([], tmp_path, '4,7', None, None).description == 'GPUs 4, 7'
+        return
+    with pytest.raises(ValueError, match=f'--gpus 0,4: {message}'):
+        select_executor([], tmp_path, '0, 4', None, None)
+
+
 def test_two_processes_do_not_plan_at_the_same_time(tmp_path, monkeypatch):
     def plan(_: object) -> None:
         with pytest.raises(Timeout):

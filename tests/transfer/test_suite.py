@@ -86,6 +86,9 @@ def test_folders_of_cells_lie_in_the_work_directory():
     ("cifar10.py'", "cifar10.py', pictures=None", "has pictures=None: expected a number of images, 0 or more"),
     ("cifar10.py'", "cifar10.py', amp='yes'", "has amp='yes': expected True or False"),
     ("config='demo/vit-micro_finetune_cifar10.py'", "config=['a.py']", "has config=['a.py']: expected a path"),
+    ("config='demo/vit-micro_finetune_cifar10.py'", "config={'tiny': 5}", "has config={'tiny': 5}: expected a path"),
+    ("cifar10.py'", "cifar10.py', metrics={'val/loss': 'loss'}", "expected metrics of which larger values are better"),
+    ("data = dict(one='one', two='folder')", "data = dict()", "has no data set: give at least one"),
     ("knn=dict(probe", "**{'../knn': 'x'}, knn=dict(probe", "the task '../knn' names a folder: expected a name"),
     ("one='one', two", "**{'a/b': 'one'}, one='one', two", "the data set 'a/b' names a folder: expected a name"),
     ("two='folder'", "two=5", "data 'two' is 5: expected the path of a folder"),
@@ -114,6 +117,8 @@ tasks.update(
 
 
 def test_a_list_of_tasks_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='has no task: give at least one'):
+        suite(tmp_path, "title = 'Small'\ndata = dict(one='one')\ntasks = dict()")
     with pytest.raises(ValueError, match=re.escape("tasks is ['knn']: expected dict(NAME=dict(...))")):
         suite(tmp_path, "title = 'Small'\ndata = dict(one='one')\ntasks = ['knn']")
 

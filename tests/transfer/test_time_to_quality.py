@@ -41,6 +41,14 @@ def test_seeds_are_compared_with_the_same_seed_and_all_have_to_agree():
     assert format_time(found._replace(fractions=[None])) == 'not reached, 0 of 1 seeds'
 
 
+def test_minutes_of_a_gpu_and_of_a_cpu_are_not_compared():
+    """An experiment may continue on another kind of machine."""
+    ours, theirs = (result(model, 0, [[1, 5.0, 10.0], [2, 10.0, 30.0]]) for model in ('mae', 'random'))
+    assert times_to_quality([ours, theirs], [('mae', 'random')])
+    assert not times_to_quality([ours, theirs._replace(clock='minutes')], [('mae', 'random')])
+    assert times_to_quality([one._replace(clock='minutes') for one in (ours, theirs)], [('mae', 'random')])
+
+
 def test_trainings_with_one_validation_say_nothing_about_time():
     results = [result(model, 0, [[2, 10.0, 30.0]]) for model in ('mae', 'random')]
     assert times_to_quality(results, [('mae', 'random')]) == []
