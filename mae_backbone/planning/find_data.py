@@ -87,7 +87,8 @@ def _only_folder(folder: Path) -> Path | None:
                if not entry.name.lower().startswith(('.', '__macosx'))]
     if sum(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if entry.is_file()) > _MAX_IMAGES:
         return None
-    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    outer = {folder.resolve(), *folder.resolve().parents}  # a link may lead back to them
+    folders = [Path(entry.path) for entry in entries if entry.is_dir() and Path(entry.path).resolve() not in outer]
     if len(folders) > 1:
         folders = [inner for inner in folders[:_MAX_FOLDERS] if has_images(inner)]
     return folders[0] if len(folders) == 1 else None

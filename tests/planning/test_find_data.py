@@ -1,4 +1,5 @@
 """The layout of a folder is recognized, and what is missing is said."""
+import os
 import shutil
 
 import cv2
@@ -77,6 +78,13 @@ def test_data_may_be_in_folders_around_them(tmp_path, monkeypatch):
     assert find_data(tmp_path / 'images').task == 'pretraining'
     (tmp_path / 'images/archive/labels.jsonl').write_text('{}')
     assert 'labels.jsonl' in find_data(tmp_path / 'images').warnings[0]
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='links')
+def test_a_link_to_the_folder_around_it_ends_with_a_message(tmp_path):
+    (tmp_path / 'link').symlink_to(tmp_path)
+    with pytest.raises(DataError, match='has no data for any task'):
+        find_data(tmp_path)
 
 
 @pytest.mark.parametrize('kind', ['boxes', 'maps', 'classes'])

@@ -78,7 +78,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _has_boxes(path: Path) -> bool:
-    """True if the first line has a file name and boxes. A line longer than what is read has an early key at least."""
+    """True if the first line has a file name and boxes, as far as its first 64 KB show."""
     text = peek(path).lstrip().split('\n', 1)[0]
     return text.startswith('{') and '"file_name"' in text and '"objects"' in text and any(
         f'"{key}"' in text for key in _BOX_KEYS)
