@@ -169,12 +169,15 @@ def test_results_come_from_finished_cells(experiment):
     cell = planned.cells()[3]
     (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text('{"values": {"top-1": 12.5}, "seconds": 1}')
     found = (cell.task, cell.data, cell.labels, cell.seed, cell.model, {'top-1': 12.5}, 1)
-    assert cell_results(planned) == [(*found, None, [], None, {}, None)], 'of an earlier version'
+    assert cell_results(planned) == [(*found, None, [], None, {}, None, 'cpu_minutes')], 'of an earlier version'
     (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text(
         '{"values": {"top-1": 12.5}, "seconds": 1, "environment": {"commit": "a"}, "cpu_minutes": 2.5, '
         '"curves": {"top-1": [[3, 2.5, 12.5]]}}')
     assert cell_results(planned) == [(*found, {'commit': 'a'}, [], 2.5, {'top-1': [[3, 2.5, 12.5]]},
-                                         None)]
+                                         None, 'cpu_minutes')]
+    (planned.work_dir / cell.folder / experiment_dir.RESULT).write_text(
+        '{"values": {"top-1": 12.5}, "seconds": 1, "minutes": 2.5}')
+    assert cell_results(planned) == [(*found, None, [], 2.5, {}, None, 'minutes')], 'on a GPU'
 
 
 def test_a_config_that_does_not_exist_is_named(experiment):

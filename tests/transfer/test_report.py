@@ -94,7 +94,7 @@ def test_the_record_has_every_cell_and_its_environment(page, experiment):
     assert len(record['cells']) == 47
     assert record['cells'][0] | {'values': 0} == dict(task='knn', data='one', labels=0.1, seed=0, seconds=1.5,
                                                       model='iter_100 <b>', values=0, environment=None, notes=[],
-                                                      minutes=None, curves={})
+                                                      minutes=None, curves={}, clock='cpu_minutes')
     assert [cell['environment'] for cell in record['cells'][:4]] == [None, 0, 1, 0]
     assert record['environments'] == [where(1), where(0)]
     assert (record['command'], record['only']) == ('transfer.py --tasks knn', {'tasks': ['knn'], 'seeds': None})
