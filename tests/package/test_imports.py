@@ -9,6 +9,7 @@ PACKAGE = ROOT / 'mae_backbone'
 # Subclasses of mmdet's and mmseg's parts, which only configs import; and mmcv's replacement, imported as `mmcv._ext`.
 TASKS = ('detection', 'segmentation')
 REPLACEMENT = 'compat.mmcv_ext'
+OPTIONAL = {'gradio'}  # packages of extras that modules import at their top; without them, these modules are left out
 
 
 def modules(*, of: str = '') -> list[str]:
@@ -23,7 +24,11 @@ def loaded_by(names: list[str], watched: set[str]) -> str:
     code = f'''
 import importlib, sys
 for name in {names}:
-    importlib.import_module('mae_backbone' + name)
+    try:
+        importlib.import_module('mae_backbone' + name)
+    except ModuleNotFoundError as error:
+        if error.name not in {OPTIONAL}:
+            raise
     print(*['mae_backbone' + name + ' loads ' + other + chr(10) for other in {watched} if other in sys.modules], end='')
 '''
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])}
