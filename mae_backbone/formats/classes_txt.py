@@ -43,8 +43,7 @@ def read_classes(path: str | Path) -> ClassFile:
     ignored = [color for name, color in entries if name == NO_CLASS and color]
     classes = [(name, color) for name, color in entries if name != NO_CLASS or not color]
     names, colors = [name for name, _ in classes], [color for _, color in classes if color]
-    _check(path, names, colors, ignored)
-    return ClassFile(names, colors, ignored)
+    return checked_classes(path, ClassFile(names, colors, ignored))
 
 
 def _parse_line(line: str) -> tuple[str, Color | None]:
@@ -54,7 +53,9 @@ def _parse_line(line: str) -> tuple[str, Color | None]:
     return match['name'], (int(match['red'], 16), int(match['green'], 16), int(match['blue'], 16))
 
 
-def _check(path: str | Path, names: list[str], colors: list[Color], ignored: list[Color]) -> None:
+def checked_classes(path: str | Path, content: ClassFile) -> ClassFile:
+    """Returns the content of a file. Raises DataError for repeated names or colors, or colors of some classes only."""
+    names, colors, ignored = content
     repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated:
         raise DataError(f'{path} names {first_few(repeated)} more than once: give every label a unique name')
@@ -66,3 +67,4 @@ def _check(path: str | Path, names: list[str], colors: list[Color], ignored: lis
             LabelColors(colors, ignored)
         except ValueError as error:
             raise DataError(f'{path}: {error}') from error
+    return content

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mae_backbone.data.label_colors import Color
-from mae_backbone.formats.classes_txt import ClassFile, read_classes
+from mae_backbone.formats.classes_txt import ClassFile, checked_classes, read_classes
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.layouts.files import read_text
 from mae_backbone.formats.messages import first_few
@@ -35,23 +35,13 @@ def read_class_files(root: Path) -> ClassFile:
                 if other != content:
                     raise DataError(f'{first} and {path} have different classes ({first_few(content.names)}; '
                                     f'{first_few(other.names)}): correct one, or write classes.txt into {root}')
-            _check(first, content)
-            return content
+            return checked_classes(first, content)
     return _NONE
 
 
 def has_other_class_file(root: Path) -> bool:
     """True if a folder has no classes.txt, but another file with the classes."""
     return not (root / 'classes.txt').is_file() and bool(read_class_files(root).names)
-
-
-def _check(path: Path, content: ClassFile) -> None:
-    repeated = sorted({name for name in content.names if content.names.count(name) > 1})
-    if repeated:
-        raise DataError(f'{path} names {first_few(repeated)} more than once: give every class a unique name')
-    colors = sorted({color for color in content.colors if content.colors.count(color) > 1})
-    if colors:
-        raise DataError(f'{path} has the color {colors[0]} for several classes: give every class another color')
 
 
 def _read_labelmap(path: Path) -> ClassFile:

@@ -178,15 +178,16 @@ def _class_rows(path: Path) -> Iterator[Row]:
         yield from read_rows(path)
         return
     names = [name.strip() for name in next(csv.reader(header, skipinitialspace=True))]
-    for row, values in zip(read_rows(path), read_values(path), strict=True):
+    for values in read_values(path):
         if len(values) != len(names) or not all(value in _MARKS for value in values[1:]):
-            raise DataError(f'{row.place}: expected the name of an image, and 0 or 1 for each of the {len(names) - 1} '
-                            'classes in the first line')
+            raise DataError(f'{values.place}: expected the name of an image, and 0 or 1 for each of the '
+                            f'{len(names) - 1} classes in the first line')
         marked = [name for name, value in zip(names[1:], values[1:], strict=True) if float(value)]
         if len(marked) != 1:
-            raise DataError(f'{row.place}: {len(marked)} classes are marked by 1 ({first_few(marked)}), expected one. '
-                            'Several classes of an image (multi-label) are not supported')
-        row['label'] = marked[0]
+            raise DataError(f'{values.place}: {len(marked)} classes are marked by 1 ({first_few(marked)}), expected '
+                            'one. Several classes of an image (multi-label) are not supported')
+        row = Row(image=values[0], label=marked[0])
+        row.place = values.place
         yield row
 
 

@@ -62,7 +62,7 @@ def test_maps_of_colors_are_read_by_the_file(tmp_path: Path) -> None:
     ('class_dict.csv', 'name,r,g,b\nsky,0,0,300\n', r'line 2: the color is 0, 0, 300'),
     ('class_dict.csv', 'name,r,g,b\nsky,0,0\n', r'line 2 has 3 values, expected 4'),
     ('class_dict.csv', 'name,r,g,b\nsky,0,0,0\nsky,0,0,1\n', 'names sky more than once'),
-    ('class_dict.csv', 'name,r,g,b\nsky,0,0,0\nroad,0,0,0\n', r'has the color \(0, 0, 0\) for several classes'),
+    ('class_dict.csv', 'name,r,g,b\nsky,0,0,0\nroad,0,0,0\n', 'the color #000000 belongs to more than one class'),
     ('_classes.csv', 'Pixel Value, Class\n0, sky\n38, road\n', 'has the pixel values 0, 38, expected 0, 1, 2'),
     ('labelmap.txt', 'sky\n', "line 1: 'sky', expected name:red,green,blue")])
 def test_faults_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
