@@ -1,6 +1,7 @@
 """Read a labeled data set in any layout and write it in another one.
 
-Layouts are recognized: Pascal VOC, YOLO, labelme, CVAT, VIA, COCO, JSON Lines, CSV lists, label maps, class folders.
+Layouts are recognized: Pascal VOC, YOLO, labelme, CVAT, VIA, Create ML, COCO, JSON Lines, CSV lists, label maps, class
+folders.
 
 examples:
   mae-backbone import voc_boxes coco_boxes --to coco

@@ -93,8 +93,8 @@ def _read(root: Path, target: str) -> LabeledSet | MapSet | ClassSet:
             return data
     hint = describe_layout(str(root)) or '. '.join(unread_labels(root))
     raise DataError(f'{root} has no layout of labels that is known for --to {target}' + (f': {hint}' if hint else '')
-                    + '. Read are Pascal VOC, YOLO, labelme, CVAT for images, VIA, COCO, JSON Lines, CSV lists, and '
-                      'label maps; for --to folders also class folders')
+                    + '. Read are Pascal VOC, YOLO, labelme, CVAT for images, VIA, Create ML, COCO, JSON Lines, CSV '
+                      'lists, and label maps; for --to folders also class folders')
 
 
 def _check_masks(labeled: LabeledSet) -> None:

@@ -13,6 +13,7 @@ from mae_backbone.formats.layouts.class_lists import (
 )
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
 from mae_backbone.formats.layouts.layout import first_files
+from mae_backbone.formats.layouts.project_folders import PROJECT_FOLDERS
 from mae_backbone.formats.messages import first_few
 from mae_backbone.utils.printable import printable
 
@@ -69,6 +70,10 @@ def _class_folders(root: Path) -> Iterator[str]:
     if others and any(_has_images(folders[name]) for name in splits):
         yield (f'the folders {first_few([*others, *splits])} were not used as classes, because {first_few(splits)} is '
                'the name of a split: rename it if it is a class')
+    projects = [name for name in others if name.lower() in PROJECT_FOLDERS]
+    if projects and len(others) > 1:
+        yield (f'the folders {first_few(others)} were not used as classes, because {first_few(projects)} has a name '
+               'that folders of results or documents have: rename it if it is a class')
 
 
 def _has_images(folder: Path) -> bool:

@@ -16,11 +16,12 @@ from mae_backbone.formats.coco import CocoFormat
 from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
+from mae_backbone.formats.inner_folder import has_images
 from mae_backbone.formats.label_maps import LabelMaps
 from mae_backbone.formats.layouts.class_files import has_other_class_file
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.unlabeled import UnlabeledImages
-from mae_backbone.planning.own_data import OwnData, array_files, has_images, with_classes
+from mae_backbone.planning.own_data import OwnData, array_files, with_classes
 
 _TRAIN, _VAL = ('train', 'training', 'train2017'), ('val', 'validation', 'valid', 'val2017')
 _IMAGES, _LABEL_MAPS = ('images', 'image', 'imgs'), ('annotations', 'labels', 'masks', 'label', 'mask', 'segments')

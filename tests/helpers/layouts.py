@@ -204,3 +204,15 @@ def write_jsonl(root: Path, style: str = 'names') -> Path:
         (root / split / 'metadata.jsonl').write_text('\n'.join(lines))
     (root / 'classes.txt').write_text('red\nblue\n')
     return root
+
+
+def write_createml(root: Path) -> Path:
+    for split, scenes in SCENES.items():
+        entries = []
+        for name, (size, shapes) in scenes.items():
+            scene(root / split / name, size, shapes)
+            entries.append(dict(image=name, annotations=[dict(label=shape.name, coordinates=dict(
+                x=x + width / 2, y=y + height / 2, width=width, height=height))
+                for shape in shapes for x, y, width, height in [shape.box]]))
+        (root / split / '_annotations.createml.json').write_text(json.dumps(entries))
+    return root

@@ -80,6 +80,28 @@ def test_data_may_be_in_folders_around_them(tmp_path, monkeypatch):
     assert 'labels.jsonl' in find_data(tmp_path / 'images').warnings[0]
 
 
+def test_labels_in_one_of_the_folders_of_a_project_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    write_yolo(tmp_path / 'project/data')
+    write_images(tmp_path / 'project/tools', 3)
+    for task in (None, 'detection'):
+        data = find_data(tmp_path / 'project', task)
+        assert (data.task, data.root) == ('detection', str(tmp_path / 'project/data'))
+        assert data.notes[-1].endswith('data is read: other folders have no labels (tools)')
+    write_yolo(tmp_path / 'project/more')
+    with pytest.raises(DataError, match=r'several of its folders have \(data, more\): pass one of them'):
+        find_data(tmp_path / 'project')
+
+
+def test_folders_that_are_no_classes_are_named(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    for name in ('cat', 'docs'):
+        write_images(tmp_path / name, 3)
+    data = find_data(tmp_path)
+    assert data.task == 'pretraining'
+    assert 'the folders cat, docs were not used as classes, because docs has a name' in data.warnings[-1]
+
+
 @pytest.mark.skipif(os.name != 'posix', reason='links')
 def test_a_link_to_the_folder_around_it_ends_with_a_message(tmp_path):
     (tmp_path / 'link').symlink_to(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
+from mae_backbone.formats.layouts.project_folders import outside_projects
 
 
 class FolderClass(NamedTuple):
@@ -21,7 +22,8 @@ def classes_of_folders(names: Iterable[str]) -> dict[str, FolderClass]:
     The first folder of a path that is no split and not shared by all images names the class. A folder is a split if it
     has the name of a split, such as train, or if a folder next to it differs only in the name of the split, such as
     seg_train and seg_test. If only one of several folders has splits with several folders of images, such as dataset/
-    next to runs/ in the folder of a project, the images outside of it have no class.
+    next to runs/ in the folder of a project, the images outside of it have no class. Neither have the images of folders
+    such as docs/ and results/ (`PROJECT_FOLDERS`) next to others.
 
     Args:
         names: paths relative to the root, with '/'.
@@ -33,6 +35,9 @@ def classes_of_folders(names: Iterable[str]) -> dict[str, FolderClass]:
         inside = {name.removeprefix(f'{data}/'): name for name in folders if name.startswith(f'{data}/')}
         found = {inside[name]: value for name, value in classes_of_folders(inside).items()}
         return dict.fromkeys(folders, FolderClass('', '')) | found
+    data_names = outside_projects(folders)
+    if len({parts[0] for parts in folders.values() if parts}) > 1 and len(data_names) < len(folders):
+        return dict.fromkeys(folders, FolderClass('', '')) | classes_of_folders(data_names)
     while outer := _outer_folders(folders.values()):
         for name, parts in folders.items():
             if parts and parts[0] in outer:

@@ -11,6 +11,7 @@ from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import ALLOW_OUTSIDE
 from mae_backbone.formats.image_headers import StoredSize, read_sizes
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings
+from mae_backbone.formats.layouts.project_folders import outside_projects
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.names import name_key
 
@@ -52,8 +53,9 @@ class ImageIndex:
         """Returns the image that a label file names; '' if there is none, for the reason that `reason` returns.
 
         The stated path is looked for in each of the folders. Otherwise, the image is taken whose path has the longest
-        common end with the stated path, if there is only one, and if its other folders do not contradict the stated
-        ones. Therefore files are found that were made on another machine, but not those of another folder.
+        common end with the stated path, if there is only one outside of folders such as results/, and if its other
+        folders do not contradict the stated ones. Therefore files are found that were made on another machine, but not
+        those of another folder.
 
         Args:
             stated: name or path, with '/' or '\\'.
@@ -71,6 +73,7 @@ class ImageIndex:
         matches = [match for match in matches if PurePosixPath(match).name == wanted.name] or matches
         lengths = [_common_end(PurePosixPath(match), wanted) for match in matches]
         best = [match for match, length in zip(matches, lengths, strict=True) if length == max(lengths)]
+        best = outside_projects(best) or best
         if len(best) == 1 and _agrees(best[0], wanted, folders):
             if max(lengths) == 1 and _folders(wanted) and stated not in self._noted and self._notes is not None:
                 self._noted.add(stated)

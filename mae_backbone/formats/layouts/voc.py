@@ -89,7 +89,7 @@ def read(root: Path) -> LabeledSet:
     images = []
     for file, image, stated, listed in entries:
         size = stated_size(sizes[image], stated, str(root / file), image)
-        split = splits.get(image, 'unlisted' if splits else split_in_path(image))
+        split = splits.get(image, 'unlisted' if splits else split_in_path(image) or split_in_path(file))
         if split == 'unlisted':
             left_out.add('images in no list of ImageSets/Main', image)
             continue

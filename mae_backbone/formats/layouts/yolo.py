@@ -1,7 +1,6 @@
 """YOLO: data.yaml with the class names and folders, and a text file for each image with a line for each object."""
 import os
 import re
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from mae_backbone.formats.files import peek
 from mae_backbone.formats.image_headers import StoredSize
 from mae_backbone.formats.layouts.files import number, read_text, read_yaml
 from mae_backbone.formats.layouts.image_index import ImageIndex, inside
+from mae_backbone.formats.layouts.label_texts import LabelTexts, has_label
 from mae_backbone.formats.layouts.labeled_set import (
     SPLIT_NAMES,
     Findings,
@@ -26,10 +26,11 @@ from mae_backbone.formats.layouts.labeled_set import (
     with_rectangles,
 )
 from mae_backbone.formats.layouts.layout import Layout, first_files
+from mae_backbone.formats.layouts.project_folders import outside_projects
 from mae_backbone.formats.messages import first_few
 
 # Places of label files in a folder without data.yaml.
-_LABEL_FILES = ('labels/*.txt', 'labels/*/*.txt', '*/labels/*.txt', '*.txt', '*/*.txt')
+_LABEL_FILES = ('[lL]abels/*.txt', '[lL]abels/*/*.txt', '*/[lL]abels/*.txt', '*.txt', '*/*.txt')
 _NAME_FILES = ('classes.txt', 'labels/classes.txt', 'obj.names', 'labels/*/classes.txt', '*/labels/classes.txt',
                '_darknet.labels', '*/_darknet.labels')
 _FRACTION = 'a fraction of the width or height of the image, with a decimal point, such as 0.5'
@@ -51,14 +52,14 @@ def detect(root: Path) -> bool:
     if any(re.search(r'^names\s*:', peek(path), re.M) and re.search(r'^(train|val|test|nc|path)\s*:', peek(path), re.M)
            for path in _yaml_files(root)):
         return True
-    return any(_is_label(line) for pattern in _LABEL_FILES for path in first_files(root, pattern, with_content=True)
-               for line in peek(path).splitlines()[:1])
+    return any(has_label(path) for pattern in _LABEL_FILES for path in first_files(root, pattern, with_content=True))
 
 
 def read(root: Path) -> LabeledSet:
     """Reads boxes (class, center, size) and polygons (class, x, y, x, y, ...), all relative to the image.
 
-    An image without a text file, or with an empty one, is a background image.
+    An image without a text file, or with an empty one, is a background image. Without data.yaml, images of folders in
+    which no image has a text file are left out.
 
     Raises:
         DataError: a line is not a valid object, a class has no name, a folder is missing or outside of the root, or the
@@ -67,21 +68,24 @@ def read(root: Path) -> LabeledSet:
     left_out, notes = Findings(), Findings()
     data, index = _read_data(root, notes), ImageIndex(root, notes)
     split_of = _splits(root, data, index, left_out, notes)
+    texts = LabelTexts(root, index.names, notes)
+    text_of = {image: texts.of(image) for image in split_of}
+    if not data.folders:
+        split_of = _in_labeled_folders(split_of, text_of, left_out)
     sizes = index.sizes(split_of)
-    used: set[str] = set()
-    parsed = {image: _objects(root, image, sizes[image], data, left_out, notes, used) for image in split_of}
+    _check_unique(root, {image: text_of[image] for image in split_of})
+    parsed = {image: _objects(root, image, text_of[image], sizes[image], data, left_out, notes) for image in split_of}
     _refuse_oriented(root, parsed, sizes)
     _refuse_corners(root, parsed, sizes)
-    known = {os.path.relpath(path, root) for path in used}
-    for path in sorted(root.glob('**/labels/**/*.txt')):
-        if path.relative_to(root).as_posix() not in known and path.name != 'classes.txt':
-            left_out.add('label files without an image', path.relative_to(root).as_posix())
+    for name in texts.unused(text_of[image] if image in text_of else texts.of(image) for image in index.names):
+        left_out.add('label files without an image', name)
     names = data.names or [f'class {number}' for number in range(
         1 + max((int(labeled.name) for objects in parsed.values() for labeled in objects), default=-1))]
     if not data.names:
         notes.add('classes without names (no data.yaml or classes.txt), which are numbered', str(root))
     images = [LabeledImage(image, sizes[image].upright, [
-        labeled._replace(name=names[int(labeled.name)]) for labeled in parsed[image]], split)
+        labeled._replace(name=names[int(labeled.name)]) for labeled in parsed[image]],
+        split or split_in_path(text_of[image]))
         for image, split in split_of.items()]
     return LabeledSet(root, 'YOLO', names, with_rectangles(images, notes), left_out, notes)
 
@@ -223,29 +227,33 @@ def _listed(root: Path, entry: str, index: ImageIndex) -> Iterator[str]:
 
 # ---- text files
 
-def _label_file(root: Path, image: str) -> str:
-    """Text file of an image: in `labels` in place of the last `images` of its path, or next to the image."""
-    stem = os.path.splitext(image)[0]
-    head, found, tail = f'/{stem}'.rpartition('/images/')
-    paths = [f'{head}/labels/{tail}.txt'.lstrip('/')] if found else []
-    folder, name = os.path.split(stem)
-    paths += [f'{stem}.txt', os.path.join(folder, 'labels', f'{name}.txt'),
-              os.path.join(os.path.dirname(folder), 'labels', f'{name}.txt')]
-    if not image.isascii():  # accents may be stored in two forms
-        paths += [unicodedata.normalize(form, path) for path in paths for form in ('NFC', 'NFD')]
-    return next((str(root / path) for path in paths if (root / path).is_file()), '')
+def _in_labeled_folders(split_of: dict[str, str], text_of: dict[str, str], left_out: Findings) -> dict[str, str]:
+    """Leaves out the images of folders in which no image has labels, and of results next to other labeled folders."""
+    labeled = {f'{os.path.dirname(image)}/' for image, text in text_of.items() if text}
+    folders = {*outside_projects(labeled)} or labeled
+    kept = {image: split for image, split in split_of.items() if f'{os.path.dirname(image)}/' in folders}
+    for image in sorted({*split_of} - {*kept}):
+        left_out.add('images in folders of results' if f'{os.path.dirname(image)}/' in labeled else
+                     'images in folders without labels; if they are background, list the folder in a data.yaml', image)
+    return kept
 
 
-def _objects(root: Path, image: str, stored: StoredSize, data: _Data, left_out: Findings, notes: Findings,
-             used: set[str]) -> list[LabeledObject]:
-    path = _label_file(root, image)
-    if not path:
+def _check_unique(root: Path, text_of: dict[str, str]) -> None:
+    """Raises DataError if several images have the same label file."""
+    image_of: dict[str, str] = {}
+    for image, text in text_of.items():
+        if text and image_of.setdefault(text, image) != image:
+            raise DataError(f'{root / text} belongs to several images ({image_of[text]} and {image}): rename one of '
+                            'them')
+
+
+def _objects(root: Path, image: str, text: str, stored: StoredSize, data: _Data, left_out: Findings, notes: Findings
+             ) -> list[LabeledObject]:
+    """Objects of an image in its label file, a path relative to the root; '' for an image without labels."""
+    if not text:
         notes.add('images without a label file, which are background', image)
         return []
-    if path in used:
-        raise DataError(f'{path} belongs to several images ({image} and another one with the same name): rename one '
-                        'of them')
-    used.add(path)
+    path = root / text
     objects, seen = [], set()
     for position, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
@@ -330,11 +338,3 @@ def _is_rectangle(points: np.ndarray) -> bool:
     center = np.linalg.norm(points[0] + points[2] - points[1] - points[3]) / 2
     return bool(max(abs(first - second), center) <= max(2.0, 0.02 * first))
 
-
-def _is_label(line: str) -> bool:
-    """True if a line is a class number and at least four numbers in 0..1."""
-    try:
-        label, *numbers = line.split()
-        return label.isdecimal() and len(numbers) >= 4 and all(0 <= float(value) <= 1 for value in numbers)
-    except ValueError:
-        return False

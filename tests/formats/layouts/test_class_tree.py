@@ -40,3 +40,15 @@ def test_images_next_to_the_data_of_a_project_have_no_class() -> None:
     data = {f'dataset/{split}/{name}/1.jpg': (name, split) for split in ('train', 'val') for name in ('cat', 'dog')}
     others = ['result.jpg', 'runs/classify/train2/batch.jpg', 'testimages/2.jpg']
     assert classes_of_folders([*data, *others]) == data | dict.fromkeys(others, ('', ''))
+
+
+@pytest.mark.parametrize('others', [['docs/1.jpg'], ['results/run/1.jpg', 'Assets/logo.png']])
+def test_folders_of_results_and_documents_are_no_classes(others: list[str]) -> None:
+    data = {f'{name}/1.jpg': (name, '') for name in ('cat', 'dog')}
+    assert classes_of_folders([*data, *others]) == data | dict.fromkeys(others, ('', ''))
+
+
+def test_data_in_a_folder_named_output_have_classes() -> None:
+    expected = {f'output/{split}/{name}/1.jpg': (name, split) for split in ('train', 'val') for name in ('cat', 'dog')}
+    assert classes_of_folders(expected) == expected
+    assert classes_of_folders([*expected, 'docs/1.jpg']) == expected | {'docs/1.jpg': ('', '')}

@@ -54,6 +54,12 @@ def test_several_images_with_the_name_are_ambiguous(tmp_path: Path) -> None:
     assert index.missing(['x.jpg']) == 'do not exist (x.jpg)'
 
 
+def test_pictures_of_results_are_not_taken_for_the_images(tmp_path: Path) -> None:
+    index = index_of(tmp_path, 'photos/1.jpg', 'results/1.jpg', 'results/2.jpg')
+    assert index.find('1.jpg') == 'photos/1.jpg'
+    assert index.find('2.jpg') == 'results/2.jpg'
+
+
 def test_images_found_by_name_only_are_noted_once(tmp_path: Path) -> None:
     notes = Findings()
     index = index_of(tmp_path, 'images/1.jpg', notes=notes)

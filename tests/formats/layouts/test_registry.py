@@ -8,6 +8,7 @@ from helpers.layouts import (
     cvat_element,
     scene,
     voc_xml,
+    write_createml,
     write_csv,
     write_jsonl,
     write_labelme,
@@ -32,9 +33,18 @@ def test_labels_without_an_object_are_refused(tmp_path: Path) -> None:
         import_data(tmp_path / 'bad', tmp_path / 'out', 'coco')
 
 
+def test_names_of_classes_without_an_object_are_refused(tmp_path: Path) -> None:
+    scene(tmp_path / 'images/a.jpg', (4, 4))
+    (tmp_path / 'labels').mkdir()
+    (tmp_path / 'labels/a.txt').write_text('')
+    (tmp_path / 'data.yaml').write_text('train: images\nnames: [red]\n')
+    with pytest.raises(DataError, match=r'none of the 1 images has an object in its labels'):
+        read_layout(tmp_path)
+
+
 @pytest.mark.parametrize(('write', 'name'), [
     (write_voc, 'Annotations/c.xml'), (write_labelme, 'val/c.json'), (write_csv, 'val.csv'),
-    (write_via, 'val/a.json'), (write_jsonl, 'val/a.jsonl')])
+    (write_via, 'val/a.json'), (write_jsonl, 'val/a.jsonl'), (write_createml, 'val/a.json')])
 @pytest.mark.parametrize(('content', 'fault'), [
     (b'', 'is empty: copy or export it again'), ('<annotation/>'.encode('utf-16'), 'is not text in UTF-8: save it')])
 def test_a_file_that_is_empty_or_not_utf_8_is_named(tmp_path: Path, write, name: str, content: bytes,

@@ -55,6 +55,33 @@ def test_names_of_labelimg_are_read_next_to_its_labels(tmp_path: Path, folder: s
             yolo.read(tmp_path)
 
 
+def test_folders_may_have_names_in_capitals_and_splits_only_for_labels(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / 'data.yaml').unlink()
+    (tmp_path / 'classes.txt').write_text('red\nblue\n')
+    (tmp_path / 'labels').rename(tmp_path / 'Labels')
+    for path in sorted((tmp_path / 'images').glob('*/*')):
+        path.rename(tmp_path / 'images' / path.name)
+    (tmp_path / 'images').rename(tmp_path / 'Images')
+    assert find_layout(tmp_path) is yolo.LAYOUT
+    assert objects_of(yolo.read(tmp_path)) == expected()
+
+
+def test_images_of_folders_without_labels_and_results_are_no_background(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / 'data.yaml').unlink()
+    for name in ('new', 'runs/predict/images', 'runs/predict/labels'):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ('new/x.jpg', 'runs/predict/images/y.jpg'):
+        (tmp_path / name).write_bytes((tmp_path / 'images/val/c.JPG').read_bytes())
+    (tmp_path / 'runs/predict/labels/y.txt').write_text('0 0.5 0.5 0.1 0.1')
+    labeled = yolo.read(tmp_path)
+    assert {image.file_name.split('/')[0] for image in labeled.images} == {'images'}
+    assert '\n'.join(labeled.left_out.lines()) == (
+        'images in folders without labels; if they are background, list the folder in a data.yaml: 1 (new/x.jpg)\n'
+        'images in folders of results: 1 (runs/predict/images/y.jpg)')
+
+
 @pytest.mark.parametrize(('line', 'message'), [
     ('7 0.5 0.5 0.1 0.1', r"a b\.txt, line 3: the class is '7', expected 0 to 1 \(red, blue\)"),
     ('0 0.5 0.5 0.1', r'line 3 has 3 numbers after the class'),

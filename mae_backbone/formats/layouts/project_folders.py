@@ -1,0 +1,12 @@
+"""Names of folders of a project that hold pictures for people, and no images of a data set."""
+from collections.abc import Iterable
+
+PROJECT_FOLDERS = frozenset({
+    'assets', 'doc', 'docs', 'example', 'examples', 'fig', 'figs', 'figure', 'figures', 'inference', 'notebooks',
+    'output', 'outputs', 'plots', 'predictions', 'result', 'results', 'runs', 'samples', 'screenshots', 'scripts',
+    'src', 'statistics', 'visualizations', 'wandb', 'work_dirs'})
+
+
+def outside_projects(paths: Iterable[str]) -> list[str]:
+    """Returns the paths, relative to the root, that are in no folder of `PROJECT_FOLDERS`."""
+    return [path for path in paths if path.partition('/')[0].lower() not in PROJECT_FOLDERS]
