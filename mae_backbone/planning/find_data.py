@@ -1,32 +1,28 @@
 """Finds the task and the splits of a data folder."""
 import os
 from collections.abc import Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS
 
-from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.formats import layout_boxes, layout_classes, layout_maps
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
+from mae_backbone.formats.inner_folder import only_folder
 from mae_backbone.formats.layout_cache import no_training_split
 from mae_backbone.formats.messages import does_not_exist
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unread_labels import unread_labels
 from mae_backbone.planning.band_files import reader_of
 from mae_backbone.planning.base_layouts import FINDERS, map_options
-from mae_backbone.planning.own_data import OwnData, has_images, with_classes
+from mae_backbone.planning.own_data import OwnData, with_classes
 
 TASKS = ('pretraining', 'detection', 'segmentation', 'classification')
 _EXPECTED = ('expected annotations/instances_{train,val}.json in COCO\'s format with the images in train/ and val/, '
              'Pascal VOC or YOLO (detection), images/{training,validation} and annotations/{training,validation} with '
              'classes.txt (segmentation), {train,val}/CLASS/ (classification), or any folder of images (pretraining)')
-# Largest numbers of entries and folders of a folder that are read to find its only folder with images.
-_MAX_LISTED, _MAX_FOLDERS = 5000, 20
-_MAX_IMAGES = 5  # largest number of images next to the only folder, such as a picture of results
 
 
 class _NoTrainingError(DataError):
@@ -54,7 +50,7 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         raise DataError(f'{does_not_exist(str(folder))}: pass the folder of the data' if not folder.exists() else
                         f'{folder} is a file, expected the folder of the data: unpack it if it is an archive')
     data = _find_any(folder, group_pattern) if task is None else _find_task(task, folder, group_pattern)
-    inner = _only_folder(folder)
+    inner = only_folder(folder)
     if inner and data is None:
         try:
             return find_data(inner, task, group_pattern=group_pattern)
@@ -76,22 +72,6 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         raise DataError(unread)
     labels = '. '.join(unread_labels(folder)) if task != 'pretraining' else ''
     raise DataError(f'{folder} has no data for {task or "any task"}: {_EXPECTED}' + f'. {labels}' * bool(labels))
-
-
-def _only_folder(folder: Path) -> Path | None:
-    """Returns the only folder with images in a folder, such as dataset/ of an unpacked archive or project.
-
-    Returns None if there are several folders with images, or more than a few images next to the folder.
-    """
-    entries = [entry for entry in islice(os.scandir(folder), _MAX_LISTED)
-               if not entry.name.lower().startswith(('.', '__macosx'))]
-    if sum(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries if entry.is_file()) > _MAX_IMAGES:
-        return None
-    outer = {folder.resolve(), *folder.resolve().parents}  # a link may lead back to them
-    folders = [Path(entry.path) for entry in entries if entry.is_dir() and Path(entry.path).resolve() not in outer]
-    if len(folders) > 1:
-        folders = [inner for inner in folders[:_MAX_FOLDERS] if has_images(inner)]
-    return folders[0] if len(folders) == 1 else None
 
 
 def _find_task(task: str, folder: Path, group_pattern: str) -> OwnData | None:

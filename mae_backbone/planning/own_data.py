@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mae_backbone.data.files import IMAGE_SUFFIXES, list_images
+from mae_backbone.data.files import list_images
 from mae_backbone.formats.data_format import DataFormat
+from mae_backbone.formats.inner_folder import has_images
 from mae_backbone.formats.unlabeled import UnlabeledImages
 
 
@@ -67,11 +68,6 @@ def unlabeled_images(root: str | os.PathLike) -> list[str]:
     folder = Path(os.path.abspath(root))
     arrays = sorted(map(str, array_files(folder))) if not has_images(folder) else []
     return arrays or [os.path.abspath(path) for path in list_images(folder)]
-
-
-def has_images(folder: Path) -> bool:
-    """True if a folder or its subfolders contain an image file."""
-    return any(name.lower().endswith(IMAGE_SUFFIXES) for _, _, names in os.walk(folder) for name in names)
 
 
 def array_files(folder: Path) -> Iterator[Path]:
