@@ -78,7 +78,7 @@ def test_missing_images_are_reported_by_the_check(tmp_path: Path) -> None:
             path.unlink()
     cfg = coco_config(tmp_path)
     adapt_classes(cfg, complete=True)
-    with pytest.raises(DataError, match='image folder .*/train/ does not exist'):
+    with pytest.raises(DataError, match=r'image folder .*/train/ does not exist'):
         check_data(cfg, splits=('train',))
 
 
