@@ -77,7 +77,7 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
     cfg.merge_from_dict(options)
     check_settings(cfg)
     if args.data_root:
-        if is_checkpoint(args.config):
+        if is_checkpoint(args.config) and cfg.get('test_dataloader') is None:
             check_test(cfg, args.config)
         from mae_backbone.planning.adapt_config import replace_data_root
         replace_data_root(cfg, args.data_root)
@@ -98,7 +98,7 @@ def check_test(cfg: Config, source: str) -> None:
     Raises:
         ValueError: the config has no test data or no metrics, such as the config of a pretraining.
     """
-    missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if not cfg.get(key)]
+    missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
     if missing:
         raise ValueError(f'{source} has no {" and no ".join(missing)}, which a test needs. A pretraining has none: '
                          'train a task from its weights (mae-backbone train CONFIG --pretrained FILE), or test them '
