@@ -1,4 +1,4 @@
-"""Faster R-CNN on a 1.3 M parameter ViT with a simple feature pyramid: for annotations that have boxes and no masks.
+"""Faster R-CNN on a 1.2 M parameter ViT with a simple feature pyramid: for annotations that have boxes and no masks.
 
 Run     mae-backbone train faster-rcnn_vit-micro_nuclei --data-root nuclei --pretrained MAE.pth
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON

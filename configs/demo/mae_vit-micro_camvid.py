@@ -1,4 +1,4 @@
-"""MAE pretraining of a 1.3 M parameter ViT on street scenes, labels unused.
+"""MAE pretraining of a 1.2 M parameter ViT on street scenes, labels unused.
 
 Run     mae-backbone pretrain mae_vit-micro_camvid --data-root camvid/images/training
 Data    camvid/images/training/*.jpg (367 frames of 480x360), or any folder of images

@@ -1,4 +1,4 @@
-"""MAE pretraining of a 1.4 M parameter ViT on multispectral images: 12 channels of 16 bits, such as Sentinel-2.
+"""MAE pretraining of a 1.3 M parameter ViT on multispectral images: 12 channels of 16 bits, such as Sentinel-2.
 
 Run     mae-backbone pretrain mae_vit-micro_multispectral --data-root sentinel2
 Data    sentinel2/**/*.npy, each of shape (H, W, 12) and uint16. For GeoTIFF set reader.type='mae_backbone.TiffReader'.

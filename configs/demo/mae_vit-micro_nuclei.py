@@ -1,4 +1,4 @@
-"""MAE pretraining of a 1.3 M parameter ViT on microscopy images of nuclei, annotations unused.
+"""MAE pretraining of a 1.2 M parameter ViT on microscopy images of nuclei, annotations unused.
 
 Run     mae-backbone pretrain mae_vit-micro_nuclei --data-root nuclei/train
 Data    nuclei/train/*.png (430 images of 256x256 to 1388x1040), or any folder of images

@@ -1,4 +1,4 @@
-"""Mask R-CNN on a 1.3 M parameter ViT with a simple feature pyramid: instance segmentation of nuclei.
+"""Mask R-CNN on a 1.2 M parameter ViT with a simple feature pyramid: instance segmentation of nuclei.
 
 Run     mae-backbone train mask-rcnn_vit-micro_nuclei --data-root nuclei --pretrained MAE.pth
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON

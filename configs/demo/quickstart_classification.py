@@ -1,6 +1,6 @@
 """Fine-tuning a 0.5 M parameter ViT on a few hundred generated objects of 8 classes: a step of the quickstart.
 
-Run     python tools/train.py configs/demo/quickstart_classification.py --data-root work_dirs/quickstart/scenes/classes
+Run     mae-backbone train quickstart_classification --data-root work_dirs/quickstart/scenes/classes
         --pretrained MAE.pth
 Data    images of `mae-backbone quickstart`, or any class folders; the classes are the folders in train
 Expect  docs/benchmarks.md

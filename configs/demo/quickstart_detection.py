@@ -1,6 +1,6 @@
 """Mask R-CNN on a 0.5 M parameter ViT: objects of 8 classes in generated scenes, a step of the quickstart.
 
-Run     python tools/train.py configs/demo/quickstart_detection.py --data-root work_dirs/quickstart/scenes
+Run     mae-backbone train quickstart_detection --data-root work_dirs/quickstart/scenes
         --pretrained MAE.pth
 Data    images of `mae-backbone quickstart`: images/{train,val}/*.jpg, annotations/instances_{train,val}.json
 Expect  docs/benchmarks.md

@@ -1,6 +1,6 @@
 """MAE pretraining of a 0.5 M parameter ViT on generated scenes, labels unused: a step of the quickstart.
 
-Run     python tools/pretrain.py configs/demo/quickstart_mae.py --data-root work_dirs/quickstart/scenes/unlabeled
+Run     mae-backbone pretrain quickstart_mae --data-root work_dirs/quickstart/scenes/unlabeled
 Data    images of `mae-backbone quickstart`, or any folder of images
 Expect  docs/benchmarks.md
 """

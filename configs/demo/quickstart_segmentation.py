@@ -1,6 +1,6 @@
 """UPerNet on a 0.5 M parameter ViT: generated scenes in 12 kinds of stuff and objects, a step of the quickstart.
 
-Run     python tools/train.py configs/demo/quickstart_segmentation.py --data-root work_dirs/quickstart/scenes
+Run     mae-backbone train quickstart_segmentation --data-root work_dirs/quickstart/scenes
         --pretrained MAE.pth
 Data    images of `mae-backbone quickstart`: images/{train,val}/*.jpg, segments/{train,val}/*.png, classes.txt
 Expect  docs/benchmarks.md

@@ -1,4 +1,4 @@
-"""UPerNet on a 1.3 M parameter ViT with a simple feature pyramid: street scenes in 11 classes.
+"""UPerNet on a 1.2 M parameter ViT with a simple feature pyramid: street scenes in 11 classes.
 
 Run     mae-backbone train upernet_vit-micro_camvid --data-root camvid --pretrained MAE.pth
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for

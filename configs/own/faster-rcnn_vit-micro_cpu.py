@@ -1,4 +1,4 @@
-"""Faster R-CNN on a 1.3 M parameter ViT, your own images in crops of 192 pixels, for a CPU.
+"""Faster R-CNN on a 1.2 M parameter ViT, your own images in crops of 192 pixels, for a CPU.
 
 Run     mae-backbone train faster-rcnn_vit-micro_cpu --data-root DIR --pretrained MAE.pth
 Data    any set in COCO format: train/, val/, annotations/instances_{train,val}.json; classes are read from the JSON

@@ -1,4 +1,4 @@
-"""MAE pretraining of a 1.3 M parameter ViT on images of your own, from random weights, for a CPU.
+"""MAE pretraining of a 1.2 M parameter ViT on images of your own, from random weights, for a CPU.
 
 Run     mae-backbone pretrain mae_vit-micro_cpu --data-root DIR
 Data    any folder of images

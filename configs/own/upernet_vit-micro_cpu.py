@@ -1,4 +1,4 @@
-"""UPerNet on a 1.3 M parameter ViT, your own label maps in crops of 192 pixels, for a CPU.
+"""UPerNet on a 1.2 M parameter ViT, your own label maps in crops of 192 pixels, for a CPU.
 
 Run     mae-backbone train upernet_vit-micro_cpu --data-root DIR --pretrained MAE.pth
 Data    images/{training,validation}/*.jpg, annotations/{training,validation}/*.png with labels 0, 1, ... and 255 for

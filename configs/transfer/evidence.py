@@ -1,6 +1,6 @@
 """Effect of pretraining on three small data sets: fewer labels, training time, frozen features, length, model size.
 
-Run     python tools/transfer.py evidence --data-root data
+Run     mae-backbone transfer evidence --data-root data
         one data set: --data camvid
         quick preview with trainings of a tenth of the length: --length 0.1
         only the comparison of MAE with random weights: --checkpoint mae --against random

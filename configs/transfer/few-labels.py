@@ -1,6 +1,6 @@
 """1, 10 and 100 % of the labels, three seeds: frozen features and trainings of small models on three small sets.
 
-Run     python tools/transfer.py few-labels --checkpoint MAE.pth --against random --data cifar10 --data-root data
+Run     mae-backbone transfer few-labels --checkpoint MAE.pth --against random --data cifar10 --data-root data
         Run it once for each data set, with --data cifar10, nuclei or camvid and the MAE that was pretrained on it
         (docs/benchmarks.md). The models have the size of this MAE.
 Data    data/cifar10, data/nuclei, data/camvid, with the folders that the docstrings of the configs describe

@@ -1,6 +1,6 @@
 """The tasks of the MAE and ViTDet papers for ViT-B, L and H, next to their published results.
 
-Run     python tools/transfer.py paper --checkpoint MAE.pth --against random --gpus 0,1,2,3,4,5,6,7
+Run     mae-backbone transfer paper --checkpoint MAE.pth --against random --gpus 0,1,2,3,4,5,6,7
         each training needs 8 GPUs and takes days: see the docstrings of the configs
 Data    data/imagenet/{train,val}/CLASS/*.JPEG, data/coco, data/ade/ADEChallengeData2016
 Expect  the rows "reported" of the table. Not measured by us yet.

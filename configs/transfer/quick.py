@@ -1,6 +1,6 @@
 """Frozen features on one set of class folders: minutes on a CPU.
 
-Run     python tools/transfer.py quick --checkpoint MAE.pth --against random --data-root cifar10
+Run     mae-backbone transfer quick --checkpoint MAE.pth --against random --data-root cifar10
 Data    {train,val}/CLASS/*.jpg
 Expect  docs/benchmarks.md
 

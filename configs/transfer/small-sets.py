@@ -1,6 +1,6 @@
 """10, 30 and 100 % of the labels of three small data sets, three seeds, in short trainings for two CPU cores.
 
-Run     python tools/transfer.py small-sets --data nuclei --checkpoint MAE.pth --against random SUPERVISED.pth
+Run     mae-backbone transfer small-sets --data nuclei --checkpoint MAE.pth --against random SUPERVISED.pth
         --data-root data
         Run it once for each data set, with --data cifar10, nuclei or camvid and the MAE that was pretrained on it
         (docs/benchmarks.md).

@@ -17,7 +17,7 @@ import argparse
 from importlib import import_module
 
 from mae_backbone.benchmark.peers.registry import PEERS
-from mae_backbone.cli.options import natural, positive_int
+from mae_backbone.cli.options import natural, positive_float, positive_int
 
 ARCHS = ('tiny', 'small', 'base', 'large', 'huge')  # as in core/vit.py, which is not imported here: it imports torch
 DTYPES = ('float32', 'bfloat16')
@@ -156,7 +156,7 @@ def _add_peer(parser: argparse.ArgumentParser, benchmark: str) -> None:
 
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--minutes', type=float, default=9, metavar='N',
+    parser.add_argument('--minutes', type=positive_float, default=9, metavar='N',
                         help='time limit; checks for which no time is left are skipped (default: %(default)s)')
     parser.add_argument('--tiny', action='store_true',
                         help='small models and images, to test the checks and not the device')

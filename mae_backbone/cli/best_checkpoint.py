@@ -32,10 +32,11 @@ def keep_best(cfg: Config, patience: int | None = None) -> list[str]:
                          'default_hooks.checkpoint.save_best to its name, such as coco/bbox_mAP')
     if validations <= patience:
         length, key = _length(cfg)
-        interval = max(1, length // (4 * patience))
+        interval, now = max(1, length // (4 * patience)), cfg.train_cfg.get('val_interval', 1)
+        advice = (f'Validate more often, such as --cfg-options train_cfg.val_interval={interval}' if interval < now else
+                  f'Train for more than {patience * now:,} {key}')
         raise ValueError(f'--patience {patience} has no effect: the training validates {validations} times, every '
-                         f'{cfg.train_cfg.get("val_interval", 1):,} of {length:,} {key}. Validate more often, such as '
-                         f'--cfg-options train_cfg.val_interval={interval}, or remove --patience')
+                         f'{now:,} of {length:,} {key}. {advice}, or remove --patience')
     rule = dict(rule=hook['rule']) if isinstance(hook, dict) and isinstance(hook.get('rule'), str) else {}
     cfg.default_hooks = {**(cfg.get('default_hooks') or {}), 'early_stopping': dict(
         type='mae_backbone.EarlyStopHook', monitor=name, patience=patience, **rule)}

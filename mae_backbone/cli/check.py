@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from mae_backbone.cli.options import add_config_options, add_group_pattern, add_reader, positive_int
+from mae_backbone.cli.options import add_config_options, add_group_pattern, add_reader, natural, positive_int
 from mae_backbone.utils.cpu import available_cpus
 
 
@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('-o', '--out', default='samples.png', metavar='FILE',
                        help='image file for the samples (default: %(default)s)')
     add_group_pattern(group)
-    group.add_argument('--samples', type=int, default=8, metavar='N',
+    group.add_argument('--samples', type=natural, default=8, metavar='N',
                        help='images of each split to draw (default: %(default)s)')
     group.add_argument('--workers', type=positive_int, default=available_cpus(), metavar='N',
                        help='images to read at the same time (default: the number of CPUs, %(default)s here)')

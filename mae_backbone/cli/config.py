@@ -77,6 +77,8 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
     cfg.merge_from_dict(options)
     check_settings(cfg)
     if args.data_root:
+        if is_checkpoint(args.config) and cfg.get('test_dataloader') is None:
+            check_test(cfg, args.config)
         from mae_backbone.planning.adapt_config import replace_data_root
         replace_data_root(cfg, args.data_root)
     if getattr(args, 'group_pattern', None):
@@ -84,6 +86,23 @@ def load_config(args: argparse.Namespace, *, with_data: bool = True) -> Config:
     cfg.launcher = getattr(args, 'launcher', 'none')
     cfg.work_dir = getattr(args, 'work_dir', None) or cfg.get('work_dir') or str(Path('work_dirs', path.stem))
     return cfg
+
+
+def check_test(cfg: Config, source: str) -> None:
+    """Refuses configs without a test.
+
+    Args:
+        cfg: config.
+        source: file that it is from, for the message.
+
+    Raises:
+        ValueError: the config has no test data or no metrics, such as the config of a pretraining.
+    """
+    missing = [key for key in ('test_dataloader', 'test_cfg', 'test_evaluator') if cfg.get(key) is None]
+    if missing:
+        raise ValueError(f'{source} has no {" and no ".join(missing)}, which a test needs. A pretraining has none: '
+                         'train a task from its weights (mae-backbone train CONFIG --pretrained FILE), or test them '
+                         'with a config of nearest neighbors, such as vit-b_knn_in1k')
 
 
 def parse_options(options: list[str]) -> dict[str, object]:

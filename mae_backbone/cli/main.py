@@ -85,7 +85,7 @@ def with_config(command: str, options: list[str]) -> list[str]:
         return options
     at = _first_argument(_parser(command), options)
     words = options[at:at + 2]
-    if words and Path(words[0]).is_dir() and (files := _checkpoints_in(Path(words[0]))):
+    if words and Path(words[0]).is_dir() and (files := checkpoints_in(Path(words[0]))):
         raise ValueError(f'{words[0]} is the folder of a run: pass one of its checkpoints, such as {files[-1]}')
     if words and is_checkpoint(words[0]) and not (len(words) > 1 and is_checkpoint(words[1])):
         return [*options[:at], words[0], *options[at:]]
@@ -107,7 +107,7 @@ def _first_argument(parser: argparse.ArgumentParser, words: list[str]) -> int:
     return at + (words[at:at + 1] == ['--'])
 
 
-def _checkpoints_in(folder: Path) -> list[Path]:
+def checkpoints_in(folder: Path) -> list[Path]:
     """Checkpoints in the folder of a run, the best or latest one last."""
     return sorted(folder.glob('*.pth'), key=lambda file: (file.name.startswith('best_'), file.stat().st_mtime))
 

@@ -12,17 +12,15 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from mae_backbone.cli.options import add_config_options, add_work_dir
+from mae_backbone.cli.options import add_config_options, add_work_dir, natural
 from mae_backbone.evaluation.imagenet_c import CORRUPTIONS, STRENGTHS
 
 if TYPE_CHECKING:
     import numpy as np
-    from mmengine.config import Config
     from torch import Tensor
     from torch.utils.data import Dataset
 
-    from mae_backbone.prediction.predictor import Predictor
-
+_TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation'}  # by default scope
 RESUME_HINT = 'the same command continues'
 
 
@@ -34,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('evaluation')
     group.add_argument('--corrupt', nargs='*', metavar='NAME', choices=[*CORRUPTIONS],
                        help=f'corruptions to apply (default: all): {", ".join(CORRUPTIONS)}')
-    group.add_argument('--workers', type=int, default=2, metavar='N',
+    group.add_argument('--workers', type=natural, default=2, metavar='N',
                        help='processes that read images (default: %(default)s)')
     add_work_dir(group)
 
@@ -45,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
 
     from mmengine.registry import DATASETS
 
-    from mae_backbone.cli.config import data_lines, load_config, make_folder
+    from mae_backbone.cli.config import check_test, data_lines, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.data.files import checked_size
     from mae_backbone.evaluation.corruptions import CorruptedImages
@@ -53,10 +51,15 @@ def run(args: argparse.Namespace) -> None:
     from mae_backbone.evaluation.imagenet_variants import SetImages, files_fingerprint, find_sets, skip_if_cropped
     from mae_backbone.evaluation.robustness import Table, accuracies, as_markdown, check_names, is_imagenet
     from mae_backbone.planning.match_classes import checkpoint_classes, match_classes
+    from mae_backbone.prediction.predictor import Predictor
     from mae_backbone.utils.atomic_write import write_text
 
     corruptions = [] if args.corrupt is None else args.corrupt or [*CORRUPTIONS]
     cfg = load_config(args)
+    check_test(cfg, args.config)
+    if cfg.get('default_scope') in ('mmdet', 'mmseg'):  # before the data, which are none of a classifier
+        raise ValueError(f'{args.config} is for {_TASKS[cfg.default_scope]}, and robustness is measured for '
+                         'classifiers: pass the checkpoint or the config of a classifier')
     data = cfg.test_dataloader.dataset
     root = str(data.get('data_root', ''))
     with_test = not args.sets or args.corrupt is not None or args.data_root or Path(root).exists()
@@ -65,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     for line in match_classes(cfg, checkpoint_classes(args.checkpoint), args.checkpoint) if with_test else []:
         log_rank0(line)
     make_folder(cfg.work_dir, '--work-dir')
-    predictor = _classifier(cfg, args)
+    predictor = Predictor(cfg, args.checkpoint)
     variants = [variant for folder in args.sets for variant in find_sets(folder, predictor.classes)]
     check_names(['test', *(variant.name for variant in variants)])
     size = data.get('image_size', 224)
@@ -98,14 +101,6 @@ def run(args: argparse.Namespace) -> None:
     text = as_markdown(table.rows, imagenet=is_imagenet(predictor.classes))
     write_text(Path(cfg.work_dir, 'robustness.md'), text)
     log_rank0(f'\n{text}\nwritten to {cfg.work_dir}/robustness.md and robustness.json')
-
-
-def _classifier(cfg: 'Config', args: argparse.Namespace) -> 'Predictor':
-    from mae_backbone.prediction.predictor import Predictor
-    predictor = Predictor(cfg, args.checkpoint)
-    if predictor.task != 'classification':
-        raise ValueError(f'{args.config} is a config for {predictor.task}: pass the config of a classifier')
-    return predictor
 
 
 def _save_examples(dataset: 'Dataset', names: list[str], folder: str) -> str:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
 
     from mae_backbone.checkpoints.adapters import drop_adapters
     from mae_backbone.checkpoints.model_index import resolve
-    from mae_backbone.cli.config import data_lines, load_config, make_folder
+    from mae_backbone.cli.config import check_test, data_lines, load_config, make_folder
     from mae_backbone.cli.errors import log_rank0
     from mae_backbone.cli.run_plan import print_plan
     from mae_backbone.engine.checkpointing import is_encoder_only
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, float]:
     from mae_backbone.prediction.tta import use_tta
 
     cfg = load_config(args)
+    check_test(cfg, args.config)
     is_random = args.checkpoint == 'random'
     if not is_random:
         args.checkpoint = str(resolve(args.checkpoint))  # may be the name of public weights

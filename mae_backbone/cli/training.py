@@ -11,6 +11,7 @@ from mmengine.config import Config, ConfigDict
 from mae_backbone.checkpoints.run_files import read_run, resume_path
 from mae_backbone.cli.config import check_kept, make_folder, parse_options
 from mae_backbone.cli.errors import is_rank0
+from mae_backbone.cli.main import checkpoints_in
 from mae_backbone.cli.weights import set_weights
 from mae_backbone.formats.layout_config import write_made_split
 from mae_backbone.planning.data_settings import setting_warnings
@@ -54,7 +55,7 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     lines += set_weights(cfg, getattr(args, 'pretrained', None), key=getattr(args, 'weights_key', None),
                          heads=getattr(args, 'weights_heads', None))
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
-        raise FileNotFoundError(f'checkpoint {cfg.load_from} does not exist: check --resume')
+        raise FileNotFoundError(_no_file(cfg.load_from))
     typed = dict(args.cfg_options) if isinstance(args.cfg_options, Mapping) else parse_options(args.cfg_options or [])
     if args.epochs is not None or args.iters is not None:
         lines.append(set_length(cfg, epochs=args.epochs, iters=args.iters, typed=typed))
@@ -68,6 +69,16 @@ def prepare_training(cfg: Config, args: argparse.Namespace) -> list[str]:
     if is_rank0():
         lines += write_made_split(cfg, cfg.work_dir)
     return lines
+
+
+def _no_file(checkpoint: str) -> str:
+    """Returns the message for a checkpoint to continue from that is no file."""
+    if not Path(checkpoint).is_dir():
+        return f'checkpoint {checkpoint} does not exist: check --resume'
+    files = checkpoints_in(Path(checkpoint))
+    return f'{checkpoint} is a folder, expected a checkpoint: ' + (
+        f'pass one of its files, such as {files[-1]}, or --work-dir {checkpoint} and --resume without a value' if files
+        else 'it has none, check --resume')
 
 
 def set_length(cfg: Config, *, epochs: int | None = None, iters: int | None = None,

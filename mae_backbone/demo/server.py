@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mae_backbone.demo.feature_bank import FeatureBank
 from mae_backbone.demo.uploads import MAX_MEGABYTES, MEGABYTE
@@ -83,40 +84,14 @@ def serve(model: Model | OnnxModel | OnnxEncoder, *, bank: FeatureBank | None = 
     check_installed()
     with tempfile.TemporaryDirectory(prefix='mae_backbone_demo_', ignore_cleanup_errors=True) as folder, \
             gradio_environment(folder):
-        from starlette.middleware import Middleware
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-        from mae_backbone.demo.html import CSS
-        from mae_backbone.demo.layout import build, theme
+        from mae_backbone.demo.layout import build
         from mae_backbone.demo.page import Page
 
         limit = int(max_megabytes * MEGABYTE)
         files = Path(folder, 'files')
         files.mkdir()
-        page = Page(model, files, bank=bank, max_bytes=limit)
-        blocks = build(page)
-        headers = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer'),
-                   (b'x-content-type-options', b'nosniff'), (b'cache-control', b'no-store')]
-        middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, 'localhost']),
-                      Middleware(_SameOrigin),
-                      Middleware(_Headers, headers=headers)]
-        try:
-            _, address, _ = blocks.launch(
-                server_name=HOST, server_port=any_port() if port == 0 else port, share=False, quiet=True,
-                inbrowser=False, inline=False, prevent_thread_lock=True, show_error=False, footer_links=[],
-                run_history=False, max_file_size=limit, ssr_mode=False, pwa=False, mcp_server=False,
-                enable_monitoring=False, state_session_capacity=_VISITS, css=CSS,
-                theme=theme(),
-                app_kwargs={'middleware': middleware, 'docs_url': None, 'redoc_url': None})
-        except OSError as error:
-            raise ValueError(f'the page cannot listen on {HOST}, port {port or "7860 to 7959"} ({error}): choose '
-                             'another one with --port') from error
-        except ValueError as error:
-            if 'localhost is not accessible' not in str(error):
-                raise
-            # Gradio asks itself once, and then advises a public link.
-            raise ValueError(f'the page does not answer on {HOST} within 3 seconds: wait until the machine is less '
-                             'busy, and check that no proxy or firewall catches its own addresses') from error
+        blocks = build(Page(model, files, bank=bank, max_bytes=limit))
+        address = _launch(blocks, port=port, limit=limit)
         stop = threading.Event()
         janitor = threading.Thread(target=_clean, args=(Path(folder), stop), daemon=True)
         janitor.start()
@@ -126,6 +101,48 @@ def serve(model: Model | OnnxModel | OnnxEncoder, *, bank: FeatureBank | None = 
             stop.set()
             blocks.close(verbose=False)
             janitor.join()
+
+
+def _launch(blocks: Any, *, port: int | None, limit: int) -> str:
+    """Starts the server of a page of Gradio, and returns its address.
+
+    Args:
+        blocks: page of Gradio.
+        port: as in `serve`.
+        limit: maximum size of an upload in bytes.
+
+    Raises:
+        ValueError: the port is not free, or the page does not answer.
+    """
+    from mae_backbone.demo.html import CSS
+    from mae_backbone.demo.layout import theme
+    try:
+        _, address, _ = blocks.launch(
+            server_name=HOST, server_port=any_port() if port == 0 else port, share=False, quiet=True, inbrowser=False,
+            inline=False, prevent_thread_lock=True, show_error=False, footer_links=[], run_history=False,
+            max_file_size=limit, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False,
+            state_session_capacity=_VISITS, css=CSS, theme=theme(),
+            app_kwargs={'middleware': _middleware(), 'docs_url': None, 'redoc_url': None})
+    except OSError as error:
+        raise ValueError(f'the page cannot listen on {HOST}, port {port or "7860 to 7959"} ({error}): choose '
+                         'another one with --port') from error
+    except ValueError as error:
+        if 'localhost is not accessible' not in str(error):
+            raise
+        # Gradio asks itself once, and then advises a public link.
+        raise ValueError(f'the page does not answer on {HOST} within 3 seconds: wait until the machine is less busy, '
+                         'and check that no proxy or firewall catches its own addresses') from error
+    return str(address)
+
+
+def _middleware() -> list[Any]:
+    """ASGI middleware that answers requests of this machine and of this page only."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    headers = [(b'content-security-policy', POLICY.encode()), (b'referrer-policy', b'no-referrer'),
+               (b'x-content-type-options', b'nosniff'), (b'cache-control', b'no-store')]
+    return [Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, 'localhost']), Middleware(_SameOrigin),
+            Middleware(_Headers, headers=headers)]
 
 
 def delete_old(folder: Path, seconds: float) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mae_backbone.formats.coco_masks import mask_fault
 from mae_backbone.formats.dataset_spec import DataError
+from mae_backbone.formats.inner_folder import inner_folder
 from mae_backbone.formats.layout_cache import SPLIT_FILE, to_json
 from mae_backbone.formats.layout_classes import split_images
 from mae_backbone.formats.layout_maps import split_pairs
@@ -65,7 +66,7 @@ def import_data(source: str | Path, out: str | Path, target: str, *, link: bool 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        to = Destination(partial, root, link=link)
+        to = Destination(partial, data.root, link=link)
         made, lines, following = _write(data, target, to, pattern)
         lines += [f'not carried over: {line}' for line in to.lost.lines()]
         if made:
@@ -81,16 +82,23 @@ def import_data(source: str | Path, out: str | Path, target: str, *, link: bool 
 
 
 def _read(root: Path, target: str) -> LabeledSet | MapSet | ClassSet:
-    """Reads the data in the first layout that matches. Layouts that are most similar to the target are tried first."""
+    """Reads the data in the first layout that matches. Layouts that are most similar to the target are tried first.
+
+    If none matches, the only folder with labels is read, such as data/ of a project, or else the only one with images.
+    """
     readers: dict[str, Callable[[Path], LabeledSet | MapSet | ClassSet | None]] = dict(
         boxes=read_layout, maps=find_map_pairs, classes=find_class_images)
     order = {'labelmaps': ('maps', 'boxes'), 'folders': ('boxes', 'classes')}.get(target, ('boxes', 'maps'))
-    for kind in order:
-        data = readers[kind](root)
-        if isinstance(data, LabeledSet) and target in ('coco', 'yolo', 'labelmaps'):
-            _check_masks(data)
-        if data is not None:
-            return data
+    folder: Path | None = root
+    while folder is not None:
+        for kind in order:
+            data = readers[kind](folder)
+            if isinstance(data, LabeledSet) and target in ('coco', 'yolo', 'labelmaps'):
+                _check_masks(data)
+            if data is not None:
+                return data
+        inner = inner_folder(folder)
+        folder = inner.path if inner else None
     hint = describe_layout(str(root)) or '. '.join(unread_labels(root))
     raise DataError(f'{root} has no layout of labels that is known for --to {target}' + (f': {hint}' if hint else '')
                     + '. Read are Pascal VOC, YOLO, labelme, CVAT for images, VIA, Create ML, COCO, JSON Lines, CSV '

@@ -156,7 +156,11 @@ class LabelMaps(DataFormat):
     def _lines(self, summaries: list[LabelMapSummary], valid: 'ValidLabels') -> list[str]:
         split, names, present = self.spec.split, valid.names, valid.present(summaries)
         absent = [name for label, name in enumerate(names, start=valid.first) if label not in present]
-        if split == 'train' and len(names) > 1 and len(absent) >= len(names) - 1:
+        if split == 'train' and len(names) == 1:  # the softmax of one logit is 1: the loss is 0 in every step
+            raise DataError(f'the label maps of training have the single class {names[0]}, and a segmenter needs two '
+                            'or more: give the other pixels their own label, and write its name, such as background, '
+                            'into classes.txt')
+        if split == 'train' and len(absent) >= len(names) - 1:
             raise DataError(f'the {len(summaries):,} inspected label maps of training contain only {sorted(present)}, '
                             f'but training needs pixels of at least two classes: expected the labels {valid}; in masks '
                             'of 0 and 255, replace 255 by 1')

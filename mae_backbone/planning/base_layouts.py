@@ -13,11 +13,11 @@ from mae_backbone.data.files import IMAGE_SUFFIXES
 from mae_backbone.formats import layout_maps
 from mae_backbone.formats.class_folders import ClassFolders
 from mae_backbone.formats.coco import CocoFormat
-from mae_backbone.formats.coco_file import read_coco
 from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.inner_folder import has_images
 from mae_backbone.formats.label_maps import LabelMaps
+from mae_backbone.formats.layout_boxes import image_folder
 from mae_backbone.formats.layouts.class_files import has_other_class_file
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.unlabeled import UnlabeledImages
@@ -43,12 +43,12 @@ def _find_coco(folder: Path) -> OwnData | None:
     splits: dict[str, DataFormat] = {}
     for split, path in chosen.items():
         assert path is not None
-        image_folder = _image_folder(folder, path)
-        if image_folder is None:
+        images = image_folder(folder, path)
+        if images is None:
             return None
         options: dict[str, Any] = dict(
             type='CocoDataset', data_root=str(folder), ann_file=str(path.relative_to(folder)),
-            data_prefix=dict(img=image_folder))
+            data_prefix=dict(img=images))
         splits[split] = _format(CocoFormat, split, **options)
     return with_classes('detection', folder, splits, warnings=_unread_files(files, chosen))
 
@@ -82,22 +82,6 @@ def _unread_files(files: list[Path], chosen: Mapping[str, Path | None]) -> list[
             warnings.append(f'{split}: of the annotation files, only {path.name} is read, not {first_few(others)}. '
                             'Join the files if they are parts of the split, or move the others to another folder')
     return warnings
-
-
-def _image_folder(folder: Path, annotations: Path) -> str | None:
-    """Returns the folder of the images of an annotation file, relative to the root, such as 'images/train/'.
-
-    It is the first of the usual folders that contains the first 20 images of the annotation file. None if no folder
-    contains them.
-    """
-    names = [image.file_name for image in islice(read_coco(str(annotations), root=str(folder)).images.values(), 20)]
-    split = next((name for name in (*_TRAIN, *_VAL) if name in annotations.stem.lower()), '')
-    candidates = [split, *(f'{images}/{split}' for images in _IMAGES), f'{split}2017', *_IMAGES, '']
-    candidates += sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    for candidate in candidates:
-        if names and all((folder / candidate / name).is_file() for name in names):
-            return candidate + '/' * bool(candidate)
-    return None
 
 
 # ---- label maps

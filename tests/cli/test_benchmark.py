@@ -14,6 +14,7 @@ def nothing_is_measured(monkeypatch):
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['step', '--warmup', '-1'], "'-1': expected an integer of 0 or more"),  # would drop measured rounds
     (['latency', '--warmup', '-1'], "'-1': expected an integer of 0 or more"),
+    (['gpu', '--tiny', '--minutes', '-3'], "'-3': expected a number greater than 0"),
     (['features', '--workers', '-1'], "'-1': expected an integer of 0 or more"),
     (['step', '--image-size', '32', '64', '48'], '--image-size 32 64 48: expected height and width, or one number'),
     (['loader', '--baseline-root', 'images'], 'pass --data-root too')])

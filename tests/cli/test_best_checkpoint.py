@@ -56,5 +56,7 @@ def test_patience_adds_the_hook():
 def test_patience_without_enough_validations_or_metric_is_refused():
     with pytest.raises(ValueError, match=r'validates 1 times, every 600 of 600 iters.*val_interval=50'):
         keep_best(config(max_iters=600, val_interval=600), 3)
+    with pytest.raises(ValueError, match=r'validates 2 times, every 1 of 2 iters\. Train for more than 3 iters'):
+        keep_best(config(max_iters=2, val_interval=1), 3)
     with pytest.raises(ValueError, match='the metric of the validation is unknown'):
         keep_best(config(dict(type='MyMetric'), max_iters=600, val_interval=6), 3)

@@ -200,6 +200,17 @@ def test_mistakes_are_refused_with_one_message(scenes, mae, tmp_path):
     assert 'does not fit' in refused('test', detect, mae, *data)
 
 
+def test_commands_refuse_checkpoints_and_folders_of_another_kind(scenes, mae):
+    detect, data = DEMO / 'quickstart_detection.py', ('--data-root', scenes)
+    for arguments in ((mae,), (mae, *data), (DEMO / 'quickstart_mae.py', mae)):
+        assert 'has no test_dataloader and no test_cfg and no test_evaluator' in refused('test', *arguments)
+        assert 'has no test_dataloader' in refused('robustness', *arguments)
+    assert 'is for detection, and robustness is measured for classifiers' in refused('robustness', detect, mae, *data)
+    assert 'expected an integer of 0 or more' in run_command('robustness', detect, mae, '--workers=-1', code=2)
+    assert f'pass one of its files, such as {mae}' in refused(
+        'pretrain', DEMO / 'quickstart_mae.py', '--data-root', scenes / 'unlabeled', '--resume', mae.parent)
+
+
 def test_annotations_of_missing_images_are_refused(scenes, tmp_path):
     broken = tmp_path / 'broken'
     shutil.copytree(scenes, broken)

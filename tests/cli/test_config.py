@@ -21,6 +21,14 @@ def test_checkpoint_in_place_of_the_config_of_a_training_is_refused(name):
         cli_config.load_config(args)
 
 
+def test_config_without_a_test_is_refused_and_an_empty_test_cfg_is_a_test():
+    cfg = Config(dict(test_dataloader=dict(batch_size=1), test_cfg=dict(), test_evaluator=dict(type='CocoMetric')))
+    cli_config.check_test(cfg, 'c.py')
+    cfg.test_evaluator = None
+    with pytest.raises(ValueError, match=r'c\.py has no test_evaluator, which a test needs'):
+        cli_config.check_test(cfg, 'c.py')
+
+
 def test_misspelled_option_is_named():
     with pytest.raises(ValueError, match=r'did you mean .train_dataloader'):
         cli_config.check_keys(Config(dict(model={})), {'train_dataloder.batch_size': 2})

@@ -9,6 +9,8 @@ from helpers.config_files import CONFIGS, FILES, ROOT, load, read
 
 from mae_backbone.cli.config import RUN_KEYS, check_keys
 from mae_backbone.cli.main import COMMANDS
+from mae_backbone.core.vit import ViT
+from mae_backbone.models.backbone import ViTBackbone
 from mae_backbone.utils.config_files import find_config
 
 every_config = pytest.mark.parametrize('file', CONFIGS)
@@ -90,3 +92,15 @@ def values(node: object, key: str) -> Iterator[object]:
 def test_all_labels_are_used_by_default(file: str):
     """A fraction of the labels is a choice of the user: `--labels 0.1`."""
     assert [fraction for fraction in values(read(file)._cfg_dict, 'fraction') if fraction != 1] == []
+
+
+@pytest.mark.parametrize('file', [file for file in CONFIGS if '-micro' in file or '-nano' in file])
+def test_number_of_parameters_is_the_number_of_the_vit(file: str):
+    title = (ROOT / file).read_text().splitlines()[0]
+    stated = re.search(r'([\d.]+) M parameter', title)
+    model = load(file).model
+    if stated and not str((model.get('backbone') or {}).get('type')).endswith('TimmViT'):
+        settings = {name: value for name, value in (model.get('backbone') or model.encoder).items()
+                    if name not in ('type', 'init_cfg')}
+        vit = ViTBackbone(**settings) if 'backbone' in model else ViT(**settings, fixed_positions=True)
+        assert f'{sum(parameter.numel() for parameter in vit.parameters()) / 1e6:.1f}' == stated[1]

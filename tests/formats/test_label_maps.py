@@ -149,6 +149,12 @@ def test_maps_of_one_class_are_refused(tmp_path: Path, labels: tuple[int, ...]) 
     assert 'in masks of 0 and 255, replace 255 by 1' in refused(tmp_path)
 
 
+def test_single_class_is_refused(tmp_path: Path) -> None:
+    write_label_maps(tmp_path, labels=(0, 255))
+    (tmp_path / 'classes.txt').write_text('cell\n')
+    assert 'have the single class cell, and a segmenter needs two or more' in refused(tmp_path)
+
+
 def test_missing_partners_are_counted(tmp_path: Path) -> None:
     write_label_maps(tmp_path)
     map_path(tmp_path, 'a').unlink()

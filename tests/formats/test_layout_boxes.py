@@ -45,6 +45,43 @@ def test_annotation_files_of_the_config_take_precedence(tmp_path: Path) -> None:
     assert read_layouts(coco_config(tmp_path)) == []
 
 
+def test_only_folder_of_a_project_is_read(tmp_path: Path) -> None:
+    write_yolo(tmp_path / 'project/data')
+    (tmp_path / 'project/notebooks').mkdir()
+    cfg = coco_config(tmp_path / 'project', masks=False)
+    lines = adapt_classes(cfg)
+    assert any(line.startswith('classes: 2 (red, blue), from') for line in lines)
+    assert cfg.val_dataloader.dataset.data_prefix == dict(img='data/')
+    assert check_data(cfg, splits=('train', 'val'))[0].startswith('train: 3 images, 3 boxes of 2 classes')
+
+
+def test_images_in_a_usual_folder_are_read_by_the_file_of_the_config(tmp_path: Path) -> None:
+    for split in ('train', 'val'):
+        write_coco(tmp_path, split=split)
+    (tmp_path / 'images').mkdir()
+    for split in ('train', 'val'):
+        (tmp_path / split).rename(tmp_path / 'images' / split)
+    cfg = coco_config(tmp_path)
+    files = cfg.val_dataloader.dataset.ann_file
+    lines = adapt_classes(cfg, complete=True)
+    assert f'train: the images of {tmp_path}/annotations/train.json are in {tmp_path}/images/train/' in lines
+    assert cfg.val_dataloader.dataset.data_prefix == dict(img='images/val/')
+    assert cfg.val_dataloader.dataset.ann_file == files
+    assert check_data(cfg, splits=('train', 'val'))
+
+
+def test_missing_images_are_reported_by_the_check(tmp_path: Path) -> None:
+    for split in ('train', 'val'):
+        write_coco(tmp_path, split=split)
+        (tmp_path / split).rename(tmp_path / f'{split}_moved_and_renamed')
+        for path in (tmp_path / f'{split}_moved_and_renamed').iterdir():
+            path.unlink()
+    cfg = coco_config(tmp_path)
+    adapt_classes(cfg, complete=True)
+    with pytest.raises(DataError, match=r'image folder .*/train/ does not exist'):
+        check_data(cfg, splits=('train',))
+
+
 def test_labeled_test_split_is_tested(tmp_path: Path) -> None:
     write_yolo(tmp_path, yaml='train: images/train\ntest: images/val\nnames: [red, blue]\n')
     cfg = coco_config(tmp_path)

@@ -158,7 +158,7 @@ def test_the_head_of_a_suite_is_a_recipe_card(name: str):
     card = ast.get_docstring(ast.parse((CONFIGS / 'transfer' / f'{name}.py').read_text()))
     entries = dict(re.findall(r'^(Run|Data|Expect) +(.+(?:\n .+)*)', card, flags=re.M))
     assert entries.keys() == {'Run', 'Data', 'Expect'}
-    assert entries['Run'].startswith(f'python tools/transfer.py {name} ')
+    assert entries['Run'].startswith(f'mae-backbone transfer {name} ')
 
 
 @pytest.mark.parametrize('name', SUITES)

@@ -1,4 +1,4 @@
-"""Mask R-CNN on a ViT of 1.3 M parameters with a simple feature pyramid, for the small runs of configs/demo."""
+"""Mask R-CNN on a ViT of 1.2 M parameters with a simple feature pyramid, for the small runs of configs/demo."""
 _base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py']
 
 patch_size = 8

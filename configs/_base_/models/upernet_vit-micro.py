@@ -1,4 +1,4 @@
-"""UPerNet on a ViT of 1.3 M parameters with a simple feature pyramid, for the small runs of configs/demo."""
+"""UPerNet on a ViT of 1.2 M parameters with a simple feature pyramid, for the small runs of configs/demo."""
 patch_size = 8
 channels = 64
 

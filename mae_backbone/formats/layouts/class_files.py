@@ -40,7 +40,7 @@ def read_class_files(root: Path) -> ClassFile:
 
 
 def has_other_class_file(root: Path) -> bool:
-    """True if a folder has no classes.txt, but another file with the classes."""
+    """True if a folder has no classes.txt, but another file with the classes, or a classes.txt in a subfolder."""
     return not (root / 'classes.txt').is_file() and bool(read_class_files(root).names)
 
 
@@ -118,5 +118,5 @@ def _color(red: str, green: str, blue: str, place: str) -> Color:
 
 
 _READERS: dict[str, Callable[[Path], ClassFile]] = {
-    'labelmap.txt': _read_labelmap, 'label_colors.txt': _read_label_colors, '*class_dict*.csv': _read_class_dict,
-    '_classes.csv': _read_pixel_values}
+    'classes.txt': read_classes, 'labelmap.txt': _read_labelmap, 'label_colors.txt': _read_label_colors,
+    '*class_dict*.csv': _read_class_dict, '_classes.csv': _read_pixel_values}

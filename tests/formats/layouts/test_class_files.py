@@ -46,6 +46,12 @@ def test_names_and_colors_reach_the_data(tmp_path: Path, monkeypatch: pytest.Mon
     assert (data.task, data.classes) == ('segmentation', NAMES)
 
 
+def test_classes_of_the_folder_of_a_project_reach_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    write_maps(tmp_path / 'project/data', train=6, val=4)
+    assert find_data(tmp_path / 'project').classes == ['sky', 'road', 'sign']
+
+
 def test_maps_of_colors_are_read_by_the_file(tmp_path: Path) -> None:
     for index in range(4):
         labels = np.zeros((8, 12), int)

@@ -245,3 +245,9 @@ def test_polygons_of_two_points_are_reported_and_not_drawn(tmp_path: Path) -> No
     assert (labels == 1).sum() == 81
     lines = (tmp_path / 'yolo/labels/train/a.txt').read_text().splitlines()
     assert [len(line.split()) for line in lines] == [9, 5]
+
+
+def test_only_folder_of_a_project_is_imported(tmp_path: Path) -> None:
+    write_yolo(tmp_path / 'project/data')
+    import_data(tmp_path / 'project', tmp_path / 'coco', 'coco')
+    assert corners(read(tmp_path / 'coco')) == corners(read(tmp_path / 'project/data'))
