@@ -19,17 +19,15 @@ class InnerFolder(NamedTuple):
 
     Attributes:
         path: the folder.
-        has_labels: whether it has labels of objects.
-        others: names of the folders next to it that have images.
+        others: names of the folders next to it that have images and no labels.
     """
 
     path: Path
-    has_labels: bool
     others: list[str]
 
 
 def inner_folder(folder: Path) -> InnerFolder | None:
-    """Returns the only folder with labels in a folder, or else its only folder with images.
+    """Returns the only folder with labels of objects in a folder, or else its only folder with images.
 
     Returns None if there are several folders with images and no labels, or more than a few images next to them.
 
@@ -44,7 +42,7 @@ def inner_folder(folder: Path) -> InnerFolder | None:
     folders = sorted(Path(entry.path) for entry in entries
                      if entry.is_dir() and Path(entry.path).resolve() not in outer)
     if len(folders) == 1:
-        return InnerFolder(folders[0], False, [])
+        return InnerFolder(folders[0], [])
     folders = [inner for inner in folders[:_MAX_FOLDERS] if has_images(inner)]
     labeled = [inner for inner in folders if find_layout(inner)]
     if len(labeled) > 1:
@@ -52,7 +50,7 @@ def inner_folder(folder: Path) -> InnerFolder | None:
                         f'({first_few(inner.name for inner in labeled)}): pass one of them')
     if labeled or len(folders) == 1:
         path = (labeled or folders)[0]
-        return InnerFolder(path, bool(labeled), [inner.name for inner in folders if inner != path])
+        return InnerFolder(path, [inner.name for inner in folders if inner != path])
     return None
 
 

@@ -16,6 +16,7 @@ from mae_backbone.formats.layouts.labeled_set import LabeledSet
 from mae_backbone.formats.layouts.map_pairs import find_map_pairs
 from mae_backbone.formats.layouts.registry import read_layout
 from mae_backbone.formats.layouts.splits import make_validation
+from mae_backbone.formats.messages import first_few
 
 FORMAT = CocoFormat
 _SPLITS = ('train', 'training', 'train2017', 'val', 'validation', 'valid', 'val2017')
@@ -54,10 +55,12 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
     if any(map(is_odd, specs)) and all(is_odd(spec) or os.path.isdir(spec.folder('img')) for spec in specs):
         return [_set_image_folder(spec) for spec in specs if is_odd(spec)]
     folder = Path(root)
-    labeled = read_layout(folder)
+    labeled, notes = read_layout(folder), list[str]()
     while labeled is None and (inner := inner_folder(folder)):
         folder = inner.path
         labeled = read_layout(folder)
+        if inner.others:
+            notes.append(f'layout: only {folder} is read: other folders have no labels ({first_few(inner.others)})')
     if labeled is None:
         if has_maps(root):
             raise DataError(f'{root} has label maps, which configs of segmentation read, such as '
@@ -65,7 +68,7 @@ def use(cfg: Config, root: str, specs: list[DatasetSpec], pattern: str) -> list[
                             'coco')
         return []
     cached = cache(labeled, pattern=pattern)
-    lines = list(cached.lines)
+    lines = [*cached.lines, *notes]
     for spec in specs:
         file = cached.splits.get(spec.split, cached.splits['val'])
         if spec.split == 'test' and 'test' in cached.splits:

@@ -12,7 +12,7 @@ from mae_backbone.formats.data_format import DataFormat
 from mae_backbone.formats.dataset_spec import DataError, DatasetSpec
 from mae_backbone.formats.inner_folder import inner_folder
 from mae_backbone.formats.layout_cache import no_training_split
-from mae_backbone.formats.messages import does_not_exist, first_few
+from mae_backbone.formats.messages import does_not_exist
 from mae_backbone.formats.other_layouts import describe_layout
 from mae_backbone.formats.unread_labels import unread_labels
 from mae_backbone.planning.band_files import reader_of
@@ -51,21 +51,14 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
         raise DataError(f'{does_not_exist(str(folder))}: pass the folder of the data' if not folder.exists() else
                         f'{folder} is a file, expected the folder of the data: unpack it if it is an archive')
     data = _find_any(folder, group_pattern) if task is None else _find_task(task, folder, group_pattern)
-    is_guess = data is None or (task is None and (
-        data.task == 'pretraining' or (data.task == 'classification' and bool(data.written))))
-    inner = inner_folder(folder) if is_guess else None
-    if inner and inner.has_labels and task in (None, 'detection', 'segmentation'):
-        data = find_data(inner.path, task, group_pattern=group_pattern)
-        if inner.others:
-            data.notes.append(f'only {inner.path} is read: other folders have no labels ({first_few(inner.others)})')
-        return data
+    inner = inner_folder(folder) if data is None or (data.task == 'pretraining' and task is None) else None
     if inner and data is None:
         try:
             return find_data(inner.path, task, group_pattern=group_pattern)
         except DataError:
             if task == 'pretraining' or not unread_labels(folder):
                 raise
-    if inner and data is not None and data.task == 'pretraining':
+    if inner and data is not None:
         try:
             labeled = find_data(inner.path, group_pattern=group_pattern)
             if labeled.task != 'pretraining':
@@ -99,7 +92,7 @@ def _find_any(folder: Path, group_pattern: str) -> OwnData | None:
             raise
         except DataError as error:  # for example labels of another task
             refused.append(error)
-        if data is not None:
+        if data is not None and not (refused and task == 'classification'):
             return data
     if refused:  # the folder has labels that cannot be read: do not ignore them
         raise refused[0]
