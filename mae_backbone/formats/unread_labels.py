@@ -32,8 +32,7 @@ def unread_labels(root: Path) -> list[str]:
 
     Call it only for a folder in which no layout of labels was found. It reads the first lines of a few files.
     """
-    tables = [path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)]
-    lines = [_table(path, root) for path in tables[:_MAX_FILES]]
+    lines = unread_tables(root)
     for kind, (patterns, expected) in _KINDS.items():
         paths = [path for pattern in patterns for path in first_files(root, pattern)]
         if paths:
@@ -41,6 +40,12 @@ def unread_labels(root: Path) -> list[str]:
             faults = (f'{printable(path.name)} {fault}' for path in paths if (fault := text_fault(path)))
             lines.append(f'{kind} files were not used ({names}): {next(faults, expected)}')
     return [*lines, *_class_folders(root)]
+
+
+def unread_tables(root: Path) -> list[str]:
+    """Returns a line for each of the first CSV files, of which no label is read."""
+    tables = [path for pattern in ('*.csv', '*/*.csv') for path in first_files(root, pattern)]
+    return [_table(path, root) for path in tables[:_MAX_FILES]]
 
 
 def _table(path: Path, root: Path) -> str:

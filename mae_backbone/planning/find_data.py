@@ -14,7 +14,7 @@ from mae_backbone.formats.inner_folder import inner_folder
 from mae_backbone.formats.layout_cache import no_training_split
 from mae_backbone.formats.messages import does_not_exist
 from mae_backbone.formats.other_layouts import describe_layout
-from mae_backbone.formats.unread_labels import unread_labels
+from mae_backbone.formats.unread_labels import unread_labels, unread_tables
 from mae_backbone.planning.band_files import reader_of
 from mae_backbone.planning.base_layouts import FINDERS, map_options
 from mae_backbone.planning.own_data import OwnData, with_classes
@@ -63,7 +63,8 @@ def find_data(root: str | os.PathLike, task: str | None = None, *, group_pattern
             labeled = find_data(inner.path, group_pattern=group_pattern)
             if labeled.task != 'pretraining':
                 return labeled
-            data.warnings += [line for line in labeled.warnings if line not in data.warnings]
+            data.warnings += [line for line in labeled.warnings
+                              if not {line, f'{inner.path.name}/{line}'} & {*data.warnings}]
         except DataError as error:  # labels that cannot be read
             data.warnings.append(str(error))
     if data is not None:
@@ -113,8 +114,9 @@ def _checked(data: OwnData, task: str | None, group_pattern: str) -> OwnData:
     if group_pattern and not any(line.startswith('split:') for line in data.notes):
         raise DataError('--group-pattern: the data already have a validation split, which the pattern does not change: '
                         'remove the option')
-    if task is None and data.task == 'classification' and data.written:
+    if task is None and any(line.startswith('layout: class folders') for line in data.notes):
         data.notes.append('the folders are used as classes: pass --task pretraining if they are not classes')
+        data.warnings += unread_tables(Path(data.root))
     data.reader = reader_of(data.image_paths('train'))
     if data.reader is not None:
         data.notes.append(f'images: {data.reader["channels"]} channels of {data.reader["dtype"]}, read by '

@@ -94,6 +94,22 @@ def test_labels_in_one_of_the_folders_of_a_project_are_found(tmp_path, monkeypat
         find_data(tmp_path / 'project')
 
 
+def test_tables_next_to_class_folders_are_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
+    for name in ('Dataset', 'Pictures'):
+        write_images(tmp_path / 'scans' / name, 4)
+    (tmp_path / 'scans/Dataset/labels.csv').write_text('id,hemorrhage\n0,1\n')
+    data = find_data(tmp_path / 'scans')
+    assert data.task == 'classification'
+    assert data.warnings[0].startswith('Dataset/labels.csv was not used: its columns are id, hemorrhage')
+
+
+def test_labels_that_are_not_used_are_warned_of_once(tmp_path):
+    write_images(tmp_path / 'images', 3)
+    (tmp_path / 'images/labels.csv').write_text('id,hemorrhage\n0,1\n')
+    assert len(find_data(tmp_path).warnings) == 1
+
+
 def test_folders_that_are_no_classes_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv('MAE_BACKBONE_CACHE', str(tmp_path / 'cache'))
     for name in ('cat', 'docs'):

@@ -36,7 +36,7 @@ def classes_of_folders(names: Iterable[str]) -> dict[str, FolderClass]:
         found = {inside[name]: value for name, value in classes_of_folders(inside).items()}
         return dict.fromkeys(folders, FolderClass('', '')) | found
     data_names = outside_projects(folders)
-    if len({parts[0] for parts in folders.values() if parts}) > 1 and len(data_names) < len(folders):
+    if len(data_names) < len(folders):
         return dict.fromkeys(folders, FolderClass('', '')) | classes_of_folders(data_names)
     while outer := _outer_folders(folders.values()):
         for name, parts in folders.items():

@@ -37,6 +37,7 @@ COLUMNS = {
 CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
 PATTERNS = ('*.csv', '*/*.csv')
 _WITHOUT_HEADER = ('image', *CORNERS, 'label')  # columns of keras-retinanet, which writes no names of columns
+_NO_NAME = 'object'  # class of boxes without a column of the class
 _DESCRIPTIONS = ('*class-descriptions*.csv', '*/*class-descriptions*.csv')  # Open Images: code and name of a class
 
 
@@ -53,7 +54,7 @@ class Values(list[str]):
 
 
 def detect(root: Path) -> bool:
-    """True if there is a CSV file with columns of an image, four corners and a class."""
+    """True if there is a CSV file with columns of an image and four corners, and no other columns than ours."""
     return bool(_files(root))
 
 
@@ -61,7 +62,8 @@ def read(root: Path) -> LabeledSet:
     """Reads all CSV files with boxes. A line with a name and empty corners is a background image.
 
     If all corners are between 0 and 1, they are fractions of the size of the image, as in Open Images. Splits come from
-    a column `split`, the name of the file, or the folders of the images; groups from a column `group`.
+    a column `split`, the name of the file, or the folders of the images; groups from a column `group`. Boxes are of the
+    class `object` if there is no column of the class, and all columns are known.
 
     Raises:
         DataError: a line is not a valid box, or an image is missing.
@@ -74,6 +76,8 @@ def read(root: Path) -> LabeledSet:
     for path in _files(root):
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         file_split = SPLIT_NAMES.get(path.stem.lower(), split_in_path(path.relative_to(root).as_posix()))
+        if not _has_classes(path):
+            notes.add(f'boxes without a column of the class, which are of the class {_NO_NAME}', str(path))
         for row in read_rows(path):
             image = find_image(index, row, path, folder, file_split)
             rows[image].append(row)
@@ -109,7 +113,15 @@ def _files(root: Path) -> list[Path]:
 
 def _has_boxes(path: Path) -> bool:
     first = peek(path).splitlines()[:1]
-    return {'image', 'label', *CORNERS} <= columns_of(first).keys() or _is_row(first)
+    columns = columns_of(first).keys()
+    return _is_row(first) or ({'image', *CORNERS} <= columns and (
+        _has_classes(path) or len(columns) == len(header_of(first))))
+
+
+def _has_classes(path: Path) -> bool:
+    """True if a CSV file of boxes has a column of the class."""
+    first = peek(path).splitlines()[:1]
+    return 'label' in columns_of(first) or _is_row(first)
 
 
 def _is_row(first: Sequence[str]) -> bool:
@@ -147,7 +159,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         if len(values) <= max(columns.values()):
             raise DataError(f'{values.place} has {len(values)} values, expected {max(columns.values()) + 1} as in the '
                             'first line')
-        row = Row({column: values[position] for column, position in columns.items()})
+        row = Row(dict(label=_NO_NAME) | {column: values[position] for column, position in columns.items()})
         row.place = values.place
         yield row
 

@@ -1,4 +1,5 @@
 """Names of folders of a project that hold pictures for people, and no images of a data set."""
+import os
 from collections.abc import Iterable
 
 PROJECT_FOLDERS = frozenset({
@@ -8,5 +9,8 @@ PROJECT_FOLDERS = frozenset({
 
 
 def outside_projects(paths: Iterable[str]) -> list[str]:
-    """Returns the paths, relative to the root, that are in no folder of `PROJECT_FOLDERS`."""
-    return [path for path in paths if path.partition('/')[0].lower() not in PROJECT_FOLDERS]
+    """Returns the paths that are in no folder of `PROJECT_FOLDERS` below the folder that all of them share."""
+    paths = list(paths)
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ''
+    start = len(shared) + bool(shared)
+    return [path for path in paths if path[start:].partition('/')[0].lower() not in PROJECT_FOLDERS]

@@ -46,6 +46,8 @@ def test_images_next_to_the_data_of_a_project_have_no_class() -> None:
 def test_folders_of_results_and_documents_are_no_classes(others: list[str]) -> None:
     data = {f'{name}/1.jpg': (name, '') for name in ('cat', 'dog')}
     assert classes_of_folders([*data, *others]) == data | dict.fromkeys(others, ('', ''))
+    inner = {f'archive/{name}': found for name, found in (data | dict.fromkeys(others, ('', ''))).items()}
+    assert classes_of_folders(inner) == inner
 
 
 def test_data_in_a_folder_named_output_have_classes() -> None:

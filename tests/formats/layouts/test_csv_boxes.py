@@ -19,6 +19,16 @@ def test_reads_columns_by_their_names(tmp_path: Path, header: str) -> None:
     assert objects_of(csv_boxes.read(tmp_path)) == boxes
 
 
+def test_boxes_without_a_class_are_of_one_class(tmp_path: Path) -> None:
+    scene(tmp_path / 'a.png', (20, 20))
+    (tmp_path / 'boxes.csv').write_text('image,xmin,ymin,xmax,ymax\na.png,1,2,5,6\n')
+    labeled = csv_boxes.read(tmp_path)
+    assert objects_of(labeled) == {'/a.png': [('object', (1, 2, 4, 4))]}
+    assert 'boxes without a column of the class, which are of the class object' in labeled.notes.lines()[0]
+    (tmp_path / 'boxes.csv').write_text('image,xmin,ymin,xmax,ymax,species\na.png,1,2,5,6,newt\n')
+    assert find_layout(tmp_path) is None  # the class has an unknown name
+
+
 def test_file_with_an_endless_name_in_its_header_is_not_csv(tmp_path: Path) -> None:
     assert header_of(['x' * 200_000 + ',label']) == []
     (tmp_path / 'notes.csv').write_text('x' * 200_000)
