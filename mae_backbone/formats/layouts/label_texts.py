@@ -52,6 +52,8 @@ class LabelTexts:
         for path in _usual_paths(image):
             if matches := self._by_path.get(name_key(path)):
                 return path if path in matches else matches[0]
+            if path.startswith('../') and (self.root / path).is_file():  # a folder that data.yaml names
+                return path
         matches = self._by_rest.get(_rest(image, _IMAGE_FOLDERS), [])
         if len(matches) > 1:
             raise DataError(f'{self.root}: {image} has several label files ({first_few(matches)}): keep one folder of '

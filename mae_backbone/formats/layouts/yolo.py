@@ -229,11 +229,12 @@ def _listed(root: Path, entry: str, index: ImageIndex) -> Iterator[str]:
 
 def _in_labeled_folders(split_of: dict[str, str], text_of: dict[str, str], left_out: Findings) -> dict[str, str]:
     """Leaves out the images of folders in which no image has labels, and of results next to other labeled folders."""
-    labeled = {f'{os.path.dirname(image)}/' for image, text in text_of.items() if text}
-    folders = {*outside_projects(labeled)} or labeled
-    kept = {image: split for image, split in split_of.items() if f'{os.path.dirname(image)}/' in folders}
+    labeled = [image for image, text in text_of.items() if text]
+    all_folders, folders = ({os.path.dirname(image) for image in images}
+                            for images in (labeled, outside_projects(labeled) or labeled))
+    kept = {image: split for image, split in split_of.items() if os.path.dirname(image) in folders}
     for image in sorted({*split_of} - {*kept}):
-        left_out.add('images in folders of results' if f'{os.path.dirname(image)}/' in labeled else
+        left_out.add('images in folders of results' if os.path.dirname(image) in all_folders else
                      'images in folders without labels; if they are background, list the folder in a data.yaml', image)
     return kept
 
@@ -337,4 +338,3 @@ def _is_rectangle(points: np.ndarray) -> bool:
     first, second = np.linalg.norm(points[0] - points[2]), np.linalg.norm(points[1] - points[3])
     center = np.linalg.norm(points[0] + points[2] - points[1] - points[3]) / 2
     return bool(max(abs(first - second), center) <= max(2.0, 0.02 * first))
-

@@ -38,6 +38,11 @@ def test_labels_in_another_folder_are_found_by_a_unique_name(tmp_path: Path) -> 
     assert not texts_of(tmp_path, 'about/c.txt', images=images, content='about the data').of('frames/c.jpg')
 
 
+def test_labels_of_an_image_outside_of_the_root_are_found(tmp_path: Path) -> None:
+    texts_of(tmp_path, 'more/labels/a.txt')
+    assert texts_of(tmp_path / 'set', 'labels/b.txt').of('../more/images/a.jpg') == '../more/labels/a.txt'
+
+
 def test_several_label_files_of_an_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'img/a\.jpg has several label files \(annots/a\.txt, txt/a\.txt\)'):
         texts_of(tmp_path, 'annots/a.txt', 'txt/a.txt').of('img/a.jpg')

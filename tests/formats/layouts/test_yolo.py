@@ -82,6 +82,14 @@ def test_images_of_folders_without_labels_and_results_are_no_background(tmp_path
         'images in folders of results: 1 (runs/predict/images/y.jpg)')
 
 
+def test_images_next_to_their_labels_in_the_root_are_read_and_results_are_not(tmp_path: Path) -> None:
+    write_yolo(tmp_path / 'runs')
+    (tmp_path / 'runs/data.yaml').unlink()
+    for suffix, folder in (('jpg', 'images'), ('txt', 'labels')):
+        (tmp_path / f'a b.{suffix}').write_bytes((tmp_path / 'runs' / folder / f'train/a b.{suffix}').read_bytes())
+    assert [image.file_name for image in yolo.read(tmp_path).images] == ['a b.jpg']
+
+
 @pytest.mark.parametrize(('line', 'message'), [
     ('7 0.5 0.5 0.1 0.1', r"a b\.txt, line 3: the class is '7', expected 0 to 1 \(red, blue\)"),
     ('0 0.5 0.5 0.1', r'line 3 has 3 numbers after the class'),
