@@ -77,8 +77,8 @@ def _class_folders(root: Path) -> Iterator[str]:
                'the name of a split: rename it if it is a class')
     projects = [name for name in others if name.lower() in PROJECT_FOLDERS]
     if projects and len(others) > 1:
-        yield (f'the folders {first_few(others)} were not used as classes, because {first_few(projects)} has a name '
-               'that folders of results or documents have: rename it if it is a class')
+        yield (f'the folders {first_few(others)} were not used as classes, because folders of results or documents '
+               f'have such names ({first_few(projects)}): rename them if they are classes')
 
 
 def _has_images(folder: Path) -> bool:
