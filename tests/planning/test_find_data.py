@@ -116,7 +116,7 @@ def test_folders_that_are_no_classes_are_named(tmp_path, monkeypatch):
         write_images(tmp_path / name, 3)
     data = find_data(tmp_path)
     assert data.task == 'pretraining'
-    assert 'the folders cat, docs were not used as classes, because folders of results or documents have' in data.warnings[-1]
+    assert 'the folders cat, docs were not used as classes, because folders of results' in data.warnings[-1]
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='links')
