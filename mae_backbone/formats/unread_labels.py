@@ -11,9 +11,9 @@ from mae_backbone.formats.layouts.class_lists import (
     is_class_list,
     marked_classes,
 )
+from mae_backbone.formats.layouts.folder_names import PROJECT_FOLDERS
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
 from mae_backbone.formats.layouts.layout import first_files
-from mae_backbone.formats.layouts.project_folders import PROJECT_FOLDERS
 from mae_backbone.formats.messages import first_few
 from mae_backbone.utils.printable import printable
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from mae_backbone.formats.layouts.folder_names import outside_projects
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES
-from mae_backbone.formats.layouts.project_folders import outside_projects
 
 
 class FolderClass(NamedTuple):

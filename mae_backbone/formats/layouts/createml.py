@@ -44,10 +44,7 @@ def read(root: Path) -> LabeledSet:
     for path in _files(root):
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         for place, name, objects in _entries(path):
-            image = index.find(name, folders=(folder, '', 'images'))
-            if not image:
-                raise DataError(f'{place}: {name!r:.80} is no image below {root}{index.reason(name)}: add it, or '
-                                'remove the entry')
+            image = index.get(name, place, folders=(folder, '', 'images'), what='entry')
             if image in objects_of:
                 raise DataError(f'{place}: {image} is listed before: keep one of the two entries')
             objects_of[image] = [_object(labeled, place) for labeled in objects]

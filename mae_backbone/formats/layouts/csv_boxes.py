@@ -54,7 +54,7 @@ class Values(list[str]):
 
 
 def detect(root: Path) -> bool:
-    """True if there is a CSV file with columns of an image and four corners, and no other columns than ours."""
+    """True if there is a CSV file with columns of an image, four corners and a class, or without unknown columns."""
     return bool(_files(root))
 
 

@@ -10,14 +10,10 @@ from mae_backbone.data.files import ImageWalk
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import ALLOW_OUTSIDE
 from mae_backbone.formats.image_headers import StoredSize, read_sizes
+from mae_backbone.formats.layouts.folder_names import IMAGE_FOLDERS, outside_projects
 from mae_backbone.formats.layouts.labeled_set import SPLIT_NAMES, Findings
-from mae_backbone.formats.layouts.project_folders import outside_projects
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.names import name_key
-
-# Folders that only tell that there are images in them.
-_IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'jpegimages', 'photos', 'pictures', 'data', 'default', 'upload',
-                  'uploads', 'media', 'files', 'rgb'}
 
 
 class ImageIndex:
@@ -84,6 +80,24 @@ class ImageIndex:
             self._reasons[stated] = f'ambiguous: {first_few(best)}' if len(best) > 1 else (
                 f'{best[0]} has this name, but is in another folder')
         return ''
+
+    def get(self, stated: str, place: str, *, folders: Sequence[str] = ('',), what: str = 'line') -> str:
+        """Returns the image that a label file names, as `find`.
+
+        Args:
+            stated: name or path.
+            place: place in the label file, for the message.
+            folders: folders relative to the root, in the order of their precedence.
+            what: part of the label file that names the image, for the message.
+
+        Raises:
+            DataError: there is no such image.
+        """
+        image = self.find(stated, folders=folders)
+        if not image:
+            raise DataError(f'{place}: {stated!r:.80} is no image below {self.root}{self.reason(stated)}: add it, or '
+                            f'remove the {what}')
+        return image
 
     def _inside(self, path: str) -> str:
         """An absolute path as a path relative to the root; '' if it is not in the root."""
@@ -155,7 +169,7 @@ def _agrees(match: str, stated: PurePosixPath, folders: Sequence[str]) -> bool:
     stated_splits, own_splits = words & splits, splits & {*own}
     if stated_splits and own_splits and not stated_splits & own_splits:
         return False
-    allowed = words | _IMAGE_FOLDERS | (set() if stated_splits else splits)
+    allowed = words | IMAGE_FOLDERS | (set() if stated_splits else splits)
     tops = {'', *(folder.strip('/') for folder in folders if match.startswith(f'{folder.strip("/")}/'))}
     return any({*_folders(PurePosixPath(match[len(top):].lstrip('/')))} <= allowed for top in tops)
 

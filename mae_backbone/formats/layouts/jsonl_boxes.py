@@ -53,10 +53,7 @@ def read(root: Path) -> LabeledSet:
     for path in _files(root):
         folder = path.parent.relative_to(root).as_posix().removeprefix('.')
         for line in _lines_of(path):
-            image = index.find(line.file_name, folders=(folder, '', 'images'))
-            if not image:
-                raise DataError(f'{line.place}: {line.file_name!r:.80} is no image below {root}'
-                                f'{index.reason(line.file_name)}: add it, or remove the line')
+            image = index.get(line.file_name, line.place, folders=(folder, '', 'images'))
             if image in lines:
                 raise DataError(f'{line.place}: {image} is also in {lines[image].place}: keep one of the two lines')
             lines[image] = line

@@ -7,14 +7,11 @@ from pathlib import Path, PurePosixPath
 from mae_backbone.data.files import ImageWalk
 from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
+from mae_backbone.formats.layouts.folder_names import IMAGE_FOLDERS, LABEL_FOLDERS
 from mae_backbone.formats.layouts.labeled_set import Findings
 from mae_backbone.formats.messages import first_few
 from mae_backbone.formats.names import name_key
 
-# Folders of images and of labels whose names are exchanged to find the labels of an image.
-_IMAGE_FOLDERS = {'images', 'image', 'imgs', 'img', 'jpegimages', 'photos', 'pictures'}
-_LABEL_FOLDERS = {'labels', 'label', 'annotations', 'annotation', 'annots', 'txt', 'txts', 'bboxes', 'yolo',
-                  'labels_yolo', 'yolo_labels', 'labels_txt', 'labels-yolo', 'yolo-labels'}
 _NAME_FILES = ('classes', 'labels', 'obj', 'train', 'val', 'valid', 'test')  # lists of names or images, not labels
 
 
@@ -37,7 +34,7 @@ class LabelTexts:
         self._num_images = Counter(_stem(name) for name in images)
         for name in self.names:
             self._by_path[name_key(name)].append(name)
-            self._by_rest[_rest(name, _LABEL_FOLDERS)].append(name)
+            self._by_rest[_rest(name)].append(name)
             self._by_stem[_stem(name)].append(name)
 
     def of(self, image: str) -> str:
@@ -54,7 +51,7 @@ class LabelTexts:
                 return path if path in matches else matches[0]
             if path.startswith('../') and (self.root / path).is_file():  # a folder that data.yaml names
                 return path
-        matches = self._by_rest.get(_rest(image, _IMAGE_FOLDERS), [])
+        matches = self._by_rest.get(_rest(image), [])
         if len(matches) > 1:
             raise DataError(f'{self.root}: {image} has several label files ({first_few(matches)}): keep one folder of '
                             'labels')
@@ -69,7 +66,7 @@ class LabelTexts:
     def unused(self, used: Iterable[str]) -> Iterator[str]:
         """Yields label files that are not in `used`. Other text files, such as lists of classes, are left out."""
         for name in sorted({*self.names} - {*used}):
-            is_labels = not {*map(name_key, PurePosixPath(name).parts[:-1])}.isdisjoint(_LABEL_FOLDERS)
+            is_labels = not {*map(name_key, PurePosixPath(name).parts[:-1])}.isdisjoint(LABEL_FOLDERS)
             if PurePosixPath(name).stem.lower() not in _NAME_FILES and (is_labels or has_label(self.root / name)):
                 yield name
 
@@ -99,10 +96,10 @@ def _usual_paths(image: str) -> Iterator[str]:
     yield os.path.join(os.path.dirname(folder), 'labels', f'{name}.txt')
 
 
-def _rest(path: str, folders: set[str]) -> tuple[str, ...]:
-    """Folders of a path without the ones of `folders`, and its stem."""
+def _rest(path: str) -> tuple[str, ...]:
+    """Folders of a path that are not named for images or labels, and its stem: equal for an image and its labels."""
     *parents, _ = PurePosixPath(name_key(path)).parts
-    return (*(parent for parent in parents if parent not in folders), _stem(path))
+    return (*(parent for parent in parents if parent not in IMAGE_FOLDERS | LABEL_FOLDERS), _stem(path))
 
 
 def _stem(path: str) -> str:

@@ -62,10 +62,7 @@ def read(root: Path) -> LabeledSet:
     for path in label_files(root, _PATTERNS, _is_via):
         for name, found in _images_of(path):
             folder = path.parent.relative_to(root).as_posix().removeprefix('.')
-            image = index.find(name, folders=(folder, '', 'images'))
-            if not image:
-                raise DataError(f'{path}: {name!r:.80} is no image below {root}{index.reason(name)}: add it, or remove '
-                                'it from the file')
+            image = index.get(name, str(path), folders=(folder, '', 'images'), what='entry')
             if image in regions and [region[:2] for region in found] != [region[:2] for region in regions[image]]:
                 raise DataError(f'{path}: {image} is in this file twice, or in another file too, with other regions: '
                                 'keep one')

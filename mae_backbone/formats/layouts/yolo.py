@@ -12,6 +12,7 @@ from mae_backbone.formats.dataset_spec import DataError
 from mae_backbone.formats.files import peek
 from mae_backbone.formats.image_headers import StoredSize
 from mae_backbone.formats.layouts.files import number, read_text, read_yaml
+from mae_backbone.formats.layouts.folder_names import outside_projects
 from mae_backbone.formats.layouts.image_index import ImageIndex, inside
 from mae_backbone.formats.layouts.label_texts import LabelTexts, has_label
 from mae_backbone.formats.layouts.labeled_set import (
@@ -26,7 +27,6 @@ from mae_backbone.formats.layouts.labeled_set import (
     with_rectangles,
 )
 from mae_backbone.formats.layouts.layout import Layout, first_files
-from mae_backbone.formats.layouts.project_folders import outside_projects
 from mae_backbone.formats.messages import first_few
 
 # Places of label files in a folder without data.yaml.

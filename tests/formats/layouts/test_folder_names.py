@@ -1,5 +1,5 @@
 """Folders of a project that hold no images of a data set."""
-from mae_backbone.formats.layouts.project_folders import outside_projects
+from mae_backbone.formats.layouts.folder_names import outside_projects
 
 
 def test_folders_of_a_project_are_left_out_below_the_shared_folder() -> None:

@@ -1,7 +1,14 @@
-"""Names of folders of a project that hold pictures for people, and no images of a data set."""
+"""Names of folders that tell only what kind of files is in them."""
 import os
 from collections.abc import Iterable
 
+IMAGE_FOLDERS = frozenset({
+    'images', 'image', 'imgs', 'img', 'jpegimages', 'photos', 'pictures', 'data', 'default', 'upload', 'uploads',
+    'media', 'files', 'rgb'})
+LABEL_FOLDERS = frozenset({
+    'labels', 'label', 'annotations', 'annotation', 'annots', 'txt', 'txts', 'bboxes', 'yolo', 'labels_yolo',
+    'yolo_labels', 'labels_txt', 'labels-yolo', 'yolo-labels'})
+# Folders of a project with pictures for people, and no images of a data set.
 PROJECT_FOLDERS = frozenset({
     'assets', 'doc', 'docs', 'example', 'examples', 'fig', 'figs', 'figure', 'figures', 'inference', 'notebooks',
     'output', 'outputs', 'plots', 'predictions', 'result', 'results', 'runs', 'samples', 'screenshots', 'scripts',
